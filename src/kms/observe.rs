@@ -1,0 +1,95 @@
+//! What the client tells of its calls: names for operations and results, and the trait of who listens.
+//!
+//! The client counts nothing itself; the daemon listens with metrics, `apply` and `plan` with nothing.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+/// A call as its caller sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `get-key-rotation-status`
+    ReadStatus,
+    /// `enable-key-rotation`
+    EnableRotation,
+    /// `update-key-rotation-interval`
+    UpdateInterval,
+    /// `list-keys`
+    ListKeys,
+    /// `describe-key`
+    DescribeKey,
+    /// Whatever gets or renews credentials.
+    Authenticate,
+}
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 6] = [
+        Self::ReadStatus,
+        Self::EnableRotation,
+        Self::UpdateInterval,
+        Self::ListKeys,
+        Self::DescribeKey,
+        Self::Authenticate,
+    ];
+
+    /// The name in metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadStatus => "read_status",
+            Self::EnableRotation => "enable_rotation",
+            Self::UpdateInterval => "update_interval",
+            Self::ListKeys => "list_keys",
+            Self::DescribeKey => "describe_key",
+            Self::Authenticate => "authenticate",
+        }
+    }
+}
+
+/// How one HTTP attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// An answer with this HTTP status, read to its end.
+    Http(u16),
+    /// No answer, or not all of it, within the request timeout.
+    Timeout,
+    /// No connection, or one that was lost before the head of an answer.
+    Connect,
+    /// The peer's certificate or TLS itself was refused.
+    Tls,
+    /// The answer's body broke off or was too long.
+    Body,
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(status) => write!(f, "{status}"),
+            Self::Timeout => f.write_str("timeout"),
+            Self::Connect => f.write_str("connect"),
+            Self::Tls => f.write_str("tls"),
+            Self::Body => f.write_str("body"),
+        }
+    }
+}
+
+/// Listens to the calls of one project.
+pub trait Observer: Send + Sync {
+    /// One HTTP attempt ended.
+    fn request(&self, operation: Operation, code: Code, took: Duration);
+    /// An attempt that ended with `reason` will be made again.
+    fn retry(&self, operation: Operation, reason: Code);
+    /// A call ended, retries inside.
+    fn operation(&self, operation: Operation, succeeded: bool);
+    /// Credentials in use end at this time; nothing where they have no known end.
+    fn credentials_expire(&self, at: Option<SystemTime>);
+}
+
+/// Nobody listens.
+impl Observer for () {
+    fn request(&self, _: Operation, _: Code, _: Duration) {}
+    fn retry(&self, _: Operation, _: Code) {}
+    fn operation(&self, _: Operation, _: bool) {}
+    fn credentials_expire(&self, _: Option<SystemTime>) {}
+}

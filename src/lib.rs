@@ -1,0 +1,5 @@
+//! kms-rotationd keeps the keys of a cloud's Key Management Service on a rotation policy, and proves it.
+
+pub mod kms;
+pub mod policy;
+pub mod rotation;

@@ -1,0 +1,407 @@
+//! The decision: desired rotation × observed key → verdict.
+//!
+//! [`decide`] is pure and total. `plan` prints its verdict, `monitor` mode reports it, `apply` and `run` carry out its
+//! first step, look again, and ask again until there is no step left.
+
+use std::fmt;
+
+use super::key::{
+    DesiredRotation, Enabling, Hindrance, ObservedKey, ReadFailure, Reading, Reapply, RotationInterval, WriteFailure,
+};
+
+/// What is known of a key against its policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// Rotation is on and the interval is the policy's: the cloud said so.
+    Compliant,
+    /// The cloud said that it is not so, or the key is in a state in which it does not rotate.
+    NonCompliant,
+    /// It could not be found out.
+    Unknown,
+    /// The key cannot be rotated, or the policy excuses it.
+    Exempt,
+    /// A key that could be rotated and that no entry of the policy speaks of.
+    Uncovered,
+}
+
+impl Status {
+    /// Every status, in the order in which they are shown.
+    pub const ALL: [Self; 5] = [Self::Compliant, Self::NonCompliant, Self::Unknown, Self::Exempt, Self::Uncovered];
+
+    /// The name in metrics and reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Compliant => "compliant",
+            Self::NonCompliant => "non_compliant",
+            Self::Unknown => "unknown",
+            Self::Exempt => "exempt",
+            Self::Uncovered => "uncovered",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)+) => {
+        /// Why a key has its status. A closed set: the names are part of the public interface.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Reason { $($(#[$doc])* $name,)+ }
+
+        impl Reason {
+            /// Every reason, the most telling first.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The name in metrics and reports.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The credentials of the project were refused.
+    AuthenticationFailed = "authentication_failed",
+    /// The key does not exist in the project.
+    NotFound = "not_found",
+    /// The key is disabled, so its rotation cannot be changed.
+    KeyDisabled = "key_disabled",
+    /// The key is scheduled for deletion.
+    PendingDeletion = "pending_deletion",
+    /// Rotation is off.
+    RotationDisabled = "rotation_disabled",
+    /// The interval is not the policy's.
+    IntervalMismatch = "interval_mismatch",
+    /// The interval is above the longest that the policy accepts.
+    IntervalTooLong = "interval_too_long",
+    /// The cloud does not tell the rotation setting, so nothing proves it.
+    StatusUnreadable = "status_unreadable",
+    /// Reading the rotation setting failed.
+    ReadFailed = "read_failed",
+    /// A write failed for good.
+    WriteFailed = "write_failed",
+    /// The user may not do what is needed.
+    AccessDenied = "access_denied",
+    /// The cloud's request limit kept the call from succeeding.
+    Throttled = "throttled",
+    /// A write was accepted, and reading back did not show it.
+    NotVerified = "not_verified",
+    /// A default key, made by a cloud service.
+    DefaultKey = "default_key",
+    /// The key material was imported.
+    ImportedMaterial = "imported_material",
+    /// An asymmetric or HMAC key.
+    UnsupportedKeyType = "unsupported_key_type",
+    /// The key lives in a custom keystore.
+    CustomKeystore = "custom_keystore",
+    /// A replica of a multi-region key.
+    ReplicaKey = "replica_key",
+    /// The region's KMS has no rotation.
+    RotationUnsupported = "rotation_unsupported",
+    /// The policy excuses the key.
+    Exempted = "exempted",
+    /// The policy's excuse for the key is about to end.
+    ExemptionEndsSoon = "exemption_ends_soon",
+    /// Several keys answer to the entry's name.
+    AmbiguousEntry = "ambiguous_entry",
+    /// The run had changed as many keys as it may.
+    ChangeLimit = "change_limit",
+    /// Something keeps changing the key back.
+    Flapping = "flapping",
+    /// No entry of the policy speaks of the key.
+    Uncovered = "uncovered",
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A set of reasons; iterates with the most telling first.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reasons(u32);
+
+impl Reasons {
+    /// No reason.
+    pub const NONE: Self = Self(0);
+
+    /// This set and one reason more.
+    #[must_use]
+    pub fn with(self, reason: Reason) -> Self {
+        Self(self.0 | 1 << reason as u8)
+    }
+
+    /// Whether the reason is in the set.
+    #[must_use]
+    pub fn contains(self, reason: Reason) -> bool {
+        self.0 & 1 << reason as u8 != 0
+    }
+
+    /// Whether there is no reason at all.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The reasons, the most telling first.
+    pub fn iter(self) -> impl Iterator<Item = Reason> {
+        Reason::ALL.iter().copied().filter(move |reason| self.contains(*reason))
+    }
+}
+
+impl From<Reason> for Reasons {
+    fn from(reason: Reason) -> Self {
+        Self::NONE.with(reason)
+    }
+}
+
+impl fmt::Display for Reasons {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, reason) in self.iter().enumerate() {
+            if at > 0 {
+                f.write_str(", ")?;
+            }
+            f.write_str(reason.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Reasons {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// One write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// `enable-key-rotation`
+    EnableRotation,
+    /// `update-key-rotation-interval`
+    UpdateInterval(RotationInterval),
+}
+
+impl Step {
+    /// The name in logs and reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EnableRotation => "enable_rotation",
+            Self::UpdateInterval(_) => "update_interval",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EnableRotation => f.write_str("enable rotation"),
+            Self::UpdateInterval(interval) => write!(f, "set the interval to {interval}"),
+        }
+    }
+}
+
+/// The writes that lead to the policy, in the one order that works: enabling sets an interval of its own, so it comes
+/// before the interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steps {
+    enable: bool,
+    interval: Option<RotationInterval>,
+}
+
+impl Steps {
+    /// Nothing to do.
+    pub const NONE: Self = Self { enable: false, interval: None };
+
+    /// The step to take now.
+    #[must_use]
+    pub fn first(self) -> Option<Step> {
+        self.iter().next()
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self == Self::NONE
+    }
+
+    /// The steps in order.
+    pub fn iter(self) -> impl Iterator<Item = Step> {
+        let enable = self.enable.then_some(Step::EnableRotation);
+        enable.into_iter().chain(self.interval.map(Step::UpdateInterval))
+    }
+
+    fn enable_then(interval: Option<RotationInterval>) -> Self {
+        Self { enable: true, interval }
+    }
+
+    fn interval(interval: RotationInterval) -> Self {
+        Self { enable: false, interval: Some(interval) }
+    }
+}
+
+/// What follows for one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The key against its policy, as observed.
+    pub status: Status,
+    /// Why; empty for a compliant key.
+    pub reasons: Reasons,
+    /// What would bring it to its policy.
+    pub steps: Steps,
+}
+
+impl Verdict {
+    fn settled(status: Status, reasons: impl Into<Reasons>) -> Self {
+        Self { status, reasons: reasons.into(), steps: Steps::NONE }
+    }
+
+    /// The last write was accepted and the reading does not show it yet: reading again may settle it.
+    #[must_use]
+    pub fn awaits_visibility(&self) -> bool {
+        self.status == Status::NonCompliant && self.steps.is_empty() && self.reasons.contains(Reason::NotVerified)
+    }
+}
+
+/// What the observed key is against the desired rotation, and what to do about it.
+///
+/// The steps are a forecast: after each one the key is read and judged anew, so that only the first is ever acted on.
+/// No step carries an interval other than the desired one, and a step that was accepted in this run is not asked for
+/// again unless the cloud said that it was undone.
+#[must_use]
+pub fn decide(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
+    let on_policy = is_on_policy(desired, observed);
+    if let Some(hindrance) = observed.hindrance {
+        let (status, reason) = hindered(hindrance);
+        // A key that rotates as it should is not excused from what it does already; but one that is disabled or about
+        // to be deleted does not rotate, whatever its setting says.
+        if !(on_policy && status == Status::Exempt) {
+            return Verdict::settled(status, reason);
+        }
+    }
+    match observed.failure {
+        Some(WriteFailure::Authentication) => {
+            return Verdict::settled(Status::Unknown, unproven(observed, Reason::AuthenticationFailed));
+        }
+        Some(WriteFailure::NotFound) => return Verdict::settled(Status::Unknown, Reason::NotFound),
+        _ => {}
+    }
+    let open = match observed.reading {
+        Reading::Failed(failure) => Verdict::settled(Status::Unknown, unproven(observed, read_failure(failure))),
+        Reading::NotOffered => write_only(desired, observed),
+        Reading::Rotation(rotation) if !rotation.enabled => rotation_off(desired, observed),
+        Reading::Rotation(_) if on_policy => rotation_right(desired, observed),
+        Reading::Rotation(rotation) if rotation.interval_days.is_none() => write_interval_only(desired, observed),
+        Reading::Rotation(_) => interval_wrong(desired, observed),
+    };
+    match observed.failure {
+        None => open,
+        Some(failure) => Verdict {
+            reasons: if open.status == Status::Compliant {
+                open.reasons
+            } else {
+                open.reasons.with(write_failure(failure))
+            },
+            steps: Steps::NONE,
+            ..open
+        },
+    }
+}
+
+fn is_on_policy(desired: DesiredRotation, observed: &ObservedKey) -> bool {
+    matches!(observed.reading, Reading::Rotation(rotation)
+        if rotation.enabled && rotation.interval_days == Some(u32::from(desired.interval.days())))
+}
+
+fn rotation_off(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
+    let off = Verdict::settled(Status::NonCompliant, Reason::RotationDisabled);
+    match observed.enabling {
+        Enabling::NotSent => {
+            let interval = (desired.interval != RotationInterval::AFTER_ENABLING).then_some(desired.interval);
+            Verdict { steps: Steps::enable_then(interval), ..off }
+        }
+        Enabling::Accepted | Enabling::AlreadyOn => Verdict { reasons: off.reasons.with(Reason::NotVerified), ..off },
+    }
+}
+
+fn rotation_right(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
+    let send = desired.reapply == Reapply::Always && !observed.was_written();
+    let steps = if send { Steps::interval(desired.interval) } else { Steps::NONE };
+    Verdict { status: Status::Compliant, reasons: Reasons::NONE, steps }
+}
+
+fn interval_wrong(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
+    let wrong = Verdict::settled(Status::NonCompliant, Reason::IntervalMismatch);
+    if observed.interval_sent {
+        Verdict { reasons: wrong.reasons.with(Reason::NotVerified), ..wrong }
+    } else {
+        Verdict { steps: Steps::interval(desired.interval), ..wrong }
+    }
+}
+
+/// Rotation is known to be on and its interval is not told: the interval is sent once by this process.
+fn write_interval_only(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
+    let unreadable = Verdict::settled(Status::Unknown, Reason::StatusUnreadable);
+    let sent = observed.interval_sent || (observed.interval_set_before && desired.reapply == Reapply::OnDrift);
+    if sent { unreadable } else { Verdict { steps: Steps::interval(desired.interval), ..unreadable } }
+}
+
+/// The setting cannot be read: enabling tells by its answer whether rotation was off.
+fn write_only(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
+    match observed.enabling {
+        Enabling::NotSent => {
+            let after = write_interval_only(desired, observed);
+            Verdict { steps: Steps { enable: true, ..after.steps }, ..after }
+        }
+        Enabling::Accepted | Enabling::AlreadyOn => write_interval_only(desired, observed),
+    }
+}
+
+/// The reason, and that a write of this run was left unproven where there was one.
+fn unproven(observed: &ObservedKey, reason: Reason) -> Reasons {
+    let reasons = Reasons::from(reason);
+    if observed.was_written() { reasons.with(Reason::NotVerified) } else { reasons }
+}
+
+fn hindered(hindrance: Hindrance) -> (Status, Reason) {
+    match hindrance {
+        Hindrance::DefaultKey => (Status::Exempt, Reason::DefaultKey),
+        Hindrance::ImportedMaterial => (Status::Exempt, Reason::ImportedMaterial),
+        Hindrance::UnsupportedKeyType => (Status::Exempt, Reason::UnsupportedKeyType),
+        Hindrance::CustomKeystore => (Status::Exempt, Reason::CustomKeystore),
+        Hindrance::ReplicaKey => (Status::Exempt, Reason::ReplicaKey),
+        Hindrance::RotationUnsupported => (Status::Exempt, Reason::RotationUnsupported),
+        Hindrance::Disabled => (Status::NonCompliant, Reason::KeyDisabled),
+        Hindrance::PendingDeletion => (Status::NonCompliant, Reason::PendingDeletion),
+    }
+}
+
+fn read_failure(failure: ReadFailure) -> Reason {
+    match failure {
+        ReadFailure::NotFound => Reason::NotFound,
+        ReadFailure::AccessDenied => Reason::AccessDenied,
+        ReadFailure::Throttled => Reason::Throttled,
+        ReadFailure::Authentication => Reason::AuthenticationFailed,
+        ReadFailure::Other => Reason::ReadFailed,
+    }
+}
+
+fn write_failure(failure: WriteFailure) -> Reason {
+    match failure {
+        WriteFailure::NotFound => Reason::NotFound,
+        WriteFailure::AccessDenied => Reason::AccessDenied,
+        WriteFailure::Throttled => Reason::Throttled,
+        WriteFailure::Authentication => Reason::AuthenticationFailed,
+        WriteFailure::Other => Reason::WriteFailed,
+    }
+}

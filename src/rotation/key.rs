@@ -1,0 +1,345 @@
+//! The vocabulary of one key: its id, the rotation it should have, the rotation that was observed, and what this run
+//! has already sent for it. Policies are decoded into these types and answers of the cloud are parsed into them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::SystemTime;
+
+/// The id of a customer master key: 36 characters in groups of 8-4-4-4-12.
+///
+/// The wider of the two documented forms is accepted, `[0-9a-z]` in every group, since only one page of the API
+/// reference narrows it to hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId([u8; KeyId::LENGTH]);
+
+impl KeyId {
+    /// Characters in a key id.
+    pub const LENGTH: usize = 36;
+
+    /// The id as the cloud writes it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Only ASCII ever gets in, so the fallback is never taken.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = InvalidKeyId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKeyId> {
+        let bytes: [u8; Self::LENGTH] = text.as_bytes().try_into().map_err(|_| InvalidKeyId)?;
+        let well_formed = bytes.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_digit() || byte.is_ascii_lowercase(),
+        });
+        if well_formed { Ok(Self(bytes)) } else { Err(InvalidKeyId) }
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text is not a key id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidKeyId;
+
+impl fmt::Display for InvalidKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a key id: expected 36 characters 0-9 and a-z in groups of 8-4-4-4-12")
+    }
+}
+
+impl std::error::Error for InvalidKeyId {}
+
+/// A rotation interval that the cloud accepts: 30 to 365 whole days (`update-key-rotation-interval`; anything else is
+/// refused with `KMS.3001`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RotationInterval(u16);
+
+impl RotationInterval {
+    /// The shortest interval, in days.
+    pub const MIN_DAYS: u16 = 30;
+    /// The longest interval, in days.
+    pub const MAX_DAYS: u16 = 365;
+    /// What `enable-key-rotation` sets, as documented: it takes no interval of its own.
+    pub const AFTER_ENABLING: Self = Self(365);
+
+    /// An interval of `days`, or nothing where the cloud would refuse it.
+    #[must_use]
+    pub fn from_days(days: u16) -> Option<Self> {
+        (Self::MIN_DAYS..=Self::MAX_DAYS).contains(&days).then_some(Self(days))
+    }
+
+    /// The interval in days.
+    #[must_use]
+    pub fn days(self) -> u16 {
+        self.0
+    }
+
+    /// The interval in seconds, the base unit of the metrics.
+    #[must_use]
+    pub fn as_seconds(self) -> u64 {
+        u64::from(self.0) * SECONDS_PER_DAY
+    }
+}
+
+impl fmt::Display for RotationInterval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} days", self.0)
+    }
+}
+
+/// Seconds in the day that rotation intervals are counted in.
+pub const SECONDS_PER_DAY: u64 = 86_400;
+
+/// Whether the interval is sent when it is right already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reapply {
+    /// Only when the key is off policy. Each interval write starts the cloud's rotation period anew.
+    #[default]
+    OnDrift,
+    /// Once in every run.
+    Always,
+}
+
+/// What the policy asks of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DesiredRotation {
+    /// The interval the key must have; rotation itself must be on.
+    pub interval: RotationInterval,
+    /// Whether to send the interval even when it is right.
+    pub reapply: Reapply,
+}
+
+/// A key's rotation setting as the cloud reported it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Rotation is on.
+    pub enabled: bool,
+    /// The interval in days, where the answer had one; the cloud's number, so not bound to what may be asked for.
+    pub interval_days: Option<u32>,
+    /// When the key material was last rotated; nothing for a key that never was.
+    pub last_rotated: Option<SystemTime>,
+    /// How often the key material was rotated.
+    pub rotations: Option<u64>,
+}
+
+/// What came of asking for a key's rotation setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// The cloud said whether rotation is on.
+    Rotation(Rotation),
+    /// The cloud does not offer the call, refuses it to this user, or its answer does not say whether rotation is on.
+    NotOffered,
+    /// The call failed, after retries.
+    Failed(ReadFailure),
+}
+
+/// Why a key's rotation setting could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFailure {
+    /// The key does not exist in this project (`KMS.0207`).
+    NotFound,
+    /// The cloud refuses the project or the user, not just this call.
+    AccessDenied,
+    /// The cloud kept answering 429.
+    Throttled,
+    /// The credentials were refused.
+    Authentication,
+    /// Anything else: no connection, errors of the server, an answer that is not understood.
+    Other,
+}
+
+/// What stands in the way of rotating a key, as `describe-key` or the code of a refusal told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hindrance {
+    /// A default key, made by a cloud service.
+    DefaultKey,
+    /// The key material was imported.
+    ImportedMaterial,
+    /// An asymmetric or HMAC key.
+    UnsupportedKeyType,
+    /// The key lives in a custom (dedicated HSM) keystore.
+    CustomKeystore,
+    /// A replica of a multi-region key; it is rotated where its primary is.
+    ReplicaKey,
+    /// This region's KMS has no rotation (`KMS.0319`).
+    RotationUnsupported,
+    /// The key is not enabled; its rotation cannot be changed until it is.
+    Disabled,
+    /// The key is scheduled for deletion.
+    PendingDeletion,
+}
+
+/// The life of a key (`key_state` of `describe-key` and `list-keys`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    /// 1
+    PendingActivation,
+    /// 2
+    Enabled,
+    /// 3
+    Disabled,
+    /// 4
+    PendingDeletion,
+    /// 5
+    PendingImport,
+}
+
+impl KeyState {
+    /// The state behind the cloud's number.
+    #[must_use]
+    pub fn from_code(code: u64) -> Option<Self> {
+        Some(match code {
+            1 => Self::PendingActivation,
+            2 => Self::Enabled,
+            3 => Self::Disabled,
+            4 => Self::PendingDeletion,
+            5 => Self::PendingImport,
+            _ => return None,
+        })
+    }
+}
+
+/// What `describe-key` says that matters here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyDescription {
+    /// The key's name.
+    pub alias: Option<Box<str>>,
+    /// What stands in the way of rotating it.
+    pub hindrance: Option<Hindrance>,
+}
+
+/// Why a write did not happen. A write whose end is unclear is none of these until it is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteFailure {
+    /// The key does not exist any more.
+    NotFound,
+    /// This user may not write.
+    AccessDenied,
+    /// The cloud kept answering 429.
+    Throttled,
+    /// The credentials were refused.
+    Authentication,
+    /// Anything else.
+    Other,
+}
+
+/// How far this run has come with enabling rotation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Enabling {
+    /// Nothing was sent.
+    #[default]
+    NotSent,
+    /// Sent and accepted: rotation was off.
+    Accepted,
+    /// Refused with `KMS.2901`: rotation was on already.
+    AlreadyOn,
+}
+
+/// All that one run knows of a key: the last reading, what stands in the way, and what it has sent so far.
+///
+/// The methods are the only way in which a run's progress changes it, so that [`decide`](super::decide()) stays a
+/// function of desired and observed alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObservedKey {
+    /// The last reading.
+    pub reading: Reading,
+    /// What stands in the way of rotating the key, where that is known.
+    pub hindrance: Option<Hindrance>,
+    /// How far this run has come with enabling.
+    pub enabling: Enabling,
+    /// This run's interval write was accepted, and nothing since has undone it.
+    pub interval_sent: bool,
+    /// This process has set the desired interval before. Counts only where the setting cannot be read.
+    pub interval_set_before: bool,
+    /// The write that failed for good.
+    pub failure: Option<WriteFailure>,
+}
+
+impl ObservedKey {
+    /// A key of which nothing but a reading is known.
+    #[must_use]
+    pub fn new(reading: Reading) -> Self {
+        Self {
+            reading,
+            hindrance: None,
+            enabling: Enabling::NotSent,
+            interval_sent: false,
+            interval_set_before: false,
+            failure: None,
+        }
+    }
+
+    /// `enable-key-rotation` was accepted. Whatever interval was sent before is gone: enabling sets its own.
+    pub fn enable_accepted(&mut self) {
+        self.enabling = Enabling::Accepted;
+        self.interval_sent = false;
+        self.interval_set_before = false;
+    }
+
+    /// `enable-key-rotation` was refused because rotation is on.
+    pub fn enable_found_on(&mut self) {
+        self.enabling = Enabling::AlreadyOn;
+    }
+
+    /// `update-key-rotation-interval` was accepted.
+    pub fn interval_accepted(&mut self) {
+        self.interval_sent = true;
+    }
+
+    /// `update-key-rotation-interval` was refused because rotation is off (`KMS.0313`): the key starts over.
+    pub fn interval_found_off(&mut self) {
+        self.enabling = Enabling::NotSent;
+        self.interval_sent = false;
+    }
+
+    /// A write of this run was accepted.
+    #[must_use]
+    pub fn was_written(&self) -> bool {
+        self.enabling == Enabling::Accepted || self.interval_sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_id_has_the_documented_form() {
+        let accepted = ["0d0466b0-e727-4d9c-b35d-f84bb474a37f", "zzzzzzzz-zzzz-zzzz-zzzz-zzzzzzzzzzzz"];
+        for text in accepted {
+            assert_eq!(text.parse::<KeyId>().map(|id| id.to_string()), Ok(text.to_owned()));
+        }
+        let refused = [
+            "",
+            "0d0466b0-e727-4d9c-b35d-f84bb474a37",
+            "0d0466b0-e727-4d9c-b35d-f84bb474a37f0",
+            "0D0466B0-e727-4d9c-b35d-f84bb474a37f",
+            "0d0466b0ae727-4d9c-b35d-f84bb474a37f",
+            "0d0466b0-e727-4d9c-b35d-f84bb474a3-f",
+            "0d0466b0-e727-4d9c-b35d-f84bb474a3é",
+        ];
+        for text in refused {
+            assert_eq!(text.parse::<KeyId>(), Err(InvalidKeyId), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_interval_is_30_to_365_days() {
+        assert_eq!(RotationInterval::from_days(29), None);
+        assert_eq!(RotationInterval::from_days(30).map(RotationInterval::as_seconds), Some(2_592_000));
+        assert_eq!(RotationInterval::from_days(365), Some(RotationInterval::AFTER_ENABLING));
+        assert_eq!(RotationInterval::from_days(366), None);
+    }
+}

@@ -1,0 +1,51 @@
+//! The vocabulary of a project: which cloud it is in, and whether its keys may be written.
+
+/// A cloud that speaks this KMS API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cloud {
+    /// Huawei Cloud, Chinese, international and European sites.
+    HuaweiCloud,
+    /// Open Telekom Cloud.
+    OpenTelekomCloud,
+    /// Flexible Engine.
+    FlexibleEngine,
+}
+
+impl Cloud {
+    /// Every cloud.
+    pub const ALL: [Self; 3] = [Self::HuaweiCloud, Self::OpenTelekomCloud, Self::FlexibleEngine];
+
+    /// The name in the policy and in reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::HuaweiCloud => "huawei-cloud",
+            Self::OpenTelekomCloud => "open-telekom-cloud",
+            Self::FlexibleEngine => "flexible-engine",
+        }
+    }
+}
+
+/// Whether a project's keys may be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Keys are brought to the policy.
+    #[default]
+    Enforce,
+    /// Keys are only looked at.
+    Monitor,
+}
+
+impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 2] = [Self::Enforce, Self::Monitor];
+
+    /// The name in the policy and in reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Monitor => "monitor",
+        }
+    }
+}

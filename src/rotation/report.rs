@@ -1,0 +1,196 @@
+//! What one run saw and did, per key and in total.
+//!
+//! A report is the only source of everything that is shown of keys: metrics, status page, JSON, the text of `apply`
+//! and `plan`, the exit code. It is made once at the end of a run and never changed.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::decide::{Reasons, Status, Step, Steps};
+use super::key::{KeyId, Rotation, RotationInterval};
+use super::project::{Cloud, Mode};
+
+/// What woke a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trigger {
+    /// The start of the process, or a single run of `apply` or `plan`.
+    Start,
+    /// The policy's schedule.
+    Schedule,
+    /// The policy file changed.
+    Reload,
+    /// SIGHUP.
+    Signal,
+}
+
+impl Trigger {
+    /// Every trigger.
+    pub const ALL: [Self; 4] = [Self::Start, Self::Schedule, Self::Reload, Self::Signal];
+
+    /// The name in metrics, logs and reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Schedule => "schedule",
+            Self::Reload => "reload",
+            Self::Signal => "signal",
+        }
+    }
+}
+
+/// One run over all projects.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What woke the run.
+    pub trigger: Trigger,
+    /// When the run began.
+    pub started: SystemTime,
+    /// When the run ended.
+    pub ended: SystemTime,
+    /// The run was stopped before it had looked at every key.
+    pub interrupted: bool,
+    /// The projects, in the policy's order.
+    pub projects: Vec<ProjectReport>,
+}
+
+/// One project of a run.
+#[derive(Clone, Debug)]
+pub struct ProjectReport {
+    /// The policy's name for it.
+    pub name: Arc<str>,
+    /// The cloud that it is in.
+    pub cloud: Cloud,
+    /// The region.
+    pub region: Arc<str>,
+    /// Whether its keys may be written.
+    pub mode: Mode,
+    /// What ended the project's run early, for people.
+    pub failure: Option<Box<str>>,
+    /// The keys, in the policy's order.
+    pub keys: Vec<KeyReport>,
+}
+
+/// One key of a run.
+#[derive(Clone, Debug)]
+pub struct KeyReport {
+    /// The key.
+    pub key_id: KeyId,
+    /// The line of the policy entry that decides for it.
+    pub entry_line: u32,
+    /// Its name, where the run learned it.
+    pub alias: Option<Box<str>>,
+    /// The interval that the policy wants.
+    pub desired_interval: RotationInterval,
+    /// The key against its policy.
+    pub status: Status,
+    /// Why; empty for a compliant key.
+    pub reasons: Reasons,
+    /// The setting as last read in this run.
+    pub rotation: Option<Rotation>,
+    /// When that was read.
+    pub observed: Option<SystemTime>,
+    /// What would still bring the key to its policy: the plan of a run that may not write.
+    pub planned: Steps,
+    /// The writes that took effect in this run.
+    pub changes: Vec<Change>,
+    /// The last error of a call for this key, for people.
+    pub error: Option<Box<str>>,
+}
+
+/// A write that took effect.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What was written.
+    pub step: Step,
+    /// The setting before it, where it could be read.
+    pub before: Option<Rotation>,
+    /// When the cloud accepted it, or was found to have applied it.
+    pub at: SystemTime,
+    /// The cloud's id of the request, where it gave one.
+    pub request_id: Option<Box<str>>,
+}
+
+/// How many keys have each status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally([usize; Status::ALL.len()]);
+
+impl Tally {
+    /// The keys with this status.
+    #[must_use]
+    pub fn of(&self, status: Status) -> usize {
+        self.0[status as usize]
+    }
+
+    /// All keys.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.0.iter().sum()
+    }
+
+    fn add(&mut self, status: Status) {
+        self.0[status as usize] += 1;
+    }
+}
+
+impl ProjectReport {
+    /// How many keys have each status.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        self.keys.iter().for_each(|key| tally.add(key.status));
+        tally
+    }
+}
+
+impl Report {
+    /// Every key with its project.
+    pub fn keys(&self) -> impl Iterator<Item = (&ProjectReport, &KeyReport)> {
+        self.projects.iter().flat_map(|project| project.keys.iter().map(move |key| (project, key)))
+    }
+
+    /// How many keys have each status.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        self.keys().for_each(|(_, key)| tally.add(key.status));
+        tally
+    }
+
+    /// Every key is on its policy or exempt, and every key was looked at.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        let tally = self.tally();
+        let settled = tally.of(Status::Compliant) + tally.of(Status::Exempt) + tally.of(Status::Uncovered);
+        !self.interrupted && settled == tally.total()
+    }
+
+    /// A run that may write would change something.
+    #[must_use]
+    pub fn has_planned_changes(&self) -> bool {
+        self.keys().any(|(_, key)| !key.planned.is_empty())
+    }
+
+    /// How many writes took effect.
+    #[must_use]
+    pub fn changes(&self) -> usize {
+        self.keys().map(|(_, key)| key.changes.len()).sum()
+    }
+
+    /// How long the run took; zero where the clock was set back meanwhile.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        self.ended.duration_since(self.started).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, status) in Status::ALL.into_iter().filter(|status| self.of(*status) > 0).enumerate() {
+            let separator = if at == 0 { "" } else { ", " };
+            write!(f, "{separator}{} {status}", self.of(status))?;
+        }
+        Ok(())
+    }
+}
