@@ -1,5 +1,7 @@
 //! kms-rotationd keeps the keys of a cloud's Key Management Service on a rotation policy, and proves it.
 
+pub mod clock;
 pub mod kms;
 pub mod policy;
+pub mod reconcile;
 pub mod rotation;

@@ -1,3 +1,70 @@
 //! The cloud's Key Management Service, as a client sees it.
+//!
+//! [`Kms`] is what reconciling needs of it; [`Client`] is the one that speaks HTTP. From the wire upwards:
+//! `transport` makes one attempt, `caller` makes attempts until an operation has ended (with `limit`, `retry` and the
+//! meaning that `error` gives to an answer), `auth` proves who asks, `wire` knows the bodies, and `client` puts them
+//! together. Nothing here knows of policies.
 
+pub mod auth;
+mod caller;
+mod client;
+pub mod endpoint;
+pub mod error;
+mod limit;
 pub mod observe;
+mod retry;
+mod transport;
+mod wire;
+
+pub use client::{Client, ClientSettings};
+pub use error::{Error, Kind};
+pub use retry::{Backoff, RetryPolicy};
+pub use transport::SetUpError;
+
+use crate::rotation::key::{KeyDescription, KeyId, Reading, RotationInterval};
+
+/// What reconciling needs of one project's KMS. Every call repeats itself where that is safe and sensible.
+pub trait Kms: Send + Sync {
+    /// Forgets what held for the last run only.
+    fn begin_run(&self) -> impl Future<Output = ()> + Send;
+
+    /// `get-key-rotation-status`. A call that the cloud does not offer, or refuses to this user, is a reading as well.
+    fn read_status(&self, key_id: KeyId) -> impl Future<Output = Result<Reading, Error>> + Send;
+
+    /// `describe-key`
+    fn describe(&self, key_id: KeyId) -> impl Future<Output = Result<KeyDescription, Error>> + Send;
+
+    /// `enable-key-rotation`. [`Kind::Unclear`]: it may have been applied; [`settle`](Self::settle) it.
+    fn enable_rotation(&self, key_id: KeyId) -> impl Future<Output = Result<Receipt, Error>> + Send;
+
+    /// `update-key-rotation-interval`. [`Kind::Unclear`]: it may have been applied; [`settle`](Self::settle) it.
+    fn update_interval(
+        &self,
+        key_id: KeyId,
+        interval: RotationInterval,
+    ) -> impl Future<Output = Result<Receipt, Error>> + Send;
+
+    /// Tells what became of a write whose end was unclear, so that it is counted as what it was.
+    fn settle(&self, unclear: &Error, settled: Settled);
+
+    /// The waits of an operation that begins now.
+    fn backoff(&self) -> Backoff;
+}
+
+/// An accepted write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// The cloud's id of the request, where it gave one.
+    pub request_id: Option<Box<str>>,
+}
+
+/// What became of a write whose end was unclear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It took effect.
+    Applied,
+    /// It did not, and is sent once more.
+    Repeated,
+    /// It could not be found out, or was not worth another try.
+    GivenUp,
+}

@@ -1,0 +1,57 @@
+//! Where a cloud's KMS and IAM answer (API sheet, section 6).
+
+use crate::rotation::project::Cloud;
+
+/// The addresses of one region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// The base of every KMS call, without a slash at its end.
+    pub kms: String,
+    /// The base of every IAM call, without a slash at its end.
+    pub iam: String,
+}
+
+impl Endpoints {
+    /// The cloud's own addresses for a region.
+    #[must_use]
+    pub fn of(cloud: Cloud, region: &str) -> Self {
+        match cloud {
+            Cloud::HuaweiCloud => {
+                // The European site has a top-level domain of its own.
+                let top = if region.starts_with("eu-west-1") { "eu" } else { "com" };
+                Self {
+                    kms: format!("https://kms.{region}.myhuaweicloud.{top}"),
+                    iam: format!("https://iam.{region}.myhuaweicloud.{top}"),
+                }
+            }
+            // The Swiss region lives under a domain of its own, with IAM under another name.
+            Cloud::OpenTelekomCloud if region == "eu-ch2" => Self {
+                kms: "https://kms.eu-ch2.sc.otc.t-systems.com".to_owned(),
+                iam: "https://iam-pub.eu-ch2.sc.otc.t-systems.com".to_owned(),
+            },
+            Cloud::OpenTelekomCloud => Self {
+                kms: format!("https://kms.{region}.otc.t-systems.com"),
+                iam: format!("https://iam.{region}.otc.t-systems.com"),
+            },
+            Cloud::FlexibleEngine => Self {
+                kms: format!("https://kms.{region}.prod-cloud-ocb.orange-business.com"),
+                iam: format!("https://iam.{region}.prod-cloud-ocb.orange-business.com"),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_addresses_are_those_of_the_sheet() {
+        let kms = |cloud, region| Endpoints::of(cloud, region).kms;
+        assert_eq!(kms(Cloud::HuaweiCloud, "ap-southeast-1"), "https://kms.ap-southeast-1.myhuaweicloud.com");
+        assert_eq!(kms(Cloud::HuaweiCloud, "eu-west-101"), "https://kms.eu-west-101.myhuaweicloud.eu");
+        assert_eq!(kms(Cloud::OpenTelekomCloud, "eu-de"), "https://kms.eu-de.otc.t-systems.com");
+        assert_eq!(kms(Cloud::OpenTelekomCloud, "eu-ch2"), "https://kms.eu-ch2.sc.otc.t-systems.com");
+        assert_eq!(kms(Cloud::FlexibleEngine, "eu-west-0"), "https://kms.eu-west-0.prod-cloud-ocb.orange-business.com");
+    }
+}

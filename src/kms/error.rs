@@ -1,0 +1,261 @@
+//! What can go wrong with a call, sorted by what follows from it.
+//!
+//! [`classify`] is the one place where HTTP statuses and the cloud's error codes get their meaning. Messages are never
+//! looked at: they differ between documents and wire (API sheet, section 3).
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::observe::{Code, Operation};
+use crate::rotation::key::Hindrance;
+
+/// What follows from an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The same call may well succeed later; it was repeated for as long as the policy allows.
+    Transient,
+    /// As `Transient`: the cloud's request limit was reached.
+    Throttled,
+    /// A write that may or may not have been applied. Read before repeating it.
+    Unclear,
+    /// The credentials were refused, or could not be had.
+    Credentials,
+    /// The key does not exist in this project.
+    NotFound,
+    /// The key cannot be rotated, or not now.
+    Hindered(Hindrance),
+    /// Rotation was to be enabled and is on already.
+    AlreadyOn,
+    /// An interval was to be set and rotation is off.
+    NotOn,
+    /// The cloud does not offer this call here.
+    NotOffered,
+    /// This user may not make this call.
+    Permission,
+    /// The cloud refuses the project or the account as such.
+    AccessDenied,
+    /// The answer was not understood.
+    Garbled,
+    /// Refused for any other reason; the same call would be refused again.
+    Refused,
+    /// The program was told to stop before the call was made.
+    Stopped,
+}
+
+impl Kind {
+    /// The call is repeated within the retry budget.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::Transient | Self::Throttled)
+    }
+}
+
+/// A call that failed.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    operation: Operation,
+    kind: Kind,
+    code: Option<Code>,
+    text: String,
+    request_id: Option<Box<str>>,
+    retry_after: Option<Duration>,
+}
+
+impl Error {
+    /// An error that is no answer of the cloud. `text` says what happened and, where the user can do something, what.
+    #[must_use]
+    pub fn new(operation: Operation, kind: Kind, text: impl Into<String>) -> Self {
+        Self(Box::new(Inner { operation, kind, code: None, text: text.into(), request_id: None, retry_after: None }))
+    }
+
+    /// The same, and how the last attempt ended.
+    #[must_use]
+    pub fn with_code(mut self, code: Code) -> Self {
+        self.0.code = Some(code);
+        self
+    }
+
+    pub(crate) fn with_request_id(mut self, id: Option<&str>) -> Self {
+        self.0.request_id = id.map(|id| printable(id, 64).into());
+        self
+    }
+
+    pub(crate) fn with_retry_after(mut self, after: Option<Duration>) -> Self {
+        self.0.retry_after = after;
+        self
+    }
+
+    /// The error with another meaning: what an answer means can depend on what came before it.
+    pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    /// What follows from the error.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The call that failed.
+    #[must_use]
+    pub fn operation(&self) -> Operation {
+        self.0.operation
+    }
+
+    /// How the last attempt ended; nothing where none was made.
+    #[must_use]
+    pub fn code(&self) -> Option<Code> {
+        self.0.code
+    }
+
+    /// The cloud's id of the request, for its support.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&str> {
+        self.0.request_id.as_deref()
+    }
+
+    /// How long the cloud asked to wait.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { operation, text, request_id, .. } = &*self.0;
+        write!(f, "{}: {text}", operation.as_str())?;
+        match request_id {
+            Some(id) => write!(f, " (request {id})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// What an answer with this HTTP status and the cloud's error code, where its body had one, means.
+#[must_use]
+pub fn classify(operation: Operation, status: u16, cloud_code: &str) -> Kind {
+    let is_write = matches!(operation, Operation::EnableRotation | Operation::UpdateInterval);
+    match (status, cloud_code) {
+        (500 | 503 | 408, _) => Kind::Transient,
+        (502 | 504, _) => {
+            if is_write {
+                Kind::Unclear
+            } else {
+                Kind::Transient
+            }
+        }
+        (429, _) => Kind::Throttled,
+        (401, _) | (_, "KMS.0301" | "KMS.0302" | "KMS.0303") => Kind::Credentials,
+        (_, "KMS.0207") => Kind::NotFound,
+        (_, "KMS.2901") => Kind::AlreadyOn,
+        (_, "KMS.0313") => Kind::NotOn,
+        (_, "KMS.0106") => Kind::Hindered(Hindrance::ReplicaKey),
+        (_, "KMS.0209" | "KMS.1301") => Kind::Hindered(Hindrance::Disabled),
+        (_, "KMS.0210") => Kind::Hindered(Hindrance::PendingDeletion),
+        (_, "KMS.0211") => Kind::Hindered(Hindrance::DefaultKey),
+        (_, "KMS.0312") => Kind::Hindered(Hindrance::ImportedMaterial),
+        (_, "KMS.0319") => Kind::Hindered(Hindrance::RotationUnsupported),
+        (_, "KMS.0324" | "KMS.0325" | "KMS.0341") => Kind::Hindered(Hindrance::UnsupportedKeyType),
+        (_, "KMS.0338") => Kind::Hindered(Hindrance::CustomKeystore),
+        // The token is of another project, the account is frozen or has no verified owner: no call will do better.
+        (403, "KMS.0305" | "KMS.0321" | "KMS.0314" | "KMS.0328") => Kind::AccessDenied,
+        (403, _) => Kind::Permission,
+        (404, code) if !code.starts_with("KMS.") => Kind::NotOffered,
+        (405 | 501, _) => Kind::NotOffered,
+        _ => Kind::Refused,
+    }
+}
+
+/// The cloud's own error code and message, from any of the four shapes in which its parts write them (API sheet,
+/// section 3). Empty where the body is something else, such as the HTML of a gateway.
+#[must_use]
+pub fn parse_body(body: &[u8]) -> (String, String) {
+    let Ok(Value::Object(top)) = serde_json::from_slice::<Value>(body) else { return Default::default() };
+    let nested = top.values().filter_map(Value::as_object);
+    for object in std::iter::once(&top).chain(nested) {
+        for (code, message) in [("error_code", "error_msg"), ("errorCode", "errorMsg"), ("code", "message")] {
+            let text = |name: &str| match object.get(name) {
+                Some(Value::String(text)) => printable(text, 200),
+                Some(Value::Number(number)) => number.to_string(),
+                _ => String::new(),
+            };
+            if object.contains_key(code) {
+                return (text(code), text(message));
+            }
+        }
+    }
+    Default::default()
+}
+
+/// Text from outside, cut to a length that fits a log line and without anything that a terminal would act on.
+pub(crate) fn printable(text: &str, most: usize) -> String {
+    text.chars().take(most).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Operation::{EnableRotation, ReadStatus, UpdateInterval};
+
+    #[test]
+    fn all_four_shapes_of_error_bodies_are_read() {
+        let shapes = [
+            (r#"{"error":{"error_code":"KMS.2901","error_msg":"on"}}"#, "KMS.2901", "on"),
+            (r#"{"error_code":"APIGW.0301","error_msg":"bad","request_id":"r"}"#, "APIGW.0301", "bad"),
+            (
+                r#"{"error":{"code":401,"message":"The username or password is wrong.","title":"Unauthorized"}}"#,
+                "401",
+                "The username or password is wrong.",
+            ),
+            (r#"{"errorCode":"IAM.0012","errorMsg":"slow down"}"#, "IAM.0012", "slow down"),
+        ];
+        for (body, code, message) in shapes {
+            assert_eq!(parse_body(body.as_bytes()), (code.to_owned(), message.to_owned()), "{body}");
+        }
+        for body in ["", "<html>502</html>", "[]", "{\"error\":\"text\"}", "\"x\"", "{\"error\":{\"error_msg\":7}}"] {
+            assert_eq!(parse_body(body.as_bytes()), (String::new(), String::new()), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_status_decides_over_the_body_for_server_errors() {
+        for code in ["", "KMS.2901", "KMS.0207"] {
+            assert_eq!(classify(ReadStatus, 502, code), Kind::Transient);
+            assert_eq!(classify(UpdateInterval, 502, code), Kind::Unclear);
+            assert_eq!(classify(EnableRotation, 500, code), Kind::Transient);
+            assert_eq!(classify(EnableRotation, 429, code), Kind::Throttled);
+        }
+    }
+
+    #[test]
+    fn a_missing_key_and_a_missing_call_are_told_apart() {
+        assert_eq!(classify(ReadStatus, 404, "KMS.0207"), Kind::NotFound);
+        assert_eq!(classify(ReadStatus, 404, "APIGW.0101"), Kind::NotOffered);
+        assert_eq!(classify(ReadStatus, 404, ""), Kind::NotOffered);
+        assert_eq!(classify(ReadStatus, 404, "KMS.9999"), Kind::Refused);
+    }
+
+    #[test]
+    fn a_refused_token_a_missing_permission_and_a_foreign_project_are_told_apart() {
+        for (status, code) in [(401, ""), (401, "APIGW.0307"), (403, "KMS.0303")] {
+            assert_eq!(classify(ReadStatus, status, code), Kind::Credentials);
+        }
+        assert_eq!(classify(ReadStatus, 403, "KMS.0307"), Kind::Permission);
+        assert_eq!(classify(ReadStatus, 403, ""), Kind::Permission);
+        assert_eq!(classify(ReadStatus, 403, "KMS.0321"), Kind::AccessDenied);
+    }
+
+    #[test]
+    fn text_from_outside_cannot_steer_a_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\nc", 5), "a [2J");
+    }
+}

@@ -1,0 +1,72 @@
+//! The request limit of one project: so many requests a second, and a pause for all when the cloud asks for one.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+/// Requests that may follow each other at once after a quiet second. The cloud counts per second, so a few make no
+/// difference to it, and the first keys of a run need not wait.
+const BURST: u32 = 4;
+
+/// Spaces requests evenly. Waiting callers are served in the order in which they came.
+#[derive(Debug)]
+pub(super) struct RequestLimit {
+    interval: Duration,
+    next: Mutex<Instant>,
+}
+
+impl RequestLimit {
+    /// A limit of so many requests a second; the policy has checked that it is above zero.
+    pub(super) fn new(requests_per_second: f64) -> Self {
+        let interval = Duration::try_from_secs_f64(requests_per_second.recip()).unwrap_or(Duration::from_secs(1));
+        Self { interval, next: Mutex::new(Instant::now()) }
+    }
+
+    /// Waits for the turn of one request.
+    pub(super) async fn turn(&self) {
+        let turn = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let earliest = Instant::now().checked_sub(self.interval * BURST);
+            let turn = earliest.map_or(*next, |earliest| earliest.max(*next));
+            *next = turn + self.interval;
+            turn
+        };
+        if turn > Instant::now() {
+            sleep_until(turn).await;
+        }
+    }
+
+    /// Lets nobody pass for this long.
+    pub(super) fn pause(&self, duration: Duration) {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        *next = (*next).max(Instant::now() + duration);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_spaced_evenly_after_a_burst() {
+        let limit = RequestLimit::new(10.0);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let begin = Instant::now();
+        for _ in 0..104 {
+            limit.turn().await;
+        }
+        let took = begin.elapsed();
+        assert!((Duration::from_millis(9_800)..=Duration::from_millis(10_100)).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_holds_everybody() {
+        let limit = RequestLimit::new(10.0);
+        limit.pause(Duration::from_secs(30));
+        let begin = Instant::now();
+        limit.turn().await;
+        limit.turn().await;
+        assert_eq!(begin.elapsed(), Duration::from_millis(30_100));
+    }
+}

@@ -1,0 +1,195 @@
+//! How long to wait before the next attempt, and for how long to go on.
+
+use std::time::Duration;
+
+use backon::Retryable;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::error::Error;
+
+/// No `Retry-After` is honoured beyond this: a gateway that asks for a day must not stop a daemon for one.
+pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// The retry policy of a project.
+#[derive(Clone, Copy, Debug)]
+pub struct RetryPolicy {
+    /// The first wait is up to this long.
+    pub initial_interval: Duration,
+    /// No wait is longer than this.
+    pub max_interval: Duration,
+    /// The time one operation may take, attempts and waits together.
+    pub max_elapsed: Duration,
+}
+
+/// The waits of one operation: exponential with full jitter, ending when the operation's time is used up.
+///
+/// Full jitter, anywhere from nothing to the doubled interval, spreads clients that failed together.
+#[derive(Debug)]
+pub struct Backoff {
+    policy: RetryPolicy,
+    attempt: u32,
+    attempts_left: u32,
+    deadline: Instant,
+    rng: fastrand::Rng,
+}
+
+impl Backoff {
+    /// The waits of an operation that begins now.
+    #[must_use]
+    pub fn new(policy: RetryPolicy) -> Self {
+        Self {
+            policy,
+            attempt: 0,
+            attempts_left: u32::MAX,
+            deadline: Instant::now() + policy.max_elapsed,
+            rng: fastrand::Rng::new(),
+        }
+    }
+
+    pub(super) fn at_most(self, retries: u32) -> Self {
+        Self { attempts_left: retries, ..self }
+    }
+
+    fn fits(&self, wait: Duration) -> bool {
+        Instant::now() + wait <= self.deadline
+    }
+}
+
+impl Iterator for Backoff {
+    type Item = Duration;
+
+    /// The next wait; nothing once the operation's time would be over before it ends.
+    fn next(&mut self) -> Option<Duration> {
+        self.attempts_left = self.attempts_left.checked_sub(1)?;
+        let doubled = self.policy.initial_interval.saturating_mul(1u32.checked_shl(self.attempt).unwrap_or(u32::MAX));
+        self.attempt += 1;
+        let wait = doubled.min(self.policy.max_interval).mul_f64(self.rng.f64());
+        self.fits(wait).then_some(wait)
+    }
+}
+
+/// Makes attempts until one succeeds, fails for good, or the backoff ends. `notify` hears of every attempt that will
+/// be repeated. A wait ends early when `stop` is cancelled; the attempt after it is then expected to refuse itself.
+pub(super) async fn with_retries<T, F>(
+    backoff: Backoff,
+    stop: &CancellationToken,
+    attempt: impl FnMut() -> F,
+    notify: impl FnMut(&Error, Duration),
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let deadline = backoff.deadline;
+    let stop = stop.clone();
+    let wait = move |duration: Duration| {
+        let stop = stop.clone();
+        async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(duration) => {}
+            }
+        }
+    };
+    attempt
+        .retry(backoff)
+        .sleep(wait)
+        .when(|error| error.kind().is_transient())
+        .adjust(move |error, wait| {
+            let asked = error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER);
+            let wait = wait?.max(asked);
+            (Instant::now() + wait <= deadline).then_some(wait)
+        })
+        .notify(notify)
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::super::error::Kind;
+    use super::super::observe::{Code, Operation};
+    use super::*;
+
+    const POLICY: RetryPolicy = RetryPolicy {
+        initial_interval: Duration::from_millis(500),
+        max_interval: Duration::from_secs(30),
+        max_elapsed: Duration::from_secs(120),
+    };
+
+    fn error(kind: Kind, retry_after: Option<u64>) -> Error {
+        Error::new(Operation::ReadStatus, kind, "HTTP 503")
+            .with_code(Code::Http(503))
+            .with_retry_after(retry_after.map(Duration::from_secs))
+    }
+
+    async fn attempts(errors: impl Fn(u32) -> Option<Error>, stop: &CancellationToken) -> (Result<u32, Kind>, u32) {
+        let made = Cell::new(0);
+        let attempt = || {
+            made.set(made.get() + 1);
+            let result = errors(made.get()).map_or(Ok(made.get()), Err);
+            async { result }
+        };
+        let result = with_retries(Backoff::new(POLICY), stop, attempt, |_, _| {}).await;
+        (result.map_err(|error| error.kind()), made.get())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transient_error_is_retried_until_it_passes() {
+        let stop = CancellationToken::new();
+        let three = |n| (n <= 3).then(|| error(Kind::Transient, None));
+        assert_eq!(attempts(three, &stop).await, (Ok(4), 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_final_error_is_not_retried() {
+        let stop = CancellationToken::new();
+        for kind in [Kind::Refused, Kind::Unclear, Kind::Permission, Kind::Credentials, Kind::Garbled] {
+            assert_eq!(attempts(|_| Some(error(kind, None)), &stop).await, (Err(kind), 1));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retrying_ends_with_the_operations_time() {
+        let (stop, begin) = (CancellationToken::new(), Instant::now());
+        let (result, made) = attempts(|_| Some(error(Kind::Transient, None)), &stop).await;
+        assert_eq!(result, Err(Kind::Transient));
+        assert!(made > 4, "{made} attempts");
+        assert!(begin.elapsed() <= POLICY.max_elapsed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retry_after_is_waited_for_within_bounds() {
+        let (stop, begin) = (CancellationToken::new(), Instant::now());
+        let once = |n| (n == 1).then(|| error(Kind::Throttled, Some(40)));
+        assert_eq!(attempts(once, &stop).await, (Ok(2), 2));
+        assert_eq!(begin.elapsed().as_secs(), 40);
+
+        let begin = Instant::now();
+        let day = |n| (n == 1).then(|| error(Kind::Throttled, Some(86_400)));
+        assert_eq!(attempts(day, &stop).await, (Ok(2), 2));
+        assert_eq!(begin.elapsed().as_secs(), LONGEST_RETRY_AFTER.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stopping_ends_a_wait_at_once() {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let begin = Instant::now();
+        let twice = |n| (n <= 2).then(|| error(Kind::Throttled, Some(30)));
+        assert_eq!(attempts(twice, &stop).await.1, 3);
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_grow_and_stay_below_the_longest() {
+        let policy = RetryPolicy { max_elapsed: Duration::from_secs(1_000_000), ..POLICY };
+        let mut backoff = Backoff::new(policy);
+        for attempt in 0..40 {
+            let most = Duration::from_millis(500 * (1 << attempt.min(10))).min(policy.max_interval);
+            assert!(backoff.next().unwrap() <= most, "wait {attempt}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! One HTTP attempt: the only place that knows the HTTP client.
+//!
+//! An attempt follows no redirect (the token would go along), repeats nothing by itself, ends within the request
+//! timeout with its body, and reads no more than 1 MiB. What the answer means is for others to say.
+
+use std::error::Error as StdError;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{HeaderMap, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+use std::sync::Arc;
+
+use super::observe::Code;
+
+/// An answer longer than this is none of KMS or IAM: a page of 2 000 described keys has some 1.2 MB, a single key 1 KB.
+const LONGEST_BODY: usize = 1024 * 1024;
+/// Below the 60 s after which common gateways close an idle connection, so that we rarely write into a closed one.
+const IDLE_CONNECTION: Duration = Duration::from_secs(50);
+
+/// The HTTP client of one project.
+pub(super) struct Transport {
+    client: reqwest::Client,
+}
+
+/// A request, complete but for the transport's own headers.
+pub(super) struct Request {
+    pub(super) url: Arc<str>,
+    pub(super) headers: Vec<(&'static str, HeaderText)>,
+    pub(super) body: Arc<str>,
+}
+
+/// The value of a header.
+#[derive(Clone)]
+pub(super) enum HeaderText {
+    Plain(&'static str),
+    Secret(Arc<SecretString>),
+}
+
+/// The answer to an attempt.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+    /// The body broke off, was too long or too slow.
+    pub(super) broken: Option<Code>,
+    headers: HeaderMap,
+}
+
+/// No answer.
+#[derive(Debug)]
+pub(super) struct NoAnswer {
+    pub(super) code: Code,
+    /// The request may have reached the server.
+    pub(super) may_have_arrived: bool,
+    /// The innermost cause.
+    pub(super) cause: String,
+}
+
+/// Why a transport cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetUpError {
+    /// The file of additional certificates cannot be read.
+    #[error("cannot read ca_file {path}: {cause}")]
+    ReadCertificates {
+        /// The file.
+        path: String,
+        /// What the system says.
+        cause: std::io::Error,
+    },
+    /// The file of additional certificates holds no certificate.
+    #[error("ca_file {path} holds no certificate in PEM form")]
+    NoCertificate {
+        /// The file.
+        path: String,
+    },
+    /// The HTTP client cannot be built.
+    #[error("cannot set up TLS: {0}; install the system's CA certificates or name a ca_file")]
+    Client(String),
+}
+
+impl Transport {
+    /// A transport that trusts the system's roots and those of `ca_file`. Without `tls`, for a project all of whose
+    /// endpoints are plain HTTP on loopback, it loads no roots and uses no proxy.
+    pub(super) fn new(
+        tls: bool,
+        ca_file: Option<&Path>,
+        request_timeout: Duration,
+        connections: usize,
+    ) -> Result<Self, SetUpError> {
+        // An error means that a provider is installed already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("kms-rotationd/", env!("CARGO_PKG_VERSION")))
+            .timeout(request_timeout)
+            .connect_timeout(request_timeout)
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .pool_max_idle_per_host(connections)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .http1_only();
+        if let Some(path) = ca_file {
+            let shown = || path.display().to_string();
+            let pem = std::fs::read(path).map_err(|cause| SetUpError::ReadCertificates { path: shown(), cause })?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
+            if certificates.is_empty() {
+                return Err(SetUpError::NoCertificate { path: shown() });
+            }
+            builder = builder.tls_certs_merge(certificates);
+        }
+        if !tls {
+            builder = builder.tls_certs_only([]).no_proxy();
+        }
+        let client = builder.build().map_err(|error| SetUpError::Client(innermost(&error)))?;
+        Ok(Self { client })
+    }
+
+    /// Sends the request once and reads the answer to its end.
+    pub(super) async fn post(&self, request: &Request) -> Result<Answer, NoAnswer> {
+        let mut headers = HeaderMap::with_capacity(request.headers.len());
+        for (name, text) in &request.headers {
+            headers.insert(*name, text.value()?);
+        }
+        let sent = self.client.post(&*request.url).headers(headers).body(request.body.as_bytes().to_vec()).send().await;
+        let mut response = sent.map_err(|error| no_answer(&error))?;
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        let mut body = Vec::new();
+        let broken = loop {
+            match response.chunk().await {
+                Ok(None) => break None,
+                Ok(Some(chunk)) if body.len() + chunk.len() > LONGEST_BODY => break Some(Code::Body),
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Err(error) if error.is_timeout() => break Some(Code::Timeout),
+                Err(_) => break Some(Code::Body),
+            }
+        };
+        Ok(Answer { status, body, broken, headers })
+    }
+}
+
+impl HeaderText {
+    fn value(&self) -> Result<HeaderValue, NoAnswer> {
+        match self {
+            Self::Plain(text) => Ok(HeaderValue::from_static(text)),
+            Self::Secret(secret) => {
+                let mut value = HeaderValue::from_str(secret.expose_secret()).map_err(|_| NoAnswer {
+                    code: Code::Connect,
+                    may_have_arrived: false,
+                    cause: "the token has characters that no header can carry".to_owned(),
+                })?;
+                value.set_sensitive(true);
+                Ok(value)
+            }
+        }
+    }
+}
+
+impl Answer {
+    /// A header's text.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// How long the answer asks to wait, in seconds or as a date against `now`.
+    pub(super) fn retry_after(&self, now: SystemTime) -> Option<Duration> {
+        let text = self.header("retry-after")?.trim();
+        match text.parse() {
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).ok(),
+        }
+    }
+
+    /// The cloud's id of the request.
+    pub(super) fn request_id(&self) -> Option<&str> {
+        self.header("x-request-id").or_else(|| self.header("x-iam-trace-id"))
+    }
+}
+
+fn no_answer(error: &reqwest::Error) -> NoAnswer {
+    let code = if error.is_timeout() {
+        Code::Timeout
+    } else if find(error, &|cause| cause.is::<rustls::Error>()).is_some() {
+        Code::Tls
+    } else {
+        Code::Connect
+    };
+    NoAnswer { code, may_have_arrived: !error.is_connect(), cause: innermost(error) }
+}
+
+fn innermost(error: &reqwest::Error) -> String {
+    let is_last = |cause: &(dyn StdError + 'static)| next(cause).is_none();
+    find(error, &is_last).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// The first cause, from the outside in, that satisfies the condition.
+fn find<'a>(
+    error: &'a (dyn StdError + 'static),
+    wanted: &dyn Fn(&(dyn StdError + 'static)) -> bool,
+) -> Option<&'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| next(*error)).find(|error| wanted(*error))
+}
+
+/// The cause behind an error. `io::Error` hides its payload from `source()`, and a TLS error sits in two of them.
+fn next<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(payload) => Some(payload),
+        None => error.source(),
+    }
+}

@@ -1,0 +1,198 @@
+//! The bodies of the KMS calls: what is sent, and a lenient reading of what comes back.
+//!
+//! Documents and recordings disagree on the type of nearly every field (API sheet, section 1.6), so each is read as
+//! what it says and not as what it is: a flag may be `true` or `"true"`, a number may be text.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::rotation::key::{
+    Hindrance, KeyDescription, KeyId, KeyState, Reading, Rotation, RotationInterval, SECONDS_PER_DAY,
+};
+
+/// The body of every call on one key. `sequence` is a UUID that the cloud keeps for tracing.
+pub(super) fn key_body(key_id: KeyId, sequence: &str, interval: Option<RotationInterval>) -> String {
+    // Ids, UUIDs and numbers need no escaping.
+    match interval {
+        None => format!(r#"{{"key_id":"{key_id}","sequence":"{sequence}"}}"#),
+        Some(interval) => {
+            let days = interval.days();
+            format!(r#"{{"key_id":"{key_id}","rotation_interval":{days},"sequence":"{sequence}"}}"#)
+        }
+    }
+}
+
+/// The answer of `get-key-rotation-status`; nothing where it is no JSON object. An answer that does not say whether
+/// rotation is on reads as a call that is not offered.
+pub(super) fn rotation_status(body: &[u8]) -> Option<Reading> {
+    #[derive(Deserialize)]
+    struct Answer {
+        key_rotation_enabled: Option<Value>,
+        rotation_interval: Option<Value>,
+        last_rotation_time: Option<Value>,
+        number_of_rotations: Option<Value>,
+    }
+    if body.trim_ascii().is_empty() {
+        return Some(Reading::NotOffered);
+    }
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    Some(match flag(answer.key_rotation_enabled.as_ref()) {
+        None => Reading::NotOffered,
+        Some(enabled) => Reading::Rotation(Rotation {
+            enabled,
+            interval_days: number(answer.rotation_interval.as_ref()).and_then(|days| days.try_into().ok()),
+            last_rotated: number(answer.last_rotation_time.as_ref()).and_then(time),
+            rotations: number(answer.number_of_rotations.as_ref()),
+        }),
+    })
+}
+
+/// The answer of `describe-key`; nothing where it is no such answer.
+pub(super) fn description(body: &[u8]) -> Option<KeyDescription> {
+    #[derive(Deserialize)]
+    struct Answer {
+        key_info: Details,
+    }
+    #[derive(Deserialize)]
+    struct Details {
+        key_alias: Option<Value>,
+        key_state: Option<Value>,
+        default_key_flag: Option<Value>,
+        origin: Option<Value>,
+        key_spec: Option<Value>,
+        keystore_id: Option<Value>,
+        multi_region_key_type: Option<Value>,
+    }
+    let details = serde_json::from_slice::<Answer>(body).ok()?.key_info;
+    let alias = text(details.key_alias.as_ref());
+    let spec = text(details.key_spec.as_ref()).to_ascii_uppercase();
+    let keystore = text(details.keystore_id.as_ref());
+    // What never changes comes before what may pass. A value that is not known stands in nobody's way: the cloud
+    // itself will refuse the write, and its code tells why.
+    let hindrance = if flag(details.default_key_flag.as_ref()) == Some(true) || alias.ends_with("/default") {
+        Some(Hindrance::DefaultKey)
+    } else if text(details.origin.as_ref()).eq_ignore_ascii_case("external") {
+        Some(Hindrance::ImportedMaterial)
+    } else if ["RSA_", "EC_", "HMAC_", "SM2", "ML_"].iter().any(|family| spec.starts_with(family)) {
+        Some(Hindrance::UnsupportedKeyType)
+    } else if !matches!(keystore, "" | "0") {
+        Some(Hindrance::CustomKeystore)
+    } else if text(details.multi_region_key_type.as_ref()).eq_ignore_ascii_case("replica") {
+        Some(Hindrance::ReplicaKey)
+    } else {
+        match number(details.key_state.as_ref()).and_then(KeyState::from_code) {
+            Some(KeyState::Disabled | KeyState::PendingActivation) => Some(Hindrance::Disabled),
+            Some(KeyState::PendingDeletion) => Some(Hindrance::PendingDeletion),
+            Some(KeyState::PendingImport) => Some(Hindrance::ImportedMaterial),
+            Some(KeyState::Enabled) | None => None,
+        }
+    };
+    Some(KeyDescription { alias: (!alias.is_empty()).then(|| alias.into()), hindrance })
+}
+
+fn flag(value: Option<&Value>) -> Option<bool> {
+    match value? {
+        Value::Bool(flag) => Some(*flag),
+        Value::String(text) if text.eq_ignore_ascii_case("true") || text == "1" => Some(true),
+        Value::String(text) if text.eq_ignore_ascii_case("false") || text == "0" => Some(false),
+        Value::Number(number) if number.as_u64() == Some(1) => Some(true),
+        Value::Number(number) if number.as_u64() == Some(0) => Some(false),
+        _ => None,
+    }
+}
+
+fn number(value: Option<&Value>) -> Option<u64> {
+    match value? {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+fn text(value: Option<&Value>) -> &str {
+    value.and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A point in time from its magnitude: documented as seconds, milliseconds in every example, and one client's comment
+/// says microseconds. Zero stands for never.
+fn time(stamp: u64) -> Option<SystemTime> {
+    const YEAR_5000_IN_SECONDS: u64 = 100_000_000_000;
+    let since_epoch = match stamp {
+        0 => return None,
+        seconds if seconds < YEAR_5000_IN_SECONDS => Duration::from_secs(seconds),
+        millis if millis < YEAR_5000_IN_SECONDS * 1_000 => Duration::from_millis(millis),
+        micros => Duration::from_micros(micros),
+    };
+    let latest = Duration::from_secs(SECONDS_PER_DAY * 366 * 8_000);
+    (since_epoch < latest).then(|| SystemTime::UNIX_EPOCH + since_epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(body: &str) -> Option<Reading> {
+        rotation_status(body.as_bytes())
+    }
+
+    #[test]
+    fn the_documented_example_is_read_in_both_dialects() {
+        let expected = Rotation {
+            enabled: true,
+            interval_days: Some(30),
+            last_rotated: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_501_578_672)),
+            rotations: Some(3),
+        };
+        for body in [
+            r#"{"key_rotation_enabled":true,"rotation_interval":30,"last_rotation_time":"1501578672000","number_of_rotations":3}"#,
+            r#"{"key_rotation_enabled":"true","rotation_interval":"30","last_rotation_time":"1501578672","number_of_rotations":"3"}"#,
+            r#"{"key_rotation_enabled":"TRUE","rotation_interval":30,"last_rotation_time":1501578672000000,"number_of_rotations":3,"key_materials":[{}]}"#,
+        ] {
+            assert_eq!(reading(body), Some(Reading::Rotation(expected)), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_never_rotated_has_no_last_rotation() {
+        for stamp in [r#""""#, "null", "0", r#""0""#, "[]"] {
+            let body = format!(r#"{{"key_rotation_enabled":false,"last_rotation_time":{stamp}}}"#);
+            let Some(Reading::Rotation(rotation)) = reading(&body) else { panic!("{body}") };
+            assert_eq!((rotation.enabled, rotation.last_rotated), (false, None), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_does_not_say_is_told_from_one_that_is_none() {
+        for silent in ["", " \n", "{}", r#"{"rotation_interval":90}"#, r#"{"key_rotation_enabled":"maybe"}"#] {
+            assert_eq!(reading(silent), Some(Reading::NotOffered), "{silent}");
+        }
+        for garbage in ["<html>", "{\"key_rotation_enabled\":tr", "7", "null"] {
+            assert_eq!(reading(garbage), None, "{garbage}");
+        }
+    }
+
+    #[test]
+    fn a_description_tells_what_stands_in_the_way() {
+        let described = |fields: &str| {
+            let body =
+                format!(r#"{{"key_info":{{"key_alias":"pay","key_state":"2","default_key_flag":"0",{fields}}}}}"#);
+            description(body.as_bytes()).unwrap().hindrance
+        };
+        assert_eq!(described(r#""origin":"kms","key_spec":"AES_256","keystore_id":"0""#), None);
+        assert_eq!(described(r#""key_spec":"SM4","multi_region_key_type":"SINGLE""#), None);
+        assert_eq!(described(r#""origin":"external""#), Some(Hindrance::ImportedMaterial));
+        assert_eq!(described(r#""key_spec":"EC_P256""#), Some(Hindrance::UnsupportedKeyType));
+        assert_eq!(described(r#""keystore_id":"9a3""#), Some(Hindrance::CustomKeystore));
+        assert_eq!(described(r#""multi_region_key_type":"REPLICA""#), Some(Hindrance::ReplicaKey));
+        let state = |code: &str| description(format!(r#"{{"key_info":{{"key_state":{code}}}}}"#).as_bytes()).unwrap();
+        assert_eq!(state("3").hindrance, Some(Hindrance::Disabled));
+        assert_eq!(state("\"4\"").hindrance, Some(Hindrance::PendingDeletion));
+        assert_eq!(
+            description(br#"{"key_info":{"key_alias":"obs/default"}}"#).unwrap().hindrance,
+            Some(Hindrance::DefaultKey)
+        );
+        assert_eq!(description(b"{}"), None);
+    }
+}

@@ -1,0 +1,359 @@
+//! One key in one run: read it, ask for the verdict, take one step, read it again, until no step is left.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tracing::{error, info, warn};
+
+use super::Reconciler;
+use crate::kms::{Backoff, Error, Kind, Kms, Receipt, Settled};
+use crate::policy::types::Entry;
+use crate::rotation::decide::{Reason, Status, Step, Steps, Verdict, decide};
+use crate::rotation::key::{KeyDescription, ObservedKey, ReadFailure, Reading, Rotation, WriteFailure};
+use crate::rotation::report::{Change, KeyReport};
+
+/// Waits before reading again a key whose accepted write does not show yet. The first reading follows at once; in all
+/// as long as the vendor's own tool polls, five seconds (API sheet, section 0).
+const READ_BACK_WAITS: [Duration; 4] = [
+    Duration::from_millis(250),
+    Duration::from_millis(750),
+    Duration::from_millis(1_500),
+    Duration::from_millis(2_500),
+];
+
+/// How often a key may start over because the cloud says that rotation is off after it was on. Whoever switches it off
+/// twice within a run will do so a third time.
+const RESTARTS: u32 = 2;
+
+/// What the keys of one project share in a run.
+pub(super) struct KeyRun<'a, K> {
+    pub(super) kms: &'a K,
+    pub(super) project: &'a str,
+    pub(super) reconciler: &'a Reconciler,
+    pub(super) may_write: bool,
+    /// What ended the project's run early.
+    pub(super) failure: &'a Mutex<Option<Box<str>>>,
+}
+
+/// A key of a project that cannot be asked at all.
+pub(super) fn unreachable(entry: &Entry, reason: &str) -> KeyReport {
+    KeyReport {
+        key_id: entry.key_id,
+        entry_line: entry.line,
+        alias: None,
+        desired_interval: entry.desired.interval,
+        status: Status::Unknown,
+        reasons: Reason::ReadFailed.into(),
+        rotation: None,
+        observed: None,
+        planned: Steps::NONE,
+        changes: Vec::new(),
+        error: Some(reason.into()),
+    }
+}
+
+impl<K: Kms> KeyRun<'_, K> {
+    /// Brings one key to its policy, or finds out why not.
+    pub(super) async fn reconcile(&self, entry: &Entry) -> KeyReport {
+        let mut key = Progress::new(entry);
+        key.observed.interval_set_before = self.reconciler.written.holds(entry.key_id, entry.desired.interval);
+        self.read(&mut key).await;
+        let mut waits = READ_BACK_WAITS.iter();
+        loop {
+            let verdict = decide(entry.desired, &key.observed);
+            let Some(step) = verdict.steps.first() else {
+                match waits.next() {
+                    Some(wait) if verdict.awaits_visibility() && self.pause(*wait).await => {
+                        self.read(&mut key).await;
+                        continue;
+                    }
+                    _ => return key.report(verdict),
+                }
+            };
+            // Before the first write to a key: is there anything that forbids it? A refused write would stand in the
+            // customer's audit log as a failed operation, run after run.
+            if !key.described && verdict.status == Status::NonCompliant {
+                self.describe(&mut key).await;
+                continue;
+            }
+            if !self.may_write {
+                return key.report(verdict);
+            }
+            self.take(step, &mut key).await;
+            waits = READ_BACK_WAITS.iter();
+        }
+    }
+
+    async fn read(&self, key: &mut Progress<'_>) {
+        match self.kms.read_status(key.entry.key_id).await {
+            Ok(reading) => {
+                key.observed.reading = reading;
+                if let Reading::Rotation(rotation) = reading {
+                    key.seen = Some((rotation, self.reconciler.clock.now()));
+                }
+            }
+            Err(error) => {
+                // Only a key that nothing has been found out about yet is worth the question why it cannot be read.
+                let unexplained = matches!(error.kind(), Kind::Refused | Kind::NotOn) && !key.described;
+                key.observed.reading = Reading::Failed(read_failure(error.kind()));
+                if let Kind::Hindered(hindrance) = error.kind() {
+                    key.observed.hindrance = Some(hindrance);
+                }
+                self.note(key, &error);
+                if unexplained {
+                    self.describe(key).await;
+                }
+            }
+        }
+    }
+
+    async fn describe(&self, key: &mut Progress<'_>) {
+        key.described = true;
+        match self.kms.describe(key.entry.key_id).await {
+            Ok(KeyDescription { alias, hindrance }) => {
+                key.alias = alias;
+                key.observed.hindrance = hindrance;
+            }
+            Err(error) => match error.kind() {
+                Kind::NotFound | Kind::Credentials => {
+                    key.observed.reading = Reading::Failed(read_failure(error.kind()));
+                    self.note(key, &error);
+                }
+                Kind::Hindered(hindrance) => key.observed.hindrance = Some(hindrance),
+                // The description is a courtesy: without it, the answer to the write will tell.
+                _ => {}
+            },
+        }
+    }
+
+    /// Sends one write and follows it until it is known what became of it.
+    async fn take(&self, step: Step, key: &mut Progress<'_>) {
+        let before = key.rotation();
+        let mut unclear: Option<(Error, Backoff)> = None;
+        loop {
+            let result = match step {
+                Step::EnableRotation => self.kms.enable_rotation(key.entry.key_id).await,
+                Step::UpdateInterval(interval) => self.kms.update_interval(key.entry.key_id, interval).await,
+            };
+            let error = match result {
+                Ok(receipt) => {
+                    self.accepted(step, before, receipt, key);
+                    return self.read_back(key).await;
+                }
+                Err(error) => error,
+            };
+            match error.kind() {
+                // After an attempt whose answer was lost, "is on already" means that it was applied.
+                Kind::AlreadyOn if unclear.is_some() => {
+                    self.accepted(step, before, Receipt::default(), key);
+                    return self.read_back(key).await;
+                }
+                Kind::AlreadyOn => {
+                    key.observed.enable_found_on();
+                    return self.read_back(key).await;
+                }
+                Kind::NotOn if key.restarts < RESTARTS => {
+                    key.restarts += 1;
+                    key.observed.interval_found_off();
+                    return self.read_back(key).await;
+                }
+                Kind::Unclear => {
+                    let mut backoff = match unclear.take() {
+                        Some((_, backoff)) => backoff,
+                        None => self.kms.backoff(),
+                    };
+                    self.note(key, &error);
+                    let wait = backoff.next();
+                    let waited = match wait {
+                        Some(wait) => self.pause(wait).await,
+                        None => false,
+                    };
+                    self.read_back(key).await;
+                    if key.shows(step, before) {
+                        self.kms.settle(&error, Settled::Applied);
+                        self.accepted(step, before, Receipt::default(), key);
+                        return;
+                    }
+                    if !waited || matches!(key.observed.reading, Reading::Failed(_)) {
+                        self.kms.settle(&error, Settled::GivenUp);
+                        key.observed.failure = Some(WriteFailure::Other);
+                        return;
+                    }
+                    self.kms.settle(&error, Settled::Repeated);
+                    unclear = Some((error, backoff));
+                }
+                Kind::Hindered(hindrance) => {
+                    key.observed.hindrance = Some(hindrance);
+                    return self.refused(step, &error, key);
+                }
+                kind => {
+                    key.observed.failure = Some(write_failure(kind));
+                    return self.refused(step, &error, key);
+                }
+            }
+        }
+    }
+
+    /// Reads the key again, unless the cloud has said that it cannot be read.
+    async fn read_back(&self, key: &mut Progress<'_>) {
+        if key.observed.reading != Reading::NotOffered {
+            self.read(key).await;
+        }
+    }
+
+    fn accepted(&self, step: Step, before: Option<Rotation>, receipt: Receipt, key: &mut Progress<'_>) {
+        let to = match step {
+            Step::EnableRotation => {
+                key.observed.enable_accepted();
+                "on".to_owned()
+            }
+            Step::UpdateInterval(interval) => {
+                key.observed.interval_accepted();
+                if key.rotation().and_then(|rotation| rotation.interval_days).is_none() {
+                    self.reconciler.written.remember(key.entry.key_id, interval);
+                }
+                interval.to_string()
+            }
+        };
+        let from = match (before, step) {
+            (Some(Rotation { enabled: false, .. }), _) | (None, Step::EnableRotation) => "off".to_owned(),
+            (Some(Rotation { interval_days: Some(days), .. }), _) => format!("{days} days"),
+            _ => "unknown".to_owned(),
+        };
+        info!(
+            key_id = key.entry.key_id.as_str(),
+            project = self.project,
+            step = step.as_str(),
+            from,
+            to,
+            request_id = receipt.request_id.as_deref(),
+            "rotation changed"
+        );
+        key.error = None;
+        let at = self.reconciler.clock.now();
+        key.changes.push(Change { step, before, at, request_id: receipt.request_id });
+    }
+
+    fn refused(&self, step: Step, error: &Error, key: &mut Progress<'_>) {
+        self.note(key, error);
+        if error.kind() != Kind::Stopped {
+            warn!(
+                key_id = key.entry.key_id.as_str(),
+                project = self.project,
+                step = step.as_str(),
+                error = %error,
+                "write refused"
+            );
+        }
+    }
+
+    /// Keeps the error for the report. The first one that ends the project's run is logged, once.
+    fn note(&self, key: &mut Progress<'_>, error: &Error) {
+        let text = error.to_string();
+        if error.kind() == Kind::Credentials {
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            if failure.is_none() {
+                error!(
+                    project = self.project,
+                    error = text,
+                    "authentication failed; the project's keys are unknown until it succeeds"
+                );
+                *failure = Some(text.as_str().into());
+            }
+        }
+        key.error = Some(text.into());
+    }
+
+    /// Waits; false when the program was told to stop meanwhile.
+    async fn pause(&self, wait: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.reconciler.stop.cancelled() => false,
+            () = tokio::time::sleep(wait) => true,
+        }
+    }
+}
+
+/// A key on its way through a run.
+struct Progress<'a> {
+    entry: &'a Entry,
+    observed: ObservedKey,
+    seen: Option<(Rotation, SystemTime)>,
+    described: bool,
+    alias: Option<Box<str>>,
+    restarts: u32,
+    changes: Vec<Change>,
+    error: Option<Box<str>>,
+}
+
+impl<'a> Progress<'a> {
+    fn new(entry: &'a Entry) -> Self {
+        Self {
+            entry,
+            observed: ObservedKey::new(Reading::Failed(ReadFailure::Other)),
+            seen: None,
+            described: false,
+            alias: None,
+            restarts: 0,
+            changes: Vec::new(),
+            error: None,
+        }
+    }
+
+    fn rotation(&self) -> Option<Rotation> {
+        match self.observed.reading {
+            Reading::Rotation(rotation) => Some(rotation),
+            _ => None,
+        }
+    }
+
+    /// The last reading shows what the step was to bring about, and it was not so before.
+    fn shows(&self, step: Step, before: Option<Rotation>) -> bool {
+        let Some(now) = self.rotation() else { return false };
+        match step {
+            Step::EnableRotation => now.enabled,
+            // A value that was right before the write (`reapply: always`) proves nothing about it.
+            Step::UpdateInterval(interval) => {
+                let wanted = Some(u32::from(interval.days()));
+                now.enabled && now.interval_days == wanted && before.is_none_or(|b| b.interval_days != wanted)
+            }
+        }
+    }
+
+    fn report(self, verdict: Verdict) -> KeyReport {
+        let settled = matches!(verdict.status, Status::Compliant | Status::Exempt);
+        KeyReport {
+            key_id: self.entry.key_id,
+            entry_line: self.entry.line,
+            alias: self.alias,
+            desired_interval: self.entry.desired.interval,
+            status: verdict.status,
+            reasons: verdict.reasons,
+            rotation: self.seen.map(|(rotation, _)| rotation),
+            observed: self.seen.map(|(_, at)| at),
+            planned: verdict.steps,
+            changes: self.changes,
+            error: self.error.filter(|_| !settled),
+        }
+    }
+}
+
+fn read_failure(kind: Kind) -> ReadFailure {
+    match kind {
+        Kind::NotFound => ReadFailure::NotFound,
+        Kind::AccessDenied | Kind::Permission => ReadFailure::AccessDenied,
+        Kind::Throttled => ReadFailure::Throttled,
+        Kind::Credentials => ReadFailure::Authentication,
+        _ => ReadFailure::Other,
+    }
+}
+
+fn write_failure(kind: Kind) -> WriteFailure {
+    match kind {
+        Kind::NotFound => WriteFailure::NotFound,
+        Kind::AccessDenied | Kind::Permission => WriteFailure::AccessDenied,
+        Kind::Throttled => WriteFailure::Throttled,
+        Kind::Credentials => WriteFailure::Authentication,
+        _ => WriteFailure::Other,
+    }
+}

@@ -1,0 +1,117 @@
+//! One run: observe → decide → act → read back → report, for every key of every project.
+//!
+//! There is one path for all: a run that may not write stops where it would take its first step. Steps are taken one
+//! at a time; after each the key is read and judged anew, so that what a run reports is what it last saw and never
+//! what it hopes to have done.
+
+mod key;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::clock::Clock;
+use crate::kms::Kms;
+use crate::policy::types::Project;
+use crate::rotation::key::{KeyId, RotationInterval};
+use crate::rotation::project::Mode;
+use crate::rotation::report::{KeyReport, ProjectReport, Report, Trigger};
+
+/// A project of the policy and the KMS that holds its keys.
+pub struct Target<K> {
+    /// What the policy says.
+    pub project: Project,
+    /// The cloud; or why it cannot even be asked, such as a `ca_file` that is not there.
+    pub kms: Result<K, String>,
+    /// How many keys are worked on at a time.
+    pub concurrency: usize,
+}
+
+/// Whether a run may write at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// Bring keys to the policy, in projects that are in `enforce` mode.
+    Apply,
+    /// Only find out what would be written.
+    Plan,
+}
+
+/// What this process has written to keys whose setting cannot be read: the only memory between runs, and only ever
+/// consulted for such keys.
+#[derive(Debug, Default)]
+pub struct WrittenIntervals(Mutex<HashMap<KeyId, RotationInterval>>);
+
+impl WrittenIntervals {
+    fn holds(&self, key_id: KeyId, interval: RotationInterval) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key_id) == Some(&interval)
+    }
+
+    fn remember(&self, key_id: KeyId, interval: RotationInterval) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key_id, interval);
+    }
+}
+
+/// What runs need of the world.
+pub struct Reconciler {
+    /// The time of day, for reports.
+    pub clock: Clock,
+    /// Ends a run early: calls in flight are finished, no further ones are made.
+    pub stop: CancellationToken,
+    /// Called whenever a key is done: a sign of life from a long run.
+    pub progress: Arc<dyn Fn() + Send + Sync>,
+    /// What this process has written without being able to read it back.
+    pub written: WrittenIntervals,
+}
+
+impl Reconciler {
+    /// Looks at every key once and, where that is intended and allowed, brings it to its policy. Projects run side by
+    /// side, so that none waits for another.
+    pub async fn run<K: Kms>(&self, targets: &[Target<K>], trigger: Trigger, intent: Intent) -> Report {
+        let started = self.clock.now();
+        let projects = join_all(targets.iter().map(|target| self.project(target, intent))).await;
+        Report { trigger, started, ended: self.clock.now(), interrupted: self.stop.is_cancelled(), projects }
+    }
+
+    async fn project<K: Kms>(&self, target: &Target<K>, intent: Intent) -> ProjectReport {
+        let Target { project, kms, concurrency } = target;
+        let failure = Mutex::new(None);
+        let keys = match kms {
+            Err(reason) => {
+                error!(project = &*project.name, error = reason, "project cannot be reached");
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.as_str().into());
+                project.keys.iter().map(|entry| key::unreachable(entry, reason)).collect()
+            }
+            Ok(kms) => {
+                kms.begin_run().await;
+                let may_write = intent == Intent::Apply && project.mode == Mode::Enforce;
+                let run = key::KeyRun { kms, project: &project.name, reconciler: self, may_write, failure: &failure };
+                let mut done: Vec<(usize, KeyReport)> = stream::iter(project.keys.iter().enumerate())
+                    .map(|(at, entry)| {
+                        let run = &run;
+                        async move {
+                            let report = run.reconcile(entry).await;
+                            (self.progress)();
+                            (at, report)
+                        }
+                    })
+                    .buffer_unordered(*concurrency)
+                    .collect()
+                    .await;
+                done.sort_unstable_by_key(|(at, _)| *at);
+                done.into_iter().map(|(_, report)| report).collect()
+            }
+        };
+        ProjectReport {
+            name: Arc::clone(&project.name),
+            cloud: project.cloud,
+            region: Arc::clone(&project.region),
+            mode: project.mode,
+            failure: failure.into_inner().unwrap_or_else(PoisonError::into_inner),
+            keys,
+        }
+    }
+}
