@@ -135,6 +135,11 @@ impl<K: Kms> KeyRun<'_, K> {
                 Step::EnableRotation => self.kms.enable_rotation(key.entry.key_id).await,
                 Step::UpdateInterval(interval) => self.kms.update_interval(key.entry.key_id, interval).await,
             };
+            let was_on = matches!(&result, Err(error) if error.kind() == Kind::AlreadyOn && unclear.is_none());
+            if step == Step::EnableRotation && !was_on {
+                // Enabling may have set the interval back, whether its answer arrived or not.
+                self.reconciler.written.forget(key.entry.key_id);
+            }
             let error = match result {
                 Ok(receipt) => {
                     self.accepted(step, before, receipt, key);

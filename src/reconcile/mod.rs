@@ -50,6 +50,10 @@ impl WrittenIntervals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key_id) == Some(&interval)
     }
 
+    fn forget(&self, key_id: KeyId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key_id);
+    }
+
     fn remember(&self, key_id: KeyId, interval: RotationInterval) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key_id, interval);
     }

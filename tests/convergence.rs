@@ -1,0 +1,304 @@
+//! Properties of a run: whatever goes wrong between the steps, the report tells the truth, nothing but the policy is
+//! ever written, and the runs after it lead to the policy.
+//!
+//! The cloud is a model of one key with a script of faults, and time is paused: what waits costs nothing.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use kms_rotationd::clock::Clock;
+use kms_rotationd::kms::observe::{Code, Operation};
+use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Receipt, RetryPolicy, Settled};
+use kms_rotationd::policy::types::{Credentials, Entry, Project};
+use kms_rotationd::reconcile::{Intent, Reconciler, Target, WrittenIntervals};
+use kms_rotationd::rotation::decide::{Reason, Status};
+use kms_rotationd::rotation::key::{
+    DesiredRotation, KeyDescription, KeyId, Reading, Reapply, Rotation, RotationInterval,
+};
+use kms_rotationd::rotation::project::{Cloud, Mode};
+use kms_rotationd::rotation::report::{KeyReport, Trigger};
+use proptest::prelude::*;
+use tokio_util::sync::CancellationToken;
+
+/// What happens to one call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    None,
+    /// The retry budget ends without an answer.
+    Exhausted,
+    Throttled,
+    Denied,
+    /// A write is applied and its answer lost; a read fails.
+    AppliedAnswerLost,
+    /// A write is lost on its way and nobody knows; a read fails.
+    LostUnclear,
+}
+
+/// One key of a cloud, and what was done to it.
+struct Model {
+    enabled: bool,
+    days: u32,
+    /// Reads that still show the state before the last write.
+    lag: u32,
+    shown: Option<(bool, u32)>,
+    readable: bool,
+    faults: Vec<Fault>,
+    calls: usize,
+    writes: Vec<(Operation, Option<u16>)>,
+    unsettled: i32,
+}
+
+struct FakeKms(Mutex<Model>);
+
+impl FakeKms {
+    fn fail(operation: Operation, kind: Kind) -> Error {
+        Error::new(operation, kind, "scripted").with_code(Code::Http(500))
+    }
+
+    /// The next fault of the script, and what it means for a read.
+    fn next(&self, operation: Operation) -> Result<Fault, Error> {
+        let mut model = self.0.lock().unwrap();
+        let fault = model.faults.get(model.calls).copied().unwrap_or(Fault::None);
+        model.calls += 1;
+        assert!(model.calls < 200, "a run does not end");
+        match fault {
+            Fault::None | Fault::AppliedAnswerLost | Fault::LostUnclear => Ok(fault),
+            Fault::Exhausted => Err(Self::fail(operation, Kind::Transient)),
+            Fault::Throttled => Err(Self::fail(operation, Kind::Throttled)),
+            Fault::Denied => Err(Self::fail(operation, Kind::Permission)),
+        }
+    }
+
+    fn write(&self, operation: Operation, interval: Option<RotationInterval>) -> Result<Receipt, Error> {
+        let fault = self.next(operation)?;
+        let mut model = self.0.lock().unwrap();
+        model.writes.push((operation, interval.map(RotationInterval::days)));
+        if fault == Fault::LostUnclear {
+            model.unsettled += 1;
+            return Err(Self::fail(operation, Kind::Unclear));
+        }
+        let before = (model.enabled, model.days);
+        match (operation, interval) {
+            (Operation::EnableRotation, _) if model.enabled => return Err(Self::fail(operation, Kind::AlreadyOn)),
+            (Operation::EnableRotation, _) => (model.enabled, model.days) = (true, 365),
+            _ if !model.enabled => return Err(Self::fail(operation, Kind::NotOn)),
+            (_, Some(interval)) => model.days = u32::from(interval.days()),
+            (_, None) => unreachable!("an interval write has an interval"),
+        }
+        model.shown = (model.lag > 0).then_some(before);
+        if fault == Fault::AppliedAnswerLost {
+            model.unsettled += 1;
+            return Err(Self::fail(operation, Kind::Unclear));
+        }
+        Ok(Receipt::default())
+    }
+}
+
+impl Kms for FakeKms {
+    async fn begin_run(&self) {}
+
+    async fn read_status(&self, _: KeyId) -> Result<Reading, Error> {
+        let fault = self.next(Operation::ReadStatus)?;
+        if matches!(fault, Fault::AppliedAnswerLost | Fault::LostUnclear) {
+            return Err(Self::fail(Operation::ReadStatus, Kind::Transient));
+        }
+        let mut model = self.0.lock().unwrap();
+        if !model.readable {
+            return Ok(Reading::NotOffered);
+        }
+        let (enabled, days) = match model.shown {
+            Some(shown) if model.lag > 0 => {
+                model.lag -= 1;
+                shown
+            }
+            _ => (model.enabled, model.days),
+        };
+        Ok(Reading::Rotation(Rotation { enabled, interval_days: Some(days), last_rotated: None, rotations: None }))
+    }
+
+    async fn describe(&self, _: KeyId) -> Result<KeyDescription, Error> {
+        let fault = self.next(Operation::DescribeKey)?;
+        match fault {
+            Fault::None => Ok(KeyDescription::default()),
+            _ => Err(Self::fail(Operation::DescribeKey, Kind::Transient)),
+        }
+    }
+
+    async fn enable_rotation(&self, _: KeyId) -> Result<Receipt, Error> {
+        self.write(Operation::EnableRotation, None)
+    }
+
+    async fn update_interval(&self, _: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
+        self.write(Operation::UpdateInterval, Some(interval))
+    }
+
+    fn settle(&self, _: &Error, _: Settled) {
+        self.0.lock().unwrap().unsettled -= 1;
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(RetryPolicy {
+            initial_interval: Duration::from_millis(500),
+            max_interval: Duration::from_secs(30),
+            max_elapsed: Duration::from_secs(120),
+        })
+    }
+}
+
+struct Bench {
+    runtime: tokio::runtime::Runtime,
+    reconciler: Reconciler,
+    targets: [Target<FakeKms>; 1],
+}
+
+impl Bench {
+    fn new(desired: DesiredRotation, model: Model) -> Self {
+        let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap();
+        let project = Project {
+            name: "p".into(),
+            cloud: Cloud::HuaweiCloud,
+            region: "cn-north-4".into(),
+            project_id: "0123456789abcdef0123456789abcdef".to_owned(),
+            kms_endpoint: None,
+            iam_endpoint: None,
+            ca_file: None,
+            mode: Mode::Enforce,
+            credentials: Credentials::TokenFile("token".into()),
+            keys: vec![Entry { key_id, line: 1, desired }],
+        };
+        Self {
+            runtime: tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap(),
+            reconciler: Reconciler {
+                clock: Clock::from_fn(|| SystemTime::UNIX_EPOCH),
+                stop: CancellationToken::new(),
+                progress: Arc::new(|| {}),
+                written: WrittenIntervals::default(),
+            },
+            targets: [Target { project, kms: Ok(FakeKms(Mutex::new(model))), concurrency: 4 }],
+        }
+    }
+
+    fn run(&self, intent: Intent) -> KeyReport {
+        let run = self.reconciler.run(&self.targets, Trigger::Start, intent);
+        let report = self.runtime.block_on(run);
+        report.projects[0].keys[0].clone()
+    }
+
+    fn model<T>(&self, look: impl FnOnce(&mut Model) -> T) -> T {
+        look(&mut self.targets[0].kms.as_ref().unwrap().0.lock().unwrap())
+    }
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        4 => Just(Fault::None),
+        1 => Just(Fault::Exhausted),
+        1 => Just(Fault::Throttled),
+        1 => Just(Fault::Denied),
+        2 => Just(Fault::AppliedAnswerLost),
+        2 => Just(Fault::LostUnclear),
+    ]
+}
+
+prop_compose! {
+    fn model()(
+        enabled in any::<bool>(),
+        days in prop_oneof![Just(30u32), Just(90), Just(365)],
+        lag in 0..3u32,
+        readable in prop::bool::weighted(0.8),
+        faults in prop::collection::vec(fault(), 0..24),
+    ) -> Model {
+        Model { enabled, days, lag, shown: None, readable, faults, calls: 0, writes: Vec::new(), unsettled: 0 }
+    }
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { enabled, days, lag, readable, faults, .. } = self;
+        write!(f, "enabled {enabled}, {days} days, lag {lag}, readable {readable}, faults {faults:?}")
+    }
+}
+
+fn desired(days: u16) -> DesiredRotation {
+    DesiredRotation { interval: RotationInterval::from_days(days).unwrap(), reapply: Reapply::OnDrift }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    #[test]
+    fn the_report_tells_the_truth_whatever_goes_wrong(model in model(), days in prop_oneof![Just(90u16), Just(365)]) {
+        let found = (model.enabled, model.days);
+        let bench = Bench::new(desired(days), model);
+        let report = bench.run(Intent::Apply);
+        let (left, readable, unsettled) =
+            bench.model(|model| ((model.enabled, model.days), model.readable, model.unsettled));
+        let on_policy = left == (true, u32::from(days));
+        if report.status == Status::Compliant {
+            prop_assert!(on_policy && readable, "reported compliant, is {left:?}");
+        } else {
+            prop_assert!(!report.reasons.is_empty());
+        }
+        // A key that is worse than it was found is never passed over in silence.
+        if left != found && !on_policy {
+            prop_assert!(matches!(report.status, Status::NonCompliant | Status::Unknown));
+        }
+        prop_assert_eq!(unsettled, 0, "every unclear write is settled once");
+    }
+
+    #[test]
+    fn nothing_but_the_policys_interval_is_ever_sent(model in model(), days in 30..=365u16) {
+        let bench = Bench::new(desired(days), model);
+        for _ in 0..3 {
+            bench.run(Intent::Apply);
+        }
+        let writes = bench.model(|model| model.writes.clone());
+        prop_assert!(writes.iter().all(|(_, sent)| sent.is_none_or(|sent| sent == days)), "{writes:?}");
+    }
+
+    #[test]
+    fn when_the_faults_end_one_run_leads_to_the_policy_and_the_next_makes_no_write(
+        model in model(),
+        days in prop_oneof![Just(90u16), Just(365)],
+    ) {
+        let bench = Bench::new(desired(days), model);
+        bench.run(Intent::Apply);
+        bench.model(|model| model.faults.clear());
+        let report = bench.run(Intent::Apply);
+        let (left, readable) = bench.model(|model| ((model.enabled, model.days), model.readable));
+        if readable {
+            prop_assert_eq!(report.status, Status::Compliant);
+            prop_assert_eq!(left, (true, u32::from(days)));
+            let before = bench.model(|model| model.writes.len());
+            bench.run(Intent::Apply);
+            prop_assert_eq!(bench.model(|model| model.writes.len()), before);
+        } else {
+            prop_assert!(report.reasons.contains(Reason::StatusUnreadable));
+            prop_assert_eq!(left, (true, u32::from(days)));
+        }
+    }
+
+    #[test]
+    fn a_key_that_somebody_switches_off_is_brought_back(
+        first in model(),
+        faults in prop::collection::vec(fault(), 0..12),
+    ) {
+        let bench = Bench::new(desired(90), first);
+        bench.model(|model| model.faults.clear());
+        bench.run(Intent::Apply);
+        bench.model(|model| {
+            (model.enabled, model.faults, model.calls) = (false, faults, 0);
+        });
+        bench.run(Intent::Apply);
+        bench.model(|model| model.faults.clear());
+        bench.run(Intent::Apply);
+        prop_assert_eq!(bench.model(|model| (model.enabled, model.days)), (true, 90));
+    }
+
+    #[test]
+    fn a_plan_writes_nothing(model in model()) {
+        let bench = Bench::new(desired(90), model);
+        bench.run(Intent::Plan);
+        prop_assert!(bench.model(|model| model.writes.is_empty()));
+    }
+}

@@ -1,0 +1,192 @@
+//! Properties of the decision, over everything that can be desired and observed.
+
+use kms_rotationd::rotation::decide::{Reason, Status, Step, decide};
+use kms_rotationd::rotation::key::{
+    DesiredRotation, Enabling, Hindrance, ObservedKey, ReadFailure, Reading, Reapply, Rotation, RotationInterval,
+    WriteFailure,
+};
+use proptest::option;
+use proptest::prelude::*;
+
+fn interval() -> impl Strategy<Value = RotationInterval> {
+    prop_oneof![Just(30), Just(90), Just(365), 30..=365u16].prop_map(|days| RotationInterval::from_days(days).unwrap())
+}
+
+fn desired() -> impl Strategy<Value = DesiredRotation> {
+    let reapply = prop_oneof![Just(Reapply::OnDrift), Just(Reapply::Always)];
+    (interval(), reapply).prop_map(|(interval, reapply)| DesiredRotation { interval, reapply })
+}
+
+fn rotation() -> impl Strategy<Value = Rotation> {
+    let days = prop_oneof![Just(30), Just(90), Just(365), any::<u32>()];
+    (any::<bool>(), option::of(days)).prop_map(|(enabled, interval_days)| Rotation {
+        enabled,
+        interval_days,
+        last_rotated: None,
+        rotations: None,
+    })
+}
+
+fn reading() -> impl Strategy<Value = Reading> {
+    let failure = prop_oneof![
+        Just(ReadFailure::NotFound),
+        Just(ReadFailure::AccessDenied),
+        Just(ReadFailure::Throttled),
+        Just(ReadFailure::Authentication),
+        Just(ReadFailure::Other),
+    ];
+    prop_oneof![
+        6 => rotation().prop_map(Reading::Rotation),
+        1 => Just(Reading::NotOffered),
+        1 => failure.prop_map(Reading::Failed),
+    ]
+}
+
+fn hindrance() -> impl Strategy<Value = Hindrance> {
+    prop_oneof![
+        Just(Hindrance::DefaultKey),
+        Just(Hindrance::ImportedMaterial),
+        Just(Hindrance::UnsupportedKeyType),
+        Just(Hindrance::CustomKeystore),
+        Just(Hindrance::ReplicaKey),
+        Just(Hindrance::RotationUnsupported),
+        Just(Hindrance::Disabled),
+        Just(Hindrance::PendingDeletion),
+    ]
+}
+
+fn write_failure() -> impl Strategy<Value = WriteFailure> {
+    prop_oneof![
+        Just(WriteFailure::NotFound),
+        Just(WriteFailure::AccessDenied),
+        Just(WriteFailure::Throttled),
+        Just(WriteFailure::Authentication),
+        Just(WriteFailure::Other),
+    ]
+}
+
+prop_compose! {
+    fn observed()(
+        reading in reading(),
+        hindrance in option::weighted(0.2, hindrance()),
+        enabling in prop_oneof![Just(Enabling::NotSent), Just(Enabling::Accepted), Just(Enabling::AlreadyOn)],
+        interval_sent in any::<bool>(),
+        interval_set_before in any::<bool>(),
+        failure in option::weighted(0.2, write_failure()),
+    ) -> ObservedKey {
+        ObservedKey { reading, hindrance, enabling, interval_sent, interval_set_before, failure }
+    }
+}
+
+fn on_policy(desired: DesiredRotation, observed: &ObservedKey) -> bool {
+    matches!(observed.reading, Reading::Rotation(Rotation { enabled: true, interval_days: Some(days), .. })
+        if days == u32::from(desired.interval.days()))
+}
+
+/// A KMS without faults, as far as one key's rotation goes.
+fn carry_out(step: Step, key: &mut ObservedKey, cloud: &mut Rotation) {
+    match step {
+        Step::EnableRotation if cloud.enabled => key.enable_found_on(),
+        Step::EnableRotation => {
+            (cloud.enabled, cloud.interval_days) = (true, Some(365));
+            key.enable_accepted();
+        }
+        Step::UpdateInterval(_) if !cloud.enabled => key.interval_found_off(),
+        Step::UpdateInterval(interval) => {
+            cloud.interval_days = Some(u32::from(interval.days()));
+            key.interval_accepted();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn only_a_proven_setting_is_compliant(desired in desired(), observed in observed()) {
+        let verdict = decide(desired, &observed);
+        if verdict.status == Status::Compliant {
+            prop_assert!(on_policy(desired, &observed));
+            prop_assert!(verdict.reasons.is_empty());
+        } else {
+            prop_assert!(!verdict.reasons.is_empty(), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_compliant_key_is_not_written_unless_asked_for(interval in interval(), mut observed in observed()) {
+        let rotation = Rotation {
+            enabled: true,
+            interval_days: Some(u32::from(interval.days())),
+            last_rotated: None,
+            rotations: None,
+        };
+        observed.reading = Reading::Rotation(rotation);
+        let verdict = decide(DesiredRotation { interval, reapply: Reapply::OnDrift }, &observed);
+        prop_assert!(verdict.steps.is_empty());
+    }
+
+    #[test]
+    fn no_step_carries_an_interval_but_the_policys(desired in desired(), observed in observed()) {
+        for step in decide(desired, &observed).steps.iter() {
+            prop_assert!(matches!(step, Step::EnableRotation) || step == Step::UpdateInterval(desired.interval));
+        }
+    }
+
+    #[test]
+    fn what_was_accepted_in_this_run_is_not_sent_again(desired in desired(), observed in observed()) {
+        let steps = decide(desired, &observed).steps;
+        if observed.enabling != Enabling::NotSent {
+            prop_assert!(!steps.iter().any(|step| step == Step::EnableRotation));
+        }
+        // Enabling sets an interval of its own, so it is followed by the interval even if that was sent before.
+        if observed.interval_sent && observed.enabling != Enabling::NotSent {
+            prop_assert!(steps.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_hindered_failed_or_unread_key_is_left_alone(desired in desired(), observed in observed()) {
+        let steps = decide(desired, &observed).steps;
+        let blocked = observed.hindrance.is_some() && !on_policy(desired, &observed);
+        if blocked || observed.failure.is_some() || matches!(observed.reading, Reading::Failed(_)) {
+            prop_assert!(steps.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_unread_key_is_unknown_unless_something_else_is_known_of_it(desired in desired(), observed in observed()) {
+        let verdict = decide(desired, &observed);
+        if !matches!(observed.reading, Reading::Rotation(_)) && observed.hindrance.is_none() {
+            prop_assert_eq!(verdict.status, Status::Unknown);
+        }
+    }
+
+    #[test]
+    fn the_steps_lead_to_the_policy_or_stop_with_a_reason(
+        desired in desired(),
+        mut cloud in rotation(),
+        set_before in any::<bool>(),
+        readable in any::<bool>(),
+    ) {
+        let reading = |cloud: Rotation| if readable { Reading::Rotation(cloud) } else { Reading::NotOffered };
+        let mut key = ObservedKey::new(reading(cloud));
+        key.interval_set_before = set_before;
+        let mut writes = 0;
+        let last = loop {
+            let verdict = decide(desired, &key);
+            let Some(step) = verdict.steps.first() else { break verdict };
+            writes += 1;
+            prop_assert!(writes <= 3, "does not end");
+            carry_out(step, &mut key, &mut cloud);
+            key.reading = reading(cloud);
+        };
+        if readable && cloud.interval_days.is_some() {
+            prop_assert_eq!(last.status, Status::Compliant);
+            prop_assert_eq!(cloud.interval_days, Some(u32::from(desired.interval.days())));
+        } else {
+            prop_assert!(cloud.enabled);
+            prop_assert!(readable || last.reasons.contains(Reason::StatusUnreadable));
+        }
+    }
+}
