@@ -5,9 +5,9 @@
 //! lock an access key, and wrong passwords lock the user (API sheet, section 3).
 
 mod password;
-mod token_file;
+mod secret;
+mod token;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -24,13 +24,14 @@ use super::transport::{HeaderText, Request};
 /// How to log in to a project. Holds where secrets are, never a secret.
 #[derive(Clone, Debug)]
 pub enum Credentials {
-    /// A file with an IAM token that somebody else keeps fresh.
-    TokenFile(PathBuf),
+    /// An IAM token that somebody else keeps fresh.
+    Token(SecretSource),
     /// A user and a password, for which IAM gives tokens.
     Password(Password),
 }
 
 pub use password::Password;
+pub use secret::SecretSource;
 
 /// How long an early renewal that failed is not tried again.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
@@ -80,10 +81,10 @@ impl Session {
         Self { source, iam_endpoint, project_id, current: Mutex::default(), refused: AtomicBool::new(false) }
     }
 
-    /// A new run: what was refused in the last one may be right by now, and a token file is read again.
+    /// A new run: what was refused in the last one may be right by now, and a given token is read again.
     pub(super) async fn begin_run(&self) {
         self.refused.store(false, Ordering::Relaxed);
-        if let Credentials::TokenFile(_) = self.source {
+        if let Credentials::Token(_) = self.source {
             self.current.lock().await.proof = None;
         }
     }
@@ -146,8 +147,8 @@ impl Session {
 
     async fn issue(&self, caller: &Caller) -> Result<Issued, Error> {
         match &self.source {
-            Credentials::TokenFile(path) => {
-                let result = token_file::read(path);
+            Credentials::Token(source) => {
+                let result = token::read(source);
                 caller.observer.operation(Operation::Authenticate, result.is_ok());
                 result
             }
@@ -163,21 +164,6 @@ fn is_due(lifetime: Option<(SystemTime, SystemTime)>, now: SystemTime) -> bool {
         let life = end.duration_since(begin).unwrap_or_default();
         now + (life / 10).min(EARLIEST) >= end
     })
-}
-
-/// Reads a secret from a file, without the line break at its end. The error names the file, never its content.
-fn read_secret(path: &Path) -> Result<SecretString, Error> {
-    let failed = |cause: String| {
-        Error::new(Operation::Authenticate, Kind::Credentials, format!("cannot read {}: {cause}", path.display()))
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    let secret = SecretString::from(text.trim_end_matches(['\r', '\n']));
-    // The copy that was read is wiped by becoming a secret itself.
-    drop(SecretString::from(text));
-    if secrecy::ExposeSecret::expose_secret(&secret).is_empty() {
-        return Err(failed("it is empty".to_owned()));
-    }
-    Ok(secret)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! A user and a password, for which IAM gives a token scoped to the project (API sheet, section 5.1).
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,7 +11,7 @@ use super::super::caller::{Caller, Subject};
 use super::super::error::printable;
 use super::super::observe::Code;
 use super::super::transport::{Answer, HeaderText, Request};
-use super::{Error, Issued, Kind, Operation, read_secret};
+use super::{Error, Issued, Kind, Operation, SecretSource};
 
 /// An IAM user.
 #[derive(Clone, Debug)]
@@ -21,8 +20,8 @@ pub struct Password {
     pub user_name: String,
     /// The account that the user belongs to.
     pub domain_name: String,
-    /// The file with the password, read anew at each authentication.
-    pub password_file: PathBuf,
+    /// The password, read anew at each authentication.
+    pub password: SecretSource,
     /// Scope the token by this project name, within the account, instead of by the project's id.
     pub project_name: Option<String>,
 }
@@ -31,7 +30,7 @@ impl Password {
     /// Gets a token. A wrong password is final: IAM locks the user after a few.
     pub(super) async fn issue(&self, caller: &Caller, iam: &str, project_id: &str) -> Result<Issued, Error> {
         let operation = Operation::Authenticate;
-        let password = match read_secret(&self.password_file) {
+        let password = match self.password.read() {
             Ok(password) => password,
             Err(error) => {
                 caller.observer.operation(operation, false);

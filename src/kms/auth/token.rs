@@ -1,16 +1,14 @@
 //! A token that somebody else writes into a file and keeps fresh. Nothing is known of when it ends.
 
-use std::path::Path;
-
 use secrecy::ExposeSecret;
 
-use super::{Error, Issued, Kind, Operation, read_secret};
+use super::{Error, Issued, Kind, Operation, SecretSource};
 
 /// Reads the token.
-pub(super) fn read(path: &Path) -> Result<Issued, Error> {
-    let token = read_secret(path)?;
+pub(super) fn read(source: &SecretSource) -> Result<Issued, Error> {
+    let token = source.read()?;
     if token.expose_secret().bytes().any(|byte| !byte.is_ascii_graphic()) {
-        let text = format!("{} holds no token: expected one line without blanks", path.display());
+        let text = format!("{source} holds no token: expected one line without blanks");
         return Err(Error::new(Operation::Authenticate, Kind::Credentials, text));
     }
     Ok(Issued { token, lifetime: None })

@@ -1,0 +1,77 @@
+//! Where a secret is kept, and reading it from there.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{Error, Kind, Operation};
+
+/// Where a secret is kept. Printing it shows the place, never the secret.
+#[derive(Clone)]
+pub enum SecretSource {
+    /// A file, read anew at each authentication, so that a rotated secret is picked up.
+    File(PathBuf),
+    /// This process itself, for a rehearsal whose secrets are made up.
+    Memory(Arc<SecretString>),
+}
+
+impl SecretSource {
+    /// A secret that is in no file.
+    #[must_use]
+    pub fn in_memory(secret: String) -> Self {
+        Self::Memory(Arc::new(SecretString::from(secret)))
+    }
+
+    /// The secret, without the line break at its end. The error names the file, never its content.
+    pub(super) fn read(&self) -> Result<SecretString, Error> {
+        let path = match self {
+            Self::Memory(secret) => return Ok(SecretString::clone(secret)),
+            Self::File(path) => path,
+        };
+        let failed = |cause: String| {
+            Error::new(Operation::Authenticate, Kind::Credentials, format!("cannot read {}: {cause}", path.display()))
+        };
+        // Wiped on drop, as is the copy without the line break.
+        let text = SecretString::from(std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?);
+        let secret = SecretString::from(text.expose_secret().trim_end_matches(['\r', '\n']));
+        if secret.expose_secret().is_empty() {
+            return Err(failed("it is empty".to_owned()));
+        }
+        Ok(secret)
+    }
+}
+
+impl fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Memory(_) => f.write_str("the secret in memory"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_read_without_its_line_break_and_never_printed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(&path, "s3cret \r\n").unwrap();
+        let source = SecretSource::File(path.clone());
+        assert_eq!(source.read().unwrap().expose_secret(), "s3cret ");
+        std::fs::write(&path, "\n").unwrap();
+        assert!(source.read().unwrap_err().to_string().ends_with("password: it is empty"));
+        let memory = SecretSource::in_memory("s3cret".to_owned());
+        assert!(!format!("{memory} {memory:?}").contains("s3cret"));
+    }
+}
