@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::calendar::Calendar;
 use crate::rotation::key::{DesiredRotation, KeyId};
 use crate::rotation::project::{Cloud, Mode};
 
@@ -27,6 +28,8 @@ pub struct Schedule {
     pub cron: String,
     /// The IANA name of the time zone that the expression is read in.
     pub timezone: String,
+    /// What the two say.
+    pub calendar: Calendar,
     /// Up to this much is added to each tick.
     pub jitter: Duration,
     /// Whether the start of the daemon runs at once.

@@ -1,0 +1,294 @@
+//! When to run: a cron expression in a time zone.
+//!
+//! A calendar only computes; what waits for the next instant, adds jitter and catches up lives in the daemon. At the
+//! edges of daylight saving time a fixed time such as `30 2 * * *` runs once a day: where the clock jumps over it, at
+//! the first instant after the gap, and where the clock shows it twice, the first time. An expression with a wildcard,
+//! step or list in its times runs by real time, so `*/30` is due every 30 minutes all through both edges.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use croner::Cron;
+use croner::errors::CronError;
+use croner::parser::{CronParser, Year};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use super::nearest::nearest;
+
+/// A cron expression in a time zone. Cheap to clone; equal to another where both were written the same.
+#[derive(Clone)]
+pub struct Calendar(Arc<Inner>);
+
+struct Inner {
+    expression: String,
+    cron: Cron,
+    zone: Zone,
+}
+
+/// A time zone with its IANA name.
+#[derive(Clone, Debug)]
+pub(super) struct Zone {
+    pub(super) name: String,
+    rules: TimeZone,
+}
+
+/// Why there is no such calendar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InvalidCalendar {
+    /// The cron expression is wrong, for this reason.
+    Expression(String),
+    /// The expression is well formed, and no date answers to it.
+    NeverDue,
+    /// There is no time zone of this name; perhaps this one is meant.
+    UnknownZone(Option<String>),
+}
+
+impl fmt::Display for InvalidCalendar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expression(reason) => write!(f, "not a cron expression: {reason}"),
+            Self::NeverDue => f.write_str("no date answers to the cron expression"),
+            Self::UnknownZone(None) => f.write_str("no time zone of this name"),
+            Self::UnknownZone(Some(near)) => write!(f, "no time zone of this name; did you mean `{near}`?"),
+        }
+    }
+}
+
+impl std::error::Error for InvalidCalendar {}
+
+impl Calendar {
+    /// The calendar of a cron expression, five fields or six with leading seconds, in the zone of an IANA name.
+    ///
+    /// # Errors
+    ///
+    /// The expression is malformed or can never be due, or there is no such zone.
+    pub fn new(expression: &str, zone: &str) -> Result<Self, InvalidCalendar> {
+        Self::in_zone(expression, Zone::find(zone)?)
+    }
+
+    pub(super) fn in_zone(expression: &str, zone: Zone) -> Result<Self, InvalidCalendar> {
+        let cron = parse(expression)?;
+        let calendar = Self(Arc::new(Inner { expression: expression.to_owned(), cron, zone }));
+        // The search looks at every year there is, so that one answer holds for ever.
+        if calendar.next_after(Timestamp::UNIX_EPOCH).is_none() {
+            return Err(InvalidCalendar::NeverDue);
+        }
+        Ok(calendar)
+    }
+
+    /// The first instant strictly after `after` at which a run is due. Nothing only at the end of time.
+    #[must_use]
+    pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
+        let after = after.to_zoned(self.0.zone.rules.clone());
+        self.0.cron.find_next_occurrence(&after, false).ok().map(|due| due.timestamp())
+    }
+
+    /// The schedule in words, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let described = self.0.cron.describe();
+        format!("{} ({})", described.trim_end_matches('.'), self.0.zone.name)
+    }
+
+    /// A day of the month and a day of the week are both given and not joined by `+`: then a day is due that is either.
+    pub(super) fn joins_days_by_or(&self) -> bool {
+        let pattern = &self.0.cron.pattern;
+        !pattern.is_dom_wildcard() && !pattern.is_dow_wildcard() && !pattern.matches_dom_and_dow()
+    }
+
+    /// The longest time from one due instant to the next, looked for over ten years where gaps are months and over
+    /// less where they are hours. Exact where it is 30 days or more; a shorter one may have a rare exception.
+    ///
+    /// What is looked for is a leap longer than the best so far, from due instant to the last one within reach, so
+    /// that a schedule of every second costs no more than one of every day.
+    pub(super) fn longest_gap(&self) -> Duration {
+        // Shortest gap looked for, and how many leaps to make: first the rare long gaps, then the common short ones.
+        const SEARCHES: [(SignedDuration, u32); 5] = [
+            (SignedDuration::from_hours(365 * 24), 20),
+            (SignedDuration::from_hours(30 * 24), 240),
+            (SignedDuration::from_hours(24), 400),
+            (SignedDuration::from_hours(1), 400),
+            (SignedDuration::from_secs(60), 400),
+        ];
+        let found = SEARCHES.into_iter().find_map(|(shortest, leaps)| self.gap_longer_than(shortest, leaps));
+        Duration::try_from(found.unwrap_or(SignedDuration::from_secs(60))).unwrap_or_default()
+    }
+
+    fn gap_longer_than(&self, shortest: SignedDuration, leaps: u32) -> Option<SignedDuration> {
+        let mut longest = None;
+        // Any fixed start does; this one has a leap year soon after it.
+        let mut at = self.next_after(Timestamp::from_second(1_767_225_600).ok()?)?;
+        for _ in 0..leaps {
+            let reach = at.checked_add(longest.unwrap_or(shortest)).ok()?;
+            let last = self.0.cron.find_previous_occurrence(&reach.to_zoned(self.0.zone.rules.clone()), true).ok()?;
+            if last.timestamp() > at {
+                at = last.timestamp();
+                continue;
+            }
+            let next = self.next_after(at)?;
+            longest = Some(next.duration_since(at)).max(longest);
+            at = next;
+        }
+        longest
+    }
+}
+
+impl PartialEq for Calendar {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expression == other.0.expression && self.0.zone.name == other.0.zone.name
+    }
+}
+
+impl fmt::Debug for Calendar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Calendar({:?}, {:?})", self.0.expression, self.0.zone.name)
+    }
+}
+
+impl Zone {
+    pub(super) fn find(name: &str) -> Result<Self, InvalidCalendar> {
+        let database = jiff::tz::db();
+        let Ok(rules) = database.get(name) else {
+            let known: Vec<String> = database.available().map(|known| known.to_string()).collect();
+            let near = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+            return Err(InvalidCalendar::UnknownZone(near));
+        };
+        // The database finds names in any case; the name it has is the one to show.
+        Ok(Self { name: rules.iana_name().unwrap_or(name).to_owned(), rules })
+    }
+}
+
+fn parse(expression: &str) -> Result<Cron, InvalidCalendar> {
+    let fields = expression.split_whitespace().count();
+    if !expression.trim_start().starts_with('@') && !(5..=6).contains(&fields) {
+        let found = if fields == 1 { "there is 1".to_owned() } else { format!("there are {fields}") };
+        return Err(InvalidCalendar::Expression(format!(
+            "it has five fields, or six with leading seconds, and {found}"
+        )));
+    }
+    CronParser::builder().year(Year::Disallowed).build().parse(expression).map_err(|error| {
+        let reason = match error {
+            CronError::InvalidPattern(reason)
+            | CronError::IllegalCharacters(reason)
+            | CronError::ComponentError(reason) => reason,
+            other => other.to_string(),
+        };
+        InvalidCalendar::Expression(reason.trim_end_matches('.').to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calendar(expression: &str, zone: &str) -> Calendar {
+        Calendar::new(expression, zone).unwrap()
+    }
+
+    /// The due instants after `from` and up to `to`, in the zone's own clock and offset.
+    fn due(expression: &str, zone: &str, from: &str, to: &str) -> Vec<String> {
+        let calendar = calendar(expression, zone);
+        let to: Timestamp = to.parse().unwrap();
+        let rules = TimeZone::get(zone).unwrap();
+        std::iter::successors(calendar.next_after(from.parse().unwrap()), |at| calendar.next_after(*at))
+            .take_while(|at| *at <= to)
+            .map(|at| at.to_zoned(rules.clone()).strftime("%d %H:%M%:z").to_string())
+            .collect()
+    }
+
+    #[test]
+    fn a_fixed_time_that_the_clock_jumps_over_is_due_right_after_the_gap() {
+        let berlin = due("30 2 * * *", "Europe/Berlin", "2026-03-28T00:00:00Z", "2026-03-30T23:00:00Z");
+        assert_eq!(berlin, ["28 02:30+01:00", "29 03:00+02:00", "30 02:30+02:00"]);
+        let new_york = due("30 2 * * *", "America/New_York", "2026-03-07T00:00:00Z", "2026-03-10T00:00:00Z");
+        assert_eq!(new_york, ["07 02:30-05:00", "08 03:00-04:00", "09 02:30-04:00"]);
+    }
+
+    #[test]
+    fn a_fixed_time_that_the_clock_shows_twice_is_due_the_first_time() {
+        let berlin = due("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z");
+        assert_eq!(berlin, ["25 02:30+02:00", "26 02:30+01:00"]);
+        let new_york = due("30 1 * * *", "America/New_York", "2026-10-31T12:00:00Z", "2026-11-02T12:00:00Z");
+        assert_eq!(new_york, ["01 01:30-04:00", "02 01:30-05:00"]);
+    }
+
+    #[test]
+    fn an_interval_runs_by_real_time_through_both_edges() {
+        let gap = due("*/30 * * * *", "Europe/Berlin", "2026-03-29T00:15:00Z", "2026-03-29T01:45:00Z");
+        assert_eq!(gap, ["29 01:30+01:00", "29 03:00+02:00", "29 03:30+02:00"]);
+        let overlap = due("*/30 * * * *", "America/New_York", "2026-11-01T05:15:00Z", "2026-11-01T07:15:00Z");
+        assert_eq!(overlap, ["01 01:30-04:00", "01 01:00-05:00", "01 01:30-05:00", "01 02:00-05:00"]);
+    }
+
+    #[test]
+    fn a_year_of_hourly_runs_is_8760_hours_apart_in_every_zone() {
+        for zone in ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"] {
+            let calendar = calendar("0 * * * *", zone);
+            let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+            let end: Timestamp = "2027-01-01T00:00:00Z".parse().unwrap();
+            let mut at = start;
+            let mut runs = 0;
+            while let Some(next) = calendar.next_after(at).filter(|next| *next <= end) {
+                let gap = next.duration_since(at);
+                // Lord Howe moves its clock by half an hour, so a full hour of its clock comes after 90 or 30 minutes.
+                let most = if zone == "Australia/Lord_Howe" { 90 } else { 60 };
+                assert!(gap.as_mins() <= most && gap.as_secs() > 0, "{zone}: {at} {next}");
+                at = next;
+                runs += 1;
+            }
+            assert!((8759..=8761).contains(&runs), "{zone}: {runs}");
+        }
+    }
+
+    #[test]
+    fn the_next_instant_is_strictly_later() {
+        let calendar = calendar("0 0 12 * * *", "UTC");
+        let noon: Timestamp = "2026-05-01T12:00:00Z".parse().unwrap();
+        assert_eq!(calendar.next_after(noon), Some("2026-05-02T12:00:00Z".parse().unwrap()));
+        let before: Timestamp = "2026-05-01T11:59:59.999Z".parse().unwrap();
+        assert_eq!(calendar.next_after(before), Some(noon));
+    }
+
+    #[test]
+    fn what_cannot_be_a_schedule_is_refused() {
+        let refused = |expression| match Calendar::new(expression, "UTC") {
+            Err(InvalidCalendar::Expression(reason)) => reason,
+            other => panic!("{expression}: {other:?}"),
+        };
+        assert!(refused("* * * *").contains("there are 4"));
+        assert!(refused("* * * * * * 2027").contains("there are 7"));
+        assert!(refused("").contains("there are 0"));
+        for expression in ["61 * * * *", "* * * * MOX", "/5 * * * *", "@never", "x * * * *"] {
+            assert!(!refused(expression).is_empty());
+        }
+        assert_eq!(Calendar::new("0 0 30 2 *", "UTC"), Err(InvalidCalendar::NeverDue));
+        assert!(Calendar::new("0 0 29 2 *", "UTC").is_ok());
+        let near = |zone| Calendar::new("* * * * *", zone);
+        assert_eq!(near("Europe/Berln"), Err(InvalidCalendar::UnknownZone(Some("Europe/Berlin".into()))));
+        assert_eq!(near("Q"), Err(InvalidCalendar::UnknownZone(None)));
+    }
+
+    #[test]
+    fn the_longest_gap_is_found_whatever_the_rhythm() {
+        let gap = |expression, zone| calendar(expression, zone).longest_gap();
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        assert_eq!(gap("*/30 * * * *", "UTC"), Duration::from_secs(1800));
+        assert_eq!(gap("* * * * * *", "UTC"), Duration::from_secs(60), "no more than");
+        assert_eq!(gap("* * 8-17 * * *", "UTC"), hours(14) + Duration::from_secs(1));
+        assert_eq!(gap("0 3 * * *", "UTC"), hours(24));
+        assert_eq!(gap("0 3 * * *", "Europe/Berlin"), hours(25));
+        assert_eq!(gap("0 3 * * 1-5", "UTC"), hours(72));
+        assert_eq!(gap("0 3 1 * *", "UTC"), hours(31 * 24));
+        assert_eq!(gap("0 3 1 1,7 *", "UTC"), hours(184 * 24));
+        assert_eq!(gap("0 3 1 1 *", "UTC"), hours(366 * 24));
+    }
+
+    #[test]
+    fn calendars_compare_by_what_was_written() {
+        assert_eq!(calendar("0 3 * * *", "europe/berlin"), calendar("0 3 * * *", "Europe/Berlin"));
+        assert_ne!(calendar("0 3 * * *", "UTC"), calendar("0 3 * * *", "Europe/Berlin"));
+        assert_eq!(calendar("0 3 * * *", "Europe/Berlin").describe(), "At 03:00 (Europe/Berlin)");
+    }
+}

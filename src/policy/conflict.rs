@@ -1,0 +1,102 @@
+//! What is wrong between parts of a policy that are right one by one.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::calendar::Calendar;
+use super::decode::Decoder;
+use super::problem::quoted;
+use super::project::Draft;
+use super::scalar::short;
+use super::source::Span;
+use crate::rotation::key::{KeyId, SECONDS_PER_DAY};
+
+/// What KMS allows one user in a second, as its documentation has it; more is answered with 429.
+const CLOUD_REQUESTS_PER_SECOND: f64 = 20.0;
+
+/// Notes every conflict. `rate` is the request rate, where the policy gives one.
+pub(super) fn check(
+    decoder: &mut Decoder<'_>,
+    drafts: &[Draft],
+    calendar: Option<&Calendar>,
+    rate: Option<(f64, Span)>,
+) {
+    names(decoder, drafts);
+    keys(decoder, drafts);
+    if let Some(calendar) = calendar {
+        held_off(decoder, drafts, calendar);
+    }
+    if let Some((rate, span)) = rate {
+        request_rate(decoder, drafts, rate, span);
+    }
+}
+
+fn names(decoder: &mut Decoder<'_>, drafts: &[Draft]) {
+    let mut first = HashMap::new();
+    for (name, span) in drafts.iter().filter_map(|draft| draft.name.as_ref()) {
+        if let Some(first) = first.get(name) {
+            let message = format!("a second project is named {}, expected a name of its own", quoted(name));
+            decoder.error(*span, message).related("first named so", *first);
+        } else {
+            first.insert(name, *span);
+        }
+    }
+}
+
+/// A key id names one key of one account in one region, under however many project names that is listed.
+fn keys(decoder: &mut Decoder<'_>, drafts: &[Draft]) {
+    let mut accounts = HashMap::new();
+    let mut listed: Vec<(usize, &KeyId, usize, Span)> =
+        Vec::with_capacity(drafts.iter().map(|draft| draft.key_ids.len()).sum());
+    for (at, draft) in drafts.iter().enumerate() {
+        let account = match &draft.account {
+            Some((cloud, region, id)) => *accounts.entry((cloud.as_str(), region, id)).or_insert(at),
+            None => at,
+        };
+        listed.extend(draft.key_ids.iter().map(|(key_id, span)| (account, key_id, at, *span)));
+    }
+    // Sorted rather than hashed: a tenth of the memory, and the first of equals is the first in the file.
+    listed.sort_unstable();
+    for same in listed.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+        let Some(((_, key_id, first_project, first), repeated)) = same.split_first() else { continue };
+        for (_, _, project, span) in repeated {
+            let message = if project == first_project {
+                format!("key {key_id} is listed twice in this project, expected once")
+            } else {
+                format!("key {key_id} is in another project of the same cloud, region and project_id, expected in one")
+            };
+            decoder.error(*span, message).related("first listed", *first);
+        }
+    }
+}
+
+/// Each interval write starts the cloud's period anew, so a key is only rotated in a pause of the schedule that is
+/// longer than its interval.
+fn held_off(decoder: &mut Decoder<'_>, drafts: &[Draft], calendar: &Calendar) {
+    let mut always = drafts.iter().flat_map(|draft| &draft.always).peekable();
+    if always.peek().is_none() {
+        return;
+    }
+    let gap = calendar.longest_gap();
+    for (interval, span) in always.filter(|(interval, _)| gap.as_secs() < interval.as_seconds()) {
+        let message = format!(
+            "`reapply: always` begins the {interval} anew at every run, and runs are at most {} apart: the key would \
+             never rotate, expected `on_drift`",
+            in_words(gap)
+        );
+        decoder.warning(*span, message);
+    }
+}
+
+fn request_rate(decoder: &mut Decoder<'_>, drafts: &[Draft], rate: f64, span: Span) {
+    let in_the_cloud = drafts.iter().any(|draft| !draft.loopback);
+    if rate > CLOUD_REQUESTS_PER_SECOND && in_the_cloud {
+        let message = format!("{rate} requests a second, expected at most 20: the cloud allows no more to one user");
+        decoder.warning(span, message);
+    }
+}
+
+fn in_words(gap: Duration) -> String {
+    let days = gap.as_secs() / SECONDS_PER_DAY;
+    if days >= 2 { format!("{days} days") } else { short(gap) }
+}

@@ -1,0 +1,255 @@
+//! The decoder's state and the shape of mappings: which fields there are, which are missing, misspelt or given twice.
+//!
+//! Every method notes what is wrong and hands back what is right, so that one pass finds all there is to find.
+//! [`scalar`](super::scalar) reads single values in the same manner; [`document`](super::document) and
+//! [`project`](super::project) say what a policy consists of.
+
+use super::nearest::nearest;
+use super::problem::{Finding, quoted};
+use super::source::{Source, Span};
+use super::tree::{Node, Value};
+
+/// The environment, as far as a policy may ask for it.
+pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// The state of one reading.
+pub(super) struct Decoder<'e> {
+    pub(super) source: &'e Source<'e>,
+    pub(super) environment: Environment<'e>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// Which fields a mapping has.
+pub(super) struct Schema {
+    /// What the mapping is, as in `missing field ..., expected in every project`.
+    pub(super) place: &'static str,
+    pub(super) fields: &'static [&'static str],
+    /// Fields of the public interface that this version does not read yet.
+    pub(super) later: &'static [&'static str],
+}
+
+/// A field that was given.
+#[derive(Clone, Copy)]
+pub(super) struct Field<'n> {
+    pub(super) name: &'static str,
+    pub(super) key: Span,
+    pub(super) node: &'n Node<'n>,
+}
+
+impl Field<'_> {
+    /// Where the value is; where there is none, the key.
+    pub(super) fn span(&self) -> Span {
+        if self.node.value == Value::Null { self.key } else { self.node.span }
+    }
+}
+
+/// The fields of one mapping.
+pub(super) struct Fields<'n> {
+    schema: &'static Schema,
+    span: Span,
+    given: Vec<Field<'n>>,
+    /// Fields of a later version that were given.
+    pub(super) later: Vec<(&'static str, Span)>,
+    /// Fields that a misspelt one probably means.
+    meant: Vec<&'static str>,
+}
+
+impl<'n> Fields<'n> {
+    /// The field, where it was given.
+    pub(super) fn get(&self, name: &str) -> Option<Field<'n>> {
+        self.given.iter().find(|field| field.name == name).copied()
+    }
+
+    /// No field was given, known, misspelt or of a later version.
+    pub(super) fn is_clear(&self) -> bool {
+        self.given.is_empty() && self.later.is_empty() && self.meant.is_empty()
+    }
+
+    /// Where the mapping begins.
+    pub(super) fn span(&self) -> Span {
+        self.span
+    }
+}
+
+impl Decoder<'_> {
+    pub(super) fn error(&mut self, span: Span, message: impl Into<String>) -> &mut Finding {
+        self.note(Finding::error(span, message))
+    }
+
+    pub(super) fn warning(&mut self, span: Span, message: impl Into<String>) -> &mut Finding {
+        self.note(Finding::warning(span, message))
+    }
+
+    fn note(&mut self, finding: Finding) -> &mut Finding {
+        let at = self.findings.len();
+        self.findings.push(finding);
+        &mut self.findings[at]
+    }
+
+    /// `NAME is WHAT IT IS, expected WHAT IT SHOULD BE`.
+    pub(super) fn mismatch(&mut self, field: Field<'_>, expected: &str) -> &mut Finding {
+        let found = self.found(field.node);
+        self.error(field.span(), format!("`{}` is {found}, expected {expected}", field.name))
+    }
+
+    /// What a node is, in words.
+    pub(super) fn found(&self, node: &Node<'_>) -> String {
+        match &node.value {
+            Value::Null => "empty".to_owned(),
+            Value::Bool(value) => format!("the boolean {value}"),
+            Value::Number => format!("the number {}", quoted(self.source.slice(node.span)).trim_matches('`')),
+            Value::Text(text) => format!("the text {}", quoted(text)),
+            Value::Unfolded(text) => format!("the text {}", quoted(text)),
+            Value::List(_) => "a list".to_owned(),
+            Value::Mapping(_) => "a mapping".to_owned(),
+        }
+    }
+
+    /// The fields of a mapping. `name` is what the node is called where it is no mapping at all.
+    pub(super) fn fields<'n>(&mut self, field: Field<'n>, schema: &'static Schema) -> Option<Fields<'n>> {
+        let Value::Mapping(pairs) = &field.node.value else {
+            self.mismatch(field, &format!("a mapping with {}", listed(schema.fields)));
+            return None;
+        };
+        let mut fields = Fields {
+            schema,
+            span: field.node.span,
+            given: Vec::with_capacity(pairs.len()),
+            later: Vec::new(),
+            meant: Vec::new(),
+        };
+        for (key, node) in pairs {
+            self.add(&mut fields, key, node);
+        }
+        Some(fields)
+    }
+
+    fn add<'n>(&mut self, fields: &mut Fields<'n>, key: &Node<'_>, node: &'n Node<'n>) {
+        let Schema { fields: known, later, .. } = *fields.schema;
+        let Some(written) = key.text() else {
+            let found = self.found(key);
+            self.error(key.span, format!("a key is {found}, expected one of {}", listed(known)));
+            return;
+        };
+        if let Some(name) = known.iter().find(|name| **name == written) {
+            match fields.get(name) {
+                Some(first) => {
+                    self.error(key.span, format!("duplicate field `{name}`, expected it once"))
+                        .related("first given", first.key);
+                }
+                None => fields.given.push(Field { name, key: key.span, node }),
+            }
+        } else if let Some(name) = later.iter().find(|name| **name == written) {
+            fields.later.push((name, key.span));
+            self.error(key.span, format!("`{name}` is not supported by this version, expected {}", listed(known)));
+        } else if written == "<<" {
+            self.error(key.span, "the merge key `<<` is not supported, expected every field written out");
+        } else {
+            let near = nearest(written, known.iter().copied());
+            fields.meant.extend(near);
+            let message = format!("unknown field {}, expected {}", quoted(written), listed(known));
+            let finding = self.error(key.span, message);
+            if let Some(near) = near {
+                finding.help(format!("did you mean `{near}`?"));
+            }
+        }
+    }
+
+    /// A field that must be there. `instead` are fields of a later version that would take its place.
+    pub(super) fn require<'n>(
+        &mut self,
+        fields: &Fields<'n>,
+        name: &'static str,
+        instead: &[&str],
+    ) -> Option<Field<'n>> {
+        let given = fields.get(name);
+        // A misspelt field has its problem already, and so has one that this version does not read.
+        let excused = fields.meant.contains(&name) || fields.later.iter().any(|(later, _)| instead.contains(later));
+        if given.is_none() && !excused {
+            self.error(fields.span, format!("missing field `{name}`, expected in {}", fields.schema.place));
+        }
+        given
+    }
+
+    /// The items of a list that must not be empty. `what` is what the list must have at least one of.
+    pub(super) fn items<'n>(&mut self, field: Field<'n>, what: &str) -> &'n [Node<'n>] {
+        match &field.node.value {
+            Value::List(items) if !items.is_empty() => items,
+            Value::List(_) => {
+                self.error(field.span(), format!("`{}` is an empty list, expected at least one {what}", field.name));
+                &[]
+            }
+            _ => {
+                self.mismatch(field, &format!("a list with at least one {what}"));
+                &[]
+            }
+        }
+    }
+}
+
+/// Names as a sentence lists them.
+pub(super) fn listed(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::problem::Problems;
+    use crate::policy::tree;
+
+    const SCHEMA: Schema = Schema { place: "the test", fields: &["name", "region"], later: &["alias"] };
+
+    fn problems(text: &str, read: impl Fn(&mut Decoder<'_>, &Fields<'_>)) -> Vec<String> {
+        let source = Source::new(text);
+        let tree = tree::parse(&source).unwrap();
+        let mut decoder = Decoder { source: &source, environment: &|_| None, findings: Vec::new() };
+        let root = Field { name: "test", key: tree.span, node: &tree };
+        if let Some(fields) = decoder.fields(root, &SCHEMA) {
+            read(&mut decoder, &fields);
+        }
+        Problems::new("p", &source, decoder.findings).to_string().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_mapping_can_have_many_problems_at_once() {
+        let text = "name: a\nregoin: b\nname: c\nalias: d\n<<: {}\n[x]: y\nzone: z\n";
+        let expected = [
+            "p:2:1: unknown field `regoin`, expected `name` or `region`; did you mean `region`?",
+            "p:3:1: duplicate field `name`, expected it once (first given at line 1)",
+            "p:4:1: `alias` is not supported by this version, expected `name` or `region`",
+            "p:5:1: the merge key `<<` is not supported, expected every field written out",
+            "p:6:1: a key is a list, expected one of `name` or `region`",
+            "p:7:1: unknown field `zone`, expected `name` or `region`",
+        ];
+        assert_eq!(problems(text, |_, _| ()), expected);
+    }
+
+    #[test]
+    fn a_misspelt_or_replaced_field_is_not_missing_as_well() {
+        let require_both = |decoder: &mut Decoder<'_>, fields: &Fields<'_>| {
+            decoder.require(fields, "region", &[]);
+            decoder.require(fields, "name", &["alias"]);
+        };
+        assert_eq!(problems("regoin: a\nalias: b\n", require_both).len(), 2);
+        let missing = [
+            "p:1:1: missing field `region`, expected in the test",
+            "p:1:1: missing field `name`, expected in the test",
+        ];
+        assert_eq!(problems("{}", require_both), missing);
+    }
+
+    #[test]
+    fn what_is_no_mapping_is_said_to_be_what_it_is() {
+        assert_eq!(problems("[]", |_, _| ()), ["p:1:1: `test` is a list, expected a mapping with `name` or `region`"]);
+        assert_eq!(
+            problems("7", |_, _| ()),
+            ["p:1:1: `test` is the number 7, expected a mapping with `name` or `region`"]
+        );
+    }
+}

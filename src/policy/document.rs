@@ -1,0 +1,192 @@
+//! The top level of a policy: schedule, retry, limits, and the list of projects.
+
+use std::time::Duration;
+
+use super::calendar::{Calendar, InvalidCalendar, Zone};
+use super::conflict;
+use super::decode::{Decoder, Field, Schema};
+use super::problem::quoted;
+use super::scalar::short;
+use super::source::Span;
+use super::tree::Node;
+use super::types::{Limits, Policy, Retry, Schedule};
+
+const POLICY: Schema =
+    Schema { place: "the policy", fields: &["schedule", "retry", "limits", "projects"], later: &["guards"] };
+const SCHEDULE: Schema =
+    Schema { place: "`schedule`", fields: &["cron", "timezone", "jitter", "run_on_start"], later: &[] };
+const RETRY: Schema =
+    Schema { place: "`retry`", fields: &["initial_interval", "max_interval", "max_elapsed"], later: &[] };
+const LIMITS: Schema =
+    Schema { place: "`limits`", fields: &["requests_per_second", "concurrency", "request_timeout"], later: &[] };
+
+/// When to run, where the policy does not say.
+const DEFAULT_CRON: &str = "*/30 * * * *";
+const DEFAULT_TIMEZONE: &str = "UTC";
+
+const DEFAULT_RETRY: Retry = Retry {
+    initial_interval: Duration::from_millis(500),
+    max_interval: Duration::from_secs(30),
+    max_elapsed: Duration::from_secs(120),
+};
+
+const DEFAULT_LIMITS: Limits =
+    Limits { requests_per_second: 10.0, concurrency: 4, request_timeout: Duration::from_secs(8) };
+
+/// A tick that comes a day late is another tick.
+const LONGEST_JITTER: Duration = Duration::from_secs(24 * 3600);
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// One operation that takes longer holds up everything behind it.
+const LONGEST_OPERATION: Duration = Duration::from_secs(3600);
+const REQUEST_TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
+const MOST_CONCURRENCY: u64 = 64;
+/// The upper end is for simulators; the cloud's own limit is far below, and worth a warning.
+const REQUESTS_PER_SECOND: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
+
+/// The policy that the tree says. Whether it may be used is for the decoder's findings to say.
+pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Policy> {
+    let fields = decoder.fields(Field { name: "the policy", key: root.span, node: root }, &POLICY)?;
+    let schedule = schedule(decoder, fields.get("schedule"));
+    let retry = match fields.get("retry") {
+        Some(field) => retry(decoder, field),
+        None => Some(DEFAULT_RETRY),
+    };
+    let (limits, rate) = match fields.get("limits") {
+        Some(field) => limits(decoder, field),
+        None => (Some(DEFAULT_LIMITS), None),
+    };
+    let listed = decoder.require(&fields, "projects", &[])?;
+    let items = decoder.items(listed, "project");
+    let drafts: Vec<_> = items
+        .iter()
+        .filter_map(|item| decoder.project(Field { name: "an item of `projects`", key: item.span, node: item }))
+        .collect();
+    conflict::check(decoder, &drafts, schedule.as_ref().map(|schedule| &schedule.calendar), rate);
+    let projects = drafts.into_iter().filter_map(|draft| draft.project).collect();
+    Some(Policy { schedule: schedule?, retry: retry?, limits: limits?, projects })
+}
+
+fn schedule(decoder: &mut Decoder<'_>, field: Option<Field<'_>>) -> Option<Schedule> {
+    let fields = match field {
+        Some(field) => Some(decoder.fields(field, &SCHEDULE)?),
+        None => None,
+    };
+    let get = |name| fields.as_ref().and_then(|fields| fields.get(name));
+    let zone = match get("timezone") {
+        Some(field) => timezone(decoder, field),
+        None => Zone::find(DEFAULT_TIMEZONE).ok(),
+    };
+    let (cron, calendar) = match get("cron") {
+        Some(field) => cron(decoder, field, zone.as_ref())?,
+        None => (DEFAULT_CRON, Calendar::in_zone(DEFAULT_CRON, zone.clone()?).ok()?),
+    };
+    let jitter = match get("jitter") {
+        Some(field) => decoder.duration(field, &(Duration::ZERO..=LONGEST_JITTER)),
+        None => Some(Duration::ZERO),
+    };
+    let run_on_start = match get("run_on_start") {
+        Some(field) => decoder.boolean(field),
+        None => Some(true),
+    };
+    let (cron, timezone) = (cron.to_owned(), zone?.name);
+    Some(Schedule { cron, timezone, calendar, jitter: jitter?, run_on_start: run_on_start? })
+}
+
+fn timezone(decoder: &mut Decoder<'_>, field: Field<'_>) -> Option<Zone> {
+    let name = decoder.text(field, "the IANA name of a time zone")?;
+    match Zone::find(name) {
+        Ok(zone) => Some(zone),
+        Err(error) => {
+            let message =
+                format!("there is no time zone {}, expected an IANA name such as `Europe/Berlin`", quoted(name));
+            let finding = decoder.error(field.span(), message);
+            if let InvalidCalendar::UnknownZone(Some(near)) = error {
+                finding.help(format!("did you mean `{near}`?"));
+            }
+            None
+        }
+    }
+}
+
+/// The expression is judged even where the zone is wrong: in UTC it is as right or wrong as anywhere.
+fn cron<'n>(decoder: &mut Decoder<'_>, field: Field<'n>, zone: Option<&Zone>) -> Option<(&'n str, Calendar)> {
+    const EXPECTED: &str = "five fields, or six with leading seconds";
+    let expression = decoder.text(field, EXPECTED)?;
+    let zone = zone.cloned().or_else(|| Zone::find(DEFAULT_TIMEZONE).ok())?;
+    match Calendar::in_zone(expression, zone) {
+        Ok(calendar) => {
+            if calendar.joins_days_by_or() {
+                decoder
+                    .warning(
+                        field.span(),
+                        "both a day of the month and a day of the week: a day is due that is either of them, expected one to be `*`",
+                    )
+                    .help("a `+` before the day of the week asks for days that are both");
+            }
+            Some((expression, calendar))
+        }
+        Err(error) => {
+            let message = match error {
+                InvalidCalendar::NeverDue => {
+                    format!("no date answers to the cron expression {}, expected one that exists", quoted(expression))
+                }
+                error => format!("{} is {error}, expected {EXPECTED}", quoted(expression)),
+            };
+            decoder.error(field.span(), message);
+            None
+        }
+    }
+}
+
+fn retry(decoder: &mut Decoder<'_>, field: Field<'_>) -> Option<Retry> {
+    let fields = decoder.fields(field, &RETRY)?;
+    let mut duration = |name, range, default| match fields.get(name) {
+        Some(field) => decoder.duration(field, &range),
+        None => Some(default),
+    };
+    let initial = duration("initial_interval", SHORTEST_WAIT..=LONGEST_WAIT, DEFAULT_RETRY.initial_interval);
+    let max = duration("max_interval", SHORTEST_WAIT..=LONGEST_WAIT, DEFAULT_RETRY.max_interval);
+    let max_elapsed = duration("max_elapsed", SHORTEST_WAIT..=LONGEST_OPERATION, DEFAULT_RETRY.max_elapsed);
+    let (initial_interval, max_interval) = (initial?, max?);
+    if max_interval < initial_interval {
+        let (initial_given, max_given) = (fields.get("initial_interval"), fields.get("max_interval"));
+        let span = max_given.or(initial_given).map_or(fields.span(), |field| field.span());
+        let message = format!(
+            "`max_interval` of {} is shorter than `initial_interval` of {}, expected it to be at least as long",
+            short(max_interval),
+            short(initial_interval)
+        );
+        let finding = decoder.error(span, message);
+        match (initial_given, max_given) {
+            (Some(initial), Some(_)) => finding.related("`initial_interval` given", initial.key),
+            _ => finding.help("one of them is the default"),
+        };
+        return None;
+    }
+    Some(Retry { initial_interval, max_interval, max_elapsed: max_elapsed? })
+}
+
+/// The limits, and where the rate was given.
+fn limits(decoder: &mut Decoder<'_>, field: Field<'_>) -> (Option<Limits>, Option<(f64, Span)>) {
+    let Some(fields) = decoder.fields(field, &LIMITS) else { return (None, None) };
+    let rate_field = fields.get("requests_per_second");
+    let rate = match rate_field {
+        Some(field) => decoder.decimal(field, &REQUESTS_PER_SECOND, "a number from 0.01 to 100000, such as 10"),
+        None => Some(DEFAULT_LIMITS.requests_per_second),
+    };
+    let concurrency = match fields.get("concurrency") {
+        Some(field) => decoder
+            .integer(field, &(1..=MOST_CONCURRENCY), "a whole number from 1 to 64")
+            .and_then(|concurrency| usize::try_from(concurrency).ok()),
+        None => Some(DEFAULT_LIMITS.concurrency),
+    };
+    let request_timeout = match fields.get("request_timeout") {
+        Some(field) => decoder.duration(field, &REQUEST_TIMEOUT),
+        None => Some(DEFAULT_LIMITS.request_timeout),
+    };
+    let limits =
+        (|| Some(Limits { requests_per_second: rate?, concurrency: concurrency?, request_timeout: request_timeout? }))(
+        );
+    (limits, rate.zip(rate_field.map(|field| field.span())))
+}

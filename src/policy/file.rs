@@ -1,0 +1,64 @@
+//! The policy file on disk.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// The largest policy file that is read: twenty times what 10 000 keys need.
+pub const LARGEST_FILE: u64 = 16 * 1024 * 1024;
+
+/// The policy file could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum UnreadableFile {
+    /// It could not be opened or read.
+    #[error("read policy file {}", .0.display())]
+    Io(PathBuf, #[source] io::Error),
+    /// It is a directory, a pipe or the like.
+    #[error("policy file {} is not a regular file", .0.display())]
+    NotAFile(PathBuf),
+    /// It is larger than [`LARGEST_FILE`].
+    #[error("policy file {} is larger than {} MiB", .0.display(), LARGEST_FILE / 1024 / 1024)]
+    TooLarge(PathBuf),
+}
+
+/// The bytes of the policy file.
+///
+/// # Errors
+///
+/// There is no such file, it may not be read, it is not a regular file, or it is too large.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, UnreadableFile> {
+    let failed = |error| UnreadableFile::Io(path.to_owned(), error);
+    // Asked before opening: opening a pipe would wait for somebody to write to it.
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(UnreadableFile::NotAFile(path.to_owned()));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(LARGEST_FILE)).unwrap_or_default());
+    // The file may have grown since.
+    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(UnreadableFile::TooLarge(path.to_owned()));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_a_policy_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("policy.yaml");
+        let missing = read_file(&path).unwrap_err();
+        assert_eq!(missing.to_string(), format!("read policy file {}", path.display()));
+        assert!(matches!(missing, UnreadableFile::Io(_, error) if error.kind() == io::ErrorKind::NotFound));
+        assert!(matches!(read_file(directory.path()), Err(UnreadableFile::NotAFile(_))));
+        assert!(matches!(read_file(Path::new("/dev/zero")), Err(UnreadableFile::NotAFile(_))));
+        File::create(&path).unwrap().set_len(LARGEST_FILE + 1).unwrap();
+        assert!(matches!(read_file(&path), Err(UnreadableFile::TooLarge(_))));
+        File::create(&path).unwrap().set_len(LARGEST_FILE).unwrap();
+        assert_eq!(read_file(&path).map(|bytes| bytes.len() as u64).unwrap(), LARGEST_FILE);
+    }
+}

@@ -1,0 +1,334 @@
+//! Single values: text, numbers, booleans, durations, one name out of several, paths of secret files.
+//!
+//! Each method of the decoder notes what is wrong with a field and gives the value where it is right.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::decode::{Decoder, Field, listed};
+use super::nearest::nearest;
+use super::problem::quoted;
+use super::source::Span;
+use super::tree::Value;
+
+impl Decoder<'_> {
+    /// A text, whatever it says. A number or a boolean is refused, since YAML may have changed it already.
+    pub(super) fn text<'n>(&mut self, field: Field<'n>, expected: &str) -> Option<&'n str> {
+        let text = field.node.text();
+        if text.is_none() {
+            let scalar = matches!(field.node.value, Value::Number | Value::Bool(_));
+            let finding = self.mismatch(field, expected);
+            if scalar {
+                finding.help("put it in quotes to make it a text");
+            }
+        }
+        text
+    }
+
+    /// A text of at most `longest` characters, not empty, without control characters and without space at its ends.
+    pub(super) fn name<'n>(&mut self, field: Field<'n>, expected: &str, longest: usize) -> Option<&'n str> {
+        let text = self.text(field, expected)?;
+        if text.is_empty() || text.trim() != text || text.chars().any(char::is_control) {
+            self.mismatch(field, &format!("{expected}, without control characters or space at its ends"));
+            return None;
+        }
+        if text.chars().count() > longest {
+            self.mismatch(field, &format!("{expected} of at most {longest} characters"));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// The field's text or digits as they were written, for values whose form is fixed and may look like a number.
+    pub(super) fn verbatim(&mut self, field: Field<'_>, expected: &str) -> Option<String> {
+        match field.node.value {
+            Value::Number => Some(self.source.slice(field.node.span).to_owned()),
+            _ => self.text(field, expected).map(str::to_owned),
+        }
+    }
+
+    /// A whole number in plain decimal digits.
+    pub(super) fn integer(&mut self, field: Field<'_>, range: &RangeInclusive<u64>, expected: &str) -> Option<u64> {
+        let written = self.source.slice(field.node.span);
+        let plain = field.node.value == Value::Number && is_decimal(written);
+        let value = if plain { written.parse().ok() } else { None };
+        let value = value.filter(|value| range.contains(value));
+        if value.is_none() {
+            self.wrong_number(field, expected);
+        }
+        value
+    }
+
+    /// A number, whole or with a decimal point.
+    pub(super) fn decimal(&mut self, field: Field<'_>, range: &RangeInclusive<f64>, expected: &str) -> Option<f64> {
+        let written = self.source.slice(field.node.span);
+        let (whole, fraction) = written.split_once('.').unwrap_or((written, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let plain = field.node.value == Value::Number && is_decimal(whole) && digits(fraction);
+        let value = if plain { written.parse().ok() } else { None };
+        let value = value.filter(|value| range.contains(value));
+        if value.is_none() {
+            self.wrong_number(field, expected);
+        }
+        value
+    }
+
+    fn wrong_number(&mut self, field: Field<'_>, expected: &str) {
+        let help = field.node.text().and_then(|text| {
+            let digits: String = text.chars().filter(|c| *c != '_').collect();
+            if is_decimal(text) {
+                Some(format!("write {text} without quotes"))
+            } else if is_decimal(&digits) {
+                Some(format!("write {digits} without underscores"))
+            } else {
+                let number = digits.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+                is_decimal(number).then(|| format!("write {number} without a unit"))
+            }
+        });
+        let finding = self.mismatch(field, expected);
+        if let Some(help) = help {
+            finding.help(help);
+        }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&mut self, field: Field<'_>) -> Option<bool> {
+        if let Value::Bool(value) = field.node.value {
+            return Some(value);
+        }
+        let meant = match field.node.text().map(str::to_ascii_lowercase).as_deref() {
+            Some("yes" | "on" | "y" | "true") => Some("true"),
+            Some("no" | "off" | "n" | "false") => Some("false"),
+            _ => None,
+        };
+        let finding = self.mismatch(field, "`true` or `false`");
+        if let Some(meant) = meant {
+            finding.help(format!("write {meant} without quotes"));
+        }
+        None
+    }
+
+    /// A span of time with its unit.
+    pub(super) fn duration(&mut self, field: Field<'_>, range: &RangeInclusive<Duration>) -> Option<Duration> {
+        let bounds = format!("a duration from {} to {}", short(*range.start()), short(*range.end()));
+        let parsed = field.node.text().and_then(|text| text.parse::<SignedDuration>().ok());
+        let Some(signed) = parsed else {
+            let written = field.node.text().unwrap_or_else(|| self.source.slice(field.node.span)).trim();
+            let help = is_decimal(written).then(|| format!("say of what: `{written}s` for seconds"));
+            let finding = self.mismatch(field, &format!("{bounds}, such as `500ms`, `30s`, `2m` or `1h30m`"));
+            if let Some(help) = help {
+                finding.help(help);
+            }
+            return None;
+        };
+        let value = Duration::try_from(signed).ok().filter(|value| range.contains(value));
+        if value.is_none() {
+            self.mismatch(field, &bounds);
+        }
+        value
+    }
+
+    /// One of the names that a field can have.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        field: Field<'_>,
+        choices: &[T],
+        name: impl Fn(T) -> &'static str,
+    ) -> Option<T> {
+        let written = field.node.text().unwrap_or_default();
+        let chosen = choices.iter().copied().find(|choice| name(*choice) == written);
+        if chosen.is_none() {
+            let names: Vec<_> = choices.iter().copied().map(&name).collect();
+            let near = nearest(written, names.iter().copied());
+            let finding = self.mismatch(field, &listed(&names));
+            if let Some(near) = near {
+                finding.help(format!("did you mean `{near}`?"));
+            }
+        }
+        chosen
+    }
+
+    /// The path of a file. `${NAME}` is replaced from the environment; any other `$` stands for itself. A relative
+    /// path is left to the operating system, which starts at the process's working directory.
+    pub(super) fn file_path(&mut self, field: Field<'_>) -> Option<PathBuf> {
+        let text = self.text(field, "the path of a file")?;
+        if text.is_empty() || text.chars().any(char::is_control) {
+            self.mismatch(field, "the path of a file, without control characters");
+            return None;
+        }
+        let mut path = String::with_capacity(text.len());
+        let mut rest = text;
+        let mut complete = true;
+        while let Some((before, after)) = rest.split_once("${") {
+            path.push_str(before);
+            let at = text.len() - after.len() - 2;
+            let Some((name, after)) = after.split_once('}') else {
+                let span = self.part(field, text, at, rest.len() - before.len());
+                self.error(span, format!("`${{` is not closed in `{}`, expected `${{NAME}}`", field.name));
+                return None;
+            };
+            let span = self.part(field, text, at, name.len() + 3);
+            match self.variable(field, span, name) {
+                Some(value) => path.push_str(&value),
+                None => complete = false,
+            }
+            rest = after;
+        }
+        path.push_str(rest);
+        complete.then(|| PathBuf::from(path))
+    }
+
+    fn variable(&mut self, field: Field<'_>, span: Span, name: &str) -> Option<String> {
+        let named = !name.is_empty()
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !named {
+            let message =
+                format!("{} in `{}` names no environment variable", quoted(&format!("${{{name}}}")), field.name);
+            self.error(span, format!("{message}, expected letters, digits and `_`"));
+            return None;
+        }
+        let value = (self.environment)(name).filter(|value| !value.is_empty());
+        if value.is_none() {
+            let message = format!("the environment variable {} in `{}` is not set or empty", quoted(name), field.name);
+            self.error(span, format!("{message}, expected a value for the path"));
+        }
+        value
+    }
+
+    /// A part of a text, where the source has the text as it is; else the whole value.
+    fn part(&self, field: Field<'_>, text: &str, at: usize, length: usize) -> Span {
+        let whole = field.node.span;
+        match self.source.slice(whole).find(text) {
+            Some(offset) => {
+                let start = whole.start as usize + offset + at;
+                Span::new(start, start + length)
+            }
+            None => whole,
+        }
+    }
+}
+
+/// Decimal digits as people write them: no sign, no leading zero, no underscore.
+fn is_decimal(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'))
+}
+
+/// A duration in the form that the policy takes.
+pub(super) fn short(duration: Duration) -> String {
+    SignedDuration::try_from(duration)
+        .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}").replace(' ', ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::decode::Environment;
+    use crate::policy::problem::Problems;
+    use crate::policy::source::Source;
+    use crate::policy::tree;
+
+    /// What `read` makes of the one value in the text, or else the problems.
+    fn read<T>(
+        text: &str,
+        environment: Environment<'_>,
+        read: impl Fn(&mut Decoder<'_>, Field<'_>) -> Option<T>,
+    ) -> Result<T, String> {
+        let source = Source::new(text);
+        let node = tree::parse(&source).unwrap();
+        let mut decoder = Decoder { source: &source, environment, findings: Vec::new() };
+        let value = read(&mut decoder, Field { name: "it", key: node.span, node: &node });
+        let problems = Problems::new("p", &source, decoder.findings);
+        assert_eq!(value.is_some(), problems.is_empty(), "{problems}");
+        value.ok_or_else(|| problems.to_string())
+    }
+
+    #[test]
+    fn whole_numbers_are_plain_digits() {
+        let integer = |text| read(text, &|_| None, |d, f| d.integer(f, &(30..=365), "30 to 365"));
+        assert_eq!(integer("90"), Ok(90));
+        assert_eq!((integer("30"), integer("365")), (Ok(30), Ok(365)));
+        for (text, problem) in [
+            ("29", "`it` is the number 29, expected 30 to 365"),
+            ("366", "`it` is the number 366, expected 30 to 365"),
+            ("-90", "`it` is the number -90, expected 30 to 365"),
+            ("0x5A", "`it` is the number 0x5A, expected 30 to 365"),
+            ("090", "`it` is the number 090, expected 30 to 365"),
+            ("90.0", "`it` is the number 90.0, expected 30 to 365"),
+            ("99999999999999999999", "`it` is the number 99999999999999999999, expected 30 to 365"),
+            ("\"90\"", "`it` is the text `90`, expected 30 to 365; write 90 without quotes"),
+            ("1_20", "`it` is the text `1_20`, expected 30 to 365; write 120 without underscores"),
+            ("90d", "`it` is the text `90d`, expected 30 to 365; write 90 without a unit"),
+            ("90 days", "`it` is the text `90 days`, expected 30 to 365; write 90 without a unit"),
+            ("true", "`it` is the boolean true, expected 30 to 365"),
+        ] {
+            assert_eq!(integer(text), Err(format!("p:1:1: {problem}")));
+        }
+    }
+
+    #[test]
+    fn rates_may_have_a_decimal_point() {
+        let decimal = |text| read(text, &|_| None, |d, f| d.decimal(f, &(0.01..=100.0), "a rate"));
+        assert_eq!(decimal("10"), Ok(10.0));
+        assert_eq!(decimal("0.5"), Ok(0.5));
+        for text in ["0", "0.0", "-1", "1e1", ".5", "5.", ".inf", ".nan", "100.1", "\"10\""] {
+            assert!(decimal(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit_and_bounds() {
+        let range = Duration::from_millis(100)..=Duration::from_secs(300);
+        let duration = |text| read(text, &|_| None, |d, f| d.duration(f, &range));
+        assert_eq!(duration("100ms"), Ok(Duration::from_millis(100)));
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("8"), Err("p:1:1: `it` is the number 8, expected a duration from 100ms to 5m, such as `500ms`, `30s`, `2m` or `1h30m`; say of what: `8s` for seconds".into()));
+        assert_eq!(duration("-8s"), Err("p:1:1: `it` is the text `-8s`, expected a duration from 100ms to 5m".into()));
+        for text in ["99ms", "301s", "9h", "'30'", "soon", "~", "999999999999999999999h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_take_variables_from_the_environment() {
+        let environment = |name: &str| match name {
+            "DIR" => Some("/run/c".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        let path = |text| read(text, &environment, Decoder::file_path);
+        assert_eq!(path("/a/$b/c$"), Ok(PathBuf::from("/a/$b/c$")));
+        assert_eq!(path("'${DIR}/x${DIR}'"), Ok(PathBuf::from("/run/c/x/run/c")));
+        assert_eq!(path("'$${DIR}'"), Ok(PathBuf::from("$/run/c")));
+        for (text, problem) in [
+            (
+                "'a${NOT}b'",
+                "p:1:3: the environment variable `NOT` in `it` is not set or empty, expected a value for the path",
+            ),
+            (
+                "${EMPTY}/x",
+                "p:1:1: the environment variable `EMPTY` in `it` is not set or empty, expected a value for the path",
+            ),
+            ("/x${DIR", "p:1:3: `${` is not closed in `it`, expected `${NAME}`"),
+            ("/x${}", "p:1:3: `${}` in `it` names no environment variable, expected letters, digits and `_`"),
+            ("\"/x\\ty\"", "p:1:1: `it` is the text `/x\\ty`, expected the path of a file, without control characters"),
+            ("''", "p:1:1: `it` is the text ``, expected the path of a file, without control characters"),
+        ] {
+            assert_eq!(path(text), Err(problem.to_owned()));
+        }
+        assert_eq!(path("${A}${B}").unwrap_err().lines().count(), 2, "each variable is a problem of its own");
+    }
+
+    #[test]
+    fn booleans_are_true_and_false() {
+        let boolean = |text| read(text, &|_| None, Decoder::boolean);
+        assert_eq!((boolean("true"), boolean("False")), (Ok(true), Ok(false)));
+        let expected = "p:1:1: `it` is the text `off`, expected `true` or `false`; write false without quotes";
+        assert_eq!(boolean("off"), Err(expected.to_owned()));
+        assert!(boolean("1").is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! The text of a policy file and where things stand in it.
+//!
+//! Spans are bytes, for the machine; places are lines and columns, for people. Whoever finds a problem keeps a span;
+//! the place is worked out only for what is shown.
+
+use std::ops::Range;
+
+use serde::Serialize;
+
+/// A line and a column of the policy file, both counted from 1; the column counts characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Place {
+    /// The line.
+    pub line: u32,
+    /// The column.
+    pub column: u32,
+}
+
+/// Bytes of the text. Half the size of a `Range<usize>`: every node of the tree has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Span {
+    pub(super) start: u32,
+    pub(super) end: u32,
+}
+
+impl Span {
+    pub(super) fn new(start: usize, end: usize) -> Self {
+        let narrow = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
+        Self { start: narrow(start), end: narrow(end.max(start)) }
+    }
+
+    /// The byte range within `text`: moved inside it, and to the borders of characters, should it not be so already.
+    pub(super) fn within(self, text: &str) -> Range<usize> {
+        let floor = |offset: u32| {
+            let mut offset = (offset as usize).min(text.len());
+            while !text.is_char_boundary(offset) {
+                offset -= 1;
+            }
+            offset
+        };
+        floor(self.start)..floor(self.end)
+    }
+}
+
+/// The text with an index of its lines.
+pub(super) struct Source<'t> {
+    pub(super) text: &'t str,
+    line_starts: Vec<u32>,
+}
+
+impl<'t> Source<'t> {
+    pub(super) fn new(text: &'t str) -> Self {
+        let breaks = text.bytes().filter(|byte| *byte == b'\n').count();
+        let mut line_starts = Vec::with_capacity(breaks + 1);
+        line_starts.push(0);
+        line_starts.extend(text.match_indices('\n').map(|(at, _)| Span::new(at + 1, 0).start));
+        Self { text, line_starts }
+    }
+
+    /// What stands at the span.
+    pub(super) fn slice(&self, span: Span) -> &'t str {
+        &self.text[span.within(self.text)]
+    }
+
+    /// The line that holds the byte, counted from 1.
+    pub(super) fn line(&self, offset: u32) -> u32 {
+        Span::new(self.line_starts.partition_point(|start| *start <= offset), 0).start
+    }
+
+    /// The place of the byte.
+    pub(super) fn place(&self, offset: u32) -> Place {
+        let line = self.line(offset);
+        let start = self.line_starts.get(line as usize - 1).copied().unwrap_or_default();
+        let before = self.slice(Span { start, end: offset.max(start) });
+        Place { line, column: Span::new(before.chars().count() + 1, 0).start }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_count_characters_not_bytes() {
+        let source = Source::new("a: 1\nü: x # ß\n\nlast");
+        let place = |offset| {
+            let Place { line, column } = source.place(offset);
+            (line, column)
+        };
+        assert_eq!(place(0), (1, 1));
+        assert_eq!(place(4), (1, 5), "a line break belongs to the line it ends");
+        assert_eq!(place(5), (2, 1));
+        assert_eq!(place(9), (2, 4), "ü has two bytes and one column");
+        assert_eq!(place(16), (3, 1));
+        assert_eq!(place(17), (4, 1));
+        assert_eq!(place(21), (4, 5), "the end of the text");
+    }
+
+    #[test]
+    fn a_span_outside_the_text_is_moved_inside() {
+        let source = Source::new("aü");
+        assert_eq!(source.slice(Span::new(1, 2)), "", "the middle of a character");
+        assert_eq!(source.slice(Span::new(1, 99)), "ü");
+        assert_eq!(source.slice(Span::new(99, 99)), "");
+        assert_eq!(source.place(99), Place { line: 1, column: 3 });
+        assert_eq!(Source::new("").place(0), Place { line: 1, column: 1 });
+    }
+}

@@ -1,0 +1,166 @@
+//! The words for text that is not YAML.
+//!
+//! The parser speaks the language of the YAML specification; whoever edits a policy does not. The common slips are
+//! said anew, with what to do about them, and the rest is passed on.
+
+use serde_saphyr::{Error, Location};
+
+use super::problem::{Finding, quoted};
+use super::source::{Source, Span};
+use super::tree::{self, DEEPEST};
+
+const QUOTE_IT: &str = "a value like this needs quotes";
+
+/// A fault of the syntax as a finding with its place.
+pub(super) fn explain(source: &Source<'_>, error: &Error) -> Finding {
+    let error = error.without_snippet();
+    let mut span = error.location().map_or(Span::new(0, 0), |location| place(source, location));
+    let text = error.to_string();
+    // The crate ends its messages with the place.
+    let text = text.split(" at line ").next().unwrap_or_default();
+    let (message, help) = match innermost(error) {
+        Error::MultipleDocuments { .. } => {
+            ("a second YAML document begins, expected one".to_owned(), "remove the `---` line before it")
+        }
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayCounterOverflow { .. } => {
+            ("aliases repeat too much of the file, expected less".to_owned(), "write the values out")
+        }
+        Error::RecursiveReferencesRequireWeakTypes { .. } => {
+            ("the alias repeats what it stands in, expected an anchor elsewhere".to_owned(), "")
+        }
+        Error::UnknownAnchor { .. } => {
+            ("an alias without an anchor, expected `&name` somewhere before `*name`".to_owned(), QUOTE_IT)
+        }
+        Error::UnsupportedTag { tag, .. } => {
+            (format!("the tag {} means nothing here, expected plain YAML", quoted(tag)), "remove it")
+        }
+        Error::Budget { breach, .. } => match breach {
+            serde_saphyr::budget::BudgetBreach::Depth { .. } => too_deep(),
+            _ => ("more values than any policy has, expected fewer".to_owned(), ""),
+        },
+        _ if text.contains("recursion limit") => too_deep(),
+        _ if text.contains("tab") => {
+            span = nearest_tab(source.text, span);
+            ("a tab, expected spaces: YAML allows no tab in the indentation".to_owned(), "")
+        }
+        _ => worded(text),
+    };
+    let mut finding = Finding::error(span, message);
+    if !help.is_empty() {
+        finding.help(help);
+    }
+    finding
+}
+
+fn innermost(mut error: &Error) -> &Error {
+    while let Error::AliasError { error: inner, .. } | Error::WithSnippet { error: inner, .. } = error {
+        error = inner;
+    }
+    error
+}
+
+fn too_deep() -> (String, &'static str) {
+    (format!("nested more than {DEEPEST} levels deep, expected a policy"), "")
+}
+
+/// The slips of the hand. Which words the parser has for them is pinned by the golden files.
+fn worded(text: &str) -> (String, &'static str) {
+    let says = |part: &str| text.contains(part);
+    let (message, help) = if says("unclosed quote") || says("indentation in multiline quoted") {
+        ("a quoted text is not closed, expected the same quote at its end", "")
+    } else if says("document indicator") {
+        ("a quoted text is not closed before this line, expected the same quote at its end", "")
+    } else if says("-quoted scalar") {
+        ("text after the closing quote, expected the end of the line", "put the whole value inside the quotes")
+    } else if says("escape") || says("surrogate") || says("hexadecimal") {
+        ("an unknown escape in a double-quoted text", "in single quotes a backslash stands for itself")
+    } else if says("expected '-'") || says("block mapping") || says("invalid indentation") {
+        ("wrong indentation, expected this line to align with the list or the mapping that it belongs to", "")
+    } else if says("mapping values are not allowed") {
+        ("a colon where no value can begin, expected one `key: value` in a line", "check the indentation, or quote it")
+    } else if says("simple key") {
+        ("a line without a colon, expected `key: value`", "")
+    } else if says("flow") || says("bracket") || says("':'") {
+        ("a `[` or `{` is not closed or lacks a comma, expected `,` or its closing bracket", "")
+    } else {
+        let reserved = text.strip_prefix("unexpected character: `").and_then(|rest| rest.strip_suffix('\''));
+        return match reserved.and_then(|c| c.chars().next()) {
+            Some(c) => (format!("no value can begin with {}, expected other text", quoted(&c.to_string())), QUOTE_IT),
+            None => (format!("not valid YAML: {text}"), ""),
+        };
+    };
+    (message.to_owned(), help)
+}
+
+/// The scanner counts characters where the parser has bytes.
+fn place(source: &Source<'_>, location: Location) -> Span {
+    tree::span(location).unwrap_or_else(|| {
+        let nth = usize::try_from(location.span().offset()).unwrap_or(usize::MAX);
+        let at = source.text.char_indices().nth(nth).map_or(source.text.len(), |(at, _)| at);
+        Span::new(at, at)
+    })
+}
+
+/// The scanner stops before or behind the tab that it objects to.
+fn nearest_tab(text: &str, span: Span) -> Span {
+    let at = span.within(text).start;
+    let tab = if text[..at].ends_with('\t') { Some(at - 1) } else { text[at..].find('\t').map(|offset| at + offset) };
+    tab.map_or(span, |tab| Span::new(tab, tab + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::problem::Problems;
+
+    fn fault(text: &str) -> String {
+        let source = Source::new(text);
+        Problems::new("p", &source, vec![tree::parse(&source).unwrap_err()]).to_string()
+    }
+
+    #[test]
+    fn the_place_counts_characters_of_several_bytes_once() {
+        assert_eq!(
+            fault("ü: ß\nä: ö: x\n"),
+            "p:2:5: a colon where no value can begin, expected one `key: value` in a line; check the indentation, or quote it"
+        );
+    }
+
+    #[test]
+    fn the_place_of_a_tab_is_the_tab() {
+        for text in ["a:\n\tb: 1\n", "a: b\n\tc\n", "a:\n  b: 1\n \tc: 2\n"] {
+            let source = Source::new(text);
+            let at = source.place(u32::try_from(text.find('\t').unwrap()).unwrap());
+            let expected = format!("p:{}:{}: a tab, expected spaces", at.line, at.column);
+            assert!(fault(text).starts_with(&expected), "{text:?}: {}", fault(text));
+        }
+    }
+
+    #[test]
+    fn a_billion_laughs_are_refused_quickly() {
+        let anchored = |n: u32| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", "));
+        let text: String = std::iter::once("a0: &a0 [x]\n".to_owned()).chain((1..=10).map(anchored)).collect();
+        let begun = std::time::Instant::now();
+        assert!(fault(&text).contains("aliases repeat too much"), "{}", fault(&text));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn nesting_without_end_is_refused() {
+        for text in ["[".repeat(100_000), "- ".repeat(100_000), "{a: ".repeat(100_000)] {
+            assert!(fault(&text).contains("nested more than 32 levels deep"), "{}", fault(&text));
+        }
+    }
+
+    #[test]
+    fn an_alias_cannot_stand_in_its_own_anchor() {
+        assert!(
+            fault("a: &a [*a]\n").contains("p:1:8: the alias repeats what it stands in"),
+            "{}",
+            fault("a: &a [*a]\n")
+        );
+    }
+}
