@@ -17,6 +17,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::nearest::nearest;
 
+/// The longest explanation of a malformed expression, in characters.
+const LONGEST_REASON: usize = 200;
+
 /// A cron expression in a time zone. Cheap to clone; equal to another where both were written the same.
 #[derive(Clone)]
 pub struct Calendar(Arc<Inner>);
@@ -37,6 +40,8 @@ pub(super) struct Zone {
 /// Why there is no such calendar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InvalidCalendar {
+    /// The cron expression has this many fields, not five or six.
+    FieldCount(usize),
     /// The cron expression is wrong, for this reason.
     Expression(String),
     /// The expression is well formed, and no date answers to it.
@@ -48,6 +53,7 @@ pub enum InvalidCalendar {
 impl fmt::Display for InvalidCalendar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::FieldCount(count) => write!(f, "a cron expression of {count} fields, not five or six"),
             Self::Expression(reason) => write!(f, "not a cron expression: {reason}"),
             Self::NeverDue => f.write_str("no date answers to the cron expression"),
             Self::UnknownZone(None) => f.write_str("no time zone of this name"),
@@ -163,10 +169,7 @@ impl Zone {
 fn parse(expression: &str) -> Result<Cron, InvalidCalendar> {
     let fields = expression.split_whitespace().count();
     if !expression.trim_start().starts_with('@') && !(5..=6).contains(&fields) {
-        let found = if fields == 1 { "there is 1".to_owned() } else { format!("there are {fields}") };
-        return Err(InvalidCalendar::Expression(format!(
-            "it has five fields, or six with leading seconds, and {found}"
-        )));
+        return Err(InvalidCalendar::FieldCount(fields));
     }
     CronParser::builder().year(Year::Disallowed).build().parse(expression).map_err(|error| {
         let reason = match error {
@@ -175,7 +178,11 @@ fn parse(expression: &str) -> Result<Cron, InvalidCalendar> {
             | CronError::ComponentError(reason) => reason,
             other => other.to_string(),
         };
-        InvalidCalendar::Expression(reason.trim_end_matches('.').to_owned())
+        // It may repeat the expression, and it is a sentence.
+        let reason = reason.trim_end_matches('.').replace("CronPattern", "the expression");
+        let mut letters = reason.chars().take(LONGEST_REASON);
+        let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+        InvalidCalendar::Expression(first.into_iter().chain(letters).collect())
     })
 }
 
@@ -257,9 +264,9 @@ mod tests {
             Err(InvalidCalendar::Expression(reason)) => reason,
             other => panic!("{expression}: {other:?}"),
         };
-        assert!(refused("* * * *").contains("there are 4"));
-        assert!(refused("* * * * * * 2027").contains("there are 7"));
-        assert!(refused("").contains("there are 0"));
+        for (expression, count) in [("* * * *", 4), ("* * * * * * 2027", 7), ("", 0)] {
+            assert_eq!(Calendar::new(expression, "UTC"), Err(InvalidCalendar::FieldCount(count)));
+        }
         for expression in ["61 * * * *", "* * * * MOX", "/5 * * * *", "@never", "x * * * *"] {
             assert!(!refused(expression).is_empty());
         }

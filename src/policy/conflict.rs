@@ -100,3 +100,53 @@ fn in_words(gap: Duration) -> String {
     let days = gap.as_secs() / SECONDS_PER_DAY;
     if days >= 2 { format!("{days} days") } else { short(gap) }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::policy;
+
+    const KEY: &str = "{key_id: 0d0466b0-e727-4d9c-b35d-f84bb474a37f, rotation_interval: 90, reapply: REAPPLY}";
+
+    /// The problems of a policy with one key in each project, which `projects` says the cloud and region of.
+    fn problems(head: &str, projects: &[&str], reapply: &str) -> Vec<String> {
+        let project = |(at, place): (usize, &&str)| {
+            let keys = KEY.replace("REAPPLY", reapply);
+            format!(
+                "  - {{name: p{at}, {place}, project_id: 0123456789abcdef0123456789abcdef, credentials: {{token_file: /t}}, \
+                 keys: [{keys}]}}\n"
+            )
+        };
+        let projects: String = projects.iter().enumerate().map(project).collect();
+        let text = format!("{head}\nprojects:\n{projects}");
+        let found =
+            policy::read(text.as_bytes(), "p", |_| None).map_or_else(|problems| problems, |(_, warnings)| warnings);
+        found.iter().map(|problem| problem.message.clone()).collect()
+    }
+
+    #[test]
+    fn a_key_id_in_another_cloud_or_region_is_another_key() {
+        let otc = "cloud: open-telekom-cloud, region: eu-de";
+        let others = ["cloud: open-telekom-cloud, region: eu-nl", "cloud: flexible-engine, region: eu-de"];
+        assert!(problems("", &[otc, others[0], others[1]], "on_drift").is_empty());
+        assert_eq!(problems("", &[otc, otc, otc], "on_drift").len(), 2, "each repetition is told");
+    }
+
+    #[test]
+    fn a_pause_longer_than_the_interval_lets_a_key_rotate() {
+        let otc = ["cloud: open-telekom-cloud, region: eu-de"];
+        let held_off = |cron| problems(&format!("schedule: {{cron: '{cron}'}}"), &otc, "always").len();
+        assert_eq!(held_off("0 3 1 1,7 *"), 0);
+        assert_eq!(held_off("0 3 1 */2 *"), 1, "62 days are not 90");
+        assert_eq!(held_off("0 3 * 1-9 *"), 0, "three months without a run");
+    }
+
+    #[test]
+    fn a_simulator_on_this_machine_takes_any_rate() {
+        let head = "limits: {requests_per_second: 5000}";
+        let here = "cloud: huawei-cloud, region: eu-de, kms_endpoint: 'http://127.0.0.1:8080'";
+        let there = "cloud: huawei-cloud, region: eu-nl";
+        assert!(problems(head, &[here], "on_drift").is_empty());
+        let warned = ["5000 requests a second, expected at most 20: the cloud allows no more to one user"];
+        assert_eq!(problems(head, &[here, there], "on_drift"), warned);
+    }
+}

@@ -4,6 +4,8 @@
 //! [`scalar`](super::scalar) reads single values in the same manner; [`document`](super::document) and
 //! [`project`](super::project) say what a policy consists of.
 
+use std::borrow::Cow;
+
 use super::nearest::nearest;
 use super::problem::{Finding, quoted};
 use super::source::{Source, Span};
@@ -37,6 +39,11 @@ pub(super) struct Field<'n> {
 }
 
 impl Field<'_> {
+    /// Its name as messages have it; an item of a list has a description in its place.
+    fn label(&self) -> Cow<'static, str> {
+        if self.name.contains(' ') { self.name.into() } else { format!("`{}`", self.name).into() }
+    }
+
     /// Where the value is; where there is none, the key.
     pub(super) fn span(&self) -> Span {
         if self.node.value == Value::Null { self.key } else { self.node.span }
@@ -52,6 +59,8 @@ pub(super) struct Fields<'n> {
     pub(super) later: Vec<(&'static str, Span)>,
     /// Fields that a misspelt one probably means.
     meant: Vec<&'static str>,
+    /// A merge key was given, which might bring any field.
+    merged: bool,
 }
 
 impl<'n> Fields<'n> {
@@ -89,7 +98,7 @@ impl Decoder<'_> {
     /// `NAME is WHAT IT IS, expected WHAT IT SHOULD BE`.
     pub(super) fn mismatch(&mut self, field: Field<'_>, expected: &str) -> &mut Finding {
         let found = self.found(field.node);
-        self.error(field.span(), format!("`{}` is {found}, expected {expected}", field.name))
+        self.error(field.span(), format!("{} is {found}, expected {expected}", field.label()))
     }
 
     /// What a node is, in words.
@@ -98,17 +107,22 @@ impl Decoder<'_> {
             Value::Null => "empty".to_owned(),
             Value::Bool(value) => format!("the boolean {value}"),
             Value::Number => format!("the number {}", quoted(self.source.slice(node.span)).trim_matches('`')),
-            Value::Text(text) => format!("the text {}", quoted(text)),
-            Value::Unfolded(text) => format!("the text {}", quoted(text)),
             Value::List(_) => "a list".to_owned(),
             Value::Mapping(_) => "a mapping".to_owned(),
+            Value::Text(_) | Value::Unfolded(_) => match node.text() {
+                None | Some("") => "an empty text".to_owned(),
+                Some(text) => format!("the text {}", quoted(text)),
+            },
         }
     }
 
-    /// The fields of a mapping. `name` is what the node is called where it is no mapping at all.
+    /// The fields of a mapping.
     pub(super) fn fields<'n>(&mut self, field: Field<'n>, schema: &'static Schema) -> Option<Fields<'n>> {
         let Value::Mapping(pairs) = &field.node.value else {
-            self.mismatch(field, &format!("a mapping with {}", listed(schema.fields)));
+            // Not what it says: somebody may have written a password where it says where the password is.
+            let found = if field.node.text().is_some() { "a text".to_owned() } else { self.found(field.node) };
+            let message = format!("{} is {found}, expected a mapping with {}", field.label(), listed(schema.fields));
+            self.error(field.span(), message);
             return None;
         };
         let mut fields = Fields {
@@ -117,6 +131,7 @@ impl Decoder<'_> {
             given: Vec::with_capacity(pairs.len()),
             later: Vec::new(),
             meant: Vec::new(),
+            merged: false,
         };
         for (key, node) in pairs {
             self.add(&mut fields, key, node);
@@ -143,6 +158,7 @@ impl Decoder<'_> {
             fields.later.push((name, key.span));
             self.error(key.span, format!("`{name}` is not supported by this version, expected {}", listed(known)));
         } else if written == "<<" {
+            fields.merged = true;
             self.error(key.span, "the merge key `<<` is not supported, expected every field written out");
         } else {
             let near = nearest(written, known.iter().copied());
@@ -164,7 +180,9 @@ impl Decoder<'_> {
     ) -> Option<Field<'n>> {
         let given = fields.get(name);
         // A misspelt field has its problem already, and so has one that this version does not read.
-        let excused = fields.meant.contains(&name) || fields.later.iter().any(|(later, _)| instead.contains(later));
+        let excused = fields.merged
+            || fields.meant.contains(&name)
+            || fields.later.iter().any(|(later, _)| instead.contains(later));
         if given.is_none() && !excused {
             self.error(fields.span, format!("missing field `{name}`, expected in {}", fields.schema.place));
         }

@@ -46,7 +46,7 @@ const REQUESTS_PER_SECOND: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
 
 /// The policy that the tree says. Whether it may be used is for the decoder's findings to say.
 pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Policy> {
-    let fields = decoder.fields(Field { name: "the policy", key: root.span, node: root }, &POLICY)?;
+    let fields = decoder.fields(Field { name: "the file's content", key: root.span, node: root }, &POLICY)?;
     let schedule = schedule(decoder, fields.get("schedule"));
     let retry = match fields.get("retry") {
         Some(field) => retry(decoder, field),
@@ -60,7 +60,7 @@ pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Polic
     let items = decoder.items(listed, "project");
     let drafts: Vec<_> = items
         .iter()
-        .filter_map(|item| decoder.project(Field { name: "an item of `projects`", key: item.span, node: item }))
+        .filter_map(|item| decoder.project(Field { name: "a project", key: item.span, node: item }))
         .collect();
     conflict::check(decoder, &drafts, schedule.as_ref().map(|schedule| &schedule.calendar), rate);
     let projects = drafts.into_iter().filter_map(|draft| draft.project).collect();
@@ -112,7 +112,7 @@ fn timezone(decoder: &mut Decoder<'_>, field: Field<'_>) -> Option<Zone> {
 /// The expression is judged even where the zone is wrong: in UTC it is as right or wrong as anywhere.
 fn cron<'n>(decoder: &mut Decoder<'_>, field: Field<'n>, zone: Option<&Zone>) -> Option<(&'n str, Calendar)> {
     const EXPECTED: &str = "five fields, or six with leading seconds";
-    let expression = decoder.text(field, EXPECTED)?;
+    let expression = decoder.text(field, "a cron expression in quotes")?;
     let zone = zone.cloned().or_else(|| Zone::find(DEFAULT_TIMEZONE).ok())?;
     match Calendar::in_zone(expression, zone) {
         Ok(calendar) => {
@@ -127,13 +127,24 @@ fn cron<'n>(decoder: &mut Decoder<'_>, field: Field<'n>, zone: Option<&Zone>) ->
             Some((expression, calendar))
         }
         Err(error) => {
-            let message = match error {
+            let written = quoted(expression);
+            match error {
                 InvalidCalendar::NeverDue => {
-                    format!("no date answers to the cron expression {}, expected one that exists", quoted(expression))
+                    let message = format!("no date answers to the cron expression {written}, expected one that exists");
+                    decoder.error(field.span(), message);
                 }
-                error => format!("{} is {error}, expected {EXPECTED}", quoted(expression)),
-            };
-            decoder.error(field.span(), message);
+                InvalidCalendar::FieldCount(count) => {
+                    let message = format!("the number of fields in {written} is {count}, expected {EXPECTED}");
+                    decoder.error(field.span(), message);
+                }
+                error => {
+                    let message = format!("{written} is not a cron expression, expected {EXPECTED}");
+                    let finding = decoder.error(field.span(), message);
+                    if let InvalidCalendar::Expression(reason) = error {
+                        finding.help(reason);
+                    }
+                }
+            }
             None
         }
     }
@@ -189,4 +200,49 @@ fn limits(decoder: &mut Decoder<'_>, field: Field<'_>) -> (Option<Limits>, Optio
         (|| Some(Limits { requests_per_second: rate?, concurrency: concurrency?, request_timeout: request_timeout? }))(
         );
     (limits, rate.zip(rate_field.map(|field| field.span())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy;
+
+    fn read(head: &str) -> Policy {
+        let text = format!(
+            "{head}\nprojects: [{{name: p, cloud: huawei-cloud, region: a, project_id: \
+             0123456789abcdef0123456789abcdef, credentials: {{token_file: /t}}, keys: [{{key_id: \
+             0d0466b0-e727-4d9c-b35d-f84bb474a37f, rotation_interval: 90}}]}}]\n"
+        );
+        match policy::read(text.as_bytes(), "p", |_| None) {
+            Ok((policy, _)) => policy,
+            Err(problems) => panic!("{problems}"),
+        }
+    }
+
+    #[test]
+    fn what_is_not_given_has_its_default() {
+        for policy in [read(""), read("schedule: {}\nretry: {}\nlimits: {}")] {
+            let Schedule { cron, timezone, calendar, jitter, run_on_start } = policy.schedule;
+            assert_eq!((&*cron, &*timezone, jitter, run_on_start), ("*/30 * * * *", "UTC", Duration::ZERO, true));
+            assert_eq!(calendar, Calendar::new(&cron, &timezone).unwrap());
+            assert_eq!(policy.retry, DEFAULT_RETRY);
+            assert_eq!(policy.limits, DEFAULT_LIMITS);
+        }
+    }
+
+    #[test]
+    fn what_is_given_is_taken() {
+        let policy = read(
+            "schedule: {cron: '0 0 3 * * 1-5', timezone: europe/berlin, jitter: 5m, run_on_start: false}\n\
+             retry: {initial_interval: 1s, max_interval: 1s, max_elapsed: 1h}\n\
+             limits: {requests_per_second: 0.5, concurrency: 64, request_timeout: 1m30s}",
+        );
+        let second = Duration::from_secs(1);
+        assert_eq!(policy.schedule.timezone, "Europe/Berlin", "by its own name");
+        assert_eq!(policy.schedule.calendar, Calendar::new("0 0 3 * * 1-5", "Europe/Berlin").unwrap());
+        assert_eq!((policy.schedule.jitter, policy.schedule.run_on_start), (second * 300, false));
+        assert_eq!(policy.retry, Retry { initial_interval: second, max_interval: second, max_elapsed: second * 3600 });
+        let limits = Limits { requests_per_second: 0.5, concurrency: 64, request_timeout: second * 90 };
+        assert_eq!(policy.limits, limits);
+    }
 }

@@ -14,6 +14,11 @@ pub(super) struct Endpoint<'t> {
     pub(super) loopback: bool,
 }
 
+/// Whether there may be a user name or a password in what should be an address.
+pub(super) fn has_user_info(text: &str) -> bool {
+    text.contains('@')
+}
+
 /// Reads an address, or says what was expected of it.
 pub(super) fn parse(text: &str) -> Result<Endpoint<'_>, &'static str> {
     let address = text.strip_suffix('/').unwrap_or(text);
@@ -24,9 +29,6 @@ pub(super) fn parse(text: &str) -> Result<Endpoint<'_>, &'static str> {
     } else {
         return Err("an address such as https://kms.example.com");
     };
-    if authority.contains('@') {
-        return Err("an address without user name or password");
-    }
     if authority.contains(['/', '?', '#', '\\']) {
         return Err("an address without path, query or fragment");
     }

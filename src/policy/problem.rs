@@ -129,16 +129,12 @@ impl Problems {
         let list = findings.into_iter().map(|finding| Problem {
             severity: finding.severity,
             place: source.place(finding.span.start),
-            message: finding.message,
+            message: printable(finding.message),
             related: finding.related.map(|(what, span)| Related { what, place: source.place(span.start), span }),
-            help: finding.help,
+            help: finding.help.map(printable),
             span: finding.span,
         });
-        Self {
-            file: file.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
-            text,
-            list: list.collect(),
-        }
+        Self { file: printable(file.to_owned()), text, list: list.collect() }
     }
 
     /// There is none.
@@ -237,10 +233,19 @@ pub(super) fn quoted(value: &str) -> String {
             out.push('…');
             break;
         }
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        if is_unprintable(c) { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out.push('`');
     out
+}
+
+/// What would break a line, move the cursor or turn the direction of writing.
+fn is_unprintable(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn printable(text: String) -> String {
+    if text.contains(is_unprintable) { text.replace(is_unprintable, "\u{fffd}") } else { text }
 }
 
 #[cfg(test)]

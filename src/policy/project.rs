@@ -146,6 +146,12 @@ impl Decoder<'_> {
 
     fn endpoint(&mut self, field: Field<'_>) -> Option<(String, bool)> {
         let text = self.text(field, "an address such as https://kms.example.com")?;
+        if endpoint::has_user_info(text) {
+            // Said without repeating it.
+            let message = format!("`{}` has a user name or password in it, expected an address alone", field.name);
+            self.error(field.span(), message);
+            return None;
+        }
         match endpoint::parse(text) {
             Ok(endpoint) => Some((endpoint.address.to_owned(), endpoint.loopback)),
             Err(expected) => {
@@ -201,7 +207,7 @@ impl Decoder<'_> {
         let mut entries = Vec::with_capacity(items.len());
         draft.key_ids.reserve_exact(items.len());
         for item in items {
-            entries.extend(self.entry(Field { name: "an item of `keys`", key: item.span, node: item }, draft));
+            entries.extend(self.entry(Field { name: "an entry of `keys`", key: item.span, node: item }, draft));
         }
         (!entries.is_empty() && entries.len() == items.len()).then_some(entries)
     }
@@ -267,4 +273,58 @@ fn given<T>(field: Option<Option<T>>) -> Option<Option<T>> {
 fn grouped(bare: &str) -> Option<String> {
     let hex = bare.len() == 32 && bare.bytes().all(|byte| byte.is_ascii_alphanumeric());
     hex.then(|| [&bare[..8], &bare[8..12], &bare[12..16], &bare[16..20], &bare[20..]].join("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy;
+
+    /// The first project of a policy that has `fields` beside what every project needs.
+    fn project(project_id: &str, fields: &str) -> Project {
+        let text = format!(
+            "projects:\n  - name: p\n    cloud: huawei-cloud\n    region: eu-west-101\n    project_id: {project_id}\n    \
+             credentials: {{token_file: /t}}\n    {fields}\n    keys:\n      - key_id: \
+             0d0466b0-e727-4d9c-b35d-f84bb474a37f\n        rotation_interval: 90\n"
+        );
+        match policy::read(text.as_bytes(), "p", |_| None) {
+            Ok((policy, _)) => policy.projects.into_iter().next().unwrap(),
+            Err(problems) => panic!("{problems}"),
+        }
+    }
+
+    #[test]
+    fn a_project_id_that_looks_like_a_number_is_taken_as_written() {
+        for id in [
+            "00000000000000000000000000000000",
+            "12345678901234567890123456789012",
+            "1234567890123456789012345678e100",
+            "'01234567890123456789012345678901'",
+        ] {
+            assert_eq!(project(id, "").project_id, id.trim_matches('\''));
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_kept_without_its_last_slash() {
+        let project = project("0123456789abcdef0123456789abcdef", "kms_endpoint: http://127.0.0.1:9000/");
+        assert_eq!(project.kms_endpoint.as_deref(), Some("http://127.0.0.1:9000"));
+        assert_eq!((project.iam_endpoint, project.ca_file, project.mode), (None, None, Mode::Enforce));
+    }
+
+    #[test]
+    fn a_relative_path_is_left_as_it_is() {
+        let project = project("0123456789abcdef0123456789abcdef", "ca_file: certs/ca.pem");
+        assert_eq!(project.ca_file, Some(PathBuf::from("certs/ca.pem")));
+    }
+
+    #[test]
+    fn only_32_characters_without_hyphens_are_grouped() {
+        assert_eq!(
+            grouped("0d0466b0e7274d9cb35df84bb474a37f").as_deref(),
+            Some("0d0466b0-e727-4d9c-b35d-f84bb474a37f")
+        );
+        assert_eq!(grouped("0d0466b0e7274d9cb35df84bb474a37é"), None);
+        assert_eq!(grouped(""), None);
+    }
 }

@@ -106,7 +106,7 @@ impl Decoder<'_> {
         };
         let finding = self.mismatch(field, "`true` or `false`");
         if let Some(meant) = meant {
-            finding.help(format!("write {meant} without quotes"));
+            finding.help(format!("write {meant}, without quotes"));
         }
         None
     }
@@ -155,8 +155,13 @@ impl Decoder<'_> {
     /// path is left to the operating system, which starts at the process's working directory.
     pub(super) fn file_path(&mut self, field: Field<'_>) -> Option<PathBuf> {
         let text = self.text(field, "the path of a file")?;
-        if text.is_empty() || text.chars().any(char::is_control) {
-            self.mismatch(field, "the path of a file, without control characters");
+        // The text is not repeated: it may be the secret itself.
+        let wrong = match text {
+            "" => Some("is empty"),
+            _ => text.chars().any(char::is_control).then_some("has a control character in it"),
+        };
+        if let Some(wrong) = wrong {
+            self.error(field.span(), format!("`{}` {wrong}, expected the path of a file", field.name));
             return None;
         }
         let mut path = String::with_capacity(text.len());
@@ -300,7 +305,8 @@ mod tests {
             "EMPTY" => Some(String::new()),
             _ => None,
         };
-        let path = |text| read(text, &environment, Decoder::file_path);
+        #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself is bound to one lifetime")]
+        let path = |text| read(text, &environment, |d, f| d.file_path(f));
         assert_eq!(path("/a/$b/c$"), Ok(PathBuf::from("/a/$b/c$")));
         assert_eq!(path("'${DIR}/x${DIR}'"), Ok(PathBuf::from("/run/c/x/run/c")));
         assert_eq!(path("'$${DIR}'"), Ok(PathBuf::from("$/run/c")));
@@ -315,8 +321,8 @@ mod tests {
             ),
             ("/x${DIR", "p:1:3: `${` is not closed in `it`, expected `${NAME}`"),
             ("/x${}", "p:1:3: `${}` in `it` names no environment variable, expected letters, digits and `_`"),
-            ("\"/x\\ty\"", "p:1:1: `it` is the text `/x\\ty`, expected the path of a file, without control characters"),
-            ("''", "p:1:1: `it` is the text ``, expected the path of a file, without control characters"),
+            ("\"/x\\ty\"", "p:1:1: `it` has a control character in it, expected the path of a file"),
+            ("''", "p:1:1: `it` is empty, expected the path of a file"),
         ] {
             assert_eq!(path(text), Err(problem.to_owned()));
         }
@@ -325,9 +331,10 @@ mod tests {
 
     #[test]
     fn booleans_are_true_and_false() {
-        let boolean = |text| read(text, &|_| None, Decoder::boolean);
+        #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself is bound to one lifetime")]
+        let boolean = |text| read(text, &|_| None, |d, f| d.boolean(f));
         assert_eq!((boolean("true"), boolean("False")), (Ok(true), Ok(false)));
-        let expected = "p:1:1: `it` is the text `off`, expected `true` or `false`; write false without quotes";
+        let expected = "p:1:1: `it` is the text `off`, expected `true` or `false`; write false, without quotes";
         assert_eq!(boolean("off"), Err(expected.to_owned()));
         assert!(boolean("1").is_err());
     }

@@ -5,17 +5,25 @@
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
+use std::ops::Range;
+
 use super::problem::{Problem, Severity};
 use super::source::{Place, Span};
 
-/// A policy may be one line (JSON is YAML): so many characters before and after the place are shown of it.
+/// A policy may be one line (JSON is YAML): of a line of more bytes than this, so many characters before and after the
+/// place are shown.
+const LONG: usize = 300;
 const BEFORE: usize = 60;
 const AFTER: usize = 100;
 
-/// A line of the text, or the part of it around a span.
-struct Excerpt<'t> {
-    text: &'t str,
-    mark: std::ops::Range<usize>,
+/// Places fewer lines apart than this are drawn with what stands between them.
+const NEAR: u32 = 4;
+
+/// A line of the text, or the part of it around a span, and what to mark in it.
+struct Excerpt {
+    from: usize,
+    to: usize,
+    mark: Range<usize>,
 }
 
 /// The lines of the text that the problem speaks of, its places marked; no line break at the end.
@@ -25,47 +33,57 @@ pub(super) fn draw(text: &str, problem: &Problem, colour: bool) -> String {
         Severity::Warning => Level::WARNING,
     };
     let mut group = Group::with_level(level);
-    let first = marked(text, problem.span, problem.place, AnnotationKind::Primary, None);
+    let first = (problem.span, problem.place, AnnotationKind::Primary, None);
     match &problem.related {
-        None => group = group.element(first),
+        None => group = group.element(marked(text, &[first])),
         Some(related) => {
             let label = format!("{} here", related.what);
-            let second = marked(text, related.span, related.place, AnnotationKind::Context, Some(label));
-            group = if related.place < problem.place {
-                group.element(second).element(first)
+            let second = (related.span, related.place, AnnotationKind::Context, Some(label));
+            let ordered = if related.place < problem.place { [second, first] } else { [first, second] };
+            // Near one another they are one piece of source; far apart the lines between would cost more than they tell.
+            if related.place.line.abs_diff(problem.place.line) < NEAR {
+                group = group.element(marked(text, &ordered));
             } else {
-                group.element(first).element(second)
-            };
+                group = group.elements(ordered.map(|place| marked(text, &[place])));
+            }
         }
     }
     if let Some(help) = &problem.help {
         group = group.element(Level::HELP.message(help.as_str()));
     }
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-    renderer.render(&[group])
+    // The renderer leaves spaces at the ends of lines.
+    let drawn = renderer.render(&[group]);
+    drawn.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
-fn marked(
-    text: &str,
-    span: Span,
-    place: Place,
-    kind: AnnotationKind,
-    label: Option<String>,
-) -> Snippet<'_, Annotation<'_>> {
-    let Excerpt { text, mark } = excerpt(text, span);
-    Snippet::source(text).line_start(place.line as usize).annotation(kind.span(mark).label(label))
+type Mark = (Span, Place, AnnotationKind, Option<String>);
+
+/// The lines of the marks, which are in the order of the text.
+fn marked<'t>(text: &'t str, marks: &[Mark]) -> Snippet<'t, Annotation<'t>> {
+    let excerpts = || marks.iter().map(|(span, ..)| excerpt(text, *span));
+    let from = excerpts().map(|excerpt| excerpt.from).min().unwrap_or_default();
+    let to = excerpts().map(|excerpt| excerpt.to).max().unwrap_or_default();
+    let line = marks.first().map_or(1, |(_, place, ..)| place.line as usize);
+    let annotations = marks.iter().zip(excerpts()).map(|((_, _, kind, label), Excerpt { mark, .. })| {
+        kind.span(mark.start - from..mark.end - from).label(label.clone())
+    });
+    Snippet::source(&text[from..to]).line_start(line).annotations(annotations)
 }
 
 /// The line in which the span begins, and the part of the span that lies in it.
-fn excerpt(text: &str, span: Span) -> Excerpt<'_> {
+fn excerpt(text: &str, span: Span) -> Excerpt {
     let span = span.within(text);
     let from = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
     let to = text[span.start..].find(['\n', '\r']).map_or(text.len(), |at| span.start + at);
-    let from = nth_before(text, from, span.start, BEFORE);
-    let to = nth_after(text, span.start, to, AFTER);
-    // A block mapping is a point before its first key: its first character stands for it.
-    let end = span.end.max(nth_after(text, span.start, to, 1)).min(to);
-    Excerpt { text: &text[from..to], mark: span.start - from..end - from }
+    let (from, to) = match to - from {
+        0..=LONG => (from, to),
+        _ => (nth_before(text, from, span.start, BEFORE), nth_after(text, span.start, to, AFTER)),
+    };
+    // A block mapping is a point before its first key, which stands for it.
+    let word = text[span.start..to].find([':', ' ']).map_or(to, |length| span.start + length);
+    let end = if span.is_empty() { word.max(nth_after(text, span.start, to, 1)) } else { span.end.min(to) };
+    Excerpt { from, to, mark: span.start..end }
 }
 
 fn nth_before(text: &str, from: usize, at: usize, nth: usize) -> usize {
@@ -80,25 +98,33 @@ fn nth_after(text: &str, at: usize, to: usize, nth: usize) -> usize {
 mod tests {
     use super::*;
 
+    fn of(text: &str, span: Span) -> (&str, &str) {
+        let Excerpt { from, to, mark } = excerpt(text, span);
+        (&text[from..to], &text[mark])
+    }
+
     #[test]
     fn of_a_long_line_only_the_part_around_the_place_is_shown() {
         let text = format!("a\n{}X{}\nb", "ö".repeat(1000), "ü".repeat(1000));
-        let Excerpt { text, mark } = excerpt(&text, Span::new(2 + 2000, 2 + 2001));
-        assert_eq!(&text[mark], "X");
-        assert_eq!(text.chars().count(), BEFORE + 1 + AFTER);
+        let (line, mark) = of(&text, Span::new(2 + 2000, 2 + 2001));
+        assert_eq!(mark, "X");
+        assert_eq!(line.chars().count(), BEFORE + 1 + AFTER);
     }
 
     #[test]
     fn a_span_over_several_lines_is_marked_in_its_first() {
-        let Excerpt { text, mark } = excerpt("a: b\r\n  c\n", Span::new(3, 9));
-        assert_eq!((text, &text[mark]), ("a: b", "b"));
+        assert_eq!(of("a: b\r\n  c\n", Span::new(3, 9)), ("a: b", "b"));
+    }
+
+    #[test]
+    fn a_point_is_marked_by_the_word_that_begins_there() {
+        assert_eq!(of("  - name: a\n", Span::new(4, 4)), ("  - name: a", "name"));
+        assert_eq!(of("{ }", Span::new(1, 1)), ("{ }", " "));
     }
 
     #[test]
     fn the_end_of_the_text_and_an_empty_text_can_be_marked() {
-        let Excerpt { text, mark } = excerpt("a:\n", Span::new(3, 3));
-        assert_eq!((text, mark), ("", 0..0));
-        let Excerpt { text, mark } = excerpt("", Span::new(0, 0));
-        assert_eq!((text, mark), ("", 0..0));
+        assert_eq!(of("a:\n", Span::new(3, 3)), ("", ""));
+        assert_eq!(of("", Span::new(0, 0)), ("", ""));
     }
 }

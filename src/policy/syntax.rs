@@ -9,7 +9,7 @@ use super::problem::{Finding, quoted};
 use super::source::{Source, Span};
 use super::tree::{self, DEEPEST};
 
-const QUOTE_IT: &str = "a value like this needs quotes";
+const QUOTE_IT: &str = "a value that begins like this needs quotes";
 
 /// A fault of the syntax as a finding with its place.
 pub(super) fn explain(source: &Source<'_>, error: &Error) -> Finding {
@@ -41,7 +41,17 @@ pub(super) fn explain(source: &Source<'_>, error: &Error) -> Finding {
             serde_saphyr::budget::BudgetBreach::Depth { .. } => too_deep(),
             _ => ("more values than any policy has, expected fewer".to_owned(), ""),
         },
+        Error::InvalidScalar { .. } | Error::TaggedScalarCannotDeserializeIntoString { .. } => {
+            ("a value that is not what its tag says, expected one without a tag".to_owned(), "")
+        }
         _ if text.contains("recursion limit") => too_deep(),
+        _ if ["unclosed quote", "indentation in multiline quoted", "document indicator"]
+            .iter()
+            .any(|m| text.contains(m)) =>
+        {
+            span = opening_quote(source.text, span);
+            ("a quoted text is not closed, expected the same quote at its end".to_owned(), "")
+        }
         _ if text.contains("tab") => {
             span = nearest_tab(source.text, span);
             ("a tab, expected spaces: YAML allows no tab in the indentation".to_owned(), "")
@@ -69,11 +79,7 @@ fn too_deep() -> (String, &'static str) {
 /// The slips of the hand. Which words the parser has for them is pinned by the golden files.
 fn worded(text: &str) -> (String, &'static str) {
     let says = |part: &str| text.contains(part);
-    let (message, help) = if says("unclosed quote") || says("indentation in multiline quoted") {
-        ("a quoted text is not closed, expected the same quote at its end", "")
-    } else if says("document indicator") {
-        ("a quoted text is not closed before this line, expected the same quote at its end", "")
-    } else if says("-quoted scalar") {
+    let (message, help) = if says("-quoted scalar") {
         ("text after the closing quote, expected the end of the line", "put the whole value inside the quotes")
     } else if says("escape") || says("surrogate") || says("hexadecimal") {
         ("an unknown escape in a double-quoted text", "in single quotes a backslash stands for itself")
@@ -83,11 +89,15 @@ fn worded(text: &str) -> (String, &'static str) {
         ("a colon where no value can begin, expected one `key: value` in a line", "check the indentation, or quote it")
     } else if says("simple key") {
         ("a line without a colon, expected `key: value`", "")
+    } else if says("misplaced bracket") || says("mismatched bracket") {
+        ("a closing bracket without its opening one, expected them in pairs", QUOTE_IT)
     } else if says("flow") || says("bracket") || says("':'") {
         ("a `[` or `{` is not closed or lacks a comma, expected `,` or its closing bracket", "")
     } else {
         let reserved = text.strip_prefix("unexpected character: `").and_then(|rest| rest.strip_suffix('\''));
         return match reserved.and_then(|c| c.chars().next()) {
+            // The crate escapes what cannot be printed.
+            Some('\\') => ("a control character, expected text without it".to_owned(), ""),
             Some(c) => (format!("no value can begin with {}, expected other text", quoted(&c.to_string())), QUOTE_IT),
             None => (format!("not valid YAML: {text}"), ""),
         };
@@ -102,6 +112,15 @@ fn place(source: &Source<'_>, location: Location) -> Span {
         let at = source.text.char_indices().nth(nth).map_or(source.text.len(), |(at, _)| at);
         Span::new(at, at)
     })
+}
+
+/// The quote that opened the text in which the scanner lost its way: the last one before that place that stands where
+/// a value can begin.
+fn opening_quote(text: &str, span: Span) -> Span {
+    let before = &text[..span.within(text).start];
+    let opens = |at: &usize| before[..*at].chars().next_back().is_none_or(|c| c.is_whitespace() || "[{,".contains(c));
+    let quote = before.rmatch_indices(['"', '\'']).map(|(at, _)| at).find(opens);
+    quote.map_or(span, |at| Span::new(at, at + 1))
 }
 
 /// The scanner stops before or behind the tab that it objects to.

@@ -1,0 +1,297 @@
+//! Policy files as their users see them: the examples, the text of every kind of problem, and whatever bytes turn up.
+//!
+//! Each `tests/golden/policy/NAME.yaml` has its problems in `NAME.expected`, drawn as on a terminal. After a wanted
+//! change, `UPDATE_GOLDEN=1 cargo test --test policy` writes them anew; read the difference before it is committed.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kms_rotationd::policy::{self, Accepted, Policy, Problems, Severity};
+use proptest::prelude::*;
+
+fn environment(name: &str) -> Option<String> {
+    (name == "CREDENTIALS_DIRECTORY").then(|| "/run/credentials/kms-rotationd.service".to_owned())
+}
+
+fn read(bytes: &[u8]) -> Result<Accepted, Problems> {
+    policy::read(bytes, "policy.yaml", environment)
+}
+
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|found| found == extension));
+    files.sort();
+    files
+}
+
+#[test]
+fn every_kind_of_problem_has_its_text() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let policies = files("tests/golden/policy", "yaml");
+    assert!(policies.len() >= 50, "{} golden files", policies.len());
+    let mut differing = Vec::new();
+    for path in &policies {
+        let problems = match read(&fs::read(path).unwrap()) {
+            Ok((_, warnings)) => warnings,
+            Err(problems) => {
+                assert!(problems.count(Severity::Error) > 0, "{} is refused without an error", path.display());
+                problems
+            }
+        };
+        assert!(!problems.is_empty(), "{} has no problem", path.display());
+        let drawn = problems.render_snippets(false);
+        for line in problems.render_plain().lines() {
+            assert!(drawn.lines().any(|drawn| drawn == line), "{}: {line}", path.display());
+        }
+        let expected = path.with_extension("expected");
+        if update {
+            fs::write(&expected, &drawn).unwrap();
+        } else if fs::read_to_string(&expected).unwrap_or_default() != drawn {
+            differing.push(format!("{}:\n{drawn}", path.display()));
+        }
+    }
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+}
+
+#[test]
+fn no_golden_text_is_left_without_its_policy() {
+    let stems = |extension| -> BTreeSet<_> {
+        files("tests/golden/policy", extension).iter().map(|path| path.with_extension("")).collect()
+    };
+    assert_eq!(stems("yaml"), stems("expected"));
+}
+
+#[test]
+fn every_example_is_accepted_without_a_warning() {
+    let examples: Vec<_> =
+        files("config", "yaml").into_iter().filter(|path| path.display().to_string().contains("policy")).collect();
+    assert_eq!(examples.len(), 2, "{examples:?}");
+    for path in examples {
+        match policy::load(&path, environment) {
+            Ok((_, warnings)) => assert!(warnings.is_empty(), "{warnings}"),
+            Err(refused) => panic!("{refused}"),
+        }
+    }
+}
+
+fn example(name: &str) -> Policy {
+    policy::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name), environment).unwrap().0
+}
+
+#[test]
+fn the_complete_example_shows_the_defaults() {
+    let (complete, minimal) = (example("policy.yaml"), example("policy.minimal.yaml"));
+    assert_eq!(complete.schedule, minimal.schedule);
+    assert_eq!(complete.retry, minimal.retry);
+    assert_eq!(complete.limits, minimal.limits);
+    assert_eq!(complete.projects[0].keys[0].desired, minimal.projects[0].keys[0].desired);
+    assert_eq!(complete.projects[0].mode, minimal.projects[0].mode);
+}
+
+#[test]
+fn the_complete_example_has_every_field_of_this_version() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/policy.yaml")).unwrap();
+    // An unknown field is answered with all that are known, in backticks.
+    for probe in [
+        "x: 1",
+        "schedule: {x: 1}",
+        "retry: {x: 1}",
+        "limits: {x: 1}",
+        "projects: [{x: 1}]",
+        "projects: [{credentials: {x: 1}}]",
+        "projects: [{credentials: {password: {x: 1}}}]",
+        "projects: [{keys: [{x: 1}]}]",
+    ] {
+        let problems = read(probe.as_bytes()).unwrap_err();
+        let unknown = problems.iter().find(|problem| problem.message.starts_with("unknown field")).unwrap();
+        for field in unknown.message.split('`').skip(3).step_by(2) {
+            assert!(text.contains(&format!("{field}:")), "`{field}` is missing in config/policy.yaml");
+        }
+    }
+}
+
+#[test]
+fn an_entry_knows_its_line() {
+    let policy = example("policy.minimal.yaml");
+    let project = &policy.projects[0];
+    assert_eq!((&*project.name, project.keys[0].line), ("payments", 10));
+}
+
+#[test]
+fn variables_are_replaced_in_the_paths_of_secrets() {
+    let policy = example("policy.yaml");
+    let policy::types::Credentials::Password { password_file, .. } = &policy.projects[0].credentials else {
+        panic!("{:?}", policy.projects[0].credentials)
+    };
+    assert_eq!(password_file, Path::new("/run/credentials/kms-rotationd.service/otc-password"));
+}
+
+#[test]
+fn an_alias_repeats_credentials() {
+    let text = r"
+projects:
+  - {name: a, cloud: huawei-cloud, region: eu-west-101, project_id: 0123456789abcdef0123456789abcdef,
+     credentials: &shared {token_file: /t}, keys: [{key_id: 0d0466b0-e727-4d9c-b35d-f84bb474a37f, rotation_interval: 30}]}
+  - {name: b, cloud: huawei-cloud, region: eu-west-101, project_id: 1123456789abcdef0123456789abcdef,
+     credentials: *shared, keys: [{key_id: 0d0466b0-e727-4d9c-b35d-f84bb474a37f, rotation_interval: 30}]}
+";
+    let (policy, warnings) = read(text.as_bytes()).unwrap();
+    assert!(warnings.is_empty(), "{warnings}");
+    assert_eq!(policy.projects[0].credentials, policy.projects[1].credentials);
+}
+
+#[test]
+fn bytes_that_are_not_utf8_are_told_with_their_offset() {
+    let problems = read(b"# \xc3\xbc\nschedule: \xff\n").unwrap_err();
+    assert_eq!(problems.to_string(), "policy.yaml:2:11: not UTF-8 from byte 15 on, expected UTF-8 text");
+    let problems = read(b"\xff\xfea\0:\0").unwrap_err();
+    assert!(problems.to_string().ends_with("this looks like UTF-16: save the file as UTF-8"), "{problems}");
+}
+
+#[test]
+fn a_byte_order_mark_does_not_move_the_columns() {
+    assert_eq!(read("\u{feff}x: 1".as_bytes()).unwrap_err().iter().next().unwrap().place.column, 1);
+}
+
+#[test]
+fn ten_thousand_keys_and_as_many_problems_are_read() {
+    let mut text =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/policy.minimal.yaml")).unwrap();
+    for n in 0..10_000 {
+        writeln!(text, "      - key_id: {n:08x}-0000-4000-8000-000000000000\n        rotation_interval: 90").unwrap();
+    }
+    let (policy, _) = read(text.as_bytes()).unwrap();
+    assert_eq!(policy.projects[0].keys.len(), 10_001);
+    let broken = text.replace("rotation_interval: 90", "rotation_interval: 9");
+    let problems = read(broken.as_bytes()).unwrap_err();
+    assert_eq!(problems.iter().len(), 10_001);
+    assert_eq!(problems.render_snippets(true).matches("policy.yaml:").count(), 10_001);
+}
+
+/// Every place lies in the text, every message is one line, and both drawings can be made.
+fn are_well_told(text: &[u8], problems: &Problems) {
+    let text = String::from_utf8_lossy(text);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let lines: Vec<&str> = text.split('\n').collect();
+    let inside = |place: policy::Place| {
+        let line = lines.get(place.line as usize - 1).unwrap_or_else(|| panic!("{place:?} in {text:?}"));
+        assert!((1..=line.chars().count() + 1).contains(&(place.column as usize)), "{place:?} in {text:?}");
+    };
+    for problem in problems.iter() {
+        inside(problem.place);
+        problem.related.iter().for_each(|related| inside(related.place));
+        assert!(!problem.to_string().contains(char::is_control), "{problem:?}");
+    }
+    assert_eq!(problems.render_plain().lines().count(), problems.iter().len());
+    assert!(problems.render_snippets(false).len() >= problems.render_plain().len());
+    assert!(problems.render_snippets(true).len() >= problems.render_plain().len());
+}
+
+fn is_told_well(bytes: &[u8]) {
+    match read(bytes) {
+        Ok((_, warnings)) => {
+            assert_eq!(warnings.count(Severity::Error), 0);
+            are_well_told(bytes, &warnings);
+        }
+        Err(problems) => {
+            assert!(problems.count(Severity::Error) > 0, "{problems}");
+            are_well_told(bytes, &problems);
+        }
+    }
+}
+
+/// Pieces that mean something to YAML or to a policy.
+const PIECES: &[&str] = &[
+    "\n",
+    "  ",
+    "\t",
+    "- ",
+    ": ",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    "'",
+    "&a ",
+    "*a",
+    "!!int ",
+    "|\n",
+    ">-\n",
+    "# ",
+    "---\n",
+    "...\n",
+    "? ",
+    "<<: *a",
+    "~",
+    "90",
+    "1_0",
+    "0x5A",
+    ".inf",
+    "yes",
+    "true",
+    "ü",
+    "\u{1f511}",
+    "\u{feff}",
+    "\r\n",
+    "\r",
+    "\0",
+    "${",
+    "${HOME}",
+    "30s",
+    "-5m",
+    "always",
+    "monitor",
+    "key_id: ",
+    "rotation_interval: ",
+    "http://x",
+    "@",
+    "%",
+    "\\u12",
+    "\u{85}",
+    "\u{2028}",
+];
+
+fn mutated() -> impl Strategy<Value = Vec<u8>> {
+    let valid: Vec<String> = files("config", "yaml")
+        .into_iter()
+        .chain(files("tests/golden/policy", "yaml"))
+        .map(|path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned())
+        .filter(|text| text.len() < 5_000)
+        .collect();
+    let piece = prop_oneof![prop::sample::select(PIECES).prop_map(str::to_owned), any::<char>().prop_map(String::from)];
+    let edit = (any::<prop::sample::Index>(), 0..12_usize, piece);
+    (prop::sample::select(valid), prop::collection::vec(edit, 1..6)).prop_map(|(text, edits)| {
+        let mut bytes = text.into_bytes();
+        for (at, removed, inserted) in edits {
+            let at = at.index(bytes.len() + 1);
+            let end = (at + removed).min(bytes.len());
+            bytes.splice(at..end, inserted.into_bytes());
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_a_policy_or_told_what_is_wrong(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        is_told_well(&bytes);
+    }
+
+    #[test]
+    fn any_text_is_a_policy_or_told_what_is_wrong(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..40)) {
+        is_told_well(pieces.concat().as_bytes());
+    }
+
+    #[test]
+    fn a_changed_policy_is_accepted_or_told_what_is_wrong(bytes in mutated()) {
+        is_told_well(&bytes);
+    }
+}
