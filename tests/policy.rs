@@ -116,6 +116,13 @@ fn the_complete_example_has_every_field_of_this_version() {
 }
 
 #[test]
+fn a_policy_and_its_problems_can_be_sent_to_another_task() {
+    fn sendable<T: Send + Sync + 'static>() {}
+    sendable::<Accepted>();
+    sendable::<policy::Refused>();
+}
+
+#[test]
 fn an_entry_knows_its_line() {
     let policy = example("policy.minimal.yaml");
     let project = &policy.projects[0];

@@ -156,7 +156,7 @@ impl fmt::Debug for Calendar {
 impl Zone {
     pub(super) fn find(name: &str) -> Result<Self, InvalidCalendar> {
         let database = jiff::tz::db();
-        let Ok(rules) = database.get(name) else {
+        let Some(rules) = database.get(name).ok().filter(|rules| !rules.is_unknown()) else {
             let known: Vec<String> = database.available().map(|known| known.to_string()).collect();
             let near = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
             return Err(InvalidCalendar::UnknownZone(near));

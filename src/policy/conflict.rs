@@ -138,6 +138,7 @@ mod tests {
         assert_eq!(held_off("0 3 1 1,7 *"), 0);
         assert_eq!(held_off("0 3 1 */2 *"), 1, "62 days are not 90");
         assert_eq!(held_off("0 3 * 1-9 *"), 0, "three months without a run");
+        assert!(problems("", &["cloud: flexible-engine, region: eu-west-0, mode: monitor"], "always").is_empty());
     }
 
     #[test]

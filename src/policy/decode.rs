@@ -256,8 +256,8 @@ mod tests {
         };
         assert_eq!(problems("regoin: a\nalias: b\n", require_both).len(), 2);
         let missing = [
-            "p:1:1: missing field `region`, expected in the test",
             "p:1:1: missing field `name`, expected in the test",
+            "p:1:1: missing field `region`, expected in the test",
         ];
         assert_eq!(problems("{}", require_both), missing);
     }

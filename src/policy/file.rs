@@ -13,9 +13,9 @@ pub enum UnreadableFile {
     /// It could not be opened or read.
     #[error("read policy file {}", .0.display())]
     Io(PathBuf, #[source] io::Error),
-    /// It is a directory, a pipe or the like.
-    #[error("policy file {} is not a regular file", .0.display())]
-    NotAFile(PathBuf),
+    /// It is a directory.
+    #[error("policy file {} is a directory", .0.display())]
+    Directory(PathBuf),
     /// It is larger than [`LARGEST_FILE`].
     #[error("policy file {} is larger than {} MiB", .0.display(), LARGEST_FILE / 1024 / 1024)]
     TooLarge(PathBuf),
@@ -25,17 +25,16 @@ pub enum UnreadableFile {
 ///
 /// # Errors
 ///
-/// There is no such file, it may not be read, it is not a regular file, or it is too large.
+/// There is no such file, it may not be read, it is a directory, or it is too large.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, UnreadableFile> {
     let failed = |error| UnreadableFile::Io(path.to_owned(), error);
-    // Asked before opening: opening a pipe would wait for somebody to write to it.
-    let metadata = std::fs::metadata(path).map_err(failed)?;
-    if !metadata.is_file() {
-        return Err(UnreadableFile::NotAFile(path.to_owned()));
-    }
     let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(UnreadableFile::Directory(path.to_owned()));
+    }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(LARGEST_FILE)).unwrap_or_default());
-    // The file may have grown since.
+    // A pipe tells no length, and a file may have grown since.
     file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(UnreadableFile::TooLarge(path.to_owned()));
@@ -54,8 +53,8 @@ mod tests {
         let missing = read_file(&path).unwrap_err();
         assert_eq!(missing.to_string(), format!("read policy file {}", path.display()));
         assert!(matches!(missing, UnreadableFile::Io(_, error) if error.kind() == io::ErrorKind::NotFound));
-        assert!(matches!(read_file(directory.path()), Err(UnreadableFile::NotAFile(_))));
-        assert!(matches!(read_file(Path::new("/dev/zero")), Err(UnreadableFile::NotAFile(_))));
+        assert!(matches!(read_file(directory.path()), Err(UnreadableFile::Directory(_))));
+        assert!(matches!(read_file(Path::new("/dev/zero")), Err(UnreadableFile::TooLarge(_))));
         File::create(&path).unwrap().set_len(LARGEST_FILE + 1).unwrap();
         assert!(matches!(read_file(&path), Err(UnreadableFile::TooLarge(_))));
         File::create(&path).unwrap().set_len(LARGEST_FILE).unwrap();

@@ -120,9 +120,10 @@ pub struct Problems {
 impl Problems {
     /// The text is kept for the drawing only where there is something to draw.
     pub(super) fn new(file: &str, source: &Source<'_>, mut findings: Vec<Finding>) -> Self {
-        findings.sort_by(|a, b| {
-            (a.span.start, a.severity == Severity::Warning).cmp(&(b.span.start, b.severity == Severity::Warning))
-        });
+        fn order(finding: &Finding) -> (u32, bool, &str) {
+            (finding.span.start, !finding.is_error(), &finding.message)
+        }
+        findings.sort_by(|a, b| order(a).cmp(&order(b)));
         // What an alias repeats is wrong once, where it is written.
         findings.dedup();
         let text = if findings.is_empty() { String::new() } else { source.text.to_owned() };

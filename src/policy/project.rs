@@ -106,6 +106,10 @@ impl Decoder<'_> {
             project: None,
         };
         let keys = self.require(&fields, "keys", &[]).and_then(|field| self.entries(field, &mut draft));
+        if mode == Some(Mode::Monitor) {
+            // Nothing is ever sent.
+            draft.always.clear();
+        }
         draft.project = (|| {
             Some(Project {
                 name: draft.name.as_ref().map(|(name, _)| Arc::clone(name))?,
