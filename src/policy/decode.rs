@@ -120,7 +120,11 @@ impl Decoder<'_> {
     pub(super) fn fields<'n>(&mut self, field: Field<'n>, schema: &'static Schema) -> Option<Fields<'n>> {
         let Value::Mapping(pairs) = &field.node.value else {
             // Not what it says: somebody may have written a password where it says where the password is.
-            let found = if field.node.text().is_some() { "a text".to_owned() } else { self.found(field.node) };
+            let found = match field.node.value {
+                Value::Text(_) | Value::Unfolded(_) => "a text".to_owned(),
+                Value::Number => "a number".to_owned(),
+                _ => self.found(field.node),
+            };
             let message = format!("{} is {found}, expected a mapping with {}", field.label(), listed(schema.fields));
             self.error(field.span(), message);
             return None;
@@ -267,7 +271,7 @@ mod tests {
         assert_eq!(problems("[]", |_, _| ()), ["p:1:1: `test` is a list, expected a mapping with `name` or `region`"]);
         assert_eq!(
             problems("7", |_, _| ()),
-            ["p:1:1: `test` is the number 7, expected a mapping with `name` or `region`"]
+            ["p:1:1: `test` is a number, expected a mapping with `name` or `region`"]
         );
     }
 }

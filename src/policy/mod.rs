@@ -4,8 +4,8 @@
 //! keeps it from being one. [`types`] is what the rest of the program works with, [`calendar`] says when runs are due.
 //! Nothing here touches the network or the files that a policy names.
 //!
-//! On the way from bytes to policy: [`tree`] keeps places, [`decode`] and its neighbours collect problems, [`conflict`]
-//! looks across projects, [`problem`] tells it all.
+//! On the way from bytes to policy: `tree` keeps places, `decode` and its neighbours collect problems, `conflict` looks
+//! across projects, [`problem`] tells it all.
 
 pub mod calendar;
 mod conflict;
