@@ -269,9 +269,6 @@ mod tests {
     #[test]
     fn what_is_no_mapping_is_said_to_be_what_it_is() {
         assert_eq!(problems("[]", |_, _| ()), ["p:1:1: `test` is a list, expected a mapping with `name` or `region`"]);
-        assert_eq!(
-            problems("7", |_, _| ()),
-            ["p:1:1: `test` is a number, expected a mapping with `name` or `region`"]
-        );
+        assert_eq!(problems("7", |_, _| ()), ["p:1:1: `test` is a number, expected a mapping with `name` or `region`"]);
     }
 }

@@ -1,7 +1,7 @@
 //! What is wrong with a policy file: every problem with its place, for people, scripts and programs.
 //!
 //! The first line of a problem is always `FILE:LINE:COLUMN: what is wrong, what was expected`; a warning says so after
-//! the place. [`snippet`] draws the source beneath it.
+//! the place. `snippet` draws the source beneath it.
 
 use std::fmt::{self, Write as _};
 
