@@ -5,3 +5,4 @@ pub mod kms;
 pub mod policy;
 pub mod reconcile;
 pub mod rotation;
+pub mod simulator;

@@ -1,0 +1,154 @@
+//! Answers: the body shapes of KMS, gateway and IAM, the HTML pages of proxies, and how an answer goes out.
+//!
+//! Builds values only; `server` puts them on the wire.
+
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+
+/// The 32 digits of `X-Request-Id`.
+pub(super) type RequestId = String;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ContentType {
+    Json,
+    Html,
+}
+
+impl ContentType {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "application/json;charset=utf8",
+            Self::Html => "text/html",
+        }
+    }
+}
+
+/// One answer, before anything happens to it on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) content_type: ContentType,
+    pub(super) body: Bytes,
+    /// `X-Subject-Token`
+    pub(super) subject_token: Option<Box<str>>,
+    /// `Retry-After`
+    pub(super) retry_after: Option<Box<str>>,
+}
+
+impl Answer {
+    pub(super) fn json(status: u16, body: impl Into<Bytes>) -> Self {
+        Self { status, content_type: ContentType::Json, body: body.into(), subject_token: None, retry_after: None }
+    }
+
+    fn value(status: u16, body: &Value) -> Self {
+        Self::json(status, body.to_string())
+    }
+
+    /// An error in the shape of the KMS.
+    pub(super) fn kms(status: u16, code: &str, text: &str) -> Self {
+        Self::value(status, &json!({"error": {"error_code": code, "error_msg": text}}))
+    }
+
+    /// An error in the shape of the API gateway, which stands before KMS and IAM.
+    pub(super) fn gateway(status: u16, code: &str, text: &str, request_id: &str) -> Self {
+        Self::value(status, &json!({"error_msg": text, "error_code": code, "request_id": request_id}))
+    }
+
+    /// An error in the shape of IAM's v3 API.
+    pub(super) fn iam(status: u16, title: &str, text: &str) -> Self {
+        Self::value(status, &json!({"error": {"code": status, "message": text, "title": title}}))
+    }
+
+    /// An error in the shape of IAM with a code of its own.
+    pub(super) fn iam_code(status: u16, code: &str, text: &str) -> Self {
+        Self::value(status, &json!({"error_code": code, "error_msg": text}))
+    }
+
+    /// What a proxy answers when it has no answer of its backend to give.
+    pub(super) fn html(status: u16) -> Self {
+        let title = format!("{status} {}", reason(status));
+        let page = format!(
+            "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
+             <hr><center>proxy</center>\r\n</body>\r\n</html>\r\n"
+        );
+        Self { content_type: ContentType::Html, ..Self::json(status, page) }
+    }
+
+    /// No such API: not published, or not by this server.
+    pub(super) fn no_such_api(request_id: &str) -> Self {
+        Self::gateway(
+            404,
+            "APIGW.0101",
+            "The API does not exist or has not been published in the environment",
+            request_id,
+        )
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    hyper::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error")
+}
+
+/// How an answer goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// As it is.
+    Whole,
+    /// Not at all: the connection is reset.
+    Reset,
+    /// Never: the client has to lose patience.
+    Hang,
+    /// Half of the body under the whole one's length, then the end of the connection.
+    CutOff {
+        /// By a reset rather than in order.
+        reset: bool,
+    },
+    /// The body byte by byte, with this pause before each.
+    Drip(Duration),
+}
+
+/// An answer and its way.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) answer: Answer,
+    pub(super) delay: Duration,
+    pub(super) delivery: Delivery,
+    pub(super) request_id: RequestId,
+    /// Whether IAM answers, which traces its answers by another header as well.
+    pub(super) of_iam: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(answer: &Answer) -> &str {
+        std::str::from_utf8(&answer.body).unwrap()
+    }
+
+    #[test]
+    fn error_bodies_have_the_four_documented_shapes() {
+        assert_eq!(
+            text(&Answer::kms(400, "KMS.2901", "on")),
+            r#"{"error":{"error_code":"KMS.2901","error_msg":"on"}}"#
+        );
+        let gateway: Value = serde_json::from_slice(&Answer::gateway(401, "APIGW.0301", "no", "abc").body).unwrap();
+        assert_eq!(gateway, json!({"error_code": "APIGW.0301", "error_msg": "no", "request_id": "abc"}));
+        let iam: Value = serde_json::from_slice(&Answer::iam(401, "Unauthorized", "no").body).unwrap();
+        assert_eq!(iam, json!({"error": {"code": 401, "message": "no", "title": "Unauthorized"}}));
+        assert_eq!(
+            text(&Answer::iam_code(401, "IAM.0061", "locked")),
+            r#"{"error_code":"IAM.0061","error_msg":"locked"}"#
+        );
+    }
+
+    #[test]
+    fn a_proxy_answers_with_a_page_even_for_a_status_without_a_name() {
+        let page = Answer::html(502);
+        assert_eq!(page.content_type, ContentType::Html);
+        assert!(text(&page).contains("<h1>502 Bad Gateway</h1>"));
+        assert!(text(&Answer::html(599)).contains("599 Error"));
+    }
+}

@@ -1,0 +1,131 @@
+//! Which call a request is, and sets of calls for switches and faults.
+
+/// A call that the simulator can tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `enable-key-rotation`
+    EnableRotation,
+    /// `disable-key-rotation`
+    DisableRotation,
+    /// `update-key-rotation-interval`
+    UpdateInterval,
+    /// `get-key-rotation-status`
+    ReadStatus,
+    /// `describe-key`
+    DescribeKey,
+    /// `list-keys`
+    ListKeys,
+    /// `POST /v3/auth/tokens`
+    Authenticate,
+    /// Anything that is answered with "no such API".
+    Other,
+}
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 8] = [
+        Self::EnableRotation,
+        Self::DisableRotation,
+        Self::UpdateInterval,
+        Self::ReadStatus,
+        Self::DescribeKey,
+        Self::ListKeys,
+        Self::Authenticate,
+        Self::Other,
+    ];
+
+    /// The last segment of the call's path.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EnableRotation => "enable-key-rotation",
+            Self::DisableRotation => "disable-key-rotation",
+            Self::UpdateInterval => "update-key-rotation-interval",
+            Self::ReadStatus => "get-key-rotation-status",
+            Self::DescribeKey => "describe-key",
+            Self::ListKeys => "list-keys",
+            Self::Authenticate => "tokens",
+            Self::Other => "other",
+        }
+    }
+
+    /// The KMS call behind the path's last segment.
+    pub(super) fn of_kms(segment: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|operation| OperationSet::KMS.contains(*operation) && operation.as_str() == segment)
+    }
+}
+
+/// A set of operations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OperationSet(u8);
+
+impl OperationSet {
+    /// No operation.
+    pub const NONE: Self = Self(0);
+    /// The calls of the KMS; not IAM.
+    pub const KMS: Self = Self::of(&[
+        Operation::EnableRotation,
+        Operation::DisableRotation,
+        Operation::UpdateInterval,
+        Operation::ReadStatus,
+        Operation::DescribeKey,
+        Operation::ListKeys,
+    ]);
+    /// The calls of the KMS that change a key.
+    pub const WRITES: Self =
+        Self::of(&[Operation::EnableRotation, Operation::DisableRotation, Operation::UpdateInterval]);
+    /// The calls of the KMS that change nothing.
+    pub const READS: Self = Self::of(&[Operation::ReadStatus, Operation::DescribeKey, Operation::ListKeys]);
+    /// The call of IAM.
+    pub const IAM: Self = Self::of(&[Operation::Authenticate]);
+    /// KMS and IAM.
+    pub const ALL: Self = Self(Self::KMS.0 | Self::IAM.0);
+
+    /// The set of these.
+    #[must_use]
+    pub const fn of(operations: &[Operation]) -> Self {
+        let mut bits = 0;
+        let mut at = 0;
+        while at < operations.len() {
+            bits |= 1 << operations[at] as u8;
+            at += 1;
+        }
+        Self(bits)
+    }
+
+    /// Whether the operation is in the set.
+    #[must_use]
+    pub const fn contains(self, operation: Operation) -> bool {
+        self.0 & 1 << operation as u8 != 0
+    }
+}
+
+impl From<Operation> for OperationSet {
+    fn from(operation: Operation) -> Self {
+        Self::of(&[operation])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_to_the_calls_of_the_kms_only() {
+        for operation in Operation::ALL {
+            let expected = OperationSet::KMS.contains(operation).then_some(operation);
+            assert_eq!(Operation::of_kms(operation.as_str()), expected);
+        }
+        assert_eq!(Operation::of_kms("rotate-on-demand"), None);
+    }
+
+    #[test]
+    fn reads_and_writes_are_all_of_the_kms() {
+        for operation in Operation::ALL {
+            let either = OperationSet::READS.contains(operation) ^ OperationSet::WRITES.contains(operation);
+            assert_eq!(either, OperationSet::KMS.contains(operation));
+        }
+        assert!(!OperationSet::KMS.contains(Operation::Authenticate));
+        assert!(!OperationSet::ALL.contains(Operation::Other));
+    }
+}

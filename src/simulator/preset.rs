@@ -1,0 +1,199 @@
+//! Ready-made faults for `rehearse --faults NAME`.
+//!
+//! Rates are moderate: a client that perseveres and does nothing foolish brings every key to its policy under each of
+//! them, if not in its first run then in the next ones.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::fault::{Fault, Garbage, Rule};
+use super::operation::OperationSet;
+use super::setup::Behaviour;
+
+/// A named set of faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// Errors of servers and gateways.
+    Flaky,
+    /// Request limits.
+    Throttled,
+    /// Latency and silence.
+    Slow,
+    /// Connections that break.
+    Lossy,
+    /// Answers that mean nothing.
+    Garbage,
+    /// Credentials that do not last.
+    Auth,
+    /// A bit of each.
+    All,
+}
+
+impl Preset {
+    /// Every preset.
+    pub const ALL: [Self; 7] =
+        [Self::Flaky, Self::Throttled, Self::Slow, Self::Lossy, Self::Garbage, Self::Auth, Self::All];
+
+    /// The name on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Flaky => "flaky",
+            Self::Throttled => "throttled",
+            Self::Slow => "slow",
+            Self::Lossy => "lossy",
+            Self::Garbage => "garbage",
+            Self::Auth => "auth",
+            Self::All => "all",
+        }
+    }
+
+    /// One line for `--help`.
+    #[must_use]
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Flaky => "10 % of KMS calls answer 500, 502 or 504, the gateways' with HTML pages",
+            Self::Throttled => "15 % of KMS calls answer 429, with and without Retry-After",
+            Self::Slow => "answers take 50 to 400 ms; 2 % never come or come byte by byte",
+            Self::Lossy => "10 % of KMS calls lose their connection: before or after taking effect, or in mid-answer",
+            Self::Garbage => "5 % of KMS calls answer 200 with something that is no answer",
+            Self::Auth => "tokens live for 20 seconds, and 2 % of KMS calls answer 401",
+            Self::All => "a bit of each of the others",
+        }
+    }
+
+    /// The rules, in order.
+    #[must_use]
+    pub fn rules(self) -> Vec<Rule> {
+        match self {
+            Self::Flaky => vec![flaky(0.10)],
+            Self::Throttled => vec![throttled(0.15)],
+            Self::Slow => {
+                let latency = Fault::delay_between(Duration::from_millis(50), Duration::from_millis(400));
+                vec![Rule::always(latency).on(OperationSet::ALL), slow(0.02)]
+            }
+            Self::Lossy => vec![lossy(0.10)],
+            Self::Garbage => vec![garbage(0.05)],
+            Self::Auth => vec![refusing(0.02)],
+            Self::All => {
+                let latency = Fault::delay_between(Duration::from_millis(5), Duration::from_millis(50));
+                vec![
+                    Rule::always(latency).on(OperationSet::ALL),
+                    flaky(0.04),
+                    throttled(0.03),
+                    slow(0.005),
+                    lossy(0.03),
+                    garbage(0.01),
+                    refusing(0.01),
+                ]
+            }
+        }
+    }
+
+    /// What a preset changes in the cloud's behaviour beside its faults.
+    pub(super) fn shape(self, behaviour: &mut Behaviour) {
+        if matches!(self, Self::Auth | Self::All) {
+            behaviour.token_lifetime = Duration::from_secs(20);
+        }
+    }
+}
+
+fn flaky(share: f64) -> Rule {
+    // A 502 or 504 may come before as well as after the backend did its work.
+    let lost = [502, 504].map(|status| Fault::html(status).after_applying());
+    let before = [Fault::kms(500, "KMS.0100"), Fault::html(502), Fault::html(504)];
+    Rule::rate(share, before.into_iter().chain(lost))
+}
+
+fn throttled(share: f64) -> Rule {
+    Rule::rate(share, [Fault::throttled(), Fault::throttled().retry_after("1"), Fault::throttled().retry_after("2")])
+}
+
+fn slow(share: f64) -> Rule {
+    let drip = Fault::drip(Duration::from_secs(2));
+    Rule::rate(share, [Fault::hang(), Fault::hang().after_applying(), drip])
+}
+
+fn lossy(share: f64) -> Rule {
+    let cut = [Fault::cut_off(), Fault::cut_off_by_reset()];
+    Rule::rate(share, [Fault::reset(), Fault::reset().after_applying()].into_iter().chain(cut))
+}
+
+fn garbage(share: f64) -> Rule {
+    Rule::rate(share, Garbage::ALL.map(Fault::garbage))
+}
+
+fn refusing(share: f64) -> Rule {
+    Rule::rate(share, [Fault::unauthorized(), Fault::gateway(401, "APIGW.0307")])
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The text is not the name of a preset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownPreset;
+
+impl fmt::Display for UnknownPreset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no such preset of faults: expected one of ")?;
+        for (at, preset) in Preset::ALL.into_iter().enumerate() {
+            let separator = if at == 0 { "" } else { ", " };
+            write!(f, "{separator}{preset}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for UnknownPreset {}
+
+impl FromStr for Preset {
+    type Err = UnknownPreset;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPreset> {
+        Self::ALL.into_iter().find(|preset| preset.as_str() == text).ok_or(UnknownPreset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fault::Script;
+    use super::super::operation::Operation;
+    use super::*;
+
+    #[test]
+    fn every_preset_has_a_name_of_its_own_and_a_line_of_help() {
+        for preset in Preset::ALL {
+            assert_eq!(preset.as_str().parse(), Ok(preset));
+            assert!(!preset.description().contains('\n'));
+        }
+        let error = "flakey".parse::<Preset>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "no such preset of faults: expected one of flaky, throttled, slow, lossy, garbage, auth, all"
+        );
+    }
+
+    #[test]
+    fn presets_strike_as_often_as_they_say_and_never_iam() {
+        let shares = [0.10, 0.15, 0.02, 0.10, 0.05, 0.02, 0.12];
+        for (preset, share) in Preset::ALL.into_iter().zip(shares) {
+            let mut script = Script::new(preset.rules(), 5);
+            let calls = 20_000;
+            for _ in 0..calls {
+                let _ = script.strike(Operation::ReadStatus, None);
+            }
+            let struck = f64::from(u32::try_from(script.struck()).unwrap()) / f64::from(calls);
+            assert!((struck - share).abs() < 0.01, "{preset}: {struck}");
+            let before = script.struck();
+            for _ in 0..1000 {
+                let _ = script.strike(Operation::Authenticate, None);
+            }
+            assert_eq!(script.struck(), before, "{preset}");
+        }
+    }
+}

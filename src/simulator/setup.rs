@@ -1,0 +1,330 @@
+//! What a simulator is started with: projects and their keys, users, and how this cloud behaves where the documents
+//! leave a choice.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::fault::Rule;
+use super::key::Key;
+use super::operation::OperationSet;
+use super::preset::Preset;
+
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// The types in which a cloud answers; documents and recordings disagree on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// Huawei Cloud's documents: flag as boolean, numbers as numbers, time in milliseconds as text. `Content-Type` may
+    /// be left out.
+    #[default]
+    Huawei,
+    /// Open Telekom Cloud's tables: flag and count as text. `Content-Type` is mandatory; `list-keys` knows no
+    /// `key_spec`, and its details lack the rotation flag.
+    OpenTelekomCloud,
+    /// Everything as text, and time in seconds, as the text of the tables claims.
+    AllText,
+}
+
+/// What `last_rotation_time` is for a key that never rotated. No document says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NeverRotated {
+    /// The field is left out.
+    #[default]
+    Absent,
+    /// `""`
+    Empty,
+    /// `null`
+    Null,
+    /// `0`
+    Zero,
+}
+
+/// The body of a write that succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SuccessBody {
+    /// None.
+    Empty,
+    /// `{}`
+    Object,
+}
+
+/// Who refuses a token that is not valid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenRefusal {
+    /// The KMS: 403 with `KMS.0301` (missing), `KMS.0302` (invalid) or `KMS.0303` (expired).
+    #[default]
+    Kms,
+    /// The gateway before it: 401 with `APIGW.0301`, or `APIGW.0307` for an expired or revoked one.
+    Gateway,
+}
+
+/// How this cloud behaves where the documents leave a choice or are silent. May be changed while the simulator runs.
+#[derive(Clone, Debug)]
+pub struct Behaviour {
+    /// The types of the answers, for projects that do not say otherwise.
+    pub dialect: Dialect,
+    /// `last_rotation_time` of a key that never rotated.
+    pub never_rotated: NeverRotated,
+    /// The body of a write that succeeded; nothing means as the dialect's documents have it.
+    pub success_body: Option<SuccessBody>,
+    /// Who refuses tokens.
+    pub token_refusal: TokenRefusal,
+    /// Whether this region's KMS has rotation at all; without it, `KMS.0319`.
+    pub rotation_offered: bool,
+    /// Whether `get-key-rotation-status` refuses keys that cannot rotate with the code of the writes, instead of saying
+    /// that rotation is off. No document says.
+    pub status_refused_where_unrotatable: bool,
+    /// Operations that this server does not know: 404 `APIGW.0101`.
+    pub unknown: OperationSet,
+    /// Operations that are refused to the user: 403 `KMS.0307`.
+    pub forbidden: OperationSet,
+    /// How many status reads after a write still show the setting before it.
+    pub visibility_lag: u32,
+    /// How long a token lives.
+    pub token_lifetime: Duration,
+    /// How many failed logins in a row lock the user.
+    pub user_lock_after: u32,
+    /// How many authentication failures in a row at the KMS lock all access to it for five minutes. Documented for
+    /// access keys; off unless a test asks for it.
+    pub access_lock_after: Option<u32>,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            dialect: Dialect::default(),
+            never_rotated: NeverRotated::default(),
+            success_body: None,
+            token_refusal: TokenRefusal::default(),
+            rotation_offered: true,
+            status_refused_where_unrotatable: false,
+            unknown: OperationSet::NONE,
+            forbidden: OperationSet::NONE,
+            visibility_lag: 0,
+            // As documented for IAM.
+            token_lifetime: Duration::from_secs(24 * 3600),
+            user_lock_after: 5,
+            access_lock_after: None,
+        }
+    }
+}
+
+/// A project of the simulated cloud.
+#[derive(Clone, Debug)]
+pub struct ProjectSetup {
+    /// 32 hexadecimal digits.
+    pub id: String,
+    /// The region's name, or `region_name` for a sub-project.
+    pub name: String,
+    /// The account that it belongs to.
+    pub domain_name: String,
+    /// The types of its answers, where not the simulator's.
+    pub dialect: Option<Dialect>,
+    /// Its keys.
+    pub keys: Vec<Key>,
+    /// Tokens that are valid for it from the start and do not expire.
+    pub tokens: Vec<String>,
+}
+
+impl ProjectSetup {
+    /// A project without keys in the account `simulated`.
+    #[must_use]
+    pub fn new(id: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            name: name.into(),
+            domain_name: "simulated".to_owned(),
+            dialect: None,
+            keys: Vec::new(),
+            tokens: Vec::new(),
+        }
+    }
+
+    /// In this account.
+    #[must_use]
+    pub fn domain(self, name: impl Into<String>) -> Self {
+        Self { domain_name: name.into(), ..self }
+    }
+
+    /// Answering in these types.
+    #[must_use]
+    pub fn dialect(self, dialect: Dialect) -> Self {
+        Self { dialect: Some(dialect), ..self }
+    }
+
+    /// With one key more.
+    #[must_use]
+    pub fn key(mut self, key: Key) -> Self {
+        self.keys.push(key);
+        self
+    }
+
+    /// With these keys more.
+    #[must_use]
+    pub fn keys(mut self, keys: impl IntoIterator<Item = Key>) -> Self {
+        self.keys.extend(keys);
+        self
+    }
+
+    /// With a token that is valid from the start and does not expire.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.tokens.push(token.into());
+        self
+    }
+}
+
+/// A user of the simulated IAM, who may use every project.
+#[derive(Clone)]
+pub struct Login {
+    /// The user.
+    pub user_name: String,
+    /// The account.
+    pub domain_name: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut login = f.debug_struct("Login");
+        login.field("user_name", &self.user_name).field("domain_name", &self.domain_name).finish_non_exhaustive()
+    }
+}
+
+/// How much is kept of each call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Journal {
+    /// Every call for every key.
+    #[default]
+    Calls,
+    /// Counts, and the intervals that were sent.
+    Counts,
+}
+
+/// All that a simulator is started with.
+#[derive(Clone)]
+pub struct Setup {
+    pub(super) address: SocketAddr,
+    pub(super) projects: Vec<ProjectSetup>,
+    pub(super) logins: Vec<Login>,
+    pub(super) behaviour: Behaviour,
+    pub(super) rules: Vec<Rule>,
+    pub(super) seed: u64,
+    pub(super) journal: Journal,
+    pub(super) clock: Clock,
+    pub(super) idle_timeout: Duration,
+    pub(super) token_length: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Setup {
+    /// An empty cloud on a free port of the loopback, on the system's clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            projects: Vec::new(),
+            logins: Vec::new(),
+            behaviour: Behaviour::default(),
+            rules: Vec::new(),
+            seed: 1,
+            journal: Journal::default(),
+            clock: Arc::new(SystemTime::now),
+            idle_timeout: Duration::from_secs(60),
+            token_length: 4096,
+        }
+    }
+
+    /// On this address.
+    #[must_use]
+    pub fn address(self, address: SocketAddr) -> Self {
+        Self { address, ..self }
+    }
+
+    /// With one project more.
+    #[must_use]
+    pub fn project(mut self, project: ProjectSetup) -> Self {
+        self.projects.push(project);
+        self
+    }
+
+    /// With one user more.
+    #[must_use]
+    pub fn login(
+        mut self,
+        user_name: impl Into<String>,
+        domain_name: impl Into<String>,
+        password: impl Into<String>,
+    ) -> Self {
+        let (user_name, domain_name, password) = (user_name.into(), domain_name.into(), password.into());
+        self.logins.push(Login { user_name, domain_name, password });
+        self
+    }
+
+    /// With other behaviour.
+    #[must_use]
+    pub fn behave(mut self, change: impl FnOnce(&mut Behaviour)) -> Self {
+        change(&mut self.behaviour);
+        self
+    }
+
+    /// With one rule more for faults.
+    #[must_use]
+    pub fn fault(mut self, rule: Rule) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    /// With the faults of a preset.
+    #[must_use]
+    pub fn preset(mut self, preset: Preset) -> Self {
+        preset.shape(&mut self.behaviour);
+        self.rules.extend(preset.rules());
+        self
+    }
+
+    /// With this much time between a request and its answer, IAM's too.
+    #[must_use]
+    pub fn latency(self, latency: Duration) -> Self {
+        self.fault(Rule::always(super::fault::Fault::delay(latency)).on(OperationSet::ALL))
+    }
+
+    /// With this seed for whatever is random.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Keeping this much of each call.
+    #[must_use]
+    pub fn journal(self, journal: Journal) -> Self {
+        Self { journal, ..self }
+    }
+
+    /// On this clock: tokens, locks and the times of calls go by it.
+    #[must_use]
+    pub fn clock(self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self { clock: Arc::new(clock), ..self }
+    }
+
+    /// Closing a connection on which no whole request head came for so long: idle ones as well as half-sent heads.
+    #[must_use]
+    pub fn idle_timeout(self, idle_timeout: Duration) -> Self {
+        Self { idle_timeout, ..self }
+    }
+
+    /// Giving tokens of so many characters; real ones have several thousand.
+    #[must_use]
+    pub fn token_length(self, token_length: usize) -> Self {
+        Self { token_length, ..self }
+    }
+}

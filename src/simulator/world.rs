@@ -1,0 +1,410 @@
+//! The state of the simulated cloud, and the one place where a request meets it.
+//!
+//! [`World::respond`] is synchronous: everything that a request changes has changed, and is in the journal, before a
+//! byte of the answer is sent. `server` holds the lock around it and does the waiting afterwards.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, SystemTime};
+
+use fastrand::Rng;
+use hyper::{HeaderMap, Method};
+use serde_json::{Map, Value};
+
+use super::answer::{Answer, Delivery, Reply, RequestId};
+use super::fault::{ACCESS_LOCKED, Fault, Script};
+use super::journal::{Call, Counts, ProjectJournal};
+use super::key::{Key, RotationSetting, is_key_id};
+use super::operation::{Operation, OperationSet};
+use super::setup::{Behaviour, Clock, Dialect, Journal, Login, Setup, TokenRefusal};
+
+/// How long access stays locked after too many failures: documented for access keys, chosen for users.
+pub(super) const LOCK_TIME: Duration = Duration::from_secs(5 * 60);
+
+/// Dead tokens are remembered up to this many, so that an expired one is told from one that never was.
+const REMEMBERED_TOKENS: usize = 512;
+
+pub(super) struct World {
+    pub(super) behaviour: Behaviour,
+    pub(super) projects: HashMap<String, Project>,
+    pub(super) users: Vec<User>,
+    pub(super) script: Script,
+    pub(super) counts: Counts,
+    pub(super) authentication_failures: u64,
+    pub(super) token_length: usize,
+    pub(super) url: String,
+    access: Lock,
+    tokens: HashMap<Box<str>, Token>,
+    journal: Journal,
+    clock: Clock,
+    rng: Rng,
+}
+
+pub(super) struct Project {
+    pub(super) name: String,
+    pub(super) domain_name: String,
+    pub(super) dialect: Option<Dialect>,
+    pub(super) keys: BTreeMap<String, StoredKey>,
+    pub(super) journal: ProjectJournal,
+}
+
+pub(super) struct StoredKey {
+    pub(super) key: Key,
+    /// The setting that status reads still show, and how many of them.
+    stale: Option<(RotationSetting, u32)>,
+}
+
+impl StoredKey {
+    pub(super) fn new(key: Key) -> Self {
+        Self { key, stale: None }
+    }
+
+    /// The setting that others see.
+    pub(super) fn shown(&self) -> RotationSetting {
+        self.stale.map_or(self.key.rotation, |(setting, _)| setting)
+    }
+
+    /// The setting that a status read sees; it brings the end of a lag nearer.
+    pub(super) fn read(&mut self) -> RotationSetting {
+        let shown = self.shown();
+        self.stale = self.stale.and_then(|(setting, left)| (left > 1).then(|| (setting, left - 1)));
+        shown
+    }
+
+    /// Writes, and hides what was written from the next `lag` status reads.
+    pub(super) fn write<E>(&mut self, lag: u32, write: impl FnOnce(&mut Key) -> Result<(), E>) -> Result<(), E> {
+        let shown = self.shown();
+        write(&mut self.key)?;
+        self.stale = (lag > 0).then_some((shown, lag));
+        Ok(())
+    }
+}
+
+pub(super) struct User {
+    pub(super) login: Login,
+    pub(super) lock: Lock,
+}
+
+/// Failures in a row, and the lock that too many of them bring.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lock {
+    failures: u32,
+    until: Option<SystemTime>,
+}
+
+impl Lock {
+    pub(super) fn holds(&self, now: SystemTime) -> bool {
+        self.until.is_some_and(|until| until > now)
+    }
+
+    pub(super) fn failed(&mut self, limit: u32, now: SystemTime) {
+        if self.until.is_some_and(|until| until <= now) {
+            *self = Self::default();
+        }
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= limit && self.until.is_none() {
+            self.until = Some(now + LOCK_TIME);
+        }
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+}
+
+struct Token {
+    /// The project that it is scoped to.
+    project_id: Option<Box<str>>,
+    expires: Option<SystemTime>,
+    revoked: bool,
+}
+
+/// A request as it came.
+pub(super) struct Request<'a> {
+    pub(super) method: &'a Method,
+    pub(super) path: &'a str,
+    pub(super) query: Option<&'a str>,
+    pub(super) headers: &'a HeaderMap,
+    /// Nothing where it was longer than the gateway takes.
+    pub(super) body: Option<&'a [u8]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route<'a> {
+    Kms { operation: Operation, project_id: &'a str },
+    Iam,
+    WrongMethod { of_iam: bool },
+    Nowhere,
+}
+
+impl<'a> Route<'a> {
+    fn of(method: &Method, path: &'a str) -> Self {
+        let route = if path == "/v3/auth/tokens" {
+            Self::Iam
+        } else if let Some((project_id, call)) = path.strip_prefix("/v1.0/").and_then(|rest| rest.split_once('/'))
+            && let Some(operation) = call.strip_prefix("kms/").and_then(Operation::of_kms)
+        {
+            Self::Kms { operation, project_id }
+        } else {
+            return Self::Nowhere;
+        };
+        if method == Method::POST { route } else { Self::WrongMethod { of_iam: route == Self::Iam } }
+    }
+
+    fn operation(self) -> Operation {
+        match self {
+            Self::Kms { operation, .. } => operation,
+            Self::Iam => Operation::Authenticate,
+            Self::WrongMethod { .. } | Self::Nowhere => Operation::Other,
+        }
+    }
+}
+
+impl World {
+    pub(super) fn new(setup: Setup, url: String) -> Self {
+        let mut world = Self {
+            behaviour: setup.behaviour,
+            projects: HashMap::new(),
+            users: setup.logins.into_iter().map(|login| User { login, lock: Lock::default() }).collect(),
+            script: Script::new(setup.rules, setup.seed),
+            counts: Counts::default(),
+            authentication_failures: 0,
+            token_length: setup.token_length,
+            url,
+            access: Lock::default(),
+            tokens: HashMap::new(),
+            journal: setup.journal,
+            clock: setup.clock,
+            // Another sequence than the faults', which must not depend on how often somebody logs in.
+            rng: Rng::with_seed(!setup.seed),
+        };
+        for project in setup.projects {
+            for token in project.tokens {
+                world.add_token(token.into(), Some(&project.id), None);
+            }
+            let keys = project.keys.into_iter().map(|key| (key.id.clone(), StoredKey::new(key))).collect();
+            let state = Project {
+                name: project.name,
+                domain_name: project.domain_name,
+                dialect: project.dialect,
+                keys,
+                journal: ProjectJournal::default(),
+            };
+            world.projects.insert(project.id, state);
+        }
+        world
+    }
+
+    /// Lets a request meet the cloud, and whatever fault is due.
+    pub(super) fn respond(&mut self, request: &Request<'_>) -> Reply {
+        let request_id = self.request_id();
+        let route = Route::of(request.method, request.path);
+        let operation = route.operation();
+        let body = request.body.and_then(|body| serde_json::from_slice::<Map<String, Value>>(body).ok());
+        let key_id = body.as_ref().and_then(|body| body.get("key_id")).and_then(Value::as_str);
+        self.counts.add(operation);
+
+        let strike = self.script.strike(operation, key_id);
+        let fault = strike.fault();
+        let answered =
+            fault.is_none_or(Fault::carries_out).then(|| self.carry_out(route, request, body.as_ref(), &request_id));
+        let applied = OperationSet::WRITES.contains(operation) && answered.as_ref().is_some_and(|a| a.status == 200);
+        let (answer, delivery) = match (fault, answered) {
+            (None, Some(answer)) => (answer, Delivery::Whole),
+            (None, None) => (Answer::no_such_api(&request_id), Delivery::Whole),
+            (Some(fault), answered) => {
+                let (answer, delivery) = fault.strike(answered, &request_id);
+                if answer.status == 401 && operation != Operation::Authenticate {
+                    self.authentication_failed();
+                }
+                (answer, delivery)
+            }
+        };
+
+        let at = self.now();
+        if let Route::Kms { project_id, .. } = route
+            && let Some(key_id) = key_id.filter(|key_id| is_key_id(key_id))
+            && let Some(project) = self.projects.get_mut(project_id)
+        {
+            let interval = body.as_ref().and_then(|body| body.get("rotation_interval")).cloned();
+            let status = (!matches!(delivery, Delivery::Reset | Delivery::Hang)).then_some(answer.status);
+            project.journal.record(key_id, Call { at, operation, interval, status, applied }, self.journal);
+        }
+        tracing::debug!(operation = operation.as_str(), status = answer.status, ?delivery, %request_id, "answered");
+        let of_iam = matches!(route, Route::Iam | Route::WrongMethod { of_iam: true });
+        Reply { answer, delay: strike.delay, delivery, request_id, of_iam }
+    }
+
+    fn carry_out(
+        &mut self,
+        route: Route<'_>,
+        request: &Request<'_>,
+        body: Option<&Map<String, Value>>,
+        request_id: &str,
+    ) -> Answer {
+        if request.body.is_none() {
+            return Answer::gateway(413, "APIGW.0201", "The request body is too large", request_id);
+        }
+        match route {
+            Route::Kms { operation, .. } if self.behaviour.unknown.contains(operation) => {
+                Answer::no_such_api(request_id)
+            }
+            Route::Kms { operation, project_id } => self
+                .admit(request.headers, project_id, operation, request_id)
+                .and_then(|()| self.kms(operation, project_id, request.headers, body))
+                .unwrap_or_else(|refusal| refusal),
+            Route::Iam => self.log_in(request, body).unwrap_or_else(|refusal| refusal),
+            Route::WrongMethod { of_iam: false } => Answer::kms(405, "KMS.0215", "The method is not allowed."),
+            Route::WrongMethod { of_iam: true } => {
+                Answer::iam(405, "Method Not Allowed", "The method is not allowed for the requested URL.")
+            }
+            Route::Nowhere => Answer::no_such_api(request_id),
+        }
+    }
+
+    /// Whether the request's token opens this project and this call.
+    fn admit(
+        &mut self,
+        headers: &HeaderMap,
+        project_id: &str,
+        operation: Operation,
+        request_id: &str,
+    ) -> Result<(), Answer> {
+        let now = self.now();
+        if self.access.holds(now) {
+            self.authentication_failures += 1;
+            return Err(Answer::gateway(401, "APIGW.0301", ACCESS_LOCKED, request_id));
+        }
+        let token = headers.get("x-auth-token").and_then(|token| token.to_str().ok()).filter(|token| !token.is_empty());
+        // Codes and texts for KMS and for gateway.
+        let refusal = match token.map(|token| self.tokens.get(token)) {
+            None => Some(("KMS.0301", "The token is null.", "APIGW.0301")),
+            Some(None) => Some(("KMS.0302", "The token is invalid.", "APIGW.0301")),
+            Some(Some(token)) if token.revoked => Some(("KMS.0302", "The token is invalid.", "APIGW.0307")),
+            Some(Some(token)) if token.expires.is_some_and(|at| at <= now) => {
+                Some(("KMS.0303", "The token has expired.", "APIGW.0307"))
+            }
+            Some(Some(token)) => {
+                let known = self.projects.contains_key(project_id);
+                if !known || token.project_id.as_deref() != Some(project_id) {
+                    let text = "The project ID in the URL does not match that in the token.";
+                    return Err(Answer::kms(403, "KMS.0321", text));
+                }
+                None
+            }
+        };
+        if let Some((kms_code, text, gateway_code)) = refusal {
+            self.authentication_failed();
+            return Err(match (self.behaviour.token_refusal, gateway_code) {
+                (TokenRefusal::Kms, _) => Answer::kms(403, kms_code, text),
+                (TokenRefusal::Gateway, "APIGW.0307") => {
+                    Answer::gateway(401, gateway_code, "The token must be updated", request_id)
+                }
+                (TokenRefusal::Gateway, _) => {
+                    let text = "Incorrect IAM authentication information: decrypt token fail";
+                    Answer::gateway(401, gateway_code, text, request_id)
+                }
+            });
+        }
+        self.access.succeeded();
+        if self.behaviour.forbidden.contains(operation) {
+            return Err(Answer::kms(403, "KMS.0307", "You have no permission to perform this operation."));
+        }
+        Ok(())
+    }
+
+    fn authentication_failed(&mut self) {
+        self.authentication_failures += 1;
+        if let Some(limit) = self.behaviour.access_lock_after {
+            let now = self.now();
+            self.access.failed(limit, now);
+        }
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        (self.clock)()
+    }
+
+    pub(super) fn request_id(&mut self) -> RequestId {
+        format!("{:032x}", self.rng.u128(..))
+    }
+
+    /// A new token for a project, or for none.
+    pub(super) fn issue_token(&mut self, project_id: Option<&str>, expires: SystemTime) -> Box<str> {
+        // As the real ones begin; they are base64 without a line break.
+        let mut token = String::with_capacity(self.token_length.max(36));
+        token.push_str("MIIF");
+        token.extend((4..self.token_length.max(36)).map(|_| self.rng.alphanumeric()));
+        let token = token.into_boxed_str();
+        self.add_token(token.clone(), project_id, Some(expires));
+        token
+    }
+
+    pub(super) fn add_token(&mut self, token: Box<str>, project_id: Option<&str>, expires: Option<SystemTime>) {
+        if self.tokens.len() >= REMEMBERED_TOKENS {
+            let now = self.now();
+            self.tokens.retain(|_, token| !token.revoked && token.expires.is_none_or(|at| at > now));
+        }
+        self.tokens.insert(token, Token { project_id: project_id.map(Into::into), expires, revoked: false });
+    }
+
+    pub(super) fn revoke_tokens(&mut self) {
+        self.tokens.values_mut().for_each(|token| token.revoked = true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_are_exact() {
+        let post = |path| Route::of(&Method::POST, path);
+        let enable = Route::Kms { operation: Operation::EnableRotation, project_id: "p" };
+        assert_eq!(post("/v1.0/p/kms/enable-key-rotation"), enable);
+        assert_eq!(post("/v3/auth/tokens"), Route::Iam);
+        for nowhere in [
+            "",
+            "/",
+            "*",
+            "/v1.0/p/kms/",
+            "/v1.0/p/kms/enable-key-rotation/",
+            "/v1/p/kms/list-keys",
+            "/v1.0/p/kms/tokens",
+            "/v1.0//p/kms/list-keys",
+            "/v1.0/p/x/list-keys",
+        ] {
+            assert_eq!(post(nowhere), Route::Nowhere, "{nowhere}");
+        }
+        let get = Route::of(&Method::GET, "/v1.0/p/kms/list-keys");
+        assert_eq!(get, Route::WrongMethod { of_iam: false });
+        assert_eq!(get.operation(), Operation::Other);
+    }
+
+    #[test]
+    fn a_lag_hides_a_write_from_so_many_reads() {
+        let mut stored = StoredKey::new(Key::new("k"));
+        assert_eq!(stored.write(2, Key::enable_rotation), Ok(()));
+        assert!(stored.key.rotation.enabled);
+        assert!(!stored.shown().enabled, "looking does not end the lag");
+        assert!(!stored.read().enabled);
+        assert!(!stored.read().enabled);
+        assert!(stored.read().enabled);
+        assert_eq!(stored.write(0, |key| key.update_interval(90)), Ok(()));
+        assert_eq!(stored.read().interval_days, 90);
+    }
+
+    #[test]
+    fn a_lock_opens_again_after_its_time() {
+        let now = SystemTime::UNIX_EPOCH;
+        let mut lock = Lock::default();
+        for _ in 0..4 {
+            lock.failed(5, now);
+        }
+        assert!(!lock.holds(now));
+        lock.failed(5, now);
+        assert!(lock.holds(now + LOCK_TIME - Duration::from_secs(1)));
+        assert!(!lock.holds(now + LOCK_TIME));
+        lock.failed(5, now + LOCK_TIME);
+        assert!(!lock.holds(now + LOCK_TIME), "the count starts anew");
+    }
+}
