@@ -4,10 +4,10 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::fault::Rule;
 use super::journal::Call;
 use super::key::Key;
 use super::operation::{Operation, OperationSet};
+use super::rule::Rule;
 use super::server::{Shared, lock};
 use super::setup::Behaviour;
 use super::world::StoredKey;

@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn times_are_written_as_iam_writes_them() {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_micros(1_578_128_722_701_000);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_578_128_722_701);
         assert_eq!(iso(time), "2020-01-04T09:05:22.701000Z");
     }
 }

@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_status_is_the_documented_example_byte_for_byte() {
-        let key = Key::new(ID).rotating(30).rotated(3, UNIX_EPOCH + Duration::from_millis(1_501_578_672_000));
+        let key = Key::new(ID).rotating(30).rotated(3, UNIX_EPOCH + Duration::from_secs(1_501_578_672));
         let status = |dialect| status(&key, key.rotation, dialect, NeverRotated::Absent);
         assert_eq!(
             status(Dialect::Huawei),

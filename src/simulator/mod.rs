@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+mod access;
 mod answer;
 mod fault;
 mod handle;
@@ -37,6 +38,7 @@ mod key;
 mod kms;
 mod operation;
 mod preset;
+mod rule;
 pub mod seed;
 mod server;
 mod setup;
@@ -49,12 +51,13 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-pub use fault::{Fault, Garbage, Rule};
+pub use fault::{Fault, Garbage};
 pub use handle::Handle;
 pub use journal::Call;
 pub use key::{INTERVAL_AFTER_ENABLING, Key, KeyState, Origin, RotationSetting};
 pub use operation::{Operation, OperationSet};
 pub use preset::{Preset, UnknownPreset};
+pub use rule::Rule;
 pub use setup::{
     Behaviour, Clock, Dialect, Journal, Login, NeverRotated, ProjectSetup, Setup, SuccessBody, TokenRefusal,
 };

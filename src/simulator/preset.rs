@@ -7,8 +7,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::fault::{Fault, Garbage, Rule};
+use super::fault::{Fault, Garbage};
 use super::operation::OperationSet;
+use super::rule::Rule;
 use super::setup::Behaviour;
 
 /// A named set of faults.
@@ -161,8 +162,8 @@ impl FromStr for Preset {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fault::Script;
     use super::super::operation::Operation;
+    use super::super::rule::Script;
     use super::*;
 
     #[test]

@@ -262,7 +262,7 @@ mod tests {
         };
         assert_eq!(mix, expected);
         assert_eq!((mix.rotatable(), mix.total(), project.keys.len()), (34, 40, 39));
-        let rotatable = project.keys.iter().filter(|key| key.clone().clone().refusal().is_none()).count();
+        let rotatable = project.keys.iter().filter(|key| key.refusal().is_none()).count();
         assert_eq!(rotatable, 34);
     }
 

@@ -6,10 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::fault::Rule;
 use super::key::Key;
 use super::operation::OperationSet;
 use super::preset::Preset;
+use super::rule::Rule;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;

@@ -4,24 +4,19 @@
 //! byte of the answer is sent. `server` holds the lock around it and does the waiting afterwards.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fastrand::Rng;
 use hyper::{HeaderMap, Method};
 use serde_json::{Map, Value};
 
+use super::access::{Lock, Token};
 use super::answer::{Answer, Delivery, Reply, RequestId};
-use super::fault::{ACCESS_LOCKED, Fault, Script};
 use super::journal::{Call, Counts, ProjectJournal};
 use super::key::{Key, RotationSetting, is_key_id};
 use super::operation::{Operation, OperationSet};
-use super::setup::{Behaviour, Clock, Dialect, Journal, Login, Setup, TokenRefusal};
-
-/// How long access stays locked after too many failures: documented for access keys, chosen for users.
-pub(super) const LOCK_TIME: Duration = Duration::from_secs(5 * 60);
-
-/// Dead tokens are remembered up to this many, so that an expired one is told from one that never was.
-const REMEMBERED_TOKENS: usize = 512;
+use super::rule::Script;
+use super::setup::{Behaviour, Clock, Dialect, Journal, Login, Setup};
 
 pub(super) struct World {
     pub(super) behaviour: Behaviour,
@@ -32,11 +27,11 @@ pub(super) struct World {
     pub(super) authentication_failures: u64,
     pub(super) token_length: usize,
     pub(super) url: String,
-    access: Lock,
-    tokens: HashMap<Box<str>, Token>,
+    pub(super) access: Lock,
+    pub(super) tokens: HashMap<Box<str>, Token>,
     journal: Journal,
     clock: Clock,
-    rng: Rng,
+    pub(super) rng: Rng,
 }
 
 pub(super) struct Project {
@@ -82,40 +77,6 @@ impl StoredKey {
 pub(super) struct User {
     pub(super) login: Login,
     pub(super) lock: Lock,
-}
-
-/// Failures in a row, and the lock that too many of them bring.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Lock {
-    failures: u32,
-    until: Option<SystemTime>,
-}
-
-impl Lock {
-    pub(super) fn holds(&self, now: SystemTime) -> bool {
-        self.until.is_some_and(|until| until > now)
-    }
-
-    pub(super) fn failed(&mut self, limit: u32, now: SystemTime) {
-        if self.until.is_some_and(|until| until <= now) {
-            *self = Self::default();
-        }
-        self.failures = self.failures.saturating_add(1);
-        if self.failures >= limit && self.until.is_none() {
-            self.until = Some(now + LOCK_TIME);
-        }
-    }
-
-    pub(super) fn succeeded(&mut self) {
-        *self = Self::default();
-    }
-}
-
-struct Token {
-    /// The project that it is scoped to.
-    project_id: Option<Box<str>>,
-    expires: Option<SystemTime>,
-    revoked: bool,
 }
 
 /// A request as it came.
@@ -204,19 +165,23 @@ impl World {
         self.counts.add(operation);
 
         let strike = self.script.strike(operation, key_id);
-        let fault = strike.fault();
-        let answered =
-            fault.is_none_or(Fault::carries_out).then(|| self.carry_out(route, request, body.as_ref(), &request_id));
-        let applied = OperationSet::WRITES.contains(operation) && answered.as_ref().is_some_and(|a| a.status == 200);
-        let (answer, delivery) = match (fault, answered) {
-            (None, Some(answer)) => (answer, Delivery::Whole),
-            (None, None) => (Answer::no_such_api(&request_id), Delivery::Whole),
-            (Some(fault), answered) => {
-                let (answer, delivery) = fault.strike(answered, &request_id);
-                if answer.status == 401 && operation != Operation::Authenticate {
+        let takes_effect = |answer: &Answer| OperationSet::WRITES.contains(operation) && answer.status == 200;
+        let (answer, delivery, applied) = match strike.fault() {
+            None => {
+                let answer = self.carry_out(route, request, body.as_ref(), &request_id);
+                let applied = takes_effect(&answer);
+                (answer, Delivery::Whole, applied)
+            }
+            Some(fault) => {
+                let carried_out =
+                    fault.carries_out().then(|| self.carry_out(route, request, body.as_ref(), &request_id));
+                let applied = carried_out.as_ref().is_some_and(takes_effect);
+                let counted = carried_out.as_ref().is_some_and(|answer| answer.status == 401);
+                let (answer, delivery) = fault.strike(carried_out, &request_id);
+                if answer.status == 401 && !counted {
                     self.authentication_failed();
                 }
-                (answer, delivery)
+                (answer, delivery, applied)
             }
         };
 
@@ -261,94 +226,12 @@ impl World {
         }
     }
 
-    /// Whether the request's token opens this project and this call.
-    fn admit(
-        &mut self,
-        headers: &HeaderMap,
-        project_id: &str,
-        operation: Operation,
-        request_id: &str,
-    ) -> Result<(), Answer> {
-        let now = self.now();
-        if self.access.holds(now) {
-            self.authentication_failures += 1;
-            return Err(Answer::gateway(401, "APIGW.0301", ACCESS_LOCKED, request_id));
-        }
-        let token = headers.get("x-auth-token").and_then(|token| token.to_str().ok()).filter(|token| !token.is_empty());
-        // Codes and texts for KMS and for gateway.
-        let refusal = match token.map(|token| self.tokens.get(token)) {
-            None => Some(("KMS.0301", "The token is null.", "APIGW.0301")),
-            Some(None) => Some(("KMS.0302", "The token is invalid.", "APIGW.0301")),
-            Some(Some(token)) if token.revoked => Some(("KMS.0302", "The token is invalid.", "APIGW.0307")),
-            Some(Some(token)) if token.expires.is_some_and(|at| at <= now) => {
-                Some(("KMS.0303", "The token has expired.", "APIGW.0307"))
-            }
-            Some(Some(token)) => {
-                let known = self.projects.contains_key(project_id);
-                if !known || token.project_id.as_deref() != Some(project_id) {
-                    let text = "The project ID in the URL does not match that in the token.";
-                    return Err(Answer::kms(403, "KMS.0321", text));
-                }
-                None
-            }
-        };
-        if let Some((kms_code, text, gateway_code)) = refusal {
-            self.authentication_failed();
-            return Err(match (self.behaviour.token_refusal, gateway_code) {
-                (TokenRefusal::Kms, _) => Answer::kms(403, kms_code, text),
-                (TokenRefusal::Gateway, "APIGW.0307") => {
-                    Answer::gateway(401, gateway_code, "The token must be updated", request_id)
-                }
-                (TokenRefusal::Gateway, _) => {
-                    let text = "Incorrect IAM authentication information: decrypt token fail";
-                    Answer::gateway(401, gateway_code, text, request_id)
-                }
-            });
-        }
-        self.access.succeeded();
-        if self.behaviour.forbidden.contains(operation) {
-            return Err(Answer::kms(403, "KMS.0307", "You have no permission to perform this operation."));
-        }
-        Ok(())
-    }
-
-    fn authentication_failed(&mut self) {
-        self.authentication_failures += 1;
-        if let Some(limit) = self.behaviour.access_lock_after {
-            let now = self.now();
-            self.access.failed(limit, now);
-        }
-    }
-
     pub(super) fn now(&self) -> SystemTime {
         (self.clock)()
     }
 
     pub(super) fn request_id(&mut self) -> RequestId {
         format!("{:032x}", self.rng.u128(..))
-    }
-
-    /// A new token for a project, or for none.
-    pub(super) fn issue_token(&mut self, project_id: Option<&str>, expires: SystemTime) -> Box<str> {
-        // As the real ones begin; they are base64 without a line break.
-        let mut token = String::with_capacity(self.token_length.max(36));
-        token.push_str("MIIF");
-        token.extend((4..self.token_length.max(36)).map(|_| self.rng.alphanumeric()));
-        let token = token.into_boxed_str();
-        self.add_token(token.clone(), project_id, Some(expires));
-        token
-    }
-
-    pub(super) fn add_token(&mut self, token: Box<str>, project_id: Option<&str>, expires: Option<SystemTime>) {
-        if self.tokens.len() >= REMEMBERED_TOKENS {
-            let now = self.now();
-            self.tokens.retain(|_, token| !token.revoked && token.expires.is_none_or(|at| at > now));
-        }
-        self.tokens.insert(token, Token { project_id: project_id.map(Into::into), expires, revoked: false });
-    }
-
-    pub(super) fn revoke_tokens(&mut self) {
-        self.tokens.values_mut().for_each(|token| token.revoked = true);
     }
 }
 
@@ -391,20 +274,5 @@ mod tests {
         assert!(stored.read().enabled);
         assert_eq!(stored.write(0, |key| key.update_interval(90)), Ok(()));
         assert_eq!(stored.read().interval_days, 90);
-    }
-
-    #[test]
-    fn a_lock_opens_again_after_its_time() {
-        let now = SystemTime::UNIX_EPOCH;
-        let mut lock = Lock::default();
-        for _ in 0..4 {
-            lock.failed(5, now);
-        }
-        assert!(!lock.holds(now));
-        lock.failed(5, now);
-        assert!(lock.holds(now + LOCK_TIME - Duration::from_secs(1)));
-        assert!(!lock.holds(now + LOCK_TIME));
-        lock.failed(5, now + LOCK_TIME);
-        assert!(!lock.holds(now + LOCK_TIME), "the count starts anew");
     }
 }
