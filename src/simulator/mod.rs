@@ -58,9 +58,7 @@ pub use key::{INTERVAL_AFTER_ENABLING, Key, KeyState, Origin, RotationSetting};
 pub use operation::{Operation, OperationSet};
 pub use preset::{Preset, UnknownPreset};
 pub use rule::Rule;
-pub use setup::{
-    Behaviour, Clock, Dialect, Journal, Login, NeverRotated, ProjectSetup, Setup, SuccessBody, TokenRefusal,
-};
+pub use setup::{Behaviour, Dialect, Journal, NeverRotated, ProjectSetup, Setup, SuccessBody, TokenRefusal};
 
 /// A running simulator; it stops when it is dropped.
 pub struct Simulator {

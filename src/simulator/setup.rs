@@ -1,7 +1,6 @@
 //! What a simulator is started with: projects and their keys, users, and how this cloud behaves where the documents
 //! leave a choice.
 
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,7 +11,7 @@ use super::preset::Preset;
 use super::rule::Rule;
 
 /// Tells the time.
-pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// The types in which a cloud answers; documents and recordings disagree on them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,28 +176,18 @@ impl ProjectSetup {
     }
 }
 
-/// A user of the simulated IAM, who may use every project.
+/// A user of the simulated IAM.
 #[derive(Clone)]
-pub struct Login {
-    /// The user.
-    pub user_name: String,
-    /// The account.
-    pub domain_name: String,
-    /// The password.
-    pub password: String,
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut login = f.debug_struct("Login");
-        login.field("user_name", &self.user_name).field("domain_name", &self.domain_name).finish_non_exhaustive()
-    }
+pub(super) struct Login {
+    pub(super) user_name: String,
+    pub(super) domain_name: String,
+    pub(super) password: String,
 }
 
 /// How much is kept of each call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Journal {
-    /// Every call for every key.
+    /// Every call for every key; it grows without end, so it is for tests.
     #[default]
     Calls,
     /// Counts, and the intervals that were sent.
@@ -257,7 +246,7 @@ impl Setup {
         self
     }
 
-    /// With one user more.
+    /// With one user more, who may use every project.
     #[must_use]
     pub fn login(
         mut self,

@@ -32,6 +32,13 @@ async fn iam_gives_a_token_for_a_project_by_id_and_by_name() {
         assert_eq!(lifetime("expires_at").duration_since(lifetime("issued_at")).as_hours(), 24);
         assert_eq!(kms_with(&simulator, token, "get-key-rotation-status", &body).await.status, 200);
     }
+    let user = json!({"name": "rotator", "password": "secret", "domain": {"name": "ACCOUNT"}});
+    let with =
+        |methods: Value| json!({"auth": {"identity": {"methods": methods, "password": {"user": user}}}}).to_string();
+    let answer = call(&simulator, "/v3/auth/tokens", &[JSON], &with(json!(["password"]))).await.json();
+    assert_eq!(answer["token"]["catalog"][0]["endpoints"][0]["url"], simulator.url(), "left out only where asked for");
+    let answer = call(&simulator, "/v3/auth/tokens", &[JSON], &with(json!(["token"]))).await;
+    assert_eq!(answer.error(), (401, "401".to_owned()));
     let unscoped = log_in(&simulator, "secret", &Value::Null).await;
     let token = unscoped.header("x-subject-token").unwrap();
     assert_eq!(kms_with(&simulator, token, "list-keys", &body).await.error(), (403, "KMS.0321".to_owned()));
