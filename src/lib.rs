@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod kms;
+pub mod observability;
 pub mod policy;
 pub mod reconcile;
 pub mod rotation;

@@ -1,0 +1,141 @@
+//! The metrics of keys and of how many keys a project has in each status, from one report.
+//!
+//! Knows nothing of counters or of HTTP. The routes stream it as plain text, and `gzip` compresses it once a report.
+
+use std::sync::Arc;
+
+use super::document::{Document, KeyCursor};
+use super::exposition::{Family, Samples};
+use crate::rotation::decide::Status;
+use crate::rotation::key::SECONDS_PER_DAY;
+use crate::rotation::report::{KeyReport, ProjectReport, Report};
+
+const KEYS: Family = Family { name: "kms_rotation_keys", kind: "gauge", help: "Keys with this status." };
+
+/// The series of one family for one key.
+type Write = fn(&mut Samples<'_>, &ProjectReport, &KeyReport);
+
+/// The families of keys, in the order in which they are written. Each one is a walk over all keys, since the format
+/// wants a family in one piece.
+const FAMILIES: [(Family, Write); 9] = [
+    (
+        gauge("kms_rotation_key_status", "1 for the status that the key has, 0 for the others."),
+        |samples, project, key| {
+            for status in Status::ALL {
+                let labels =
+                    [("project", &*project.name), ("key_id", key.key_id.as_str()), ("status", status.as_str())];
+                samples.write(&labels, status == key.status);
+            }
+        },
+    ),
+    (
+        gauge("kms_rotation_key_finding", "Why the key has its status; present while it holds."),
+        |samples, project, key| {
+            for reason in key.reasons.iter() {
+                let labels =
+                    [("project", &*project.name), ("key_id", key.key_id.as_str()), ("reason", reason.as_str())];
+                samples.write(&labels, true);
+            }
+        },
+    ),
+    (gauge("kms_rotation_key_enabled", "Whether the key's rotation is on."), |samples, project, key| {
+        if let Some(rotation) = key.rotation {
+            samples.write(&labels(project, key), rotation.enabled);
+        }
+    }),
+    (
+        gauge("kms_rotation_key_interval_seconds", "The key's rotation interval in the cloud."),
+        |samples, project, key| {
+            if let Some(days) = key.rotation.and_then(|rotation| rotation.interval_days) {
+                samples.write(&labels(project, key), u64::from(days) * SECONDS_PER_DAY);
+            }
+        },
+    ),
+    (
+        gauge("kms_rotation_key_policy_interval_seconds", "The rotation interval that the policy wants."),
+        |samples, project, key| samples.write(&labels(project, key), key.desired_interval.as_seconds()),
+    ),
+    (
+        gauge("kms_rotation_key_last_rotation_timestamp_seconds", "When the key material was last rotated."),
+        |samples, project, key| {
+            if let Some(at) = key.rotation.and_then(|rotation| rotation.last_rotated) {
+                samples.write(&labels(project, key), at);
+            }
+        },
+    ),
+    (
+        gauge("kms_rotation_key_rotations", "How often the key material was rotated, as the cloud counts."),
+        |samples, project, key| {
+            if let Some(rotations) = key.rotation.and_then(|rotation| rotation.rotations) {
+                samples.write(&labels(project, key), rotations);
+            }
+        },
+    ),
+    (
+        gauge("kms_rotation_key_observed_timestamp_seconds", "When the key's rotation setting was read."),
+        |samples, project, key| {
+            if let Some(at) = key.observed {
+                samples.write(&labels(project, key), at);
+            }
+        },
+    ),
+    (
+        gauge("kms_rotation_key_info", "The key's name and the line of the policy entry that decides for it."),
+        |samples, project, key| {
+            let entry = key.entry_line.to_string();
+            let [project_label, key_label] = labels(project, key);
+            let alias = key.alias.as_deref().unwrap_or_default();
+            samples.write(&[project_label, key_label, ("alias", alias), ("entry", &entry)], true);
+        },
+    ),
+];
+
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: "gauge", help }
+}
+
+fn labels<'r>(project: &'r ProjectReport, key: &'r KeyReport) -> [(&'static str, &'r str); 2] {
+    [("project", &project.name), ("key_id", key.key_id.as_str())]
+}
+
+/// The series of a report.
+pub(super) struct KeySeries {
+    report: Arc<Report>,
+    /// How many projects have their numbers of keys written.
+    tallied: usize,
+    family: usize,
+    begun: bool,
+    cursor: KeyCursor,
+}
+
+impl KeySeries {
+    /// Nothing of the report is written yet.
+    pub(super) fn new(report: Arc<Report>) -> Self {
+        Self { report, tallied: 0, family: 0, begun: false, cursor: KeyCursor::default() }
+    }
+}
+
+impl Document for KeySeries {
+    fn next_part(&mut self, piece: &mut Vec<u8>) -> bool {
+        if let Some(project) = self.report.projects.get(self.tallied) {
+            let tally = project.tally();
+            let mut samples = Samples::resume(&KEYS, piece, self.tallied > 0);
+            for status in Status::ALL {
+                samples.write(&[("project", &project.name), ("status", status.as_str())], tally.of(status) as u64);
+            }
+            self.tallied += 1;
+            return true;
+        }
+        let Some((family, write)) = FAMILIES.get(self.family) else { return false };
+        if let Some((project, key)) = self.cursor.next(&self.report) {
+            let mut samples = Samples::resume(family, piece, self.begun);
+            write(&mut samples, project, key);
+            self.begun = samples.begun();
+        } else {
+            self.family += 1;
+            self.begun = false;
+            self.cursor = KeyCursor::default();
+        }
+        true
+    }
+}

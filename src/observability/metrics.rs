@@ -1,0 +1,221 @@
+//! The metrics that live between runs, and the gauges of the process as a whole.
+//!
+//! What belongs to the whole process is in a registry of the `prometheus` crate; what has a `project` label is kept in
+//! `project_calls` and written by `exposition`, since it comes and goes with the policy. The board owns the one
+//! instance; the metrics of keys are in `key_series`.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use super::board::Facts;
+use super::exposition::{Family, Samples};
+use super::process;
+use super::project_calls::{self, ProjectCalls};
+use crate::kms::observe::Operation;
+use crate::rotation::report::Trigger;
+
+/// The program's version, as `Cargo.toml` has it.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The revision of the source, where the build was told.
+pub(super) const REVISION: &str = match option_env!("KMS_ROTATIOND_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
+/// Seconds. A KMS call on a warm connection takes 10 to 100 ms; 8 s is the default time limit, and the steps about it
+/// tell what came close from what ran into it.
+const REQUEST_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0];
+/// Seconds. At 10 requests a second, 200 keys take 20 s to read and 10 000 keys a quarter of an hour to read and about
+/// an hour to bring from off to their policy.
+const RUN_BUCKETS: &[f64] = &[0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0];
+
+/// The metrics could not be set up: their definitions contradict each other.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up the metrics")]
+pub struct MetricsSetup(#[from] prometheus::Error);
+
+/// Every metric that is not of a key.
+pub(super) struct Metrics {
+    registry: Registry,
+    /// By trigger; failures, then successes.
+    runs: Vec<[IntCounter; 2]>,
+    run_duration: Histogram,
+    /// By operation.
+    request_durations: Arc<[Histogram]>,
+    projects: Mutex<Vec<(Arc<str>, Arc<ProjectCalls>)>>,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Result<Self, MetricsSetup> {
+        let registry = Registry::new();
+        let build = Opts::new("kms_rotation_build_info", "Always 1; the labels tell what is running.");
+        let build = IntGaugeVec::new(build, &["version", "revision"])?;
+        build.get_metric_with_label_values(&[VERSION, REVISION])?.set(1);
+        registry.register(Box::new(build))?;
+
+        let runs = Opts::new("kms_rotation_runs_total", "Runs that ended.");
+        let runs = IntCounterVec::new(runs, &["trigger", "result"])?;
+        registry.register(Box::new(runs.clone()))?;
+        let by_result = |trigger: Trigger| {
+            let of = |result| runs.get_metric_with_label_values(&[trigger.as_str(), result]);
+            Ok([of("failure")?, of("success")?])
+        };
+        let runs = Trigger::ALL.into_iter().map(by_result).collect::<Result<_, prometheus::Error>>()?;
+
+        let run_duration = HistogramOpts::new("kms_rotation_run_duration_seconds", "How long a run took.");
+        let run_duration = Histogram::with_opts(run_duration.buckets(RUN_BUCKETS.to_vec()))?;
+        registry.register(Box::new(run_duration.clone()))?;
+
+        let requests = HistogramOpts::new("kms_rotation_request_duration_seconds", "How long an HTTP attempt took.");
+        let requests = HistogramVec::new(requests.buckets(REQUEST_BUCKETS.to_vec()), &["operation"])?;
+        registry.register(Box::new(requests.clone()))?;
+        let by_operation = |operation: Operation| requests.get_metric_with_label_values(&[operation.as_str()]);
+        let request_durations = Operation::ALL.into_iter().map(by_operation).collect::<Result<_, _>>()?;
+
+        Ok(Self { registry, runs, run_duration, request_durations, projects: Mutex::default() })
+    }
+
+    pub(super) fn run_ended(&self, trigger: Trigger, succeeded: bool, took: Duration) {
+        if let Some(counters) = self.runs.get(trigger as usize) {
+            counters[usize::from(succeeded)].inc();
+        }
+        self.run_duration.observe(took.as_secs_f64());
+    }
+
+    /// These projects have series, and no others.
+    pub(super) fn set_projects<'a>(&self, names: impl IntoIterator<Item = &'a Arc<str>>) {
+        let mut projects = self.projects();
+        let mut before = std::mem::take(&mut *projects);
+        *projects = names
+            .into_iter()
+            .map(|name| match before.iter().position(|(known, _)| known == name) {
+                Some(at) => before.swap_remove(at),
+                None => (Arc::clone(name), self.new_calls()),
+            })
+            .collect();
+    }
+
+    /// The calls of a project; a project that is not known gets its series now.
+    pub(super) fn calls(&self, name: &Arc<str>) -> Arc<ProjectCalls> {
+        let mut projects = self.projects();
+        if let Some((_, calls)) = projects.iter().find(|(known, _)| known == name) {
+            return Arc::clone(calls);
+        }
+        let calls = self.new_calls();
+        projects.push((Arc::clone(name), Arc::clone(&calls)));
+        calls
+    }
+
+    /// Writes everything but the metrics of keys.
+    pub(super) fn write(&self, facts: &Facts, out: &mut Vec<u8>) {
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), out) {
+            tracing::error!(%error, "encoding the metrics failed");
+        }
+        write_facts(facts, out);
+        project_calls::write(&self.projects(), out);
+        process::write(out);
+    }
+
+    fn new_calls(&self) -> Arc<ProjectCalls> {
+        Arc::new(ProjectCalls::new(Arc::clone(&self.request_durations)))
+    }
+
+    fn projects(&self) -> MutexGuard<'_, Vec<(Arc<str>, Arc<ProjectCalls>)>> {
+        self.projects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gauges of the daemon. They are there from the start, as 0 until it happens: an alert on `time() - x` must see a
+/// daemon that never had a good run.
+fn write_facts(facts: &Facts, out: &mut Vec<u8>) {
+    let mut gauge = |name, help, at: Option<SystemTime>| {
+        let family = Family { name, kind: "gauge", help };
+        Samples::of(&family, out).write(&[], at.unwrap_or(UNIX_EPOCH));
+    };
+    gauge(
+        "kms_rotation_last_run_timestamp_seconds",
+        "When the last run ended; 0 before the first.",
+        facts.run.as_ref().map(|run| run.report.ended),
+    );
+    gauge(
+        "kms_rotation_last_success_timestamp_seconds",
+        "When the last run ended that left every key on its policy or exempt; 0 before the first.",
+        facts.last_success,
+    );
+    gauge("kms_rotation_next_run_timestamp_seconds", "When the next run is due; 0 when none is.", facts.next_run);
+    gauge(
+        "kms_rotation_policy_reload_success_timestamp_seconds",
+        "When the policy in force was loaded.",
+        facts.policy.as_ref().map(|policy| policy.at),
+    );
+    let family = Family {
+        name: "kms_rotation_policy_reload_successful",
+        kind: "gauge",
+        help: "Whether the policy file could be loaded when it was last read.",
+    };
+    Samples::of(&family, out).write(&[], facts.policy.is_some() && facts.reload_error.is_none());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kms::observe::{Code, Observer};
+
+    fn text(metrics: &Metrics) -> String {
+        let mut out = Vec::new();
+        metrics.write(&Facts::default(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_counter_of_runs_is_there_from_the_start() {
+        let text = text(&Metrics::new().unwrap());
+        for trigger in Trigger::ALL {
+            for result in ["success", "failure"] {
+                let line =
+                    format!("kms_rotation_runs_total{{result=\"{result}\",trigger=\"{}\"}} 0\n", trigger.as_str());
+                assert!(text.contains(&line), "{line} is not in\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_counts_under_its_trigger_and_result() {
+        let metrics = Metrics::new().unwrap();
+        metrics.run_ended(Trigger::Signal, true, Duration::from_secs(3));
+        let text = text(&metrics);
+        assert!(text.contains("kms_rotation_runs_total{result=\"success\",trigger=\"signal\"} 1\n"));
+        assert!(text.contains("kms_rotation_runs_total{result=\"failure\",trigger=\"signal\"} 0\n"));
+        assert!(text.contains("kms_rotation_run_duration_seconds_bucket{le=\"2.5\"} 0\n"));
+        assert!(text.contains("kms_rotation_run_duration_seconds_bucket{le=\"5\"} 1\n"));
+    }
+
+    #[test]
+    fn the_time_of_a_request_counts_under_its_operation() {
+        let metrics = Metrics::new().unwrap();
+        metrics.calls(&"p".into()).request(Operation::Authenticate, Code::Timeout, Duration::from_secs(8));
+        let text = text(&metrics);
+        assert!(text.contains("kms_rotation_request_duration_seconds_count{operation=\"authenticate\"} 1\n"));
+        assert!(text.contains("kms_rotation_request_duration_seconds_count{operation=\"read_status\"} 0\n"));
+    }
+
+    #[test]
+    fn counters_of_a_project_stay_through_a_reload_and_go_with_it() {
+        let metrics = Metrics::new().unwrap();
+        let (kept, gone): (Arc<str>, Arc<str>) = ("kept".into(), "gone".into());
+        metrics.set_projects([&gone, &kept]);
+        metrics.calls(&kept).operation(Operation::ReadStatus, true);
+        let observer = metrics.calls(&gone);
+        metrics.set_projects([&kept]);
+        observer.operation(Operation::ReadStatus, true);
+        let text = text(&metrics);
+        let line = "kms_rotation_operations_total{project=\"kept\",operation=\"read_status\",result=\"success\"} 1\n";
+        assert!(text.contains(line));
+        assert!(!text.contains("gone"), "a call that ends after the reload brings nothing back");
+    }
+}

@@ -1,0 +1,33 @@
+//! What the outside sees: metrics, status page, JSON, the report on a terminal, logs.
+//!
+//! All that is shown of keys is rendered from the last [`Report`](crate::rotation::report::Report), an immutable
+//! snapshot, so that no reader ever meets half a run; only counters and histograms live between runs. The daemon holds
+//! one [`Board`] and tells it what happened; a [`Server`] reads it. `apply` and `plan` need neither: they print with
+//! [`write_text`] or [`write_json`].
+//!
+//! Documents over all keys can be long (15 MB of metrics for 10 000 keys), so they are never whole in memory: see
+//! `document` and `gzip`.
+
+mod board;
+mod document;
+mod exposition;
+mod gzip;
+mod key_series;
+pub mod logging;
+mod metrics;
+mod page;
+mod process;
+mod project_calls;
+mod query;
+mod routes;
+mod server;
+mod stall;
+mod status_json;
+mod text_report;
+mod words;
+
+pub use board::{Board, Health};
+pub use metrics::MetricsSetup;
+pub use server::Server;
+pub use status_json::write_json;
+pub use text_report::{Purpose, write_text};

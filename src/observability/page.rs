@@ -1,0 +1,352 @@
+//! The status page: the state of every key for people, at `/`.
+//!
+//! One HTML document without outside parts. Filters are links and a form, which the server understands; a small script
+//! does the same without a round trip and fetches fresh rows now and then. Problems come first. Streamed row by row
+//! from the last report.
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::board::Facts;
+use super::document::{Document, KeyCursor};
+use super::metrics::VERSION;
+use super::query::Filter;
+use super::words::{self, PROBLEMS_FIRST};
+use crate::rotation::decide::Status;
+use crate::rotation::report::{KeyReport, ProjectReport, Report, Tally};
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+/// What the page may load and run: its own style and script, known by their hash, and fresh copies of itself.
+pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
+    style-src 'sha256-kydJz7MQ9D6WMNT32y2yjj5mYxXeWCJQlrEKFdaSnsA='; \
+    script-src 'sha256-EWPOp4ks3sy6oJCe3lmfcQRiz5uI2F9amVFcv8OnQP8='; \
+    img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The page over the last report.
+pub(super) struct Page {
+    report: Option<Arc<Report>>,
+    filter: Filter,
+    /// How many rows the filter leaves.
+    shown: usize,
+    part: Part,
+}
+
+/// What comes next.
+enum Part {
+    /// This text.
+    Head(String),
+    /// The next key of the status with this place in [`PROBLEMS_FIRST`].
+    Rows(usize, KeyCursor),
+    /// What follows the table.
+    Tail,
+    /// Nothing.
+    End,
+}
+
+impl Page {
+    /// The page as of now.
+    pub(super) fn new(facts: &Facts, filter: Filter) -> Self {
+        let report = facts.run.as_ref().map(|run| Arc::clone(&run.report));
+        let all = report.iter().flat_map(|report| report.keys());
+        let shown = all.filter(|(project, key)| filter.shows(project, key)).count();
+        let mut head = String::with_capacity(16 * 1024);
+        // Writing to a `String` does not fail.
+        let _ = write_head(&mut head, facts, &filter, shown);
+        Self { report, filter, shown, part: Part::Head(head) }
+    }
+}
+
+impl Document for Page {
+    fn next_part(&mut self, piece: &mut Vec<u8>) -> bool {
+        let mut row = String::new();
+        self.part = match std::mem::replace(&mut self.part, Part::End) {
+            Part::End => return false,
+            Part::Head(head) => {
+                piece.extend_from_slice(head.as_bytes());
+                Part::Rows(0, KeyCursor::default())
+            }
+            Part::Rows(rank, mut cursor) => match (&self.report, PROBLEMS_FIRST.get(rank)) {
+                (Some(report), Some(status)) => match cursor.next(report) {
+                    Some((project, key)) => {
+                        if key.status == *status && self.filter.shows(project, key) {
+                            let _ = write_row(&mut row, project, key);
+                        }
+                        Part::Rows(rank, cursor)
+                    }
+                    None => Part::Rows(rank + 1, KeyCursor::default()),
+                },
+                _ => Part::Tail,
+            },
+            Part::Tail => {
+                let none = match &self.report {
+                    None => "No run has ended yet.",
+                    Some(report) if report.tally().total() == 0 => "The policy names no key.",
+                    Some(_) => "No key fits the filter.",
+                };
+                let hidden = if self.shown > 0 { " hidden" } else { "" };
+                let _ = write!(
+                    row,
+                    "</tbody></table>\n<p id=\"none\"{hidden}>{none}</p>\n{FOOTER}<script>{SCRIPT}</script>\n\
+                     </body></html>\n"
+                );
+                Part::End
+            }
+        };
+        piece.extend_from_slice(row.as_bytes());
+        true
+    }
+}
+
+const FOOTER: &str = "<footer>Times are UTC. The same as <a href=\"/api/v1/status\">JSON</a> and as \
+    <a href=\"/metrics\">metrics</a>.</footer>\n";
+
+fn write_head(out: &mut String, facts: &Facts, filter: &Filter, shown: usize) -> fmt::Result {
+    let report = facts.run.as_ref().map(|run| &*run.report);
+    let tally = report.map(Report::tally).unwrap_or_default();
+    let headline = match report {
+        Some(_) => words::headline(&tally).to_string(),
+        None => "Waiting for the first run".to_owned(),
+    };
+    write!(
+        out,
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <noscript><meta http-equiv=\"refresh\" content=\"30\"></noscript>\n\
+         <link rel=\"icon\" href=\"data:,\">\n<title>{headline} · kms-rotationd</title>\n\
+         <style>{STYLE}</style></head><body>\n\
+         <header id=\"summary\"><p class=\"product\">kms-rotationd {VERSION}</p>\n<h1>{headline}</h1>\n"
+    )?;
+    write_runs(out, facts)?;
+    write_notices(out, facts)?;
+    write_bar(out, &tally)?;
+    out.push_str(
+        "</header>\n<p id=\"lost\" class=\"notice\" role=\"status\" hidden>\
+         The daemon does not answer. This is what it said last.</p>\n",
+    );
+    out.push_str("<div class=\"controls\"><nav id=\"statuses\" aria-label=\"Keys by status\">");
+    write_filter_link(out, filter, None, tally.total(), "all")?;
+    for status in PROBLEMS_FIRST {
+        if tally.of(status) > 0 || filter.status == Some(status) || status == Status::Compliant {
+            write_filter_link(out, filter, Some(status), tally.of(status), words::status(status))?;
+        }
+    }
+    out.push_str("</nav>\n<form method=\"get\" action=\"/\" role=\"search\">");
+    if let Some(status) = filter.status {
+        write!(out, "<input type=\"hidden\" name=\"status\" value=\"{status}\">")?;
+    }
+    writeln!(
+        out,
+        "<input id=\"q\" type=\"search\" name=\"q\" value=\"{}\" placeholder=\"Key, project or reason\" \
+         aria-label=\"Show keys that contain\" autocomplete=\"off\"><button>Filter</button></form></div>",
+        Escaped(&filter.text)
+    )?;
+    let total = words::count(tally.total(), "key", "keys");
+    write!(
+        out,
+        "<table id=\"keys\"><caption id=\"caption\"><span id=\"shown\">{shown}</span> of {total}, problems first\
+         </caption>\n<thead><tr><th scope=\"col\" class=\"c-status\">Status</th><th scope=\"col\" class=\"c-key\">Key\
+         </th><th scope=\"col\" class=\"c-project\">Project</th><th scope=\"col\">What is known</th>\
+         <th scope=\"col\" class=\"c-interval\">Interval</th><th scope=\"col\" class=\"c-rotated\">Last rotated</th>\
+         <th scope=\"col\" class=\"c-observed\">Observed</th></tr></thead>\n<tbody id=\"rows\">\n"
+    )
+}
+
+fn write_runs(out: &mut String, facts: &Facts) -> fmt::Result {
+    out.push_str("<p class=\"runs\">");
+    if let Some(run) = &facts.run {
+        let report = &run.report;
+        let changes = words::count(report.changes(), "change", "changes");
+        let took = words::took(report.duration());
+        write!(out, "Last run {} ({}, {took}, {changes})", Moment(report.ended), report.trigger.as_str())?;
+    } else {
+        out.push_str("No run has ended yet");
+    }
+    if let Some(at) = facts.next_run {
+        write!(out, " · next {}", Moment(at))?;
+    }
+    if let Some(policy) = &facts.policy {
+        let file = policy.file.to_string_lossy();
+        write!(out, " · policy <code>{}</code> loaded {}", Escaped(&file), Moment(policy.at))?;
+    }
+    out.push_str("</p>\n");
+    Ok(())
+}
+
+/// What is wrong with more than a key.
+fn write_notices(out: &mut String, facts: &Facts) -> fmt::Result {
+    if let Some(error) = &facts.reload_error {
+        let text = "The policy file was refused, the one before stays in force:";
+        writeln!(out, "<p class=\"notice\">{text} {}</p>", Escaped(error))?;
+    }
+    let Some(run) = &facts.run else { return Ok(()) };
+    if run.report.interrupted {
+        out.push_str("<p class=\"notice\">The last run was stopped before it had looked at every key.</p>\n");
+    }
+    for project in &run.report.projects {
+        if let Some(failure) = &project.failure {
+            writeln!(out, "<p class=\"notice\">{}: {}</p>", Escaped(&project.name), Escaped(failure))?;
+        }
+    }
+    Ok(())
+}
+
+/// The share of each status. Says nothing that the numbers do not say, so it is hidden from readers of the text.
+fn write_bar(out: &mut String, tally: &Tally) -> fmt::Result {
+    let total = tally.total();
+    if total == 0 {
+        return Ok(());
+    }
+    write!(out, "<svg class=\"bar\" viewBox=\"0 0 {total} 1\" preserveAspectRatio=\"none\" aria-hidden=\"true\">")?;
+    let mut left = 0;
+    for status in PROBLEMS_FIRST.into_iter().rev().filter(|status| tally.of(*status) > 0) {
+        let width = tally.of(status);
+        write!(out, "<rect class=\"{status}\" x=\"{left}\" width=\"{width}\" height=\"1\"/>")?;
+        left += width;
+    }
+    out.push_str("</svg>\n");
+    Ok(())
+}
+
+/// A link that shows the keys of one status, or all.
+fn write_filter_link(out: &mut String, filter: &Filter, to: Option<Status>, count: usize, name: &str) -> fmt::Result {
+    let class = to.map(Status::as_str).unwrap_or_default();
+    let query = filter.query_for(to);
+    let current = if filter.status == to { " aria-current=\"true\"" } else { "" };
+    write!(
+        out,
+        "<a href=\"/{}\" class=\"{class}\" data-status=\"{class}\"{current}><b>{count}</b> {name}</a>",
+        Escaped(&query)
+    )
+}
+
+fn write_row(out: &mut String, project: &ProjectReport, key: &KeyReport) -> fmt::Result {
+    let status = key.status;
+    write!(
+        out,
+        "<tr data-status=\"{status}\"><td><span class=\"badge {status}\">{} {}</span></td><td class=\"key\">",
+        sign(status),
+        words::status(status)
+    )?;
+    if let Some(alias) = &key.alias {
+        write!(out, "<b>{}</b>", Escaped(alias))?;
+    }
+    write!(out, "<code>{}</code></td><td>{}</td><td>", key.key_id, Escaped(&project.name))?;
+    if !key.reasons.is_empty() {
+        write!(out, "<p>{}</p>", Escaped(&words::reasons(key.reasons).to_string()))?;
+    }
+    if let Some(error) = &key.error {
+        write!(out, "<p class=\"more\">{}</p>", Escaped(error))?;
+    }
+    for change in &key.changes {
+        write!(out, "<p class=\"more\">{} {}</p>", words::taken(change.step), Moment(change.at))?;
+    }
+    for step in key.planned.iter() {
+        write!(out, "<p class=\"more\">would {step}</p>")?;
+    }
+    out.push_str("</td><td data-label=\"Interval\">");
+    write_interval(out, key)?;
+    out.push_str("</td><td data-label=\"Last rotated\">");
+    write_moment(out, key.rotation.and_then(|rotation| rotation.last_rotated))?;
+    out.push_str("</td><td class=\"observed\" data-label=\"Observed\">");
+    write_moment(out, key.observed)?;
+    out.push_str("</td></tr>\n");
+    Ok(())
+}
+
+/// The interval, and the policy's below it where it is another.
+fn write_interval(out: &mut String, key: &KeyReport) -> fmt::Result {
+    let wanted = key.desired_interval.days();
+    let actual = key.rotation.map(|rotation| (rotation.enabled, rotation.interval_days));
+    match actual {
+        Some((true, Some(days))) if days == u32::from(wanted) => return write!(out, "{days} days"),
+        Some((true, Some(days))) => write!(out, "{days} days")?,
+        Some((false, _)) => out.push_str("off"),
+        Some((true, None)) | None => out.push_str("<span class=\"none\">unknown</span>"),
+    }
+    write!(out, "<p class=\"more\">policy: {wanted} days</p>")
+}
+
+fn write_moment(out: &mut String, at: Option<SystemTime>) -> fmt::Result {
+    match at {
+        Some(at) => write!(out, "{}", Moment(at)),
+        None => write!(out, "<span class=\"none\">–</span>"),
+    }
+}
+
+/// A sign for those who do not see the colour; the word stands beside it.
+fn sign(status: Status) -> &'static str {
+    match status {
+        Status::Compliant => "✓",
+        Status::NonCompliant => "✗",
+        Status::Unknown => "?",
+        Status::Exempt => "–",
+        Status::Uncovered => "○",
+    }
+}
+
+/// A time to the minute; exact for machines, and when pointed at.
+struct Moment(SystemTime);
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<time datetime=\"{}\">{}</time>", words::rfc3339(self.0), words::minute(self.0))
+    }
+}
+
+/// Text in HTML, between tags and in quoted attributes.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
+            f.write_str(&rest[..at])?;
+            f.write_str(match rest.as_bytes()[at] {
+                b'&' => "&amp;",
+                b'<' => "&lt;",
+                b'>' => "&gt;",
+                b'"' => "&quot;",
+                _ => "&#39;",
+            })?;
+            rest = &rest[at + 1..];
+        }
+        f.write_str(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_cannot_leave_its_place() {
+        assert_eq!(Escaped("a<b>&\"'ü").to_string(), "a&lt;b&gt;&amp;&quot;&#39;ü");
+    }
+
+    /// A browser refuses a style or a script that does not have the hash which the policy names.
+    #[test]
+    fn the_security_policy_names_style_and_script() {
+        for (source, text) in [("style-src", STYLE), ("script-src", SCRIPT)] {
+            let wanted = format!("{source} 'sha256-{}'", base64(sha256(text.as_bytes()).as_ref()));
+            assert!(CONTENT_SECURITY_POLICY.contains(&wanted), "the policy must say {wanted}");
+        }
+    }
+
+    fn sha256(bytes: &[u8]) -> impl AsRef<[u8]> {
+        let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+        suite.tls13().unwrap().common.hash_provider.hash(bytes)
+    }
+
+    fn base64(bytes: &[u8]) -> String {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let groups = bytes.chunks(3).map(|group| {
+            let bits =
+                group.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte)) << (8 * (3 - group.len()));
+            let digit = |at: usize| char::from(ALPHABET[bits >> (18 - 6 * at) & 63]);
+            (0..4).map(|at| if at <= group.len() { digit(at) } else { '=' }).collect::<String>()
+        });
+        groups.collect()
+    }
+}

@@ -1,0 +1,176 @@
+//! What a request asks for beyond its path: the page's filter, and whether gzip may be sent.
+
+use std::fmt::Write as _;
+
+use hyper::HeaderMap;
+use hyper::header::ACCEPT_ENCODING;
+
+use super::words;
+use crate::rotation::decide::Status;
+use crate::rotation::report::{KeyReport, ProjectReport};
+
+/// Which keys the page shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Filter {
+    /// Only keys with this status.
+    pub(super) status: Option<Status>,
+    /// Only keys of which id, name, project, status or reasons contain this text, whatever its case.
+    pub(super) text: String,
+    /// The text in lower case.
+    needle: String,
+}
+
+impl Filter {
+    /// Reads `status=…&q=…`, as a form sends it. What is not understood filters nothing.
+    pub(super) fn parse(query: &str) -> Self {
+        let mut filter = Self::default();
+        for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            let value = decode(value);
+            match name {
+                "status" => filter.status = Status::ALL.into_iter().find(|status| status.as_str() == value),
+                "q" => value.trim().clone_into(&mut filter.text),
+                _ => {}
+            }
+        }
+        filter.needle = filter.text.to_lowercase();
+        filter
+    }
+
+    /// The query for the same text and this status, with its question mark; nothing where all keys are shown.
+    pub(super) fn query_for(&self, status: Option<Status>) -> String {
+        let mut query = String::new();
+        if let Some(status) = status {
+            query.push_str("?status=");
+            query.push_str(status.as_str());
+        }
+        if !self.text.is_empty() {
+            query.push_str(if query.is_empty() { "?q=" } else { "&q=" });
+            encode(&mut query, &self.text);
+        }
+        query
+    }
+
+    /// Whether the page shows this key.
+    pub(super) fn shows(&self, project: &ProjectReport, key: &KeyReport) -> bool {
+        if self.status.is_some_and(|status| status != key.status) {
+            return false;
+        }
+        let contains = |text: &str| text.to_lowercase().contains(&self.needle);
+        self.needle.is_empty()
+            || key.key_id.as_str().contains(&self.needle)
+            || key.alias.as_deref().is_some_and(contains)
+            || contains(&project.name)
+            || contains(words::status(key.status))
+            || contains(&words::reasons(key.reasons).to_string())
+    }
+}
+
+/// Encodes a value as a form does.
+fn encode(query: &mut String, value: &str) {
+    for byte in value.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => query.push(char::from(byte)),
+            b' ' => query.push('+'),
+            _ => {
+                // Writing to a `String` does not fail.
+                let _ = write!(query, "%{byte:02X}");
+            }
+        }
+    }
+}
+
+/// Undoes the encoding of a form's value.
+fn decode(value: &str) -> String {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let escaped = match (first, after) {
+            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| high * 16 + low),
+            _ => None,
+        };
+        rest = if escaped.is_some() { &after[2..] } else { after };
+        bytes.push(escaped.unwrap_or(if *first == b'+' { b' ' } else { *first }));
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// Whether the client takes gzip (RFC 9110 12.5.3): named with a weight above 0, or covered by `*` and not named.
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let mut by_name = None;
+    let mut by_star = None;
+    let values = headers.get_all(ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
+    for item in values.flat_map(|value| value.split(',')) {
+        let mut parts = item.split(';').map(str::trim);
+        let coding = parts.next().unwrap_or_default();
+        let refused = parts.any(|parameter| {
+            let weight = parameter.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+            weight.is_some_and(|(_, weight)| weight.trim().parse::<f32>().is_ok_and(|weight| weight <= 0.0))
+        });
+        if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") {
+            by_name = Some(!refused);
+        } else if coding == "*" {
+            by_star = Some(!refused);
+        }
+    }
+    by_name.or(by_star).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_sent_to_those_who_take_it() {
+        let cases: &[(&[&str], bool)] = &[
+            (&[], false),
+            (&[""], false),
+            (&["identity"], false),
+            (&["gzip"], true),
+            (&["GZip;q=0.5"], true),
+            (&["deflate, gzip;q=1.0, *;q=0.5"], true),
+            (&["gzip;q=0"], false),
+            (&["gzip; Q = 0.000"], false),
+            (&["*"], true),
+            (&["*;q=0"], false),
+            (&["*, gzip;q=0"], false),
+            (&["br", "x-gzip"], true),
+            (&["gzipped"], false),
+        ];
+        for (values, wanted) in cases {
+            let mut headers = HeaderMap::new();
+            for value in *values {
+                headers.append(ACCEPT_ENCODING, value.parse().unwrap());
+            }
+            assert_eq!(accepts_gzip(&headers), *wanted, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_filter_is_read_as_a_form_sends_it() {
+        let filter = Filter::parse("status=non_compliant&q=+pay%2Dmain%20%C3%BC+&x=1");
+        assert_eq!((filter.status, &*filter.text), (Some(Status::NonCompliant), "pay-main ü"));
+    }
+
+    #[test]
+    fn a_filter_survives_its_own_query() {
+        for query in ["", "?status=unknown", "?q=a%2Bb%26c%25+%C3%BC%22", "?status=exempt&q=x"] {
+            let filter = Filter::parse(query.trim_start_matches('?'));
+            assert_eq!(filter.query_for(filter.status), query);
+            assert_eq!(Filter::parse(filter.query_for(filter.status).trim_start_matches('?')), filter);
+        }
+    }
+
+    #[test]
+    fn a_query_that_makes_no_sense_filters_nothing() {
+        for query in ["", "&&==&", "status=", "status=bananas", "status", "q=", "Status=unknown"] {
+            assert_eq!(Filter::parse(query), Filter::default(), "{query}");
+        }
+        assert_eq!(Filter::parse("q=100%").text, "100%");
+        assert_eq!(Filter::parse("q=%4").text, "%4");
+        assert_eq!(Filter::parse("q=%zz%ff").text, "%zz\u{fffd}");
+    }
+}

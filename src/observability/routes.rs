@@ -1,0 +1,141 @@
+//! Which request gets which answer. Nothing here changes anything, and nothing here knows of sockets.
+
+use std::sync::Arc;
+
+use hyper::body::Bytes;
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::board::{Board, Facts, Health};
+use super::document::Content;
+use super::gzip::Archive;
+use super::key_series::KeySeries;
+use super::page::{self, Page};
+use super::query::{Filter, accepts_gzip};
+use super::status_json::StatusDocument;
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+/// The text format's version is part of its type: Prometheus 3 refuses an answer without one.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What the answers are made from.
+pub(super) struct Site {
+    pub(super) board: Arc<Board>,
+    pub(super) health: Health,
+}
+
+/// The answer to a request. The request's body is not looked at.
+pub(super) async fn respond<B>(site: &Site, request: &Request<B>) -> Response<Content> {
+    let mut response = if matches!(*request.method(), Method::GET | Method::HEAD) {
+        match request.uri().path() {
+            "/" => status_page(site, request),
+            "/metrics" => metrics(site, request).await,
+            "/healthz" => healthz(site),
+            "/readyz" => readyz(site),
+            "/api/v1/status" => {
+                let facts = site.board.facts();
+                with(StatusCode::OK, "application/json", Content::document(StatusDocument::of_daemon(&facts)))
+            }
+            _ => line(StatusCode::NOT_FOUND, "not found; try /, /metrics, /api/v1/status, /healthz, /readyz"),
+        }
+    } else {
+        let mut refusal = line(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here");
+        set(&mut refusal, ALLOW, "GET, HEAD");
+        refusal
+    };
+    set(&mut response, CACHE_CONTROL, "no-store");
+    set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
+    response
+}
+
+fn status_page<B>(site: &Site, request: &Request<B>) -> Response<Content> {
+    let filter = Filter::parse(request.uri().query().unwrap_or_default());
+    let page = Page::new(&site.board.facts(), filter);
+    let mut response = with(StatusCode::OK, "text/html; charset=utf-8", Content::document(page));
+    set(&mut response, CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY);
+    response
+}
+
+async fn metrics<B>(site: &Site, request: &Request<B>) -> Response<Content> {
+    let facts = site.board.facts();
+    let gzip = if accepts_gzip(request.headers()) { compressed_metrics(site, &facts).await } else { None };
+    let is_gzip = gzip.is_some();
+    let content = gzip.unwrap_or_else(|| plain_metrics(site, &facts));
+    let mut response = with(StatusCode::OK, METRICS, content);
+    set(&mut response, VARY, "Accept-Encoding");
+    if is_gzip {
+        set(&mut response, CONTENT_ENCODING, "gzip");
+    }
+    response
+}
+
+fn live_metrics(site: &Site, facts: &Facts) -> Vec<u8> {
+    let mut live = Vec::with_capacity(16 * 1024);
+    site.board.metrics.write(facts, &mut live);
+    live
+}
+
+fn plain_metrics(site: &Site, facts: &Facts) -> Content {
+    let live = live_metrics(site, facts);
+    match &facts.run {
+        Some(run) => Content::document(KeySeries::new(Arc::clone(&run.report))).preceded_by(live),
+        None => Content::ready([live.into()]),
+    }
+}
+
+/// Metrics as gzip; where that fails, which nothing is known to cause, plain text serves as well.
+async fn compressed_metrics(site: &Site, facts: &Facts) -> Option<Content> {
+    let member = async {
+        let archive = match &facts.run {
+            Some(run) => Some(run.archive().await?),
+            None => None,
+        };
+        // After the wait for the archive, so that the counters are of now.
+        Archive::preceded_by(archive, &live_metrics(site, facts))
+    };
+    match member.await {
+        Ok(chunks) => Some(Content::ready(chunks)),
+        Err(error) => {
+            tracing::warn!(%error, "compressing the metrics failed");
+            None
+        }
+    }
+}
+
+fn healthz(site: &Site) -> Response<Content> {
+    match site.health.silence() {
+        None => line(StatusCode::OK, "ok"),
+        Some(silence) => {
+            let text = format!("the loop has given no sign of life for {} s", silence.as_secs());
+            line(StatusCode::SERVICE_UNAVAILABLE, &text)
+        }
+    }
+}
+
+fn readyz(site: &Site) -> Response<Content> {
+    let facts = site.board.facts();
+    let missing = match (&facts.policy, &facts.run) {
+        (Some(_), Some(_)) => return line(StatusCode::OK, "ok"),
+        (None, _) => "no policy is loaded yet",
+        (Some(_), None) => "the first run has not ended yet",
+    };
+    line(StatusCode::SERVICE_UNAVAILABLE, missing)
+}
+
+fn line(status: StatusCode, text: &str) -> Response<Content> {
+    with(status, PLAIN, Content::ready([Bytes::from(format!("{text}\n"))]))
+}
+
+fn with(status: StatusCode, content_type: &'static str, content: Content) -> Response<Content> {
+    let mut response = Response::new(content);
+    *response.status_mut() = status;
+    set(&mut response, CONTENT_TYPE, content_type);
+    response
+}
+
+fn set(response: &mut Response<Content>, name: HeaderName, value: &'static str) {
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
+}

@@ -1,0 +1,298 @@
+//! The state of every key as JSON: `/api/v1/status`, and what `apply` and `plan` print with `--output json`.
+//!
+//! One document type for all three; a command knows neither policy nor next run and says `null` there. Unknown is
+//! `null` everywhere, times are RFC 3339 in UTC. The document is compact with a line for each key, so that it can be
+//! streamed, searched and compared.
+
+use std::borrow::Borrow;
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Serialize, Serializer};
+
+use super::board::Facts;
+use super::document::{Document, write_to};
+use super::metrics::VERSION;
+use super::words;
+use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps};
+use crate::rotation::report::{Change, KeyReport, ProjectReport, Report, Tally};
+
+/// Writes a report of a command.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_json(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
+    write_to(StatusDocument::of_command(report), out)
+}
+
+/// The document over a report that is owned or borrowed.
+pub(super) struct StatusDocument<R> {
+    report: Option<R>,
+    next: Part,
+}
+
+/// What comes next.
+enum Part {
+    /// These bytes.
+    Head(Vec<u8>),
+    /// The project with this index, up to its keys.
+    Project(usize),
+    /// The key with this index of the project with that index.
+    Key(usize, usize),
+    /// Nothing.
+    End,
+}
+
+impl StatusDocument<Arc<Report>> {
+    /// The document of the daemon.
+    pub(super) fn of_daemon(facts: &Facts) -> Self {
+        let report = facts.run.as_ref().map(|run| Arc::clone(&run.report));
+        let policy = facts.policy.as_ref().map(|policy| PolicyPart {
+            file: policy.file.to_string_lossy(),
+            reload_successful: facts.reload_error.is_none(),
+            loaded_at: Time(policy.at),
+            error: facts.reload_error.as_deref(),
+        });
+        Self::new(report, policy, facts.next_run)
+    }
+}
+
+impl<'r> StatusDocument<&'r Report> {
+    /// The document of a command.
+    fn of_command(report: &'r Report) -> Self {
+        Self::new(Some(report), None, None)
+    }
+}
+
+impl<R: Borrow<Report>> StatusDocument<R> {
+    fn new(report: Option<R>, policy: Option<PolicyPart<'_>>, next_run: Option<SystemTime>) -> Self {
+        let run: Option<&Report> = report.as_ref().map(Borrow::borrow);
+        let head = Head {
+            version: VERSION,
+            policy,
+            run: run.map(RunPart::of),
+            next_run_at: next_run.map(Time),
+            summary: Summary(run.map(Report::tally).unwrap_or_default()),
+        };
+        let mut bytes = Vec::new();
+        open_object(&mut bytes, &head, "projects");
+        Self { report, next: Part::Head(bytes) }
+    }
+}
+
+impl<R: Borrow<Report> + Send> Document for StatusDocument<R> {
+    fn next_part(&mut self, piece: &mut Vec<u8>) -> bool {
+        let projects = self.report.as_ref().map_or(&[][..], |report| &report.borrow().projects);
+        self.next = match std::mem::replace(&mut self.next, Part::End) {
+            Part::End => return false,
+            Part::Head(bytes) => {
+                piece.extend_from_slice(&bytes);
+                Part::Project(0)
+            }
+            Part::Project(at) => {
+                if let Some(project) = projects.get(at) {
+                    piece.extend_from_slice(if at == 0 { b"\n" } else { b",\n" });
+                    open_object(piece, &ProjectPart::of(project), "keys");
+                    Part::Key(at, 0)
+                } else {
+                    piece.extend_from_slice(b"]}\n");
+                    Part::End
+                }
+            }
+            Part::Key(at, key_at) => {
+                if let Some(key) = projects.get(at).and_then(|project| project.keys.get(key_at)) {
+                    piece.extend_from_slice(if key_at == 0 { b"\n" } else { b",\n" });
+                    object(piece, &KeyPart::of(key));
+                    Part::Key(at, key_at + 1)
+                } else {
+                    piece.extend_from_slice(b"]}");
+                    Part::Project(at + 1)
+                }
+            }
+        };
+        true
+    }
+}
+
+/// An object up to the opening bracket of one more member, an array.
+fn open_object(piece: &mut Vec<u8>, value: &impl Serialize, array: &str) {
+    object(piece, value);
+    piece.pop();
+    piece.extend_from_slice(format!(",\"{array}\":[").as_bytes());
+}
+
+/// An object. Serializing into memory fails only for what is not here: maps with keys that are not text, and types
+/// whose own code fails.
+fn object(piece: &mut Vec<u8>, value: &impl Serialize) {
+    if let Err(error) = serde_json::to_writer(&mut *piece, value) {
+        tracing::error!(%error, "writing JSON failed");
+    }
+}
+
+#[derive(Serialize)]
+struct Head<'a> {
+    version: &'a str,
+    policy: Option<PolicyPart<'a>>,
+    run: Option<RunPart>,
+    next_run_at: Option<Time>,
+    summary: Summary,
+}
+
+#[derive(Serialize)]
+struct PolicyPart<'a> {
+    file: std::borrow::Cow<'a, str>,
+    reload_successful: bool,
+    loaded_at: Time,
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct RunPart {
+    trigger: &'static str,
+    result: &'static str,
+    started_at: Time,
+    ended_at: Time,
+    duration_seconds: f64,
+    interrupted: bool,
+}
+
+impl RunPart {
+    fn of(report: &Report) -> Self {
+        Self {
+            trigger: report.trigger.as_str(),
+            result: if report.is_success() { "success" } else { "failure" },
+            started_at: Time(report.started),
+            ended_at: Time(report.ended),
+            duration_seconds: report.duration().as_secs_f64(),
+            interrupted: report.interrupted,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ProjectPart<'a> {
+    name: &'a str,
+    cloud: &'static str,
+    region: &'a str,
+    mode: &'static str,
+    error: Option<&'a str>,
+    summary: Summary,
+}
+
+impl<'a> ProjectPart<'a> {
+    fn of(project: &'a ProjectReport) -> Self {
+        Self {
+            name: &project.name,
+            cloud: project.cloud.as_str(),
+            region: &project.region,
+            mode: project.mode.as_str(),
+            error: project.failure.as_deref(),
+            summary: Summary(project.tally()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct KeyPart<'a> {
+    key_id: &'a str,
+    alias: Option<&'a str>,
+    status: &'static str,
+    reasons: ReasonList,
+    enabled: Option<bool>,
+    interval_days: Option<u32>,
+    policy_interval_days: u16,
+    last_rotation_at: Option<Time>,
+    rotations: Option<u64>,
+    observed_at: Option<Time>,
+    entry_line: u32,
+    planned: StepList,
+    changes: ChangeList<'a>,
+    error: Option<&'a str>,
+}
+
+impl<'a> KeyPart<'a> {
+    fn of(key: &'a KeyReport) -> Self {
+        Self {
+            key_id: key.key_id.as_str(),
+            alias: key.alias.as_deref(),
+            status: key.status.as_str(),
+            reasons: ReasonList(key.reasons),
+            enabled: key.rotation.map(|rotation| rotation.enabled),
+            interval_days: key.rotation.and_then(|rotation| rotation.interval_days),
+            policy_interval_days: key.desired_interval.days(),
+            last_rotation_at: key.rotation.and_then(|rotation| rotation.last_rotated).map(Time),
+            rotations: key.rotation.and_then(|rotation| rotation.rotations),
+            observed_at: key.observed.map(Time),
+            entry_line: key.entry_line,
+            planned: StepList(key.planned),
+            changes: ChangeList(&key.changes),
+            error: key.error.as_deref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct StepPart {
+    step: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval_days: Option<u16>,
+}
+
+impl StepPart {
+    fn of(step: Step) -> Self {
+        let interval_days = match step {
+            Step::EnableRotation => None,
+            Step::UpdateInterval(interval) => Some(interval.days()),
+        };
+        Self { step: step.as_str(), interval_days }
+    }
+}
+
+#[derive(Serialize)]
+struct ChangePart<'a> {
+    step: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval_days: Option<u16>,
+    at: Time,
+    request_id: Option<&'a str>,
+}
+
+struct Time(SystemTime);
+struct Summary(Tally);
+struct ReasonList(Reasons);
+struct StepList(Steps);
+struct ChangeList<'a>(&'a [Change]);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&words::rfc3339(self.0))
+    }
+}
+
+impl Serialize for Summary {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(Status::ALL.map(|status| (status.as_str(), self.0.of(status))))
+    }
+}
+
+impl Serialize for ReasonList {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(Reason::as_str))
+    }
+}
+
+impl Serialize for StepList {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(StepPart::of))
+    }
+}
+
+impl Serialize for ChangeList<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|change| {
+            let StepPart { step, interval_days } = StepPart::of(change.step);
+            ChangePart { step, interval_days, at: Time(change.at), request_id: change.request_id.as_deref() }
+        }))
+    }
+}

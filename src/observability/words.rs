@@ -1,0 +1,170 @@
+//! How statuses, reasons, steps and times are said to people and to machines: one wording for page, terminal and JSON.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use crate::rotation::decide::{Reason, Reasons, Status, Step};
+use crate::rotation::report::Tally;
+
+/// Text that is made where it is written, without a `String` between.
+struct Said<F>(F);
+
+impl<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result> fmt::Display for Said<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0(f)
+    }
+}
+
+fn said<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result>(write: F) -> Said<F> {
+    Said(write)
+}
+
+/// A status in words.
+pub(super) fn status(status: Status) -> &'static str {
+    match status {
+        Status::Compliant => "on policy",
+        Status::NonCompliant => "off policy",
+        Status::Unknown => "unknown",
+        Status::Exempt => "exempt",
+        Status::Uncovered => "uncovered",
+    }
+}
+
+/// The order of statuses where problems come first.
+pub(super) const PROBLEMS_FIRST: [Status; Status::ALL.len()] =
+    [Status::NonCompliant, Status::Unknown, Status::Uncovered, Status::Exempt, Status::Compliant];
+
+/// A reason in words.
+pub(super) fn reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::AuthenticationFailed => "the credentials were refused",
+        Reason::NotFound => "the key does not exist in this project",
+        Reason::KeyDisabled => "the key is disabled",
+        Reason::PendingDeletion => "the key is scheduled for deletion",
+        Reason::RotationDisabled => "rotation is off",
+        Reason::IntervalMismatch => "the interval is not the policy's",
+        Reason::IntervalTooLong => "the interval is too long",
+        Reason::StatusUnreadable => "the cloud does not tell the setting",
+        Reason::ReadFailed => "reading the setting failed",
+        Reason::WriteFailed => "a write failed",
+        Reason::AccessDenied => "access was denied",
+        Reason::Throttled => "the cloud's request limit was hit",
+        Reason::NotVerified => "a write is not proven",
+        Reason::DefaultKey => "a default key of a cloud service",
+        Reason::ImportedMaterial => "imported key material",
+        Reason::UnsupportedKeyType => "an asymmetric or HMAC key",
+        Reason::CustomKeystore => "a key in a custom keystore",
+        Reason::ReplicaKey => "a replica of a multi-region key",
+        Reason::RotationUnsupported => "this region has no rotation",
+        Reason::Exempted => "exempted by the policy",
+        Reason::ExemptionEndsSoon => "the exemption ends soon",
+        Reason::AmbiguousEntry => "several keys have this name",
+        Reason::ChangeLimit => "the run's limit of changes was reached",
+        Reason::Flapping => "something keeps changing it back",
+        Reason::Uncovered => "no entry of the policy speaks of it",
+    }
+}
+
+/// Reasons in words, one after the other.
+pub(super) fn reasons(reasons: Reasons) -> impl fmt::Display {
+    said(move |f| {
+        for (at, each) in reasons.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            write!(f, "{separator}{}", reason(each))?;
+        }
+        Ok(())
+    })
+}
+
+/// A step that was taken.
+pub(super) fn taken(step: Step) -> impl fmt::Display {
+    said(move |f| match step {
+        Step::EnableRotation => f.write_str("enabled rotation"),
+        Step::UpdateInterval(interval) => write!(f, "set the interval to {interval}"),
+    })
+}
+
+/// "27 of 30 keys on policy; 2 off policy; 1 unknown", problems first after the good news.
+pub(super) fn headline(tally: &Tally) -> impl fmt::Display {
+    let tally = *tally;
+    said(move |f| {
+        let keys = if tally.total() == 1 { "key" } else { "keys" };
+        write!(f, "{} of {} {keys} on policy", tally.of(Status::Compliant), tally.total())?;
+        for each in PROBLEMS_FIRST.into_iter().filter(|each| *each != Status::Compliant && tally.of(*each) > 0) {
+            write!(f, "; {} {}", tally.of(each), status(each))?;
+        }
+        Ok(())
+    })
+}
+
+/// A number of things.
+pub(super) fn count(number: usize, one: &str, many: &str) -> impl fmt::Display {
+    said(move |f| write!(f, "{number} {}", if number == 1 { one } else { many }))
+}
+
+/// A time as RFC 3339 has it, UTC, to the millisecond.
+pub(super) fn rfc3339(at: SystemTime) -> impl fmt::Display {
+    said(move |f| write!(f, "{:.3}", timestamp(at)))
+}
+
+/// A time to the minute, UTC, for people: `2026-11-22 01:51`.
+pub(super) fn minute(at: SystemTime) -> impl fmt::Display {
+    said(move |f| write!(f, "{}", timestamp(at).strftime("%Y-%m-%d %H:%M")))
+}
+
+/// How long something took, to three digits or so: `350 ms`, `12.3 s`, `14 min 5 s`.
+pub(super) fn took(duration: Duration) -> impl fmt::Display {
+    said(move |f| match duration.as_secs() {
+        0 => write!(f, "{} ms", duration.as_millis()),
+        1..60 => write!(f, "{:.1} s", duration.as_secs_f64()),
+        seconds => write!(f, "{} min {} s", seconds / 60, seconds % 60),
+    })
+}
+
+/// A time beyond the year 9999 is shown as its last moment.
+fn timestamp(at: SystemTime) -> jiff::Timestamp {
+    jiff::Timestamp::try_from(at).unwrap_or(jiff::Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn every_status_has_its_place_in_the_order() {
+        for status in Status::ALL {
+            assert_eq!(PROBLEMS_FIRST.iter().filter(|listed| **listed == status).count(), 1);
+        }
+    }
+
+    #[test]
+    fn no_two_reasons_are_said_alike() {
+        let mut words: Vec<_> = Reason::ALL.iter().map(|each| reason(*each)).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn reasons_are_said_with_the_most_telling_first() {
+        let both = Reasons::from(Reason::NotVerified).with(Reason::RotationDisabled);
+        assert_eq!(reasons(both).to_string(), "rotation is off; a write is not proven");
+        assert_eq!(reasons(Reasons::NONE).to_string(), "");
+    }
+
+    #[test]
+    fn times_are_utc_and_have_a_fixed_width() {
+        let at = UNIX_EPOCH + Duration::from_millis(1_763_776_285_120);
+        assert_eq!(rfc3339(at).to_string(), "2025-11-22T01:51:25.120Z");
+        assert_eq!(rfc3339(UNIX_EPOCH).to_string(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(minute(at).to_string(), "2025-11-22 01:51");
+    }
+
+    #[test]
+    fn durations_have_a_unit_that_fits() {
+        let said = |millis| took(Duration::from_millis(millis)).to_string();
+        assert_eq!([said(0), said(350), said(12_340), said(845_000)], ["0 ms", "350 ms", "12.3 s", "14 min 5 s"]);
+    }
+}

@@ -1,0 +1,153 @@
+//! Reports to render.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kms_rotationd::rotation::decide::{Reason, Status, Step, decide};
+use kms_rotationd::rotation::key::{DesiredRotation, KeyId, ObservedKey, Reading, Reapply, Rotation, RotationInterval};
+use kms_rotationd::rotation::project::{Cloud, Mode};
+use kms_rotationd::rotation::report::{Change, KeyReport, ProjectReport, Report, Trigger};
+
+/// 2026-11-22T01:51:25.120Z
+pub(crate) const ENDED: Duration = Duration::from_millis(1_795_312_285_120);
+
+pub(crate) fn at(seconds_before_the_end: u64) -> SystemTime {
+    UNIX_EPOCH + ENDED - Duration::from_secs(seconds_before_the_end)
+}
+
+pub(crate) fn days(days: u16) -> RotationInterval {
+    RotationInterval::from_days(days).unwrap()
+}
+
+pub(crate) fn key_id(number: u64) -> KeyId {
+    let scattered = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let (high, low) = (scattered >> 32, scattered & 0xffff_ffff_ffff);
+    format!("{high:08x}-{:04x}-4d9c-b35d-{low:012x}", number & 0xffff).parse().unwrap()
+}
+
+/// A key as the policy wants it.
+pub(crate) fn compliant(number: u64) -> KeyReport {
+    let rotation = Rotation {
+        enabled: true,
+        interval_days: Some(90),
+        last_rotated: Some(at(86_400 * (number % 90))),
+        rotations: Some(number % 12),
+    };
+    KeyReport {
+        key_id: key_id(number),
+        entry_line: 12 + u32::try_from(number).unwrap(),
+        alias: Some(format!("pay-{number:05}").into()),
+        desired_interval: days(90),
+        status: Status::Compliant,
+        reasons: decide_for(rotation).reasons,
+        rotation: Some(rotation),
+        observed: Some(at(3)),
+        planned: decide_for(rotation).steps,
+        changes: Vec::new(),
+        error: None,
+    }
+}
+
+fn decide_for(rotation: Rotation) -> kms_rotationd::rotation::decide::Verdict {
+    let desired = DesiredRotation { interval: days(90), reapply: Reapply::OnDrift };
+    decide(desired, &ObservedKey::new(Reading::Rotation(rotation)))
+}
+
+/// A key with rotation off, looked at and not written.
+pub(crate) fn off(number: u64) -> KeyReport {
+    let rotation = Rotation { enabled: false, interval_days: None, last_rotated: None, rotations: None };
+    let verdict = decide_for(rotation);
+    KeyReport {
+        status: verdict.status,
+        reasons: verdict.reasons,
+        planned: verdict.steps,
+        rotation: Some(rotation),
+        ..compliant(number)
+    }
+}
+
+/// A key that was brought from another interval to the policy's.
+pub(crate) fn changed(number: u64) -> KeyReport {
+    let before = Rotation { enabled: true, interval_days: Some(365), last_rotated: None, rotations: Some(0) };
+    let change = Change {
+        step: Step::UpdateInterval(days(90)),
+        before: Some(before),
+        at: at(2),
+        request_id: Some("9a4d-req".into()),
+    };
+    KeyReport { changes: vec![change], ..compliant(number) }
+}
+
+/// A key that could not be read, with text in it that must be escaped everywhere.
+pub(crate) fn unknown(number: u64) -> KeyReport {
+    KeyReport {
+        alias: Some("a<b>&\"c\\\n\u{1b}[31m'ü".into()),
+        status: Status::Unknown,
+        reasons: Reason::ReadFailed.into(),
+        rotation: None,
+        observed: None,
+        planned: kms_rotationd::rotation::decide::Steps::NONE,
+        error: Some("get-key-rotation-status: HTTP 502 <html>".into()),
+        ..compliant(number)
+    }
+}
+
+/// A key that cannot rotate and of which no name is known.
+pub(crate) fn exempt(number: u64) -> KeyReport {
+    KeyReport {
+        alias: None,
+        status: Status::Exempt,
+        reasons: Reason::DefaultKey.into(),
+        rotation: None,
+        ..compliant(number)
+    }
+}
+
+/// The size of the page's two uses: a mix as it is found, `keys` in all.
+pub(crate) fn mixed(number: u64) -> KeyReport {
+    match number % 40 {
+        3 => off(number),
+        11 => changed(number),
+        17 => KeyReport { alias: Some(format!("ledger-{number}").into()), ..unknown(number) },
+        29 => exempt(number),
+        _ => compliant(number),
+    }
+}
+
+pub(crate) fn project(name: &str, mode: Mode, keys: Vec<KeyReport>) -> ProjectReport {
+    ProjectReport {
+        name: name.into(),
+        cloud: Cloud::OpenTelekomCloud,
+        region: "eu-de".into(),
+        mode,
+        failure: None,
+        keys,
+    }
+}
+
+pub(crate) fn report(projects: Vec<ProjectReport>) -> Arc<Report> {
+    let ended = UNIX_EPOCH + ENDED;
+    let started = ended - Duration::from_millis(3_250);
+    Arc::new(Report { trigger: Trigger::Schedule, started, ended, interrupted: false, projects })
+}
+
+/// One key of each kind in two projects.
+pub(crate) fn one_of_each() -> Arc<Report> {
+    let failed = ProjectReport {
+        cloud: Cloud::HuaweiCloud,
+        region: "eu-west-101".into(),
+        failure: Some("the credentials were refused: IAM answered 401".into()),
+        ..project("archive \"old\"", Mode::Monitor, vec![off(4)])
+    };
+    report(vec![project("payments-prod", Mode::Enforce, vec![compliant(0), changed(1), unknown(2), exempt(3)]), failed])
+}
+
+/// As many keys as asked for in four projects.
+pub(crate) fn many(keys: u64) -> Arc<Report> {
+    let names = ["payments-prod", "payments-test", "archive", "data-platform"];
+    let projects = names.iter().enumerate().map(|(at, name)| {
+        let own = (0..keys).filter(|number| number % 4 == at as u64).map(mixed).collect();
+        project(name, if at == 1 { Mode::Monitor } else { Mode::Enforce }, own)
+    });
+    report(projects.collect())
+}

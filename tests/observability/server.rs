@@ -1,0 +1,355 @@
+//! The server as its clients meet it, on a free port of the loopback.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use kms_rotationd::observability::{Board, Health, Server};
+use kms_rotationd::rotation::report::Report;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::documents::assert_golden;
+use crate::sample::{ENDED, many, one_of_each, project, report};
+
+struct Running {
+    board: Arc<Board>,
+    health: Health,
+    address: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// An answer, its head as text and its body without the framing.
+struct Answer {
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(": ")?;
+            found.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+impl Running {
+    async fn start() -> Self {
+        let board = Arc::new(Board::new().unwrap());
+        let health = Health::new(Duration::from_secs(60));
+        let server = Server::bind(([127, 0, 0, 1], 0).into(), Arc::clone(&board), health.clone()).await.unwrap();
+        let address = server.address();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(server.serve(stop.clone()));
+        Self { board, health, address, stop, task }
+    }
+
+    /// A daemon that has loaded its policy and ended this run.
+    async fn with(report: Arc<Report>) -> Self {
+        let running = Self::start().await;
+        let names: Vec<Arc<str>> = report.projects.iter().map(|project| Arc::clone(&project.name)).collect();
+        let loaded = UNIX_EPOCH + ENDED - Duration::from_secs(60);
+        running.board.policy_loaded(loaded, Path::new("/etc/kms-rotationd/policy.yaml"), &names);
+        running.board.publish(report);
+        running.board.next_run(Some(UNIX_EPOCH + ENDED + Duration::from_secs(1800)));
+        running
+    }
+
+    async fn ask(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+        let mut answer = Answer { head, body: bytes[end + 4..].to_vec() };
+        if answer.header("transfer-encoding") == Some("chunked") && !request.starts_with("HEAD") {
+            answer.body = without_chunks(&answer.body);
+        }
+        answer
+    }
+
+    async fn get(&self, path: &str, headers: &str) -> Answer {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n")).await
+    }
+}
+
+fn without_chunks(mut framed: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let line = framed.windows(2).position(|window| window == b"\r\n").unwrap();
+        let size = usize::from_str_radix(std::str::from_utf8(&framed[..line]).unwrap(), 16).unwrap();
+        framed = &framed[line + 2..];
+        if size == 0 {
+            return body;
+        }
+        body.extend_from_slice(&framed[..size]);
+        framed = &framed[size + 2..];
+    }
+}
+
+fn gunzip(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(bytes).read_to_string(&mut text).unwrap();
+    text
+}
+
+/// The lines that differ from one moment to the next are left out.
+fn steady(metrics: &str) -> String {
+    let lines = metrics.lines().filter(|line| !line.contains("process_"));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+#[tokio::test]
+async fn readiness_waits_for_a_policy_and_the_first_run() {
+    let running = Running::start().await;
+    let answer = running.get("/readyz", "").await;
+    assert_eq!((answer.status(), answer.text()), (503, "no policy is loaded yet\n"));
+    running.board.policy_loaded(UNIX_EPOCH, Path::new("policy.yaml"), []);
+    let answer = running.get("/readyz", "").await;
+    assert_eq!((answer.status(), answer.text()), (503, "the first run has not ended yet\n"));
+    running.board.publish(report(vec![]));
+    let answer = running.get("/readyz", "").await;
+    assert_eq!((answer.status(), answer.text()), (200, "ok\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_is_the_loops_last_sign_of_life() {
+    let running = Running::start().await;
+    assert_eq!(running.get("/healthz", "").await.status(), 200);
+    tokio::time::advance(Duration::from_secs(61)).await;
+    let answer = running.get("/healthz", "").await;
+    assert_eq!((answer.status(), answer.text()), (503, "the loop has given no sign of life for 61 s\n"));
+    running.health.beat();
+    assert_eq!(running.get("/healthz", "").await.status(), 200);
+}
+
+#[tokio::test]
+async fn only_reading_is_answered() {
+    let running = Running::with(one_of_each()).await;
+    for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+        let answer = running.ask(&format!("{method} / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
+        assert_eq!((answer.status(), answer.header("allow")), (405, Some("GET, HEAD")), "{method}");
+    }
+    for path in ["/nothing", "/metrics/", "/api/v1", "/../etc/passwd"] {
+        assert_eq!(running.get(path, "").await.status(), 404, "{path}");
+    }
+    for path in ["/", "/metrics", "/healthz", "/readyz", "/api/v1/status"] {
+        let answer = running.ask(&format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
+        assert_eq!((answer.status(), answer.body.len()), (200, 0), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_says_what_it_is_and_is_not_stored() {
+    let running = Running::with(one_of_each()).await;
+    let types = [
+        ("/", "text/html; charset=utf-8"),
+        ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
+        ("/api/v1/status", "application/json"),
+        ("/healthz", "text/plain; charset=utf-8"),
+        ("/nothing", "text/plain; charset=utf-8"),
+    ];
+    for (path, content_type) in types {
+        let answer = running.get(path, "").await;
+        assert_eq!(answer.header("content-type"), Some(content_type), "{path}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+    }
+    let policy = running.get("/", "").await.header("content-security-policy").unwrap().to_owned();
+    assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"), "{policy}");
+}
+
+#[tokio::test]
+async fn metrics_are_as_documented() {
+    let running = Running::with(one_of_each()).await;
+    let text = steady(running.get("/metrics", "").await.text());
+    let (_, documented) = text.split_once("build_info").unwrap();
+    let families = documented.lines().filter(|line| line.starts_with("# TYPE")).count();
+    assert_eq!(families, 22, "{text}");
+    assert_golden("observability-metrics.txt", &text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+}
+
+#[tokio::test]
+async fn no_family_is_torn_apart_and_no_series_comes_twice() {
+    let running = Running::with(many(400)).await;
+    let answer = running.get("/metrics", "").await;
+    let mut families: Vec<&str> = Vec::new();
+    let mut series = std::collections::HashSet::new();
+    for line in answer.text().lines() {
+        if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let name = kind.split(' ').next().unwrap();
+            assert!(!families.contains(&name), "{name} begins twice");
+            families.push(name);
+        } else if !line.starts_with('#') {
+            let (labelled, value) = line.rsplit_once(' ').unwrap();
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+            assert!(labelled.starts_with(families.last().unwrap()), "{line} is not in its family");
+            assert!(series.insert(labelled), "{line} comes twice");
+        }
+    }
+}
+
+#[tokio::test]
+async fn before_the_first_run_there_are_counters_and_no_keys() {
+    let running = Running::start().await;
+    running.board.policy_loaded(UNIX_EPOCH, Path::new("policy.yaml"), &["p".into()]);
+    for headers in ["", "Accept-Encoding: gzip\r\n"] {
+        let answer = running.get("/metrics", headers).await;
+        let text = if headers.is_empty() { answer.text().to_owned() } else { gunzip(&answer.body) };
+        assert!(text.contains("kms_rotation_last_run_timestamp_seconds 0\n"));
+        assert!(text.contains("kms_rotation_requests_total{project=\"p\",operation=\"read_status\",code=\"200\"} 0\n"));
+        assert!(!text.contains("kms_rotation_key"));
+    }
+}
+
+#[tokio::test]
+async fn gzip_and_plain_metrics_are_one_text() {
+    let running = Running::with(many(3_000)).await;
+    let plain = running.get("/metrics", "Accept-Encoding: gzip;q=0\r\n").await;
+    assert_eq!(plain.header("content-encoding"), None);
+    for _ in 0..2 {
+        let packed = running.get("/metrics", "Accept-Encoding: deflate, gzip\r\n").await;
+        assert_eq!((packed.header("content-encoding"), packed.header("vary")), (Some("gzip"), Some("Accept-Encoding")));
+        assert_eq!(packed.header("content-length"), Some(&*packed.body.len().to_string()));
+        assert!(packed.body.len() * 4 < plain.body.len());
+        assert!(steady(&gunzip(&packed.body)) == steady(plain.text()));
+    }
+}
+
+#[tokio::test]
+async fn a_new_report_replaces_all_that_was_shown() {
+    let running = Running::with(many(100)).await;
+    running.get("/metrics", "Accept-Encoding: gzip\r\n").await;
+    let mode = kms_rotationd::rotation::project::Mode::Enforce;
+    running.board.policy_loaded(UNIX_EPOCH, Path::new("policy.yaml"), &["next".into()]);
+    running.board.publish(report(vec![project("next", mode, vec![crate::sample::compliant(7)])]));
+    for headers in ["", "Accept-Encoding: gzip\r\n"] {
+        let answer = running.get("/metrics", headers).await;
+        let text = if headers.is_empty() { answer.text().to_owned() } else { gunzip(&answer.body) };
+        assert!(text.contains("kms_rotation_keys{project=\"next\",status=\"compliant\"} 1\n"));
+        assert!(!text.contains("payments") && !text.contains("archive"));
+    }
+}
+
+#[tokio::test]
+async fn the_status_document_is_as_documented() {
+    let running = Running::with(one_of_each()).await;
+    running.board.reload_failed("policy.yaml:3:9: invalid cron");
+    let answer = running.get("/api/v1/status", "").await;
+    serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap();
+    assert_golden("observability-status.json", &answer.text().replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+}
+
+#[tokio::test]
+async fn the_status_document_says_null_before_the_first_run() {
+    let running = Running::start().await;
+    let answer = running.get("/api/v1/status", "").await;
+    let document: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert!(document["policy"].is_null() && document["run"].is_null() && document["next_run_at"].is_null());
+    assert_eq!(document["projects"], serde_json::json!([]));
+    assert_eq!(document["summary"]["unknown"], 0);
+}
+
+#[tokio::test]
+async fn the_page_shows_problems_first_and_escapes_what_it_shows() {
+    let running = Running::with(one_of_each()).await;
+    let answer = running.get("/", "").await;
+    let page = answer.text();
+    assert!(page.contains("<h1>2 of 5 keys on policy; 1 off policy; 1 unknown; 1 exempt</h1>"));
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("<tr data-status")).collect();
+    let order: Vec<&str> = rows.iter().filter_map(|row| row.split('"').nth(1)).collect();
+    assert_eq!(order, ["non_compliant", "unknown", "exempt", "compliant", "compliant"]);
+    assert!(rows[1].contains("a&lt;b&gt;&amp;&quot;c"), "{}", rows[1]);
+    assert!(page.contains("HTTP 502 &lt;html&gt;") && !page.contains("<html>"));
+    assert!(page.contains("archive &quot;old&quot;: the credentials were refused"));
+    assert!(page.ends_with("</body></html>\n"));
+}
+
+#[tokio::test]
+async fn the_page_filters_without_script() {
+    let running = Running::with(many(400)).await;
+    let rows = async |query: &str| {
+        let answer = running.get(query, "").await;
+        let page = answer.text();
+        let rows = page.lines().filter(|line| line.starts_with("<tr data-status")).count();
+        assert!(page.contains(&format!("<span id=\"shown\">{rows}</span> of 400 keys")), "{query}");
+        assert_eq!(page.contains("<p id=\"none\" hidden>"), rows > 0, "{query}");
+        rows
+    };
+    assert_eq!(rows("/").await, 400);
+    assert_eq!(rows("/?status=unknown").await, 10);
+    assert_eq!(rows("/?status=unknown&q=LEDGER-17").await, 2);
+    assert_eq!(rows("/?q=rotation+is+off").await, 10);
+    assert_eq!(rows("/?q=no-such-key").await, 0);
+    assert_eq!(rows("/?q=%22%3E%3Cscript%3E").await, 0);
+    let page = running.get("/?q=%22%3E%3Cb%3E", "").await;
+    assert!(page.text().contains("value=\"&quot;&gt;&lt;b&gt;\""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_sent_request_is_given_up() {
+    let running = Running::start().await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let mut answer = Vec::new();
+    // A reset ends the connection as well as an orderly end.
+    let _ = stream.read_to_end(&mut answer).await;
+    assert_eq!(begun.elapsed().as_secs(), 10);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let running = Running::start().await;
+    let refused =
+        Server::bind(running.address, Arc::clone(&running.board), running.health.clone()).await.err().unwrap();
+    assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
+    assert!(refused.to_string().starts_with(&format!("cannot listen on {}: ", running.address)), "{refused}");
+}
+
+#[tokio::test]
+async fn a_stop_ends_idle_connections_and_finishes_answers_in_flight() {
+    let running = Running::with(many(3_000)).await;
+    let mut idle = TcpStream::connect(running.address).await.unwrap();
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut head = [0; 12];
+    idle.read_exact(&mut head).await.unwrap();
+    let mut busy = TcpStream::connect(running.address).await.unwrap();
+    busy.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    busy.read_exact(&mut head).await.unwrap();
+    running.stop.cancel();
+    let mut rest = Vec::new();
+    busy.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.ends_with(b"\r\n0\r\n\r\n"), "the answer in flight came whole");
+    idle.read_to_end(&mut rest).await.unwrap();
+    running.task.await.unwrap();
+    assert!(TcpStream::connect(running.address).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_ever_for_a_client_that_does_not_read() {
+    let running = Running::with(many(10_000)).await;
+    let mut stuck = TcpStream::connect(running.address).await.unwrap();
+    stuck.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut head = [0; 12];
+    stuck.read_exact(&mut head).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    running.stop.cancel();
+    running.task.await.unwrap();
+    assert!(begun.elapsed() <= Duration::from_secs(6), "{:?}", begun.elapsed());
+}
