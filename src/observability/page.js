@@ -29,6 +29,14 @@
     history.replaceState(null, "", query.size ? "?" + query : location.pathname);
   }
 
+  function showAge() {
+    const age = byId("age");
+    if (!age) return;
+    const ended = age.previousElementSibling.dateTime;
+    const minutes = Math.max(0, Math.round((Date.now() - Date.parse(ended)) / 60000));
+    age.textContent = minutes < 120 ? `, ${minutes} min ago` : `, ${Math.round(minutes / 60)} h ago`;
+  }
+
   async function refresh() {
     try {
       const answer = await fetch(location.pathname, { cache: "no-store" });
@@ -47,6 +55,8 @@
       apply();
     } catch {
       byId("lost").hidden = false;
+    } finally {
+      showAge();
     }
   }
 
@@ -61,6 +71,7 @@
   text.addEventListener("input", apply);
   setInterval(() => { if (!document.hidden) refresh(); }, PERIOD);
   document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+  showAge();
   // A page that came filtered holds only some of the rows.
   if (location.search) refresh();
 })();

@@ -20,8 +20,8 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 /// What the page may load and run: its own style and script, known by their hash, and fresh copies of itself.
 pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-kydJz7MQ9D6WMNT32y2yjj5mYxXeWCJQlrEKFdaSnsA='; \
-    script-src 'sha256-EWPOp4ks3sy6oJCe3lmfcQRiz5uI2F9amVFcv8OnQP8='; \
+    style-src 'sha256-sBMATK1yaYuVBjT4TvDaJu7J9orvv5Pm1sSto0nztMY='; \
+    script-src 'sha256-4wSkoh2VUkDWJKfPAfvM5hAmv13g3dGF9RekrJ0602o='; \
     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The page over the last report.
@@ -99,7 +99,7 @@ impl Document for Page {
     }
 }
 
-const FOOTER: &str = "<footer>Times are UTC. The same as <a href=\"/api/v1/status\">JSON</a> and as \
+const FOOTER: &str = "<footer>The same as <a href=\"/api/v1/status\">JSON</a> and as \
     <a href=\"/metrics\">metrics</a>.</footer>\n";
 
 fn write_head(out: &mut String, facts: &Facts, filter: &Filter, shown: usize) -> fmt::Result {
@@ -145,9 +145,9 @@ fn write_head(out: &mut String, facts: &Facts, filter: &Filter, shown: usize) ->
     let total = words::count(tally.total(), "key", "keys");
     write!(
         out,
-        "<table id=\"keys\"><caption id=\"caption\"><span id=\"shown\">{shown}</span> of {total}, problems first\
+        "<table id=\"keys\"><caption id=\"caption\"><span id=\"shown\">{shown}</span> of {total}, problems first; times are UTC\
          </caption>\n<thead><tr><th scope=\"col\" class=\"c-status\">Status</th><th scope=\"col\" class=\"c-key\">Key\
-         </th><th scope=\"col\" class=\"c-project\">Project</th><th scope=\"col\">What is known</th>\
+         </th><th scope=\"col\" class=\"c-project\">Project</th><th scope=\"col\">Details</th>\
          <th scope=\"col\" class=\"c-interval\">Interval</th><th scope=\"col\" class=\"c-rotated\">Last rotated</th>\
          <th scope=\"col\" class=\"c-observed\">Observed</th></tr></thead>\n<tbody id=\"rows\">\n"
     )
@@ -159,7 +159,12 @@ fn write_runs(out: &mut String, facts: &Facts) -> fmt::Result {
         let report = &run.report;
         let changes = words::count(report.changes(), "change", "changes");
         let took = words::took(report.duration());
-        write!(out, "Last run {} ({}, {took}, {changes})", Moment(report.ended), report.trigger.as_str())?;
+        write!(
+            out,
+            "Last run {}<span id=\"age\"></span> ({}, {took}, {changes})",
+            Moment(report.ended),
+            report.trigger.as_str()
+        )?;
     } else {
         out.push_str("No run has ended yet");
     }
@@ -242,8 +247,13 @@ fn write_row(out: &mut String, project: &ProjectReport, key: &KeyReport) -> fmt:
     for change in &key.changes {
         write!(out, "<p class=\"more\">{} {}</p>", words::taken(change.step), Moment(change.at))?;
     }
+    let mut lead = "<p class=\"more\">would ";
     for step in key.planned.iter() {
-        write!(out, "<p class=\"more\">would {step}</p>")?;
+        write!(out, "{lead}{step}")?;
+        lead = ", ";
+    }
+    if !key.planned.is_empty() {
+        out.push_str("</p>");
     }
     out.push_str("</td><td data-label=\"Interval\">");
     write_interval(out, key)?;
@@ -260,6 +270,7 @@ fn write_interval(out: &mut String, key: &KeyReport) -> fmt::Result {
     let wanted = key.desired_interval.days();
     let actual = key.rotation.map(|rotation| (rotation.enabled, rotation.interval_days));
     match actual {
+        None if key.status == Status::Exempt => return out.write_str("<span class=\"none\">–</span>"),
         Some((true, Some(days))) if days == u32::from(wanted) => return write!(out, "{days} days"),
         Some((true, Some(days))) => write!(out, "{days} days")?,
         Some((false, _)) => out.push_str("off"),
@@ -270,7 +281,10 @@ fn write_interval(out: &mut String, key: &KeyReport) -> fmt::Result {
 
 fn write_moment(out: &mut String, at: Option<SystemTime>) -> fmt::Result {
     match at {
-        Some(at) => write!(out, "{}", Moment(at)),
+        Some(at) => {
+            let [date, time] = words::date_and_time(at);
+            write!(out, "<time datetime=\"{}\">{date} <span>{time}</span></time>", words::rfc3339(at))
+        }
         None => write!(out, "<span class=\"none\">–</span>"),
     }
 }
@@ -286,7 +300,7 @@ fn sign(status: Status) -> &'static str {
     }
 }
 
-/// A time to the minute; exact for machines, and when pointed at.
+/// A time to the minute; exact for machines.
 struct Moment(SystemTime);
 
 impl fmt::Display for Moment {

@@ -76,9 +76,10 @@ fn write_row(row: &mut String, key: &KeyReport, alias_width: usize, colour: bool
         let _ = write!(row, "{separator}{}", words::taken(change.step));
         separator = "; ";
     }
+    let mut would = "would ";
     for step in key.planned.iter() {
-        let _ = write!(row, "{separator}would {step}");
-        separator = "; ";
+        let _ = write!(row, "{separator}{would}{step}");
+        (separator, would) = (", ", "");
     }
 }
 
@@ -86,11 +87,13 @@ fn write_row(row: &mut String, key: &KeyReport, alias_width: usize, colour: bool
 fn interval(key: &KeyReport) -> String {
     let wanted = key.desired_interval.days();
     match key.rotation {
+        None if key.status == Status::Exempt => "-".to_owned(),
         None => format!("? → {wanted} d"),
         Some(rotation) if !rotation.enabled => format!("off → {wanted} d"),
         Some(rotation) => match rotation.interval_days {
             Some(days) if days == u32::from(wanted) => format!("{days} d"),
             Some(days) => format!("{days} d → {wanted} d"),
+            None if key.status == Status::Exempt => "-".to_owned(),
             None => format!("? → {wanted} d"),
         },
     }

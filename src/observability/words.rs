@@ -79,8 +79,8 @@ pub(super) fn reasons(reasons: Reasons) -> impl fmt::Display {
 /// A step that was taken.
 pub(super) fn taken(step: Step) -> impl fmt::Display {
     said(move |f| match step {
-        Step::EnableRotation => f.write_str("enabled rotation"),
-        Step::UpdateInterval(interval) => write!(f, "set the interval to {interval}"),
+        Step::EnableRotation => f.write_str("rotation was enabled"),
+        Step::UpdateInterval(interval) => write!(f, "the interval was set to {interval}"),
     })
 }
 
@@ -110,6 +110,11 @@ pub(super) fn rfc3339(at: SystemTime) -> impl fmt::Display {
 /// A time to the minute, UTC, for people: `2026-11-22 01:51`.
 pub(super) fn minute(at: SystemTime) -> impl fmt::Display {
     said(move |f| write!(f, "{}", timestamp(at).strftime("%Y-%m-%d %H:%M")))
+}
+
+/// A day and a time of day, UTC, for a narrow column: `2026-11-22` and `01:51`.
+pub(super) fn date_and_time(at: SystemTime) -> [impl fmt::Display; 2] {
+    ["%Y-%m-%d", "%H:%M"].map(|format| said(move |f| write!(f, "{}", timestamp(at).strftime(format))))
 }
 
 /// How long something took, to three digits or so: `350 ms`, `12.3 s`, `14 min 5 s`.
@@ -160,6 +165,7 @@ mod tests {
         assert_eq!(rfc3339(at).to_string(), "2025-11-22T01:51:25.120Z");
         assert_eq!(rfc3339(UNIX_EPOCH).to_string(), "1970-01-01T00:00:00.000Z");
         assert_eq!(minute(at).to_string(), "2025-11-22 01:51");
+        assert_eq!(date_and_time(at).map(|part| part.to_string()), ["2025-11-22", "01:51"]);
     }
 
     #[test]
