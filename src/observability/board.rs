@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::gzip::Archive;
 use super::key_series::KeySeries;
-use super::metrics::{Metrics, MetricsSetup};
+use super::metrics::{Metrics, MetricsError};
 use crate::kms::observe::Observer;
 use crate::rotation::report::Report;
 
@@ -59,7 +59,7 @@ impl Board {
     ///
     /// # Errors
     /// None that a user can cause: the definitions of the metrics contradict each other.
-    pub fn new() -> Result<Self, MetricsSetup> {
+    pub fn new() -> Result<Self, MetricsError> {
         Ok(Self { metrics: Metrics::new()?, facts: watch::Sender::default() })
     }
 

@@ -104,7 +104,7 @@ impl Write for Chunks {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::process::{Command, Stdio};
+    use std::process::Command;
 
     use flate2::read::GzDecoder;
 
@@ -136,19 +136,6 @@ mod tests {
         text
     }
 
-    /// What another program makes of the member; nothing where the program is not installed.
-    fn decoded_by(program: &str, arguments: &[&str], member: &[u8]) -> Option<Vec<u8>> {
-        let pipes = Command::new(program).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut child = pipes.ok()?;
-        let mut input = child.stdin.take()?;
-        let member = member.to_vec();
-        let writer = std::thread::spawn(move || input.write_all(&member));
-        let output = child.wait_with_output().unwrap();
-        writer.join().unwrap().unwrap();
-        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-        Some(output.stdout)
-    }
-
     #[tokio::test]
     async fn live_and_archived_text_are_one_valid_member() {
         for lines in [0, 1, 20_000] {
@@ -176,16 +163,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_programs_read_the_member_too() {
+    async fn the_gzip_program_reads_the_member_too() {
         let archive = Archive::of(Lines(5_000)).await.unwrap();
         let member = Archive::preceded_by(Some(&archive), b"live\n").unwrap().concat();
-        let wanted = [&b"live\n"[..], &text(5_000)].concat();
-        let python = "import sys,zlib;d=zlib.decompressobj(31);b=sys.stdin.buffer.read();\
-                      sys.stdout.buffer.write(d.decompress(b));assert d.eof and not d.unused_data";
-        for (program, arguments) in [("gzip", vec!["-dc"]), ("python3", vec!["-c", python])] {
-            if let Some(text) = decoded_by(program, &arguments, &member) {
-                assert!(text == wanted, "{program} reads something else");
-            }
-        }
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&member).unwrap();
+        let gzip = Command::new("gzip").arg("-dc").stdin(file.reopen().unwrap()).output().unwrap();
+        assert!(gzip.status.success() && gzip.stderr.is_empty(), "{}", String::from_utf8_lossy(&gzip.stderr));
+        assert!(gzip.stdout == [&b"live\n"[..], &text(5_000)].concat());
     }
 }

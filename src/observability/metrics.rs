@@ -37,7 +37,7 @@ const RUN_BUCKETS: &[f64] = &[0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0
 /// The metrics could not be set up: their definitions contradict each other.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up the metrics")]
-pub struct MetricsSetup(#[from] prometheus::Error);
+pub struct MetricsError(#[from] prometheus::Error);
 
 /// Every metric that is not of a key.
 pub(super) struct Metrics {
@@ -51,7 +51,7 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn new() -> Result<Self, MetricsSetup> {
+    pub(super) fn new() -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let build = Opts::new("kms_rotation_build_info", "Always 1; the labels tell what is running.");
         let build = IntGaugeVec::new(build, &["version", "revision"])?;

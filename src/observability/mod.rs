@@ -27,7 +27,7 @@ mod text_report;
 mod words;
 
 pub use board::{Board, Health};
-pub use metrics::MetricsSetup;
+pub use metrics::MetricsError;
 pub use server::Server;
 pub use status_json::write_json;
 pub use text_report::{Purpose, write_text};

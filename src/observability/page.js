@@ -47,7 +47,7 @@
       seen = page;
       const fresh = new DOMParser().parseFromString(page, "text/html");
       const focused = document.activeElement.closest("nav a")?.dataset.status;
-      for (const part of ["summary", "statuses", "rows", "caption"]) {
+      for (const part of ["summary", "statuses", "rows", "caption", "none"]) {
         byId(part).replaceWith(document.adoptNode(fresh.getElementById(part)));
       }
       document.title = fresh.title;

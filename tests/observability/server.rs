@@ -313,6 +313,18 @@ async fn a_half_sent_request_is_given_up() {
     assert_eq!(begun.elapsed().as_secs(), 10);
 }
 
+#[tokio::test(start_paused = true)]
+async fn more_connections_than_there_is_room_for_wait_their_turn() {
+    let running = Running::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        silent.push(TcpStream::connect(running.address).await.unwrap());
+    }
+    let begun = tokio::time::Instant::now();
+    assert_eq!(running.get("/healthz", "").await.status(), 200);
+    assert_eq!(begun.elapsed().as_secs(), 10, "the silent ones are given up first");
+}
+
 #[tokio::test]
 async fn a_taken_port_is_named() {
     let running = Running::start().await;
