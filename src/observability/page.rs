@@ -20,7 +20,7 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 /// What the page may load and run: its own style and script, known by their hash, and fresh copies of itself.
 pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-sBMATK1yaYuVBjT4TvDaJu7J9orvv5Pm1sSto0nztMY='; \
+    style-src 'sha256-wXjBt5Z22p3x2QwLOLha2wow1z7iIay5odp3CQEgdE4='; \
     script-src 'sha256-VBefgYfBCByrpCG9j6/pBxxcZVMgosRLm9Dt7Mb/Cl8='; \
     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
