@@ -6,6 +6,7 @@
   let status = new URLSearchParams(location.search).get("status") || "";
   let seen = null;
 
+  if (![...document.querySelectorAll("nav a")].some((link) => link.dataset.status === status)) status = "";
   document.documentElement.classList.add("scripted");
 
   function apply() {

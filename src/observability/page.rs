@@ -14,6 +14,7 @@ use super::metrics::VERSION;
 use super::query::Filter;
 use super::words::{self, PROBLEMS_FIRST};
 use crate::rotation::decide::Status;
+use crate::rotation::key::Rotation;
 use crate::rotation::report::{KeyReport, ProjectReport, Report, Tally};
 
 const STYLE: &str = include_str!("page.css");
@@ -21,7 +22,7 @@ const SCRIPT: &str = include_str!("page.js");
 /// What the page may load and run: its own style and script, known by their hash, and fresh copies of itself.
 pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
     style-src 'sha256-wXjBt5Z22p3x2QwLOLha2wow1z7iIay5odp3CQEgdE4='; \
-    script-src 'sha256-VBefgYfBCByrpCG9j6/pBxxcZVMgosRLm9Dt7Mb/Cl8='; \
+    script-src 'sha256-knUSjSgE/7lUs12s3tzgSzoK4mW7oD1DK2INmt4SX+E='; \
     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The page over the last report.
@@ -265,18 +266,20 @@ fn write_row(out: &mut String, project: &ProjectReport, key: &KeyReport) -> fmt:
     Ok(())
 }
 
-/// The interval, and the policy's below it where it is another.
+/// The interval, and the policy's below it where it is another and the key could be brought to it.
 fn write_interval(out: &mut String, key: &KeyReport) -> fmt::Result {
-    let wanted = key.desired_interval.days();
-    let actual = key.rotation.map(|rotation| (rotation.enabled, rotation.interval_days));
-    match actual {
-        None if key.status == Status::Exempt => return out.write_str("<span class=\"none\">–</span>"),
-        Some((true, Some(days))) if days == u32::from(wanted) => return write!(out, "{days} days"),
-        Some((true, Some(days))) => write!(out, "{days} days")?,
-        Some((false, _)) => out.push_str("off"),
-        Some((true, None)) | None => out.push_str("<span class=\"none\">unknown</span>"),
+    let wanted = u32::from(key.desired_interval.days());
+    match key.rotation {
+        Some(rotation) if !rotation.enabled => out.push_str("off"),
+        Some(Rotation { interval_days: Some(days), .. }) => {
+            write!(out, "{days} days")?;
+            if days == wanted {
+                return Ok(());
+            }
+        }
+        _ => out.push_str("<span class=\"none\">unknown</span>"),
     }
-    write!(out, "<p class=\"more\">policy: {wanted} days</p>")
+    if key.status == Status::Exempt { Ok(()) } else { write!(out, "<p class=\"more\">policy: {wanted} days</p>") }
 }
 
 fn write_moment(out: &mut String, at: Option<SystemTime>) -> fmt::Result {

@@ -14,7 +14,7 @@ use crate::rotation::report::{KeyReport, ProjectReport};
 pub(super) struct Filter {
     /// Only keys with this status.
     pub(super) status: Option<Status>,
-    /// Only keys of which id, name, project, status or reasons contain this text, whatever its case.
+    /// Only keys of which id, name, project, status, reasons or error contain this text, whatever its case.
     pub(super) text: String,
     /// The text in lower case.
     needle: String,
@@ -59,6 +59,7 @@ impl Filter {
         self.needle.is_empty()
             || key.key_id.as_str().contains(&self.needle)
             || key.alias.as_deref().is_some_and(contains)
+            || key.error.as_deref().is_some_and(contains)
             || contains(&project.name)
             || contains(words::status(key.status))
             || contains(&words::reasons(key.reasons).to_string())

@@ -8,7 +8,7 @@ use std::io;
 
 use super::words;
 use crate::rotation::decide::Status;
-use crate::rotation::key::KeyId;
+use crate::rotation::key::{KeyId, Rotation};
 use crate::rotation::report::{KeyReport, ProjectReport, Report};
 
 /// What the report is for.
@@ -83,20 +83,16 @@ fn write_row(row: &mut String, key: &KeyReport, alias_width: usize, colour: bool
     }
 }
 
-/// The interval, and the policy's where it is another.
+/// The interval, and the policy's where it is another and the key could be brought to it.
 fn interval(key: &KeyReport) -> String {
-    let wanted = key.desired_interval.days();
-    match key.rotation {
-        None if key.status == Status::Exempt => "-".to_owned(),
-        None => format!("? → {wanted} d"),
-        Some(rotation) if !rotation.enabled => format!("off → {wanted} d"),
-        Some(rotation) => match rotation.interval_days {
-            Some(days) if days == u32::from(wanted) => format!("{days} d"),
-            Some(days) => format!("{days} d → {wanted} d"),
-            None if key.status == Status::Exempt => "-".to_owned(),
-            None => format!("? → {wanted} d"),
-        },
-    }
+    let wanted = u32::from(key.desired_interval.days());
+    let actual = match key.rotation {
+        Some(rotation) if !rotation.enabled => "off".to_owned(),
+        Some(Rotation { interval_days: Some(days), .. }) => format!("{days} d"),
+        _ => "?".to_owned(),
+    };
+    let on_policy = key.rotation.is_some_and(|rotation| rotation.enabled && rotation.interval_days == Some(wanted));
+    if on_policy || key.status == Status::Exempt { actual } else { format!("{actual} → {wanted} d") }
 }
 
 fn summary(report: &Report, purpose: Purpose) -> String {

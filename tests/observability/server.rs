@@ -300,6 +300,7 @@ async fn the_page_filters_without_script() {
     assert_eq!(rows("/?status=unknown").await, 10);
     assert_eq!(rows("/?status=unknown&q=LEDGER-17").await, 2);
     assert_eq!(rows("/?q=rotation+is+off").await, 10);
+    assert_eq!(rows("/?q=http+502").await, 10);
     assert_eq!(rows("/?q=no-such-key").await, 0);
     assert_eq!(rows("/?q=%22%3E%3Cscript%3E").await, 0);
     let page = running.get("/?q=%22%3E%3Cb%3E", "").await;
