@@ -9,10 +9,15 @@ use tokio::time::{Instant, sleep_until};
 /// difference to it, and the first keys of a run need not wait.
 const BURST: u32 = 4;
 
+/// Timers are exact to a millisecond: what is less than a few of them apart is not held back.
+const TIMER_SLACK: Duration = Duration::from_millis(5);
+
 /// Spaces requests evenly. Waiting callers are served in the order in which they came.
 #[derive(Debug)]
 pub(super) struct RequestLimit {
     interval: Duration,
+    /// How far the requests may run ahead of their even spacing.
+    slack: Duration,
     next: Mutex<Instant>,
 }
 
@@ -20,14 +25,14 @@ impl RequestLimit {
     /// A limit of so many requests a second; the policy has checked that it is above zero.
     pub(super) fn new(requests_per_second: f64) -> Self {
         let interval = Duration::try_from_secs_f64(requests_per_second.recip()).unwrap_or(Duration::from_secs(1));
-        Self { interval, next: Mutex::new(Instant::now()) }
+        Self { interval, slack: TIMER_SLACK.max(interval * BURST), next: Mutex::new(Instant::now()) }
     }
 
     /// Waits for the turn of one request.
     pub(super) async fn turn(&self) {
         let turn = {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let earliest = Instant::now().checked_sub(self.interval * BURST);
+            let earliest = Instant::now().checked_sub(self.slack);
             let turn = earliest.map_or(*next, |earliest| earliest.max(*next));
             *next = turn + self.interval;
             turn

@@ -241,7 +241,7 @@ impl<K: Kms> KeyRun<'_, K> {
 
     fn refused(&self, step: Step, error: &Error, key: &mut Progress<'_>) {
         self.note(key, error);
-        if error.kind() != Kind::Stopped {
+        if !matches!(error.kind(), Kind::Stopped | Kind::Credentials) {
             warn!(
                 key_id = key.entry.key_id.as_str(),
                 project = self.project,
@@ -252,21 +252,22 @@ impl<K: Kms> KeyRun<'_, K> {
         }
     }
 
-    /// Keeps the error for the report. The first one that ends the project's run is logged, once.
+    /// Keeps the error for the report; one that ends the whole project's run is the project's, and is logged once.
     fn note(&self, key: &mut Progress<'_>, error: &Error) {
-        let text = error.to_string();
-        if error.kind() == Kind::Credentials {
-            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-            if failure.is_none() {
-                error!(
-                    project = self.project,
-                    error = text,
-                    "authentication failed; the project's keys are unknown until it succeeds"
-                );
-                *failure = Some(text.as_str().into());
-            }
+        if error.kind() != Kind::Credentials {
+            key.error = Some(error.to_string().into());
+            return;
         }
-        key.error = Some(text.into());
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.is_none() {
+            let text = error.to_string();
+            error!(
+                project = self.project,
+                error = text,
+                "authentication failed; the project's keys are unknown until it succeeds"
+            );
+            *failure = Some(text.into());
+        }
     }
 
     /// Waits; false when the program was told to stop meanwhile.

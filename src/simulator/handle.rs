@@ -9,7 +9,7 @@ use super::key::Key;
 use super::operation::{Operation, OperationSet};
 use super::rule::Rule;
 use super::server::{Shared, lock};
-use super::setup::Behaviour;
+use super::setup::{Behaviour, ProjectSetup};
 use super::world::StoredKey;
 
 /// A view of a running simulator; clones share it. What it changes holds from the next request on.
@@ -21,6 +21,11 @@ pub struct Handle {
 impl Handle {
     pub(super) fn new(world: Shared) -> Self {
         Self { world }
+    }
+
+    /// Adds a project, or more keys and tokens to the one with its id.
+    pub fn add_project(&self, project: ProjectSetup) {
+        lock(&self.world).add_project(project);
     }
 
     /// Adds a key, or replaces the one with its id. A project that does not exist gets none.

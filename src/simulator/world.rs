@@ -16,7 +16,7 @@ use super::journal::{Call, Counts, ProjectJournal};
 use super::key::{Key, RotationSetting, is_key_id};
 use super::operation::{Operation, OperationSet};
 use super::rule::Script;
-use super::setup::{Behaviour, Clock, Dialect, Journal, Login, Setup};
+use super::setup::{Behaviour, Clock, Dialect, Journal, Login, ProjectSetup, Setup};
 
 pub(super) struct World {
     pub(super) behaviour: Behaviour,
@@ -139,20 +139,24 @@ impl World {
             rng: Rng::with_seed(!setup.seed),
         };
         for project in setup.projects {
-            for token in project.tokens {
-                world.add_token(token.into(), Some(&project.id), None);
-            }
-            let keys = project.keys.into_iter().map(|key| (key.id.clone(), StoredKey::new(key))).collect();
-            let state = Project {
-                name: project.name,
-                domain_name: project.domain_name,
-                dialect: project.dialect,
-                keys,
-                journal: ProjectJournal::default(),
-            };
-            world.projects.insert(project.id, state);
+            world.add_project(project);
         }
         world
+    }
+
+    /// A project, or more keys and tokens for one that there is.
+    pub(super) fn add_project(&mut self, setup: ProjectSetup) {
+        for token in setup.tokens {
+            self.add_token(token.into(), Some(&setup.id), None);
+        }
+        let project = self.projects.entry(setup.id).or_insert_with(|| Project {
+            name: setup.name,
+            domain_name: setup.domain_name,
+            dialect: setup.dialect,
+            keys: BTreeMap::new(),
+            journal: ProjectJournal::default(),
+        });
+        project.keys.extend(setup.keys.into_iter().map(|key| (key.id.clone(), StoredKey::new(key))));
     }
 
     /// Lets a request meet the cloud, and whatever fault is due.

@@ -1,6 +1,7 @@
 //! A user and a password, for which IAM gives a token scoped to the project (API sheet, section 5.1).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
@@ -111,7 +112,8 @@ fn parse(answer: &Answer, project_id: &str, caller: &Caller) -> Result<Issued, E
     let time = |text: Option<String>| text?.parse::<Timestamp>().ok();
     let lifetime = body.and_then(|token| {
         let end = time(token.expires_at)?;
-        Some(match time(token.issued_at).and_then(|begin| end.duration_since(begin).try_into().ok()) {
+        let span = time(token.issued_at).and_then(|begin| Duration::try_from(end.duration_since(begin)).ok());
+        Some(match span {
             Some(span) => (now, now + span),
             None => (now, end.into()),
         })
