@@ -1,0 +1,343 @@
+//! The whole job, measured: the real daemon in a process of its own against the simulator in another, and beside it a
+//! bare loop that sends the same requests with the same client library and concurrency.
+//!
+//! `cargo bench --bench reconcile` prints one row for each number of keys, job and server latency; words after `--`
+//! choose rows, as in `cargo bench --bench reconcile -- 200 0ms`. Linux only: CPU time and memory are read from /proc.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that fails should say so and end")]
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{self, StreamExt};
+use kms_rotationd::simulator::{Journal, Key, ProjectSetup, Setup, Simulator};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+
+const PROJECT: &str = "0123456789abcdef0123456789abcdef";
+const TOKEN_LENGTH: usize = 4096;
+const CONCURRENCY: usize = 32;
+/// Calls of one key, in the order in which the daemon makes them.
+const NOTHING: [&str; 1] = ["get-key-rotation-status"];
+const FULL: [&str; 6] = [
+    "get-key-rotation-status",
+    "describe-key",
+    "enable-key-rotation",
+    "get-key-rotation-status",
+    "update-key-rotation-interval",
+    "get-key-rotation-status",
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Job {
+    OffToOn,
+    NothingToDo,
+}
+
+impl Job {
+    fn name(self) -> &'static str {
+        match self {
+            Self::OffToOn => "off → on/90",
+            Self::NothingToDo => "nothing to do",
+        }
+    }
+
+    fn calls(self) -> &'static [&'static str] {
+        match self {
+            Self::OffToOn => &FULL,
+            Self::NothingToDo => &NOTHING,
+        }
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["serve", keys, job, latency] => serve(keys.parse().unwrap(), job, latency.parse().unwrap()),
+        ["bare", keys, job, url] => bare(keys.parse().unwrap(), job, url),
+        wanted => measure(wanted),
+    }
+}
+
+fn key_id(at: usize) -> String {
+    format!("{at:08x}-0000-4000-8000-{at:012x}")
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// The simulator's process: prints its address, and at the end of its input the requests it has seen.
+fn serve(keys: usize, job: &str, latency_ms: u64) {
+    let on = job == Job::NothingToDo.name();
+    let key = |at| if on { Key::new(key_id(at)).rotating(90) } else { Key::new(key_id(at)) };
+    let project = ProjectSetup::new(PROJECT, "eu-de").keys((0..keys).map(key)).token("t".repeat(TOKEN_LENGTH));
+    let mut setup = Setup::new().project(project).journal(Journal::Counts);
+    if latency_ms > 0 {
+        setup = setup.latency(Duration::from_millis(latency_ms));
+    }
+    runtime().block_on(async {
+        let simulator = Simulator::start(setup).await.unwrap();
+        println!("{}", simulator.url());
+        let end = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
+        end.await.unwrap().unwrap();
+        println!("{}", simulator.handle().all_requests());
+    });
+}
+
+/// The bare loop's process: prints the wall time in seconds.
+fn bare(keys: usize, job: &str, url: &str) {
+    rustls::crypto::ring::default_provider().install_default().unwrap();
+    let calls = if job == Job::NothingToDo.name() { Job::NothingToDo.calls() } else { Job::OffToOn.calls() };
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert("x-auth-token", HeaderValue::from_str(&"t".repeat(TOKEN_LENGTH)).unwrap());
+    runtime().block_on(async {
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(8))
+            .pool_max_idle_per_host(CONCURRENCY)
+            .tls_certs_only([])
+            .no_proxy()
+            .default_headers(headers)
+            .build()
+            .unwrap();
+        let begin = Instant::now();
+        stream::iter(0..keys)
+            .for_each_concurrent(CONCURRENCY, |at| {
+                let client = &client;
+                async move {
+                    for call in calls {
+                        let interval = if *call == FULL[4] { r#","rotation_interval":90"# } else { "" };
+                        let body = format!(r#"{{"key_id":"{}"{interval}}}"#, key_id(at));
+                        let url = format!("{url}/v1.0/{PROJECT}/kms/{call}");
+                        let answer = client.post(url).body(body).send().await.unwrap().error_for_status().unwrap();
+                        answer.bytes().await.unwrap();
+                    }
+                }
+            })
+            .await;
+        println!("{}", begin.elapsed().as_secs_f64());
+    });
+}
+
+struct Server {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    url: String,
+}
+
+impl Server {
+    fn start(keys: usize, job: Job, latency_ms: u64) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["serve", &keys.to_string(), job.name(), &latency_ms.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut url = String::new();
+        output.read_line(&mut url).unwrap();
+        Self { child, input, output, url: url.trim().to_owned() }
+    }
+
+    /// Ends the simulator and tells how many requests it has seen.
+    fn end(mut self) -> u64 {
+        drop(self.input.take());
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        self.child.wait().unwrap();
+        line.trim().parse().unwrap()
+    }
+}
+
+struct Measured {
+    wall: f64,
+    cpu: f64,
+    peak_rss_mib: f64,
+    requests: u64,
+    first_request_ms: f64,
+    scrape_ms: (f64, f64),
+}
+
+fn measure(wanted: &[&str]) {
+    println!(
+        "concurrency {CONCURRENCY}; the daemon is scraped every second; first request: from the start of the process"
+    );
+    println!(
+        "{:>6}  {:<13}  {:>7}  {:>8}  {:>9}  {:>5}  {:>7}  {:>10}  {:>8}  {:>8}  {:>9}  {:>8}  {:>8}",
+        "keys",
+        "job",
+        "latency",
+        "wall s",
+        "bare s",
+        "ratio",
+        "CPU s",
+        "CPU ms/key",
+        "RSS MiB",
+        "requests",
+        "first ms",
+        "scrape ms",
+        "gzip ms"
+    );
+    for latency_ms in [0, 40] {
+        for keys in [200, 2_000, 10_000] {
+            for job in [Job::OffToOn, Job::NothingToDo] {
+                let row = [keys.to_string(), format!("{latency_ms}ms"), job.name().to_owned()];
+                if !wanted.iter().all(|word| row.iter().any(|cell| cell == word)) {
+                    continue;
+                }
+                let bare = bare_loop(keys, job, latency_ms);
+                let daemon = daemon(keys, job, latency_ms);
+                println!(
+                    "{keys:>6}  {:<13}  {latency_ms:>4} ms  {:>8.3}  {bare:>9.3}  {:>5.2}  {:>7.3}  {:>10.3}  {:>8.1}  \
+                     {:>8}  {:>9.1}  {:>8.1}  {:>8.1}",
+                    job.name(),
+                    daemon.wall,
+                    daemon.wall / bare,
+                    daemon.cpu,
+                    daemon.cpu * 1_000.0 / f64::from(u32::try_from(keys).unwrap()),
+                    daemon.peak_rss_mib,
+                    daemon.requests,
+                    daemon.first_request_ms,
+                    daemon.scrape_ms.0,
+                    daemon.scrape_ms.1,
+                );
+            }
+        }
+    }
+}
+
+fn bare_loop(keys: usize, job: Job, latency_ms: u64) -> f64 {
+    let server = Server::start(keys, job, latency_ms);
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["bare", &keys.to_string(), job.name(), &server.url])
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    server.end();
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+fn daemon(keys: usize, job: Job, latency_ms: u64) -> Measured {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(keys, job, latency_ms);
+    let policy = write_policy(folder.path(), keys, &server.url);
+    let begin = Instant::now();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kms-rotationd"))
+        .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--policy"])
+        .arg(policy)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let address = loop {
+        let line = lines.next().unwrap();
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+        if let Some(address) = event["address"].as_str() {
+            break address.to_owned();
+        }
+    };
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    let (took_ms, first_request) = std::thread::scope(|scope| {
+        let scraper = scope.spawn(|| {
+            let mut first = None;
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                if first.is_none() {
+                    // Until the first request is seen, look often.
+                    let text = scrape(&address, false).0;
+                    first = has_begun(&text).then(|| begin.elapsed());
+                    std::thread::yield_now();
+                } else {
+                    scrape(&address, true);
+                    std::thread::park_timeout(Duration::from_secs(1));
+                }
+            }
+            first
+        });
+        let took = loop {
+            let line = lines.next().unwrap();
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if event["message"].as_str().is_some_and(|message| message.starts_with("run ended")) {
+                assert_eq!(event["compliant"].as_u64(), Some(keys as u64), "{line}");
+                break event["took_ms"].as_f64().unwrap();
+            }
+        };
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        scraper.thread().unpark();
+        (took, scraper.join().unwrap())
+    });
+    let cpu = cpu_seconds(child.id());
+    let plain = median(5, || scrape(&address, false).1);
+    let gzip = median(5, || scrape(&address, true).1);
+    let peak_rss_mib = peak_rss_mib(child.id());
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    child.wait().unwrap();
+    Measured {
+        wall: took_ms / 1_000.0,
+        cpu,
+        peak_rss_mib,
+        requests: server.end(),
+        first_request_ms: first_request.map_or(f64::NAN, |at| at.as_secs_f64() * 1_000.0),
+        scrape_ms: (plain, gzip),
+    }
+}
+
+fn write_policy(folder: &Path, keys: usize, url: &str) -> std::path::PathBuf {
+    std::fs::write(folder.join("token"), "t".repeat(TOKEN_LENGTH)).unwrap();
+    let mut text = format!(
+        "schedule: {{cron: \"0 0 1 1 *\"}}\n\
+         limits: {{requests_per_second: 100000, concurrency: {CONCURRENCY}}}\n\
+         projects:\n  - name: bench\n    cloud: open-telekom-cloud\n    region: eu-de\n    project_id: {PROJECT}\n    \
+         kms_endpoint: {url}\n    iam_endpoint: {url}\n    credentials: {{token_file: {}/token}}\n    keys:\n",
+        folder.display()
+    );
+    for at in 0..keys {
+        writeln!(text, "      - key_id: {}\n        rotation_interval: 90", key_id(at)).unwrap();
+    }
+    let path = folder.join("policy.yaml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// The text of the metrics (or its compressed bytes) and the milliseconds it took.
+fn scrape(address: &str, gzip: bool) -> (Vec<u8>, f64) {
+    let begin = Instant::now();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let encoding = if gzip { "Accept-Encoding: gzip\r\n" } else { "" };
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n{encoding}\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    (answer, begin.elapsed().as_secs_f64() * 1_000.0)
+}
+
+/// Whether the metrics tell of a request.
+fn has_begun(metrics: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(metrics);
+    let mut reads = text.lines().filter(|line| line.starts_with("kms_rotation_requests_total{"));
+    reads.any(|line| line.contains("read_status") && !line.ends_with(" 0"))
+}
+
+fn median(times: usize, mut measure: impl FnMut() -> f64) -> f64 {
+    let mut all: Vec<f64> = (0..times).map(|_| measure()).collect();
+    all.sort_by(f64::total_cmp);
+    all[times / 2]
+}
+
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    // Hundredths of a second on Linux, user and system.
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+fn peak_rss_mib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+}

@@ -1,0 +1,144 @@
+//! Commands and options, as `--help` shows them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+
+use crate::observability::logging::Format;
+use crate::simulator::Preset;
+
+/// Keeps the keys of a cloud's Key Management Service on a rotation policy, and proves it.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 all well; 1 a key failed, is unknown or still off policy, or the program could \
+not go on; 2 usage error or invalid policy; 3 plan found changes to make.")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) log: LogOptions,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// The daemon: reconcile on the policy's schedule until stopped, and serve metrics and a status page
+    Run {
+        #[command(flatten)]
+        policy: PolicyOption,
+        #[command(flatten)]
+        listen: ListenOption,
+    },
+    /// Bring every key to the policy once, print the report and exit
+    Apply {
+        #[command(flatten)]
+        policy: PolicyOption,
+        #[command(flatten)]
+        output: OutputOption,
+    },
+    /// Read the live state and print what a run would change; never writes
+    Plan {
+        #[command(flatten)]
+        policy: PolicyOption,
+        #[command(flatten)]
+        output: OutputOption,
+    },
+    /// Validate the policy; no network
+    Check {
+        #[command(flatten)]
+        policy: PolicyOption,
+        #[command(flatten)]
+        output: OutputOption,
+    },
+    /// The daemon against a built-in simulated cloud with the policy's keys: no account, no network
+    Rehearse {
+        #[command(flatten)]
+        policy: PolicyOption,
+        #[command(flatten)]
+        listen: ListenOption,
+        /// Let the simulated cloud fail
+        #[arg(long, value_name = "PRESET", value_parser = presets())]
+        faults: Option<Preset>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct LogOptions {
+    /// How log lines on standard error look
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", value_parser = log_formats())]
+    pub(super) log_format: Format,
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        default_value = "info",
+        help = "off, error, warn, info, debug or trace; or a list such as info,kms_rotationd::kms=debug"
+    )]
+    pub(super) log_level: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct PolicyOption {
+    /// The policy file
+    #[arg(
+        id = "policy",
+        long = "policy",
+        value_name = "FILE",
+        env = "KMS_ROTATIOND_POLICY",
+        default_value = "/etc/kms-rotationd/policy.yaml"
+    )]
+    pub(super) file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ListenOption {
+    /// Where to serve /metrics, /healthz, /readyz, /api/v1/status and /
+    #[arg(
+        id = "listen",
+        long = "listen",
+        value_name = "ADDR:PORT",
+        env = "KMS_ROTATIOND_LISTEN",
+        default_value = "127.0.0.1:9847"
+    )]
+    pub(super) address: SocketAddr,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct OutputOption {
+    /// How the result on standard output looks
+    #[arg(id = "output", long = "output", value_name = "FORMAT", default_value = "text")]
+    pub(super) format: OutputFormat,
+}
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum OutputFormat {
+    /// For people
+    Text,
+    /// For machines
+    Json,
+}
+
+fn log_formats() -> impl TypedValueParser<Value = Format> {
+    let names = Format::ALL.map(Format::as_str);
+    PossibleValuesParser::new(names)
+        .map(|name| Format::ALL.into_iter().find(|format| format.as_str() == name).unwrap_or_default())
+}
+
+fn presets() -> impl TypedValueParser<Value = Preset> {
+    let values = Preset::ALL.map(|preset| PossibleValue::new(preset.as_str()).help(preset.description()));
+    PossibleValuesParser::new(values).try_map(|name| name.parse::<Preset>())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,148 @@
+//! The command line: what can be asked, and with which exit code it ends.
+//!
+//! The only place that reads the environment and writes to standard output.
+
+mod arguments;
+mod once;
+mod rehearsal;
+mod serve;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command, LogOptions, OutputFormat};
+
+use crate::chain::Chain;
+use crate::observability::logging;
+use crate::policy::types::Policy;
+use crate::policy::{self, Problems, Refused};
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All well; for `plan`: nothing to change.
+    Well = 0,
+    /// A key failed, is unknown or still off policy, or the program could not go on.
+    Failed = 1,
+    /// A usage error or an invalid policy.
+    Invalid = 2,
+    /// `plan` found changes to make.
+    Changes = 3,
+}
+
+/// Does what the arguments say.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // To standard output for help and version, to standard error for a mistake. If neither takes it, the exit
+            // code is all there is.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Invalid } else { Exit::Well };
+        }
+    };
+    if let Err(error) = start_logging(&arguments.log) {
+        return complain(Exit::Invalid, &error);
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(Exit::Failed, &format_args!("cannot start: {error}")),
+    };
+    match arguments.command {
+        Command::Check { policy, output } => check(&policy.file, output.format),
+        Command::Apply { policy, output } => runtime.block_on(once::apply(&policy.file, output.format)),
+        Command::Plan { policy, output } => runtime.block_on(once::plan(&policy.file, output.format)),
+        Command::Run { policy, listen } => runtime.block_on(serve::run(policy.file, listen.address)),
+        Command::Rehearse { policy, listen, faults } => {
+            runtime.block_on(serve::rehearse(policy.file, listen.address, faults))
+        }
+    }
+}
+
+fn start_logging(options: &LogOptions) -> Result<(), logging::LoggingError> {
+    let colour = wants_colour(io::stderr().is_terminal());
+    logging::init(options.log_format, &options.log_level, colour, io::stderr)
+}
+
+/// Colour only on a terminal, and not where `NO_COLOR` asks for none.
+fn wants_colour(is_terminal: bool) -> bool {
+    is_terminal && variable("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place through which the environment reaches the code")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn check(file: &Path, format: OutputFormat) -> Exit {
+    let (accepted, problems) = match policy::load(file, variable) {
+        Ok((policy, warnings)) => (Some(policy), warnings),
+        Err(Refused::Invalid(problems)) => (None, problems),
+        Err(Refused::Unreadable(error)) => return complain(Exit::Invalid, &Chain(&error)),
+    };
+    let exit = if accepted.is_some() { Exit::Well } else { Exit::Invalid };
+    print(exit, |out| match format {
+        OutputFormat::Json => {
+            serde_json::to_writer_pretty(&mut *out, &problems)?;
+            writeln!(out)
+        }
+        OutputFormat::Text => {
+            out.write_all(render(&problems, io::stdout().is_terminal()).as_bytes())?;
+            match accepted {
+                Some(policy) => writeln!(out, "{}", summary(file, &policy)),
+                None => Ok(()),
+            }
+        }
+    })
+}
+
+fn render(problems: &Problems, is_terminal: bool) -> String {
+    if is_terminal { problems.render_snippets(wants_colour(true)) } else { problems.render_plain() }
+}
+
+fn summary(file: &Path, policy: &Policy) -> String {
+    let keys: usize = policy.projects.iter().map(|project| project.keys.len()).sum();
+    let counted = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    let (keys, projects) = (counted(keys, "key"), counted(policy.projects.len(), "project"));
+    let schedule = policy.schedule.calendar.describe();
+    format!("{}: valid, {keys} in {projects}; {schedule}", file.display())
+}
+
+/// The policy, with its warnings logged; or the exit code after its problems were shown.
+fn load(file: &Path) -> Result<Policy, Exit> {
+    match policy::load(file, variable) {
+        Ok((policy, warnings)) => {
+            for warning in warnings.render_plain().lines() {
+                tracing::warn!(problem = warning, "policy warning");
+            }
+            Ok(policy)
+        }
+        Err(Refused::Invalid(problems)) => {
+            let text = render(&problems, io::stderr().is_terminal());
+            let _ = io::stderr().lock().write_all(text.as_bytes());
+            Err(Exit::Invalid)
+        }
+        Err(Refused::Unreadable(error)) => Err(complain(Exit::Invalid, &Chain(&error))),
+    }
+}
+
+/// Writes a result to standard output. A reader that has gone away, as behind `head`, is no failure.
+fn print(exit: Exit, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Exit {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(Exit::Failed, &format_args!("cannot write to standard output: {error}"))
+        }
+        _ => exit,
+    }
+}
+
+/// Says on standard error why the program ends, where there is no log for it.
+fn complain(exit: Exit, why: &dyn std::fmt::Display) -> Exit {
+    let _ = writeln!(io::stderr(), "kms-rotationd: {why}");
+    exit
+}

@@ -1,0 +1,98 @@
+//! The simulated cloud of `rehearse`: seeded from the policy, with made-up credentials.
+//!
+//! The daemon beside it is the real one. Only the addresses and the credentials of its clients are others, so that a
+//! policy can be rehearsed on a machine that has neither the network nor the secrets.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use crate::daemon::Redirect;
+use crate::kms::auth::{Credentials, Password, SecretSource};
+use crate::kms::endpoint::Endpoints;
+use crate::policy::types::Policy;
+use crate::simulator::seed::Seed;
+use crate::simulator::{Journal, Preset, Setup, Simulator};
+
+const USER_NAME: &str = "rehearsal";
+const DOMAIN_NAME: &str = "simulated-account";
+
+/// A running simulated cloud; it ends when it is dropped.
+pub(super) struct Rehearsal {
+    simulator: Arc<Simulator>,
+    seeded: Arc<Mutex<Seeded>>,
+    password: String,
+    faults: Option<Preset>,
+}
+
+struct Seeded {
+    seed: Seed,
+    /// What the cloud was asked to make up; an id that it does not know stays unknown.
+    keys: HashSet<String>,
+}
+
+impl Rehearsal {
+    /// A cloud with a mix of keys made from those that the policy names.
+    pub(super) async fn start(policy: &Policy, faults: Option<Preset>) -> io::Result<Self> {
+        let password = uuid::Uuid::new_v4().to_string();
+        let setup = Setup::new().journal(Journal::Counts).login(USER_NAME, DOMAIN_NAME, &password);
+        let setup = faults.into_iter().fold(setup, Setup::preset);
+        let seeded = Seeded { seed: Seed::new(SystemTime::now()), keys: HashSet::new() };
+        let rehearsal = Self {
+            simulator: Arc::new(Simulator::start(setup).await?),
+            seeded: Arc::new(Mutex::new(seeded)),
+            password,
+            faults,
+        };
+        rehearsal.keep_up()(policy);
+        Ok(rehearsal)
+    }
+
+    /// Makes up what a policy names and the cloud has not heard of yet, as after a reload.
+    pub(super) fn keep_up(&self) -> impl Fn(&Policy) + use<> {
+        let (simulator, seeded) = (Arc::clone(&self.simulator), Arc::clone(&self.seeded));
+        move |policy| {
+            let mut seeded = seeded.lock().unwrap_or_else(PoisonError::into_inner);
+            let Seeded { seed, keys } = &mut *seeded;
+            for project in &policy.projects {
+                let new = project.keys.iter().filter(|entry| keys.insert(entry.key_id.to_string()));
+                let wanted = new.map(|entry| (entry.key_id.as_str(), u32::from(entry.desired.interval.days())));
+                simulator.handle().add_project(seed.project(&project.project_id, &project.region, wanted));
+            }
+        }
+    }
+
+    /// Points a project's client at the simulated cloud.
+    pub(super) fn redirect(&self) -> Redirect {
+        let (url, password) = (self.simulator.url(), self.password.clone());
+        Box::new(move |settings| {
+            settings.endpoints = Endpoints { kms: url.clone(), iam: url.clone() };
+            settings.ca_file = None;
+            settings.credentials = Credentials::Password(Password {
+                user_name: USER_NAME.to_owned(),
+                domain_name: DOMAIN_NAME.to_owned(),
+                password: SecretSource::in_memory(password.clone()),
+                project_name: None,
+            });
+        })
+    }
+
+    /// Says what was made up and where to look.
+    pub(super) fn introduce(&self, listen: SocketAddr, out: &mut dyn Write) -> io::Result<()> {
+        let mix = self.seeded.lock().unwrap_or_else(PoisonError::into_inner).seed.mix();
+        writeln!(out, "A simulated cloud at {} has the policy's {} keys:", self.simulator.url(), mix.total())?;
+        writeln!(out, "  {mix}")?;
+        if let Some(preset) = self.faults {
+            writeln!(out, "  faults: {}", preset.description())?;
+        }
+        writeln!(out, "See what becomes of them:")?;
+        for (path, what) in
+            [("/", "status page"), ("/metrics", "Prometheus metrics"), ("/api/v1/status", "the same as JSON")]
+        {
+            writeln!(out, "  {:<42} {what}", format!("http://{listen}{path}"))?;
+        }
+        writeln!(out, "Stop with Ctrl-C.")
+    }
+}
