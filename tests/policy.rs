@@ -175,6 +175,9 @@ fn ten_thousand_keys_and_as_many_problems_are_read() {
     }
     let (policy, _) = read(text.as_bytes()).unwrap();
     assert_eq!(policy.projects[0].keys.len(), 10_001);
+    let line = format!("{{projects: [{{keys: [{}]}}]}}", "{key_id: x, key_id: y},".repeat(1_000));
+    let problems = read(line.as_bytes()).unwrap_err();
+    assert!(problems.render_snippets(true).len() < 1_000 * problems.iter().len(), "a long line is drawn in part");
     let broken = text.replace("rotation_interval: 90", "rotation_interval: 9");
     let problems = read(broken.as_bytes()).unwrap_err();
     assert_eq!(problems.iter().len(), 10_001);

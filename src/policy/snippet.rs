@@ -3,9 +3,9 @@
 //! Only the lines that a problem speaks of are handed to the renderer, so that a hundred problems in a megabyte cost
 //! a hundred lines. This file alone knows the drawing crate.
 
-use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
-
 use std::ops::Range;
+
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
 use super::problem::{Problem, Severity};
 use super::source::{Place, Span};
@@ -16,8 +16,9 @@ const LONG: usize = 300;
 const BEFORE: usize = 60;
 const AFTER: usize = 100;
 
-/// Places fewer lines apart than this are drawn with what stands between them.
-const NEAR: u32 = 4;
+/// Places fewer lines and bytes apart than this are drawn with what stands between them.
+const NEAR_LINES: u32 = 4;
+const NEAR_BYTES: u32 = 1000;
 
 /// A line of the text, or the part of it around a span, and what to mark in it.
 struct Excerpt {
@@ -40,8 +41,10 @@ pub(super) fn draw(text: &str, problem: &Problem, colour: bool) -> String {
             let label = format!("{} here", related.what);
             let second = (related.span, related.place, AnnotationKind::Context, Some(label));
             let ordered = if related.place < problem.place { [second, first] } else { [first, second] };
-            // Near one another they are one piece of source; far apart the lines between would cost more than they tell.
-            if related.place.line.abs_diff(problem.place.line) < NEAR {
+            let near = related.place.line.abs_diff(problem.place.line) < NEAR_LINES
+                && related.span.start.abs_diff(problem.span.start) < NEAR_BYTES;
+            // Near one another they are one piece of source; what lies between far ones costs more than it tells.
+            if near {
                 group = group.element(marked(text, &ordered));
             } else {
                 group = group.elements(ordered.map(|place| marked(text, &[place])));
