@@ -1,4 +1,25 @@
 //! kms-rotationd keeps the keys of a cloud's Key Management Service on a rotation policy, and proves it.
+//!
+//! # What decides
+//!
+//! [`rotation`] is the core: what is desired of a key, what is observed of it, and [`rotation::decide()`], a pure
+//! function of the two that gives a verdict: a status, its reasons, and the writes that would lead to the policy.
+//! Nothing else in the program judges a key.
+//!
+//! # What acts
+//!
+//! [`policy`] reads the file that says what is desired. [`kms`] speaks to the cloud: it authenticates, spaces and
+//! repeats calls, and knows what an answer means. [`reconcile`] brings the two together: for every key it observes,
+//! decides, takes one step and looks again, until nothing is left to do or a reason stands in the way. What came of it
+//! is a [`rotation::Report`].
+//!
+//! # What serves
+//!
+//! [`daemon`] is one loop that makes such runs on a schedule. [`observability`] shows the last report: metrics, a
+//! status page, JSON, text, logs. [`cli`] turns arguments into one of the two, or into a single run.
+//!
+//! [`simulator`] is the other side of the wire, a cloud in this process for rehearsals, tests and benchmarks. It is
+//! written from the cloud's documents and uses nothing else of this crate.
 
 pub mod chain;
 pub mod cli;

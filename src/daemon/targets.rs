@@ -1,7 +1,6 @@
 //! From a policy to the clouds that it speaks of: one client for each project.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -78,7 +77,7 @@ fn settings(policy: &Policy, project: &Project) -> ClientSettings {
         requests_per_second: policy.limits.requests_per_second,
         concurrency: policy.limits.concurrency,
         retry: RetryPolicy {
-            initial_interval: retry.initial_interval.max(Duration::from_millis(1)),
+            initial_interval: retry.initial_interval,
             max_interval: retry.max_interval,
             max_elapsed: retry.max_elapsed,
         },
