@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::kms::auth::{Credentials, Password, SecretSource};
 use crate::kms::endpoint::Endpoints;
@@ -46,7 +47,7 @@ impl Connector {
         let client = Client::new(settings, observer, self.clock.clone(), self.stop.clone());
         Target {
             project: project.clone(),
-            kms: client.map_err(|error| error.to_string()),
+            kms: client.map_err(|error| Chain(&error).to_string()),
             concurrency: policy.limits.concurrency,
         }
     }

@@ -14,7 +14,7 @@ use super::error::{Error, Kind};
 use super::limit::RequestLimit;
 use super::observe::{Observer, Operation};
 use super::retry::{Backoff, RetryPolicy};
-use super::transport::{Answer, HeaderText, Request, SetUpError, Transport};
+use super::transport::{Answer, HeaderText, Request, SetUpError, Transport, Url, address};
 use super::{Kms, Receipt, Settled, wire};
 use crate::clock::Clock;
 use crate::rotation::key::{KeyDescription, KeyId, Reading, RotationInterval};
@@ -44,10 +44,10 @@ pub struct ClientSettings {
 pub struct Client {
     caller: Caller,
     session: Session,
-    read_status: Arc<str>,
-    describe_key: Arc<str>,
-    enable_rotation: Arc<str>,
-    update_interval: Arc<str>,
+    read_status: Url,
+    describe_key: Url,
+    enable_rotation: Url,
+    update_interval: Url,
 }
 
 impl Client {
@@ -75,14 +75,14 @@ impl Client {
             stop,
             health: Health::new(),
         };
-        let project_id: Arc<str> = settings.project_id.into();
-        let url = |call: &str| format!("{kms}/v1.0/{project_id}/kms/{call}").into();
+        let project_id = settings.project_id;
+        let url = |call: &str| address(&kms, &format!("v1.0/{project_id}/kms/{call}"));
         Ok(Self {
-            read_status: url("get-key-rotation-status"),
-            describe_key: url("describe-key"),
-            enable_rotation: url("enable-key-rotation"),
-            update_interval: url("update-key-rotation-interval"),
-            session: Session::new(settings.credentials, iam.into(), project_id),
+            read_status: url("get-key-rotation-status")?,
+            describe_key: url("describe-key")?,
+            enable_rotation: url("enable-key-rotation")?,
+            update_interval: url("update-key-rotation-interval")?,
+            session: Session::new(settings.credentials, &iam, &project_id)?,
             caller,
         })
     }
@@ -91,12 +91,12 @@ impl Client {
     async fn call(
         &self,
         operation: Operation,
-        url: &Arc<str>,
+        url: &Url,
         key_id: KeyId,
         interval: Option<RotationInterval>,
     ) -> Result<Answer, Error> {
         let sequence = Uuid::new_v4().to_string();
-        let body: Arc<str> = wire::key_body(key_id, &sequence, interval).into();
+        let body = wire::key_body(key_id, &sequence, interval);
         let subject = Subject { key_id: Some(key_id.as_str()), sequence: Some(&sequence) };
         self.caller.call(operation, || self.authenticated(operation, url, &body, subject)).await
     }
@@ -105,15 +105,15 @@ impl Client {
     async fn authenticated(
         &self,
         operation: Operation,
-        url: &Arc<str>,
-        body: &Arc<str>,
+        url: &Url,
+        body: &str,
         subject: Subject<'_>,
     ) -> Result<Answer, Error> {
         let mut proof = self.session.proof(&self.caller).await?;
         let mut renewed = false;
         loop {
-            let mut request = Request { url: Arc::clone(url), headers: Vec::with_capacity(2), body: Arc::clone(body) };
-            request.headers.push(("content-type", HeaderText::Plain("application/json")));
+            let mut request = Request { url: url.clone(), headers: Vec::with_capacity(2), body: body.to_owned() };
+            request.headers.push(("content-type", HeaderText::plain("application/json")));
             proof.authenticate(&mut request);
             match self.caller.attempt(operation, &request, subject).await {
                 Err(error) if error.kind() == Kind::Credentials && !renewed => {

@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::header::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
-use std::sync::Arc;
 
 use super::observe::Code;
 
@@ -23,19 +22,19 @@ pub(super) struct Transport {
     client: reqwest::Client,
 }
 
+/// Where a request goes.
+pub(super) type Url = reqwest::Url;
+
 /// A request, complete but for the transport's own headers.
 pub(super) struct Request {
-    pub(super) url: Arc<str>,
+    pub(super) url: Url,
     pub(super) headers: Vec<(&'static str, HeaderText)>,
-    pub(super) body: Arc<str>,
+    pub(super) body: String,
 }
 
-/// The value of a header.
+/// The value of a header. Made once and shared: a token is several KiB long and goes with every request.
 #[derive(Clone)]
-pub(super) enum HeaderText {
-    Plain(&'static str),
-    Secret(Arc<SecretString>),
-}
+pub(super) struct HeaderText(HeaderValue);
 
 /// The answer to an attempt.
 pub(super) struct Answer {
@@ -60,12 +59,12 @@ pub(super) struct NoAnswer {
 #[derive(Debug, thiserror::Error)]
 pub enum SetUpError {
     /// The file of additional certificates cannot be read.
-    #[error("cannot read ca_file {path}: {cause}")]
+    #[error("cannot read ca_file {path}")]
     ReadCertificates {
         /// The file.
         path: String,
         /// What the system says.
-        cause: std::io::Error,
+        source: std::io::Error,
     },
     /// The file of additional certificates holds no certificate.
     #[error("ca_file {path} holds no certificate in PEM form")]
@@ -73,6 +72,9 @@ pub enum SetUpError {
         /// The file.
         path: String,
     },
+    /// An endpoint is no address.
+    #[error("{0} is no address of an HTTP server")]
+    Endpoint(String),
     /// The HTTP client cannot be built.
     #[error("cannot set up TLS: {0}; install the system's CA certificates or name a ca_file")]
     Client(String),
@@ -100,7 +102,7 @@ impl Transport {
             .http1_only();
         if let Some(path) = ca_file {
             let shown = || path.display().to_string();
-            let pem = std::fs::read(path).map_err(|cause| SetUpError::ReadCertificates { path: shown(), cause })?;
+            let pem = std::fs::read(path).map_err(|source| SetUpError::ReadCertificates { path: shown(), source })?;
             let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
             if certificates.is_empty() {
                 return Err(SetUpError::NoCertificate { path: shown() });
@@ -116,12 +118,12 @@ impl Transport {
 
     /// Sends the request once and reads the answer to its end.
     pub(super) async fn post(&self, request: &Request) -> Result<Answer, NoAnswer> {
-        let mut headers = HeaderMap::with_capacity(request.headers.len());
-        for (name, text) in &request.headers {
-            headers.insert(*name, text.value()?);
+        let mut sent = reqwest::Request::new(reqwest::Method::POST, request.url.clone());
+        for (name, HeaderText(value)) in &request.headers {
+            sent.headers_mut().insert(*name, value.clone());
         }
-        let sent = self.client.post(&*request.url).headers(headers).body(request.body.as_bytes().to_vec()).send().await;
-        let mut response = sent.map_err(|error| no_answer(&error))?;
+        *sent.body_mut() = Some(request.body.clone().into());
+        let mut response = self.client.execute(sent).await.map_err(|error| no_answer(&error))?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
         let mut body = Vec::new();
@@ -139,19 +141,16 @@ impl Transport {
 }
 
 impl HeaderText {
-    fn value(&self) -> Result<HeaderValue, NoAnswer> {
-        match self {
-            Self::Plain(text) => Ok(HeaderValue::from_static(text)),
-            Self::Secret(secret) => {
-                let mut value = HeaderValue::from_str(secret.expose_secret()).map_err(|_| NoAnswer {
-                    code: Code::Connect,
-                    may_have_arrived: false,
-                    cause: "the token has characters that no header can carry".to_owned(),
-                })?;
-                value.set_sensitive(true);
-                Ok(value)
-            }
-        }
+    /// A text that anybody may see.
+    pub(super) fn plain(text: &'static str) -> Self {
+        Self(HeaderValue::from_static(text))
+    }
+
+    /// A secret; nothing where it has characters that no header can carry.
+    pub(super) fn secret(secret: &SecretString) -> Option<Self> {
+        let mut value = HeaderValue::from_str(secret.expose_secret()).ok()?;
+        value.set_sensitive(true);
+        Some(Self(value))
     }
 }
 
@@ -174,6 +173,11 @@ impl Answer {
     pub(super) fn request_id(&self) -> Option<&str> {
         self.header("x-request-id").or_else(|| self.header("x-iam-trace-id"))
     }
+}
+
+/// The address of a call at an endpoint.
+pub(super) fn address(endpoint: &str, call: &str) -> Result<Url, SetUpError> {
+    Url::parse(&format!("{endpoint}/{call}")).map_err(|_| SetUpError::Endpoint(endpoint.to_owned()))
 }
 
 fn no_answer(error: &reqwest::Error) -> NoAnswer {

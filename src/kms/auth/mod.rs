@@ -8,7 +8,6 @@ mod password;
 mod secret;
 mod token;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +18,7 @@ use tracing::{debug, warn};
 use super::caller::Caller;
 use super::error::{Error, Kind};
 use super::observe::Operation;
-use super::transport::{HeaderText, Request};
+use super::transport::{HeaderText, Request, SetUpError, Url, address};
 
 /// How to log in to a project. Holds where secrets are, never a secret.
 #[derive(Clone, Debug)]
@@ -39,7 +38,7 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 /// What proves that a request may be made. The one seam through which every request gets its authentication.
 #[derive(Clone)]
 pub(super) struct Proof {
-    token: Arc<SecretString>,
+    token: HeaderText,
     /// Counts renewals, so that a refusal is never taken to be about a newer proof than the one refused.
     generation: u64,
 }
@@ -47,7 +46,7 @@ pub(super) struct Proof {
 impl Proof {
     /// Adds the proof to the request.
     pub(super) fn authenticate(&self, request: &mut Request) {
-        request.headers.push(("x-auth-token", HeaderText::Secret(Arc::clone(&self.token))));
+        request.headers.push(("x-auth-token", self.token.clone()));
     }
 }
 
@@ -61,8 +60,8 @@ struct Issued {
 /// The cache of one project's credentials.
 pub(super) struct Session {
     source: Credentials,
-    iam_endpoint: Arc<str>,
-    project_id: Arc<str>,
+    tokens: Url,
+    project_id: Box<str>,
     current: Mutex<Current>,
     refused: AtomicBool,
 }
@@ -77,8 +76,12 @@ struct Current {
 }
 
 impl Session {
-    pub(super) fn new(source: Credentials, iam_endpoint: Arc<str>, project_id: Arc<str>) -> Self {
-        Self { source, iam_endpoint, project_id, current: Mutex::default(), refused: AtomicBool::new(false) }
+    /// Credentials that nothing has been asked of yet; IAM gives tokens at the endpoint `iam`.
+    pub(super) fn new(source: Credentials, iam: &str, project_id: &str) -> Result<Self, SetUpError> {
+        // Without the catalogue of services, several KiB that nobody reads.
+        let tokens = address(iam, "v3/auth/tokens?nocatalog=true")?;
+        let (current, refused) = (Mutex::default(), AtomicBool::new(false));
+        Ok(Self { source, tokens, project_id: project_id.into(), current, refused })
     }
 
     /// A new run: what was refused in the last one may be right by now, and a given token is read again.
@@ -117,13 +120,18 @@ impl Session {
         {
             return Ok(proof.clone());
         }
-        match self.issue(caller).await {
-            Ok(issued) => {
+        let issued = self.issue(caller).await.and_then(|issued| {
+            let unfit =
+                || Error::new(Operation::Authenticate, Kind::Credentials, "the token does not fit into a header");
+            Ok((HeaderText::secret(&issued.token).ok_or_else(unfit)?, issued.lifetime))
+        });
+        match issued {
+            Ok((token, lifetime)) => {
                 current.generation += 1;
-                current.lifetime = issued.lifetime;
+                current.lifetime = lifetime;
                 current.next_renewal = None;
-                caller.observer.credentials_expire(issued.lifetime.map(|(_, end)| end));
-                let proof = Proof { token: Arc::new(issued.token), generation: current.generation };
+                caller.observer.credentials_expire(lifetime.map(|(_, end)| end));
+                let proof = Proof { token, generation: current.generation };
                 current.proof = Some(proof.clone());
                 debug!(generation = proof.generation, "got credentials");
                 Ok(proof)
@@ -152,7 +160,7 @@ impl Session {
                 caller.observer.operation(Operation::Authenticate, result.is_ok());
                 result
             }
-            Credentials::Password(password) => password.issue(caller, &self.iam_endpoint, &self.project_id).await,
+            Credentials::Password(password) => password.issue(caller, &self.tokens, &self.project_id).await,
         }
     }
 }

@@ -1,6 +1,5 @@
 //! A user and a password, for which IAM gives a token scoped to the project (API sheet, section 5.1).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +10,7 @@ use serde_json::json;
 use super::super::caller::{Caller, Subject};
 use super::super::error::printable;
 use super::super::observe::Code;
-use super::super::transport::{Answer, HeaderText, Request};
+use super::super::transport::{Answer, HeaderText, Request, Url};
 use super::{Error, Issued, Kind, Operation, SecretSource};
 
 /// An IAM user.
@@ -29,7 +28,7 @@ pub struct Password {
 
 impl Password {
     /// Gets a token. A wrong password is final: IAM locks the user after a few.
-    pub(super) async fn issue(&self, caller: &Caller, iam: &str, project_id: &str) -> Result<Issued, Error> {
+    pub(super) async fn issue(&self, caller: &Caller, tokens: &Url, project_id: &str) -> Result<Issued, Error> {
         let operation = Operation::Authenticate;
         let password = match self.password.read() {
             Ok(password) => password,
@@ -39,9 +38,8 @@ impl Password {
             }
         };
         let request = Request {
-            // The catalogue of services is several KiB that nobody reads.
-            url: format!("{iam}/v3/auth/tokens?nocatalog=true").into(),
-            headers: vec![("content-type", HeaderText::Plain("application/json;charset=utf8"))],
+            url: tokens.clone(),
+            headers: vec![("content-type", HeaderText::plain("application/json;charset=utf8"))],
             body: self.body(&password, project_id),
         };
         let answer = caller
@@ -58,7 +56,7 @@ impl Password {
         answer.map_err(as_refused).and_then(|answer| parse(&answer, project_id, caller))
     }
 
-    fn body(&self, password: &SecretString, project_id: &str) -> Arc<str> {
+    fn body(&self, password: &SecretString, project_id: &str) -> String {
         let scope = match &self.project_name {
             Some(name) => json!({"name": name, "domain": {"name": self.domain_name}}),
             None => json!({"id": project_id}),
@@ -69,7 +67,7 @@ impl Password {
             "domain": {"name": self.domain_name},
         });
         let identity = json!({"methods": ["password"], "password": {"user": user}});
-        json!({"auth": {"identity": identity, "scope": {"project": scope}}}).to_string().into()
+        json!({"auth": {"identity": identity, "scope": {"project": scope}}}).to_string()
     }
 }
 
