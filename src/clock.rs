@@ -25,3 +25,9 @@ impl Clock {
         (self.0)()
     }
 }
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::system()
+    }
+}

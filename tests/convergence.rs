@@ -5,14 +5,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use kms_rotationd::clock::Clock;
 use kms_rotationd::kms::observe::{Code, Operation};
 use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Receipt, RetryPolicy, Settled};
 use kms_rotationd::policy::types::{Credentials, Entry, Project};
-use kms_rotationd::reconcile::{Intent, Reconciler, Target, WrittenIntervals};
+use kms_rotationd::reconcile::{Intent, Memory, Reconciler, Target};
 use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::key::{
     DesiredRotation, KeyDescription, KeyId, Reading, Reapply, Rotation, RotationInterval,
@@ -97,7 +97,7 @@ impl FakeKms {
 }
 
 impl Kms for FakeKms {
-    async fn begin_run(&self) {}
+    fn begin_run(&self) {}
 
     async fn read_status(&self, _: KeyId) -> Result<Reading, Error> {
         let fault = self.next(Operation::ReadStatus)?;
@@ -134,11 +134,11 @@ impl Kms for FakeKms {
         self.write(Operation::UpdateInterval, Some(interval))
     }
 
-    fn settle(&self, _: &Error, _: Settled) {
+    fn settle(&self, _: &Error, _: Settled, _: &Backoff) {
         self.0.lock().unwrap().unsettled -= 1;
     }
 
-    fn backoff(&self) -> Backoff {
+    fn backoff(&self, _: Operation) -> Backoff {
         Backoff::new(RetryPolicy {
             initial_interval: Duration::from_millis(500),
             max_interval: Duration::from_secs(30),
@@ -173,8 +173,7 @@ impl Bench {
             reconciler: Reconciler {
                 clock: Clock::from_fn(|| SystemTime::UNIX_EPOCH),
                 stop: CancellationToken::new(),
-                progress: Arc::new(|| {}),
-                written: WrittenIntervals::default(),
+                memory: Memory::default(),
             },
             targets: [Target { project, kms: Ok(FakeKms(Mutex::new(model))), concurrency: 4 }],
         }

@@ -16,6 +16,7 @@ use clap::Parser;
 use arguments::{Arguments, Command, LogOptions, OutputFormat};
 
 use crate::chain::Chain;
+use crate::daemon::PolicyFile;
 use crate::observability::logging;
 use crate::policy::types::Policy;
 use crate::policy::{self, Problems, Refused};
@@ -52,15 +53,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(runtime) => runtime,
         Err(error) => return complain(Exit::Failed, &format_args!("cannot start: {error}")),
     };
-    match arguments.command {
+    let Arguments { log, command } = arguments;
+    let exit = match command {
         Command::Check { policy, output } => check(&policy.file, output.format),
-        Command::Apply { policy, output } => runtime.block_on(once::apply(&policy.file, output.format)),
-        Command::Plan { policy, output } => runtime.block_on(once::plan(&policy.file, output.format)),
-        Command::Run { policy, listen } => runtime.block_on(serve::run(policy.file, listen.address)),
+        Command::Apply { policy, output } => runtime.block_on(once::apply(policy.file, output.format, &log)),
+        Command::Plan { policy, output } => runtime.block_on(once::plan(policy.file, output.format, &log)),
+        Command::Run { policy, listen } => runtime.block_on(serve::run(policy.file, listen.address, &log)),
         Command::Rehearse { policy, listen, faults } => {
-            runtime.block_on(serve::rehearse(policy.file, listen.address, faults))
+            runtime.block_on(serve::rehearse(policy.file, listen.address, faults, &log))
         }
-    }
+    };
+    // A look-up of a name that hangs is not waited for.
+    runtime.shutdown_background();
+    exit
 }
 
 fn start_logging(options: &LogOptions) -> Result<(), logging::LoggingError> {
@@ -112,14 +117,21 @@ fn summary(file: &Path, policy: &Policy) -> String {
     format!("{}: valid, {keys} in {projects}; {schedule}", file.display())
 }
 
-/// The policy, with its warnings logged; or the exit code after its problems were shown.
-fn load(file: &Path) -> Result<Policy, Exit> {
-    match policy::load(file, variable) {
+/// The policy, with its warnings logged; or the exit code after its problems were shown, as log lines where a machine
+/// reads those.
+fn load(file: &mut PolicyFile, log: &LogOptions) -> Result<Policy, Exit> {
+    match file.read() {
         Ok((policy, warnings)) => {
             for warning in warnings.render_plain().lines() {
                 tracing::warn!(problem = warning, "policy warning");
             }
             Ok(policy)
+        }
+        Err(refused) if log.log_format == logging::Format::Json => {
+            for problem in Chain(&refused).to_string().lines() {
+                tracing::error!(problem, "policy refused");
+            }
+            Err(Exit::Invalid)
         }
         Err(Refused::Invalid(problems)) => {
             let text = render(&problems, io::stderr().is_terminal());

@@ -1,18 +1,18 @@
 //! `apply` and `plan`: one run, its report, its exit code.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::arguments::OutputFormat;
-use super::{Exit, complain, load, print, wants_colour};
+use super::arguments::{LogOptions, OutputFormat};
+use super::{Exit, complain, load, print, variable, wants_colour};
 use crate::clock::Clock;
-use crate::daemon::{Connector, Signals};
+use crate::daemon::{Connector, PolicyFile, Signals};
 use crate::observability::{Purpose, write_json, write_text};
-use crate::reconcile::{Intent, Reconciler, WrittenIntervals};
+use crate::reconcile::{Intent, Memory, Reconciler};
 use crate::rotation::report::{Report, Trigger};
 
-pub(super) async fn apply(file: &Path, format: OutputFormat) -> Exit {
-    match run(file, Intent::Apply).await {
+pub(super) async fn apply(file: PathBuf, format: OutputFormat, log: &LogOptions) -> Exit {
+    match run(file, Intent::Apply, log).await {
         Ok(report) => {
             let exit = if report.is_success() { Exit::Well } else { Exit::Failed };
             show(&report, Purpose::Applied, format, exit)
@@ -21,11 +21,11 @@ pub(super) async fn apply(file: &Path, format: OutputFormat) -> Exit {
     }
 }
 
-pub(super) async fn plan(file: &Path, format: OutputFormat) -> Exit {
-    match run(file, Intent::Plan).await {
+pub(super) async fn plan(file: PathBuf, format: OutputFormat, log: &LogOptions) -> Exit {
+    match run(file, Intent::Plan, log).await {
         Ok(report) => {
             // Changes to make are what `plan` is asked for, so they are told even where other keys are unknown.
-            let exit = if report.has_planned_changes() {
+            let exit = if report.planned().next().is_some() && !report.interrupted {
                 Exit::Changes
             } else if report.is_success() {
                 Exit::Well
@@ -38,24 +38,30 @@ pub(super) async fn plan(file: &Path, format: OutputFormat) -> Exit {
     }
 }
 
-async fn run(file: &Path, intent: Intent) -> Result<Report, Exit> {
-    let policy = load(file)?;
+async fn run(file: PathBuf, intent: Intent, log: &LogOptions) -> Result<Report, Exit> {
+    let policy = load(&mut PolicyFile::new(file, variable), log)?;
     let signals = Signals::listen()
         .map_err(|error| complain(Exit::Failed, &format_args!("cannot listen to signals: {error}")))?;
     let clock = Clock::system();
-    let connector = Connector {
+    let mut connector = Connector {
         clock: clock.clone(),
         stop: signals.stop.clone(),
         observer: Box::new(|_| Arc::new(())),
+        environment: variable,
         redirect: None,
+        clients: Vec::new(),
     };
     let targets = connector.connect(&policy);
-    let reconciler =
-        Reconciler { clock, stop: signals.stop, progress: Arc::new(|| {}), written: WrittenIntervals::default() };
-    tokio::select! {
-        biased;
-        () = signals.end_now.cancelled() => Err(Exit::Failed),
-        report = reconciler.run(&targets, Trigger::Start, intent) => Ok(report),
+    let reconciler = Reconciler { clock, stop: signals.stop.clone(), memory: Memory::default() };
+    let mut report = std::pin::pin!(reconciler.run(&targets, Trigger::Start, intent));
+    loop {
+        tokio::select! {
+            biased;
+            () = signals.end_now.cancelled() => return Err(Exit::Failed),
+            report = &mut report => return Ok(report),
+            // Whoever asked for this run has gone away.
+            () = signals.hang_up.notified() => signals.stop.cancel(),
+        }
     }
 }
 

@@ -5,14 +5,15 @@
 
 use std::collections::HashSet;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::daemon::Redirect;
 use crate::kms::auth::{Credentials, Password, SecretSource};
 use crate::kms::endpoint::Endpoints;
-use crate::policy::types::Policy;
+use crate::policy::Policy;
+use crate::rotation::KeyId;
 use crate::simulator::seed::Seed;
 use crate::simulator::{Journal, Preset, Setup, Simulator};
 
@@ -29,8 +30,8 @@ pub(super) struct Rehearsal {
 
 struct Seeded {
     seed: Seed,
-    /// What the cloud was asked to make up; an id that it does not know stays unknown.
-    keys: HashSet<String>,
+    /// Project and key of what the cloud was asked to make up; an id that it does not know stays unknown.
+    keys: HashSet<(String, KeyId)>,
 }
 
 impl Rehearsal {
@@ -57,7 +58,7 @@ impl Rehearsal {
             let mut seeded = seeded.lock().unwrap_or_else(PoisonError::into_inner);
             let Seeded { seed, keys } = &mut *seeded;
             for project in &policy.projects {
-                let new = project.keys.iter().filter(|entry| keys.insert(entry.key_id.to_string()));
+                let new = project.keys.iter().filter(|entry| keys.insert((project.project_id.clone(), entry.key_id)));
                 let wanted = new.map(|entry| (entry.key_id.as_str(), u32::from(entry.desired.interval.days())));
                 simulator.handle().add_project(seed.project(&project.project_id, &project.region, wanted));
             }
@@ -87,6 +88,11 @@ impl Rehearsal {
         if let Some(preset) = self.faults {
             writeln!(out, "  faults: {}", preset.description())?;
         }
+        // Whoever listens everywhere looks from here.
+        let listen = match listen.ip() {
+            ip if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, listen.port())),
+            _ => listen,
+        };
         writeln!(out, "See what becomes of them:")?;
         for (path, what) in
             [("/", "status page"), ("/metrics", "Prometheus metrics"), ("/api/v1/status", "the same as JSON")]

@@ -7,29 +7,32 @@ use std::time::Duration;
 
 use tracing::info;
 
+use super::arguments::LogOptions;
 use super::rehearsal::Rehearsal;
 use super::{Exit, complain, load, variable};
 use crate::chain::Chain;
 use crate::clock::Clock;
-use crate::daemon::{Connector, CronAlarm, Daemon, PolicyFile, Pulse, Signals, Supervisor};
+use crate::daemon::{Connector, CronAlarm, Daemon, PolicyFile, Signals, Supervisor};
+use crate::kms::Client;
 use crate::observability::{Board, Health, Server};
-use crate::policy::types::Policy;
-use crate::reconcile::{Reconciler, WrittenIntervals};
+use crate::policy::Policy;
+use crate::reconcile::{Memory, Reconciler, Target};
 use crate::simulator::Preset;
 
-/// A loop that gives no sign of life for so long is dead: longer than any single attempt and any wait between two that
-/// a policy can ask for.
-const SILENCE: Duration = Duration::from_secs(15 * 60);
+/// A loop that gives no sign of life for so long is dead: several times the pause between two of its beats.
+const SILENCE: Duration = Duration::from_secs(2 * 60);
 
-pub(super) async fn run(file: PathBuf, listen: SocketAddr) -> Exit {
-    match load(&file) {
+pub(super) async fn run(file: PathBuf, listen: SocketAddr, log: &LogOptions) -> Exit {
+    let mut file = PolicyFile::new(file, variable);
+    match load(&mut file, log) {
         Ok(policy) => serve(file, policy, listen, None).await,
         Err(exit) => exit,
     }
 }
 
-pub(super) async fn rehearse(file: PathBuf, listen: SocketAddr, faults: Option<Preset>) -> Exit {
-    let policy = match load(&file) {
+pub(super) async fn rehearse(file: PathBuf, listen: SocketAddr, faults: Option<Preset>, log: &LogOptions) -> Exit {
+    let mut file = PolicyFile::new(file, variable);
+    let policy = match load(&mut file, log) {
         Ok(policy) => policy,
         Err(exit) => return exit,
     };
@@ -39,7 +42,7 @@ pub(super) async fn rehearse(file: PathBuf, listen: SocketAddr, faults: Option<P
     }
 }
 
-async fn serve(file: PathBuf, policy: Policy, listen: SocketAddr, rehearsal: Option<Rehearsal>) -> Exit {
+async fn serve(file: PolicyFile, policy: Policy, listen: SocketAddr, rehearsal: Option<Rehearsal>) -> Exit {
     match prepare(file, listen, rehearsal.as_ref()).await {
         Ok(Prepared { daemon, server, signals }) => {
             info!(address = %server.address(), "serving");
@@ -79,28 +82,30 @@ struct Prepared<C> {
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn prepare(
-    file: PathBuf,
+    policy_file: PolicyFile,
     listen: SocketAddr,
     rehearsal: Option<&Rehearsal>,
-) -> Result<Prepared<impl Fn(&Policy) -> Vec<crate::reconcile::Target<crate::kms::Client>> + use<>>, AnyError> {
+) -> Result<Prepared<impl FnMut(&Policy) -> Vec<Target<Arc<Client>>> + use<>>, AnyError> {
     let signals = Signals::listen()?;
     let clock = Clock::system();
     let board = Arc::new(Board::new()?);
     let health = Health::new(SILENCE);
-    let pulse = Pulse::new(health.clone(), Supervisor::from_environment());
+    let supervisor = Supervisor::from_environment(health.clone());
     let server = Server::bind(listen, Arc::clone(&board), health).await?;
-    let connector = Connector {
+    let mut connector = Connector {
         clock: clock.clone(),
         stop: signals.stop.clone(),
         observer: {
-            let (board, pulse) = (Arc::clone(&board), pulse.clone());
-            Box::new(move |project| pulse.listen(board.observer(project)))
+            let board = Arc::clone(&board);
+            Box::new(move |project| board.observer(project))
         },
+        environment: variable,
         redirect: rehearsal.map(Rehearsal::redirect),
+        clients: Vec::new(),
     };
     let on_connect = rehearsal.map(Rehearsal::keep_up);
     let daemon = Daemon {
-        policy_file: PolicyFile::new(file, variable),
+        policy_file,
         connect: move |policy: &Policy| {
             if let Some(keep_up) = &on_connect {
                 keep_up(policy);
@@ -108,20 +113,11 @@ async fn prepare(
             connector.connect(policy)
         },
         alarm: CronAlarm::new().await?,
-        reconciler: Reconciler {
-            clock: clock.clone(),
-            stop: signals.stop.clone(),
-            progress: {
-                let pulse = pulse.clone();
-                Arc::new(move || pulse.beat())
-            },
-            written: WrittenIntervals::default(),
-        },
+        reconciler: Reconciler { clock: clock.clone(), stop: signals.stop.clone(), memory: Memory::default() },
         signals: signals.clone(),
         board,
-        pulse,
+        supervisor,
         clock,
-        alarm_set_for: None,
     };
     Ok(Prepared { daemon, server, signals })
 }

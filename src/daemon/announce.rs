@@ -3,85 +3,118 @@
 //! Changes are logged where they are made. A problem that stays is not repeated each run: metrics and the status page
 //! show what is, the log what happened.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use tracing::{error, info, warn};
+use tracing::{Level, info, warn};
 
 use crate::rotation::decide::{Reason, Reasons, Status};
 use crate::rotation::key::KeyId;
 use crate::rotation::report::{KeyReport, ProjectReport, Report};
 
+/// Keys of one project that share their news in one run beyond this number share a line: an outage is one thing that
+/// happened, not ten thousand.
+const LINES: usize = 10;
+
 /// The problems of the last run.
 #[derive(Debug, Default)]
 pub struct Announcer {
-    problems: HashMap<KeyId, Reasons>,
+    problems: HashMap<(Arc<str>, KeyId), Reasons>,
 }
 
 impl Announcer {
     /// Logs what is new in this report.
     pub fn announce(&mut self, report: &Report) {
-        let mut problems = HashMap::new();
-        for (project, key) in report.keys() {
-            let last = self.problems.get(&key.key_id);
-            if is_problem(key.status) {
-                if last != Some(&key.reasons) && !report.interrupted {
-                    tell(project, key);
-                }
-                problems.insert(key.key_id, key.reasons);
-            } else if last.is_some() {
-                info!(
-                    key_id = key.key_id.as_str(),
-                    project = &*project.name,
-                    status = key.status.as_str(),
-                    "key is no longer a problem"
-                );
+        if !report.interrupted {
+            let mut problems = HashMap::new();
+            for project in &report.projects {
+                self.project(project, &mut problems);
             }
+            self.problems = problems;
         }
-        self.problems = problems;
         summarise(report);
     }
-}
 
-fn is_problem(status: Status) -> bool {
-    matches!(status, Status::NonCompliant | Status::Unknown)
-}
-
-fn tell(project: &ProjectReport, key: &KeyReport) {
-    // Where the whole project failed, that was said once.
-    if project.failure.is_some() && key.status == Status::Unknown {
-        return;
+    fn project(&self, project: &ProjectReport, problems: &mut HashMap<(Arc<str>, KeyId), Reasons>) {
+        let mut news: BTreeMap<u32, Vec<&KeyReport>> = BTreeMap::new();
+        let mut recovered = Vec::new();
+        for key in &project.keys {
+            let id = (Arc::clone(&project.name), key.key_id);
+            let last = self.problems.get(&id);
+            if matches!(key.status, Status::NonCompliant | Status::Unknown) {
+                // Where the whole project failed, that was said once.
+                let said = project.failure.is_some() && key.status == Status::Unknown;
+                if last != Some(&key.reasons) && !said {
+                    news.entry(key.reasons.bits()).or_default().push(key);
+                }
+                problems.insert(id, key.reasons);
+            } else if last.is_some() {
+                recovered.push(key);
+            }
+        }
+        for keys in news.values() {
+            tell(project, keys);
+        }
+        let name = &*project.name;
+        if let [first, _, ..] = recovered[..]
+            && recovered.len() > LINES
+        {
+            info!(
+                project = name,
+                keys = recovered.len(),
+                key_id = first.key_id.as_str(),
+                "keys are no longer problems"
+            );
+        } else {
+            for key in recovered {
+                let (key_id, status) = (key.key_id.as_str(), key.status.as_str());
+                info!(project = name, key_id, status, "key is no longer a problem");
+            }
+        }
     }
-    let (key_id, project, reasons) = (key.key_id.as_str(), &*project.name, key.reasons.to_string());
-    let (actual, policy) = (key.rotation.and_then(|r| r.interval_days), key.desired_interval.days());
-    let error = key.error.as_deref();
-    let passing = [Reason::ReadFailed, Reason::Throttled, Reason::NotVerified];
-    if passing.into_iter().any(|reason| key.reasons.contains(reason)) {
-        warn!(
-            key_id,
-            project,
-            reasons,
-            interval_days = actual,
-            policy_interval_days = policy,
-            error,
-            "key is a problem"
-        );
-    } else {
-        error!(
-            key_id,
-            project,
-            reasons,
-            interval_days = actual,
-            policy_interval_days = policy,
-            error,
-            "key is a problem"
-        );
+}
+
+/// Tells of keys with the same reasons.
+fn tell(project: &ProjectReport, keys: &[&KeyReport]) {
+    let shared = keys.len() > LINES;
+    for key in keys.iter().take(if shared { 1 } else { LINES }) {
+        let passing = [Reason::ReadFailed, Reason::WriteFailed, Reason::Throttled, Reason::NotVerified];
+        let passes = passing.into_iter().any(|reason| key.reasons.contains(reason));
+        let reasons = key.reasons.to_string();
+        macro_rules! line {
+            ($level:expr) => {
+                if shared {
+                    tracing::event!(
+                        $level,
+                        project = &*project.name,
+                        reasons,
+                        keys = keys.len(),
+                        key_id = key.key_id.as_str(),
+                        error = key.error.as_deref(),
+                        "keys are problems; the first of them is named"
+                    )
+                } else {
+                    tracing::event!(
+                        $level,
+                        project = &*project.name,
+                        key_id = key.key_id.as_str(),
+                        reasons,
+                        interval_days = key.rotation.and_then(|rotation| rotation.interval_days),
+                        policy_interval_days = key.desired_interval.days(),
+                        error = key.error.as_deref(),
+                        "key is a problem"
+                    )
+                }
+            };
+        }
+        if passes { line!(Level::WARN) } else { line!(Level::ERROR) }
     }
 }
 
 fn summarise(report: &Report) {
     let tally = report.tally();
     let of = |status| tally.of(status);
-    let took_ms = u64::try_from(report.duration().as_millis()).unwrap_or(u64::MAX);
+    let took_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
     macro_rules! line {
         ($level:ident, $text:literal) => {
             $level!(

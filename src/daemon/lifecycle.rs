@@ -1,7 +1,7 @@
 //! The life of the process: signals, and what systemd is told.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::kms::observe::{Code, Observer, Operation};
 use crate::observability::Health;
 
 /// What signals ask of the process.
@@ -20,8 +19,8 @@ pub struct Signals {
     pub stop: CancellationToken,
     /// A second one came: end at once.
     pub end_now: CancellationToken,
-    /// SIGHUP came: read the policy again and run.
-    pub reload: Arc<Notify>,
+    /// SIGHUP came.
+    pub hang_up: Arc<Notify>,
 }
 
 impl Signals {
@@ -41,7 +40,7 @@ impl Signals {
                     _ = term.recv() => "SIGTERM",
                     _ = int.recv() => "SIGINT",
                     _ = hup.recv() => {
-                        heard.reload.notify_one();
+                        heard.hang_up.notify_one();
                         continue;
                     }
                 };
@@ -58,18 +57,19 @@ impl Signals {
     }
 }
 
-/// Tells systemd how the service is. Without systemd, tells nobody.
-#[derive(Debug)]
+/// Tells the outside how the daemon is: `/healthz`, and systemd where there is one.
+#[derive(Clone)]
 pub struct Supervisor {
+    health: Health,
     watchdog: Option<Duration>,
-    last_ping: Option<Instant>,
+    last_ping: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Supervisor {
     /// Reads from the environment what systemd wants to hear.
     #[must_use]
-    pub fn from_environment() -> Self {
-        Self { watchdog: sd_notify::watchdog_enabled(), last_ping: None }
+    pub fn from_environment(health: Health) -> Self {
+        Self { health, watchdog: sd_notify::watchdog_enabled(), last_ping: Arc::default() }
     }
 
     /// The policy is in force and the loop runs.
@@ -95,17 +95,21 @@ impl Supervisor {
         notify(&[NotifyState::Status(line)]);
     }
 
-    /// The longest the loop may sleep without missing a watchdog ping.
+    /// The longest the loop may go without a sign of life.
     #[must_use]
-    pub fn longest_sleep(&self) -> Option<Duration> {
-        self.watchdog.map(|within| within / 3)
+    pub fn longest_silence(&self) -> Duration {
+        /// Well below what `/healthz` tolerates.
+        const LONGEST: Duration = Duration::from_secs(30);
+        self.watchdog.map_or(LONGEST, |within| (within / 3).min(LONGEST))
     }
 
-    /// The loop or a run is alive.
-    pub fn ping(&mut self) {
+    /// The loop is alive.
+    pub fn beat(&self) {
+        self.health.beat();
         let Some(within) = self.watchdog else { return };
-        if self.last_ping.is_none_or(|last| last.elapsed() >= within / 4) {
-            self.last_ping = Some(Instant::now());
+        let mut last = self.last_ping.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= within / 4) {
+            *last = Some(Instant::now());
             notify(&[NotifyState::Watchdog]);
         }
     }
@@ -114,61 +118,5 @@ impl Supervisor {
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         warn!(error = %error, "cannot tell systemd");
-    }
-}
-
-/// A sign of life from the loop and from runs: `/healthz` and systemd's watchdog both hang on it.
-#[derive(Clone)]
-pub struct Pulse {
-    health: Health,
-    supervisor: Arc<std::sync::Mutex<Supervisor>>,
-}
-
-impl Pulse {
-    /// The pulse that these two hang on.
-    #[must_use]
-    pub fn new(health: Health, supervisor: Supervisor) -> Self {
-        Self { health, supervisor: Arc::new(std::sync::Mutex::new(supervisor)) }
-    }
-
-    /// Something was done.
-    pub fn beat(&self) {
-        self.health.beat();
-        self.with_supervisor(Supervisor::ping);
-    }
-
-    /// Speaks to systemd.
-    pub fn with_supervisor<T>(&self, speak: impl FnOnce(&mut Supervisor) -> T) -> T {
-        speak(&mut self.supervisor.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
-
-    /// An observer that passes everything on, and takes each attempt for a sign of life.
-    #[must_use]
-    pub fn listen(&self, inner: Arc<dyn Observer>) -> Arc<dyn Observer> {
-        Arc::new(Listening { inner, pulse: self.clone() })
-    }
-}
-
-struct Listening {
-    inner: Arc<dyn Observer>,
-    pulse: Pulse,
-}
-
-impl Observer for Listening {
-    fn request(&self, operation: Operation, code: Code, took: Duration) {
-        self.pulse.beat();
-        self.inner.request(operation, code, took);
-    }
-
-    fn retry(&self, operation: Operation, reason: Code) {
-        self.inner.retry(operation, reason);
-    }
-
-    fn operation(&self, operation: Operation, succeeded: bool) {
-        self.inner.operation(operation, succeeded);
-    }
-
-    fn credentials_expire(&self, at: Option<SystemTime>) {
-        self.inner.credentials_expire(at);
     }
 }

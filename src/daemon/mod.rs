@@ -1,7 +1,8 @@
 //! The daemon: one loop that is woken by schedule, signal or a changed policy, and always does the same complete scan.
 //!
 //! The loop owns the policy, the clients and the schedule, so nothing runs beside a run and nothing is shared but what
-//! the [`Board`] shows. Whatever wakes it during a run makes one more run after it.
+//! the [`Board`] shows. Whatever wakes it during a run makes one more run after it; a policy that changes meanwhile is
+//! read at once, so that whoever changed it hears whether it is right, and takes effect after the run.
 
 mod announce;
 mod lifecycle;
@@ -10,13 +11,13 @@ mod schedule;
 mod targets;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::FutureExt;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 pub use announce::Announcer;
-pub use lifecycle::{Pulse, Signals, Supervisor};
+pub use lifecycle::{Signals, Supervisor};
 pub use policy_file::{DirectoryWatch, PolicyFile};
 pub use schedule::{Alarm, AlarmError, CronAlarm, Schedule};
 pub use targets::{Connector, ObserverOf, Redirect};
@@ -25,13 +26,9 @@ use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::kms::Kms;
 use crate::observability::Board;
-use crate::policy::types::Policy;
+use crate::policy::Policy;
 use crate::reconcile::{Intent, Reconciler, Target};
-use crate::rotation::report::Trigger;
-
-/// How often the loop looks at policy file and clock when nothing wakes it: covers file systems that tell of no
-/// changes, and a clock that was set.
-const LOOK_AROUND: Duration = Duration::from_secs(30);
+use crate::rotation::report::{Report, Trigger};
 
 /// Everything that the loop works with.
 pub struct Daemon<A, C> {
@@ -48,11 +45,9 @@ pub struct Daemon<A, C> {
     /// What is shown to the outside.
     pub board: Arc<Board>,
     /// Says that the loop is alive.
-    pub pulse: Pulse,
+    pub supervisor: Supervisor,
     /// The time of day.
     pub clock: Clock,
-    /// The due time that the alarm is set for.
-    pub alarm_set_for: Option<SystemTime>,
 }
 
 impl<A: Alarm, C> Daemon<A, C> {
@@ -63,86 +58,133 @@ impl<A: Alarm, C> Daemon<A, C> {
     /// The alarm cannot be set, so that no further run would come.
     pub async fn run<K: Kms>(mut self, policy: Policy) -> Result<(), AlarmError>
     where
-        C: Fn(&Policy) -> Vec<Target<K>>,
+        C: FnMut(&Policy) -> Vec<Target<K>>,
     {
         let mut watch = DirectoryWatch::beside(self.policy_file.path());
         let mut announcer = Announcer::default();
-        let plan = &policy.schedule;
-        let mut schedule = Schedule::new(plan.calendar.clone(), plan.jitter, self.clock.now());
-        let mut trigger = plan.run_on_start.then_some(Trigger::Start);
+        let mut schedule = Schedule::new(&policy.schedule, self.clock.now());
+        let mut alarm_set_for = None;
+        let mut trigger = policy.schedule.run_on_start.then_some(Trigger::Start);
         let mut targets = self.in_force(&policy);
         drop(policy);
-        self.pulse.with_supervisor(|supervisor| supervisor.ready());
+        self.supervisor.ready();
 
         while !self.signals.stop.is_cancelled() {
-            if let Some(trigger) = trigger.take() {
-                schedule.run_began(self.clock.now());
-                self.board.next_run(schedule.due());
-                debug!(trigger = trigger.as_str(), "run begins");
-                let report = self.reconciler.run(&targets, trigger, Intent::Apply).await;
-                announcer.announce(&report);
-                self.pulse.with_supervisor(|supervisor| supervisor.status(&report.tally().to_string()));
-                if !report.interrupted {
-                    self.board.publish(Arc::new(report));
+            let reloaded = match trigger.take() {
+                Some(trigger) => {
+                    schedule.run_began(self.clock.now());
+                    self.board.next_run(schedule.due());
+                    debug!(trigger = trigger.as_str(), "run begins");
+                    let (report, reloaded) = self.run_once(&targets, trigger).await;
+                    announcer.announce(&report);
+                    if !report.interrupted {
+                        self.supervisor.status(&report.tally().to_string());
+                        self.board.publish(Arc::new(report));
+                    }
+                    reloaded
                 }
-                continue;
-            }
-            let woken = self.wait(&mut schedule, &mut watch).await?;
-            trigger = match woken {
-                Woken::Nothing => None,
-                Woken::Due => Some(Trigger::Schedule),
-                Woken::Reload(why) => self.reload().map(|policy| {
-                    schedule.replace(policy.schedule.calendar.clone(), policy.schedule.jitter);
-                    targets = self.in_force(&policy);
-                    why
-                }),
+                None => match self.wait(&mut schedule, &mut alarm_set_for, &mut watch).await? {
+                    Woken::Nothing => None,
+                    Woken::Due => {
+                        trigger = Some(Trigger::Schedule);
+                        None
+                    }
+                    Woken::Reload(why) => self.reload(why),
+                },
             };
+            if let Some((policy, why)) = reloaded {
+                schedule.replace(&policy.schedule);
+                targets = self.in_force(&policy);
+                trigger = Some(why);
+            }
         }
-        self.pulse.with_supervisor(|supervisor| supervisor.stopping());
+        self.supervisor.stopping();
         Ok(())
     }
 
+    /// One run, and the last good policy that came up while it was under way.
+    async fn run_once<K: Kms>(&mut self, targets: &[Target<K>], trigger: Trigger) -> (Report, Option<Reloaded>) {
+        let mut reloaded = None;
+        // A run borrows its means, so that the loop can look after the policy beside it.
+        let reconciler = std::mem::take(&mut self.reconciler);
+        let report = {
+            let mut run = std::pin::pin!(reconciler.run(targets, trigger, Intent::Apply));
+            let mut stopping = false;
+            loop {
+                self.supervisor.beat();
+                let why = tokio::select! {
+                    biased;
+                    report = &mut run => break report,
+                    () = self.signals.stop.cancelled(), if !stopping => {
+                        stopping = true;
+                        self.supervisor.stopping();
+                        continue;
+                    }
+                    () = self.signals.hang_up.notified() => Trigger::Signal,
+                    () = tokio::time::sleep(self.supervisor.longest_silence()) => {
+                        if !self.policy_file.has_changed() {
+                            continue;
+                        }
+                        Trigger::Reload
+                    }
+                };
+                reloaded = self.reload(why).or(reloaded);
+            }
+        };
+        self.reconciler = reconciler;
+        (report, reloaded)
+    }
+
     /// Sleeps until there is something to do, or it is time to look around.
-    async fn wait(&mut self, schedule: &mut Schedule, watch: &mut DirectoryWatch) -> Result<Woken, AlarmError> {
-        self.pulse.beat();
-        if self.signals.reload.notified().now_or_never().is_some() {
+    async fn wait(
+        &mut self,
+        schedule: &mut Schedule,
+        alarm_set_for: &mut Option<SystemTime>,
+        watch: &mut DirectoryWatch,
+    ) -> Result<Woken, AlarmError> {
+        self.supervisor.beat();
+        if self.signals.hang_up.notified().now_or_never().is_some() {
             return Ok(Woken::Reload(Trigger::Signal));
+        }
+        // Before the schedule: a policy that has changed must not wait for runs that are always due.
+        if self.policy_file.has_changed() {
+            return Ok(Woken::Reload(Trigger::Reload));
         }
         let now = self.clock.now();
         if schedule.is_due(now) {
             return Ok(Woken::Due);
         }
-        if self.policy_file.has_changed() {
-            return Ok(Woken::Reload(Trigger::Reload));
-        }
         let due = schedule.due();
         self.board.next_run(due);
-        if due != self.alarm_set_for
+        if due != *alarm_set_for
             && let Some(after) = due.and_then(|due| due.duration_since(now).ok())
         {
             self.alarm.set(after).await?;
-            self.alarm_set_for = due;
+            *alarm_set_for = due;
         }
-        let longest = self.pulse.with_supervisor(|supervisor| supervisor.longest_sleep());
-        let look_around = longest.unwrap_or(LOOK_AROUND).min(LOOK_AROUND);
         tokio::select! {
             biased;
             () = self.signals.stop.cancelled() => {}
-            () = self.signals.reload.notified() => return Ok(Woken::Reload(Trigger::Signal)),
-            () = self.alarm.rings() => {}
+            () = self.signals.hang_up.notified() => return Ok(Woken::Reload(Trigger::Signal)),
+            // It rings once; if that was too early, it is set again.
+            () = self.alarm.rings() => *alarm_set_for = None,
             () = watch.stirs() => {}
-            () = tokio::time::sleep(look_around) => {}
+            // File systems that tell of no changes, a clock that was set.
+            () = tokio::time::sleep(self.supervisor.longest_silence()) => {}
         }
         Ok(Woken::Nothing)
     }
 
     /// Reads the policy again; nothing where it is refused and the old one stays in force.
-    fn reload(&mut self) -> Option<Policy> {
-        self.pulse.with_supervisor(|supervisor| supervisor.reloading());
-        let policy = match self.policy_file.read() {
-            Ok(policy) => {
+    fn reload(&mut self, why: Trigger) -> Option<Reloaded> {
+        self.supervisor.reloading();
+        let reloaded = match self.policy_file.read() {
+            Ok((policy, warnings)) => {
+                for warning in warnings.render_plain().lines() {
+                    warn!(problem = warning, "policy warning");
+                }
                 info!(file = %self.policy_file.path().display(), "policy reloaded");
-                Some(policy)
+                Some((policy, why))
             }
             Err(refused) => {
                 let problems = Chain(&refused).to_string();
@@ -151,20 +193,22 @@ impl<A: Alarm, C> Daemon<A, C> {
                 None
             }
         };
-        self.pulse.with_supervisor(|supervisor| supervisor.ready());
-        policy
+        self.supervisor.ready();
+        reloaded
     }
 
     /// Shows the policy on the board, whose counters the clients then find their own projects in.
-    fn in_force<K>(&self, policy: &Policy) -> Vec<Target<K>>
+    fn in_force<K>(&mut self, policy: &Policy) -> Vec<Target<K>>
     where
-        C: Fn(&Policy) -> Vec<Target<K>>,
+        C: FnMut(&Policy) -> Vec<Target<K>>,
     {
         let projects = policy.projects.iter().map(|project| &project.name);
         self.board.policy_loaded(self.clock.now(), self.policy_file.path(), projects);
         (self.connect)(policy)
     }
 }
+
+type Reloaded = (Policy, Trigger);
 
 /// Why the loop woke.
 enum Woken {

@@ -1,13 +1,14 @@
 //! The policy file as something that changes: reading it, and noticing when its content has become another.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use futures_util::StreamExt;
 use inotify::{EventStream, Inotify, WatchMask};
 use tracing::warn;
 
-use crate::policy::{self, Policy, Refused};
+use crate::policy::{self, Accepted, Refused, UnreadableFile};
 
 /// The policy file and what its content was when it was last read.
 pub struct PolicyFile {
@@ -17,13 +18,10 @@ pub struct PolicyFile {
 }
 
 impl PolicyFile {
-    /// The file at this path, whose policy may name variables of this environment. It was read a moment ago, when the
-    /// program began.
+    /// The file at this path, whose policy may name variables of this environment; reads nothing yet.
     #[must_use]
     pub fn new(path: PathBuf, environment: fn(&str) -> Option<String>) -> Self {
-        let mut file = Self { path, environment, last_read: None };
-        file.last_read = file.fingerprint();
-        file
+        Self { path, environment, last_read: None }
     }
 
     /// Where it is.
@@ -37,36 +35,42 @@ impl PolicyFile {
     /// # Errors
     ///
     /// It cannot be read, or is no valid policy.
-    pub fn read(&mut self) -> Result<Policy, Refused> {
-        self.last_read = self.fingerprint();
-        let (policy, warnings) = policy::load(&self.path, self.environment)?;
-        for warning in warnings.render_plain().lines() {
-            warn!(problem = warning, "policy warning");
-        }
-        Ok(policy)
+    pub fn read(&mut self) -> Result<Accepted, Refused> {
+        let content = policy::read_file(&self.path);
+        self.last_read = Some(fingerprint(&content));
+        policy::read(&content?, &self.path.display().to_string(), self.environment).map_err(Refused::Invalid)
     }
 
-    /// Whether the content is another than when it was last read. A file that is gone has not changed: it may be on
-    /// its way back, as between the two halves of an editor's save.
+    /// Whether the content, or what keeps it from being read, is another than when it was last read. A file that is
+    /// gone has not changed: it may be on its way back, as between the two halves of an editor's save. Neither has a
+    /// pipe, which can be read but once.
     #[must_use]
     pub fn has_changed(&self) -> bool {
-        let now = self.fingerprint();
-        now.is_some() && now != self.last_read
-    }
-
-    fn fingerprint(&self) -> Option<u64> {
-        let content = std::fs::read(&self.path).ok()?;
-        let mut hasher = DefaultHasher::new();
-        content.hash(&mut hasher);
-        Some(hasher.finish())
+        match std::fs::metadata(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => false,
+            _ => Some(fingerprint(&policy::read_file(&self.path))) != self.last_read,
+        }
     }
 }
 
-/// Tells when something happened in the policy file's directory.
+fn fingerprint(content: &Result<Vec<u8>, UnreadableFile>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match content {
+        Ok(content) => content.hash(&mut hasher),
+        Err(error) => error.to_string().hash(&mut hasher),
+    }
+    hasher.finish()
+}
+
+/// Tells when something may have happened to the policy file.
 ///
 /// The directory is watched and not the file, since a mounted `ConfigMap` is changed by swapping a symlink beside it,
 /// which a watch on the file sees only the first time.
-pub struct DirectoryWatch(Option<EventStream<[u8; 1024]>>);
+pub struct DirectoryWatch {
+    events: Option<EventStream<[u8; 1024]>>,
+    file_name: Vec<u8>,
+}
 
 impl DirectoryWatch {
     /// Watches the directory that holds `path`. Where that cannot be done, the loop's regular look at the file is all
@@ -80,22 +84,32 @@ impl DirectoryWatch {
             inotify.watches().add(directory, WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO)?;
             inotify.into_event_stream([0; 1024])
         };
-        let watch: std::io::Result<_> = watch();
-        if let Err(error) = &watch {
+        let events: std::io::Result<_> = watch();
+        if let Err(error) = &events {
             warn!(directory = %directory.display(), error = %error, "cannot watch the policy; it is looked at regularly");
         }
-        Self(watch.ok())
+        let file_name = path.file_name().map(|name| name.as_encoded_bytes().to_vec()).unwrap_or_default();
+        Self { events: events.ok(), file_name }
     }
 
-    /// Waits for the next event.
+    /// Waits until the file, or a link of a `ConfigMap` that it may be reached by, was written or replaced.
     pub async fn stirs(&mut self) {
-        match &mut self.0 {
-            Some(events) => {
-                if events.next().await.is_none() {
-                    self.0 = None;
+        while let Some(events) = &mut self.events {
+            match events.next().await {
+                Some(Ok(event)) => {
+                    let name = event.name.unwrap_or_default();
+                    let name = name.as_encoded_bytes();
+                    if name == self.file_name || name.starts_with(b"..") {
+                        return;
+                    }
                 }
+                Some(Err(error)) => {
+                    warn!(error = %error, "lost the watch on the policy; it is looked at regularly");
+                    self.events = None;
+                }
+                None => self.events = None,
             }
-            None => std::future::pending().await,
         }
+        std::future::pending::<()>().await;
     }
 }

@@ -12,6 +12,7 @@ use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use uuid::Uuid;
 
 use crate::policy::calendar::Calendar;
+use crate::policy::types;
 
 /// The next due time of a calendar with jitter.
 ///
@@ -36,16 +37,21 @@ struct Tick {
 impl Schedule {
     /// A schedule whose ticks count from `now` on.
     #[must_use]
-    pub fn new(calendar: Calendar, jitter: Duration, now: SystemTime) -> Self {
-        let since = timestamp(now);
-        let mut schedule = Self { calendar, jitter, since, next: None, rng: fastrand::Rng::new() };
+    pub fn new(plan: &types::Schedule, now: SystemTime) -> Self {
+        let mut schedule = Self {
+            calendar: plan.calendar.clone(),
+            jitter: plan.jitter,
+            since: timestamp(now),
+            next: None,
+            rng: fastrand::Rng::new(),
+        };
         schedule.look_ahead();
         schedule
     }
 
-    /// The same ticks by another policy.
-    pub fn replace(&mut self, calendar: Calendar, jitter: Duration) {
-        (self.calendar, self.jitter, self.next) = (calendar, jitter, None);
+    /// Goes on by another policy.
+    pub fn replace(&mut self, plan: &types::Schedule) {
+        (self.calendar, self.jitter, self.next) = (plan.calendar.clone(), plan.jitter, None);
         self.look_ahead();
     }
 
@@ -137,8 +143,10 @@ impl Alarm for CronAlarm {
             let _ = self.scheduler.remove(&job).await;
         }
         let ring = Arc::clone(&self.ring);
-        // Its store counts whole seconds: rounded up, it never rings before its time.
-        let whole = Duration::from_secs(after.as_secs() + u64::from(after.subsec_nanos() > 0));
+        // It counts whole seconds from the beginning of this one: rounded up, it never rings before its time.
+        let this_second = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+        let until = after + Duration::from_nanos(u64::from(this_second));
+        let whole = Duration::from_secs(until.as_secs() + u64::from(until.subsec_nanos() > 0));
         let job = Job::new_one_shot_async(whole, move |_, _| {
             let ring = Arc::clone(&ring);
             Box::pin(async move { ring.notify_one() })
@@ -160,8 +168,18 @@ mod tests {
         text.parse::<Timestamp>().unwrap().into()
     }
 
+    fn plan(cron: &str, zone: &str, jitter: Duration) -> types::Schedule {
+        types::Schedule {
+            cron: cron.to_owned(),
+            timezone: zone.to_owned(),
+            calendar: Calendar::new(cron, zone).unwrap(),
+            jitter,
+            run_on_start: false,
+        }
+    }
+
     fn schedule(cron: &str, zone: &str, now: &str) -> Schedule {
-        Schedule::new(Calendar::new(cron, zone).unwrap(), Duration::ZERO, at(now))
+        Schedule::new(&plan(cron, zone, Duration::ZERO), at(now))
     }
 
     #[test]
@@ -197,8 +215,8 @@ mod tests {
 
     #[test]
     fn jitter_is_drawn_once_for_a_tick_and_stays_within_its_bound() {
-        let calendar = || Calendar::new("0 * * * *", "UTC").unwrap();
-        let mut schedule = Schedule::new(calendar(), Duration::from_secs(60), at("2026-01-01T00:30:00Z"));
+        let hourly = plan("0 * * * *", "UTC", Duration::from_secs(60));
+        let mut schedule = Schedule::new(&hourly, at("2026-01-01T00:30:00Z"));
         let due = schedule.due().unwrap();
         assert!((at("2026-01-01T01:00:00Z")..=at("2026-01-01T01:01:00Z")).contains(&due));
         for minute in 31..59 {

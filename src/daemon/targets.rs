@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::kms::auth::{Credentials, Password, SecretSource};
 use crate::kms::endpoint::Endpoints;
 use crate::kms::observe::Observer;
-use crate::kms::{Client, ClientSettings, RetryPolicy};
+use crate::kms::{Client, ClientSettings, Proxy, RetryPolicy};
 use crate::policy::types::{self, Policy, Project};
 use crate::reconcile::Target;
 
@@ -27,36 +27,61 @@ pub struct Connector {
     pub stop: CancellationToken,
     /// Who listens to the calls of a project.
     pub observer: ObserverOf,
+    /// Variables of the environment, of which `HTTPS_PROXY` and `NO_PROXY` hold.
+    pub environment: fn(&str) -> Option<String>,
     /// The last word on where a project's cloud is: a rehearsal points it at its simulator.
     pub redirect: Option<Redirect>,
+    /// The clients of the policy before this one, to be kept where nothing has changed for them: their tokens and
+    /// connections stay, and so does a pause that the cloud has asked for.
+    pub clients: Vec<(ClientSettings, Arc<Client>)>,
 }
 
 impl Connector {
     /// A client for each of the policy's projects. One that cannot be made fails its own project only.
     #[must_use]
-    pub fn connect(&self, policy: &Policy) -> Vec<Target<Client>> {
-        policy.projects.iter().map(|project| self.target(policy, project)).collect()
+    pub fn connect(&mut self, policy: &Policy) -> Vec<Target<Arc<Client>>> {
+        let before = std::mem::take(&mut self.clients);
+        policy.projects.iter().map(|project| self.target(policy, project, &before)).collect()
     }
 
-    fn target(&self, policy: &Policy, project: &Project) -> Target<Client> {
+    fn target(
+        &mut self,
+        policy: &Policy,
+        project: &Project,
+        before: &[(ClientSettings, Arc<Client>)],
+    ) -> Target<Arc<Client>> {
         let mut settings = settings(policy, project);
+        settings.proxy = proxy(self.environment);
         if let Some(redirect) = &self.redirect {
             redirect(&mut settings);
         }
-        let observer = (self.observer)(&project.name);
-        let client = Client::new(settings, observer, self.clock.clone(), self.stop.clone());
-        Target {
-            project: project.clone(),
-            kms: client.map_err(|error| Chain(&error).to_string()),
-            concurrency: policy.limits.concurrency,
+        let kept = before.iter().find(|(known, _)| *known == settings).map(|(_, client)| Arc::clone(client));
+        let client = kept.map_or_else(|| self.client(settings.clone()), Ok);
+        if let Ok(client) = &client {
+            self.clients.push((settings, Arc::clone(client)));
         }
+        Target { project: project.clone(), kms: client, concurrency: policy.limits.concurrency }
     }
+
+    fn client(&self, settings: ClientSettings) -> Result<Arc<Client>, String> {
+        let observer = (self.observer)(&settings.project);
+        let client = Client::new(settings, observer, self.clock.clone(), self.stop.clone());
+        client.map(Arc::new).map_err(|error| Chain(&error).to_string())
+    }
+}
+
+/// The proxy of the environment, in either spelling that is in use.
+fn proxy(environment: fn(&str) -> Option<String>) -> Option<Proxy> {
+    let variable = |upper: &str, lower: &str| environment(upper).or_else(|| environment(lower));
+    let url = variable("HTTPS_PROXY", "https_proxy").filter(|url| !url.is_empty())?;
+    Some(Proxy { url, except: variable("NO_PROXY", "no_proxy").unwrap_or_default() })
 }
 
 fn settings(policy: &Policy, project: &Project) -> ClientSettings {
     let own = Endpoints::of(project.cloud, &project.region);
     let retry = policy.retry;
     ClientSettings {
+        project: Arc::clone(&project.name),
         endpoints: Endpoints {
             kms: project.kms_endpoint.clone().unwrap_or(own.kms),
             iam: project.iam_endpoint.clone().unwrap_or(own.iam),
@@ -74,6 +99,7 @@ fn settings(policy: &Policy, project: &Project) -> ClientSettings {
             }
         },
         ca_file: project.ca_file.clone(),
+        proxy: None,
         request_timeout: policy.limits.request_timeout,
         requests_per_second: policy.limits.requests_per_second,
         concurrency: policy.limits.concurrency,

@@ -3,8 +3,8 @@
 //! A caller belongs to one project. It knows nothing of keys or tokens: whoever calls builds the request and says what
 //! an answer means.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -13,88 +13,90 @@ use tracing::debug;
 use super::error::{Error, Kind, classify, parse_body};
 use super::limit::RequestLimit;
 use super::observe::{Code, Observer, Operation};
+use super::outage::{Effort, Outage};
 use super::retry::{Backoff, LONGEST_RETRY_AFTER, RetryPolicy, with_retries};
-use super::transport::{Answer, Request, Transport};
+use super::transport::{Answer, NoAnswer, Request, Transport};
 use crate::clock::Clock;
 
 /// What one project's calls share.
 pub(super) struct Caller {
+    pub(super) project: Arc<str>,
     pub(super) transport: Transport,
     pub(super) limit: RequestLimit,
     pub(super) retry: RetryPolicy,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) clock: Clock,
     pub(super) stop: CancellationToken,
-    pub(super) health: Health,
+    pub(super) outages: [Outage; Operation::ALL.len()],
 }
 
-/// Whether the project's endpoints answer at all.
-///
-/// When an operation has used up its whole time and nothing else has succeeded meanwhile, the endpoint is down, and
-/// every further key would wait as long for nothing: until something succeeds, an operation then gets one retry only.
-pub(super) struct Health {
-    down: AtomicBool,
-    last_success: Mutex<Instant>,
-}
-
-impl Health {
-    pub(super) fn new() -> Self {
-        Self { down: AtomicBool::new(false), last_success: Mutex::new(Instant::now()) }
-    }
-
-    fn succeeded(&self) {
-        self.down.store(false, Ordering::Relaxed);
-        *self.last_success.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    fn exhausted(&self, began: Instant) {
-        if *self.last_success.lock().unwrap_or_else(PoisonError::into_inner) < began {
-            self.down.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-/// What a log line says of a call beside its operation.
-#[derive(Clone, Copy)]
-pub(super) struct Subject<'a> {
+/// One call, as logs tell of it.
+pub(super) struct Call<'a> {
+    pub(super) operation: Operation,
     /// The key, or nothing for a call that is about none.
     pub(super) key_id: Option<&'a str>,
     /// The UUID that the cloud keeps for tracing.
     pub(super) sequence: Option<&'a str>,
+    /// The turn that was waited for before the call's time began to count.
+    first_turn: AtomicBool,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(operation: Operation, key_id: Option<&'a str>, sequence: Option<&'a str>) -> Self {
+        Self { operation, key_id, sequence, first_turn: AtomicBool::new(false) }
+    }
 }
 
 impl Caller {
     /// Repeats `attempt` as the policy has it and counts how the operation ended, except for a write whose end is
     /// unclear: its caller settles that.
-    pub(super) async fn call<T, F>(&self, operation: Operation, attempt: impl FnMut() -> F) -> Result<T, Error>
+    pub(super) async fn call<T, F>(&self, call: &Call<'_>, attempt: impl FnMut() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
+        let effort = self.outage(call.operation).effort();
+        self.call_with(effort, call, attempt).await
+    }
+
+    /// The same with so much effort, whatever the state of the cloud.
+    pub(super) async fn call_with<T, F>(
+        &self,
+        effort: Effort,
+        call: &Call<'_>,
+        attempt: impl FnMut() -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let Call { operation, key_id, .. } = *call;
+        if effort == Effort::None {
+            self.observer.operation(operation, false);
+            let text = "not called: it has failed for every key of this run that it was called for";
+            return Err(Error::new(operation, Kind::Transient, text));
+        }
+        self.turn(call).await?;
+        call.first_turn.store(true, Ordering::Relaxed);
         let began = Instant::now();
-        let backoff = Backoff::new(self.retry);
-        let backoff = if self.health.down.load(Ordering::Relaxed) { backoff.at_most(1) } else { backoff };
-        let result = with_retries(backoff, &self.stop, attempt, |error, wait| {
+        let mut attempts = 1;
+        let result = with_retries(self.backoff(effort), &self.stop, attempt, |error, wait| {
             if let Some(code) = error.code() {
                 self.observer.retry(operation, code);
             }
-            debug!(wait_ms = wait.as_millis(), error = %error, "will be tried again");
+            let (project, wait_ms) = (&*self.project, wait.as_millis());
+            debug!(project, key_id, attempt = attempts, wait_ms, error = %error, "call will be tried again");
+            attempts += 1;
         })
         .await;
         match &result {
-            Ok(_) => {
-                self.health.succeeded();
-                self.observer.operation(operation, true);
-            }
+            Ok(_) => self.succeeded(operation),
             Err(error) => match error.kind() {
                 Kind::Unclear | Kind::Stopped => {}
                 // Refused because rotation is on: what was asked for holds.
-                Kind::AlreadyOn => self.observer.operation(operation, true),
-                kind => {
-                    if kind.is_transient() {
-                        self.health.exhausted(began);
-                    } else {
-                        self.health.succeeded();
-                    }
+                Kind::AlreadyOn => self.succeeded(operation),
+                kind if kind.is_transient() => self.exhausted(operation, began),
+                _ => {
+                    // Refused, but by somebody who is there.
+                    self.outage(operation).answered();
                     self.observer.operation(operation, false);
                 }
             },
@@ -103,17 +105,10 @@ impl Caller {
     }
 
     /// One attempt: waits for its turn, sends, and turns every answer outside 200 to 299 into an error.
-    pub(super) async fn attempt(
-        &self,
-        operation: Operation,
-        request: &Request,
-        subject: Subject<'_>,
-    ) -> Result<Answer, Error> {
-        let stopped = || Error::new(operation, Kind::Stopped, "not called: the program is stopping");
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => return Err(stopped()),
-            () = self.limit.turn() => {}
+    pub(super) async fn attempt(&self, call: &Call<'_>, request: &Request) -> Result<Answer, Error> {
+        let Call { operation, key_id, sequence, .. } = *call;
+        if !call.first_turn.swap(false, Ordering::Relaxed) {
+            self.turn(call).await?;
         }
         let began = Instant::now();
         let result = self.transport.post(request).await;
@@ -125,44 +120,65 @@ impl Caller {
         };
         self.observer.request(operation, code, took);
         debug!(
+            project = &*self.project,
             operation = operation.as_str(),
-            key_id = subject.key_id,
-            sequence = subject.sequence,
+            key_id,
+            sequence,
             code = %code,
             request_id = result.as_ref().ok().and_then(Answer::request_id),
             took_ms = took.as_millis(),
             "request"
         );
-        let answer = result.map_err(|no_answer| {
-            let text = match no_answer.code {
-                Code::Timeout => format!("no answer within the request timeout ({})", no_answer.cause),
-                Code::Tls => format!("TLS failed: {}", no_answer.cause),
-                _ => format!("no connection: {}", no_answer.cause),
-            };
-            let kind = match no_answer.code {
-                // A certificate that is not trusted will not be trusted a second later.
-                Code::Tls => Kind::Refused,
-                _ if no_answer.may_have_arrived => lost_answer(operation),
-                _ => Kind::Transient,
-            };
-            Error::new(operation, kind, text).with_code(no_answer.code)
-        })?;
+        let answer = result.map_err(|no_answer| lost(operation, request, &no_answer))?;
         match (answer.status, answer.broken) {
             (200..=299, None) => Ok(answer),
             (200..=299, Some(code)) => {
                 let text = match code {
-                    Code::Timeout => "the answer did not end within the request timeout",
-                    _ => "the answer broke off",
+                    Code::Timeout => "did not end within the request timeout",
+                    _ => "broke off or was too long",
                 };
+                let text = format!("the answer of {} {text}", request.host());
                 Err(Error::new(operation, lost_answer(operation), text)
                     .with_code(code)
                     .with_request_id(answer.request_id()))
             }
-            _ => Err(self.refusal(operation, &answer)),
+            _ => Err(self.refusal(operation, request, &answer)),
         }
     }
 
-    fn refusal(&self, operation: Operation, answer: &Answer) -> Error {
+    /// The waits of an operation that begins now.
+    pub(super) fn backoff(&self, effort: Effort) -> Backoff {
+        let backoff = Backoff::new(self.retry);
+        if effort == Effort::Full { backoff } else { backoff.without_retries() }
+    }
+
+    pub(super) fn outage(&self, operation: Operation) -> &Outage {
+        &self.outages[operation as usize]
+    }
+
+    /// A call has succeeded.
+    pub(super) fn succeeded(&self, operation: Operation) {
+        self.outage(operation).answered();
+        self.observer.operation(operation, true);
+    }
+
+    /// A call has failed with all its effort, for a reason that may pass.
+    pub(super) fn exhausted(&self, operation: Operation, began: Instant) {
+        self.outage(operation).exhausted(began);
+        self.observer.operation(operation, false);
+    }
+
+    async fn turn(&self, call: &Call<'_>) -> Result<(), Error> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {
+                Err(Error::new(call.operation, Kind::Stopped, "not called: the program is stopping"))
+            }
+            () = self.limit.turn() => Ok(()),
+        }
+    }
+
+    fn refusal(&self, operation: Operation, request: &Request, answer: &Answer) -> Error {
         let (code, message) = parse_body(&answer.body);
         let kind = classify(operation, answer.status, &code);
         let mut text = format!("HTTP {}", answer.status);
@@ -172,20 +188,46 @@ impl Caller {
                 text.push_str(part);
             }
         }
+        if code.is_empty() {
+            text.push_str(" from ");
+            text.push_str(&request.host());
+        }
         if (300..400).contains(&answer.status) {
             text.push_str(" (redirects are not followed; is the endpoint right?)");
         }
-        let retry_after = answer.retry_after(self.clock.now());
+        let retry_after = answer.retry_after(self.clock.now()).map(|asked| asked.min(LONGEST_RETRY_AFTER));
         if let Some(asked) = retry_after
-            && kind.is_transient()
+            && (kind.is_transient() || kind == Kind::Unclear)
         {
-            self.limit.pause(asked.min(LONGEST_RETRY_AFTER));
+            self.limit.pause(asked);
         }
         Error::new(operation, kind, text)
             .with_code(Code::Http(answer.status))
             .with_request_id(answer.request_id())
             .with_retry_after(retry_after)
     }
+}
+
+/// An attempt that was not answered.
+fn lost(operation: Operation, request: &Request, no_answer: &NoAnswer) -> Error {
+    let NoAnswer { code, may_have_arrived, bad_certificate, cause } = no_answer;
+    let host = request.host();
+    let text = match code {
+        Code::Timeout => format!("no answer from {host} within the request timeout ({cause})"),
+        Code::Tls if *bad_certificate => {
+            format!("the certificate of {host} is not trusted: {cause} (a private authority goes into ca_file)")
+        }
+        Code::Tls => format!("TLS with {host} failed: {cause}"),
+        _ if *may_have_arrived => format!("the connection to {host} was lost: {cause}"),
+        _ => format!("no connection to {host}: {cause}"),
+    };
+    let kind = match code {
+        // A certificate that is not trusted will not be trusted a second later.
+        Code::Tls if *bad_certificate => Kind::Refused,
+        _ if *may_have_arrived => lost_answer(operation),
+        _ => Kind::Transient,
+    };
+    Error::new(operation, kind, text).with_code(*code)
 }
 
 /// An answer that was lost on its way says nothing of whether a write was applied.

@@ -7,21 +7,24 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::auth::{Credentials, Session};
-use super::caller::{Caller, Health, Subject};
+use super::auth::{Credentials, Proof, Session};
+use super::caller::{Call, Caller};
 use super::endpoint::Endpoints;
 use super::error::{Error, Kind};
 use super::limit::RequestLimit;
 use super::observe::{Observer, Operation};
+use super::outage::Outage;
 use super::retry::{Backoff, RetryPolicy};
-use super::transport::{Answer, HeaderText, Request, SetUpError, Transport, Url, address};
+use super::transport::{Answer, HeaderText, Proxy, Request, SetUpError, Transport, Url, address};
 use super::{Kms, Receipt, Settled, wire};
 use crate::clock::Clock;
 use crate::rotation::key::{KeyDescription, KeyId, Reading, RotationInterval};
 
 /// All that a client needs to know of its project.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClientSettings {
+    /// The project's name, for logs.
+    pub project: Arc<str>,
     /// Where KMS and IAM answer.
     pub endpoints: Endpoints,
     /// The project's id.
@@ -30,6 +33,8 @@ pub struct ClientSettings {
     pub credentials: Credentials,
     /// Certificates to trust beside the system's, in PEM form.
     pub ca_file: Option<PathBuf>,
+    /// A proxy for HTTPS.
+    pub proxy: Option<Proxy>,
     /// The time one attempt may take.
     pub request_timeout: Duration,
     /// Requests a second.
@@ -63,17 +68,24 @@ impl Client {
         stop: CancellationToken,
     ) -> Result<Self, SetUpError> {
         let Endpoints { kms, iam } = settings.endpoints;
-        let tls = kms.starts_with("https:") || iam.starts_with("https:");
-        let transport =
-            Transport::new(tls, settings.ca_file.as_deref(), settings.request_timeout, settings.concurrency)?;
+        let is_https = |endpoint: &str| endpoint.starts_with("https:");
+        let tls = is_https(&kms) || (settings.credentials.need_iam() && is_https(&iam));
+        let transport = Transport::new(
+            tls,
+            settings.ca_file.as_deref(),
+            settings.proxy.as_ref(),
+            settings.request_timeout,
+            settings.concurrency,
+        )?;
         let caller = Caller {
+            project: settings.project,
             transport,
             limit: RequestLimit::new(settings.requests_per_second),
             retry: settings.retry,
             observer,
             clock,
             stop,
-            health: Health::new(),
+            outages: std::array::from_fn(|_| Outage::none()),
         };
         let project_id = settings.project_id;
         let url = |call: &str| address(&kms, &format!("v1.0/{project_id}/kms/{call}"));
@@ -87,101 +99,90 @@ impl Client {
         })
     }
 
-    /// One call about one key.
-    async fn call(
+    /// One call about one key; `parse` makes what is wanted of an answer, or nothing where it is none of KMS.
+    async fn call<T>(
         &self,
         operation: Operation,
         url: &Url,
         key_id: KeyId,
         interval: Option<RotationInterval>,
-    ) -> Result<Answer, Error> {
+        parse: fn(&Answer) -> Option<T>,
+    ) -> Result<T, Error> {
         let sequence = Uuid::new_v4().to_string();
         let body = wire::key_body(key_id, &sequence, interval);
-        let subject = Subject { key_id: Some(key_id.as_str()), sequence: Some(&sequence) };
-        self.caller.call(operation, || self.authenticated(operation, url, &body, subject)).await
-    }
-
-    /// One attempt, and a second one with renewed credentials where the first was refused for them.
-    async fn authenticated(
-        &self,
-        operation: Operation,
-        url: &Url,
-        body: &str,
-        subject: Subject<'_>,
-    ) -> Result<Answer, Error> {
-        let mut proof = self.session.proof(&self.caller).await?;
-        let mut renewed = false;
-        loop {
-            let mut request = Request { url: url.clone(), headers: Vec::with_capacity(2), body: body.to_owned() };
+        let call = Call::new(operation, Some(key_id.as_str()), Some(&sequence));
+        let request = |proof: Proof| {
+            let mut request = Request { url: url.clone(), headers: Vec::with_capacity(2), body: body.clone() };
             request.headers.push(("content-type", HeaderText::plain("application/json")));
             proof.authenticate(&mut request);
-            match self.caller.attempt(operation, &request, subject).await {
-                Err(error) if error.kind() == Kind::Credentials && !renewed => {
-                    renewed = true;
-                    if let Some(code) = error.code() {
-                        self.caller.observer.retry(operation, code);
-                    }
-                    proof = self.session.renewed(&self.caller, &proof).await?;
-                }
-                Err(error) if error.kind() == Kind::Credentials => {
-                    self.session.give_up();
-                    return Err(error);
-                }
-                result => return result,
+            let call = &call;
+            async move {
+                let answer = self.caller.attempt(call, &request).await?;
+                parse(&answer).ok_or_else(|| garbled(operation, &request, &answer))
             }
-        }
+        };
+        let retrying = |error: &Error| {
+            if let Some(code) = error.code() {
+                self.caller.observer.retry(operation, code);
+            }
+        };
+        self.caller.call(&call, || self.session.with_proof(&self.caller, request, retrying)).await
     }
 }
 
 impl Kms for Client {
-    async fn begin_run(&self) {
-        self.session.begin_run().await;
+    fn begin_run(&self) {
+        self.session.begin_run();
+        self.caller.outages.iter().for_each(Outage::begin_run);
     }
 
     async fn read_status(&self, key_id: KeyId) -> Result<Reading, Error> {
-        let operation = Operation::ReadStatus;
-        match self.call(operation, &self.read_status, key_id, None).await {
-            Ok(answer) => wire::rotation_status(&answer.body).ok_or_else(|| garbled(operation, &answer)),
+        let parse = |answer: &Answer| wire::rotation_status(&answer.body);
+        match self.call(Operation::ReadStatus, &self.read_status, key_id, None, parse).await {
             Err(error) if matches!(error.kind(), Kind::NotOffered | Kind::Permission) => Ok(Reading::NotOffered),
-            Err(error) => Err(error),
+            result => result,
         }
     }
 
     async fn describe(&self, key_id: KeyId) -> Result<KeyDescription, Error> {
-        let operation = Operation::DescribeKey;
-        let answer = self.call(operation, &self.describe_key, key_id, None).await?;
-        wire::description(&answer.body).ok_or_else(|| garbled(operation, &answer))
+        let parse = |answer: &Answer| wire::description(&answer.body);
+        self.call(Operation::DescribeKey, &self.describe_key, key_id, None, parse).await
     }
 
     async fn enable_rotation(&self, key_id: KeyId) -> Result<Receipt, Error> {
-        let answer = self.call(Operation::EnableRotation, &self.enable_rotation, key_id, None).await?;
-        Ok(Receipt { request_id: answer.request_id().map(Into::into) })
+        self.call(Operation::EnableRotation, &self.enable_rotation, key_id, None, receipt).await
     }
 
     async fn update_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        let answer = self.call(Operation::UpdateInterval, &self.update_interval, key_id, Some(interval)).await?;
-        Ok(Receipt { request_id: answer.request_id().map(Into::into) })
+        self.call(Operation::UpdateInterval, &self.update_interval, key_id, Some(interval), receipt).await
     }
 
-    fn settle(&self, error: &Error, settled: Settled) {
-        let operation = error.operation();
+    fn backoff(&self, operation: Operation) -> Backoff {
+        self.caller.backoff(self.caller.outage(operation).effort())
+    }
+
+    fn settle(&self, unclear: &Error, settled: Settled, backoff: &Backoff) {
+        let operation = unclear.operation();
         match settled {
-            Settled::Applied => self.caller.observer.operation(operation, true),
-            Settled::GivenUp => self.caller.observer.operation(operation, false),
+            Settled::Applied => self.caller.succeeded(operation),
+            Settled::GivenUp => self.caller.exhausted(operation, backoff.began()),
             Settled::Repeated => {
-                if let Some(code) = error.code() {
+                if let Some(code) = unclear.code() {
                     self.caller.observer.retry(operation, code);
                 }
             }
         }
     }
-
-    fn backoff(&self) -> Backoff {
-        Backoff::new(self.caller.retry)
-    }
 }
 
-fn garbled(operation: Operation, answer: &Answer) -> Error {
-    let text = format!("HTTP {} with an answer that is no KMS answer; is the endpoint right?", answer.status);
+/// A write is accepted by its status alone: its body is documented as none or `{}`.
+#[expect(clippy::unnecessary_wraps, reason = "as the other answers, which may be none of KMS")]
+fn receipt(answer: &Answer) -> Option<Receipt> {
+    Some(Receipt { request_id: answer.request_id().map(Into::into) })
+}
+
+fn garbled(operation: Operation, request: &Request, answer: &Answer) -> Error {
+    let text =
+        format!("HTTP {} with an answer that is none of KMS from {}; is that the KMS?", answer.status, request.host());
     Error::new(operation, Kind::Garbled, text).with_request_id(answer.request_id())
 }

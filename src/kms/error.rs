@@ -85,6 +85,14 @@ impl Error {
         self
     }
 
+    /// The same, and where to look for its cause.
+    pub(crate) fn with_hint(mut self, hint: &str) -> Self {
+        self.0.text.push_str(" (");
+        self.0.text.push_str(hint);
+        self.0.text.push(')');
+        self
+    }
+
     pub(crate) fn with_retry_after(mut self, after: Option<Duration>) -> Self {
         self.0.retry_after = after;
         self
@@ -120,7 +128,7 @@ impl Error {
         self.0.request_id.as_deref()
     }
 
-    /// How long the cloud asked to wait.
+    /// How long the cloud asked to wait, within bounds.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after

@@ -5,18 +5,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Requests that may follow each other at once after a quiet second. The cloud counts per second, so a few make no
-/// difference to it, and the first keys of a run need not wait.
-const BURST: u32 = 4;
-
-/// Timers are exact to a millisecond: what is less than a few of them apart is not held back.
+/// Timers are exact to a millisecond: requests that should be less than a few of them apart may run ahead by as much.
 const TIMER_SLACK: Duration = Duration::from_millis(5);
 
-/// Spaces requests evenly. Waiting callers are served in the order in which they came.
+/// Spaces requests evenly, so that no second ever sees more than the limit. Waiting callers are served in the order in
+/// which they came.
 #[derive(Debug)]
 pub(super) struct RequestLimit {
     interval: Duration,
-    /// How far the requests may run ahead of their even spacing.
     slack: Duration,
     next: Mutex<Instant>,
 }
@@ -25,7 +21,8 @@ impl RequestLimit {
     /// A limit of so many requests a second; the policy has checked that it is above zero.
     pub(super) fn new(requests_per_second: f64) -> Self {
         let interval = Duration::try_from_secs_f64(requests_per_second.recip()).unwrap_or(Duration::from_secs(1));
-        Self { interval, slack: TIMER_SLACK.max(interval * BURST), next: Mutex::new(Instant::now()) }
+        let slack = if interval < TIMER_SLACK { TIMER_SLACK } else { Duration::ZERO };
+        Self { interval, slack, next: Mutex::new(Instant::now()) }
     }
 
     /// Waits for the turn of one request.
@@ -42,7 +39,7 @@ impl RequestLimit {
         }
     }
 
-    /// Lets nobody pass for this long.
+    /// Gives nobody a turn for this long. Who has been given one already still takes it.
     pub(super) fn pause(&self, duration: Duration) {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         *next = (*next).max(Instant::now() + duration);
@@ -54,15 +51,25 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn requests_are_spaced_evenly_after_a_burst() {
+    async fn requests_are_spaced_evenly_even_after_a_long_rest() {
         let limit = RequestLimit::new(10.0);
         tokio::time::advance(Duration::from_secs(60)).await;
         let begin = Instant::now();
-        for _ in 0..104 {
+        for _ in 0..101 {
+            limit.turn().await;
+        }
+        assert_eq!(begin.elapsed(), Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_finer_than_timers_is_kept_on_the_whole() {
+        let limit = RequestLimit::new(10_000.0);
+        let begin = Instant::now();
+        for _ in 0..20_000 {
             limit.turn().await;
         }
         let took = begin.elapsed();
-        assert!((Duration::from_millis(9_800)..=Duration::from_millis(10_100)).contains(&took), "{took:?}");
+        assert!((Duration::from_millis(1_990)..=Duration::from_millis(2_005)).contains(&took), "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod error;
 mod limit;
 pub mod observe;
+mod outage;
 mod retry;
 mod transport;
 mod wire;
@@ -19,14 +20,18 @@ mod wire;
 pub use client::{Client, ClientSettings};
 pub use error::{Error, Kind};
 pub use retry::{Backoff, RetryPolicy};
-pub use transport::SetUpError;
+pub use transport::{Proxy, SetUpError};
+
+use std::sync::Arc;
+
+use observe::Operation;
 
 use crate::rotation::key::{KeyDescription, KeyId, Reading, RotationInterval};
 
 /// What reconciling needs of one project's KMS. Every call repeats itself where that is safe and sensible.
 pub trait Kms: Send + Sync {
     /// Forgets what held for the last run only.
-    fn begin_run(&self) -> impl Future<Output = ()> + Send;
+    fn begin_run(&self);
 
     /// `get-key-rotation-status`. A call that the cloud does not offer, or refuses to this user, is a reading as well.
     fn read_status(&self, key_id: KeyId) -> impl Future<Output = Result<Reading, Error>> + Send;
@@ -44,11 +49,43 @@ pub trait Kms: Send + Sync {
         interval: RotationInterval,
     ) -> impl Future<Output = Result<Receipt, Error>> + Send;
 
-    /// Tells what became of a write whose end was unclear, so that it is counted as what it was.
-    fn settle(&self, unclear: &Error, settled: Settled);
-
     /// The waits of an operation that begins now.
-    fn backoff(&self) -> Backoff;
+    fn backoff(&self, operation: Operation) -> Backoff;
+
+    /// Tells what became of a write whose end was unclear, and whose waits were these, so that it is counted as what it
+    /// was.
+    fn settle(&self, unclear: &Error, settled: Settled, backoff: &Backoff);
+}
+
+/// A shared KMS is one as well.
+impl<K: Kms> Kms for Arc<K> {
+    fn begin_run(&self) {
+        K::begin_run(self);
+    }
+
+    async fn read_status(&self, key_id: KeyId) -> Result<Reading, Error> {
+        K::read_status(self, key_id).await
+    }
+
+    async fn describe(&self, key_id: KeyId) -> Result<KeyDescription, Error> {
+        K::describe(self, key_id).await
+    }
+
+    async fn enable_rotation(&self, key_id: KeyId) -> Result<Receipt, Error> {
+        K::enable_rotation(self, key_id).await
+    }
+
+    async fn update_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
+        K::update_interval(self, key_id, interval).await
+    }
+
+    fn backoff(&self, operation: Operation) -> Backoff {
+        K::backoff(self, operation)
+    }
+
+    fn settle(&self, unclear: &Error, settled: Settled, backoff: &Backoff) {
+        K::settle(self, unclear, settled, backoff);
+    }
 }
 
 /// An accepted write.

@@ -12,7 +12,7 @@ use super::error::Error;
 pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// The retry policy of a project.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryPolicy {
     /// The first wait is up to this long.
     pub initial_interval: Duration,
@@ -29,7 +29,7 @@ pub struct RetryPolicy {
 pub struct Backoff {
     policy: RetryPolicy,
     attempt: u32,
-    attempts_left: u32,
+    retries: bool,
     deadline: Instant,
     rng: fastrand::Rng,
 }
@@ -41,14 +41,19 @@ impl Backoff {
         Self {
             policy,
             attempt: 0,
-            attempts_left: u32::MAX,
+            retries: true,
             deadline: Instant::now() + policy.max_elapsed,
             rng: fastrand::Rng::new(),
         }
     }
 
-    pub(super) fn at_most(self, retries: u32) -> Self {
-        Self { attempts_left: retries, ..self }
+    /// When the operation began.
+    pub(super) fn began(&self) -> Instant {
+        self.deadline - self.policy.max_elapsed
+    }
+
+    pub(super) fn without_retries(self) -> Self {
+        Self { retries: false, ..self }
     }
 
     fn fits(&self, wait: Duration) -> bool {
@@ -61,7 +66,9 @@ impl Iterator for Backoff {
 
     /// The next wait; nothing once the operation's time would be over before it ends.
     fn next(&mut self) -> Option<Duration> {
-        self.attempts_left = self.attempts_left.checked_sub(1)?;
+        if !self.retries {
+            return None;
+        }
         let doubled = self.policy.initial_interval.saturating_mul(1u32.checked_shl(self.attempt).unwrap_or(u32::MAX));
         self.attempt += 1;
         let wait = doubled.min(self.policy.max_interval).mul_f64(self.rng.f64());
@@ -97,7 +104,7 @@ where
         .sleep(wait)
         .when(|error| error.kind().is_transient())
         .adjust(move |error, wait| {
-            let asked = error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER);
+            let asked = error.retry_after().unwrap_or_default();
             let wait = wait?.max(asked);
             (Instant::now() + wait <= deadline).then_some(wait)
         })
@@ -122,7 +129,7 @@ mod tests {
     fn error(kind: Kind, retry_after: Option<u64>) -> Error {
         Error::new(Operation::ReadStatus, kind, "HTTP 503")
             .with_code(Code::Http(503))
-            .with_retry_after(retry_after.map(Duration::from_secs))
+            .with_retry_after(retry_after.map(Duration::from_secs).map(|asked| asked.min(LONGEST_RETRY_AFTER)))
     }
 
     async fn attempts(errors: impl Fn(u32) -> Option<Error>, stop: &CancellationToken) -> (Result<u32, Kind>, u32) {

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::observe::Code;
 
-/// An answer longer than this is none of KMS or IAM: a page of 2 000 described keys has some 1.2 MB, a single key 1 KB.
+/// An answer longer than this is none of KMS or IAM: a described key has 1 KB, a token with its roles some 10 KB.
 const LONGEST_BODY: usize = 1024 * 1024;
 /// Below the 60 s after which common gateways close an idle connection, so that we rarely write into a closed one.
 const IDLE_CONNECTION: Duration = Duration::from_secs(50);
@@ -51,8 +51,25 @@ pub(super) struct NoAnswer {
     pub(super) code: Code,
     /// The request may have reached the server.
     pub(super) may_have_arrived: bool,
+    /// The server's certificate was not accepted.
+    pub(super) bad_certificate: bool,
     /// The innermost cause.
     pub(super) cause: String,
+}
+
+/// A proxy for HTTPS.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// Its address, which may hold a password.
+    pub url: String,
+    /// Hosts that are reached without it, as `NO_PROXY` lists them.
+    pub except: String,
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxy").field("except", &self.except).finish_non_exhaustive()
+    }
 }
 
 /// Why a transport cannot be set up.
@@ -72,6 +89,9 @@ pub enum SetUpError {
         /// The file.
         path: String,
     },
+    /// The proxy's address is none. It may hold a password, so it is not repeated.
+    #[error("HTTPS_PROXY is no address of a proxy, such as http://proxy.example.com:3128")]
+    Proxy,
     /// An endpoint is no address.
     #[error("{0} is no address of an HTTP server")]
     Endpoint(String),
@@ -82,10 +102,11 @@ pub enum SetUpError {
 
 impl Transport {
     /// A transport that trusts the system's roots and those of `ca_file`. Without `tls`, for a project all of whose
-    /// endpoints are plain HTTP on loopback, it loads no roots and uses no proxy.
+    /// endpoints are plain HTTP on loopback, it loads no roots.
     pub(super) fn new(
         tls: bool,
         ca_file: Option<&Path>,
+        proxy: Option<&Proxy>,
         request_timeout: Duration,
         connections: usize,
     ) -> Result<Self, SetUpError> {
@@ -99,7 +120,14 @@ impl Transport {
             .pool_max_idle_per_host(connections)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
+            // The library's own reading of the environment would send plain HTTP on loopback, token and all, to
+            // whatever HTTP_PROXY names.
+            .no_proxy()
             .http1_only();
+        if let Some(Proxy { url, except }) = proxy {
+            let proxy = reqwest::Proxy::https(url).map_err(|_| SetUpError::Proxy)?;
+            builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(except)));
+        }
         if let Some(path) = ca_file {
             let shown = || path.display().to_string();
             let pem = std::fs::read(path).map_err(|source| SetUpError::ReadCertificates { path: shown(), source })?;
@@ -110,7 +138,7 @@ impl Transport {
             builder = builder.tls_certs_merge(certificates);
         }
         if !tls {
-            builder = builder.tls_certs_only([]).no_proxy();
+            builder = builder.tls_certs_only([]);
         }
         let client = builder.build().map_err(|error| SetUpError::Client(innermost(&error)))?;
         Ok(Self { client })
@@ -137,6 +165,17 @@ impl Transport {
             }
         };
         Ok(Answer { status, body, broken, headers })
+    }
+}
+
+impl Request {
+    /// The server that it goes to, as messages name it.
+    pub(super) fn host(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        match self.url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        }
     }
 }
 
@@ -181,14 +220,18 @@ pub(super) fn address(endpoint: &str, call: &str) -> Result<Url, SetUpError> {
 }
 
 fn no_answer(error: &reqwest::Error) -> NoAnswer {
-    let code = if error.is_timeout() {
-        Code::Timeout
-    } else if find(error, &|cause| cause.is::<rustls::Error>()).is_some() {
-        Code::Tls
-    } else {
-        Code::Connect
+    let tls = find(error, &|cause| cause.is::<rustls::Error>()).and_then(|cause| cause.downcast_ref());
+    let code = match tls {
+        _ if error.is_timeout() => Code::Timeout,
+        Some(_) => Code::Tls,
+        None => Code::Connect,
     };
-    NoAnswer { code, may_have_arrived: !error.is_connect(), cause: innermost(error) }
+    NoAnswer {
+        code,
+        may_have_arrived: !error.is_connect(),
+        bad_certificate: matches!(tls, Some(rustls::Error::InvalidCertificate(_))),
+        cause: innermost(error),
+    }
 }
 
 fn innermost(error: &reqwest::Error) -> String {

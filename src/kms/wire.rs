@@ -71,7 +71,8 @@ pub(super) fn description(body: &[u8]) -> Option<KeyDescription> {
     let keystore = text(details.keystore_id.as_ref());
     // What never changes comes before what may pass. A value that is not known stands in nobody's way: the cloud
     // itself will refuse the write, and its code tells why.
-    let hindrance = if flag(details.default_key_flag.as_ref()) == Some(true) || alias.ends_with("/default") {
+    let by_name = || alias.ends_with("/default");
+    let hindrance = if flag(details.default_key_flag.as_ref()).unwrap_or_else(by_name) {
         Some(Hindrance::DefaultKey)
     } else if text(details.origin.as_ref()).eq_ignore_ascii_case("external") {
         Some(Hindrance::ImportedMaterial)
@@ -176,8 +177,7 @@ mod tests {
     #[test]
     fn a_description_tells_what_stands_in_the_way() {
         let described = |fields: &str| {
-            let body =
-                format!(r#"{{"key_info":{{"key_alias":"pay","key_state":"2","default_key_flag":"0",{fields}}}}}"#);
+            let body = format!(r#"{{"key_info":{{"key_state":"2","default_key_flag":"0",{fields}}}}}"#);
             description(body.as_bytes()).unwrap().hindrance
         };
         assert_eq!(described(r#""origin":"kms","key_spec":"AES_256","keystore_id":"0""#), None);
@@ -193,6 +193,7 @@ mod tests {
             description(br#"{"key_info":{"key_alias":"obs/default"}}"#).unwrap().hindrance,
             Some(Hindrance::DefaultKey)
         );
+        assert_eq!(described(r#""key_alias":"team/default""#), None, "an own key may be called that");
         assert_eq!(description(b"{}"), None);
     }
 }

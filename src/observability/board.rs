@@ -85,7 +85,7 @@ impl Board {
 
     /// A run ended: it is counted, and its report is what is shown from now on.
     pub fn publish(&self, report: Arc<Report>) {
-        self.metrics.run_ended(report.trigger, report.is_success(), report.duration());
+        self.metrics.run_ended(report.trigger, report.is_success(), report.took);
         self.facts.send_modify(|facts| {
             if report.is_success() {
                 facts.last_success = Some(report.ended);
@@ -161,7 +161,14 @@ mod tests {
 
     fn report(interrupted: bool) -> Arc<Report> {
         let ended = UNIX_EPOCH + Duration::from_secs(if interrupted { 20 } else { 10 });
-        Arc::new(Report { trigger: Trigger::Start, started: UNIX_EPOCH, ended, interrupted, projects: Vec::new() })
+        Arc::new(Report {
+            trigger: Trigger::Start,
+            started: UNIX_EPOCH,
+            ended,
+            took: Duration::from_secs(1),
+            interrupted,
+            projects: Vec::new(),
+        })
     }
 
     #[tokio::test(start_paused = true)]

@@ -159,7 +159,7 @@ fn write_runs(out: &mut String, facts: &Facts) -> fmt::Result {
     if let Some(run) = &facts.run {
         let report = &run.report;
         let changes = words::count(report.changes(), "change", "changes");
-        let took = words::took(report.duration());
+        let took = words::took(report.took);
         write!(
             out,
             "Last run {}<span id=\"age\"></span> ({}, {took}, {changes})",

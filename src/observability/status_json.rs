@@ -164,7 +164,7 @@ impl RunPart {
             result: if report.is_success() { "success" } else { "failure" },
             started_at: Time(report.started),
             ended_at: Time(report.ended),
-            duration_seconds: report.duration().as_secs_f64(),
+            duration_seconds: report.took.as_secs_f64(),
             interrupted: report.interrupted,
         }
     }

@@ -99,23 +99,16 @@ fn summary(report: &Report, purpose: Purpose) -> String {
     let mut line = words::headline(&report.tally()).to_string();
     let done = match purpose {
         Purpose::Applied => {
-            format!(
-                ". {} made in {}",
-                words::count(report.changes(), "change", "changes"),
-                words::took(report.duration())
-            )
+            format!(". {} made in {}", words::count(report.changes(), "change", "changes"), words::took(report.took))
         }
-        Purpose::Planned => {
-            let planned = || report.keys().map(|(_, key)| key.planned).filter(|planned| !planned.is_empty());
-            match planned().count() {
-                0 => ". A run would change nothing".to_owned(),
-                keys => {
-                    let keys = words::count(keys, "key", "keys");
-                    let writes = words::count(planned().map(|steps| steps.iter().count()).sum(), "write", "writes");
-                    format!(". A run would change {keys} with {writes}")
-                }
+        Purpose::Planned => match report.planned().count() {
+            0 => ". A run would change nothing".to_owned(),
+            keys => {
+                let keys = words::count(keys, "key", "keys");
+                let writes = words::count(report.planned().map(|steps| steps.iter().count()).sum(), "write", "writes");
+                format!(". A run would change {keys} with {writes}")
             }
-        }
+        },
     };
     line.push_str(&done);
     line.push_str(if report.interrupted { "; it was stopped before it had looked at every key." } else { "." });

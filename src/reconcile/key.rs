@@ -1,15 +1,17 @@
 //! One key in one run: read it, ask for the verdict, take one step, read it again, until no step is left.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::Reconciler;
 use crate::kms::{Backoff, Error, Kind, Kms, Receipt, Settled};
 use crate::policy::types::Entry;
 use crate::rotation::decide::{Reason, Status, Step, Steps, Verdict, decide};
-use crate::rotation::key::{KeyDescription, ObservedKey, ReadFailure, Reading, Rotation, WriteFailure};
+use crate::rotation::key::{
+    KeyDescription, ObservedKey, ReadFailure, Reading, Rotation, RotationInterval, WriteFailure,
+};
 use crate::rotation::report::{Change, KeyReport};
 
 /// Waits before reading again a key whose accepted write does not show yet. The first reading follows at once; in all
@@ -28,7 +30,7 @@ const RESTARTS: u32 = 2;
 /// What the keys of one project share in a run.
 pub(super) struct KeyRun<'a, K> {
     pub(super) kms: &'a K,
-    pub(super) project: &'a str,
+    pub(super) project: &'a Arc<str>,
     pub(super) reconciler: &'a Reconciler,
     pub(super) may_write: bool,
     /// What ended the project's run early.
@@ -36,7 +38,7 @@ pub(super) struct KeyRun<'a, K> {
 }
 
 /// A key of a project that cannot be asked at all.
-pub(super) fn unreachable(entry: &Entry, reason: &str) -> KeyReport {
+pub(super) fn unreachable(entry: &Entry) -> KeyReport {
     KeyReport {
         key_id: entry.key_id,
         entry_line: entry.line,
@@ -48,7 +50,7 @@ pub(super) fn unreachable(entry: &Entry, reason: &str) -> KeyReport {
         observed: None,
         planned: Steps::NONE,
         changes: Vec::new(),
-        error: Some(reason.into()),
+        error: None,
     }
 }
 
@@ -56,7 +58,9 @@ impl<K: Kms> KeyRun<'_, K> {
     /// Brings one key to its policy, or finds out why not.
     pub(super) async fn reconcile(&self, entry: &Entry) -> KeyReport {
         let mut key = Progress::new(entry);
-        key.observed.interval_set_before = self.reconciler.written.holds(entry.key_id, entry.desired.interval);
+        let remembered = self.reconciler.memory.recall(self.project, entry.key_id);
+        key.observed.interval_set_before = remembered.written == Some(entry.desired.interval);
+        key.alias = remembered.alias;
         self.read(&mut key).await;
         let mut waits = READ_BACK_WAITS.iter();
         loop {
@@ -111,7 +115,11 @@ impl<K: Kms> KeyRun<'_, K> {
         key.described = true;
         match self.kms.describe(key.entry.key_id).await {
             Ok(KeyDescription { alias, hindrance }) => {
-                key.alias = alias;
+                if key.alias != alias {
+                    let memory = &self.reconciler.memory;
+                    memory.update(self.project, key.entry.key_id, |remembered| remembered.alias.clone_from(&alias));
+                    key.alias = alias;
+                }
                 key.observed.hindrance = hindrance;
             }
             Err(error) => match error.kind() {
@@ -129,7 +137,7 @@ impl<K: Kms> KeyRun<'_, K> {
     /// Sends one write and follows it until it is known what became of it.
     async fn take(&self, step: Step, key: &mut Progress<'_>) {
         let before = key.rotation();
-        let mut unclear: Option<(Error, Backoff)> = None;
+        let mut unclear: Option<Backoff> = None;
         loop {
             let result = match step {
                 Step::EnableRotation => self.kms.enable_rotation(key.entry.key_id).await,
@@ -138,7 +146,7 @@ impl<K: Kms> KeyRun<'_, K> {
             let was_on = matches!(&result, Err(error) if error.kind() == Kind::AlreadyOn && unclear.is_none());
             if step == Step::EnableRotation && !was_on {
                 // Enabling may have set the interval back, whether its answer arrived or not.
-                self.reconciler.written.forget(key.entry.key_id);
+                self.remember_written(key.entry, None);
             }
             let error = match result {
                 Ok(receipt) => {
@@ -148,52 +156,60 @@ impl<K: Kms> KeyRun<'_, K> {
                 Err(error) => error,
             };
             match error.kind() {
-                // After an attempt whose answer was lost, "is on already" means that it was applied.
-                Kind::AlreadyOn if unclear.is_some() => {
-                    self.accepted(step, before, Receipt::default(), key);
-                    return self.read_back(key).await;
-                }
                 Kind::AlreadyOn => {
-                    key.observed.enable_found_on();
+                    if unclear.is_some() && before.is_some() {
+                        // It was read as off, and the attempt whose answer was lost has switched it on.
+                        self.accepted(step, before, Receipt::default(), key);
+                    } else {
+                        key.observed.enable_found_on();
+                        // Whether that attempt did it cannot be told from a key that is never read. If it did, the
+                        // interval is the cloud's, so it is sent once more.
+                        key.observed.interval_set_before &= unclear.is_none();
+                    }
                     return self.read_back(key).await;
                 }
                 Kind::NotOn if key.restarts < RESTARTS => {
                     key.restarts += 1;
                     key.observed.interval_found_off();
+                    // Enabling may just not be visible yet.
+                    self.pause(READ_BACK_WAITS[0] * key.restarts).await;
                     return self.read_back(key).await;
                 }
                 Kind::Unclear => {
-                    let mut backoff = match unclear.take() {
-                        Some((_, backoff)) => backoff,
-                        None => self.kms.backoff(),
-                    };
+                    let mut backoff = unclear.take().unwrap_or_else(|| self.kms.backoff(error.operation()));
                     self.note(key, &error);
-                    let wait = backoff.next();
+                    let wait = backoff.next().map(|wait| wait.max(error.retry_after().unwrap_or_default()));
                     let waited = match wait {
                         Some(wait) => self.pause(wait).await,
                         None => false,
                     };
+                    key.seen = None;
                     self.read_back(key).await;
                     if key.shows(step, before) {
-                        self.kms.settle(&error, Settled::Applied);
-                        self.accepted(step, before, Receipt::default(), key);
-                        return;
+                        self.kms.settle(&error, Settled::Applied, &backoff);
+                        return self.accepted(step, before, Receipt::default(), key);
                     }
                     if !waited || matches!(key.observed.reading, Reading::Failed(_)) {
-                        self.kms.settle(&error, Settled::GivenUp);
+                        self.kms.settle(&error, Settled::GivenUp, &backoff);
                         key.observed.failure = Some(WriteFailure::Other);
                         return;
                     }
-                    self.kms.settle(&error, Settled::Repeated);
-                    unclear = Some((error, backoff));
+                    self.kms.settle(&error, Settled::Repeated, &backoff);
+                    unclear = Some(backoff);
                 }
                 Kind::Hindered(hindrance) => {
                     key.observed.hindrance = Some(hindrance);
-                    return self.refused(step, &error, key);
+                    return self.note(key, &error);
                 }
                 kind => {
                     key.observed.failure = Some(write_failure(kind));
-                    return self.refused(step, &error, key);
+                    self.note(key, &error);
+                    if kind.is_transient() {
+                        // A server that answers 500 may have done it all the same.
+                        key.seen = None;
+                        self.read_back(key).await;
+                    }
+                    return;
                 }
             }
         }
@@ -215,7 +231,7 @@ impl<K: Kms> KeyRun<'_, K> {
             Step::UpdateInterval(interval) => {
                 key.observed.interval_accepted();
                 if key.rotation().and_then(|rotation| rotation.interval_days).is_none() {
-                    self.reconciler.written.remember(key.entry.key_id, interval);
+                    self.remember_written(key.entry, Some(interval));
                 }
                 interval.to_string()
             }
@@ -227,7 +243,7 @@ impl<K: Kms> KeyRun<'_, K> {
         };
         info!(
             key_id = key.entry.key_id.as_str(),
-            project = self.project,
+            project = &**self.project,
             step = step.as_str(),
             from,
             to,
@@ -235,20 +251,17 @@ impl<K: Kms> KeyRun<'_, K> {
             "rotation changed"
         );
         key.error = None;
+        // What was seen before the write is seen no more.
+        if before.is_some() && !key.shows(step, None) {
+            key.seen = None;
+        }
         let at = self.reconciler.clock.now();
         key.changes.push(Change { step, before, at, request_id: receipt.request_id });
     }
 
-    fn refused(&self, step: Step, error: &Error, key: &mut Progress<'_>) {
-        self.note(key, error);
-        if !matches!(error.kind(), Kind::Stopped | Kind::Credentials) {
-            warn!(
-                key_id = key.entry.key_id.as_str(),
-                project = self.project,
-                step = step.as_str(),
-                error = %error,
-                "write refused"
-            );
+    fn remember_written(&self, entry: &Entry, interval: Option<RotationInterval>) {
+        if interval.is_some() || self.reconciler.memory.recall(self.project, entry.key_id).written.is_some() {
+            self.reconciler.memory.update(self.project, entry.key_id, |remembered| remembered.written = interval);
         }
     }
 
@@ -262,7 +275,7 @@ impl<K: Kms> KeyRun<'_, K> {
         if failure.is_none() {
             let text = error.to_string();
             error!(
-                project = self.project,
+                project = &**self.project,
                 error = text,
                 "authentication failed; the project's keys are unknown until it succeeds"
             );

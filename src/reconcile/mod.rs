@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -40,44 +41,51 @@ pub enum Intent {
     Plan,
 }
 
-/// What this process has written to keys whose setting cannot be read: the only memory between runs, and only ever
-/// consulted for such keys.
+/// What this process remembers from run to run. Nothing that it judges a readable key by.
 #[derive(Debug, Default)]
-pub struct WrittenIntervals(Mutex<HashMap<KeyId, RotationInterval>>);
+pub struct Memory(Mutex<HashMap<(Arc<str>, KeyId), Remembered>>);
 
-impl WrittenIntervals {
-    fn holds(&self, key_id: KeyId, interval: RotationInterval) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key_id) == Some(&interval)
+#[derive(Clone, Debug, Default)]
+struct Remembered {
+    /// The interval that was last written to a key whose setting cannot be read.
+    written: Option<RotationInterval>,
+    /// The name that a description gave, since most runs ask for none.
+    alias: Option<Box<str>>,
+}
+
+impl Memory {
+    fn recall(&self, project: &Arc<str>, key_id: KeyId) -> Remembered {
+        self.with(|known| known.get(&(Arc::clone(project), key_id)).cloned()).unwrap_or_default()
     }
 
-    fn forget(&self, key_id: KeyId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key_id);
+    fn update(&self, project: &Arc<str>, key_id: KeyId, change: impl FnOnce(&mut Remembered)) {
+        self.with(|known| change(known.entry((Arc::clone(project), key_id)).or_default()));
     }
 
-    fn remember(&self, key_id: KeyId, interval: RotationInterval) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key_id, interval);
+    fn with<T>(&self, look: impl FnOnce(&mut HashMap<(Arc<str>, KeyId), Remembered>) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// What runs need of the world.
+#[derive(Default)]
 pub struct Reconciler {
     /// The time of day, for reports.
     pub clock: Clock,
     /// Ends a run early: calls in flight are finished, no further ones are made.
     pub stop: CancellationToken,
-    /// Called whenever a key is done: a sign of life from a long run.
-    pub progress: Arc<dyn Fn() + Send + Sync>,
-    /// What this process has written without being able to read it back.
-    pub written: WrittenIntervals,
+    /// What is known from earlier runs.
+    pub memory: Memory,
 }
 
 impl Reconciler {
     /// Looks at every key once and, where that is intended and allowed, brings it to its policy. Projects run side by
     /// side, so that none waits for another.
     pub async fn run<K: Kms>(&self, targets: &[Target<K>], trigger: Trigger, intent: Intent) -> Report {
-        let started = self.clock.now();
+        let (started, began) = (self.clock.now(), Instant::now());
         let projects = join_all(targets.iter().map(|target| self.project(target, intent))).await;
-        Report { trigger, started, ended: self.clock.now(), interrupted: self.stop.is_cancelled(), projects }
+        let (ended, took) = (self.clock.now(), began.elapsed());
+        Report { trigger, started, ended, took, interrupted: self.stop.is_cancelled(), projects }
     }
 
     async fn project<K: Kms>(&self, target: &Target<K>, intent: Intent) -> ProjectReport {
@@ -87,20 +95,16 @@ impl Reconciler {
             Err(reason) => {
                 error!(project = &*project.name, error = reason, "project cannot be reached");
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.as_str().into());
-                project.keys.iter().map(|entry| key::unreachable(entry, reason)).collect()
+                project.keys.iter().map(key::unreachable).collect()
             }
             Ok(kms) => {
-                kms.begin_run().await;
+                kms.begin_run();
                 let may_write = intent == Intent::Apply && project.mode == Mode::Enforce;
                 let run = key::KeyRun { kms, project: &project.name, reconciler: self, may_write, failure: &failure };
                 let mut done: Vec<(usize, KeyReport)> = stream::iter(project.keys.iter().enumerate())
                     .map(|(at, entry)| {
                         let run = &run;
-                        async move {
-                            let report = run.reconcile(entry).await;
-                            (self.progress)();
-                            (at, report)
-                        }
+                        async move { (at, run.reconcile(entry).await) }
                     })
                     .buffer_unordered(*concurrency)
                     .collect()

@@ -152,6 +152,12 @@ impl Reasons {
         self.0 == 0
     }
 
+    /// The set as a number, one bit for each reason.
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
     /// The reasons, the most telling first.
     pub fn iter(self) -> impl Iterator<Item = Reason> {
         Reason::ALL.iter().copied().filter(move |reason| self.contains(*reason))

@@ -49,6 +49,8 @@ pub struct Report {
     pub started: SystemTime,
     /// When the run ended.
     pub ended: SystemTime,
+    /// How long it took, whatever happened to the clock meanwhile.
+    pub took: Duration,
     /// The run was stopped before it had looked at every key.
     pub interrupted: bool,
     /// The projects, in the policy's order.
@@ -166,22 +168,16 @@ impl Report {
         !self.interrupted && settled == tally.total()
     }
 
-    /// A run that may write would change something.
-    #[must_use]
-    pub fn has_planned_changes(&self) -> bool {
-        self.keys().any(|(_, key)| !key.planned.is_empty())
+    /// The writes that a run would make: none where the project's mode forbids them.
+    pub fn planned(&self) -> impl Iterator<Item = Steps> {
+        let enforced = self.keys().filter(|(project, _)| project.mode == Mode::Enforce);
+        enforced.map(|(_, key)| key.planned).filter(|planned| !planned.is_empty())
     }
 
     /// How many writes took effect.
     #[must_use]
     pub fn changes(&self) -> usize {
         self.keys().map(|(_, key)| key.changes.len()).sum()
-    }
-
-    /// How long the run took; zero where the clock was set back meanwhile.
-    #[must_use]
-    pub fn duration(&self) -> Duration {
-        self.ended.duration_since(self.started).unwrap_or_default()
     }
 }
 

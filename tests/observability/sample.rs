@@ -128,7 +128,14 @@ pub(crate) fn project(name: &str, mode: Mode, keys: Vec<KeyReport>) -> ProjectRe
 pub(crate) fn report(projects: Vec<ProjectReport>) -> Arc<Report> {
     let ended = UNIX_EPOCH + ENDED;
     let started = ended - Duration::from_millis(3_250);
-    Arc::new(Report { trigger: Trigger::Schedule, started, ended, interrupted: false, projects })
+    Arc::new(Report {
+        trigger: Trigger::Schedule,
+        started,
+        ended,
+        took: Duration::from_millis(3_250),
+        interrupted: false,
+        projects,
+    })
 }
 
 /// One key of each kind in two projects.

@@ -7,14 +7,15 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::super::caller::{Caller, Subject};
+use super::super::caller::{Call, Caller};
 use super::super::error::printable;
 use super::super::observe::Code;
+use super::super::outage::Effort;
 use super::super::transport::{Answer, HeaderText, Request, Url};
 use super::{Error, Issued, Kind, Operation, SecretSource};
 
 /// An IAM user.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Password {
     /// The user's name.
     pub user_name: String,
@@ -28,12 +29,18 @@ pub struct Password {
 
 impl Password {
     /// Gets a token. A wrong password is final: IAM locks the user after a few.
-    pub(super) async fn issue(&self, caller: &Caller, tokens: &Url, project_id: &str) -> Result<Issued, Error> {
-        let operation = Operation::Authenticate;
+    pub(super) async fn issue(
+        &self,
+        caller: &Caller,
+        effort: Effort,
+        tokens: &Url,
+        project_id: &str,
+    ) -> Result<Issued, Error> {
+        let call = Call::new(Operation::Authenticate, None, None);
         let password = match self.password.read() {
             Ok(password) => password,
             Err(error) => {
-                caller.observer.operation(operation, false);
+                caller.observer.operation(call.operation, false);
                 return Err(error);
             }
         };
@@ -42,18 +49,20 @@ impl Password {
             headers: vec![("content-type", HeaderText::plain("application/json;charset=utf8"))],
             body: self.body(&password, project_id),
         };
-        let answer = caller
-            .call(operation, || async {
-                let answer = caller.attempt(operation, &request, Subject { key_id: None, sequence: None }).await;
-                answer.map_err(|error| {
-                    let transient = error.kind().is_transient();
-                    // IAM.0020: authentication moved to another site; the next attempt finds it.
-                    let moved = error.code() == Some(Code::Http(410));
-                    error.with_kind(if transient || moved { Kind::Transient } else { Kind::Credentials })
-                })
-            })
-            .await;
-        answer.map_err(as_refused).and_then(|answer| parse(&answer, project_id, caller))
+        let attempt = || async {
+            let answer = caller.attempt(&call, &request).await.map_err(|error| {
+                // IAM.0020: authentication has moved to another site, and the next attempt finds it.
+                let moved = error.code() == Some(Code::Http(410));
+                let passing = moved || error.kind().is_transient();
+                match error.kind() {
+                    Kind::Stopped => error,
+                    _ if passing => error.with_kind(Kind::Transient),
+                    _ => error.with_kind(Kind::Credentials),
+                }
+            })?;
+            parse(&answer, project_id, caller)
+        };
+        caller.call_with(effort, &call, attempt).await
     }
 
     fn body(&self, password: &SecretString, project_id: &str) -> String {
@@ -69,11 +78,6 @@ impl Password {
         let identity = json!({"methods": ["password"], "password": {"user": user}});
         json!({"auth": {"identity": identity, "scope": {"project": scope}}}).to_string()
     }
-}
-
-/// Whatever kept a token away, the project has no credentials.
-fn as_refused(error: Error) -> Error {
-    if error.kind() == Kind::Stopped { error } else { error.with_kind(Kind::Credentials) }
 }
 
 fn parse(answer: &Answer, project_id: &str, caller: &Caller) -> Result<Issued, Error> {
