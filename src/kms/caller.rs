@@ -182,13 +182,14 @@ impl Caller {
         let (code, message) = parse_body(&answer.body);
         let kind = classify(operation, answer.status, &code);
         let mut text = format!("HTTP {}", answer.status);
-        for part in [&code, &message] {
+        let is_cloud = !code.is_empty();
+        for part in [code, message].map(|part| request.without_secrets(part)) {
             if !part.is_empty() {
                 text.push(' ');
-                text.push_str(part);
+                text.push_str(&part);
             }
         }
-        if code.is_empty() {
+        if !is_cloud {
             text.push_str(" from ");
             text.push_str(&request.host());
         }

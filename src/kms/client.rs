@@ -112,7 +112,8 @@ impl Client {
         let body = wire::key_body(key_id, &sequence, interval);
         let call = Call::new(operation, Some(key_id.as_str()), Some(&sequence));
         let request = |proof: Proof| {
-            let mut request = Request { url: url.clone(), headers: Vec::with_capacity(2), body: body.clone() };
+            let (url, body, headers) = (url.clone(), body.clone(), Vec::with_capacity(2));
+            let mut request = Request { url, headers, body, secret_in_body: None };
             request.headers.push(("content-type", HeaderText::plain("application/json")));
             proof.authenticate(&mut request);
             let call = &call;

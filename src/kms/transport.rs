@@ -30,7 +30,12 @@ pub(super) struct Request {
     pub(super) url: Url,
     pub(super) headers: Vec<(&'static str, HeaderText)>,
     pub(super) body: String,
+    /// What of the body nobody may see.
+    pub(super) secret_in_body: Option<SecretString>,
 }
+
+/// So much of a secret's beginning gives it away; nobody else's text has it in it by chance.
+const TELLING: usize = 8;
 
 /// The value of a header. Made once and shared: a token is several KiB long and goes with every request.
 #[derive(Clone)]
@@ -169,6 +174,18 @@ impl Transport {
 }
 
 impl Request {
+    /// The text of an answer, unless it repeats a secret: a server may quote in an error what it could not read.
+    pub(super) fn without_secrets(&self, text: String) -> String {
+        let headers = self.headers.iter().filter(|(_, HeaderText(value))| value.is_sensitive());
+        let in_headers = headers.filter_map(|(_, HeaderText(value))| value.to_str().ok());
+        let in_body = self.secret_in_body.iter().map(ExposeSecret::expose_secret);
+        let beginning = |secret: &str| secret.chars().take(TELLING).collect::<String>();
+        if in_headers.chain(in_body).any(|secret| text.contains(&beginning(secret))) {
+            return "(text not shown: it repeats a secret)".to_owned();
+        }
+        text
+    }
+
     /// The server that it goes to, as messages name it.
     pub(super) fn host(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();

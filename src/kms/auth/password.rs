@@ -48,6 +48,7 @@ impl Password {
             url: tokens.clone(),
             headers: vec![("content-type", HeaderText::plain("application/json;charset=utf8"))],
             body: self.body(&password, project_id),
+            secret_in_body: Some(password),
         };
         let attempt = || async {
             let answer = caller.attempt(&call, &request).await.map_err(|error| {
