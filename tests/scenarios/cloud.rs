@@ -1,0 +1,112 @@
+//! A simulated cloud on a thread of its own, so that a test can block while the cloud answers.
+
+use std::ops::Deref;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use kms_rotationd::simulator::{Handle, Key, Operation, ProjectSetup, Setup, Simulator};
+use tokio::sync::oneshot;
+
+use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER, eventually, key_id};
+
+/// A cloud; it ends when it is dropped.
+pub(crate) struct Cloud {
+    url: String,
+    handle: Handle,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A project with these keys, a token that opens it, and a user who may log in.
+pub(crate) fn setup(keys: impl IntoIterator<Item = Key>) -> Setup {
+    let project = ProjectSetup::new(PROJECT, "eu-de").domain(ACCOUNT).keys(keys).token(TOKEN);
+    Setup::new().project(project).login(USER, ACCOUNT, PASSWORD)
+}
+
+/// The one key of most tests, with rotation off.
+pub(crate) fn off() -> Key {
+    Key::new(KEY)
+}
+
+/// The one key of most tests, with rotation on.
+pub(crate) fn rotating(days: u32) -> Key {
+    Key::new(KEY).rotating(days)
+}
+
+/// So many keys with rotation off.
+pub(crate) fn many(count: usize) -> Vec<Key> {
+    (0..count).map(|n| Key::new(key_id(n))).collect()
+}
+
+impl Cloud {
+    pub(crate) fn start(setup: Setup) -> Self {
+        let (up, started) = mpsc::channel();
+        let (end, ended) = oneshot::channel();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let simulator = Simulator::start(setup).await.unwrap();
+                up.send((simulator.url(), simulator.handle().clone())).unwrap();
+                let _ = ended.await;
+            });
+        });
+        let (url, handle) = started.recv().unwrap();
+        Self { url, handle, end: Some(end), thread: Some(thread) }
+    }
+
+    /// A cloud with these keys.
+    pub(crate) fn of(keys: impl IntoIterator<Item = Key>) -> Self {
+        Self::start(setup(keys))
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The setting of a key as it really is: on or off, and the interval.
+    pub(crate) fn rotation(&self, key_id: &str) -> (bool, u32) {
+        let rotation = self.key(PROJECT, key_id).unwrap().rotation;
+        (rotation.enabled, rotation.interval_days)
+    }
+
+    /// How often something was asked for the one key of most tests.
+    pub(crate) fn asked(&self, operation: Operation) -> u64 {
+        self.key_requests(PROJECT, KEY, operation)
+    }
+
+    /// The intervals that were sent for a key.
+    pub(crate) fn sent(&self, key_id: &str) -> Vec<u64> {
+        self.intervals_sent(PROJECT, key_id).iter().map(|interval| interval.as_u64().unwrap()).collect()
+    }
+
+    /// Waits until so many requests of this kind have arrived.
+    #[track_caller]
+    pub(crate) fn await_requests(&self, operation: Operation, count: u64) {
+        eventually(&format!("{count} requests of {operation:?}"), || self.requests(operation) >= count);
+    }
+
+    /// No interval but this one was ever sent for any key.
+    #[track_caller]
+    pub(crate) fn assert_only_sent(&self, days: u64) {
+        for (key_id, interval) in self.all_intervals_sent(PROJECT) {
+            assert_eq!(interval.as_u64(), Some(days), "{key_id}");
+        }
+    }
+}
+
+impl Deref for Cloud {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

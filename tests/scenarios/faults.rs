@@ -1,0 +1,293 @@
+//! A cloud and a network that fail, in every way that is known.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use kms_rotationd::simulator::{Fault, Garbage, Key, KeyState, Operation, OperationSet, Preset, Rule, Setup};
+use serde_json::json;
+
+use super::cloud::{Cloud, many, off, rotating, setup};
+use super::site::{Policy, Site};
+use super::stand_in::{StandIn, answer};
+use super::{KEY, PROJECT, TOKEN, key_id};
+
+/// The first call of every kind fails in this way; one run brings the key to its policy all the same.
+#[track_caller]
+fn assert_ridden_out(fault: &Fault) {
+    let strike = |operation: Operation| Rule::next(1, fault.clone()).on(operation);
+    let calls = [
+        Operation::Authenticate,
+        Operation::ReadStatus,
+        Operation::DescribeKey,
+        Operation::EnableRotation,
+        Operation::UpdateInterval,
+    ];
+    let cloud = Cloud::start(calls.map(strike).into_iter().fold(setup([off()]), Setup::fault));
+    let policy = Policy { request_timeout: "1s", ..Policy::of_one_key(cloud.url()).password(None) };
+    let applied = Site::new(&policy).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"));
+    assert_eq!(cloud.rotation(KEY), (true, 90));
+    cloud.assert_only_sent(90);
+    assert_eq!(cloud.faults_struck(), 5);
+}
+
+#[test]
+fn a_500_is_ridden_out() {
+    assert_ridden_out(&Fault::kms(500, "KMS.0100"));
+}
+
+#[test]
+fn a_502_with_a_page_of_html_is_ridden_out() {
+    assert_ridden_out(&Fault::html(502));
+}
+
+#[test]
+fn a_503_is_ridden_out() {
+    assert_ridden_out(&Fault::kms(503, "KMS.0104"));
+}
+
+#[test]
+fn a_504_with_a_page_of_html_is_ridden_out() {
+    assert_ridden_out(&Fault::html(504));
+}
+
+#[test]
+fn a_408_is_ridden_out() {
+    assert_ridden_out(&Fault::html(408));
+}
+
+#[test]
+fn a_429_is_ridden_out() {
+    assert_ridden_out(&Fault::throttled());
+}
+
+#[test]
+fn a_429_that_asks_for_nonsense_is_ridden_out() {
+    assert_ridden_out(&Fault::throttled().retry_after("soon"));
+    assert_ridden_out(&Fault::throttled().retry_after("-5"));
+}
+
+#[test]
+fn a_reset_before_the_request_took_effect_is_ridden_out() {
+    assert_ridden_out(&Fault::reset());
+}
+
+#[test]
+fn a_reset_after_the_request_took_effect_is_ridden_out() {
+    assert_ridden_out(&Fault::reset().after_applying());
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_ridden_out() {
+    assert_ridden_out(&Fault::cut_off());
+}
+
+#[test]
+fn an_answer_that_is_reset_in_its_middle_is_ridden_out() {
+    assert_ridden_out(&Fault::cut_off_by_reset());
+}
+
+#[test]
+fn an_answer_that_drips_beyond_the_timeout_is_ridden_out() {
+    assert_ridden_out(&Fault::drip(Duration::from_millis(800)));
+}
+
+#[test]
+fn silence_is_ridden_out() {
+    assert_ridden_out(&Fault::hang());
+}
+
+#[test]
+fn the_pause_that_a_429_asks_for_is_kept() {
+    let cloud = Cloud::start(
+        setup([rotating(90)]).fault(Rule::next(1, Fault::throttled().retry_after("2")).on(Operation::ReadStatus)),
+    );
+    let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"));
+    let calls = cloud.calls(PROJECT, KEY);
+    let pause = calls[1].at.duration_since(calls[0].at).unwrap();
+    assert!(pause >= Duration::from_millis(1900), "{pause:?}");
+}
+
+#[test]
+fn throttling_that_does_not_end_is_told_as_such() {
+    let cloud = Cloud::start(setup([off()]).fault(Rule::always(Fault::throttled())));
+    let policy = Policy { max_elapsed: "300ms", ..Policy::of_one_key(cloud.url()) };
+    let applied = Site::new(&policy).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: throttled"));
+    assert_eq!(cloud.write_requests(), 0);
+}
+
+#[test]
+fn a_status_that_cannot_be_read_leads_to_no_write() {
+    for fault in [Fault::kms(500, "KMS.0100"), Fault::html(502), Fault::reset(), Fault::kms(400, "KMS.0308")] {
+        let cloud = Cloud::start(setup([off()]).fault(Rule::always(fault).on(Operation::ReadStatus)));
+        let policy = Policy { max_elapsed: "300ms", ..Policy::of_one_key(cloud.url()) };
+        let applied = Site::new(&policy).apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: read_failed"));
+        assert_eq!(cloud.write_requests(), 0);
+    }
+}
+
+/// A status that means nothing leads to no write, and the next run to the policy.
+#[track_caller]
+fn assert_garbage_is_passed_over(garbage: Garbage) {
+    let cloud = Cloud::start(setup([off()]).fault(Rule::next(1, Fault::garbage(garbage)).on(Operation::ReadStatus)));
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let first = site.apply();
+    assert_eq!((first.code, &*first.key(KEY)), (Some(1), "unknown: read_failed"));
+    assert_eq!(cloud.write_requests(), 0);
+    assert_eq!(site.apply().key(KEY), "compliant");
+    assert_eq!(cloud.sent(KEY), [90]);
+}
+
+#[test]
+fn a_status_that_is_no_json_leads_to_no_write() {
+    assert_garbage_is_passed_over(Garbage::NotJson);
+}
+
+#[test]
+fn a_status_that_is_half_of_its_json_leads_to_no_write() {
+    assert_garbage_is_passed_over(Garbage::Truncated);
+}
+
+#[test]
+fn a_status_of_another_shape_leads_to_no_write() {
+    assert_garbage_is_passed_over(Garbage::WrongShape);
+}
+
+#[test]
+fn an_empty_status_leads_to_nothing_but_the_policys_interval() {
+    let cloud =
+        Cloud::start(setup([off()]).fault(Rule::next(1, Fault::garbage(Garbage::Empty)).on(Operation::ReadStatus)));
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    assert_eq!(site.apply().key(KEY), "unknown: status_unreadable");
+    assert_eq!(site.apply().key(KEY), "compliant");
+    assert_eq!((cloud.asked(Operation::EnableRotation), cloud.sent(KEY)), (1, vec![90]));
+}
+
+#[test]
+fn a_write_that_is_accepted_with_whatever_body_is_accepted() {
+    for garbage in Garbage::ALL {
+        let cloud = Cloud::start(setup([off()]).fault(Rule::always(Fault::garbage(garbage)).on(OperationSet::WRITES)));
+        let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"), "{garbage:?}");
+        assert_eq!((cloud.asked(Operation::EnableRotation), cloud.sent(KEY)), (1, vec![90]));
+    }
+}
+
+#[test]
+fn a_tenth_of_errors_over_200_keys_keeps_none_from_its_policy() {
+    let cloud = Cloud::start(setup(many(200)).preset(Preset::Flaky));
+    let policy = Policy { concurrency: 16, ..Policy::of_keys(cloud.url(), (0..200).map(key_id)) };
+    let applied = Site::new(&policy).apply();
+    assert_eq!((applied.code, applied.report().count("compliant")), (Some(0), 200), "{}", applied.stderr);
+    for n in 0..200 {
+        assert_eq!(cloud.rotation(&key_id(n)), (true, 90));
+    }
+    cloud.assert_only_sent(90);
+    assert!(cloud.faults_struck() > 20, "{}", cloud.faults_struck());
+}
+
+#[test]
+fn redirects_are_not_followed_and_the_token_goes_nowhere() {
+    for status in ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent"] {
+        let trap = StandIn::start(|_| answer("200 OK", "", r#"{"key_rotation_enabled":true}"#));
+        let location = format!("location: {}/elsewhere\r\n", trap.url());
+        let cloud = StandIn::start(move |_| answer(status, &location, ""));
+        let applied = Site::new(&Policy::of_one_key(&cloud.url())).apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: read_failed"), "{status}");
+        assert_eq!(cloud.bodies("get-key-rotation-status").len(), 1, "{status} is final");
+        assert!(cloud.asked()[0].headers.contains(&TOKEN.to_ascii_lowercase()));
+        assert!(trap.asked().is_empty(), "{status}: {:?}", trap.asked());
+    }
+}
+
+#[test]
+fn redirects_of_iam_are_not_followed_and_the_password_goes_nowhere() {
+    let trap = StandIn::start(|_| answer("201 Created", "x-subject-token: t\r\n", "{}"));
+    let location = format!("location: {}/v3/auth/tokens\r\n", trap.url());
+    let iam = StandIn::start(move |_| answer("307 Temporary Redirect", &location, ""));
+    let applied = Site::new(&Policy::of_one_key(&iam.url()).password(None)).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: authentication_failed"));
+    assert_eq!(iam.asked().len(), 1);
+    assert!(trap.asked().is_empty());
+}
+
+#[test]
+fn a_body_beyond_the_cap_is_no_answer() {
+    let status = r#"{"key_rotation_enabled":true,"rotation_interval":90}"#;
+    let padded = |length: usize| format!("{status}{}", " ".repeat(length - status.len()));
+    for (body, expected) in [(padded(512 * 1024), "compliant"), (padded(3 * 1024 * 1024), "unknown: read_failed")] {
+        let cloud = StandIn::start(move |_| answer("200 OK", "", &body));
+        let policy = Policy { max_elapsed: "300ms", ..Policy::of_one_key(&cloud.url()) };
+        assert_eq!(Site::new(&policy).apply().key(KEY), expected);
+    }
+}
+
+#[test]
+fn a_dead_endpoint_makes_every_key_unknown() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let policy = Policy::of_keys(&format!("http://{closed}"), (0..20).map(key_id));
+    let applied = Site::new(&Policy { max_elapsed: "300ms", ..policy }).apply();
+    assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 20));
+    assert_eq!(applied.key(&key_id(7)), "unknown: read_failed");
+}
+
+#[test]
+fn keys_after_the_one_that_found_the_endpoint_down_get_one_retry_only() {
+    let cloud = Cloud::start(setup(many(10)).fault(Rule::always(Fault::html(503))));
+    let policy = Policy::of_keys(cloud.url(), (0..10).map(key_id));
+    let applied = Site::new(&Policy { max_elapsed: "500ms", concurrency: 1, ..policy }).apply();
+    assert_eq!(applied.report().count("unknown"), 10);
+    let asked = |n| cloud.key_requests(PROJECT, &key_id(n), Operation::ReadStatus);
+    assert!(asked(0) > 2, "{}", asked(0));
+    for n in 1..10 {
+        assert_eq!(asked(n), 2);
+    }
+}
+
+#[test]
+fn a_key_deleted_in_mid_run_is_not_found() {
+    let cloud = Cloud::of([off()]);
+    let applied = changed_before_the_first_write(&cloud, || cloud.remove_key(PROJECT, KEY));
+    assert_eq!(applied, "unknown: not_found");
+    assert_eq!(cloud.write_requests(), 1);
+}
+
+#[test]
+fn a_key_disabled_in_mid_run_is_off_policy_for_being_disabled() {
+    let cloud = Cloud::of([off()]);
+    let disable = |key: &mut Key| key.state = KeyState::Disabled;
+    let applied = changed_before_the_first_write(&cloud, || {
+        cloud.change_key(PROJECT, KEY, disable);
+    });
+    assert_eq!(applied, "non_compliant: key_disabled");
+    assert_eq!(cloud.write_requests(), 1);
+}
+
+/// What becomes of the key when this happens between the run's look at it and its first write.
+#[track_caller]
+fn changed_before_the_first_write(cloud: &Cloud, change: impl FnOnce()) -> String {
+    // Describing comes last before the first write.
+    cloud.fault(Rule::next(1, Fault::delay(Duration::from_secs(1))).on(Operation::DescribeKey));
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = site.run();
+    cloud.await_requests(Operation::DescribeKey, 1);
+    change();
+    daemon.await_runs(1);
+    daemon.status().key(KEY)
+}
+
+#[test]
+fn what_the_cloud_says_of_a_failure_is_in_the_report() {
+    let cloud = Cloud::start(
+        setup([rotating(365)]).fault(Rule::always(Fault::kms(400, "KMS.0320")).on(Operation::UpdateInterval)),
+    );
+    let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
+    assert_eq!(applied.key(KEY), "non_compliant: interval_mismatch, write_failed");
+    let error = applied.report().keys().next().unwrap()["error"].clone();
+    let error = error.as_str().unwrap();
+    assert!(error.contains("HTTP 400 KMS.0320") && error.contains("request "), "{error}");
+    assert_eq!(applied.messages("write refused")[0]["step"], json!("update_interval"));
+}

@@ -1,0 +1,217 @@
+//! The real binary as a process: its arguments, its log, its end, and what it serves.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::marker::PhantomData;
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::site::Site;
+use super::{DEADLINE, eventually};
+
+/// The binary without any environment of the machine's.
+pub(crate) fn binary(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kms-rotationd"));
+    command.args(arguments).env_clear();
+    command
+}
+
+/// A running process. It is killed where a test ends before it.
+pub(crate) struct Program {
+    child: Child,
+    log: Receiver<String>,
+    stderr: Option<JoinHandle<String>>,
+    stdout: Option<JoinHandle<String>>,
+}
+
+/// A process that has ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Program {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (lines, log) = channel();
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let stderr = thread::spawn(move || {
+            let mut whole = String::new();
+            for line in BufReader::new(stderr).lines() {
+                let line = line.unwrap();
+                whole.push_str(&line);
+                whole.push('\n');
+                // Nobody may be listening any more.
+                let _ = lines.send(line);
+            }
+            whole
+        });
+        let stdout = thread::spawn(move || {
+            let mut whole = String::new();
+            BufReader::new(stdout).read_to_string(&mut whole).unwrap();
+            whole
+        });
+        Self { child, log, stderr: Some(stderr), stdout: Some(stdout) }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// The next line of the log with this message.
+    #[track_caller]
+    pub(crate) fn await_message(&self, message: &str) -> Value {
+        let begin = Instant::now();
+        let mut passed = String::new();
+        while let Ok(line) = self.log.recv_timeout(DEADLINE.saturating_sub(begin.elapsed())) {
+            match serde_json::from_str::<Value>(&line) {
+                Ok(line) if line["message"] == message => return line,
+                _ => passed = passed + &line + "\n",
+            }
+        }
+        panic!("no line {message:?} in\n{passed}");
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> Finished {
+        let begin = Instant::now();
+        loop {
+            match self.log.recv_timeout(DEADLINE.saturating_sub(begin.elapsed())) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("the program does not end"),
+            }
+        }
+        let stderr = self.stderr.take().unwrap().join().unwrap();
+        let stdout = self.stdout.take().unwrap().join().unwrap();
+        Finished { code: self.child.wait().unwrap().code(), stdout, stderr }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Finished {
+    /// The lines of the log.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        self.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The lines of the log with this message.
+    pub(crate) fn messages(&self, message: &str) -> Vec<Value> {
+        self.log().into_iter().filter(|line| line["message"] == message).collect()
+    }
+
+    /// The report on standard output.
+    #[track_caller]
+    pub(crate) fn report(&self) -> Report {
+        match serde_json::from_str(&self.stdout) {
+            Ok(report) => Report(report),
+            Err(error) => panic!("no report ({error}): {self:#?}"),
+        }
+    }
+
+    /// A key's status, and its reasons where there are any: `unknown: read_failed, not_verified`.
+    #[track_caller]
+    pub(crate) fn key(&self, key_id: &str) -> String {
+        self.report().key(key_id)
+    }
+}
+
+/// The JSON of `apply`, `plan` and `/api/v1/status`.
+pub(crate) struct Report(pub(crate) Value);
+
+impl Report {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Value> {
+        let projects = self.0["projects"].as_array().unwrap();
+        projects.iter().flat_map(|project| project["keys"].as_array().unwrap())
+    }
+
+    pub(crate) fn key(&self, key_id: &str) -> String {
+        let key = self.keys().find(|key| key["key_id"] == key_id).unwrap();
+        let status = key["status"].as_str().unwrap();
+        let reasons: Vec<_> =
+            key["reasons"].as_array().unwrap().iter().map(|reason| reason.as_str().unwrap()).collect();
+        if reasons.is_empty() { status.to_owned() } else { format!("{status}: {}", reasons.join(", ")) }
+    }
+
+    /// How many keys have a status.
+    pub(crate) fn count(&self, status: &str) -> u64 {
+        self.0["summary"][status].as_u64().unwrap()
+    }
+}
+
+/// `run` or `rehearse`, serving. Its folder has to outlive it.
+pub(crate) struct Daemon<'s> {
+    pub(crate) program: Program,
+    address: String,
+    site: PhantomData<&'s Site>,
+}
+
+impl Daemon<'_> {
+    /// Waits until it serves.
+    #[track_caller]
+    pub(crate) fn start(command: Command) -> Self {
+        let program = Program::start(command);
+        let address = program.await_message("serving")["address"].as_str().unwrap().to_owned();
+        Self { program, address, site: PhantomData }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.program.signal(signal);
+    }
+
+    /// How many runs have ended and can be seen.
+    pub(crate) fn runs(&self) -> u64 {
+        let (_, text) = self.get("/metrics");
+        let counters = text.lines().filter(|line| line.starts_with("kms_rotation_runs_total{"));
+        counters.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
+    /// Waits until so many runs have ended.
+    #[track_caller]
+    pub(crate) fn await_runs(&self, count: u64) {
+        eventually(&format!("{count} runs"), || self.runs() >= count);
+    }
+
+    /// Stops it as a service manager does.
+    #[track_caller]
+    pub(crate) fn stop(self) -> Finished {
+        self.signal(Signal::TERM);
+        self.program.finish()
+    }
+
+    /// The status and the body of an answer.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        // 1.0, so that the answer ends with the connection and has no chunks.
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    pub(crate) fn status(&self) -> Report {
+        Report(serde_json::from_str(&self.get("/api/v1/status").1).unwrap())
+    }
+
+    /// The value of a series, written as in the text format.
+    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics");
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map(|value| value.parse().unwrap())
+    }
+}

@@ -1,0 +1,148 @@
+//! Where the program runs: a folder with a policy and secrets, and the commands on them.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::program::{Daemon, Finished, Program, binary};
+use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER};
+
+/// A policy of one project, with short waits.
+#[derive(Clone)]
+pub(crate) struct Policy {
+    pub(crate) schedule: &'static str,
+    pub(crate) max_elapsed: &'static str,
+    pub(crate) concurrency: u32,
+    pub(crate) request_timeout: &'static str,
+    pub(crate) kms: String,
+    pub(crate) iam: String,
+    pub(crate) mode: &'static str,
+    pub(crate) credentials: String,
+    pub(crate) keys: Vec<String>,
+}
+
+impl Policy {
+    /// One project at this address, without keys, logging in with the token in the folder.
+    pub(crate) fn at(url: &str) -> Self {
+        Self {
+            // Once a year: no test sees it.
+            schedule: r#"{cron: "0 0 1 1 *"}"#,
+            max_elapsed: "20s",
+            concurrency: 4,
+            request_timeout: "20s",
+            kms: url.to_owned(),
+            iam: url.to_owned(),
+            mode: "enforce",
+            credentials: "{token_file: token}".to_owned(),
+            keys: Vec::new(),
+        }
+    }
+
+    /// The same with the key of most tests at 90 days.
+    pub(crate) fn of_one_key(url: &str) -> Self {
+        Self::at(url).key(KEY, 90)
+    }
+
+    /// The same with these keys at 90 days.
+    pub(crate) fn of_keys(url: &str, keys: impl IntoIterator<Item = String>) -> Self {
+        keys.into_iter().fold(Self::at(url), |policy, key| policy.key(&key, 90))
+    }
+
+    pub(crate) fn key(mut self, key_id: &str, days: u32) -> Self {
+        self.keys.push(format!("{{key_id: {key_id}, rotation_interval: {days}}}"));
+        self
+    }
+
+    pub(crate) fn always(mut self, key_id: &str, days: u32) -> Self {
+        self.keys.push(format!("{{key_id: {key_id}, rotation_interval: {days}, reapply: always}}"));
+        self
+    }
+
+    /// Logging in with the password in the folder, scoped by the project's id or by this name.
+    pub(crate) fn password(self, project_name: Option<&str>) -> Self {
+        let scope = project_name.map(|name| format!(", project_name: {name}")).unwrap_or_default();
+        let password = format!("user_name: {USER}, domain_name: {ACCOUNT}, password_file: password{scope}");
+        Self { credentials: format!("{{password: {{{password}}}}}"), ..self }
+    }
+
+    pub(crate) fn every_second(self) -> Self {
+        Self { schedule: r#"{cron: "* * * * * *"}"#, ..self }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let Self { schedule, max_elapsed, concurrency, request_timeout, kms, iam, mode, credentials, keys } = self;
+        let mut text = format!(
+            "schedule: {schedule}\n\
+             retry: {{initial_interval: 10ms, max_interval: 50ms, max_elapsed: {max_elapsed}}}\n\
+             limits: {{requests_per_second: 10000, concurrency: {concurrency}, request_timeout: {request_timeout}}}\n\
+             projects:\n\
+             - name: payments\n  cloud: open-telekom-cloud\n  region: eu-de\n  project_id: {PROJECT}\n  \
+             kms_endpoint: {kms}\n  iam_endpoint: {iam}\n  mode: {mode}\n  credentials: {credentials}\n  keys:\n"
+        );
+        for key in keys {
+            let _ = writeln!(text, "  - {key}");
+        }
+        text
+    }
+}
+
+/// A folder with `policy.yaml`, `token` and `password`, in which the program is started.
+pub(crate) struct Site {
+    folder: TempDir,
+}
+
+impl Site {
+    pub(crate) fn new(policy: &Policy) -> Self {
+        let site = Self { folder: tempfile::tempdir().unwrap() };
+        site.write("policy.yaml", &policy.text());
+        site.write("token", &format!("{TOKEN}\n"));
+        site.write("password", &format!("{PASSWORD}\n"));
+        site
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// The program in this folder.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = binary(arguments);
+        command.current_dir(self.folder());
+        command
+    }
+
+    /// A command on the policy to its end, with the report as JSON and the log as JSON.
+    #[track_caller]
+    pub(crate) fn once(&self, command: &str) -> Finished {
+        let arguments = [command, "--policy", "policy.yaml", "--output", "json", "--log-format", "json"];
+        Program::start(self.command(&arguments)).finish()
+    }
+
+    #[track_caller]
+    pub(crate) fn apply(&self) -> Finished {
+        self.once("apply")
+    }
+
+    /// The daemon, serving on a free port.
+    #[track_caller]
+    pub(crate) fn run(&self) -> Daemon<'_> {
+        self.run_with(&[])
+    }
+
+    #[track_caller]
+    pub(crate) fn run_with(&self, more: &[&str]) -> Daemon<'_> {
+        let arguments = ["run", "--policy", "policy.yaml", "--listen", "127.0.0.1:0", "--log-format", "json"];
+        Daemon::start(self.command(&[&arguments, more].concat()))
+    }
+}

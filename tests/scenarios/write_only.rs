@@ -1,0 +1,190 @@
+//! Clouds that do not tell a key's rotation setting: writing without reading.
+
+use kms_rotationd::simulator::{Behaviour, Fault, Key, Operation, OperationSet, Rule, Setup};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::cloud::{Cloud, off, rotating, setup};
+use super::site::{Policy, Site};
+use super::stand_in::{StandIn, answer};
+use super::{KEY, PROJECT, TOKEN};
+
+const UNREADABLE: &str = "unknown: status_unreadable";
+
+/// A cloud that answers the status call in this way.
+fn status_answers(key: Key, fault: Fault) -> Setup {
+    setup([key]).fault(Rule::always(fault).on(Operation::ReadStatus))
+}
+
+/// Off becomes on at the policy's interval with two writes, and is reported as what nothing proves.
+#[track_caller]
+fn assert_written_without_reading(setup: Setup) {
+    let cloud = Cloud::start(setup);
+    let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), UNREADABLE));
+    assert_eq!(cloud.rotation(KEY), (true, 90));
+    assert_eq!((cloud.asked(Operation::EnableRotation), cloud.sent(KEY)), (1, vec![90]));
+    let changes = applied.messages("rotation changed");
+    let steps: Vec<_> = changes.iter().map(|change| change["step"].as_str().unwrap()).collect();
+    assert_eq!(steps, ["enable_rotation", "update_interval"]);
+}
+
+#[test]
+fn a_status_call_that_is_not_published_leads_to_writing_without_reading() {
+    assert_written_without_reading(setup([off()]).behave(|cloud| cloud.unknown = Operation::ReadStatus.into()));
+}
+
+#[test]
+fn a_status_call_answered_with_a_bare_404_leads_to_writing_without_reading() {
+    assert_written_without_reading(status_answers(off(), Fault::html(404)));
+}
+
+#[test]
+fn a_status_call_answered_with_405_leads_to_writing_without_reading() {
+    assert_written_without_reading(status_answers(off(), Fault::kms(405, "KMS.0215")));
+}
+
+#[test]
+fn a_status_call_answered_with_501_leads_to_writing_without_reading() {
+    assert_written_without_reading(status_answers(off(), Fault::html(501)));
+}
+
+#[test]
+fn a_status_call_that_the_user_may_not_make_leads_to_writing_without_reading() {
+    assert_written_without_reading(setup([off()]).behave(|cloud| cloud.forbidden = Operation::ReadStatus.into()));
+}
+
+#[test]
+fn a_status_that_does_not_say_whether_rotation_is_on_leads_to_writing_without_reading() {
+    for status in ["", "{}", r#"{"rotation_interval":90}"#, r#"{"key_rotation_enabled":null}"#] {
+        let cloud = StandIn::start(move |asked| {
+            answer("200 OK", "", if asked.call() == "get-key-rotation-status" { status } else { "" })
+        });
+        let applied = Site::new(&Policy::of_one_key(&cloud.url())).apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), UNREADABLE), "{status}");
+        assert_eq!(cloud.bodies("enable-key-rotation").len(), 1);
+        let intervals = cloud.bodies("update-key-rotation-interval");
+        let interval: Value = serde_json::from_str(&intervals[0]).unwrap();
+        assert_eq!((intervals.len(), &interval["rotation_interval"]), (1, &json!(90)));
+        assert_eq!(interval["sequence"].as_str().map(str::len), Some(36));
+        for asked in cloud.asked() {
+            assert!(asked.headers.contains("content-type: application/json"), "{asked:?}");
+            assert!(asked.headers.contains(&format!("x-auth-token: {}", TOKEN.to_ascii_lowercase())), "{asked:?}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_key_is_not_taken_for_a_missing_call() {
+    let cloud = Cloud::of([]);
+    assert_eq!(Site::new(&Policy::of_one_key(cloud.url())).apply().key(KEY), "unknown: not_found");
+    assert_eq!(cloud.write_requests(), 0);
+}
+
+/// A server that knows nothing but the two writes.
+fn only_writes(behaviour: &mut Behaviour) {
+    behaviour.unknown = OperationSet::READS;
+}
+
+#[test]
+fn a_server_that_only_knows_the_two_writes_gets_the_interval_after_an_accepted_enable() {
+    assert_written_without_reading(setup([off()]).behave(only_writes));
+}
+
+#[test]
+fn a_key_that_is_on_already_gets_the_interval_once_in_the_life_of_a_process() {
+    let cloud = Cloud::start(setup([rotating(365)]).behave(only_writes));
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    for processes in 1..=2 {
+        let daemon = site.run();
+        daemon.await_runs(1);
+        assert_eq!(cloud.sent(KEY).len(), processes);
+        for runs in 2..=3 {
+            daemon.signal(Signal::HUP);
+            daemon.await_runs(runs);
+        }
+        assert_eq!(daemon.status().key(KEY), UNREADABLE);
+        let enabled = "{project=\"payments\",operation=\"enable_rotation\",result=\"success\"}";
+        assert_eq!(daemon.metric(&format!("kms_rotation_operations_total{enabled}")), Some(3.0));
+        assert_eq!(daemon.stop().code, Some(0));
+        assert_eq!(cloud.sent(KEY), vec![90; processes]);
+    }
+    assert_eq!(cloud.asked(Operation::EnableRotation), 6);
+    assert_eq!(cloud.rotation(KEY), (true, 90));
+}
+
+#[test]
+fn a_key_that_was_switched_off_between_runs_gets_enable_and_interval_again() {
+    let cloud = Cloud::start(setup([off()]).behave(only_writes));
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    cloud.change_key(PROJECT, KEY, |key| key.rotation.enabled = false);
+    daemon.signal(Signal::HUP);
+    daemon.await_runs(2);
+    assert_eq!((cloud.rotation(KEY), cloud.sent(KEY)), ((true, 90), vec![90, 90]));
+}
+
+#[test]
+fn another_interval_in_the_policy_is_sent_even_though_one_was_sent_before() {
+    let cloud = Cloud::start(setup([rotating(365)]).behave(only_writes));
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    site.write("policy.yaml", &Policy::at(cloud.url()).key(KEY, 180).text());
+    daemon.await_runs(2);
+    assert_eq!(cloud.sent(KEY), [90, 180]);
+}
+
+#[test]
+fn reapply_always_sends_the_interval_in_every_run_without_reading() {
+    let cloud = Cloud::start(setup([rotating(90)]).behave(only_writes));
+    let site = Site::new(&Policy::at(cloud.url()).always(KEY, 90));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    daemon.signal(Signal::HUP);
+    daemon.await_runs(2);
+    assert_eq!(cloud.sent(KEY), [90, 90]);
+}
+
+#[test]
+fn an_unclear_enable_is_repeated_without_reading_and_the_refusal_tells_that_it_worked() {
+    let lost = Rule::next(1, Fault::html(504).after_applying()).on(Operation::EnableRotation);
+    let cloud = Cloud::start(setup([off()]).behave(only_writes).fault(lost));
+    let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
+    assert_eq!(applied.key(KEY), UNREADABLE);
+    assert_eq!((cloud.asked(Operation::EnableRotation), cloud.sent(KEY)), (2, vec![90]));
+    assert_eq!(cloud.rotation(KEY), (true, 90));
+    assert_eq!(applied.messages("rotation changed").len(), 2);
+}
+
+#[test]
+fn an_unclear_interval_is_repeated_without_reading() {
+    let lost = Rule::next(1, Fault::reset()).on(Operation::UpdateInterval);
+    let cloud = Cloud::start(setup([off()]).behave(only_writes).fault(lost));
+    let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
+    assert_eq!(applied.key(KEY), UNREADABLE);
+    assert_eq!((cloud.sent(KEY), cloud.rotation(KEY)), (vec![90, 90], (true, 90)));
+}
+
+#[test]
+fn keys_that_cannot_rotate_say_so_by_the_refusal_of_the_write() {
+    let kinds: [(Key, &str); 3] = [
+        (off().imported(), "exempt: imported_material"),
+        (off().spec("RSA_2048"), "exempt: unsupported_key_type"),
+        (off().state(kms_rotationd::simulator::KeyState::Disabled), "non_compliant: key_disabled"),
+    ];
+    for (key, expected) in kinds {
+        let cloud = Cloud::start(setup([key]).behave(only_writes));
+        assert_eq!(Site::new(&Policy::of_one_key(cloud.url())).apply().key(KEY), expected);
+        assert_eq!(cloud.sent(KEY), Vec::<u64>::new());
+    }
+}
+
+#[test]
+fn a_plan_against_a_server_that_cannot_be_read_writes_nothing() {
+    let cloud = Cloud::start(setup([rotating(365)]).behave(only_writes));
+    let planned = Site::new(&Policy::of_one_key(cloud.url())).once("plan");
+    assert_eq!((planned.code, &*planned.key(KEY)), (Some(3), UNREADABLE));
+    assert_eq!(cloud.write_requests(), 0);
+}
