@@ -5,10 +5,12 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail as tests do")]
 
+mod authentication;
 mod cloud;
 mod faults;
 mod program;
 mod rules;
+mod secrets;
 mod site;
 mod stand_in;
 mod unclear;

@@ -61,6 +61,10 @@ impl Program {
         Self { child, log, stderr: Some(stderr), stdout: Some(stdout) }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

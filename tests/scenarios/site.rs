@@ -13,6 +13,8 @@ use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER};
 /// A policy of one project, with short waits.
 #[derive(Clone)]
 pub(crate) struct Policy {
+    pub(crate) name: &'static str,
+    pub(crate) project_id: &'static str,
     pub(crate) schedule: &'static str,
     pub(crate) max_elapsed: &'static str,
     pub(crate) concurrency: u32,
@@ -28,6 +30,8 @@ impl Policy {
     /// One project at this address, without keys, logging in with the token in the folder.
     pub(crate) fn at(url: &str) -> Self {
         Self {
+            name: "payments",
+            project_id: PROJECT,
             // Once a year: no test sees it.
             schedule: r#"{cron: "0 0 1 1 *"}"#,
             max_elapsed: "20s",
@@ -72,14 +76,23 @@ impl Policy {
         Self { schedule: r#"{cron: "* * * * * *"}"#, ..self }
     }
 
+    /// The whole file.
     pub(crate) fn text(&self) -> String {
-        let Self { schedule, max_elapsed, concurrency, request_timeout, kms, iam, mode, credentials, keys } = self;
-        let mut text = format!(
+        let Self { schedule, max_elapsed, concurrency, request_timeout, .. } = self;
+        format!(
             "schedule: {schedule}\n\
              retry: {{initial_interval: 10ms, max_interval: 50ms, max_elapsed: {max_elapsed}}}\n\
              limits: {{requests_per_second: 10000, concurrency: {concurrency}, request_timeout: {request_timeout}}}\n\
-             projects:\n\
-             - name: payments\n  cloud: open-telekom-cloud\n  region: eu-de\n  project_id: {PROJECT}\n  \
+             projects:\n{}",
+            self.project()
+        )
+    }
+
+    /// The project alone, to stand behind another.
+    pub(crate) fn project(&self) -> String {
+        let Self { name, project_id, kms, iam, mode, credentials, keys, .. } = self;
+        let mut text = format!(
+            "- name: {name}\n  cloud: open-telekom-cloud\n  region: eu-de\n  project_id: {project_id}\n  \
              kms_endpoint: {kms}\n  iam_endpoint: {iam}\n  mode: {mode}\n  credentials: {credentials}\n  keys:\n"
         );
         for key in keys {

@@ -1,0 +1,316 @@
+//! Tokens and passwords: got, kept, renewed, refused.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kms_rotationd::simulator::{Fault, Key, Operation, ProjectSetup, Rule, Setup, TokenRefusal};
+
+use super::cloud::{Cloud, many, off, rotating, setup};
+use super::site::{Policy, Site};
+use super::stand_in::{StandIn, answer};
+use super::{ACCOUNT, KEY, PASSWORD, PROJECT, USER, eventually, key_id};
+
+const REFUSED: &str = "unknown: authentication_failed";
+
+#[test]
+fn a_token_from_a_file_needs_no_iam() {
+    let cloud = Cloud::of([off()]);
+    assert_eq!(Site::new(&Policy::of_one_key(cloud.url())).apply().code, Some(0));
+    assert_eq!(cloud.requests(Operation::Authenticate), 0);
+}
+
+#[test]
+fn a_password_gets_a_token_for_the_projects_id() {
+    let cloud = Cloud::of([off()]);
+    assert_eq!(Site::new(&Policy::of_one_key(cloud.url()).password(None)).apply().key(KEY), "compliant");
+    assert_eq!(cloud.requests(Operation::Authenticate), 1);
+}
+
+#[test]
+fn a_password_gets_a_token_for_the_projects_name_in_its_account() {
+    // Another account has a project of the same name.
+    let other = ProjectSetup::new("fedcba9876543210fedcba9876543210", "eu-de").domain("ANOTHER");
+    let cloud = Cloud::start(setup([off()]).project(other));
+    assert_eq!(Site::new(&Policy::of_one_key(cloud.url()).password(Some("eu-de"))).apply().key(KEY), "compliant");
+    assert_eq!(cloud.requests(Operation::Authenticate), 1);
+}
+
+#[test]
+fn a_token_for_another_project_is_not_used() {
+    let other = ProjectSetup::new("fedcba9876543210fedcba9876543210", "eu-de_other").domain(ACCOUNT);
+    let cloud = Cloud::start(setup([off()]).project(other));
+    let applied = Site::new(&Policy::of_one_key(cloud.url()).password(Some("eu-de_other"))).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
+    assert_eq!(cloud.all_requests(), 1);
+    let error = applied.report().0["projects"][0]["error"].to_string();
+    assert!(error.contains("fedcba9876543210fedcba9876543210") && error.contains(PROJECT), "{error}");
+}
+
+#[test]
+fn a_project_that_iam_does_not_know_is_not_asked_for_again() {
+    let cloud = Cloud::of([off()]);
+    let applied = Site::new(&Policy::of_one_key(cloud.url()).password(Some("eu-nl"))).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
+    assert_eq!(cloud.all_requests(), 1);
+}
+
+#[test]
+fn a_wrong_password_is_tried_once_in_a_run_however_many_keys_there_are() {
+    let cloud = Cloud::of(many(30));
+    let site = Site::new(&Policy::of_keys(cloud.url(), (0..30).map(key_id)).password(None));
+    site.write("password", "not it");
+    for runs in 1..=2 {
+        let applied = site.apply();
+        assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 30));
+        assert!((0..30).all(|n| applied.key(&key_id(n)) == REFUSED));
+        assert_eq!(applied.log().iter().filter(|line| line["level"] == "ERROR").count(), 1, "{}", applied.stderr);
+        assert_eq!((cloud.requests(Operation::Authenticate), cloud.all_requests()), (runs, runs));
+    }
+}
+
+#[test]
+fn the_next_run_of_the_daemon_tries_the_password_again() {
+    let cloud = Cloud::start(setup([off()]).behave(|cloud| cloud.user_lock_after = 1000));
+    let site = Site::new(&Policy::of_one_key(cloud.url()).password(None).every_second());
+    site.write("password", "not it");
+    let daemon = site.run();
+    daemon.await_runs(2);
+    assert_eq!(daemon.status().key(KEY), REFUSED);
+    // One attempt a run, and a run may be under way.
+    let attempts = cloud.requests(Operation::Authenticate);
+    assert!((2..=daemon.runs() + 1).contains(&attempts), "{attempts}");
+    site.write("password", PASSWORD);
+    eventually("the right password is picked up", || daemon.status().key(KEY) == "compliant");
+}
+
+#[test]
+fn a_token_is_kept_between_runs() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()).password(None).every_second());
+    let daemon = site.run();
+    daemon.await_runs(3);
+    assert_eq!(cloud.requests(Operation::Authenticate), 1);
+}
+
+#[test]
+fn a_token_is_renewed_before_it_ends() {
+    let cloud = Cloud::start(setup([rotating(90)]).behave(|cloud| cloud.token_lifetime = Duration::from_secs(4)));
+    let site = Site::new(&Policy::of_one_key(cloud.url()).password(None).every_second());
+    let daemon = site.run();
+    cloud.await_requests(Operation::Authenticate, 2);
+    let seen = daemon.runs();
+    daemon.await_runs(seen + 2);
+    assert_eq!(daemon.status().key(KEY), "compliant");
+    assert_eq!(cloud.authentication_failures(), 0);
+    let expiry = daemon.metric("kms_rotation_credentials_expiry_timestamp_seconds{project=\"payments\"}").unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!((expiry - now).abs() < 30.0, "{expiry} is not about {now}");
+}
+
+#[test]
+fn a_token_that_ends_in_mid_run_costs_no_key() {
+    // A client's clock that goes wrong: the token ends for the cloud and still holds for the client.
+    let (jump, clock) = clock();
+    let cloud = Cloud::start(setup(many(40)).clock(clock).latency(Duration::from_millis(20)));
+    let site = Site::new(&Policy::of_keys(cloud.url(), (0..40).map(key_id)).password(None));
+    let daemon = site.run();
+    cloud.await_requests(Operation::ReadStatus, 10);
+    jump();
+    daemon.await_runs(1);
+    assert_eq!(daemon.status().count("compliant"), 40);
+    assert_eq!(cloud.requests(Operation::Authenticate), 2);
+    cloud.assert_only_sent(90);
+}
+
+/// The system's clock, until it jumps ahead by two days.
+fn clock() -> (impl Fn(), impl Fn() -> SystemTime + Send + Sync + 'static) {
+    let ahead = Arc::new(AtomicU64::new(0));
+    let shown = Arc::clone(&ahead);
+    let now = move || SystemTime::now() + Duration::from_secs(shown.load(Ordering::Relaxed));
+    (move || ahead.store(48 * 3600, Ordering::Relaxed), now)
+}
+
+/// Calls that are refused side by side lead to one new token.
+#[track_caller]
+fn assert_one_renewal_for_many_calls(refusal: TokenRefusal) {
+    let slow = Rule::next(8, Fault::delay(Duration::from_secs(1))).on(Operation::ReadStatus);
+    let cloud = Cloud::start(setup(many(40)).fault(slow).behave(|cloud| cloud.token_refusal = refusal));
+    let policy = Policy::of_keys(cloud.url(), (0..40).map(key_id)).password(None);
+    let site = Site::new(&Policy { concurrency: 8, ..policy });
+    let daemon = site.run();
+    // The eight are let in already; whatever comes after them is refused.
+    cloud.await_requests(Operation::ReadStatus, 8);
+    cloud.revoke_tokens();
+    daemon.await_runs(1);
+    assert_eq!(daemon.status().count("compliant"), 40);
+    assert_eq!(cloud.requests(Operation::Authenticate), 2);
+    let refused = cloud.authentication_failures();
+    assert!((1..=8).contains(&refused), "{refused} refused");
+}
+
+#[test]
+fn a_token_revoked_in_mid_run_is_renewed_once_for_all_calls_that_the_kms_refuses() {
+    assert_one_renewal_for_many_calls(TokenRefusal::Kms);
+}
+
+#[test]
+fn a_token_revoked_in_mid_run_is_renewed_once_for_all_calls_that_the_gateway_refuses() {
+    assert_one_renewal_for_many_calls(TokenRefusal::Gateway);
+}
+
+#[test]
+fn each_way_to_refuse_a_token_leads_to_one_renewal_and_one_more_try() {
+    let refusals = [
+        Fault::unauthorized(),
+        Fault::gateway(401, "APIGW.0307"),
+        Fault::html(401),
+        Fault::kms(403, "KMS.0301"),
+        Fault::kms(403, "KMS.0302"),
+        Fault::kms(403, "KMS.0303"),
+    ];
+    for refusal in refusals {
+        for operation in [Operation::ReadStatus, Operation::EnableRotation, Operation::UpdateInterval] {
+            let cloud = Cloud::start(setup([off()]).fault(Rule::next(1, refusal.clone()).on(operation)));
+            let applied = Site::new(&Policy::of_one_key(cloud.url()).password(None)).apply();
+            assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"), "{refusal:?} {operation:?}");
+            assert_eq!(cloud.requests(Operation::Authenticate), 2, "{refusal:?} {operation:?}");
+            assert_eq!(cloud.writes_applied(PROJECT, KEY), 2);
+        }
+    }
+}
+
+#[test]
+fn a_new_token_that_is_refused_as_well_ends_the_projects_run() {
+    let cloud = Cloud::start(setup(many(30)).fault(Rule::always(Fault::unauthorized())));
+    let policy = Policy::of_keys(cloud.url(), (0..30).map(key_id)).password(None);
+    let applied = Site::new(&Policy { concurrency: 1, ..policy }).apply();
+    assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 30));
+    assert!((0..30).all(|n| applied.key(&key_id(n)) == REFUSED));
+    assert_eq!((cloud.requests(Operation::Authenticate), cloud.requests(Operation::ReadStatus)), (2, 2));
+}
+
+#[test]
+fn a_token_of_another_project_is_denied_and_not_renewed_for_ever() {
+    let cloud = Cloud::start(setup([off()]).fault(Rule::always(Fault::kms(403, "KMS.0321"))));
+    let applied = Site::new(&Policy::of_one_key(cloud.url()).password(None)).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: access_denied"));
+    assert_eq!(cloud.requests(Operation::Authenticate), 1);
+    assert_eq!(cloud.write_requests(), 0);
+}
+
+#[test]
+fn a_write_that_the_user_may_not_make_is_told_as_such() {
+    let cloud = Cloud::start(setup([off()]).behave(|cloud| cloud.forbidden = Operation::EnableRotation.into()));
+    let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "non_compliant: rotation_disabled, access_denied"));
+    assert_eq!(cloud.asked(Operation::EnableRotation), 1);
+}
+
+#[test]
+fn a_rotated_password_file_is_picked_up_when_the_token_ends() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()).password(None).every_second());
+    let daemon = site.run();
+    daemon.await_runs(1);
+    cloud.set_password(USER, ACCOUNT, "the next one");
+    site.write("password", "the next one\r\n");
+    cloud.revoke_tokens();
+    cloud.await_requests(Operation::Authenticate, 2);
+    let seen = daemon.runs();
+    daemon.await_runs(seen + 1);
+    assert_eq!(daemon.status().key(KEY), "compliant");
+}
+
+#[test]
+fn a_rotated_token_file_is_picked_up_by_the_next_run() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()).every_second());
+    let daemon = site.run();
+    daemon.await_runs(1);
+    cloud.revoke_tokens();
+    eventually("the old token is refused", || daemon.status().key(KEY) == REFUSED);
+    cloud.add_token(PROJECT, "another-token", None);
+    site.write("token", "another-token\n");
+    eventually("the new token is used", || daemon.status().key(KEY) == "compliant");
+}
+
+#[test]
+fn a_token_file_that_is_missing_empty_or_garbled_makes_the_keys_unknown_without_a_request() {
+    let cloud = Cloud::of([off()]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    for content in [None, Some(""), Some("\n"), Some("two words\n"), Some("two\nlines\n"), Some("umlaut-ü")] {
+        match content {
+            Some(text) => site.write("token", text),
+            None => std::fs::remove_file(site.path("token")).unwrap(),
+        }
+        let applied = site.apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED), "{content:?}");
+        let error = applied.report().0["projects"][0]["error"].as_str().unwrap().to_owned();
+        assert!(error.contains("token"), "{content:?}: {error}");
+    }
+    std::fs::write(site.path("token"), b"\xff\xfe").unwrap();
+    assert_eq!(site.apply().key(KEY), REFUSED);
+    assert_eq!(cloud.all_requests(), 0);
+}
+
+#[test]
+fn a_missing_password_file_is_no_attempt() {
+    let cloud = Cloud::of([off()]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()).password(None));
+    std::fs::remove_file(site.path("password")).unwrap();
+    let applied = site.apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
+    assert_eq!(cloud.all_requests(), 0);
+}
+
+#[test]
+fn iam_that_is_down_for_a_while_is_asked_again() {
+    for fault in [Fault::html(500), Fault::html(502), Fault::throttled(), Fault::reset(), Fault::html(410)] {
+        let cloud = Cloud::start(setup([off()]).fault(Rule::next(2, fault).on(Operation::Authenticate)));
+        let applied = Site::new(&Policy::of_one_key(cloud.url()).password(None)).apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"));
+        assert_eq!(cloud.requests(Operation::Authenticate), 3);
+    }
+}
+
+#[test]
+fn iam_that_stays_down_makes_the_keys_unknown_without_asking_the_kms() {
+    let cloud = Cloud::start(setup(many(5)).fault(Rule::always(Fault::html(503)).on(Operation::Authenticate)));
+    let policy = Policy::of_keys(cloud.url(), (0..5).map(key_id)).password(None);
+    let applied = Site::new(&Policy { max_elapsed: "300ms", ..policy }).apply();
+    assert_eq!((applied.code, &*applied.key(&key_id(4))), (Some(1), REFUSED));
+    assert_eq!(cloud.requests(Operation::ReadStatus), 0);
+}
+
+#[test]
+fn iam_that_answers_without_a_token_is_no_iam() {
+    let iam = StandIn::start(|_| answer("200 OK", "", "{}"));
+    let applied = Site::new(&Policy::of_one_key(&iam.url()).password(None)).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
+    assert_eq!(iam.asked().len(), 1);
+    assert_eq!(iam.asked()[0].path, "/v3/auth/tokens?nocatalog=true");
+}
+
+#[test]
+fn tokens_of_many_kilobytes_are_used() {
+    let cloud = Cloud::start(setup([off()]).token_length(16 * 1024));
+    assert_eq!(Site::new(&Policy::of_one_key(cloud.url()).password(None)).apply().key(KEY), "compliant");
+}
+
+#[test]
+fn one_project_without_credentials_does_not_stop_the_other() {
+    let other = "fedcba9876543210fedcba9876543210";
+    let there = ProjectSetup::new(other, "eu-nl").domain(ACCOUNT).key(Key::new(key_id(1)));
+    let cloud = Cloud::start(
+        Setup::new().project(there).project(ProjectSetup::new(PROJECT, "eu-de")).login(USER, ACCOUNT, PASSWORD),
+    );
+    let first = Policy::of_one_key(cloud.url());
+    let second = Policy { name: "archive", project_id: other, ..Policy::at(cloud.url()).password(None) };
+    let site = Site::new(&first);
+    site.write("policy.yaml", &(first.text() + &second.key(&key_id(1), 90).project()));
+    site.write("token", "of-nobody");
+    let applied = site.apply();
+    assert_eq!(applied.code, Some(1));
+    assert_eq!((&*applied.key(KEY), &*applied.key(&key_id(1))), (REFUSED, "compliant"));
+}

@@ -1,0 +1,175 @@
+//! At the finest log level, nothing that the program says or serves has a secret in it.
+
+use std::fs;
+
+use kms_rotationd::simulator::{Fault, Operation, Preset, Rule, Setup};
+
+use super::cloud::{Cloud, many, off, setup};
+use super::program::{Daemon, Finished};
+use super::site::{Policy, Site};
+use super::stand_in::{StandIn, answer};
+use super::{KEY, PASSWORD, TOKEN, key_id};
+
+/// How the tokens of the simulated IAM begin, as real ones do.
+const ISSUED: &str = "MIIF";
+
+/// The beginnings of all secrets: whoever prints a secret or the start of it prints these.
+fn beginnings() -> [&'static str; 3] {
+    [&TOKEN[..8], &PASSWORD[..8], ISSUED]
+}
+
+#[track_caller]
+fn assert_clean(place: &str, text: &str) {
+    for secret in beginnings() {
+        assert!(!text.contains(secret), "{place} has {secret}:\n{text}");
+    }
+}
+
+/// Runs once, looks everywhere, and gives the log of a process that said much.
+#[track_caller]
+fn assert_nothing_leaks(policy: &Policy) -> Finished {
+    let site = Site::new(policy);
+    look_everywhere(&site)
+}
+
+#[track_caller]
+fn look_everywhere(site: &Site) -> Finished {
+    let more = ["--log-level", "trace,hyper=trace,reqwest=trace,rustls=trace"];
+    let daemon: Daemon<'_> = site.run_with(&more);
+    daemon.await_runs(1);
+    for path in ["/", "/metrics", "/api/v1/status", "/healthz", "/readyz", "/nothing"] {
+        assert_clean(path, &daemon.get(path).1);
+    }
+    let process = format!("/proc/{}", daemon.program.id());
+    for file in ["cmdline", "environ", "comm"] {
+        let text = fs::read(format!("{process}/{file}")).unwrap();
+        assert_clean(file, &String::from_utf8_lossy(&text));
+    }
+    let ended = daemon.stop();
+    assert_clean("standard error", &ended.stderr);
+    assert_clean("standard output", &ended.stdout);
+    assert!(ended.stderr.contains("\"level\":\"DEBUG\""), "the log is not at its finest");
+
+    let applied = site.apply();
+    assert_clean("the report", &applied.stdout);
+    let text = ["apply", "--policy", "policy.yaml", "--log-level", "trace"];
+    let applied = super::program::Program::start(site.command(&text)).finish();
+    assert_clean("the text report", &applied.stdout);
+    assert_clean("the text log", &applied.stderr);
+    ended
+}
+
+/// With the token of the file, then with the password.
+#[track_caller]
+fn assert_nothing_leaks_with(setup: impl Fn() -> Setup) {
+    for with_password in [false, true] {
+        let cloud = Cloud::start(setup());
+        let policy = Policy { max_elapsed: "300ms", ..Policy::of_keys(cloud.url(), (0..3).map(key_id)) };
+        assert_nothing_leaks(&if with_password { policy.password(None) } else { policy });
+    }
+}
+
+#[test]
+fn the_secrets_of_these_tests_would_be_found() {
+    for secret in [TOKEN, PASSWORD, "MIIFabc"] {
+        assert!(beginnings().iter().any(|beginning| format!("token={secret}").contains(beginning)));
+    }
+}
+
+#[test]
+fn no_secret_shows_when_all_is_well() {
+    assert_nothing_leaks_with(|| setup(many(3)));
+}
+
+#[test]
+fn no_secret_shows_when_credentials_are_refused() {
+    assert_nothing_leaks_with(|| setup(many(3)).fault(Rule::always(Fault::unauthorized())));
+    assert_nothing_leaks_with(|| setup(many(3)).fault(Rule::always(Fault::kms(403, "KMS.0303"))));
+}
+
+#[test]
+fn no_secret_shows_when_the_password_is_wrong() {
+    let cloud = Cloud::of([off()]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()).password(None));
+    site.write("password", &format!("{PASSWORD}-of-yesterday"));
+    look_everywhere(&site);
+}
+
+#[test]
+fn no_secret_shows_when_iam_fails() {
+    for fault in [Fault::html(500), Fault::reset(), Fault::cut_off()] {
+        assert_nothing_leaks_with(|| setup(many(3)).fault(Rule::always(fault.clone()).on(Operation::Authenticate)));
+    }
+}
+
+#[test]
+fn no_secret_shows_when_the_cloud_fails_in_every_way() {
+    for preset in [Preset::Flaky, Preset::Lossy, Preset::Garbage, Preset::Auth] {
+        assert_nothing_leaks_with(|| setup(many(3)).preset(preset));
+    }
+}
+
+#[test]
+fn no_secret_shows_when_nobody_answers_or_somebody_redirects() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let redirecting = StandIn::start(|_| answer("302 Found", "location: http://127.0.0.1:1/\r\n", ""));
+    for url in [format!("http://{closed}"), redirecting.url()] {
+        let policy = Policy { max_elapsed: "300ms", ..Policy::of_one_key(&url) };
+        assert_nothing_leaks(&policy);
+        assert_nothing_leaks(&policy.password(None));
+    }
+}
+
+#[test]
+fn no_secret_shows_when_a_secret_file_holds_something_else() {
+    let cloud = Cloud::of([off()]);
+    for content in [format!("{TOKEN} {PASSWORD}"), format!("{TOKEN}\n{PASSWORD}\n"), format!("{PASSWORD}\u{1b}[2J")] {
+        for policy in [Policy::of_one_key(cloud.url()), Policy::of_one_key(cloud.url()).password(None)] {
+            let site = Site::new(&policy);
+            site.write("token", &content);
+            site.write("password", &content);
+            look_everywhere(&site);
+        }
+    }
+}
+
+#[test]
+fn no_secret_shows_when_a_server_repeats_it_in_an_error() {
+    // The error's text names the token or the password that came.
+    let echo = StandIn::start(|asked| {
+        let heard = if asked.call() == "tokens" { PASSWORD } else { TOKEN };
+        let (status, error) = match asked.call() {
+            "tokens" => {
+                ("400 Bad Request", format!(r#"{{"error":{{"code":400,"message":"not the password: {heard}"}}}}"#))
+            }
+            _ => (
+                "400 Bad Request",
+                format!(r#"{{"error_code":"APIGW.0301","error_msg":"decrypt token fail: {heard}"}}"#),
+            ),
+        };
+        answer(status, "", &error)
+    });
+    assert_nothing_leaks(&Policy::of_one_key(&echo.url()));
+    assert_nothing_leaks(&Policy::of_one_key(&echo.url()).password(None));
+}
+
+#[test]
+fn no_secret_shows_when_it_stands_in_the_policy_by_mistake() {
+    let cloud = Cloud::of([off()]);
+    let policy = Policy::of_one_key(cloud.url());
+    for credentials in [
+        format!("{{token: {TOKEN}}}"),
+        format!("{{password: {{user_name: u, domain_name: d, password: {PASSWORD}}}}}"),
+        format!("{{password: {PASSWORD}}}"),
+    ] {
+        let site = Site::new(&Policy { credentials, ..policy.clone() });
+        for command in ["check", "apply"] {
+            let ended = site.once(command);
+            assert_eq!(ended.code, Some(2));
+            assert_clean("standard error", &ended.stderr);
+            assert_clean("standard output", &ended.stdout);
+        }
+    }
+    assert_eq!(cloud.asked(Operation::ReadStatus), 0);
+    assert_eq!(cloud.rotation(KEY), (false, 0));
+}
