@@ -1,0 +1,199 @@
+//! README and what ships around the program say what is so: policies, commands, permissions, metrics, links.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use kms_rotationd::policy::{self, Policy};
+use kms_rotationd::rotation::project::{Cloud, Mode};
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn text(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The fenced blocks of README in this language.
+fn blocks(language: &str) -> Vec<String> {
+    let readme = text("README.md");
+    let mut blocks = Vec::new();
+    let mut lines = readme.lines();
+    while let Some(line) = lines.next() {
+        if let Some(found) = line.strip_prefix("```") {
+            let block: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
+            if found == language {
+                blocks.push(block.join("\n"));
+            }
+        }
+    }
+    blocks
+}
+
+/// The policy, which must be valid without a warning.
+fn valid(yaml: &str, file: &str) -> Policy {
+    match policy::read(yaml.as_bytes(), file, |_| None) {
+        Ok((policy, warnings)) if warnings.is_empty() => policy,
+        Ok((_, problems)) | Err(problems) => panic!("{problems}"),
+    }
+}
+
+#[test]
+fn the_smallest_policies_are_valid() {
+    let policies: Vec<_> = blocks("yaml").iter().map(|yaml| valid(yaml, "README.md")).collect();
+    let clouds: Vec<_> = policies.iter().map(|policy| policy.projects[0].cloud).collect();
+    assert_eq!(clouds, [Cloud::HuaweiCloud, Cloud::OpenTelekomCloud]);
+}
+
+#[test]
+fn the_policy_in_the_kubernetes_manifest_is_valid_and_reads_the_secret_that_is_mounted() {
+    let manifest = text("config/kubernetes.yaml");
+    let (_, after) = manifest.split_once("  policy.yaml: |\n").unwrap();
+    let policy: Vec<_> = after.lines().map_while(|line| line.strip_prefix("    ")).collect();
+    let policy = valid(&policy.join("\n"), "config/kubernetes.yaml");
+    let policy::types::Credentials::Password { password_file, .. } = &policy.projects[0].credentials else {
+        panic!("the manifest's secret is a password");
+    };
+    let mount = password_file.parent().unwrap().to_str().unwrap();
+    assert!(manifest.contains(&format!("mountPath: {mount}\n")), "{mount}");
+}
+
+#[test]
+fn ci_runs_the_test_command_of_readme() {
+    let commands = blocks("sh");
+    let test = commands[1].trim();
+    assert!(test.starts_with("cargo test"), "{test}");
+    let called = text(".ci/run").lines().any(|line| line.split(" 2>&1").next() == Some(test));
+    assert!(called, ".ci/run does not call `{test}`");
+}
+
+/// Ends the program with the test, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_rehearsal_of_readme_brings_every_key_that_can_rotate_to_its_policy() {
+    let commands = blocks("sh");
+    let (cargo, arguments) = commands[0].split_once(" -- ").unwrap();
+    assert!(cargo.starts_with("cargo run"), "{cargo}");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kms-rotationd"))
+        .args(arguments.split_whitespace())
+        .args(["--listen", "127.0.0.1:0"])
+        .current_dir(root())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let _running = Running(child);
+    let line = BufReader::new(out).lines().map(Result::unwrap).find(|line| line.ends_with("status page")).unwrap();
+    let address = line.trim().strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned();
+    // The program says when the run has ended; whoever reads the log waits no longer than that.
+    let mut log = BufReader::new(err);
+    let mut ended = String::new();
+    while !ended.contains("run ended") {
+        ended.clear();
+        assert!(log.read_line(&mut ended).unwrap() > 0, "the program ended before its first run did");
+    }
+    let status: Value = serde_json::from_str(&get(&address, "/api/v1/status")).unwrap();
+    let keys = status["projects"].as_array().unwrap().iter().flat_map(|project| {
+        let monitored = project["mode"] == "monitor";
+        project["keys"].as_array().unwrap().iter().map(move |key| (monitored, key))
+    });
+    let mut off_policy = 0;
+    for (monitored, key) in keys {
+        let excused = key["status"] == "exempt" || key["reasons"][0] == "key_disabled" || monitored;
+        assert!(key["status"] == "compliant" || excused, "{key}");
+        off_policy += usize::from(key["status"] == "non_compliant");
+    }
+    assert_eq!(off_policy, 2, "README speaks of two: {status}");
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAccept: */*\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunked(body) } else { body.to_owned() }
+}
+
+fn unchunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        whole.push_str(&rest[..size]);
+        body = rest[size..].trim_start_matches("\r\n");
+    }
+    whole
+}
+
+#[test]
+fn the_permissions_are_those_of_the_calls_that_are_made() {
+    let policies: Vec<Value> = blocks("json").iter().map(|json| serde_json::from_str(json).unwrap()).collect();
+    let actions = |mode| {
+        let policy = &policies[usize::from(mode == Mode::Monitor)];
+        let actions = policy["Statement"][0]["Action"].as_array().unwrap();
+        actions.iter().map(|action| action.as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+    };
+    let read = ["kms:cmk:get", "kms:cmk:getRotation"];
+    let write = ["kms:cmk:enableRotation", "kms:cmk:updateRotation"];
+    assert_eq!(actions(Mode::Monitor), read.map(str::to_owned).into());
+    assert_eq!(actions(Mode::Enforce), read.into_iter().chain(write).map(str::to_owned).collect());
+    assert!(policies.iter().all(|policy| policy["Version"] == "1.1"));
+}
+
+/// Names of metrics in a text: words with the prefix.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .filter(|word| word.starts_with("kms_rotation_") && !word.ends_with('_'))
+        .collect()
+}
+
+#[test]
+fn every_metric_is_in_readme_and_every_metric_named_exists() {
+    let golden = text("tests/golden/observability-metrics.txt");
+    let families: BTreeSet<_> = golden
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .filter(|name| name.starts_with("kms_rotation_"))
+        .collect();
+    assert!(families.len() >= 20, "{families:?}");
+    let readme = text("README.md");
+    for family in &families {
+        let short = family.trim_start_matches("kms_rotation_");
+        assert!(readme.contains(&format!("`{short}`")), "README does not speak of {family}");
+    }
+    let others = ["config/prometheus-rules.yaml", "config/prometheus-rules.test.yaml", "CHANGELOG.md"].map(text);
+    for named in others.iter().chain([&readme]).flat_map(|text| metrics_in(text)) {
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| named.strip_suffix(end)).unwrap_or(named);
+        assert!(families.contains(family), "{named} does not exist");
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for file in ["README.md", "CHANGELOG.md"] {
+        let text = text(file);
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let missing: Vec<PathBuf> = targets
+            .filter(|target| !target.contains("://"))
+            .map(|target| root().join(target))
+            .filter(|target| !target.exists())
+            .collect();
+        assert!(missing.is_empty(), "{file}: {missing:?}");
+    }
+}
