@@ -90,8 +90,10 @@ pub(super) struct Session {
     renewal: Mutex<()>,
     /// Held by the one request that tries a proof which nothing has confirmed yet.
     trial: Mutex<()>,
-    /// The newest generation that the cloud has accepted.
+    /// The newest generation that the cloud has accepted, and the newest that it has refused.
     confirmed: AtomicU64,
+    rejected: AtomicU64,
+    /// A renewed proof was refused as well, or none could be had: nothing more is sent in this run.
     refused: AtomicBool,
 }
 
@@ -126,6 +128,7 @@ impl Session {
             renewal: Mutex::default(),
             trial: Mutex::default(),
             confirmed: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
             refused: AtomicBool::new(false),
         })
     }
@@ -175,23 +178,21 @@ impl Session {
     {
         let generation = proof.generation;
         let is_confirmed = || self.confirmed.load(Ordering::Relaxed) >= generation;
-        if is_confirmed() {
-            return request(proof).await;
-        }
-        let trial = self.trial.lock().await;
-        if is_confirmed() {
-            drop(trial);
-            return request(proof).await;
-        }
-        if self.refused.load(Ordering::Relaxed) {
+        let trial = if is_confirmed() { None } else { Some(self.trial.lock().await) };
+        let trial = trial.filter(|_| !is_confirmed());
+        if trial.is_some() && self.rejected.load(Ordering::Relaxed) >= generation {
             return Err(given_up());
         }
         let result = request(proof).await;
-        let says_nothing = |kind: Kind| {
-            kind.is_transient() || matches!(kind, Kind::Credentials | Kind::Unclear | Kind::Stopped | Kind::Garbled)
-        };
-        if !result.as_ref().is_err_and(|error| says_nothing(error.kind())) {
-            self.confirmed.fetch_max(generation, Ordering::Relaxed);
+        match &result {
+            Err(error) if error.kind() == Kind::Credentials => {
+                self.rejected.fetch_max(generation, Ordering::Relaxed);
+            }
+            Err(error) if error.kind().is_transient() || matches!(error.kind(), Kind::Unclear | Kind::Stopped) => {}
+            // Whatever else is answered, it was not the proof that was wrong.
+            _ => {
+                self.confirmed.fetch_max(generation, Ordering::Relaxed);
+            }
         }
         result
     }

@@ -1,0 +1,168 @@
+//! The client of one project against the simulator: what it counts, and how carefully it handles credentials.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::join_all;
+use kms_rotationd::clock::Clock;
+use kms_rotationd::kms::auth::{Credentials, Password, SecretSource};
+use kms_rotationd::kms::endpoint::Endpoints;
+use kms_rotationd::kms::observe::{Code, Observer, Operation};
+use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy};
+use kms_rotationd::rotation::KeyId;
+use kms_rotationd::simulator::{Fault, Garbage, Key, ProjectSetup, Rule, Setup, Simulator};
+use tokio_util::sync::CancellationToken;
+
+const PROJECT: &str = "0123456789abcdef0123456789abcdef";
+const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
+
+/// Keeps what it hears, a line each.
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl Heard {
+    fn operations(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Observer for Heard {
+    fn request(&self, _: Operation, _: Code, _: Duration) {}
+    fn retry(&self, _: Operation, _: Code) {}
+    fn operation(&self, operation: Operation, succeeded: bool) {
+        self.0.lock().unwrap().push(format!("{} {succeeded}", operation.as_str()));
+    }
+    fn credentials_expire(&self, _: Option<SystemTime>) {}
+}
+
+fn key() -> KeyId {
+    KEY.parse().unwrap()
+}
+
+fn setup() -> Setup {
+    Setup::new().login("u", "d", "right").project(ProjectSetup::new(PROJECT, "eu-de").key(Key::new(KEY)).token("good"))
+}
+
+fn token(token: &str) -> Credentials {
+    Credentials::Token(SecretSource::in_memory(token.to_owned()))
+}
+
+fn password() -> Credentials {
+    Credentials::Password(Password {
+        user_name: "u".to_owned(),
+        domain_name: "d".to_owned(),
+        password: SecretSource::in_memory("right".to_owned()),
+        project_name: None,
+    })
+}
+
+fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, heard: &Arc<Heard>) -> Client {
+    let settings = ClientSettings {
+        project: "payments".into(),
+        endpoints: Endpoints { kms: cloud.url(), iam: cloud.url() },
+        project_id: PROJECT.to_owned(),
+        credentials,
+        ca_file: None,
+        proxy: None,
+        request_timeout: Duration::from_secs(20),
+        requests_per_second: 1_000.0,
+        concurrency: 16,
+        retry: RetryPolicy {
+            initial_interval: Duration::from_millis(1),
+            max_interval: Duration::from_millis(5),
+            max_elapsed: Duration::from_secs(20),
+        },
+    };
+    Client::new(settings, Arc::clone(heard) as Arc<dyn Observer>, clock, CancellationToken::new()).unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_of_kms_counts_as_a_failure() {
+    let cloud = Simulator::start(setup().fault(Rule::always(Fault::garbage(Garbage::NotJson)))).await.unwrap();
+    let heard = Arc::new(Heard::default());
+    let client = client(&cloud, token("good"), Clock::system(), &heard);
+    let error = client.read_status(key()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Garbled);
+    assert_eq!(heard.operations(), ["authenticate true", "read_status false"]);
+}
+
+#[tokio::test]
+async fn a_refused_token_costs_two_requests_however_many_keys_are_asked_for_at_once() {
+    let cloud = Simulator::start(setup().latency(Duration::from_millis(20))).await.unwrap();
+    let client = client(&cloud, token("bad"), Clock::system(), &Arc::new(Heard::default()));
+    let results = join_all((0..16).map(|_| client.read_status(key()))).await;
+    assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::Credentials)));
+    assert_eq!(cloud.handle().all_requests(), 2);
+    // The next run tries again.
+    client.begin_run();
+    assert!(client.read_status(key()).await.is_err());
+    assert_eq!(cloud.handle().all_requests(), 4);
+}
+
+#[tokio::test]
+async fn many_calls_at_once_share_one_login() {
+    let cloud = Simulator::start(setup().latency(Duration::from_millis(5))).await.unwrap();
+    let client = client(&cloud, password(), Clock::system(), &Arc::new(Heard::default()));
+    let ask = || async { join_all((0..16).map(|_| client.read_status(key()))).await.into_iter().flatten().count() };
+    let logins = || cloud.handle().requests(kms_rotationd::simulator::Operation::Authenticate);
+    assert_eq!((ask().await, logins()), (16, 1));
+    cloud.handle().revoke_tokens();
+    assert_eq!((ask().await, logins()), (16, 2));
+}
+
+#[tokio::test]
+async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_the_run() {
+    let now = Arc::new(Mutex::new(SystemTime::now()));
+    let clock = {
+        let now = Arc::clone(&now);
+        Clock::from_fn(move || *now.lock().unwrap())
+    };
+    let advance = |by| *now.lock().unwrap() += by;
+    let (day, nine_minutes_less) = (Duration::from_secs(86_400), Duration::from_secs(86_400 - 9 * 60));
+    let cloud = Simulator::start(setup()).await.unwrap();
+    let client = client(&cloud, password(), clock, &Arc::new(Heard::default()));
+    client.begin_run();
+    assert!(client.read_status(key()).await.is_ok());
+
+    // Nine minutes before the end, when a new token is due: the old one goes on.
+    cloud.handle().set_password("u", "d", "changed");
+    advance(nine_minutes_less);
+    for _ in 0..8 {
+        assert!(client.read_status(key()).await.is_ok());
+        advance(Duration::from_secs(61));
+    }
+    assert_eq!(cloud.handle().authentication_failures(), 1);
+
+    // Its end, by this machine's clock, is the end of the run for the project.
+    advance(day);
+    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
+    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
+    assert_eq!(cloud.handle().authentication_failures(), 2);
+}
+
+#[tokio::test]
+async fn an_outage_of_iam_costs_nothing_while_the_token_holds() {
+    let now = Arc::new(Mutex::new(SystemTime::now()));
+    let clock = {
+        let now = Arc::clone(&now);
+        Clock::from_fn(move || *now.lock().unwrap())
+    };
+    let cloud = Simulator::start(setup()).await.unwrap();
+    let heard = Arc::new(Heard::default());
+    let client = client(&cloud, password(), clock, &heard);
+    assert!(client.read_status(key()).await.is_ok());
+    let away = Rule::always(Fault::html(503)).on(kms_rotationd::simulator::Operation::Authenticate);
+    cloud.handle().fault(away);
+    *now.lock().unwrap() += Duration::from_secs(86_400 - 300);
+    for _ in 0..4 {
+        assert!(client.read_status(key()).await.is_ok());
+    }
+    let logins = |operations: Vec<String>| operations.into_iter().filter(|line| line == "authenticate false").count();
+    assert_eq!(logins(heard.operations()), 1, "one try, and then a pause");
+    cloud.handle().clear_faults();
+    *now.lock().unwrap() += Duration::from_secs(61);
+    assert!(client.read_status(key()).await.is_ok());
+    assert_eq!(heard.operations().iter().filter(|line| *line == "authenticate true").count(), 2);
+}

@@ -1,0 +1,218 @@
+//! The loop under paused time: what wakes it, what it catches up with, and what it does not miss.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use kms_rotationd::clock::Clock;
+use kms_rotationd::daemon::{Alarm, AlarmError, Daemon, PolicyFile, Signals, Supervisor};
+use kms_rotationd::kms::observe::Operation;
+use kms_rotationd::kms::{Backoff, Error, Kms, Receipt, RetryPolicy, Settled};
+use kms_rotationd::observability::{Board, Health};
+use kms_rotationd::policy::Policy;
+use kms_rotationd::reconcile::{Memory, Reconciler, Target};
+use kms_rotationd::rotation::key::{KeyDescription, KeyId, Reading, Rotation, RotationInterval};
+use tokio::time::Instant;
+
+/// A cloud on which everything is right, and a reading takes its time.
+struct Slow {
+    reading: Duration,
+    runs: Arc<Mutex<Vec<Instant>>>,
+    in_flight: AtomicUsize,
+}
+
+impl Kms for Slow {
+    fn begin_run(&self) {
+        assert_eq!(self.in_flight.fetch_add(1, Ordering::SeqCst), 0, "runs overlap");
+        self.runs.lock().unwrap().push(Instant::now());
+    }
+
+    async fn read_status(&self, _: KeyId) -> Result<Reading, Error> {
+        tokio::time::sleep(self.reading).await;
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        let rotation = Rotation { enabled: true, interval_days: Some(90), last_rotated: None, rotations: None };
+        Ok(Reading::Rotation(rotation))
+    }
+
+    async fn describe(&self, _: KeyId) -> Result<KeyDescription, Error> {
+        Ok(KeyDescription::default())
+    }
+
+    async fn enable_rotation(&self, _: KeyId) -> Result<Receipt, Error> {
+        Ok(Receipt::default())
+    }
+
+    async fn update_interval(&self, _: KeyId, _: RotationInterval) -> Result<Receipt, Error> {
+        Ok(Receipt::default())
+    }
+
+    fn backoff(&self, _: Operation) -> Backoff {
+        let second = Duration::from_secs(1);
+        Backoff::new(RetryPolicy { initial_interval: second, max_interval: second, max_elapsed: second })
+    }
+
+    fn settle(&self, _: &Error, _: Settled, _: &Backoff) {}
+}
+
+/// An alarm on tokio's time, which tests can pause.
+#[derive(Default)]
+struct PausedAlarm(Mutex<Option<Instant>>);
+
+impl Alarm for PausedAlarm {
+    async fn set(&mut self, after: Duration) -> Result<(), AlarmError> {
+        *self.0.lock().unwrap() = Some(Instant::now() + after);
+        Ok(())
+    }
+
+    async fn rings(&self) {
+        let at = *self.0.lock().unwrap();
+        match at {
+            Some(at) => {
+                tokio::time::sleep_until(at).await;
+                *self.0.lock().unwrap() = None;
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+struct World {
+    path: PathBuf,
+    runs: Arc<Mutex<Vec<Instant>>>,
+    policies: Arc<Mutex<Vec<String>>>,
+    signals: Signals,
+    begin: Instant,
+}
+
+fn policy_text(name: &str, cron: &str) -> String {
+    format!(
+        "schedule: {{cron: '{cron}', run_on_start: false}}\nprojects:\n  - name: {name}\n    cloud: huawei-cloud\n    \
+         region: cn-north-4\n    project_id: 0123456789abcdef0123456789abcdef\n    credentials: {{token_file: /token}}\n    \
+         keys: [{{key_id: 0d0466b0-e727-4d9c-b35d-f84bb474a37f, rotation_interval: 90}}]\n"
+    )
+}
+
+/// Runs the test beside a daemon whose clock begins at midnight and goes with tokio's time.
+async fn beside_daemon(cron: &str, reading: Duration, test: impl AsyncFnOnce(&World)) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.yaml");
+    fs::write(&path, policy_text("first", cron)).unwrap();
+    let begin = Instant::now();
+    let midnight = SystemTime::UNIX_EPOCH + Duration::from_secs(20_000 * 86_400);
+    let clock = Clock::from_fn(move || midnight + begin.elapsed());
+    let mut policy_file = PolicyFile::new(path.clone(), |_| None);
+    let (policy, _) = policy_file.read().unwrap();
+    let (runs, policies) = (Arc::<Mutex<Vec<Instant>>>::default(), Arc::<Mutex<Vec<String>>>::default());
+    let signals = Signals::default();
+    let connect = {
+        let (runs, policies) = (Arc::clone(&runs), Arc::clone(&policies));
+        move |policy: &Policy| {
+            let project = policy.projects[0].clone();
+            policies.lock().unwrap().push(project.name.to_string());
+            let slow = Slow { reading, runs: Arc::clone(&runs), in_flight: AtomicUsize::new(0) };
+            vec![Target { project, kms: Ok(slow), concurrency: 1 }]
+        }
+    };
+    let daemon = Daemon {
+        policy_file,
+        connect,
+        alarm: PausedAlarm::default(),
+        reconciler: Reconciler { clock: clock.clone(), stop: signals.stop.clone(), memory: Memory::default() },
+        signals: signals.clone(),
+        board: Arc::new(Board::new().unwrap()),
+        supervisor: Supervisor::from_environment(Health::new(Duration::from_secs(120))),
+        clock,
+    };
+    let world = World { path, runs, policies, signals, begin };
+    tokio::select! {
+        ended = daemon.run(policy) => panic!("the daemon ended: {ended:?}"),
+        () = test(&world) => {}
+    }
+}
+
+impl World {
+    /// The seconds at which runs began.
+    fn runs(&self) -> Vec<u64> {
+        self.runs.lock().unwrap().iter().map(|at| (*at - self.begin).as_secs()).collect()
+    }
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_tick_of_a_day_makes_one_run() {
+    beside_daemon("0 * * * *", Duration::from_secs(2), async |world| {
+        pass(86_400 + 60).await;
+        let hours: Vec<u64> = (1..=24).map(|hour| hour * 3_600).collect();
+        assert_eq!(world.runs(), hours);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ticks_during_a_run_make_one_more_run_after_it() {
+    beside_daemon("*/10 * * * *", Duration::from_secs(35 * 60), async |world| {
+        pass(600 + 2 * 35 * 60 + 1).await;
+        assert_eq!(world.runs(), [600, 600 + 35 * 60, 600 + 70 * 60]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_hang_ups_during_a_run_make_one_more_run_after_it() {
+    beside_daemon("0 0 1 1 *", Duration::from_secs(60), async |world| {
+        world.signals.hang_up.notify_one();
+        pass(1).await;
+        for _ in 0..10 {
+            world.signals.hang_up.notify_one();
+            pass(1).await;
+        }
+        pass(600).await;
+        assert_eq!(world.runs(), [0, 60]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_policy_takes_effect_even_where_runs_are_always_due() {
+    beside_daemon("* * * * *", Duration::from_secs(90), async |world| {
+        pass(100).await;
+        fs::write(&world.path, policy_text("second", "* * * * *")).unwrap();
+        pass(200).await;
+        assert_eq!(*world.policies.lock().unwrap(), ["first", "second"]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_with_problems_changes_nothing_and_starts_no_run() {
+    beside_daemon("0 0 1 1 *", Duration::from_secs(1), async |world| {
+        pass(10).await;
+        fs::write(&world.path, "projects: []").unwrap();
+        pass(120).await;
+        assert_eq!((world.policies.lock().unwrap().len(), world.runs().len()), (1, 0));
+        fs::write(&world.path, policy_text("third", "0 0 1 1 *")).unwrap();
+        pass(120).await;
+        assert_eq!((world.policies.lock().unwrap().len(), world.runs().len()), (2, 1));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_file_that_is_gone_for_a_while_is_no_change() {
+    beside_daemon("0 0 1 1 *", Duration::from_secs(1), async |world| {
+        pass(10).await;
+        fs::remove_file(&world.path).unwrap();
+        pass(120).await;
+        fs::write(&world.path, policy_text("first", "0 0 1 1 *")).unwrap();
+        pass(120).await;
+        assert_eq!((world.policies.lock().unwrap().len(), world.runs().len()), (1, 0));
+    })
+    .await;
+}
