@@ -7,9 +7,14 @@
 
 mod authentication;
 mod cloud;
+mod commands;
 mod faults;
+mod lifecycle;
 mod program;
+mod rehearsal;
+mod reload;
 mod rules;
+mod schedule;
 mod secrets;
 mod site;
 mod stand_in;

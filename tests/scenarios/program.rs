@@ -177,6 +177,11 @@ impl Daemon<'_> {
         self.program.signal(signal);
     }
 
+    #[track_caller]
+    pub(crate) fn await_message(&self, message: &str) -> Value {
+        self.program.await_message(message)
+    }
+
     /// How many runs have ended and can be seen.
     pub(crate) fn runs(&self) -> u64 {
         let (_, text) = self.get("/metrics");

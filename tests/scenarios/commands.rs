@@ -1,0 +1,315 @@
+//! `check`, `plan` and `apply`: what they print, what they write, and how they end.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use kms_rotationd::simulator::{Key, KeyState, Operation};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::{Value, json};
+
+use super::cloud::{Cloud, many, off, rotating};
+use super::program::{Daemon, Finished, Program, binary};
+use super::site::{Policy, Site};
+use super::{KEY, key_id};
+
+fn end(command: Command) -> Finished {
+    Program::start(command).finish()
+}
+
+/// A command on the policy with text for people.
+fn in_text(site: &Site, command: &str) -> Finished {
+    end(site.command(&[command, "--policy", "policy.yaml"]))
+}
+
+#[test]
+fn check_says_that_a_policy_is_valid_and_asks_nobody() {
+    let cloud = Cloud::of([off()]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let text = in_text(&site, "check");
+    assert_eq!((text.code, &*text.stderr), (Some(0), ""));
+    assert!(text.stdout.starts_with("policy.yaml: valid, 1 key in 1 project"), "{}", text.stdout);
+    let machine = site.once("check");
+    assert_eq!((machine.code, serde_json::from_str(&machine.stdout).ok()), (Some(0), Some(json!([]))));
+    assert_eq!(cloud.all_requests(), 0);
+}
+
+#[test]
+fn check_tells_every_problem_at_once_with_its_place() {
+    let site = Site::new(&Policy::at("http://127.0.0.1:1").key(KEY, 29).key("not-a-key", 90).key(KEY, 90));
+    let text = in_text(&site, "check");
+    assert_eq!(text.code, Some(2));
+    let places: Vec<_> = text.stdout.lines().map(|line| line.splitn(4, ':').collect::<Vec<_>>()).collect();
+    assert_eq!(places.len(), 3, "{}", text.stdout);
+    for (place, line) in places.iter().zip(["14", "15", "16"]) {
+        assert_eq!((place[0], place[1]), ("policy.yaml", line), "{}", text.stdout);
+        assert!(place[2].parse::<u32>().is_ok(), "{}", text.stdout);
+    }
+    let machine = site.once("check");
+    let problems: Value = serde_json::from_str(&machine.stdout).unwrap();
+    assert_eq!((machine.code, problems.as_array().map(Vec::len)), (Some(2), Some(3)));
+    assert_eq!(problems[0]["line"], 14);
+}
+
+#[test]
+fn check_warns_of_a_schedule_that_would_hold_rotation_off_and_accepts_it() {
+    let policy = Policy { schedule: r#"{cron: "*/30 * * * *"}"#, ..Policy::at("http://127.0.0.1:1") };
+    let checked = in_text(&Site::new(&policy.always(KEY, 90)), "check");
+    assert_eq!(checked.code, Some(0));
+    assert!(
+        checked.stdout.contains("warning: ") && checked.stdout.contains("would never rotate"),
+        "{}",
+        checked.stdout
+    );
+}
+
+#[test]
+fn a_policy_that_is_missing_or_no_file_is_a_usage_error() {
+    for policy in ["nowhere.yaml", "."] {
+        let site = Site::new(&Policy::of_one_key("http://127.0.0.1:1"));
+        for command in ["check", "plan", "apply", "run", "rehearse"] {
+            let ended = end(site.command(&[command, "--policy", policy]));
+            assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{command} {policy}");
+            assert!(ended.stderr.contains(policy), "{}", ended.stderr);
+        }
+    }
+}
+
+#[test]
+fn an_invalid_policy_is_refused_by_every_command_before_anybody_is_asked() {
+    let cloud = Cloud::of([off()]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()).key(KEY, 90));
+    for command in ["plan", "apply", "run", "rehearse"] {
+        let ended = end(site.command(&[command, "--policy", "policy.yaml"]));
+        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{command}");
+        assert!(ended.stderr.starts_with("policy.yaml:15:"), "{}", ended.stderr);
+    }
+    assert_eq!(cloud.all_requests(), 0);
+}
+
+#[test]
+fn plan_tells_the_steps_of_a_run_ends_with_3_and_writes_nothing() {
+    let cloud = Cloud::of([Key::new(key_id(0)), Key::new(key_id(1)).rotating(365), Key::new(key_id(2)).rotating(90)]);
+    let site = Site::new(&Policy::of_keys(cloud.url(), (0..3).map(key_id)));
+    let planned = site.once("plan");
+    assert_eq!(planned.code, Some(3));
+    let report = planned.report();
+    let steps: Vec<_> = report.keys().map(|key| key["planned"].clone()).collect();
+    let update = json!({"step": "update_interval", "interval_days": 90});
+    assert_eq!(steps, [json!([{"step": "enable_rotation"}, update]), json!([update]), json!([])]);
+    let text = in_text(&site, "plan");
+    assert_eq!(text.code, Some(3));
+    assert!(text.stdout.contains("would enable rotation, set the interval to 90 days"), "{}", text.stdout);
+    assert!(text.stdout.ends_with("A run would change 2 keys with 3 writes.\n"), "{}", text.stdout);
+    assert_eq!(cloud.write_requests(), 0);
+}
+
+#[test]
+fn plan_after_apply_has_nothing_to_change() {
+    let cloud = Cloud::of(many(3));
+    let site = Site::new(&Policy::of_keys(cloud.url(), (0..3).map(key_id)));
+    assert_eq!((site.once("plan").code, site.apply().code, site.once("plan").code), (Some(3), Some(0), Some(0)));
+    assert!(in_text(&site, "plan").stdout.ends_with("A run would change nothing.\n"));
+}
+
+#[test]
+fn plan_ends_with_1_where_nothing_can_be_changed_and_not_all_is_well() {
+    let cloud = Cloud::of([Key::new(key_id(0)).state(KeyState::Disabled)]);
+    let site = Site::new(&Policy::of_keys(cloud.url(), (0..2).map(key_id)));
+    let planned = site.once("plan");
+    assert_eq!(planned.code, Some(1));
+    assert_eq!(planned.key(&key_id(0)), "non_compliant: key_disabled");
+    assert_eq!(planned.key(&key_id(1)), "unknown: not_found");
+}
+
+#[test]
+fn monitor_mode_looks_and_never_writes() {
+    let cloud = Cloud::of([off()]);
+    let site = Site::new(&Policy { mode: "monitor", ..Policy::of_one_key(cloud.url()) });
+    let applied = site.apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "non_compliant: rotation_disabled"));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    assert_eq!(daemon.status().key(KEY), "non_compliant: rotation_disabled");
+    assert_eq!(daemon.metric("kms_rotation_keys{project=\"payments\",status=\"non_compliant\"}"), Some(1.0));
+    assert_eq!((cloud.write_requests(), cloud.rotation(KEY)), (0, (false, 0)));
+}
+
+#[test]
+fn monitor_mode_writes_nothing_where_the_setting_cannot_be_read() {
+    let cloud = Cloud::start(super::cloud::setup([off()]).behave(|cloud| cloud.unknown = Operation::ReadStatus.into()));
+    let applied = Site::new(&Policy { mode: "monitor", ..Policy::of_one_key(cloud.url()) }).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: status_unreadable"));
+    assert_eq!(cloud.write_requests(), 0);
+}
+
+#[test]
+fn apply_tells_what_it_did_in_text_and_in_json() {
+    let cloud = Cloud::of([off()]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let machine = site.apply();
+    let report = machine.report().0;
+    let key = &report["projects"][0]["keys"][0];
+    assert_eq!(
+        (&key["enabled"], &key["interval_days"], &key["policy_interval_days"]),
+        (&json!(true), &json!(90), &json!(90))
+    );
+    let steps: Vec<_> = key["changes"].as_array().unwrap().iter().map(|change| change["step"].clone()).collect();
+    assert_eq!(steps, ["enable_rotation", "update_interval"]);
+    assert!(key["changes"][0]["request_id"].as_str().is_some_and(|id| id.len() == 32));
+    assert_eq!((&report["run"]["trigger"], &report["run"]["result"]), (&json!("start"), &json!("success")));
+
+    let text = in_text(&site, "apply");
+    assert_eq!(text.code, Some(0));
+    assert!(text.stdout.contains("1 of 1 key on policy. 0 changes made"), "{}", text.stdout);
+    assert_eq!(text.stderr, "", "nothing changed, so there is nothing to log");
+}
+
+#[test]
+fn mistakes_on_the_command_line_end_with_2() {
+    let mistakes: [&[&str]; 12] = [
+        &[],
+        &["frobnicate"],
+        &["apply", "--frobnicate"],
+        &["apply", "surplus"],
+        &["apply", "--policy"],
+        &["apply", "--output", "xml"],
+        &["apply", "--listen", "127.0.0.1:0"],
+        &["run", "--listen", "nowhere"],
+        &["run", "--output", "json"],
+        &["rehearse", "--faults", "flakey"],
+        &["check", "--log-level", "loud"],
+        &["check", "--log-format", "xml"],
+    ];
+    for arguments in mistakes {
+        let ended = end(binary(arguments));
+        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{arguments:?}");
+        assert!(!ended.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_and_version_end_with_0_and_name_every_command() {
+    let help = end(binary(&["--help"]));
+    assert_eq!((help.code, &*help.stderr), (Some(0), ""));
+    for command in ["run", "apply", "plan", "check", "rehearse", "Exit codes"] {
+        assert!(help.stdout.contains(command), "{command}");
+    }
+    let version = end(binary(&["--version"]));
+    assert_eq!((version.code, version.stdout), (Some(0), format!("kms-rotationd {}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn the_environment_names_policy_and_address_and_the_command_line_has_the_last_word() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let mut command = site.command(&["apply"]);
+    command.env("KMS_ROTATIOND_POLICY", site.path("policy.yaml"));
+    assert_eq!(end(command).code, Some(0));
+    let mut command = site.command(&["apply", "--policy", "policy.yaml"]);
+    command.env("KMS_ROTATIOND_POLICY", "nowhere.yaml");
+    assert_eq!(end(command).code, Some(0));
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let mut command = site.command(&["run", "--policy", "policy.yaml"]);
+    command.env("KMS_ROTATIOND_LISTEN", "127.0.0.1");
+    assert_eq!(end(command).code, Some(2), "an address without a port");
+    let mut command = site.command(&["run", "--policy", "policy.yaml", "--log-format", "json"]);
+    command.env("KMS_ROTATIOND_LISTEN", "127.0.0.1:0");
+    Daemon::start(command).await_runs(1);
+    let arguments = ["run", "--policy", "policy.yaml", "--listen", "127.0.0.1:0", "--log-format", "json"];
+    let mut command = site.command(&arguments);
+    command.env("KMS_ROTATIOND_LISTEN", taken);
+    Daemon::start(command).await_runs(1);
+}
+
+#[test]
+fn a_port_that_is_taken_ends_the_daemon_with_1_before_it_asks_anybody() {
+    let cloud = Cloud::of([off()]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for command in ["run", "rehearse"] {
+        let ended = end(site.command(&[command, "--policy", "policy.yaml", "--listen", &address]));
+        assert_eq!(ended.code, Some(1));
+        assert!(ended.stderr.contains(&format!("cannot listen on {address}")), "{}", ended.stderr);
+    }
+    assert_eq!(cloud.all_requests(), 0);
+}
+
+#[test]
+fn a_reader_that_has_gone_away_is_no_failure() {
+    let cloud = Cloud::of((0..100).map(|n| Key::new(key_id(n)).rotating(90)));
+    let site = Site::new(&Policy::of_keys(cloud.url(), (0..100).map(key_id)));
+    for arguments in [
+        &["apply", "--policy", "policy.yaml"][..],
+        &["plan", "--policy", "policy.yaml", "--output", "json"],
+        &["check", "--policy", "policy.yaml"],
+        &["--help"],
+    ] {
+        let mut child = site.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{arguments:?}");
+        assert_eq!(String::from_utf8(ended.stderr).unwrap(), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    for command in ["apply", "check"] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let ended = site
+            .command(&[command, "--policy", "policy.yaml"])
+            .stdout(full)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+            .wait_with_output()
+            .unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{command}");
+        assert!(String::from_utf8_lossy(&ended.stderr).contains("cannot write to standard output"));
+    }
+}
+
+/// What a command shows on a terminal, both streams together.
+fn on_a_terminal(mut command: Command) -> String {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    let side = File::options().read(true).write(true).open(name).unwrap();
+    let mut child = command.stdout(side.try_clone().unwrap()).stderr(side).spawn().unwrap();
+    // The command has the program's side of the terminal; reading ends when the last one closes it.
+    drop(command);
+    let mut shown = Vec::new();
+    let mut terminal = File::from(terminal);
+    let mut piece = [0; 4096];
+    while let Ok(length) = terminal.read(&mut piece)
+        && length > 0
+    {
+        shown.extend_from_slice(&piece[..length]);
+    }
+    assert!(child.wait().unwrap().code().is_some());
+    String::from_utf8(shown).unwrap()
+}
+
+#[test]
+fn colour_is_for_terminals_that_want_it() {
+    let cloud = Cloud::of([off().state(KeyState::Disabled)]);
+    let good = Site::new(&Policy::of_one_key(cloud.url()));
+    let bad = Site::new(&Policy::of_one_key(cloud.url()).key(KEY, 90));
+    for (site, command) in [(&good, "apply"), (&bad, "check"), (&bad, "apply")] {
+        let arguments = [command, "--policy", "policy.yaml", "--log-level", "debug"];
+        assert!(on_a_terminal(site.command(&arguments)).contains('\x1b'), "{command}");
+        let mut plain = site.command(&arguments);
+        plain.env("NO_COLOR", "1");
+        assert!(!on_a_terminal(plain).contains('\x1b'), "{command}");
+        let piped = end(site.command(&arguments));
+        assert!(!(piped.stdout + &piped.stderr).contains('\x1b'), "{command}");
+    }
+}

@@ -1,0 +1,267 @@
+//! The daemon's life: its start, the signals, its end, and what it says of itself meanwhile.
+
+use std::time::{Duration, Instant};
+
+use kms_rotationd::simulator::{Fault, Key, Operation, OperationSet, Rule};
+use rustix::process::Signal;
+
+use super::cloud::{Cloud, many, off, rotating, setup};
+use super::program::Program;
+use super::site::{Policy, Site};
+use super::{KEY, PROJECT, eventually, key_id};
+
+/// Longer than everything that a test waits for: what never ends is told from what ends.
+const FOR_EVER: &str = "4m";
+
+#[track_caller]
+fn assert_ends_with_the_calls_in_flight(signal: Signal) {
+    let cloud = Cloud::start(setup(many(100)).latency(Duration::from_millis(300)));
+    let policy = Policy::of_keys(cloud.url(), (0..100).map(key_id));
+    let site = Site::new(&Policy { concurrency: 2, ..policy });
+    let daemon = site.run();
+    cloud.await_requests(Operation::ReadStatus, 3);
+    daemon.signal(signal);
+    let line = daemon.await_message("stopping after the calls in flight");
+    assert_eq!(line["signal"], if signal == Signal::TERM { "SIGTERM" } else { "SIGINT" });
+    let then = cloud.all_requests();
+    let ended = daemon.program.finish();
+    assert_eq!(ended.code, Some(0));
+    assert_eq!(ended.messages("run interrupted").len(), 1);
+    // The two in flight are over; none was begun after the signal, but for what was on its way when it was counted.
+    assert!(cloud.all_requests() <= then + 2, "{then} requests, then {}", cloud.all_requests());
+}
+
+#[test]
+fn sigterm_in_mid_run_ends_with_0_after_the_calls_in_flight() {
+    assert_ends_with_the_calls_in_flight(Signal::TERM);
+}
+
+#[test]
+fn sigint_in_mid_run_ends_with_0_after_the_calls_in_flight() {
+    assert_ends_with_the_calls_in_flight(Signal::INT);
+}
+
+#[test]
+fn a_write_in_flight_when_the_signal_comes_is_finished_and_told() {
+    let slow = Rule::always(Fault::delay(Duration::from_secs(1))).on(Operation::EnableRotation);
+    let cloud = Cloud::start(setup([off()]).fault(slow));
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = site.run();
+    cloud.await_requests(Operation::EnableRotation, 1);
+    let ended = daemon.stop();
+    assert_eq!(ended.code, Some(0));
+    let changes = ended.messages("rotation changed");
+    assert_eq!((changes.len(), &changes[0]["step"]), (1, &"enable_rotation".into()));
+    assert_eq!(cloud.sent(KEY), Vec::<u64>::new());
+    assert_eq!(site.apply().key(KEY), "compliant");
+    assert_eq!((cloud.asked(Operation::EnableRotation), cloud.sent(KEY)), (1, vec![90]));
+}
+
+#[test]
+fn a_signal_does_not_wait_for_a_pause_between_attempts() {
+    let cloud = Cloud::start(setup([off()]).fault(Rule::always(Fault::throttled().retry_after("60"))));
+    let site = Site::new(&Policy { max_elapsed: FOR_EVER, ..Policy::of_one_key(cloud.url()) });
+    let daemon = site.run_with(&["--log-level", "debug"]);
+    daemon.await_message("will be tried again");
+    let begin = Instant::now();
+    assert_eq!(daemon.stop().code, Some(0));
+    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
+    assert_eq!(cloud.all_requests(), 1);
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let cloud = Cloud::start(setup([off()]).fault(Rule::always(Fault::hang())));
+    let site = Site::new(&Policy { request_timeout: FOR_EVER, ..Policy::of_one_key(cloud.url()) });
+    for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
+        let seen = cloud.all_requests();
+        let daemon = site.run();
+        cloud.await_requests(Operation::ReadStatus, seen + 1);
+        daemon.signal(first);
+        daemon.await_message("stopping after the calls in flight");
+        daemon.signal(second);
+        let ended = daemon.program.finish();
+        assert_eq!((ended.code, ended.messages("ending at once").len()), (Some(1), 1));
+    }
+}
+
+#[test]
+fn a_signal_while_nothing_runs_ends_with_0() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn apply_that_is_stopped_tells_what_it_did_and_ends_with_1() {
+    let cloud = Cloud::start(setup(many(100)).latency(Duration::from_millis(100)));
+    let site = Site::new(&Policy::of_keys(cloud.url(), (0..100).map(key_id)));
+    let arguments = ["apply", "--policy", "policy.yaml", "--output", "json", "--log-format", "json"];
+    let apply = Program::start(site.command(&arguments));
+    cloud.await_requests(Operation::UpdateInterval, 1);
+    apply.signal(Signal::TERM);
+    let ended = apply.finish();
+    assert_eq!((ended.code, &ended.report().0["run"]["interrupted"]), (Some(1), &true.into()));
+    assert_eq!(ended.report().keys().count(), 100);
+    cloud.assert_only_sent(90);
+}
+
+#[test]
+fn sighup_runs_again() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    daemon.signal(Signal::HUP);
+    daemon.await_runs(2);
+    let runs = |labels: &str| daemon.metric(&format!("kms_rotation_runs_total{{{labels}}}"));
+    assert_eq!(runs("result=\"success\",trigger=\"start\""), Some(1.0));
+    assert_eq!(runs("result=\"success\",trigger=\"signal\""), Some(1.0));
+    assert_eq!(daemon.status().0["run"]["trigger"], "signal");
+}
+
+#[test]
+fn ten_signals_during_a_run_make_one_more_run() {
+    let slow = Rule::next(1, Fault::delay(Duration::from_secs(1)));
+    let cloud = Cloud::start(setup([rotating(90)]).fault(slow));
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = site.run();
+    cloud.await_requests(Operation::ReadStatus, 1);
+    for _ in 0..10 {
+        daemon.signal(Signal::HUP);
+    }
+    daemon.await_runs(2);
+    assert_eq!(daemon.stop().messages("run ended").len(), 2);
+}
+
+#[test]
+fn health_is_there_at_once_and_readiness_after_the_first_run() {
+    let cloud = Cloud::start(setup([rotating(90)]).fault(Rule::always(Fault::delay(Duration::from_secs(1)))));
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = site.run();
+    assert_eq!(daemon.get("/healthz").0, 200);
+    assert_eq!(daemon.get("/readyz"), (503, "the first run has not ended yet\n".to_owned()));
+    assert_eq!(daemon.get("/metrics").0, 200);
+    assert_eq!(daemon.get("/").0, 200);
+    eventually("the daemon is ready", || daemon.get("/readyz").0 == 200);
+    assert_eq!(daemon.get("/healthz").0, 200);
+    assert_eq!(daemon.status().key(KEY), "compliant");
+}
+
+#[test]
+fn a_daemon_whose_first_run_went_wrong_is_ready_and_says_what_is_wrong() {
+    let cloud = Cloud::of([]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    assert_eq!(daemon.get("/readyz").0, 200);
+    let labels = format!("project=\"payments\",key_id=\"{KEY}\"");
+    let finding = format!("kms_rotation_key_finding{{{labels},reason=\"not_found\"}}");
+    assert_eq!(daemon.metric(&finding), Some(1.0));
+    assert_eq!(daemon.metric("kms_rotation_runs_total{result=\"failure\",trigger=\"start\"}"), Some(1.0));
+    assert_eq!(daemon.metric("kms_rotation_last_success_timestamp_seconds"), Some(0.0));
+}
+
+#[test]
+fn killed_in_mid_run_and_started_again_it_converges() {
+    let cloud = Cloud::start(setup(many(60)).latency(Duration::from_millis(20)));
+    let site = Site::new(&Policy::of_keys(cloud.url(), (0..60).map(key_id)));
+    for writes in [5, 40] {
+        let daemon = site.run();
+        eventually("writes are made", || cloud.write_requests() >= writes);
+        daemon.signal(Signal::KILL);
+        assert_eq!(daemon.program.finish().code, None);
+    }
+    assert!((0..60).any(|n| cloud.rotation(&key_id(n)) != (true, 90)), "it was killed before the end");
+    let applied = site.apply();
+    assert_eq!((applied.code, applied.report().count("compliant")), (Some(0), 60));
+    assert!((0..60).all(|n| cloud.rotation(&key_id(n)) == (true, 90)));
+    cloud.assert_only_sent(90);
+}
+
+#[test]
+fn a_run_that_changes_nothing_logs_one_line() {
+    let keys: Vec<_> = (0..5).map(key_id).collect();
+    let cloud = Cloud::of(keys.iter().map(|id| Key::new(id).rotating(90)));
+    let site = Site::new(&Policy::of_keys(cloud.url(), keys).every_second());
+    let daemon = site.run();
+    daemon.await_runs(3);
+    let log = daemon.stop().log();
+    let said: Vec<_> = log.iter().map(|line| line["message"].as_str().unwrap()).collect();
+    assert_eq!((said[0], *said.last().unwrap()), ("serving", "stopping after the calls in flight"));
+    assert!(said.len() >= 5 && said[1..said.len() - 1].iter().all(|line| *line == "run ended"), "{said:?}");
+    assert!(log.iter().all(|line| line["level"] == "INFO"));
+}
+
+#[test]
+fn each_change_logs_key_step_before_after_and_the_clouds_request_id() {
+    let cloud = Cloud::of([Key::new(key_id(0)), Key::new(key_id(1)).rotating(365)]);
+    let site = Site::new(&Policy { concurrency: 1, ..Policy::of_keys(cloud.url(), (0..2).map(key_id)) });
+    let daemon = site.run();
+    daemon.await_runs(1);
+    let log = daemon.stop();
+    let changes = log.messages("rotation changed");
+    let told: Vec<_> = changes
+        .iter()
+        .map(|line| ["key_id", "step", "from", "to", "project"].map(|name| line[name].as_str().unwrap_or("none")))
+        .collect();
+    let (first, second) = (key_id(0), key_id(1));
+    assert_eq!(
+        told,
+        [
+            [&*first, "enable_rotation", "off", "on", "payments"],
+            [&*first, "update_interval", "365 days", "90 days", "payments"],
+            [&*second, "update_interval", "365 days", "90 days", "payments"],
+        ]
+    );
+    let ids: Vec<_> = changes.iter().map(|line| line["request_id"].as_str().unwrap()).collect();
+    assert!(ids.iter().all(|id| id.len() == 32), "{ids:?}");
+    assert!(ids[0] != ids[1] && ids[1] != ids[2]);
+    assert_eq!(log.messages("run ended")[0]["changes"], 3);
+}
+
+#[test]
+fn a_problem_is_logged_when_it_comes_and_when_it_goes_and_not_in_between() {
+    let cloud = Cloud::of([]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()).every_second());
+    let daemon = site.run();
+    daemon.await_runs(3);
+    cloud.set_key(PROJECT, rotating(90));
+    daemon.await_message("key is no longer a problem");
+    let log = daemon.stop();
+    let problems = log.messages("key is a problem");
+    assert_eq!((problems.len(), &problems[0]["reasons"]), (1, &"not_found".into()));
+}
+
+#[test]
+fn the_debug_log_tells_the_sequence_that_the_cloud_keeps() {
+    let cloud = Cloud::of([off()]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = site.run_with(&["--log-level", "debug"]);
+    daemon.await_runs(1);
+    let requests = daemon.stop().messages("request");
+    let sequences: std::collections::HashSet<_> =
+        requests.iter().map(|line| line["sequence"].as_str().unwrap().to_owned()).collect();
+    let asked = u64::try_from(requests.len()).unwrap();
+    assert_eq!((asked, sequences.len()), (cloud.all_requests(), requests.len()));
+    assert!(requests.iter().any(|line| line["operation"] == "enable_rotation" && line["code"] == "200"));
+}
+
+#[test]
+fn requests_and_retries_are_counted_by_how_they_ended() {
+    let fault = Rule::next(2, Fault::html(502)).on(OperationSet::READS);
+    let cloud = Cloud::start(setup([rotating(90)]).fault(fault));
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    let counted = |name: &str, label: &str| {
+        daemon.metric(&format!("kms_rotation_{name}{{project=\"payments\",operation=\"read_status\",{label}}}"))
+    };
+    assert_eq!(counted("requests_total", "code=\"502\""), Some(2.0));
+    assert_eq!(counted("requests_total", "code=\"200\""), Some(1.0));
+    assert_eq!(counted("retries_total", "reason=\"502\""), Some(2.0));
+    assert_eq!(counted("operations_total", "result=\"success\""), Some(1.0));
+    assert_eq!(counted("operations_total", "result=\"failure\""), Some(0.0));
+}

@@ -1,0 +1,124 @@
+//! `rehearse`: the real daemon against a cloud of its own.
+
+use kms_rotationd::simulator::Preset;
+
+use super::program::Daemon;
+use super::site::{Policy, Site};
+use super::{KEY, eventually, key_id};
+
+/// A policy whose cloud nobody could reach: the rehearsal brings its own, and its own credentials.
+fn policy(keys: usize) -> Policy {
+    let policy = Policy::of_keys("https://kms.invalid", (0..keys).map(key_id));
+    Policy { credentials: "{token_file: /nowhere/at/all}".to_owned(), request_timeout: "1s", ..policy }
+}
+
+/// The positions of the keys that can be brought to their policy: among the first forty, six others are made up.
+fn rotatable(keys: usize) -> impl Iterator<Item = usize> {
+    (0..keys).filter(|n| ![3, 5, 7, 9, 11, 13].contains(n))
+}
+
+#[track_caller]
+fn rehearse<'s>(site: &'s Site, more: &[&str]) -> Daemon<'s> {
+    let arguments = ["rehearse", "--policy", "policy.yaml", "--listen", "127.0.0.1:0", "--log-format", "json"];
+    Daemon::start(site.command(&[&arguments, more].concat()))
+}
+
+#[test]
+fn a_rehearsal_without_faults_ends_with_every_rotatable_key_on_policy() {
+    let site = Site::new(&policy(40));
+    let daemon = rehearse(&site, &[]);
+    daemon.await_runs(1);
+    let report = daemon.status();
+    assert!(rotatable(40).all(|n| report.key(&key_id(n)) == "compliant"));
+    let others = [3, 5, 9, 11, 13].map(|n| report.key(&key_id(n)));
+    assert_eq!(
+        others,
+        [
+            "non_compliant: key_disabled",
+            "exempt: imported_material",
+            "exempt: default_key",
+            "exempt: unsupported_key_type",
+            "unknown: not_found"
+        ]
+    );
+    let ended = daemon.stop();
+    assert_eq!(ended.code, Some(0));
+    for told in ["A simulated cloud", "/metrics", "/api/v1/status", "Ctrl-C"] {
+        assert!(ended.stdout.contains(told), "{}", ended.stdout);
+    }
+}
+
+#[test]
+fn every_preset_of_faults_serves_and_stops() {
+    let site = Site::new(&policy(3));
+    for preset in Preset::ALL {
+        let daemon = rehearse(&site, &["--faults", preset.as_str()]);
+        for path in ["/", "/metrics", "/api/v1/status", "/healthz"] {
+            assert_eq!(daemon.get(path).0, 200, "{preset} {path}");
+        }
+        let ended = daemon.stop();
+        assert_eq!(ended.code, Some(0), "{preset}");
+        assert!(ended.stdout.contains(preset.description()), "{}", ended.stdout);
+    }
+}
+
+/// In one run or in the next ones, every rotatable key comes to its policy.
+#[track_caller]
+fn assert_converges(preset: Preset) {
+    let site = Site::new(&policy(12).every_second());
+    let daemon = rehearse(&site, &["--faults", preset.as_str()]);
+    eventually(&format!("{preset}: every rotatable key is on policy"), || {
+        let report = daemon.status();
+        report.keys().count() == 12 && rotatable(12).all(|n| report.key(&key_id(n)) == "compliant")
+    });
+    let on_policy = |n: usize| {
+        let labels = format!("project=\"payments\",key_id=\"{}\",status=\"compliant\"", key_id(n));
+        daemon.metric(&format!("kms_rotation_key_status{{{labels}}}")) == Some(1.0)
+    };
+    eventually(&format!("{preset}: the metrics say so"), || rotatable(12).all(on_policy));
+    let page = || daemon.get("/?status=compliant").1;
+    eventually(&format!("{preset}: the page says so"), || rotatable(12).all(|n| page().contains(&key_id(n))));
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn a_rehearsal_with_a_tenth_of_errors_ends_with_every_rotatable_key_on_policy() {
+    assert_converges(Preset::Flaky);
+}
+
+#[test]
+fn a_rehearsal_with_broken_connections_ends_with_every_rotatable_key_on_policy() {
+    assert_converges(Preset::Lossy);
+}
+
+#[test]
+fn a_rehearsal_with_garbage_ends_with_every_rotatable_key_on_policy() {
+    assert_converges(Preset::Garbage);
+}
+
+#[test]
+fn a_rehearsal_with_credentials_that_do_not_last_ends_with_every_rotatable_key_on_policy() {
+    assert_converges(Preset::Auth);
+}
+
+#[test]
+fn the_smallest_policy_has_something_to_rehearse() {
+    let site = Site::new(&Policy {
+        credentials: "{token_file: none}".to_owned(),
+        ..Policy::of_one_key("https://kms.invalid")
+    });
+    let daemon = rehearse(&site, &[]);
+    daemon.await_runs(1);
+    assert_eq!(daemon.status().key(KEY), "compliant");
+    assert_eq!(daemon.stop().messages("rotation changed").len(), 2);
+}
+
+#[test]
+fn keys_that_a_reload_brings_are_rehearsed_as_well() {
+    let site = Site::new(&policy(2));
+    let daemon = rehearse(&site, &[]);
+    daemon.await_runs(1);
+    site.write("policy.yaml", &policy(3).text());
+    daemon.await_runs(2);
+    assert_eq!(daemon.status().count("compliant"), 3);
+}

@@ -1,0 +1,180 @@
+//! A policy that changes while the daemon runs.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use kms_rotationd::simulator::{Fault, Key, Operation, Rule};
+use rustix::process::Signal;
+
+use super::cloud::{Cloud, rotating};
+use super::eventually;
+use super::program::Daemon;
+use super::site::{Policy, Site};
+use super::{KEY, key_id};
+
+const LOADED: &str = "kms_rotation_policy_reload_successful";
+
+/// The same policy with another interval.
+fn at(cloud: &Cloud, days: u32) -> Policy {
+    Policy::at(cloud.url()).key(KEY, days)
+}
+
+/// The new interval has reached the cloud by a run that the change itself started.
+#[track_caller]
+fn assert_in_force(cloud: &Cloud, daemon: &Daemon<'_>, days: u32) {
+    eventually(&format!("{days} days are in force"), || {
+        let report = daemon.status();
+        report.keys().any(|key| key["policy_interval_days"] == days) && report.key(KEY) == "compliant"
+    });
+    assert_eq!(cloud.rotation(KEY), (true, days));
+    assert_eq!(daemon.status().0["run"]["trigger"], "reload");
+    assert_eq!(daemon.metric(LOADED), Some(1.0));
+}
+
+#[test]
+fn a_policy_that_is_written_over_is_loaded_and_run() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&at(&cloud, 90));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    for days in [120, 150] {
+        site.write("policy.yaml", &at(&cloud, days).text());
+        assert_in_force(&cloud, &daemon, days);
+    }
+}
+
+#[test]
+fn a_policy_that_is_renamed_over_is_loaded_and_run() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&at(&cloud, 90));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    for days in [120, 150] {
+        site.write("policy.yaml.new", &at(&cloud, days).text());
+        fs::rename(site.path("policy.yaml.new"), site.path("policy.yaml")).unwrap();
+        assert_in_force(&cloud, &daemon, days);
+    }
+}
+
+#[test]
+fn a_mounted_config_map_that_is_swapped_is_loaded_and_run_every_time() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&at(&cloud, 90));
+    fs::remove_file(site.path("policy.yaml")).unwrap();
+    // As the kubelet does it: policy.yaml -> ..data/policy.yaml, ..data -> a folder of this version.
+    let swap = |version: &str, days| {
+        fs::create_dir(site.path(version)).unwrap();
+        site.write(&format!("{version}/policy.yaml"), &at(&cloud, days).text());
+        symlink(version, site.path("..data_tmp")).unwrap();
+        fs::rename(site.path("..data_tmp"), site.path("..data")).unwrap();
+    };
+    swap("..first", 90);
+    symlink("..data/policy.yaml", site.path("policy.yaml")).unwrap();
+    let daemon = site.run();
+    daemon.await_runs(1);
+    for (version, days) in [("..second", 120), ("..third", 150), ("..fourth", 180)] {
+        swap(version, days);
+        assert_in_force(&cloud, &daemon, days);
+    }
+}
+
+#[test]
+fn a_bad_policy_is_refused_and_the_old_one_stays_in_force() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&at(&cloud, 90).every_second());
+    let daemon = site.run();
+    daemon.await_runs(1);
+    site.write("policy.yaml", &at(&cloud, 120).text().replace("mode: enforce", "mode: enforced"));
+    let line = daemon.await_message("new policy refused; the old one stays in force");
+    assert_eq!(line["level"], "ERROR");
+    assert!(line["problems"].as_str().unwrap().contains("policy.yaml:11:"), "{line}");
+    eventually("the refusal shows", || daemon.metric(LOADED) == Some(0.0));
+    let policy = daemon.status().0["policy"].clone();
+    assert_eq!(policy["reload_successful"], false);
+    assert!(policy["error"].as_str().unwrap().contains("policy.yaml:11:"), "{policy}");
+    assert!(daemon.get("/").1.contains("policy.yaml:11:"), "the page says so too");
+    assert_eq!((daemon.get("/readyz").0, daemon.get("/healthz").0), (200, 200));
+
+    // The old one still brings keys to what it says, on its schedule.
+    cloud.change_key(super::PROJECT, KEY, |key| key.rotation.interval_days = 365);
+    eventually("the old policy holds", || cloud.rotation(KEY) == (true, 90));
+    cloud.assert_only_sent(90);
+
+    site.write("policy.yaml", &at(&cloud, 120).text());
+    eventually("the repaired policy is loaded", || daemon.metric(LOADED) == Some(1.0));
+    eventually("the repaired policy holds", || cloud.rotation(KEY) == (true, 120));
+    assert_eq!(daemon.status().0["policy"]["error"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_policy_that_is_taken_away_stays_in_force() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&at(&cloud, 90).every_second());
+    let daemon = site.run();
+    fs::remove_file(site.path("policy.yaml")).unwrap();
+    let seen = daemon.runs();
+    daemon.await_runs(seen + 2);
+    assert_eq!((daemon.metric(LOADED), daemon.status().key(KEY)), (Some(1.0), "compliant".to_owned()));
+    daemon.signal(Signal::HUP);
+    eventually("being asked to read it is refused", || daemon.metric(LOADED) == Some(0.0));
+    assert_eq!(daemon.status().key(KEY), "compliant");
+}
+
+#[test]
+fn a_file_written_again_with_the_same_content_starts_no_run() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&at(&cloud, 90));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    site.write("policy.yaml", &at(&cloud, 90).text());
+    site.write("another-file", "x");
+    // A change that counts, behind the one that does not.
+    site.write("policy.yaml", &at(&cloud, 120).text());
+    assert_in_force(&cloud, &daemon, 120);
+    assert_eq!(daemon.runs(), 2);
+}
+
+#[test]
+fn counters_survive_a_reload() {
+    let cloud = Cloud::of([rotating(90), Key::new(key_id(1)).rotating(120)]);
+    let site = Site::new(&at(&cloud, 90));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    let reads = || {
+        let labels = "project=\"payments\",operation=\"read_status\",result=\"success\"";
+        daemon.metric(&format!("kms_rotation_operations_total{{{labels}}}"))
+    };
+    assert_eq!(reads(), Some(1.0));
+    site.write("policy.yaml", &at(&cloud, 90).key(&key_id(1), 120).text());
+    daemon.await_runs(2);
+    assert_eq!(reads(), Some(3.0));
+    assert_eq!(daemon.metric("kms_rotation_runs_total{result=\"success\",trigger=\"start\"}"), Some(1.0));
+    assert_eq!(daemon.metric("kms_rotation_runs_total{result=\"success\",trigger=\"reload\"}"), Some(1.0));
+}
+
+#[test]
+fn a_key_that_leaves_the_policy_leaves_the_metrics() {
+    let cloud = Cloud::of([rotating(90), Key::new(key_id(1)).rotating(90)]);
+    let site = Site::new(&at(&cloud, 90).key(&key_id(1), 90));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    assert!(daemon.get("/metrics").1.contains(&key_id(1)));
+    site.write("policy.yaml", &at(&cloud, 90).text());
+    daemon.await_runs(2);
+    assert!(!daemon.get("/metrics").1.contains(&key_id(1)));
+    assert_eq!(daemon.status().keys().count(), 1);
+}
+
+#[test]
+fn a_policy_that_changes_during_a_run_is_loaded_after_it() {
+    let cloud = Cloud::of([rotating(90)]);
+    let slow = Fault::delay(Duration::from_secs(1));
+    cloud.fault(Rule::next(1, slow));
+    let site = Site::new(&at(&cloud, 90));
+    let daemon = site.run();
+    cloud.await_requests(Operation::ReadStatus, 1);
+    site.write("policy.yaml", &at(&cloud, 120).text());
+    assert_in_force(&cloud, &daemon, 120);
+    assert_eq!((daemon.runs(), cloud.sent(KEY)), (2, vec![120]));
+}
