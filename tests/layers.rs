@@ -1,0 +1,345 @@
+//! Who may use whom, and which file is the door to a foreign crate: the walls of the architecture.
+//!
+//! Reads the source as tokens, so that neither comments nor strings count, and follows `crate::`, `super::` and groups
+//! in braces. It does not resolve names; what a macro makes up is not seen.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a module at the top may use of the others; its own parts it always may.
+const WALLS: &[(&str, &[&str])] = &[
+    ("chain", &[]),
+    ("clock", &[]),
+    ("rotation", &[]),
+    ("policy", &["rotation::key", "rotation::project"]),
+    ("kms", &["rotation::key", "rotation::project", "clock"]),
+    ("simulator", &[]),
+    ("reconcile", &["rotation", "policy::types", "kms", "clock"]),
+    ("observability", &["rotation", "kms::observe", "chain"]),
+    ("daemon", &["rotation", "policy", "kms", "reconcile", "observability", "clock", "chain"]),
+    ("cli", &["rotation", "policy", "kms", "reconcile", "observability", "daemon", "simulator", "clock", "chain"]),
+    ("main", &["cli"]),
+    ("lib", &[]),
+];
+
+/// Where a foreign crate may be named: files, or folders with all in them.
+const DOORS: &[(&str, &[&str])] = &[
+    ("reqwest", &["src/kms/transport.rs"]),
+    ("backon", &["src/kms/retry.rs"]),
+    ("secrecy", &["src/kms/"]),
+    ("tokio_cron_scheduler", &["src/daemon/schedule.rs"]),
+    ("croner", &["src/policy/calendar.rs"]),
+    ("serde_saphyr", &["src/policy/"]),
+    ("annotate_snippets", &["src/policy/"]),
+    ("strsim", &["src/policy/"]),
+    ("prometheus", &["src/observability/"]),
+    ("tracing_subscriber", &["src/observability/logging.rs"]),
+    ("flate2", &["src/observability/gzip.rs"]),
+    ("hyper", &["src/observability/", "src/simulator/"]),
+    ("hyper_util", &["src/observability/", "src/simulator/"]),
+    ("http_body_util", &["src/observability/", "src/simulator/"]),
+    ("inotify", &["src/daemon/policy_file.rs"]),
+    ("sd_notify", &["src/daemon/lifecycle.rs"]),
+    ("clap", &["src/cli/"]),
+];
+
+#[test]
+fn no_module_uses_what_its_place_forbids() {
+    let sources = sources();
+    assert!(sources.len() > 60, "{} files", sources.len());
+    let forbidden: Vec<_> = sources.iter().flat_map(|(file, text)| over_the_walls(file, text)).collect();
+    assert!(forbidden.is_empty(), "\n{}", forbidden.join("\n"));
+}
+
+#[test]
+fn no_foreign_crate_comes_in_by_another_door() {
+    let sources = sources();
+    let forbidden: Vec<_> = sources.iter().flat_map(|(file, text)| beside_the_doors(file, text)).collect();
+    assert!(forbidden.is_empty(), "\n{}", forbidden.join("\n"));
+}
+
+#[test]
+fn every_wall_and_every_door_stands_somewhere() {
+    let sources = sources();
+    let tops: BTreeSet<_> = sources.iter().map(|(file, _)| modules(file)[0].clone()).collect();
+    assert_eq!(tops, WALLS.iter().map(|(name, _)| (*name).to_owned()).collect());
+    for (name, _) in DOORS {
+        let used = sources.iter().any(|(_, text)| foreign(&tokens(text)).any(|used| used == *name));
+        assert!(used, "nobody uses {name}");
+    }
+}
+
+#[test]
+fn a_forbidden_use_is_found_in_whatever_way_it_is_written() {
+    for (file, text) in [
+        ("src/rotation/decide.rs", "use crate::clock::Clock;"),
+        ("src/policy/types.rs", "use crate::kms::Error;"),
+        ("src/policy/types.rs", "use crate::rotation::report::Report;"),
+        ("src/policy/types.rs", "use crate::rotation;"),
+        ("src/kms/client.rs", "use crate::policy::types::Policy;"),
+        ("src/kms/client.rs", "fn f() -> crate::policy::Policy {}"),
+        ("src/kms/client.rs", "use crate::{clock::Clock, policy::types::{Entry, Project}};"),
+        ("src/kms/client.rs", "use crate::rotation::{key::KeyId, report};"),
+        ("src/kms/client.rs", "use super::super::policy::types::Policy;"),
+        ("src/kms/mod.rs", "use super::policy;"),
+        ("src/kms/auth/mod.rs", "use super::super::policy;"),
+        ("src/kms/client.rs", "use crate :: policy\n:: types;"),
+        ("src/kms/client.rs", "use crate as ours;"),
+        ("src/kms/client.rs", "use crate::*;"),
+        ("src/simulator/iam.rs", "use crate::rotation::key::KeyId;"),
+        ("src/simulator/iam.rs", "use kms_rotationd::kms::Error;"),
+        ("src/reconcile/mod.rs", "use crate::policy::{self, Policy};"),
+        ("src/reconcile/mod.rs", "use crate::observability::Board;"),
+        ("src/observability/page.rs", "use crate::kms::Client;"),
+        ("src/daemon/mod.rs", "use crate::simulator::Preset;"),
+        ("src/daemon/mod.rs", "mod tests { use crate::cli; }"),
+        ("src/main.rs", "kms_rotationd::daemon::run()"),
+        ("src/clock.rs", "use crate::rotation::key::KeyId;"),
+        ("src/new/mod.rs", "use crate::rotation::key::KeyId;"),
+    ] {
+        assert_ne!(over_the_walls(file, text), Vec::<String>::new(), "{file}: {text}");
+    }
+    for (file, text) in [
+        ("src/kms/client.rs", "use reqwest::Client;"),
+        ("src/kms/client.rs", "use reqwest;"),
+        ("src/kms/client.rs", "fn f(_: ::reqwest::Error) {}"),
+        ("src/kms/client.rs", "use {std::fmt, reqwest::Error};"),
+        ("src/daemon/mod.rs", "extern crate tokio_cron_scheduler;"),
+        ("src/daemon/mod.rs", "#[derive(clap::Parser)] struct A;"),
+        ("src/kms/transport.rs", "use hyper::Method;"),
+    ] {
+        assert_ne!(beside_the_doors(file, text), Vec::<String>::new(), "{file}: {text}");
+    }
+}
+
+#[test]
+fn what_is_allowed_or_only_spoken_of_is_not_found() {
+    for (file, text) in [
+        ("src/kms/client.rs", "use crate::clock::Clock; use crate::rotation::{key::KeyId, project::{Cloud, Mode}};"),
+        ("src/kms/client.rs", "use super::error::Error; pub(crate) fn f() {} pub(in crate::kms) fn g() {}"),
+        ("src/kms/auth/password.rs", "use super::super::error::Kind;"),
+        ("src/kms/client.rs", "// use crate::policy::Policy;\n/* crate::policy /* nested */ crate::cli */"),
+        (
+            "src/kms/client.rs",
+            "//! As [`Policy`](crate::policy::Policy)\nconst A: &str = \"crate::policy \\\" crate::cli\";",
+        ),
+        (
+            "src/kms/client.rs",
+            "const A: &str = r#\"crate::policy \" reqwest::Error\"#; const B: char = '\"'; fn f<'a>() {}",
+        ),
+        ("src/kms/client.rs", "fn f(reqwest: u32) -> u32 { reqwest }"),
+        ("src/kms/client.rs", "use super::reqwest::Error;"),
+        ("src/reconcile/mod.rs", "use crate::policy::types::{self, Entry}; use crate::kms::{Kms, observe};"),
+        ("src/observability/logging.rs", "const A: &str = \"hyper::proto\"; use tracing_subscriber::Layer;"),
+        ("src/main.rs", "kms_rotationd::cli::main(std::env::args_os())"),
+    ] {
+        assert_eq!(over_the_walls(file, text), Vec::<String>::new(), "{text}");
+        assert_eq!(beside_the_doors(file, text), Vec::<String>::new(), "{text}");
+    }
+}
+
+/// Every source file by its path from the root of the repository.
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join("src")];
+    let mut files: Vec<PathBuf> = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    let named = |path: &PathBuf| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+    files.iter().map(|path| (named(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The module that a file is: `src/kms/auth/mod.rs` is `kms`, `auth`.
+fn modules(file: &str) -> Vec<String> {
+    let path = file.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
+    path.split('/').map(str::to_owned).collect()
+}
+
+fn over_the_walls(file: &str, text: &str) -> Vec<String> {
+    let own = modules(file);
+    let allowed = WALLS.iter().find(|(name, _)| *name == own[0]).map_or(&[][..], |(_, allowed)| allowed);
+    let passes = |path: &str| {
+        let within = |place: &str| path == place || path.strip_prefix(place).is_some_and(|rest| rest.starts_with("::"));
+        within(&own[0]) || allowed.iter().any(|place| within(place))
+    };
+    let forbidden = uses(&own, &tokens(text)).into_iter().filter(|path| !passes(path));
+    forbidden.map(|path| format!("{file} may not use {path}")).collect()
+}
+
+fn beside_the_doors(file: &str, text: &str) -> Vec<String> {
+    let tokens = tokens(text);
+    let elsewhere = |name: &&str| {
+        DOORS.iter().any(|(door, places)| {
+            door == name
+                && !places.iter().any(|place| file == *place || place.ends_with('/') && file.starts_with(place))
+        })
+    };
+    foreign(&tokens).filter(elsewhere).map(|name| format!("{file} may not use {name}")).collect()
+}
+
+/// The names of crates: what stands first in a path or is brought in as a whole.
+fn foreign(tokens: &[String]) -> impl Iterator<Item = &str> {
+    (0..tokens.len()).filter_map(move |at| {
+        let token = |at: Option<usize>| at.and_then(|at| tokens.get(at)).map_or("", String::as_str);
+        let (before, before_that) = (token(at.checked_sub(1)), token(at.checked_sub(2)));
+        let first = before != "::" || !is_name(before_that);
+        let whole = before == "use" || before == "crate" && before_that == "extern";
+        let named = is_name(&tokens[at]) && first && (token(Some(at + 1)) == "::" || whole);
+        named.then(|| tokens[at].as_str())
+    })
+}
+
+/// Every path into this crate, from its root. Of a group in braces each member is a path of its own.
+fn uses(own: &[String], tokens: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        let follows = |at: usize, text: &str| tokens.get(at).is_some_and(|token| token == text);
+        let inner = at > 0 && tokens[at - 1] == "::";
+        at += 1;
+        match token.as_str() {
+            "crate" | "kms_rotationd" if follows(at, "::") => at = tree(tokens, at + 1, "", &mut found),
+            "crate" if follows(at, "as") => found.push("crate".to_owned()),
+            "super" if !inner => {
+                let mut levels = 1;
+                while follows(at, "::") && follows(at + 1, "super") {
+                    levels += 1;
+                    at += 2;
+                }
+                // A module within the file, as of tests, is a level deeper: there, names tell.
+                let mut climbed = Vec::new();
+                if levels >= own.len() && follows(at, "::") {
+                    at = tree(tokens, at + 1, "", &mut climbed);
+                }
+                let is_top = |path: &String| WALLS.iter().any(|(name, _)| path.split("::").next() == Some(name));
+                found.extend(climbed.into_iter().filter(is_top));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Reads what follows `prefix::`, and gives the place behind it.
+fn tree(tokens: &[String], mut at: usize, prefix: &str, found: &mut Vec<String>) -> usize {
+    let mut path = prefix.to_owned();
+    while let Some(token) = tokens.get(at) {
+        if token == "{" {
+            at += 1;
+            while tokens.get(at).is_some_and(|token| token != "}") {
+                at = tree(tokens, at, &path, found);
+                at += usize::from(tokens.get(at).is_some_and(|token| token == ","));
+            }
+            return at + 1;
+        }
+        if token != "self" {
+            path = if path.is_empty() { token.clone() } else { format!("{path}::{token}") };
+        }
+        at += 1;
+        if tokens.get(at).is_none_or(|token| token != "::") {
+            break;
+        }
+        at += 1;
+    }
+    // A new name for it changes nothing.
+    while tokens.get(at).is_some_and(|token| token == "as") {
+        at += 2;
+    }
+    found.push(path);
+    at
+}
+
+fn is_name(token: &str) -> bool {
+    token.starts_with(|first: char| first.is_alphabetic() || first == '_')
+}
+
+/// The source as names, `::` and single signs, without comments, strings and characters.
+fn tokens(text: &str) -> Vec<String> {
+    let mut tokens = Vec::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let length = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            comment(rest)
+        } else if first == '"' {
+            string(rest)
+        } else if first == '\'' {
+            character(rest)
+        } else if is_name(rest) {
+            let length = rest.find(|sign: char| !sign.is_alphanumeric() && sign != '_').unwrap_or(rest.len());
+            let hashes = rest[length..].bytes().take_while(|byte| *byte == b'#').count();
+            if rest[..length].ends_with('r') && length <= 2 && rest[length + hashes..].starts_with('"') {
+                let end = format!("\"{}", "#".repeat(hashes));
+                let from = length + hashes + 1;
+                rest[from..].find(&end).map_or(rest.len(), |at| from + at + end.len())
+            } else {
+                tokens.push(rest[..length].to_owned());
+                length
+            }
+        } else if rest.starts_with("::") {
+            tokens.push("::".to_owned());
+            2
+        } else {
+            if !first.is_whitespace() {
+                tokens.push(first.to_string());
+            }
+            first.len_utf8()
+        };
+        rest = &rest[length..];
+    }
+    tokens
+}
+
+/// The length of the comment that the text begins with; comments nest.
+fn comment(text: &str) -> usize {
+    let mut depth = 0;
+    for (at, _) in text.char_indices() {
+        if text[at..].starts_with("/*") {
+            depth += 1;
+        } else if at > 0 && text[..at].ends_with("*/") {
+            depth -= 1;
+            if depth == 0 {
+                return at;
+            }
+        }
+    }
+    text.len()
+}
+
+/// The length of the string that the text begins with.
+fn string(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, sign) in text.char_indices().skip(1) {
+        match sign {
+            '"' if !escaped => return at + 1,
+            _ => escaped = sign == '\\' && !escaped,
+        }
+    }
+    text.len()
+}
+
+/// The length of the character that the text begins with, or of the sign alone where it is a lifetime.
+fn character(text: &str) -> usize {
+    let mut signs = text.char_indices().skip(1);
+    match signs.next() {
+        Some((_, '\\')) => text[3..].find('\'').map_or(text.len(), |at| at + 4),
+        Some(_) => match signs.next() {
+            Some((at, '\'')) => at + 1,
+            _ => 1,
+        },
+        None => 1,
+    }
+}
