@@ -83,7 +83,7 @@ impl Caller {
                 self.observer.retry(operation, code);
             }
             let (project, wait_ms) = (&*self.project, wait.as_millis());
-            debug!(project, key_id, attempt = attempts, wait_ms, error = %error, "call will be tried again");
+            debug!(project, key_id, attempt = attempts, wait_ms, error = %error, "will be tried again");
             attempts += 1;
         })
         .await;
