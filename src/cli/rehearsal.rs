@@ -83,7 +83,8 @@ impl Rehearsal {
     /// Says what was made up and where to look.
     pub(super) fn introduce(&self, listen: SocketAddr, out: &mut dyn Write) -> io::Result<()> {
         let mix = self.seeded.lock().unwrap_or_else(PoisonError::into_inner).seed.mix();
-        writeln!(out, "A simulated cloud at {} has the policy's {} keys:", self.simulator.url(), mix.total())?;
+        let keys = if mix.total() == 1 { "key" } else { "keys" };
+        writeln!(out, "A simulated cloud at {} has the policy's {} {keys}:", self.simulator.url(), mix.total())?;
         writeln!(out, "  {mix}")?;
         if let Some(preset) = self.faults {
             writeln!(out, "  faults: {}", preset.description())?;

@@ -37,7 +37,7 @@ pub(super) const PROBLEMS_FIRST: [Status; Status::ALL.len()] =
 /// A reason in words.
 pub(super) fn reason(reason: Reason) -> &'static str {
     match reason {
-        Reason::AuthenticationFailed => "the credentials were refused",
+        Reason::AuthenticationFailed => "no credentials, or they were refused",
         Reason::NotFound => "the key does not exist in this project",
         Reason::KeyDisabled => "the key is disabled",
         Reason::PendingDeletion => "the key is scheduled for deletion",
