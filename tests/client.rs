@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use kms_rotationd::clock::Clock;
-use kms_rotationd::kms::auth::{Credentials, Password, SecretSource};
+use kms_rotationd::kms::auth::{Credentials, Login, Password, ProjectScope, SecretSource};
 use kms_rotationd::kms::endpoint::Endpoints;
 use kms_rotationd::kms::observe::{Code, Observer, Operation};
 use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy};
@@ -46,23 +46,24 @@ fn setup() -> Setup {
 }
 
 fn token(token: &str) -> Credentials {
-    Credentials::Token(SecretSource::in_memory(token.to_owned()))
+    Login::Token(SecretSource::in_memory(token.to_owned())).into()
 }
 
 fn password() -> Credentials {
-    Credentials::Password(Password {
+    let user = Password {
         user_name: "u".to_owned(),
         domain_name: "d".to_owned(),
         password: SecretSource::in_memory("right".to_owned()),
         project_name: None,
-    })
+    };
+    Login::Password(user).into()
 }
 
 fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, heard: &Arc<Heard>) -> Client {
     let settings = ClientSettings {
         project: "payments".into(),
         endpoints: Endpoints { kms: cloud.url(), iam: cloud.url() },
-        project_id: PROJECT.to_owned(),
+        scope: ProjectScope { id: Some(PROJECT.to_owned()), name: "eu-de".to_owned() },
         credentials,
         ca_file: None,
         proxy: None,

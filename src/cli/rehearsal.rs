@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::daemon::Redirect;
-use crate::kms::auth::{Credentials, Password, SecretSource};
+use crate::kms::auth::{Credentials, Login, Password, SecretSource};
 use crate::kms::endpoint::Endpoints;
 use crate::policy::Policy;
 use crate::rotation::KeyId;
@@ -24,7 +24,7 @@ const DOMAIN_NAME: &str = "simulated-account";
 pub(super) struct Rehearsal {
     simulator: Arc<Simulator>,
     seeded: Arc<Mutex<Seeded>>,
-    password: String,
+    password: SecretSource,
     faults: Option<Preset>,
 }
 
@@ -44,7 +44,7 @@ impl Rehearsal {
         let rehearsal = Self {
             simulator: Arc::new(Simulator::start(setup).await?),
             seeded: Arc::new(Mutex::new(seeded)),
-            password,
+            password: SecretSource::in_memory(password),
             faults,
         };
         rehearsal.keep_up()(policy);
@@ -71,12 +71,13 @@ impl Rehearsal {
         Box::new(move |settings| {
             settings.endpoints = Endpoints { kms: url.clone(), iam: url.clone() };
             settings.ca_file = None;
-            settings.credentials = Credentials::Password(Password {
+            let login = Login::Password(Password {
                 user_name: USER_NAME.to_owned(),
                 domain_name: DOMAIN_NAME.to_owned(),
-                password: SecretSource::in_memory(password.clone()),
+                password: password.clone(),
                 project_name: None,
             });
+            settings.credentials = Credentials::from(login);
         })
     }
 

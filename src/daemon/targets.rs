@@ -1,12 +1,13 @@
 //! From a policy to the clouds that it speaks of: one client for each project.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::chain::Chain;
 use crate::clock::Clock;
-use crate::kms::auth::{Credentials, Password, SecretSource};
+use crate::kms::auth::{Credentials, Login, Password, ProjectScope, SecretSource};
 use crate::kms::endpoint::Endpoints;
 use crate::kms::observe::Observer;
 use crate::kms::{Client, ClientSettings, Proxy, RetryPolicy};
@@ -86,18 +87,8 @@ fn settings(policy: &Policy, project: &Project) -> ClientSettings {
             kms: project.kms_endpoint.clone().unwrap_or(own.kms),
             iam: project.iam_endpoint.clone().unwrap_or(own.iam),
         },
-        project_id: project.project_id.clone(),
-        credentials: match &project.credentials {
-            types::Credentials::TokenFile(path) => Credentials::Token(SecretSource::File(path.clone())),
-            types::Credentials::Password { user_name, domain_name, password_file, project_name } => {
-                Credentials::Password(Password {
-                    user_name: user_name.clone(),
-                    domain_name: domain_name.clone(),
-                    password: SecretSource::File(password_file.clone()),
-                    project_name: project_name.clone(),
-                })
-            }
-        },
+        scope: ProjectScope { id: Some(project.project_id.clone()), name: project.region.to_string() },
+        credentials: Credentials::from(login(&project.credentials)),
         ca_file: project.ca_file.clone(),
         proxy: None,
         request_timeout: policy.limits.request_timeout,
@@ -108,5 +99,20 @@ fn settings(policy: &Policy, project: &Project) -> ClientSettings {
             max_interval: retry.max_interval,
             max_elapsed: retry.max_elapsed,
         },
+    }
+}
+
+fn login(credentials: &types::Credentials) -> Login {
+    let file = |path: &PathBuf| SecretSource::File(path.clone());
+    match credentials {
+        types::Credentials::TokenFile(path) => Login::Token(file(path)),
+        types::Credentials::Password { user_name, domain_name, password_file, project_name } => {
+            Login::Password(Password {
+                user_name: user_name.clone(),
+                domain_name: domain_name.clone(),
+                password: file(password_file),
+                project_name: project_name.clone(),
+            })
+        }
     }
 }

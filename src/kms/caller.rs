@@ -111,7 +111,7 @@ impl Caller {
             self.turn(call).await?;
         }
         let began = Instant::now();
-        let result = self.transport.post(request).await;
+        let result = self.transport.send(request).await;
         let took = began.elapsed();
         let code = match &result {
             Ok(Answer { status: 200..=299, broken: Some(code), .. }) => *code,

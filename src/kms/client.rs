@@ -1,13 +1,14 @@
 //! The KMS of one project: each call of the API that is used, with authentication, retry and meaning.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::auth::{Credentials, Proof, Session};
+use super::auth::{Credentials, ProjectScope, Proof, Session, unfit};
 use super::caller::{Call, Caller};
 use super::endpoint::Endpoints;
 use super::error::{Error, Kind};
@@ -15,7 +16,7 @@ use super::limit::RequestLimit;
 use super::observe::{Observer, Operation};
 use super::outage::Outage;
 use super::retry::{Backoff, RetryPolicy};
-use super::transport::{Answer, HeaderText, Proxy, Request, SetUpError, Transport, Url, address};
+use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, Transport, Url, address};
 use super::{Kms, Receipt, Settled, wire};
 use crate::clock::Clock;
 use crate::rotation::key::{KeyDescription, KeyId, Reading, RotationInterval};
@@ -27,8 +28,8 @@ pub struct ClientSettings {
     pub project: Arc<str>,
     /// Where KMS and IAM answer.
     pub endpoints: Endpoints,
-    /// The project's id.
-    pub project_id: String,
+    /// Which project it is in the cloud.
+    pub scope: ProjectScope,
     /// How to log in.
     pub credentials: Credentials,
     /// Certificates to trust beside the system's, in PEM form.
@@ -49,10 +50,39 @@ pub struct ClientSettings {
 pub struct Client {
     caller: Caller,
     session: Session,
+    kms: String,
+    addresses: OnceLock<Addresses>,
+}
+
+/// Where each call of one project goes.
+struct Addresses {
+    project_id: String,
     read_status: Url,
     describe_key: Url,
     enable_rotation: Url,
     update_interval: Url,
+}
+
+impl Addresses {
+    fn new(kms: &str, project_id: &str) -> Result<Self, SetUpError> {
+        let url = |call: &str| address(kms, &format!("v1.0/{project_id}/kms/{call}"));
+        Ok(Self {
+            project_id: project_id.to_owned(),
+            read_status: url("get-key-rotation-status")?,
+            describe_key: url("describe-key")?,
+            enable_rotation: url("enable-key-rotation")?,
+            update_interval: url("update-key-rotation-interval")?,
+        })
+    }
+
+    fn of(&self, operation: Operation) -> &Url {
+        match operation {
+            Operation::EnableRotation => &self.enable_rotation,
+            Operation::UpdateInterval => &self.update_interval,
+            Operation::DescribeKey => &self.describe_key,
+            _ => &self.read_status,
+        }
+    }
 }
 
 impl Client {
@@ -69,7 +99,8 @@ impl Client {
     ) -> Result<Self, SetUpError> {
         let Endpoints { kms, iam } = settings.endpoints;
         let is_https = |endpoint: &str| endpoint.starts_with("https:");
-        let tls = is_https(&kms) || (settings.credentials.need_iam() && is_https(&iam));
+        let needs_iam = settings.scope.id.is_none() || settings.credentials.need_iam();
+        let tls = is_https(&kms) || (needs_iam && is_https(&iam));
         let transport = Transport::new(
             tls,
             settings.ca_file.as_deref(),
@@ -87,23 +118,25 @@ impl Client {
             stop,
             outages: std::array::from_fn(|_| Outage::none()),
         };
-        let project_id = settings.project_id;
-        let url = |call: &str| address(&kms, &format!("v1.0/{project_id}/kms/{call}"));
-        Ok(Self {
-            read_status: url("get-key-rotation-status")?,
-            describe_key: url("describe-key")?,
-            enable_rotation: url("enable-key-rotation")?,
-            update_interval: url("update-key-rotation-interval")?,
-            session: Session::new(settings.credentials, &iam, &project_id)?,
-            caller,
-        })
+        let session = Session::new(settings.credentials, &iam, settings.scope)?;
+        Ok(Self { session, kms, addresses: OnceLock::new(), caller })
+    }
+
+    /// Where the calls go, which is known once the project's id is.
+    async fn addresses(&self) -> Result<&Addresses, Error> {
+        if let Some(known) = self.addresses.get() {
+            return Ok(known);
+        }
+        let project_id = self.session.project_id(&self.caller).await?;
+        let addresses = Addresses::new(&self.kms, project_id)
+            .map_err(|error| Error::new(Operation::Authenticate, Kind::AccessDenied, error.to_string()))?;
+        Ok(self.addresses.get_or_init(|| addresses))
     }
 
     /// One call about one key; `parse` makes what is wanted of an answer, or nothing where it is none of KMS.
     async fn call<T>(
         &self,
         operation: Operation,
-        url: &Url,
         key_id: KeyId,
         interval: Option<RotationInterval>,
         parse: fn(&Answer) -> Option<T>,
@@ -111,13 +144,21 @@ impl Client {
         let sequence = Uuid::new_v4().to_string();
         let body = wire::key_body(key_id, &sequence, interval);
         let call = Call::new(operation, Some(key_id.as_str()), Some(&sequence));
+        let addresses = self.addresses().await?;
         let request = |proof: Proof| {
-            let (url, body, headers) = (url.clone(), body.clone(), Vec::with_capacity(2));
-            let mut request = Request { url, headers, body, secret_in_body: None };
+            let mut request = Request {
+                method: Method::Post,
+                url: addresses.of(operation).clone(),
+                headers: Vec::with_capacity(6),
+                body: SecretString::from(body.as_str()),
+                secret_in_body: None,
+                direct: false,
+            };
             request.headers.push(("content-type", HeaderText::plain("application/json")));
-            proof.authenticate(&mut request);
+            let proven = proof.authenticate(&mut request, &addresses.project_id, self.caller.clock.now());
             let call = &call;
             async move {
+                proven.ok_or_else(unfit)?;
                 let answer = self.caller.attempt(call, &request).await?;
                 parse(&answer).ok_or_else(|| garbled(operation, &request, &answer))
             }
@@ -139,7 +180,7 @@ impl Kms for Client {
 
     async fn read_status(&self, key_id: KeyId) -> Result<Reading, Error> {
         let parse = |answer: &Answer| wire::rotation_status(&answer.body);
-        match self.call(Operation::ReadStatus, &self.read_status, key_id, None, parse).await {
+        match self.call(Operation::ReadStatus, key_id, None, parse).await {
             Err(error) if matches!(error.kind(), Kind::NotOffered | Kind::Permission) => Ok(Reading::NotOffered),
             result => result,
         }
@@ -147,15 +188,15 @@ impl Kms for Client {
 
     async fn describe(&self, key_id: KeyId) -> Result<KeyDescription, Error> {
         let parse = |answer: &Answer| wire::description(&answer.body);
-        self.call(Operation::DescribeKey, &self.describe_key, key_id, None, parse).await
+        self.call(Operation::DescribeKey, key_id, None, parse).await
     }
 
     async fn enable_rotation(&self, key_id: KeyId) -> Result<Receipt, Error> {
-        self.call(Operation::EnableRotation, &self.enable_rotation, key_id, None, receipt).await
+        self.call(Operation::EnableRotation, key_id, None, receipt).await
     }
 
     async fn update_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.call(Operation::UpdateInterval, &self.update_interval, key_id, Some(interval), receipt).await
+        self.call(Operation::UpdateInterval, key_id, Some(interval), receipt).await
     }
 
     fn backoff(&self, operation: Operation) -> Backoff {

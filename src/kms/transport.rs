@@ -5,8 +5,10 @@
 
 use std::error::Error as StdError;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -20,18 +22,55 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(50);
 /// The HTTP client of one project.
 pub(super) struct Transport {
     client: reqwest::Client,
+    /// The one that no proxy stands before; made when it is first needed.
+    direct: OnceLock<reqwest::Client>,
+    request_timeout: Duration,
 }
+
+/// The metadata service answers within milliseconds or is not there; the vendor's own clients wait as long.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where a request goes.
 pub(super) type Url = reqwest::Url;
 
 /// A request, complete but for the transport's own headers.
 pub(super) struct Request {
+    pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: Vec<(&'static str, HeaderText)>,
-    pub(super) body: String,
+    /// Wiped when the request is done with: one of them holds a password.
+    pub(super) body: SecretString,
     /// What of the body nobody may see.
     pub(super) secret_in_body: Option<SecretString>,
+    /// Past any proxy: the metadata service of the machine itself.
+    pub(super) direct: bool,
+}
+
+/// What is done with the resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Get,
+    Post,
+    Put,
+}
+
+impl Method {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+        }
+    }
+}
+
+/// A secret as the bytes of a request, without a copy of its own, and wiped after the last use.
+struct SecretBytes(SecretString);
+
+impl AsRef<[u8]> for SecretBytes {
+    fn as_ref(&self) -> &[u8] {
+        self.0.expose_secret().as_bytes()
+    }
 }
 
 /// So much of a secret's beginning gives it away; nobody else's text has it in it by chance.
@@ -117,18 +156,7 @@ impl Transport {
     ) -> Result<Self, SetUpError> {
         // An error means that a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("kms-rotationd/", env!("CARGO_PKG_VERSION")))
-            .timeout(request_timeout)
-            .connect_timeout(request_timeout)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .pool_max_idle_per_host(connections)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            // The library's own reading of the environment would send plain HTTP on loopback, token and all, to
-            // whatever HTTP_PROXY names.
-            .no_proxy()
-            .http1_only();
+        let mut builder = builder(request_timeout, connections);
         if let Some(Proxy { url, except }) = proxy {
             let proxy = reqwest::Proxy::https(url).map_err(|_| SetUpError::Proxy)?;
             builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(except)));
@@ -146,17 +174,35 @@ impl Transport {
             builder = builder.tls_certs_only([]);
         }
         let client = builder.build().map_err(|error| SetUpError::Client(innermost(&error)))?;
-        Ok(Self { client })
+        Ok(Self { client, direct: OnceLock::new(), request_timeout })
+    }
+
+    /// The client for the metadata service: no proxy, no TLS, and no patience, since it is next door.
+    fn direct(&self) -> &reqwest::Client {
+        self.direct.get_or_init(|| {
+            let timeout = self.request_timeout.min(METADATA_TIMEOUT);
+            let built = builder(timeout, 1).tls_certs_only([]).build();
+            // Nothing in it can fail; if it did, requests past the proxy would be made through it and fail.
+            built.unwrap_or_else(|_| self.client.clone())
+        })
     }
 
     /// Sends the request once and reads the answer to its end.
-    pub(super) async fn post(&self, request: &Request) -> Result<Answer, NoAnswer> {
-        let mut sent = reqwest::Request::new(reqwest::Method::POST, request.url.clone());
+    pub(super) async fn send(&self, request: &Request) -> Result<Answer, NoAnswer> {
+        let method = match request.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+            Method::Put => reqwest::Method::PUT,
+        };
+        let mut sent = reqwest::Request::new(method, request.url.clone());
         for (name, HeaderText(value)) in &request.headers {
             sent.headers_mut().insert(*name, value.clone());
         }
-        *sent.body_mut() = Some(request.body.clone().into());
-        let mut response = self.client.execute(sent).await.map_err(|error| no_answer(&error))?;
+        if request.method == Method::Post {
+            *sent.body_mut() = Some(Bytes::from_owner(SecretBytes(request.body.clone())).into());
+        }
+        let client = if request.direct { self.direct() } else { &self.client };
+        let mut response = client.execute(sent).await.map_err(|error| no_answer(&error))?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
         let mut body = Vec::new();
@@ -202,11 +248,21 @@ impl HeaderText {
         Self(HeaderValue::from_static(text))
     }
 
-    /// A secret; nothing where it has characters that no header can carry.
-    pub(super) fn secret(secret: &SecretString) -> Option<Self> {
-        let mut value = HeaderValue::from_str(secret.expose_secret()).ok()?;
+    /// A text that anybody may see; nothing where it has characters that no header can carry.
+    pub(super) fn text(text: &str) -> Option<Self> {
+        HeaderValue::from_str(text).ok().map(Self)
+    }
+
+    /// A secret; nothing where it has characters that no header can carry. Wiped after its last use.
+    pub(super) fn secret(secret: SecretString) -> Option<Self> {
+        let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(SecretBytes(secret))).ok()?;
         value.set_sensitive(true);
         Some(Self(value))
+    }
+
+    /// The text itself.
+    pub(super) fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
     }
 }
 
@@ -229,6 +285,21 @@ impl Answer {
     pub(super) fn request_id(&self) -> Option<&str> {
         self.header("x-request-id").or_else(|| self.header("x-iam-trace-id"))
     }
+}
+
+fn builder(request_timeout: Duration, connections: usize) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!("kms-rotationd/", env!("CARGO_PKG_VERSION")))
+        .timeout(request_timeout)
+        .connect_timeout(request_timeout)
+        .pool_idle_timeout(IDLE_CONNECTION)
+        .pool_max_idle_per_host(connections)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        // The library's own reading of the environment would send plain HTTP on loopback, token and all, to whatever
+        // HTTP_PROXY names.
+        .no_proxy()
+        .http1_only()
 }
 
 /// The address of a call at an endpoint.

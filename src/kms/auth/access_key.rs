@@ -1,0 +1,110 @@
+//! Access keys: permanent ones from files, temporary ones as IAM and the metadata service give them.
+
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use super::super::transport::{HeaderText, Request};
+use super::signing::{Signable, authorization, sdk_date};
+use super::{Error, Kind, Lifetime, Operation, SecretSource};
+
+/// Where a permanent access key is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessKeyFiles {
+    /// The key's id. No secret, but often kept beside it.
+    pub id: SecretSource,
+    /// Its secret.
+    pub secret: SecretSource,
+    /// What makes it a temporary one.
+    pub security_token: Option<SecretSource>,
+}
+
+impl AccessKeyFiles {
+    /// Reads the key.
+    pub(super) fn read(&self) -> Result<AccessKey, Error> {
+        let id = self.id.read()?;
+        if id.expose_secret().bytes().any(|byte| !byte.is_ascii_graphic()) {
+            let text = format!("{} holds no access key id: expected one line without blanks", self.id);
+            return Err(Error::new(Operation::Authenticate, Kind::Credentials, text));
+        }
+        let security_token = self.security_token.as_ref().map(SecretSource::read).transpose()?;
+        Ok(AccessKey { id: id.expose_secret().to_owned(), secret: self.secret.read()?, security_token })
+    }
+}
+
+/// An access key.
+#[derive(Clone)]
+pub(super) struct AccessKey {
+    pub(super) id: String,
+    pub(super) secret: SecretString,
+    pub(super) security_token: Option<SecretString>,
+}
+
+impl AccessKey {
+    /// Signs the request as it is, for a project where it is about one, at this time. What is signed are the headers
+    /// that are there and those that belong to the signature; nothing that a proxy may rewrite.
+    pub(super) fn sign(&self, request: &mut Request, project_id: Option<&str>, now: SystemTime) -> Option<()> {
+        let date = sdk_date(now);
+        request.headers.push(("host", HeaderText::text(&request.host())?));
+        request.headers.push(("x-sdk-date", HeaderText::text(&date)?));
+        if let Some(project_id) = project_id {
+            request.headers.push(("x-project-id", HeaderText::text(project_id)?));
+        }
+        if let Some(token) = &self.security_token {
+            request.headers.push(("x-security-token", HeaderText::secret(token.clone())?));
+        }
+        let headers: Vec<(&str, &str)> = request.headers.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let signable = Signable {
+            method: request.method.as_str(),
+            path: request.url.path(),
+            query: request.url.query().unwrap_or_default(),
+            headers: &headers,
+            body: request.body.expose_secret().as_bytes(),
+        };
+        let signature = authorization(&signable, &self.id, self.secret.expose_secret(), &date);
+        request.headers.push(("authorization", HeaderText::secret(SecretString::from(signature))?));
+        Some(())
+    }
+
+    /// Whether it is the same key. Both are ours, so that the time it takes tells nobody anything.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        let token = |key: &Self| key.security_token.as_ref().map(|token| token.expose_secret().to_owned());
+        self.id == other.id
+            && self.secret.expose_secret() == other.secret.expose_secret()
+            && token(self) == token(other)
+    }
+
+    /// A temporary key as any of the cloud's services writes it (API sheet, section 5.4): wrapped or bare, with names
+    /// in three styles. Nothing where the answer is none.
+    pub(super) fn parse(body: &[u8], now: SystemTime) -> Option<(Self, Option<Lifetime>)> {
+        let answer: Value = serde_json::from_slice(body).ok()?;
+        let credential = ["credential", "credentials"].iter().find_map(|name| answer.get(name)).unwrap_or(&answer);
+        let text = |names: [&str; 3]| names.iter().find_map(|name| credential.get(name)?.as_str());
+        let id = text(["access", "accessKeyId", "access_key_id"])?.to_owned();
+        let secret = SecretString::from(text(["secret", "secretAccessKey", "secret_access_key"])?);
+        let security_token = text(["securitytoken", "securityToken", "security_token"]).map(SecretString::from);
+        let end = text(["expires_at", "expiration", "expiresAt"]).and_then(|end| end.parse::<Timestamp>().ok());
+        Some((Self { id, secret, security_token }, end.map(|end| (now, SystemTime::from(end)))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_keys_are_read_in_every_shape() {
+        for body in [
+            r#"{"credential":{"access":"A","secret":"S","securitytoken":"T","expires_at":"2020-01-08T02:56:19.587000Z"}}"#,
+            r#"{"credentials":{"access_key_id":"A","secret_access_key":"S","security_token":"T","expiration":"2020-01-08T02:56:19Z"}}"#,
+            r#"{"accessKeyId":"A","secretAccessKey":"S","securityToken":"T"}"#,
+        ] {
+            let (key, _) = AccessKey::parse(body.as_bytes(), SystemTime::UNIX_EPOCH).unwrap();
+            assert_eq!((key.id.as_str(), key.secret.expose_secret()), ("A", "S"), "{body}");
+            assert_eq!(key.security_token.unwrap().expose_secret(), "T", "{body}");
+        }
+        assert!(AccessKey::parse(b"{}", SystemTime::UNIX_EPOCH).is_none());
+    }
+}

@@ -1,0 +1,75 @@
+//! Temporary access keys of the agency that a virtual machine has, from its metadata service (API sheet, section 5.3).
+//!
+//! The token-protected version is asked first, the plain one where that is absent. No proxy is ever in between.
+
+use secrecy::SecretString;
+
+use super::super::caller::{Call, Caller};
+use super::super::observe::Code;
+use super::super::outage::Effort;
+use super::super::transport::{Answer, HeaderText, Method, Request, Url};
+use super::access_key::AccessKey;
+use super::iam::unfit;
+use super::{Error, Kind, Lifetime, Operation};
+
+/// Where the metadata service is on every machine.
+pub(super) const METADATA_ENDPOINT: &str = "http://169.254.169.254";
+/// How long the session with the service shall hold; each renewal of the key opens one of its own.
+const SESSION_SECONDS: &str = "21600";
+
+/// A temporary access key of the machine's agency.
+pub(super) async fn access_key(
+    caller: &Caller,
+    effort: Effort,
+    endpoint: &Url,
+) -> Result<(AccessKey, Option<Lifetime>), Error> {
+    let call = Call::new(Operation::Authenticate, None, None);
+    let attempt = || async {
+        let session = session(caller, &call, endpoint).await?;
+        let mut key = request(Method::Get, endpoint, "openstack/latest/securitykey")?;
+        if let Some(session) = session {
+            key.headers.push(("x-metadata-token", HeaderText::secret(session).ok_or_else(unfit)?));
+        }
+        let answer = caller.attempt(&call, &key).await.map_err(|error| match error.code() {
+            Some(Code::Http(401 | 404)) => error
+                .with_kind(Kind::Credentials)
+                .with_hint("has the machine an agency? one is attached in the console of the cloud server"),
+            _ => passing_or_final(error),
+        })?;
+        AccessKey::parse(&answer.body, caller.clock.now()).ok_or_else(|| {
+            Error::new(call.operation, Kind::Credentials, "the metadata service answered without an access key")
+        })
+    };
+    caller.call_with(effort, &call, attempt).await
+}
+
+/// A session of the token-protected version; nothing where the service does not have that.
+async fn session(caller: &Caller, call: &Call<'_>, endpoint: &Url) -> Result<Option<SecretString>, Error> {
+    let mut open = request(Method::Put, endpoint, "meta-data/latest/api/token")?;
+    open.headers.push(("x-metadata-token-ttl-seconds", HeaderText::plain(SESSION_SECONDS)));
+    match caller.attempt(call, &open).await {
+        Ok(Answer { body, .. }) => Ok(String::from_utf8(body).ok().map(|token| SecretString::from(token.trim()))),
+        Err(error) if matches!(error.code(), Some(Code::Http(403 | 404 | 405 | 503))) => Ok(None),
+        Err(error) => Err(passing_or_final(error)),
+    }
+}
+
+fn request(method: Method, endpoint: &Url, path: &str) -> Result<Request, Error> {
+    let url = endpoint.join(path).map_err(|_| {
+        Error::new(
+            Operation::Authenticate,
+            Kind::Credentials,
+            format!("{endpoint} is no address of a metadata service"),
+        )
+    })?;
+    let body = SecretString::from(String::new());
+    Ok(Request { method, url, headers: Vec::with_capacity(2), body, secret_in_body: None, direct: true })
+}
+
+fn passing_or_final(error: Error) -> Error {
+    match error.kind() {
+        Kind::Stopped => error,
+        kind if kind.is_transient() => error,
+        _ => error.with_kind(Kind::Credentials),
+    }
+}

@@ -1,0 +1,231 @@
+//! The calls of IAM that give credentials (API sheet, section 5.1 and 5.4).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::caller::{Call, Caller};
+use super::super::error::printable;
+use super::super::observe::Code;
+use super::super::outage::Effort;
+use super::super::transport::{Answer, HeaderText, Method, Request, Url};
+use super::access_key::AccessKey;
+use super::{Error, Kind, Lifetime, Operation, SecretSource};
+
+/// Which project a token is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectScope {
+    /// Its id, where the policy gives it.
+    pub id: Option<String>,
+    /// Its name in the cloud.
+    pub name: String,
+}
+
+/// The IAM of one project, and how hard to try it.
+pub(super) struct Iam<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) endpoint: &'a Url,
+    pub(super) effort: Effort,
+}
+
+/// A token as IAM gives it.
+pub(super) struct Token {
+    pub(super) text: SecretString,
+    pub(super) lifetime: Option<Lifetime>,
+    /// The project that it is for; nothing for one that is for none.
+    pub(super) project_id: Option<String>,
+}
+
+/// What IAM is asked with.
+pub(super) enum Asker<'a> {
+    /// The body says it all.
+    Nobody,
+    /// An identity provider vouches.
+    Provider(&'a str),
+    /// Somebody with a token.
+    Token(&'a SecretString),
+    /// Somebody with an access key.
+    Key(&'a AccessKey),
+}
+
+impl Iam<'_> {
+    /// A secret that goes into a request; that it cannot be read counts as a login that failed.
+    pub(super) fn secret(&self, source: &SecretSource) -> Result<SecretString, Error> {
+        source.read().inspect_err(|_| self.caller.observer.operation(Operation::Authenticate, false))
+    }
+
+    /// A token for what `scope` says.
+    pub(super) async fn token(
+        &self,
+        asker: Asker<'_>,
+        identity: Value,
+        scope: Option<Value>,
+        secret: Option<&SecretString>,
+    ) -> Result<Token, Error> {
+        let mut auth = json!({ "identity": identity });
+        if let Some(scope) = scope {
+            auth["scope"] = scope;
+        }
+        // Without the catalogue of services, several KiB that nobody reads.
+        let path = "v3/auth/tokens?nocatalog=true";
+        self.ask(Method::Post, path, asker, json!({ "auth": auth }), secret, |answer| self.parse_token(answer)).await
+    }
+
+    /// An unscoped token for what an identity provider vouches for.
+    pub(super) async fn token_for_id_token(&self, provider: &str, id_token: &SecretString) -> Result<Token, Error> {
+        let body = json!({"auth": {"id_token": {"id": id_token.expose_secret()}}});
+        let path = "v3.0/OS-AUTH/id-token/tokens";
+        let asker = Asker::Provider(provider);
+        self.ask(Method::Post, path, asker, body, Some(id_token), |answer| self.parse_token(answer)).await
+    }
+
+    /// A temporary access key.
+    pub(super) async fn access_key(
+        &self,
+        asker: Asker<'_>,
+        identity: Value,
+        secret: Option<&SecretString>,
+    ) -> Result<(AccessKey, Option<Lifetime>), Error> {
+        let body = json!({"auth": {"identity": identity}});
+        let now = self.caller.clock.now();
+        self.ask(Method::Post, "v3.0/OS-CREDENTIAL/securitytokens", asker, body, secret, |answer| {
+            let failed = || failed(answer, "IAM answered without a temporary access key; is iam_endpoint right?");
+            AccessKey::parse(&answer.body, now).ok_or_else(failed)
+        })
+        .await
+    }
+
+    /// The id of the one project with this name.
+    pub(super) async fn project_id(&self, asker: Asker<'_>, name: &str) -> Result<String, Error> {
+        #[derive(Deserialize)]
+        struct Answered {
+            projects: Vec<Project>,
+        }
+        #[derive(Deserialize)]
+        struct Project {
+            id: String,
+            name: String,
+        }
+        let path = format!("v3/projects?name={name}");
+        self.ask(Method::Get, &path, asker, Value::Null, None, |answer| {
+            let answered: Answered = serde_json::from_slice(&answer.body)
+                .map_err(|_| failed(answer, "IAM did not list projects; is iam_endpoint right?"))?;
+            let ids: Vec<String> = answered
+                .projects
+                .into_iter()
+                .filter(|project| project.name == name)
+                .map(|project| project.id)
+                .collect();
+            match ids.as_slice() {
+                [id] => Ok(id.clone()),
+                [] => Err(failed(answer, &format!("IAM knows no project {name}; give project_id"))),
+                _ => {
+                    let listed = printable(&ids.join(", "), 200);
+                    Err(failed(answer, &format!("IAM knows several projects {name}; give one as project_id: {listed}")))
+                }
+            }
+        })
+        .await
+    }
+
+    async fn ask<T>(
+        &self,
+        method: Method,
+        path: &str,
+        asker: Asker<'_>,
+        body: Value,
+        secret: Option<&SecretString>,
+        parse: impl Fn(&Answer) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let call = Call::new(Operation::Authenticate, None, None);
+        let url = self.endpoint.join(path).map_err(|_| {
+            Error::new(call.operation, Kind::Credentials, format!("{} is no address of an IAM", self.endpoint))
+        })?;
+        let body = if method == Method::Get { String::new() } else { body.to_string() };
+        let body = SecretString::from(body);
+        let attempt = || async {
+            let mut request = Request {
+                method,
+                url: url.clone(),
+                headers: vec![("content-type", HeaderText::plain("application/json;charset=utf8"))],
+                body: body.clone(),
+                secret_in_body: secret.cloned(),
+                direct: false,
+            };
+            asker.authenticate(&mut request, self.caller).ok_or_else(unfit)?;
+            let answer = self.caller.attempt(&call, &request).await.map_err(|error| {
+                // IAM.0020: authentication has moved to another site, and the next attempt finds it.
+                let moved = error.code() == Some(Code::Http(410));
+                let passing = moved || error.kind().is_transient();
+                match error.kind() {
+                    Kind::Stopped => error,
+                    _ if passing => error.with_kind(Kind::Transient),
+                    _ => error.with_kind(Kind::Credentials),
+                }
+            })?;
+            parse(&answer)
+        };
+        self.caller.call_with(self.effort, &call, attempt).await
+    }
+
+    fn parse_token(&self, answer: &Answer) -> Result<Token, Error> {
+        #[derive(Deserialize)]
+        struct Body {
+            token: Described,
+        }
+        #[derive(Deserialize)]
+        struct Described {
+            issued_at: Option<String>,
+            expires_at: Option<String>,
+            project: Option<Project>,
+        }
+        #[derive(Deserialize)]
+        struct Project {
+            id: String,
+        }
+        let Some(token) = answer.header("x-subject-token").filter(|token| !token.is_empty()) else {
+            let text = "IAM answered without a token (no X-Subject-Token header); is iam_endpoint right?";
+            return Err(failed(answer, text));
+        };
+        // A body that cannot be read costs the time at which the token ends, not the token.
+        let described = serde_json::from_slice::<Body>(&answer.body).ok().map(|body| body.token);
+        let project_id = described.as_ref().and_then(|token| token.project.as_ref()).map(|project| project.id.clone());
+        // The token's own span counted from now: the clock here may differ from IAM's.
+        let now = self.caller.clock.now();
+        let time = |text: Option<String>| text?.parse::<Timestamp>().ok();
+        let lifetime = described.and_then(|token| {
+            let end = time(token.expires_at)?;
+            let span = time(token.issued_at).and_then(|begin| Duration::try_from(end.duration_since(begin)).ok());
+            Some(match span {
+                Some(span) => (now, now + span),
+                None => (now, end.into()),
+            })
+        });
+        Ok(Token { text: SecretString::from(token), lifetime, project_id })
+    }
+}
+
+impl Asker<'_> {
+    fn authenticate(&self, request: &mut Request, caller: &Caller) -> Option<()> {
+        match self {
+            Self::Nobody => {}
+            Self::Provider(id) => request.headers.push(("x-idp-id", HeaderText::text(id)?)),
+            Self::Token(token) => request.headers.push(("x-auth-token", HeaderText::secret((*token).clone())?)),
+            Self::Key(key) => key.sign(request, None, caller.clock.now())?,
+        }
+        Some(())
+    }
+}
+
+fn failed(answer: &Answer, text: &str) -> Error {
+    Error::new(Operation::Authenticate, Kind::Credentials, text).with_request_id(answer.request_id())
+}
+
+/// A credential with characters that no header can carry.
+pub(in crate::kms) fn unfit() -> Error {
+    let text = "the credentials have characters that no header can carry";
+    Error::new(Operation::Authenticate, Kind::Credentials, text)
+}

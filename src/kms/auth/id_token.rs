@@ -1,0 +1,31 @@
+//! Workload identity: a token of an identity provider, such as a projected service account token, is exchanged for a
+//! temporary access key (API sheet, section 5.4).
+
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use super::access_key::AccessKey;
+use super::iam::{Asker, Iam};
+use super::{Error, Lifetime, SecretSource};
+
+/// How long the temporary key shall hold, as the vendor's own client asks.
+const DURATION_SECONDS: u32 = 6 * 3600;
+
+/// What an identity provider vouches for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IdToken {
+    /// The identity provider's id in IAM.
+    pub provider_id: String,
+    /// Its token, read anew at each authentication: they live for minutes.
+    pub token: SecretSource,
+}
+
+impl IdToken {
+    /// A temporary access key.
+    pub(super) async fn access_key(&self, iam: &Iam<'_>) -> Result<(AccessKey, Option<Lifetime>), Error> {
+        let unscoped = iam.token_for_id_token(&self.provider_id, &iam.secret(&self.token)?).await?.text;
+        let token = json!({"id": unscoped.expose_secret(), "duration_seconds": DURATION_SECONDS});
+        let identity = json!({"methods": ["token"], "token": token});
+        iam.access_key(Asker::Token(&unscoped), identity, Some(&unscoped)).await
+    }
+}

@@ -1,0 +1,401 @@
+//! The cache of one project's credentials.
+//!
+//! It hands out what proves a request, renews it before it ends with one renewal in flight, and renews it once when the
+//! cloud refuses it. A refusal that a renewal does not cure ends the project's run: five failures in a row lock an
+//! access key, and wrong passwords lock the user (API sheet, section 3). For the same reason a proof that no answer has
+//! confirmed yet is tried by one request at a time, and an access key that is refused is not tried again unless its
+//! files have changed.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use secrecy::SecretString;
+use tokio::sync::Mutex;
+use tracing::{debug, warn};
+
+use super::super::caller::Caller;
+use super::super::error::printable;
+use super::super::outage::Effort;
+use super::super::transport::{HeaderText, Request, SetUpError, Url, address};
+use super::access_key::AccessKey;
+use super::iam::{Asker, Iam, ProjectScope, unfit};
+use super::{Credentials, Error, Kind, Lifetime, Login, Operation, ecs_agency, token};
+
+/// How long an early renewal that failed is not tried again.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
+
+/// What proves that a request may be made. The one seam through which every request gets its authentication.
+#[derive(Clone)]
+pub(in crate::kms) struct Proof {
+    means: Means,
+    /// Counts renewals, so that a refusal is never taken to be about a newer proof than the one refused.
+    generation: u64,
+}
+
+#[derive(Clone)]
+enum Means {
+    Token(HeaderText),
+    Key(Arc<AccessKey>),
+}
+
+impl Proof {
+    /// Adds the proof to a request about a project that is made now; nothing where it does not fit into a header.
+    pub(in crate::kms) fn authenticate(&self, request: &mut Request, project_id: &str, now: SystemTime) -> Option<()> {
+        match &self.means {
+            Means::Token(token) => request.headers.push(("x-auth-token", token.clone())),
+            Means::Key(key) => key.sign(request, Some(project_id), now)?,
+        }
+        Some(())
+    }
+
+    /// The same secret again: an access key that is refused is not helped by reading it once more.
+    fn is_key(&self, key: &AccessKey) -> bool {
+        matches!(&self.means, Means::Key(own) if own.is(key))
+    }
+}
+
+/// Credentials as their source gave them.
+enum Issued {
+    /// A token, and the project that it is for where that was told.
+    Token(SecretString, Option<String>),
+    Key(AccessKey),
+}
+
+/// The cache of one project's credentials.
+pub(in crate::kms) struct Session {
+    source: Credentials,
+    iam: Url,
+    metadata: Url,
+    project: ProjectScope,
+    /// The project's id once it is known.
+    project_id: OnceLock<String>,
+    current: std::sync::Mutex<Current>,
+    /// Held by the one renewal in flight.
+    renewal: Mutex<()>,
+    /// Held by the one request that tries a proof which nothing has confirmed yet.
+    trial: Mutex<()>,
+    /// The newest generation that the cloud has accepted, and the newest that it has refused.
+    confirmed: AtomicU64,
+    rejected: AtomicU64,
+    /// A renewed proof was refused as well, or none could be had: nothing more is sent in this run.
+    refused: AtomicBool,
+}
+
+#[derive(Default)]
+struct Current {
+    proof: Option<Proof>,
+    lifetime: Option<Lifetime>,
+    generation: u64,
+    /// After an early renewal that failed: not before this.
+    next_renewal: Option<SystemTime>,
+}
+
+/// What the cache has for a request.
+enum Cached {
+    /// A proof that holds for a while.
+    Good(Proof),
+    /// A proof that holds, and is due for renewal.
+    Due(Proof),
+    /// None that would be accepted.
+    Nothing,
+}
+
+impl Session {
+    /// Credentials that nothing has been asked of yet; IAM is at the endpoint `iam`.
+    pub(in crate::kms) fn new(source: Credentials, iam: &str, project: ProjectScope) -> Result<Self, SetUpError> {
+        let metadata = match &source.login {
+            Login::EcsAgency { metadata_endpoint: Some(endpoint) } => endpoint,
+            _ => ecs_agency::METADATA_ENDPOINT,
+        };
+        Ok(Self {
+            iam: address(iam, "")?,
+            metadata: address(metadata, "")?,
+            project_id: project.id.clone().map_or_else(OnceLock::new, OnceLock::from),
+            source,
+            project,
+            current: std::sync::Mutex::default(),
+            renewal: Mutex::default(),
+            trial: Mutex::default(),
+            confirmed: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
+        })
+    }
+
+    /// A new run: what was refused in the last one may be right by now, and a token or key that is given in files is read again.
+    pub(in crate::kms) fn begin_run(&self) {
+        self.refused.store(false, Ordering::Relaxed);
+        let mut current = self.current();
+        current.next_renewal = None;
+        if let Login::Token(_) | Login::AccessKey(_) = self.source.login {
+            current.proof = None;
+        }
+    }
+
+    /// Has the request made with a proof, and once more with a renewed one where the first was refused. `retrying`
+    /// hears of the refusal that is worth the second try.
+    pub(in crate::kms) async fn with_proof<T, F>(
+        &self,
+        caller: &Caller,
+        mut request: impl FnMut(Proof) -> F,
+        retrying: impl FnOnce(&Error),
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let proof = self.proof(caller, None).await?;
+        let refused = match self.try_out(proof.clone(), &mut request).await {
+            Err(error) if error.kind() == Kind::Credentials => error,
+            result => return result,
+        };
+        let renewed = self.proof(caller, Some(proof.generation)).await?;
+        retrying(&refused);
+        let result = self.try_out(renewed, &mut request).await;
+        match result {
+            Err(error) if error.kind() == Kind::Credentials => {
+                self.refused.store(true, Ordering::Relaxed);
+                Err(error.with_hint(&self.source.login.place()))
+            }
+            result => result,
+        }
+    }
+
+    /// Makes the request; alone, while nothing has confirmed the proof.
+    async fn try_out<T, F>(&self, proof: Proof, request: &mut impl FnMut(Proof) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let generation = proof.generation;
+        let is_confirmed = || self.confirmed.load(Ordering::Relaxed) >= generation;
+        let trial = if is_confirmed() { None } else { Some(self.trial.lock().await) };
+        let trial = trial.filter(|_| !is_confirmed());
+        if trial.is_some() && self.rejected.load(Ordering::Relaxed) >= generation {
+            return Err(given_up());
+        }
+        let result = request(proof).await;
+        match &result {
+            Err(error) if error.kind() == Kind::Credentials => {
+                self.rejected.fetch_max(generation, Ordering::Relaxed);
+            }
+            Err(error) if error.kind().is_transient() || matches!(error.kind(), Kind::Unclear | Kind::Stopped) => {}
+            // Whatever else is answered, it was not the proof that was wrong.
+            _ => {
+                self.confirmed.fetch_max(generation, Ordering::Relaxed);
+            }
+        }
+        result
+    }
+
+    /// A proof for a request that is made now; a newer one than the `refused`, where one was.
+    async fn proof(&self, caller: &Caller, refused: Option<u64>) -> Result<Proof, Error> {
+        let look = || self.cached(refused, caller.clock.now());
+        match look() {
+            Cached::Good(proof) => Ok(proof),
+            // Renewed early, so that a short outage of IAM costs nothing; whoever comes meanwhile uses the old one.
+            Cached::Due(proof) => match self.renewal.try_lock() {
+                Ok(_renewal) => Ok(self.renew_early(caller).await.unwrap_or(proof)),
+                Err(_) => Ok(proof),
+            },
+            Cached::Nothing => {
+                let _renewal = self.renewal.lock().await;
+                if let Cached::Good(proof) | Cached::Due(proof) = look() {
+                    return Ok(proof);
+                }
+                if self.refused.load(Ordering::Relaxed) {
+                    return Err(given_up());
+                }
+                let issued = self.issue(caller, Effort::Full).await;
+                let renewed = issued.and_then(|(issued, lifetime)| {
+                    let again = |proof: &Proof| matches!(&issued, Issued::Key(key) if proof.is_key(key));
+                    if refused.is_some() && self.current().proof.as_ref().is_some_and(again) {
+                        let text = "the access key was refused, and what is given has not changed since";
+                        return Err(Error::new(Operation::Authenticate, Kind::Credentials, text)
+                            .with_hint(&self.source.login.place()));
+                    }
+                    self.keep(caller, issued, lifetime)
+                });
+                renewed.map_err(|error| {
+                    if error.kind() == Kind::Stopped {
+                        return error;
+                    }
+                    self.refused.store(true, Ordering::Relaxed);
+                    error.with_kind(Kind::Credentials)
+                })
+            }
+        }
+    }
+
+    fn cached(&self, refused: Option<u64>, now: SystemTime) -> Cached {
+        let current = self.current();
+        let Some(proof) = current.proof.clone().filter(|proof| Some(proof.generation) != refused) else {
+            return Cached::Nothing;
+        };
+        if current.lifetime.is_some_and(|(_, end)| now >= end) {
+            Cached::Nothing
+        } else if is_due(current.lifetime, now) && current.next_renewal.is_none_or(|next| now >= next) {
+            Cached::Due(proof)
+        } else {
+            Cached::Good(proof)
+        }
+    }
+
+    /// One attempt at a newer proof while the old one holds.
+    async fn renew_early(&self, caller: &Caller) -> Option<Proof> {
+        let issued = self.issue(caller, Effort::Single).await;
+        match issued.and_then(|(issued, lifetime)| self.keep(caller, issued, lifetime)) {
+            Ok(proof) => Some(proof),
+            Err(error) => {
+                warn!(
+                    project = &*caller.project,
+                    error = %error,
+                    "could not renew the credentials; the old ones still hold"
+                );
+                let mut current = self.current();
+                // A refusal is not repeated in this run: a wrong password locks the user after a few.
+                current.next_renewal = match error.kind() {
+                    kind if kind.is_transient() => Some(caller.clock.now() + RENEWAL_PAUSE),
+                    _ => current.lifetime.map(|(_, end)| end),
+                };
+                None
+            }
+        }
+    }
+
+    fn keep(&self, caller: &Caller, issued: Issued, lifetime: Option<Lifetime>) -> Result<Proof, Error> {
+        let means = match issued {
+            Issued::Token(token, project_id) => {
+                if let Some(given) = project_id {
+                    self.settle_project(&given)?;
+                }
+                Means::Token(HeaderText::secret(token).ok_or_else(unfit)?)
+            }
+            Issued::Key(key) => Means::Key(Arc::new(key)),
+        };
+        let mut current = self.current();
+        current.generation += 1;
+        current.lifetime = lifetime;
+        current.next_renewal = None;
+        let proof = Proof { means, generation: current.generation };
+        current.proof = Some(proof.clone());
+        caller.observer.credentials_expire(lifetime.map(|(_, end)| end));
+        debug!(project = &*caller.project, generation = proof.generation, "got credentials");
+        Ok(proof)
+    }
+
+    /// Notes which project a token is for. One that is for another than the policy's is no use.
+    fn settle_project(&self, given: &str) -> Result<(), Error> {
+        let known = self.project_id.get_or_init(|| given.to_owned());
+        if *known == given {
+            return Ok(());
+        }
+        let given = printable(given, 64);
+        let text = format!("IAM gave a token for project {given}, but the policy's project_id is {known}");
+        Err(Error::new(Operation::Authenticate, Kind::Credentials, text))
+    }
+
+    /// The project's id: the policy's, the token's, or the one that IAM knows by the project's name.
+    pub(in crate::kms) async fn project_id(&self, caller: &Caller) -> Result<&str, Error> {
+        if let Some(id) = self.project_id.get() {
+            return Ok(id);
+        }
+        let proof = self.proof(caller, None).await?;
+        if let Some(id) = self.project_id.get() {
+            return Ok(id);
+        }
+        let _looking = self.renewal.lock().await;
+        if self.project_id.get().is_none() {
+            let (iam, name) = (self.iam(caller, Effort::Full), &self.project.name);
+            let found = match &proof.means {
+                Means::Token(token) => iam.project_id(Asker::Token(&SecretString::from(token.as_str())), name).await,
+                Means::Key(key) => iam.project_id(Asker::Key(key), name).await,
+            };
+            let found = found.inspect_err(|error| {
+                if error.kind() != Kind::Stopped {
+                    self.refused.store(true, Ordering::Relaxed);
+                }
+            })?;
+            self.settle_project(&found)?;
+        }
+        self.project_id.get().map(String::as_str).ok_or_else(given_up)
+    }
+
+    fn iam<'a>(&'a self, caller: &'a Caller, effort: Effort) -> Iam<'a> {
+        Iam { caller, endpoint: &self.iam, effort }
+    }
+
+    async fn issue(&self, caller: &Caller, effort: Effort) -> Result<(Issued, Option<Lifetime>), Error> {
+        let result = self.issue_from_source(caller, effort).await;
+        // What is wrong with a file names the file itself.
+        result.map_err(|error| if error.code().is_some() { error.with_hint(&self.source.login.place()) } else { error })
+    }
+
+    async fn issue_from_source(&self, caller: &Caller, effort: Effort) -> Result<(Issued, Option<Lifetime>), Error> {
+        let iam = self.iam(caller, effort);
+        let counted = |error: Error| {
+            caller.observer.operation(Operation::Authenticate, false);
+            error
+        };
+        let token = |token: super::iam::Token| (Issued::Token(token.text, token.project_id), token.lifetime);
+        let (key, lifetime) = match (&self.source.login, &self.source.agency) {
+            (Login::Token(source), _) => {
+                let given = token::read(source).map_err(counted)?;
+                caller.observer.operation(Operation::Authenticate, true);
+                return Ok((Issued::Token(given, None), None));
+            }
+            (Login::Password(password), None) => return Ok(token(password.token(&iam, &self.project).await?)),
+            (Login::Password(password), Some(agency)) => {
+                let own = password.account_token(&iam).await?.text;
+                return Ok(token(agency.token(&iam, &own, &self.project).await?));
+            }
+            (Login::AccessKey(files), agency) => {
+                let key = files.read().map_err(counted)?;
+                if agency.is_none() {
+                    caller.observer.operation(Operation::Authenticate, true);
+                }
+                (key, None)
+            }
+            (Login::EcsAgency { .. }, _) => ecs_agency::access_key(caller, effort, &self.metadata).await?,
+            (Login::IdToken(id_token), _) => id_token.access_key(&iam).await?,
+        };
+        let (key, lifetime) = match &self.source.agency {
+            Some(agency) => agency.access_key(&iam, &key).await?,
+            None => (key, lifetime),
+        };
+        Ok((Issued::Key(key), lifetime))
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn given_up() -> Error {
+    Error::new(Operation::Authenticate, Kind::Credentials, "not tried again in this run")
+}
+
+/// Credentials are renewed when a tenth of their life is left, ten minutes at most.
+fn is_due(lifetime: Option<Lifetime>, now: SystemTime) -> bool {
+    const EARLIEST: Duration = Duration::from_secs(600);
+    lifetime.is_some_and(|(begin, end)| {
+        let life = end.duration_since(begin).unwrap_or_default();
+        now + (life / 10).min(EARLIEST) >= end
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_renewed_early_in_proportion_to_their_life() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let day = Some((at(0), at(86_400)));
+        assert!(!is_due(day, at(86_400 - 601)));
+        assert!(is_due(day, at(86_400 - 600)));
+        let seconds = Some((at(0), at(10)));
+        assert!(!is_due(seconds, at(8)));
+        assert!(is_due(seconds, at(9)));
+        assert!(!is_due(None, at(9)));
+    }
+}
