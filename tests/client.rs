@@ -35,6 +35,7 @@ impl Observer for Heard {
         self.0.lock().unwrap().push(format!("{} {succeeded}", operation.as_str()));
     }
     fn credentials_expire(&self, _: Option<SystemTime>) {}
+    fn clock_skew(&self, _: i64) {}
 }
 
 fn key() -> KeyId {
@@ -64,6 +65,7 @@ fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, heard: &Arc
         project: "payments".into(),
         endpoints: Endpoints { kms: cloud.url(), iam: cloud.url() },
         scope: ProjectScope { id: Some(PROJECT.to_owned()), name: "eu-de".to_owned() },
+        may_lack_rotation: false,
         credentials,
         ca_file: None,
         proxy: None,

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::kms::auth::{Credentials, Login, Password, ProjectScope, SecretSource};
-use crate::kms::endpoint::Endpoints;
+use crate::kms::endpoint::{Endpoints, may_lack_rotation};
 use crate::kms::observe::Observer;
 use crate::kms::{Client, ClientSettings, Proxy, RetryPolicy};
 use crate::policy::types::{self, Policy, Project};
@@ -88,6 +88,7 @@ fn settings(policy: &Policy, project: &Project) -> ClientSettings {
             iam: project.iam_endpoint.clone().unwrap_or(own.iam),
         },
         scope: ProjectScope { id: Some(project.project_id.clone()), name: project.region.to_string() },
+        may_lack_rotation: may_lack_rotation(project.cloud, &project.region),
         credentials: Credentials::from(login(&project.credentials)),
         ca_file: project.ca_file.clone(),
         proxy: None,

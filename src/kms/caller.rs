@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::error::{Error, Kind, classify, parse_body};
 use super::limit::RequestLimit;
@@ -28,6 +29,8 @@ pub(super) struct Caller {
     pub(super) clock: Clock,
     pub(super) stop: CancellationToken,
     pub(super) outages: [Outage; Operation::ALL.len()],
+    /// A difference between the clocks was told in this run.
+    pub(super) skew_told: AtomicBool,
 }
 
 /// One call, as logs tell of it.
@@ -119,6 +122,9 @@ impl Caller {
             Err(no_answer) => no_answer.code,
         };
         self.observer.request(operation, code, took);
+        if let Some(date) = result.as_ref().ok().and_then(Answer::date) {
+            self.compare_clocks(date);
+        }
         debug!(
             project = &*self.project,
             operation = operation.as_str(),
@@ -166,6 +172,23 @@ impl Caller {
     pub(super) fn exhausted(&self, operation: Operation, began: Instant) {
         self.outage(operation).exhausted(began);
         self.observer.operation(operation, false);
+    }
+
+    /// A signature is refused 15 minutes off, and a token's end is read wrongly by as much.
+    fn compare_clocks(&self, cloud: SystemTime) {
+        const TOLERATED: u64 = 600;
+        let now = self.clock.now();
+        let apart = cloud.duration_since(now).unwrap_or_else(|behind| behind.duration()).as_secs();
+        let seconds = i64::try_from(apart).unwrap_or(i64::MAX);
+        let ahead = if cloud < now { -seconds } else { seconds };
+        self.observer.clock_skew(ahead);
+        if apart > TOLERATED && !self.skew_told.swap(true, Ordering::Relaxed) {
+            warn!(
+                project = &*self.project,
+                cloud_ahead_seconds = ahead,
+                "this machine's clock and the cloud's differ by more than ten minutes; is this one set by NTP?"
+            );
+        }
     }
 
     async fn turn(&self, call: &Call<'_>) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! The KMS of one project: each call of the API that is used, with authentication, retry and meaning.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::retry::{Backoff, RetryPolicy};
 use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, Transport, Url, address};
 use super::{Kms, Receipt, Settled, wire};
 use crate::clock::Clock;
-use crate::rotation::key::{KeyDescription, KeyId, Reading, RotationInterval};
+use crate::rotation::key::{Hindrance, KeyDescription, KeyId, Reading, RotationInterval};
 
 /// All that a client needs to know of its project.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +31,8 @@ pub struct ClientSettings {
     pub endpoints: Endpoints,
     /// Which project it is in the cloud.
     pub scope: ProjectScope,
+    /// The region is one that may have no rotation: a status call that it does not know means so.
+    pub may_lack_rotation: bool,
     /// How to log in.
     pub credentials: Credentials,
     /// Certificates to trust beside the system's, in PEM form.
@@ -52,6 +55,7 @@ pub struct Client {
     session: Session,
     kms: String,
     addresses: OnceLock<Addresses>,
+    may_lack_rotation: bool,
 }
 
 /// Where each call of one project goes.
@@ -117,9 +121,11 @@ impl Client {
             clock,
             stop,
             outages: std::array::from_fn(|_| Outage::none()),
+            skew_told: AtomicBool::new(false),
         };
         let session = Session::new(settings.credentials, &iam, settings.scope)?;
-        Ok(Self { session, kms, addresses: OnceLock::new(), caller })
+        let may_lack_rotation = settings.may_lack_rotation;
+        Ok(Self { session, kms, addresses: OnceLock::new(), may_lack_rotation, caller })
     }
 
     /// Where the calls go, which is known once the project's id is.
@@ -176,11 +182,16 @@ impl Kms for Client {
     fn begin_run(&self) {
         self.session.begin_run();
         self.caller.outages.iter().for_each(Outage::begin_run);
+        self.caller.skew_told.store(false, Ordering::Relaxed);
     }
 
     async fn read_status(&self, key_id: KeyId) -> Result<Reading, Error> {
         let parse = |answer: &Answer| wire::rotation_status(&answer.body);
         match self.call(Operation::ReadStatus, key_id, None, parse).await {
+            // The Swiss region documents no rotation calls at all (API sheet, section 2.3).
+            Err(error) if error.kind() == Kind::NotOffered && self.may_lack_rotation => {
+                Err(error.with_kind(Kind::Hindered(Hindrance::RotationUnsupported)))
+            }
             Err(error) if matches!(error.kind(), Kind::NotOffered | Kind::Permission) => Ok(Reading::NotOffered),
             result => result,
         }

@@ -41,6 +41,13 @@ impl Endpoints {
     }
 }
 
+/// Whether the region's API is documented without any rotation call: there, that the status call is unknown is no
+/// wrong address, but the answer.
+#[must_use]
+pub fn may_lack_rotation(cloud: Cloud, region: &str) -> bool {
+    cloud == Cloud::OpenTelekomCloud && region == "eu-ch2"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

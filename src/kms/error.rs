@@ -122,6 +122,11 @@ impl Error {
         self.0.code
     }
 
+    /// What happened, without the operation.
+    pub(crate) fn text(&self) -> &str {
+        &self.0.text
+    }
+
     /// The cloud's id of the request, for its support.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {

@@ -84,6 +84,8 @@ pub trait Observer: Send + Sync {
     fn operation(&self, operation: Operation, succeeded: bool);
     /// Credentials in use end at this time; nothing where they have no known end.
     fn credentials_expire(&self, at: Option<SystemTime>);
+    /// The cloud's clock is so many seconds ahead of this machine's; behind it, where negative.
+    fn clock_skew(&self, seconds: i64);
 }
 
 /// Nobody listens.
@@ -92,4 +94,5 @@ impl Observer for () {
     fn retry(&self, _: Operation, _: Code) {}
     fn operation(&self, _: Operation, _: bool) {}
     fn credentials_expire(&self, _: Option<SystemTime>) {}
+    fn clock_skew(&self, _: i64) {}
 }

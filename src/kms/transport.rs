@@ -281,6 +281,11 @@ impl Answer {
         }
     }
 
+    /// When the server says that it answered.
+    pub(super) fn date(&self) -> Option<SystemTime> {
+        httpdate::parse_http_date(self.header("date")?).ok()
+    }
+
     /// The cloud's id of the request.
     pub(super) fn request_id(&self) -> Option<&str> {
         self.header("x-request-id").or_else(|| self.header("x-iam-trace-id"))

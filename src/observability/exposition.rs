@@ -83,6 +83,15 @@ impl Value for u64 {
     }
 }
 
+impl Value for i64 {
+    fn write(self, out: &mut Vec<u8>) {
+        if self < 0 {
+            out.push(b'-');
+        }
+        self.unsigned_abs().write(out);
+    }
+}
+
 impl Value for bool {
     fn write(self, out: &mut Vec<u8>) {
         out.push(if self { b'1' } else { b'0' });

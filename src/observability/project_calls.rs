@@ -32,6 +32,12 @@ const EXPIRY: Family = Family {
     help: "When the credentials in use end; absent when they have no known end.",
 };
 
+const CLOCK_SKEW: Family = Family {
+    name: "kms_rotation_clock_skew_seconds",
+    kind: "gauge",
+    help: "How far the cloud's clock is ahead of this machine's, by its last answer; absent before the first.",
+};
+
 /// The codes that the API sheet names; they are counted without a lock.
 const USUAL: [Code; 19] = [
     Code::Http(200),
@@ -109,6 +115,7 @@ pub(super) struct ProjectCalls {
     requests: ByCode,
     retries: ByCode,
     credentials_expiry: Mutex<Option<SystemTime>>,
+    clock_skew: Mutex<Option<i64>>,
     /// By operation, shared by all projects.
     durations: Arc<[Histogram]>,
 }
@@ -120,6 +127,7 @@ impl ProjectCalls {
             requests: ByCode::default(),
             retries: ByCode::default(),
             credentials_expiry: Mutex::new(None),
+            clock_skew: Mutex::new(None),
             durations,
         }
     }
@@ -143,6 +151,10 @@ impl Observer for ProjectCalls {
 
     fn credentials_expire(&self, at: Option<SystemTime>) {
         *self.credentials_expiry.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    fn clock_skew(&self, seconds: i64) {
+        *self.clock_skew.lock().unwrap_or_else(PoisonError::into_inner) = Some(seconds);
     }
 }
 
@@ -169,6 +181,12 @@ pub(super) fn write(projects: &[(Arc<str>, Arc<ProjectCalls>)], out: &mut Vec<u8
     for (name, calls) in projects {
         if let Some(at) = *calls.credentials_expiry.lock().unwrap_or_else(PoisonError::into_inner) {
             samples.write(&[("project", name)], at);
+        }
+    }
+    let mut samples = Samples::of(&CLOCK_SKEW, out);
+    for (name, calls) in projects {
+        if let Some(seconds) = *calls.clock_skew.lock().unwrap_or_else(PoisonError::into_inner) {
+            samples.write(&[("project", name)], seconds);
         }
     }
 }

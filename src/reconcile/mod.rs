@@ -83,6 +83,8 @@ impl Reconciler {
     /// side, so that none waits for another.
     pub async fn run<K: Kms>(&self, targets: &[Target<K>], trigger: Trigger, intent: Intent) -> Report {
         let (started, began) = (self.clock.now(), Instant::now());
+        // All of them first: projects may share their credentials, and one must not forget what another has just learnt.
+        targets.iter().filter_map(|target| target.kms.as_ref().ok()).for_each(Kms::begin_run);
         let projects = join_all(targets.iter().map(|target| self.project(target, intent))).await;
         let (ended, took) = (self.clock.now(), began.elapsed());
         Report { trigger, started, ended, took, interrupted: self.stop.is_cancelled(), projects }
@@ -98,7 +100,6 @@ impl Reconciler {
                 project.keys.iter().map(key::unreachable).collect()
             }
             Ok(kms) => {
-                kms.begin_run();
                 let may_write = intent == Intent::Apply && project.mode == Mode::Enforce;
                 let run = key::KeyRun { kms, project: &project.name, reconciler: self, may_write, failure: &failure };
                 let mut done: Vec<(usize, KeyReport)> = stream::iter(project.keys.iter().enumerate())

@@ -126,6 +126,7 @@ impl Session {
     /// A new run: what was refused in the last one may be right by now, and a token or key that is given in files is read again.
     pub(in crate::kms) fn begin_run(&self) {
         self.refused.store(false, Ordering::Relaxed);
+        self.rejected.store(0, Ordering::Relaxed);
         let mut current = self.current();
         current.next_renewal = None;
         if let Login::Token(_) | Login::AccessKey(_) = self.source.login {
@@ -149,7 +150,14 @@ impl Session {
             Err(error) if error.kind() == Kind::Credentials => error,
             result => return result,
         };
-        let renewed = self.proof(caller, Some(proof.generation)).await?;
+        let renewed = match self.proof(caller, Some(proof.generation)).await {
+            Ok(renewed) => renewed,
+            // The cloud's word on the refusal is the better one.
+            Err(error) if error.kind() == Kind::Credentials && refused.code().is_some() => {
+                return Err(refused.with_hint(error.text()));
+            }
+            Err(error) => return Err(error),
+        };
         retrying(&refused);
         let result = self.try_out(renewed, &mut request).await;
         match result {
