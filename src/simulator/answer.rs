@@ -7,6 +7,8 @@ use std::time::Duration;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
+use super::route::Side;
+
 /// The 32 digits of `X-Request-Id`.
 pub(super) type RequestId = String;
 
@@ -14,6 +16,7 @@ pub(super) type RequestId = String;
 pub(super) enum ContentType {
     Json,
     Html,
+    Text,
 }
 
 impl ContentType {
@@ -21,6 +24,7 @@ impl ContentType {
         match self {
             Self::Json => "application/json;charset=utf8",
             Self::Html => "text/html",
+            Self::Text => "text/plain",
         }
     }
 }
@@ -42,7 +46,11 @@ impl Answer {
         Self { status, content_type: ContentType::Json, body: body.into(), subject_token: None, retry_after: None }
     }
 
-    fn value(status: u16, body: &Value) -> Self {
+    pub(super) fn text(status: u16, text: impl Into<Bytes>) -> Self {
+        Self { content_type: ContentType::Text, ..Self::json(status, text) }
+    }
+
+    pub(super) fn value(status: u16, body: &Value) -> Self {
         Self::json(status, body.to_string())
     }
 
@@ -116,8 +124,10 @@ pub(super) struct Reply {
     pub(super) delay: Duration,
     pub(super) delivery: Delivery,
     pub(super) request_id: RequestId,
-    /// Whether IAM answers, which traces its answers by another header as well.
-    pub(super) of_iam: bool,
+    /// Who answers; nobody but the gateway where there is no such API.
+    pub(super) side: Option<Side>,
+    /// `Date`
+    pub(super) date: String,
 }
 
 #[cfg(test)]

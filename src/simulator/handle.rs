@@ -91,7 +91,7 @@ impl Handle {
 
     /// Makes a token valid for a project; without a time it does not expire.
     pub fn add_token(&self, project_id: &str, token: &str, expires: Option<SystemTime>) {
-        lock(&self.world).add_token(token.into(), Some(project_id), expires);
+        lock(&self.world).add_token(token.into(), project_id, expires);
     }
 
     /// Gives a user another password and unlocks it; tokens live on unless they are revoked as well.
@@ -103,6 +103,56 @@ impl Handle {
             password.clone_into(&mut login.password);
             user_lock.succeeded();
         }
+    }
+
+    /// Adds a permanent access key, or gives the one that there is another secret. A lock holds on.
+    pub fn set_access_key(&self, access: &str, secret: &str) {
+        lock(&self.world).access_keys.set(access, secret);
+    }
+
+    /// Takes an access key away, permanent or temporary.
+    pub fn revoke_access_key(&self, access: &str) {
+        lock(&self.world).access_keys.revoke(access);
+    }
+
+    /// Takes all temporary access keys away.
+    pub fn revoke_temporary_keys(&self) {
+        lock(&self.world).access_keys.revoke_temporary();
+    }
+
+    /// Makes the metadata service forget the tokens that it gave, as a restart does.
+    pub fn revoke_metadata_tokens(&self) {
+        lock(&self.world).metadata_tokens.clear();
+    }
+
+    /// Accepts this token of an identity provider and none that was accepted before.
+    pub fn set_id_token(&self, provider_id: &str, accepted_jwt: &str) {
+        lock(&self.world).id_tokens.insert(provider_id.to_owned(), accepted_jwt.to_owned());
+    }
+
+    /// The access keys that requests came with so far, known or not, in order.
+    #[must_use]
+    pub fn access_keys_seen(&self) -> Vec<String> {
+        lock(&self.world).access_keys.seen().map(ToOwned::to_owned).collect()
+    }
+
+    /// Requests with this access key so far, known or not, whatever became of them.
+    #[must_use]
+    pub fn access_key_requests(&self, access: &str) -> u64 {
+        lock(&self.world).access_keys.record(access).requests
+    }
+
+    /// How many of them were refused as not authentic, by fault or for good reason.
+    #[must_use]
+    pub fn access_key_refusals(&self, access: &str) -> u64 {
+        lock(&self.world).access_keys.record(access).refusals
+    }
+
+    /// Whether too many refusals have locked an access key.
+    #[must_use]
+    pub fn access_key_is_locked(&self, access: &str) -> bool {
+        let world = lock(&self.world);
+        world.access_keys.record(access).lock.holds(world.now())
     }
 
     /// Requests of this kind so far, whatever became of them.
@@ -160,7 +210,7 @@ impl Handle {
         self.of_key(project_id, key_id, |journal| journal.calls.clone())
     }
 
-    /// Logins and tokens that were refused so far, by fault or for good reason.
+    /// Logins, tokens and signatures that were refused so far, by fault or for good reason.
     #[must_use]
     pub fn authentication_failures(&self) -> u64 {
         lock(&self.world).authentication_failures
@@ -171,6 +221,7 @@ impl Handle {
         let mut world = lock(&self.world);
         world.counts = super::journal::Counts::default();
         world.authentication_failures = 0;
+        world.access_keys.forget_requests();
         world.projects.values_mut().for_each(|project| project.journal.clear());
     }
 

@@ -1,33 +1,52 @@
-//! The IAM: `POST /v3/auth/tokens` by the password method, for a project or for none.
+//! The IAM: tokens by password, by agency and by an identity provider's word, for a project, an account or nothing;
+//! temporary keys; and which projects there are.
 //!
-//! The other methods of IAM (agency, keys, identity providers) are refused as unsupported.
+//! Of `POST /v3/auth/tokens` it knows the methods `password` and `assume_role`; what agencies are is in `agency`.
 
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
 
+use super::access::{Reach, Scope};
+use super::agency::auth;
 use super::answer::Answer;
 use super::kms::is_json;
+use super::operation::Operation;
+use super::signature::decode;
 use super::world::{Request, World};
 
 /// As good as for ever, and still a date that can be written.
-const LONGEST_LIFETIME: Duration = Duration::from_secs(100 * 365 * 86_400);
+pub(super) const LONGEST_LIFETIME: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl World {
-    /// A token for a user name, its domain and its password.
-    pub(super) fn log_in(
+    pub(super) fn iam(
         &mut self,
+        operation: Operation,
         request: &Request<'_>,
         body: Option<&Map<String, Value>>,
+        request_id: &str,
     ) -> Result<Answer, Answer> {
+        if operation == Operation::ListProjects {
+            return self.list_projects(request, request_id);
+        }
         if !is_json(request.headers) {
             return Err(bad_request("The Content-Type must be application/json."));
         }
-        let auth = body.and_then(|body| body.get("auth")).ok_or_else(|| bad_request("The request body is invalid."))?;
+        let auth = auth(body)?;
+        match operation {
+            Operation::AgencyToken => self.agency_token(request, auth, request_id),
+            Operation::TemporaryKeys => self.temporary_keys(request, auth, request_id),
+            Operation::IdToken => self.id_token(request, auth),
+            _ => self.log_in(request, auth),
+        }
+    }
+
+    /// A token for a user name, its domain and its password.
+    fn log_in(&mut self, request: &Request<'_>, auth: &Value) -> Result<Answer, Answer> {
         let identity = &auth["identity"];
         let methods = identity["methods"].as_array().ok_or_else(|| bad_request("The methods are missing."))?;
         if !matches!(methods.as_slice(), [method] if method == "password") {
-            return Err(unauthorized("Attempted to authenticate with an unsupported method."));
+            return Err(unsupported_method());
         }
         let user = &identity["password"]["user"];
         let (Some(user_name), Some(domain_name), Some(password)) =
@@ -36,25 +55,58 @@ impl World {
             return Err(bad_request("The user's name, domain or password is missing."));
         };
         self.check_password(user_name, domain_name, password)?;
-        let project_id = self.scope(&auth["scope"], domain_name)?;
+        self.permit(Operation::Authenticate)?;
+        let reach = Reach::Own(Some(domain_name.into()));
+        let scope = self.scope(&auth["scope"], &reach, Some(domain_name))?;
+        Ok(self.token_answer(request, "password", user_name, domain_name, scope, reach))
+    }
 
+    /// A token for the word of an identity provider.
+    fn id_token(&mut self, request: &Request<'_>, auth: &Value) -> Result<Answer, Answer> {
+        let provider_id = request.headers.get("x-idp-id").and_then(|id| id.to_str().ok());
+        let provider_id = provider_id.ok_or_else(|| bad_request("The header X-Idp-Id is missing."))?;
+        let sent = auth["id_token"]["id"].as_str().ok_or_else(|| bad_request("The id_token is missing."))?;
+        let accepted = self.id_tokens.get(provider_id);
+        let accepted = accepted.ok_or_else(|| not_found("Could not find the identity provider."))?;
+        if accepted != sent {
+            self.authentication_failures += 1;
+            return Err(unauthorized("The ID token is invalid or has expired."));
+        }
+        self.permit(Operation::IdToken)?;
+        let reach = Reach::Own(None);
+        let scope = self.scope(&auth["scope"], &reach, None)?;
+        Ok(self.token_answer(request, "mapped", "FederationUser", provider_id, scope, reach))
+    }
+
+    /// Makes a token and answers with it.
+    pub(super) fn token_answer(
+        &mut self,
+        request: &Request<'_>,
+        method: &str,
+        user_name: &str,
+        domain_name: &str,
+        scope: Scope,
+        reach: Reach,
+    ) -> Answer {
         let issued = self.now();
         let expires = issued + self.behaviour.token_lifetime.min(LONGEST_LIFETIME);
-        let token = self.issue_token(project_id.as_deref(), expires);
         let with_catalog = request.query.is_none_or(|query| !query.split('&').any(|part| part == "nocatalog=true"));
         let mut about = json!({
             "expires_at": iso(expires),
             "issued_at": iso(issued),
-            "methods": ["password"],
+            "methods": [method],
             "roles": [{"id": "0", "name": "te_admin"}],
-            "user": {"id": "user", "name": user_name, "domain": {"id": "domain", "name": domain_name}},
+            "user": {"id": "user", "name": user_name, "domain": self.domain(domain_name)},
         });
-        if let Some(project) = project_id.as_ref().and_then(|id| self.projects.get(id)) {
-            about["project"] = json!({
-                "id": project_id,
-                "name": project.name,
-                "domain": {"id": "domain", "name": project.domain_name},
-            });
+        match &scope {
+            Scope::Nothing => {}
+            Scope::Domain(domain_name) => about["domain"] = self.domain(domain_name),
+            Scope::Project(id) => {
+                if let Some(project) = self.projects.get(&**id) {
+                    let domain = self.domain(&project.domain_name);
+                    about["project"] = json!({"id": id, "name": project.name, "domain": domain});
+                }
+            }
         }
         if with_catalog {
             let endpoint = |kind: &str, path: &str| {
@@ -65,9 +117,9 @@ impl World {
             };
             about["catalog"] = json!([endpoint("kms", ""), endpoint("identity", "/v3")]);
         }
-        let mut answer = Answer::json(201, json!({"token": about}).to_string());
-        answer.subject_token = Some(token);
-        Ok(answer)
+        let mut answer = Answer::value(201, &json!({"token": about}));
+        answer.subject_token = Some(self.issue_token(scope, reach, expires));
+        answer
     }
 
     fn check_password(&mut self, user_name: &str, domain_name: &str, password: &str) -> Result<(), Answer> {
@@ -96,27 +148,75 @@ impl World {
         outcome
     }
 
-    /// The id of the project that a token is asked for; nothing for a token that opens no project.
-    fn scope(&self, scope: &Value, user_domain: &str) -> Result<Option<String>, Answer> {
+    /// What a token is asked for, as far as who asks may have it.
+    pub(super) fn scope(&self, scope: &Value, reach: &Reach, own_domain: Option<&str>) -> Result<Scope, Answer> {
         let project = &scope["project"];
-        let found = match (project["id"].as_str(), project["name"].as_str()) {
-            (None, None) if project.is_null() => return Ok(None),
+        let project_id = match (project["id"].as_str(), project["name"].as_str()) {
+            (None, None) if project.is_null() => return self.domain_scope(&scope["domain"], own_domain),
+            (None, None) => return Err(bad_request("The project's id or name is missing.")),
             (Some(id), _) => self.projects.contains_key(id).then(|| id.to_owned()),
             (None, Some(name)) => {
-                let domain = project["domain"]["name"].as_str().unwrap_or(user_domain);
-                let named = |(_, project): &(&String, &super::world::Project)| {
-                    project.name == name && project.domain_name == domain
-                };
-                self.projects.iter().find(named).map(|(id, _)| id.clone())
+                let domain = self.domain_name(&project["domain"]).or_else(|| own_domain.map(ToOwned::to_owned));
+                let mut projects = self.projects.iter();
+                let named = projects.find(|(_, project)| {
+                    project.name == name && domain.as_ref().is_none_or(|domain| project.domain_name == *domain)
+                });
+                named.map(|(id, _)| id.clone())
             }
-            (None, None) => return Err(bad_request("The project's id or name is missing.")),
         };
-        let missing = || Answer::iam_code(404, "IAM.0004", "Could not find the project.");
-        found.map(Some).ok_or_else(missing)
+        let project_id = project_id.ok_or_else(|| not_found("Could not find the project."))?;
+        if !self.opens(reach, &project_id) {
+            return Err(Answer::iam(403, "Forbidden", "You have no right to access this project."));
+        }
+        Ok(Scope::Project(project_id.into()))
+    }
+
+    fn domain_scope(&self, domain: &Value, own_domain: Option<&str>) -> Result<Scope, Answer> {
+        if domain.is_null() {
+            return Ok(Scope::Nothing);
+        }
+        match self.domain_name(domain) {
+            Some(name) if own_domain == Some(&name) => Ok(Scope::Domain(name.into())),
+            Some(_) => Err(Answer::iam(403, "Forbidden", "You have no right to access this domain.")),
+            None => Err(bad_request("The domain's id or name is missing.")),
+        }
+    }
+
+    /// The projects that the caller may open, those of one name or one account alone where that is asked for.
+    fn list_projects(&mut self, request: &Request<'_>, request_id: &str) -> Result<Answer, Answer> {
+        let reach = self.caller(request, true, Operation::ListProjects, request_id)?;
+        let asked = |name: &str| {
+            let mut pairs = request.query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+            let value = pairs.find(|(found, _)| *found == name).map(|(_, value)| decode(value, true));
+            value.map(|value| String::from_utf8_lossy(&value).into_owned())
+        };
+        let (name, domain_id) = (asked("name"), asked("domain_id"));
+        let found = self.projects.iter().filter(|(id, project)| {
+            self.opens(&reach, id)
+                && name.as_ref().is_none_or(|name| project.name == *name)
+                && domain_id.as_ref().is_none_or(|id| self.domain_id(&project.domain_name) == *id)
+        });
+        let mut found: Vec<_> = found.collect();
+        found.sort_unstable_by_key(|(id, _)| *id);
+        let projects = found.into_iter().map(|(id, project)| {
+            let domain_id = self.domain_id(&project.domain_name);
+            json!({
+                "id": id,
+                "name": project.name,
+                "domain_id": domain_id,
+                "parent_id": domain_id,
+                "is_domain": false,
+                "enabled": true,
+                "description": "",
+                "links": {"self": format!("{}/v3/projects/{id}", self.url)},
+            })
+        });
+        let links = json!({"self": format!("{}/v3/projects", self.url), "previous": null, "next": null});
+        Ok(Answer::value(200, &json!({"projects": projects.collect::<Vec<_>>(), "links": links})))
     }
 }
 
-fn bad_request(text: &str) -> Answer {
+pub(super) fn bad_request(text: &str) -> Answer {
     Answer::iam(400, "Bad Request", text)
 }
 
@@ -124,8 +224,16 @@ fn unauthorized(text: &str) -> Answer {
     Answer::iam(401, "Unauthorized", text)
 }
 
+pub(super) fn unsupported_method() -> Answer {
+    unauthorized("Attempted to authenticate with an unsupported method.")
+}
+
+pub(super) fn not_found(text: &str) -> Answer {
+    Answer::iam_code(404, "IAM.0004", text)
+}
+
 /// As IAM writes times: UTC with microseconds.
-fn iso(time: SystemTime) -> String {
+pub(super) fn iso(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
 

@@ -1,10 +1,10 @@
-//! A KMS and an IAM in this process, on a port of the loopback.
+//! A KMS, an IAM and an instance's metadata service in this process, on a port of the loopback.
 //!
 //! The other side of the wire, written from the documents of the cloud and not from our client: nothing else of this
 //! crate is used here, so that a misreading of ours does not cancel itself out. `rehearse`, the tests and the
 //! benchmark all talk to this one, over real connections.
 //!
-//! [`Simulator::start`] takes a [`Setup`] (projects, [`Key`]s, users, [`Behaviour`]) and serves until the simulator is
+//! [`Simulator::start`] takes a [`Setup`] (projects, [`Key`]s, users and other ways in, [`Behaviour`]) and serves until the simulator is
 //! dropped. A [`Handle`] looks behind the wire: keys as they really are, what was asked and how often, every interval
 //! ever sent. [`Rule`]s make [`Fault`]s strike by script or by rate, [`Preset`] has them ready-made, and [`seed`] makes
 //! a believable mix of keys for a rehearsal.
@@ -29,6 +29,8 @@
 //! ```
 
 mod access;
+mod access_key;
+mod agency;
 mod answer;
 mod fault;
 mod handle;
@@ -36,12 +38,15 @@ mod iam;
 mod journal;
 mod key;
 mod kms;
+mod metadata;
 mod operation;
 mod preset;
+mod route;
 mod rule;
 pub mod seed;
 mod server;
 mod setup;
+mod signature;
 mod world;
 
 use std::io;
@@ -58,7 +63,9 @@ pub use key::{INTERVAL_AFTER_ENABLING, Key, KeyState, Origin, RotationSetting};
 pub use operation::{Operation, OperationSet};
 pub use preset::{Preset, UnknownPreset};
 pub use rule::Rule;
-pub use setup::{Behaviour, Dialect, Journal, NeverRotated, ProjectSetup, Setup, SuccessBody, TokenRefusal};
+pub use setup::{
+    Behaviour, Dialect, Journal, MetadataTokens, NeverRotated, ProjectSetup, Setup, SuccessBody, TokenRefusal,
+};
 
 /// A running simulator; it stops when it is dropped.
 pub struct Simulator {
@@ -89,7 +96,7 @@ impl Simulator {
         self.address
     }
 
-    /// Where KMS and IAM answer both, such as `http://127.0.0.1:40123`.
+    /// Where KMS, IAM and metadata service answer, such as `http://127.0.0.1:40123`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

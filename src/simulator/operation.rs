@@ -15,15 +15,27 @@ pub enum Operation {
     DescribeKey,
     /// `list-keys`
     ListKeys,
-    /// `POST /v3/auth/tokens`
+    /// `POST /v3/auth/tokens`, by whatever method but an agency's
     Authenticate,
+    /// `POST /v3/auth/tokens` by the method `assume_role`
+    AgencyToken,
+    /// `POST /v3.0/OS-CREDENTIAL/securitytokens`
+    TemporaryKeys,
+    /// `POST /v3.0/OS-AUTH/id-token/tokens`
+    IdToken,
+    /// `GET /v3/projects`
+    ListProjects,
+    /// `PUT /meta-data/latest/api/token` of the metadata service
+    MetadataToken,
+    /// `GET /openstack/latest/securitykey` of the metadata service
+    InstanceKeys,
     /// Anything that is answered with "no such API".
     Other,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 14] = [
         Self::EnableRotation,
         Self::DisableRotation,
         Self::UpdateInterval,
@@ -31,10 +43,16 @@ impl Operation {
         Self::DescribeKey,
         Self::ListKeys,
         Self::Authenticate,
+        Self::AgencyToken,
+        Self::TemporaryKeys,
+        Self::IdToken,
+        Self::ListProjects,
+        Self::MetadataToken,
+        Self::InstanceKeys,
         Self::Other,
     ];
 
-    /// The last segment of the call's path.
+    /// The last segment of the call's path, or another word where that is taken.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,6 +63,12 @@ impl Operation {
             Self::DescribeKey => "describe-key",
             Self::ListKeys => "list-keys",
             Self::Authenticate => "tokens",
+            Self::AgencyToken => "assume_role",
+            Self::TemporaryKeys => "securitytokens",
+            Self::IdToken => "id-token",
+            Self::ListProjects => "projects",
+            Self::MetadataToken => "metadata-token",
+            Self::InstanceKeys => "securitykey",
             Self::Other => "other",
         }
     }
@@ -57,7 +81,7 @@ impl Operation {
 
 /// A set of operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OperationSet(u8);
+pub struct OperationSet(u16);
 
 impl OperationSet {
     /// No operation.
@@ -76,9 +100,17 @@ impl OperationSet {
         Self::of(&[Operation::EnableRotation, Operation::DisableRotation, Operation::UpdateInterval]);
     /// The calls of the KMS that change nothing.
     pub const READS: Self = Self::of(&[Operation::ReadStatus, Operation::DescribeKey, Operation::ListKeys]);
-    /// The call of IAM.
-    pub const IAM: Self = Self::of(&[Operation::Authenticate]);
-    /// KMS and IAM.
+    /// The calls of IAM.
+    pub const IAM: Self = Self::of(&[
+        Operation::Authenticate,
+        Operation::AgencyToken,
+        Operation::TemporaryKeys,
+        Operation::IdToken,
+        Operation::ListProjects,
+    ]);
+    /// The calls of an instance's metadata service, which is neither KMS nor IAM.
+    pub const METADATA: Self = Self::of(&[Operation::MetadataToken, Operation::InstanceKeys]);
+    /// KMS and IAM; not the metadata service, which is no part of the cloud's API.
     pub const ALL: Self = Self(Self::KMS.0 | Self::IAM.0);
 
     /// The set of these.
@@ -127,5 +159,16 @@ mod tests {
         }
         assert!(!OperationSet::KMS.contains(Operation::Authenticate));
         assert!(!OperationSet::ALL.contains(Operation::Other));
+    }
+
+    #[test]
+    fn every_operation_is_of_one_server_and_has_a_name_of_its_own() {
+        for operation in Operation::ALL {
+            let sets = [OperationSet::KMS, OperationSet::IAM, OperationSet::METADATA];
+            let servers = sets.into_iter().filter(|set| set.contains(operation)).count();
+            assert_eq!(servers, usize::from(operation != Operation::Other), "{operation:?}");
+            let named = Operation::ALL.into_iter().filter(|other| other.as_str() == operation.as_str()).count();
+            assert_eq!(named, 1, "{operation:?}");
+        }
     }
 }

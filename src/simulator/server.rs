@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
 use super::answer::{Delivery, Reply};
+use super::route::Side;
 use super::world::{self, World};
 
 /// Connections served at once; more wait to be accepted.
@@ -137,7 +138,7 @@ async fn read(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
 }
 
 fn response(reply: Reply, reset: &Arc<AtomicBool>) -> Response<Outgoing> {
-    let Reply { answer, delivery, request_id, of_iam, .. } = reply;
+    let Reply { answer, delivery, request_id, side, date, .. } = reply;
     let length = answer.body.len();
     let body = match delivery {
         Delivery::CutOff { reset: by_reset } => {
@@ -160,8 +161,11 @@ fn response(reply: Reply, reset: &Arc<AtomicBool>) -> Response<Outgoing> {
             headers.insert(name, value);
         }
     };
-    insert("x-request-id", &request_id);
-    if of_iam {
+    insert(DATE.as_str(), &date);
+    if side != Some(Side::Metadata) {
+        insert("x-request-id", &request_id);
+    }
+    if side == Some(Side::Iam) {
         insert("x-iam-trace-id", &request_id);
     }
     if let Some(token) = &answer.subject_token {

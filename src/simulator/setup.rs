@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::agency::Agency;
 use super::key::Key;
 use super::operation::OperationSet;
 use super::preset::Preset;
@@ -60,6 +61,18 @@ pub enum TokenRefusal {
     Gateway,
 }
 
+/// What an instance's metadata service thinks of its token (its second version).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetadataTokens {
+    /// Given on request, and not needed.
+    #[default]
+    Optional,
+    /// Nothing is told without one: 401.
+    Required,
+    /// Not known: asking for one is answered with this status, such as 404, 405 or 503.
+    Absent(u16),
+}
+
 /// How this cloud behaves where the documents leave a choice or are silent. May be changed while the simulator runs.
 #[derive(Clone, Debug)]
 pub struct Behaviour {
@@ -76,9 +89,9 @@ pub struct Behaviour {
     /// Whether `get-key-rotation-status` refuses keys that cannot rotate with the code of the writes, instead of saying
     /// that rotation is off. No document says.
     pub status_refused_where_unrotatable: bool,
-    /// Operations that this server does not know: 404 `APIGW.0101`.
+    /// Operations that this server does not know: 404, `APIGW.0101` at KMS and IAM.
     pub unknown: OperationSet,
-    /// Operations that are refused to the user: 403 `KMS.0307`.
+    /// Operations that are refused to the user: 403, `KMS.0307` at the KMS and `IAM.0003` at IAM.
     pub forbidden: OperationSet,
     /// How many status reads after a write still show the setting before it.
     pub visibility_lag: u32,
@@ -89,6 +102,17 @@ pub struct Behaviour {
     /// How many authentication failures in a row at the KMS lock all access to it for five minutes. Documented for
     /// access keys; off unless a test asks for it.
     pub access_lock_after: Option<u32>,
+    /// How many refused authentications in a row lock an access key for five minutes.
+    pub access_key_lock_after: u32,
+    /// How long temporary keys live, whatever was asked for; nothing means as asked for, and a day for those of an
+    /// instance.
+    pub temporary_key_lifetime: Option<Duration>,
+    /// What the metadata service thinks of its token.
+    pub metadata_tokens: MetadataTokens,
+    /// Whether an agency is attached to the instance: without one, its metadata service has no keys.
+    pub instance_agency: bool,
+    /// How far the `Date` of the answers is from the cloud's clock; nothing else goes by it.
+    pub date_offset_seconds: i64,
 }
 
 impl Default for Behaviour {
@@ -107,6 +131,12 @@ impl Default for Behaviour {
             token_lifetime: Duration::from_secs(24 * 3600),
             user_lock_after: 5,
             access_lock_after: None,
+            // As documented.
+            access_key_lock_after: 5,
+            temporary_key_lifetime: None,
+            metadata_tokens: MetadataTokens::default(),
+            instance_agency: true,
+            date_offset_seconds: 0,
         }
     }
 }
@@ -200,6 +230,9 @@ pub struct Setup {
     pub(super) address: SocketAddr,
     pub(super) projects: Vec<ProjectSetup>,
     pub(super) logins: Vec<Login>,
+    pub(super) access_keys: Vec<(String, String)>,
+    pub(super) agencies: Vec<Agency>,
+    pub(super) id_tokens: Vec<(String, String)>,
     pub(super) behaviour: Behaviour,
     pub(super) rules: Vec<Rule>,
     pub(super) seed: u64,
@@ -223,6 +256,9 @@ impl Setup {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             projects: Vec::new(),
             logins: Vec::new(),
+            access_keys: Vec::new(),
+            agencies: Vec::new(),
+            id_tokens: Vec::new(),
             behaviour: Behaviour::default(),
             rules: Vec::new(),
             seed: 1,
@@ -246,7 +282,8 @@ impl Setup {
         self
     }
 
-    /// With one user more, who may use every project.
+    /// With one user more, who may use every project, except those that an [agency](Self::agency) of another account
+    /// delegates.
     #[must_use]
     pub fn login(
         mut self,
@@ -256,6 +293,39 @@ impl Setup {
     ) -> Self {
         let (user_name, domain_name, password) = (user_name.into(), domain_name.into(), password.into());
         self.logins.push(Login { user_name, domain_name, password });
+        self
+    }
+
+    /// With one permanent access key more, that opens every project which no [agency](Self::agency) delegates.
+    #[must_use]
+    pub fn access_key(mut self, access: impl Into<String>, secret: impl Into<String>) -> Self {
+        self.access_keys.push((access.into(), secret.into()));
+        self
+    }
+
+    /// With one agency more: an account, by name and by id, delegates these of its projects to whoever assumes it. Only
+    /// the agency and the account's own users open them from now on, and tokens that were put into a file.
+    #[must_use]
+    pub fn agency(
+        mut self,
+        domain_name: impl Into<String>,
+        domain_id: impl Into<String>,
+        agency_name: impl Into<String>,
+        project_ids: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        self.agencies.push(Agency {
+            domain_name: domain_name.into(),
+            domain_id: domain_id.into(),
+            name: agency_name.into(),
+            project_ids: project_ids.into_iter().map(Into::into).collect(),
+        });
+        self
+    }
+
+    /// With one identity provider more, and the one token of its that is accepted.
+    #[must_use]
+    pub fn identity_provider(mut self, id: impl Into<String>, accepted_jwt: impl Into<String>) -> Self {
+        self.id_tokens.push((id.into(), accepted_jwt.into()));
         self
     }
 

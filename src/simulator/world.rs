@@ -4,17 +4,20 @@
 //! byte of the answer is sent. `server` holds the lock around it and does the waiting afterwards.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
 use hyper::{HeaderMap, Method};
 use serde_json::{Map, Value};
 
 use super::access::{Lock, Token};
+use super::access_key::AccessKeys;
+use super::agency::Agency;
 use super::answer::{Answer, Delivery, Reply, RequestId};
 use super::journal::{Call, Counts, ProjectJournal};
 use super::key::{Key, RotationSetting, is_key_id};
-use super::operation::{Operation, OperationSet};
+use super::operation::OperationSet;
+use super::route::{Route, Side};
 use super::rule::Script;
 use super::setup::{Behaviour, Clock, Dialect, Journal, Login, ProjectSetup, Setup};
 
@@ -29,6 +32,12 @@ pub(super) struct World {
     pub(super) url: String,
     pub(super) access: Lock,
     pub(super) tokens: HashMap<Box<str>, Token>,
+    pub(super) access_keys: AccessKeys,
+    pub(super) agencies: Vec<Agency>,
+    /// The token that each identity provider's word is.
+    pub(super) id_tokens: HashMap<String, String>,
+    /// Tokens of the metadata service, and when they end.
+    pub(super) metadata_tokens: HashMap<Box<str>, SystemTime>,
     journal: Journal,
     clock: Clock,
     pub(super) rng: Rng,
@@ -89,37 +98,6 @@ pub(super) struct Request<'a> {
     pub(super) body: Option<&'a [u8]>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Route<'a> {
-    Kms { operation: Operation, project_id: &'a str },
-    Iam,
-    WrongMethod { of_iam: bool },
-    Nowhere,
-}
-
-impl<'a> Route<'a> {
-    fn of(method: &Method, path: &'a str) -> Self {
-        let route = if path == "/v3/auth/tokens" {
-            Self::Iam
-        } else if let Some((project_id, call)) = path.strip_prefix("/v1.0/").and_then(|rest| rest.split_once('/'))
-            && let Some(operation) = call.strip_prefix("kms/").and_then(Operation::of_kms)
-        {
-            Self::Kms { operation, project_id }
-        } else {
-            return Self::Nowhere;
-        };
-        if method == Method::POST { route } else { Self::WrongMethod { of_iam: route == Self::Iam } }
-    }
-
-    fn operation(self) -> Operation {
-        match self {
-            Self::Kms { operation, .. } => operation,
-            Self::Iam => Operation::Authenticate,
-            Self::WrongMethod { .. } | Self::Nowhere => Operation::Other,
-        }
-    }
-}
-
 impl World {
     pub(super) fn new(setup: Setup, url: String) -> Self {
         let mut world = Self {
@@ -133,11 +111,18 @@ impl World {
             url,
             access: Lock::default(),
             tokens: HashMap::new(),
+            access_keys: AccessKeys::default(),
+            agencies: setup.agencies,
+            id_tokens: setup.id_tokens.into_iter().collect(),
+            metadata_tokens: HashMap::new(),
             journal: setup.journal,
             clock: setup.clock,
             // Another sequence than the faults', which must not depend on how often somebody logs in.
             rng: Rng::with_seed(!setup.seed),
         };
+        for (access, secret) in setup.access_keys {
+            world.access_keys.set(&access, &secret);
+        }
         for project in setup.projects {
             world.add_project(project);
         }
@@ -147,7 +132,7 @@ impl World {
     /// A project, or more keys and tokens for one that there is.
     pub(super) fn add_project(&mut self, setup: ProjectSetup) {
         for token in setup.tokens {
-            self.add_token(token.into(), Some(&setup.id), None);
+            self.add_token(token.into(), &setup.id, None);
         }
         let project = self.projects.entry(setup.id).or_insert_with(|| Project {
             name: setup.name,
@@ -162,11 +147,12 @@ impl World {
     /// Lets a request meet the cloud, and whatever fault is due.
     pub(super) fn respond(&mut self, request: &Request<'_>) -> Reply {
         let request_id = self.request_id();
-        let route = Route::of(request.method, request.path);
-        let operation = route.operation();
         let body = request.body.and_then(|body| serde_json::from_slice::<Map<String, Value>>(body).ok());
+        let route = Route::of(request.method, request.path, body.as_ref());
+        let operation = route.operation();
         let key_id = body.as_ref().and_then(|body| body.get("key_id")).and_then(Value::as_str);
         self.counts.add(operation);
+        self.count_access_key(request);
 
         let strike = self.script.strike(operation, key_id);
         let takes_effect = |answer: &Answer| OperationSet::WRITES.contains(operation) && answer.status == 200;
@@ -182,8 +168,8 @@ impl World {
                 let applied = carried_out.as_ref().is_some_and(takes_effect);
                 let counted = carried_out.as_ref().is_some_and(|answer| answer.status == 401);
                 let (answer, delivery) = fault.strike(carried_out, &request_id);
-                if answer.status == 401 && !counted {
-                    self.authentication_failed();
+                if answer.status == 401 && !counted && route.side() != Some(Side::Metadata) {
+                    self.authentication_failed(request);
                 }
                 (answer, delivery, applied)
             }
@@ -199,8 +185,8 @@ impl World {
             project.journal.record(key_id, Call { at, operation, interval, status, applied }, self.journal);
         }
         tracing::debug!(operation = operation.as_str(), status = answer.status, ?delivery, %request_id, "answered");
-        let of_iam = matches!(route, Route::Iam | Route::WrongMethod { of_iam: true });
-        Reply { answer, delay: strike.delay, delivery, request_id, of_iam }
+        let date = self.date(at);
+        Reply { answer, delay: strike.delay, delivery, request_id, side: route.side(), date }
     }
 
     fn carry_out(
@@ -213,21 +199,35 @@ impl World {
         if request.body.is_none() {
             return Answer::gateway(413, "APIGW.0201", "The request body is too large", request_id);
         }
+        if self.behaviour.unknown.contains(route.operation()) {
+            return match route.side() {
+                Some(Side::Metadata) => Answer::html(404),
+                _ => Answer::no_such_api(request_id),
+            };
+        }
         match route {
-            Route::Kms { operation, .. } if self.behaviour.unknown.contains(operation) => {
-                Answer::no_such_api(request_id)
-            }
             Route::Kms { operation, project_id } => self
-                .admit(request.headers, project_id, operation, request_id)
+                .admit(request, project_id, operation, request_id)
                 .and_then(|()| self.kms(operation, project_id, request.headers, body))
                 .unwrap_or_else(|refusal| refusal),
-            Route::Iam => self.log_in(request, body).unwrap_or_else(|refusal| refusal),
-            Route::WrongMethod { of_iam: false } => Answer::kms(405, "KMS.0215", "The method is not allowed."),
-            Route::WrongMethod { of_iam: true } => {
+            Route::Iam(operation) => self.iam(operation, request, body, request_id).unwrap_or_else(|refusal| refusal),
+            Route::Metadata(operation) => self.metadata(operation, request.headers),
+            Route::WrongMethod(Side::Kms) => Answer::kms(405, "KMS.0215", "The method is not allowed."),
+            Route::WrongMethod(Side::Iam) => {
                 Answer::iam(405, "Method Not Allowed", "The method is not allowed for the requested URL.")
             }
+            Route::WrongMethod(Side::Metadata) => Answer::html(405),
             Route::Nowhere => Answer::no_such_api(request_id),
         }
+    }
+
+    /// The header `Date`: the cloud's clock, or one that is off.
+    fn date(&self, at: SystemTime) -> String {
+        /// The last second that the form of the header can say.
+        const LAST: u64 = 253_402_300_799;
+        let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let seconds = seconds.saturating_add_signed(self.behaviour.date_offset_seconds).min(LAST);
+        httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
     pub(super) fn now(&self) -> SystemTime {
@@ -242,30 +242,6 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn routes_are_exact() {
-        let post = |path| Route::of(&Method::POST, path);
-        let enable = Route::Kms { operation: Operation::EnableRotation, project_id: "p" };
-        assert_eq!(post("/v1.0/p/kms/enable-key-rotation"), enable);
-        assert_eq!(post("/v3/auth/tokens"), Route::Iam);
-        for nowhere in [
-            "",
-            "/",
-            "*",
-            "/v1.0/p/kms/",
-            "/v1.0/p/kms/enable-key-rotation/",
-            "/v1/p/kms/list-keys",
-            "/v1.0/p/kms/tokens",
-            "/v1.0//p/kms/list-keys",
-            "/v1.0/p/x/list-keys",
-        ] {
-            assert_eq!(post(nowhere), Route::Nowhere, "{nowhere}");
-        }
-        let get = Route::of(&Method::GET, "/v1.0/p/kms/list-keys");
-        assert_eq!(get, Route::WrongMethod { of_iam: false });
-        assert_eq!(get.operation(), Operation::Other);
-    }
 
     #[test]
     fn a_lag_hides_a_write_from_so_many_reads() {

@@ -134,7 +134,7 @@ async fn requests_that_are_not_as_documented_are_refused_with_the_documented_cod
 #[tokio::test(start_paused = true)]
 async fn other_paths_and_methods_are_not_served() {
     let simulator = start(setup()).await;
-    for path in ["/", "/v1.0/p/kms/rotate-on-demand", "/v1.0/p/kms/enable-key-rotation/", "/v3/projects"] {
+    for path in ["/", "/v1.0/p/kms/rotate-on-demand", "/v1.0/p/kms/enable-key-rotation/", "/v3/users"] {
         assert_eq!(call(&simulator, path, &[JSON], "{}").await.error(), (404, "APIGW.0101".to_owned()), "{path}");
     }
     let path = format!("/v1.0/{PROJECT}/kms/list-keys");

@@ -1,0 +1,138 @@
+//! Which call a request is, by its method, its path and, where one path serves two calls, its body.
+
+use hyper::Method;
+use serde_json::{Map, Value};
+
+use super::operation::Operation;
+
+/// Which of the servers behind the one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Kms,
+    Iam,
+    /// The metadata service of an instance.
+    Metadata,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    Kms {
+        operation: Operation,
+        project_id: &'a str,
+    },
+    /// One of [`OperationSet::IAM`](super::operation::OperationSet::IAM).
+    Iam(Operation),
+    /// One of [`OperationSet::METADATA`](super::operation::OperationSet::METADATA).
+    Metadata(Operation),
+    WrongMethod(Side),
+    Nowhere,
+}
+
+impl<'a> Route<'a> {
+    pub(super) fn of(method: &Method, path: &'a str, body: Option<&Map<String, Value>>) -> Self {
+        let (route, expected) = match path {
+            "/v3/auth/tokens" if assumes_role(body) => (Self::Iam(Operation::AgencyToken), Method::POST),
+            "/v3/auth/tokens" => (Self::Iam(Operation::Authenticate), Method::POST),
+            "/v3.0/OS-CREDENTIAL/securitytokens" => (Self::Iam(Operation::TemporaryKeys), Method::POST),
+            "/v3.0/OS-AUTH/id-token/tokens" => (Self::Iam(Operation::IdToken), Method::POST),
+            "/v3/projects" => (Self::Iam(Operation::ListProjects), Method::GET),
+            "/meta-data/latest/api/token" => (Self::Metadata(Operation::MetadataToken), Method::PUT),
+            "/openstack/latest/securitykey" => (Self::Metadata(Operation::InstanceKeys), Method::GET),
+            _ => match path.strip_prefix("/v1.0/").and_then(|rest| rest.split_once('/')) {
+                Some((project_id, call)) => match call.strip_prefix("kms/").and_then(Operation::of_kms) {
+                    Some(operation) => (Self::Kms { operation, project_id }, Method::POST),
+                    None => return Self::Nowhere,
+                },
+                None => return Self::Nowhere,
+            },
+        };
+        match route.side() {
+            Some(side) if *method != expected => Self::WrongMethod(side),
+            _ => route,
+        }
+    }
+
+    pub(super) fn operation(self) -> Operation {
+        match self {
+            Self::Kms { operation, .. } | Self::Iam(operation) | Self::Metadata(operation) => operation,
+            Self::WrongMethod(_) | Self::Nowhere => Operation::Other,
+        }
+    }
+
+    /// Who answers; nobody but the gateway for a path that leads nowhere.
+    pub(super) fn side(self) -> Option<Side> {
+        match self {
+            Self::Kms { .. } => Some(Side::Kms),
+            Self::Iam(_) => Some(Side::Iam),
+            Self::Metadata(_) => Some(Side::Metadata),
+            Self::WrongMethod(side) => Some(side),
+            Self::Nowhere => None,
+        }
+    }
+}
+
+/// Whether a token is asked for by the method `assume_role`.
+fn assumes_role(body: Option<&Map<String, Value>>) -> bool {
+    let methods = body.and_then(|body| body.get("auth")).and_then(|auth| auth["identity"]["methods"].as_array());
+    methods.is_some_and(|methods| methods.iter().any(|method| method == "assume_role"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn routes_are_exact() {
+        let post = |path| Route::of(&Method::POST, path, None);
+        let enable = Route::Kms { operation: Operation::EnableRotation, project_id: "p" };
+        assert_eq!(post("/v1.0/p/kms/enable-key-rotation"), enable);
+        for nowhere in [
+            "",
+            "/",
+            "*",
+            "/v1.0/p/kms/",
+            "/v1.0/p/kms/enable-key-rotation/",
+            "/v1/p/kms/list-keys",
+            "/v1.0/p/kms/tokens",
+            "/v1.0//p/kms/list-keys",
+            "/v1.0/p/x/list-keys",
+            "/v3/auth/tokens/",
+            "/v3/projects/p",
+        ] {
+            assert_eq!(post(nowhere), Route::Nowhere, "{nowhere}");
+        }
+        let get = Route::of(&Method::GET, "/v1.0/p/kms/list-keys", None);
+        assert_eq!(get, Route::WrongMethod(Side::Kms));
+        assert_eq!(get.operation(), Operation::Other);
+    }
+
+    #[test]
+    fn each_call_of_iam_and_of_the_metadata_service_has_its_own_method() {
+        for (path, method, route) in [
+            ("/v3/auth/tokens", Method::POST, Route::Iam(Operation::Authenticate)),
+            ("/v3.0/OS-CREDENTIAL/securitytokens", Method::POST, Route::Iam(Operation::TemporaryKeys)),
+            ("/v3.0/OS-AUTH/id-token/tokens", Method::POST, Route::Iam(Operation::IdToken)),
+            ("/v3/projects", Method::GET, Route::Iam(Operation::ListProjects)),
+            ("/meta-data/latest/api/token", Method::PUT, Route::Metadata(Operation::MetadataToken)),
+            ("/openstack/latest/securitykey", Method::GET, Route::Metadata(Operation::InstanceKeys)),
+        ] {
+            assert_eq!(Route::of(&method, path, None), route);
+            for other in [Method::GET, Method::PUT, Method::POST].into_iter().filter(|other| *other != method) {
+                assert_eq!(Route::of(&other, path, None), Route::WrongMethod(route.side().unwrap()), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_by_agency_is_a_call_of_its_own() {
+        let route = |methods: Value| {
+            let body = json!({"auth": {"identity": {"methods": methods}}});
+            Route::of(&Method::POST, "/v3/auth/tokens", body.as_object()).operation()
+        };
+        assert_eq!(route(json!(["assume_role"])), Operation::AgencyToken);
+        assert_eq!(route(json!(["password"])), Operation::Authenticate);
+        assert_eq!(route(json!(7)), Operation::Authenticate);
+    }
+}
