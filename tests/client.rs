@@ -10,7 +10,7 @@ use kms_rotationd::clock::Clock;
 use kms_rotationd::kms::auth::{Credentials, Login, Password, ProjectScope, SecretSource};
 use kms_rotationd::kms::endpoint::Endpoints;
 use kms_rotationd::kms::observe::{Code, Observer, Operation};
-use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy};
+use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy, Shared};
 use kms_rotationd::rotation::KeyId;
 use kms_rotationd::simulator::{Fault, Garbage, Key, ProjectSetup, Rule, Setup, Simulator};
 use tokio_util::sync::CancellationToken;
@@ -47,14 +47,14 @@ fn setup() -> Setup {
 }
 
 fn token(token: &str) -> Credentials {
-    Login::Token(SecretSource::in_memory(token.to_owned())).into()
+    Login::Token(SecretSource::in_memory(token.to_owned(), "test")).into()
 }
 
 fn password() -> Credentials {
     let user = Password {
         user_name: "u".to_owned(),
         domain_name: "d".to_owned(),
-        password: SecretSource::in_memory("right".to_owned()),
+        password: SecretSource::in_memory("right".to_owned(), "test"),
         project_name: None,
     };
     Login::Password(user).into()
@@ -78,7 +78,8 @@ fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, heard: &Arc
             max_elapsed: Duration::from_secs(20),
         },
     };
-    Client::new(settings, Arc::clone(heard) as Arc<dyn Observer>, clock, CancellationToken::new()).unwrap()
+    Client::new(settings, &Shared::default(), Arc::clone(heard) as Arc<dyn Observer>, clock, CancellationToken::new())
+        .unwrap()
 }
 
 #[tokio::test]

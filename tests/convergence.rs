@@ -160,12 +160,14 @@ impl Bench {
             name: "p".into(),
             cloud: Cloud::HuaweiCloud,
             region: "cn-north-4".into(),
-            project_id: "0123456789abcdef0123456789abcdef".to_owned(),
+            project_id: Some("0123456789abcdef0123456789abcdef".to_owned()),
             kms_endpoint: None,
             iam_endpoint: None,
             ca_file: None,
             mode: Mode::Enforce,
             credentials: Credentials::TokenFile("token".into()),
+            assume_agency: None,
+            proxy: None,
             keys: vec![Entry { key_id, line: 1, desired }],
         };
         Self {

@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use kms_rotationd::policy::types::{AccessKeyId, AgencyDomain, AssumeAgency, Credentials, Project, Proxy};
 use kms_rotationd::policy::{self, Accepted, Policy, Problems, Severity};
 use proptest::prelude::*;
 
@@ -106,6 +108,11 @@ fn the_complete_example_has_every_field_of_this_version() {
         "projects: [{x: 1}]",
         "projects: [{credentials: {x: 1}}]",
         "projects: [{credentials: {password: {x: 1}}}]",
+        "projects: [{credentials: {access_key: {x: 1}}}]",
+        "projects: [{credentials: {ecs_agency: {x: 1}}}]",
+        "projects: [{credentials: {id_token: {x: 1}}}]",
+        "projects: [{assume_agency: {x: 1}}]",
+        "projects: [{proxy: {x: 1}}]",
         "projects: [{keys: [{x: 1}]}]",
     ] {
         let problems = read(probe.as_bytes()).unwrap_err();
@@ -113,6 +120,125 @@ fn the_complete_example_has_every_field_of_this_version() {
         for field in unknown.message.split('`').skip(3).step_by(2) {
             assert!(text.contains(&format!("{field}:")), "`{field}` is missing in config/policy.yaml");
         }
+    }
+}
+
+#[test]
+fn what_the_complete_example_has_in_comments_is_valid_too() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/policy.yaml")).unwrap();
+    let mut kinds = BTreeSet::new();
+    for (at, comment) in text.match_indices("      # ") {
+        let line = text[at..].lines().next().unwrap();
+        let Some((kind, _)) = line[comment.len()..].split_once(": {").filter(|(kind, _)| !kind.contains(' ')) else {
+            continue;
+        };
+        let mut with = format!("{}      {}", &text[..at], &text[at + comment.len()..]);
+        if kind != "assume_agency" && kind != "proxy" {
+            with = with.replace("      token_file: /run/secrets/archive-token\n", "");
+        }
+        match read(with.as_bytes()) {
+            Ok((_, warnings)) => assert!(warnings.is_empty(), "{warnings}"),
+            Err(problems) => panic!("{problems}"),
+        }
+        kinds.insert(kind.to_owned());
+    }
+    let expected = ["access_key", "assume_agency", "ecs_agency", "environment", "id_token", "proxy"];
+    assert_eq!(kinds, expected.map(str::to_owned).into());
+}
+
+/// The first project of a policy with these lines of credentials.
+fn logging_in(lines: &str) -> Project {
+    let text = format!(
+        "projects:\n  - name: a\n    cloud: huawei-cloud\n    region: eu-west-101\n    \
+         project_id: 0123456789abcdef0123456789abcdef\n{lines}\n    \
+         keys: [{{key_id: 0d0466b0-e727-4d9c-b35d-f84bb474a37f, rotation_interval: 30}}]\n"
+    );
+    match read(text.as_bytes()) {
+        Ok((mut policy, warnings)) if warnings.is_empty() => policy.projects.remove(0),
+        Ok((_, problems)) | Err(problems) => panic!("{problems}"),
+    }
+}
+
+#[test]
+fn every_kind_of_credentials_is_read_as_it_is_written() {
+    let credentials = |kind: &str| logging_in(&format!("    credentials: {{{kind}}}")).credentials;
+    let access_key = |access_key_id, token: Option<&str>| Credentials::AccessKey {
+        access_key_id,
+        secret_access_key_file: "/sk".into(),
+        security_token_file: token.map(PathBuf::from),
+    };
+    assert_eq!(
+        credentials("access_key: {access_key_id: 12345E10, secret_access_key_file: /sk}"),
+        access_key(AccessKeyId::Value("12345E10".to_owned()), None),
+        "digits as they were written"
+    );
+    assert_eq!(
+        credentials(
+            "access_key: {access_key_id_file: '${CREDENTIALS_DIRECTORY}/ak', secret_access_key_file: /sk, \
+             security_token_file: /st}"
+        ),
+        access_key(AccessKeyId::File("/run/credentials/kms-rotationd.service/ak".into()), Some("/st"))
+    );
+    assert_eq!(credentials("ecs_agency: {}"), Credentials::EcsAgency { metadata_endpoint: None });
+    assert_eq!(
+        credentials("ecs_agency: {metadata_endpoint: 'http://[fe80::a9fe:a9fe]/'}"),
+        Credentials::EcsAgency { metadata_endpoint: Some("http://[fe80::a9fe:a9fe]".to_owned()) }
+    );
+    assert_eq!(
+        credentials("id_token: {provider_id: my-cluster, token_file: /t}"),
+        Credentials::IdToken { provider_id: "my-cluster".to_owned(), token_file: "/t".into() }
+    );
+    assert_eq!(credentials("environment: {}"), Credentials::Environment);
+}
+
+#[test]
+fn an_agency_and_a_proxy_stand_in_the_credentials_or_beside_them() {
+    let agency = "assume_agency: {domain_id: 0123, agency_name: rotation, duration: 15m}";
+    let proxy = "proxy: {url: 'http://10.0.0.1:3128/', user_name: me, password_file: /pw}";
+    let inside = logging_in(&format!("    credentials:\n      ecs_agency: {{}}\n      {agency}\n      {proxy}"));
+    let beside = logging_in(&format!("    {proxy}\n    credentials:\n      ecs_agency: {{}}\n    {agency}"));
+    assert_eq!(inside, beside);
+    let domain = AgencyDomain::Id("0123".to_owned());
+    let duration = Some(Duration::from_secs(900));
+    assert_eq!(inside.assume_agency, Some(AssumeAgency { domain, agency_name: "rotation".to_owned(), duration }));
+    let (user_name, password_file) = (Some("me".to_owned()), Some(PathBuf::from("/pw")));
+    assert_eq!(inside.proxy, Some(Proxy { url: "http://10.0.0.1:3128".to_owned(), user_name, password_file }));
+    let neither = logging_in("    credentials: {token_file: /t}");
+    assert_eq!((neither.assume_agency, neither.proxy), (None, None));
+}
+
+#[test]
+fn a_secret_in_the_policy_shows_in_no_problem() {
+    const SECRET: &str = "Sesame0pen";
+    for lines in [
+        "credentials: Sesame0pen",
+        "credentials: {password: Sesame0pen}",
+        "credentials: {password: {password: \"Sesame0pen\"}}",
+        "credentials: {password: {user_name: a, passwrod: 'Sesame0pen', regoin: b}}",
+        "credentials: {token: Sesame0pen, region: eu-de}",
+        "credentials: {token_file: \"Sesame0pen\\t\"}",
+        "credentials:\n      token_file: |\n        Sesame0pen\n        Sesame0pen",
+        "credentials: {secret_access_key: Sesame0pen}",
+        "credentials: {access_key: Sesame0pen}",
+        "credentials: {access_key: {access_key_id: a b Sesame0pen, secret_access_key: Sesame0pen}}",
+        "credentials: {access_key: {access_key: a, security_token: Sesame0pen}}",
+        "credentials: {id_token: Sesame0pen}",
+        "credentials: {id_token: {id_token: Sesame0pen}}",
+        "credentials: {&x token: &s Sesame0pen, password: {password: *s}}",
+        "proxy: 'http://me:Sesame0pen@proxy.example.com'",
+        "proxy: {url: 'http://me:Sesame0pen@proxy.example.com'}",
+        "proxy: {user_name: 'me:Sesame0pen', password: Sesame0pen}",
+        "iam_endpoint: https://me:Sesame0pen@iam.example.com",
+        "password: Sesame0pen",
+        "client-secret: Sesame0pen",
+    ] {
+        let text = format!("projects:\n  - name: a\n    {lines}\n");
+        assert!(text.contains(SECRET), "{text}");
+        let problems = read(text.as_bytes()).unwrap_err();
+        for shown in [problems.render_plain(), problems.render_snippets(false), problems.render_snippets(true)] {
+            assert!(!shown.contains(SECRET), "{shown}");
+        }
+        assert!(!serde_json::to_string(&problems).unwrap().contains(SECRET), "{problems}");
     }
 }
 
@@ -136,7 +262,7 @@ fn variables_are_replaced_in_the_paths_of_secrets() {
     let text = fs::read_to_string(path).unwrap().replace("/run/secrets", "${CREDENTIALS_DIRECTORY}");
     let (policy, _) = read(text.as_bytes()).unwrap();
     let token = Path::new("/run/credentials/kms-rotationd.service/token");
-    assert_eq!(policy.projects[0].credentials, policy::types::Credentials::TokenFile(token.to_owned()));
+    assert_eq!(policy.projects[0].credentials, Credentials::TokenFile(token.to_owned()));
 }
 
 #[test]

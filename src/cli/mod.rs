@@ -16,9 +16,9 @@ use clap::Parser;
 use arguments::{Arguments, Command, LogOptions, OutputFormat};
 
 use crate::chain::Chain;
-use crate::daemon::PolicyFile;
+use crate::daemon::{PolicyFile, environment};
 use crate::observability::logging;
-use crate::policy::types::Policy;
+use crate::policy::types::{Credentials, Policy};
 use crate::policy::{self, Problems, Refused};
 
 /// How the program ends.
@@ -98,7 +98,15 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
         OutputFormat::Text => {
             out.write_all(render(&problems, io::stdout().is_terminal()).as_bytes())?;
             match accepted {
-                Some(policy) => writeln!(out, "{}", summary(file, &policy)),
+                Some(policy) => {
+                    for project in &policy.projects {
+                        if project.credentials == Credentials::Environment {
+                            let found = environment::find(variable).map_or_else(|why| why, |found| found.source);
+                            writeln!(out, "{}: environment: {found}", project.name)?;
+                        }
+                    }
+                    writeln!(out, "{}", summary(file, &policy))
+                }
                 None => Ok(()),
             }
         }

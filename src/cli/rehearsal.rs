@@ -4,6 +4,7 @@
 //! policy can be rehearsed on a machine that has neither the network nor the secrets.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,7 +45,7 @@ impl Rehearsal {
         let rehearsal = Self {
             simulator: Arc::new(Simulator::start(setup).await?),
             seeded: Arc::new(Mutex::new(seeded)),
-            password: SecretSource::in_memory(password),
+            password: SecretSource::in_memory(password, "the rehearsal"),
             faults,
         };
         rehearsal.keep_up()(policy);
@@ -58,9 +59,11 @@ impl Rehearsal {
             let mut seeded = seeded.lock().unwrap_or_else(PoisonError::into_inner);
             let Seeded { seed, keys } = &mut *seeded;
             for project in &policy.projects {
-                let new = project.keys.iter().filter(|entry| keys.insert((project.project_id.clone(), entry.key_id)));
+                // Its client asks for nothing either.
+                let Some(project_id) = &project.project_id else { continue };
+                let new = project.keys.iter().filter(|entry| keys.insert((project_id.clone(), entry.key_id)));
                 let wanted = new.map(|entry| (entry.key_id.as_str(), u32::from(entry.desired.interval.days())));
-                simulator.handle().add_project(seed.project(&project.project_id, &project.region, wanted));
+                simulator.handle().add_project(seed.project(project_id, &project.region, wanted));
             }
         }
     }
@@ -71,6 +74,10 @@ impl Rehearsal {
         Box::new(move |settings| {
             settings.endpoints = Endpoints { kms: url.clone(), iam: url.clone() };
             settings.ca_file = None;
+            settings.proxy = None;
+            settings.may_lack_rotation = false;
+            let id = settings.scope.id.take().unwrap_or_else(|| made_up_id(&settings.scope.name));
+            settings.scope.id = Some(id);
             let login = Login::Password(Password {
                 user_name: USER_NAME.to_owned(),
                 domain_name: DOMAIN_NAME.to_owned(),
@@ -103,4 +110,11 @@ impl Rehearsal {
         }
         writeln!(out, "Stop with Ctrl-C.")
     }
+}
+
+/// An id in the cloud's form for a project that the policy knows by name only.
+fn made_up_id(name: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    format!("{:032x}", hasher.finish())
 }

@@ -13,7 +13,7 @@ use super::{Exit, complain, load, variable};
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::daemon::{Connector, CronAlarm, Daemon, PolicyFile, Signals, Supervisor};
-use crate::kms::Client;
+use crate::kms::{Client, Shared};
 use crate::observability::{Board, Health, Server};
 use crate::policy::Policy;
 use crate::reconcile::{Memory, Reconciler, Target};
@@ -102,6 +102,7 @@ async fn prepare(
         environment: variable,
         redirect: rehearsal.map(Rehearsal::redirect),
         clients: Vec::new(),
+        shared: Shared::default(),
     };
     let on_connect = rehearsal.map(Rehearsal::keep_up);
     let daemon = Daemon {

@@ -5,6 +5,7 @@
 //! read at once, so that whoever changed it hears whether it is right, and takes effect after the run.
 
 mod announce;
+pub mod environment;
 mod lifecycle;
 mod policy_file;
 mod schedule;

@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::environment::{self, Variables};
 use crate::chain::Chain;
 use crate::clock::Clock;
-use crate::kms::auth::{Credentials, Login, Password, ProjectScope, SecretSource};
+use crate::kms::auth::{
+    AccessKeyFiles, Account, Agency, Credentials, IdToken, KeyName, Login, Password, ProjectScope, SecretSource,
+};
 use crate::kms::endpoint::{Endpoints, may_lack_rotation};
 use crate::kms::observe::Observer;
-use crate::kms::{Client, ClientSettings, Proxy, RetryPolicy};
-use crate::policy::types::{self, Policy, Project};
+use crate::kms::{Client, ClientSettings, Proxy, RetryPolicy, Shared};
+use crate::policy::types::{self, AccessKeyId, AgencyDomain, AssumeAgency, Policy, Project};
 use crate::reconcile::Target;
 
 /// Gives who listens to the calls of a project, by the project's name.
@@ -28,13 +31,15 @@ pub struct Connector {
     pub stop: CancellationToken,
     /// Who listens to the calls of a project.
     pub observer: ObserverOf,
-    /// Variables of the environment, of which `HTTPS_PROXY` and `NO_PROXY` hold.
-    pub environment: fn(&str) -> Option<String>,
+    /// Variables of the environment: `HTTPS_PROXY` and `NO_PROXY`, and credentials where a project asks for them.
+    pub environment: Variables,
     /// The last word on where a project's cloud is: a rehearsal points it at its simulator.
     pub redirect: Option<Redirect>,
     /// The clients of the policy before this one, to be kept where nothing has changed for them: their tokens and
     /// connections stay, and so does a pause that the cloud has asked for.
     pub clients: Vec<(ClientSettings, Arc<Client>)>,
+    /// What clients of the same user share.
+    pub shared: Shared,
 }
 
 impl Connector {
@@ -51,8 +56,13 @@ impl Connector {
         project: &Project,
         before: &[(ClientSettings, Arc<Client>)],
     ) -> Target<Arc<Client>> {
-        let mut settings = settings(policy, project);
-        settings.proxy = proxy(self.environment);
+        let concurrency = policy.limits.concurrency;
+        let login = match login(&project.credentials, self.environment) {
+            Ok(login) => login,
+            Err(reason) => return Target { project: project.clone(), kms: Err(reason), concurrency },
+        };
+        let mut settings = settings(policy, project, login);
+        settings.proxy = settings.proxy.or_else(|| proxy(self.environment));
         if let Some(redirect) = &self.redirect {
             redirect(&mut settings);
         }
@@ -61,24 +71,24 @@ impl Connector {
         if let Ok(client) = &client {
             self.clients.push((settings, Arc::clone(client)));
         }
-        Target { project: project.clone(), kms: client, concurrency: policy.limits.concurrency }
+        Target { project: project.clone(), kms: client, concurrency }
     }
 
     fn client(&self, settings: ClientSettings) -> Result<Arc<Client>, String> {
         let observer = (self.observer)(&settings.project);
-        let client = Client::new(settings, observer, self.clock.clone(), self.stop.clone());
+        let client = Client::new(settings, &self.shared, observer, self.clock.clone(), self.stop.clone());
         client.map(Arc::new).map_err(|error| Chain(&error).to_string())
     }
 }
 
 /// The proxy of the environment, in either spelling that is in use.
-fn proxy(environment: fn(&str) -> Option<String>) -> Option<Proxy> {
+fn proxy(environment: Variables) -> Option<Proxy> {
     let variable = |upper: &str, lower: &str| environment(upper).or_else(|| environment(lower));
     let url = variable("HTTPS_PROXY", "https_proxy").filter(|url| !url.is_empty())?;
-    Some(Proxy { url, except: variable("NO_PROXY", "no_proxy").unwrap_or_default() })
+    Some(Proxy { url, except: variable("NO_PROXY", "no_proxy").unwrap_or_default(), user: None })
 }
 
-fn settings(policy: &Policy, project: &Project) -> ClientSettings {
+fn settings(policy: &Policy, project: &Project, login: Login) -> ClientSettings {
     let own = Endpoints::of(project.cloud, &project.region);
     let retry = policy.retry;
     ClientSettings {
@@ -87,11 +97,14 @@ fn settings(policy: &Policy, project: &Project) -> ClientSettings {
             kms: project.kms_endpoint.clone().unwrap_or(own.kms),
             iam: project.iam_endpoint.clone().unwrap_or(own.iam),
         },
-        scope: ProjectScope { id: Some(project.project_id.clone()), name: project.region.to_string() },
+        scope: ProjectScope {
+            id: project.project_id.clone(),
+            name: project.credentials.project_name(&project.region).to_owned(),
+        },
         may_lack_rotation: may_lack_rotation(project.cloud, &project.region),
-        credentials: Credentials::from(login(&project.credentials)),
+        credentials: Credentials { login, agency: project.assume_agency.as_ref().map(agency) },
         ca_file: project.ca_file.clone(),
-        proxy: None,
+        proxy: project.proxy.as_ref().map(configured_proxy),
         request_timeout: policy.limits.request_timeout,
         requests_per_second: policy.limits.requests_per_second,
         concurrency: policy.limits.concurrency,
@@ -103,9 +116,9 @@ fn settings(policy: &Policy, project: &Project) -> ClientSettings {
     }
 }
 
-fn login(credentials: &types::Credentials) -> Login {
+fn login(credentials: &types::Credentials, variables: Variables) -> Result<Login, String> {
     let file = |path: &PathBuf| SecretSource::File(path.clone());
-    match credentials {
+    Ok(match credentials {
         types::Credentials::TokenFile(path) => Login::Token(file(path)),
         types::Credentials::Password { user_name, domain_name, password_file, project_name } => {
             Login::Password(Password {
@@ -115,5 +128,38 @@ fn login(credentials: &types::Credentials) -> Login {
                 project_name: project_name.clone(),
             })
         }
+        types::Credentials::AccessKey { access_key_id, secret_access_key_file, security_token_file } => {
+            Login::AccessKey(AccessKeyFiles {
+                id: match access_key_id {
+                    AccessKeyId::Value(id) => KeyName::Known(id.clone()),
+                    AccessKeyId::File(path) => KeyName::In(file(path)),
+                },
+                secret: file(secret_access_key_file),
+                security_token: security_token_file.as_ref().map(file),
+            })
+        }
+        types::Credentials::EcsAgency { metadata_endpoint } => {
+            Login::EcsAgency { metadata_endpoint: metadata_endpoint.clone() }
+        }
+        types::Credentials::IdToken { provider_id, token_file } => {
+            Login::IdToken(IdToken { provider_id: provider_id.clone(), token: file(token_file) })
+        }
+        types::Credentials::Environment => environment::find(variables)?.login,
+    })
+}
+
+fn agency(agency: &AssumeAgency) -> Agency {
+    Agency {
+        account: match &agency.domain {
+            AgencyDomain::Name(name) => Account::Name(name.clone()),
+            AgencyDomain::Id(id) => Account::Id(id.clone()),
+        },
+        name: agency.agency_name.clone(),
+        duration: agency.duration,
     }
+}
+
+fn configured_proxy(proxy: &types::Proxy) -> Proxy {
+    let user = proxy.user_name.clone().zip(proxy.password_file.clone().map(SecretSource::File));
+    Proxy { url: proxy.url.clone(), except: String::new(), user }
 }

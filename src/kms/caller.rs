@@ -23,7 +23,7 @@ use crate::clock::Clock;
 pub(super) struct Caller {
     pub(super) project: Arc<str>,
     pub(super) transport: Transport,
-    pub(super) limit: RequestLimit,
+    pub(super) limit: Arc<RequestLimit>,
     pub(super) retry: RetryPolicy,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) clock: Clock,

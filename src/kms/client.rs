@@ -13,10 +13,10 @@ use super::auth::{Credentials, ProjectScope, Proof, Session, unfit};
 use super::caller::{Call, Caller};
 use super::endpoint::Endpoints;
 use super::error::{Error, Kind};
-use super::limit::RequestLimit;
 use super::observe::{Observer, Operation};
 use super::outage::Outage;
 use super::retry::{Backoff, RetryPolicy};
+use super::shared::Shared;
 use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, Transport, Url, address};
 use super::{Kms, Receipt, Settled, wire};
 use crate::clock::Clock;
@@ -52,7 +52,8 @@ pub struct ClientSettings {
 /// The KMS of one project.
 pub struct Client {
     caller: Caller,
-    session: Session,
+    session: Arc<Session>,
+    project_id: Option<String>,
     kms: String,
     addresses: OnceLock<Addresses>,
     may_lack_rotation: bool,
@@ -90,13 +91,14 @@ impl Addresses {
 }
 
 impl Client {
-    /// A client that connects to nothing yet. It makes no further call once `stop` is cancelled.
+    /// A client that connects to nothing yet, and shares with others what belongs to the same user. It makes no further call once `stop` is cancelled.
     ///
     /// # Errors
     ///
     /// The additional certificates cannot be read, or the system has none at all.
     pub fn new(
         settings: ClientSettings,
+        shared: &Shared,
         observer: Arc<dyn Observer>,
         clock: Clock,
         stop: CancellationToken,
@@ -115,7 +117,7 @@ impl Client {
         let caller = Caller {
             project: settings.project,
             transport,
-            limit: RequestLimit::new(settings.requests_per_second),
+            limit: shared.limit(&settings.credentials, &iam, settings.requests_per_second),
             retry: settings.retry,
             observer,
             clock,
@@ -123,9 +125,10 @@ impl Client {
             outages: std::array::from_fn(|_| Outage::none()),
             skew_told: AtomicBool::new(false),
         };
-        let session = Session::new(settings.credentials, &iam, settings.scope)?;
+        let session = shared.session(&settings.credentials, &iam, &settings.scope)?;
         let may_lack_rotation = settings.may_lack_rotation;
-        Ok(Self { session, kms, addresses: OnceLock::new(), may_lack_rotation, caller })
+        let project_id = settings.scope.id;
+        Ok(Self { session, project_id, kms, addresses: OnceLock::new(), may_lack_rotation, caller })
     }
 
     /// Where the calls go, which is known once the project's id is.
@@ -133,7 +136,10 @@ impl Client {
         if let Some(known) = self.addresses.get() {
             return Ok(known);
         }
-        let project_id = self.session.project_id(&self.caller).await?;
+        let project_id = match &self.project_id {
+            Some(id) => id,
+            None => self.session.project_id(&self.caller).await?,
+        };
         let addresses = Addresses::new(&self.kms, project_id)
             .map_err(|error| Error::new(Operation::Authenticate, Kind::AccessDenied, error.to_string()))?;
         Ok(self.addresses.get_or_init(|| addresses))

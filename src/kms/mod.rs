@@ -14,12 +14,14 @@ mod limit;
 pub mod observe;
 mod outage;
 mod retry;
+mod shared;
 mod transport;
 mod wire;
 
 pub use client::{Client, ClientSettings};
 pub use error::{Error, Kind};
 pub use retry::{Backoff, RetryPolicy};
+pub use shared::Shared;
 pub use transport::{Proxy, SetUpError};
 
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::auth::SecretSource;
 use super::observe::Code;
 
 /// An answer longer than this is none of KMS or IAM: a described key has 1 KB, a token with its roles some 10 KB.
@@ -102,17 +103,19 @@ pub(super) struct NoAnswer {
 }
 
 /// A proxy for HTTPS.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub struct Proxy {
-    /// Its address, which may hold a password.
+    /// Its address, which may hold a password where the environment gives it.
     pub url: String,
     /// Hosts that are reached without it, as `NO_PROXY` lists them.
     pub except: String,
+    /// Whom it lets through, and where the password is, which is read when the policy comes into force.
+    pub user: Option<(String, SecretSource)>,
 }
 
 impl std::fmt::Debug for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Proxy").field("except", &self.except).finish_non_exhaustive()
+        f.debug_struct("Proxy").field("except", &self.except).field("user", &self.user).finish_non_exhaustive()
     }
 }
 
@@ -134,8 +137,11 @@ pub enum SetUpError {
         path: String,
     },
     /// The proxy's address is none. It may hold a password, so it is not repeated.
-    #[error("HTTPS_PROXY is no address of a proxy, such as http://proxy.example.com:3128")]
+    #[error("the proxy's address is none: expected one such as http://proxy.example.com:3128")]
     Proxy,
+    /// The file with the proxy's password cannot be read.
+    #[error("no password for the proxy: {0}")]
+    ProxyPassword(String),
     /// An endpoint is no address.
     #[error("{0} is no address of an HTTP server")]
     Endpoint(String),
@@ -157,8 +163,12 @@ impl Transport {
         // An error means that a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = builder(request_timeout, connections);
-        if let Some(Proxy { url, except }) = proxy {
-            let proxy = reqwest::Proxy::https(url).map_err(|_| SetUpError::Proxy)?;
+        if let Some(Proxy { url, except, user }) = proxy {
+            let mut proxy = reqwest::Proxy::https(url).map_err(|_| SetUpError::Proxy)?;
+            if let Some((name, password)) = user {
+                let password = password.read().map_err(|error| SetUpError::ProxyPassword(error.text().to_owned()))?;
+                proxy = proxy.basic_auth(name, password.expose_secret());
+            }
             builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(except)));
         }
         if let Some(path) = ca_file {

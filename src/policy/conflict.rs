@@ -45,15 +45,15 @@ fn names(decoder: &mut Decoder<'_>, drafts: &[Draft]) {
 
 /// A key id names one key of one account in one region, under however many project names that is listed.
 fn keys(decoder: &mut Decoder<'_>, drafts: &[Draft]) {
-    let mut accounts = HashMap::new();
+    let mut identities = HashMap::new();
     let mut listed: Vec<(usize, &KeyId, usize, Span)> =
         Vec::with_capacity(drafts.iter().map(|draft| draft.key_ids.len()).sum());
     for (at, draft) in drafts.iter().enumerate() {
-        let account = match &draft.account {
-            Some((cloud, region, id)) => *accounts.entry((cloud.as_str(), region, id)).or_insert(at),
+        let identity = match &draft.identity {
+            Some((cloud, region, identity)) => *identities.entry((cloud.as_str(), region, identity)).or_insert(at),
             None => at,
         };
-        listed.extend(draft.key_ids.iter().map(|(key_id, span)| (account, key_id, at, *span)));
+        listed.extend(draft.key_ids.iter().map(|(key_id, span)| (identity, key_id, at, *span)));
     }
     // Sorted rather than hashed: a tenth of the memory, and the first of equals is the first in the file.
     listed.sort_unstable();
@@ -63,7 +63,8 @@ fn keys(decoder: &mut Decoder<'_>, drafts: &[Draft]) {
             let message = if project == first_project {
                 format!("key {key_id} is listed twice in this project, expected once")
             } else {
-                format!("key {key_id} is in another project of the same cloud, region and project_id, expected in one")
+                let identity = drafts[*project].identity.as_ref().map_or("name", |(_, _, identity)| identity.what());
+                format!("key {key_id} is in another project of the same cloud, region and {identity}, expected in one")
             };
             decoder.error(*span, message).related("first listed", *first);
         }

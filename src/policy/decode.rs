@@ -28,6 +28,40 @@ pub(super) struct Schema {
     pub(super) fields: &'static [&'static str],
     /// Fields of the public interface that this version does not read yet.
     pub(super) later: &'static [&'static str],
+    /// Fields that would hold a secret, where there is one for the path of its file.
+    pub(super) secrets: &'static [Secret],
+}
+
+impl Schema {
+    pub(super) const fn of(place: &'static str, fields: &'static [&'static str]) -> Self {
+        Self { place, fields, later: &[], secrets: &[] }
+    }
+
+    /// Its fields as a sentence lists them.
+    fn expected(&self) -> String {
+        if self.fields.is_empty() { "no field".to_owned() } else { listed(self.fields) }
+    }
+}
+
+/// A field that people write because other programs have it, and that no policy may have.
+pub(super) struct Secret {
+    pub(super) name: &'static str,
+    /// The field of the same mapping that is meant.
+    pub(super) meant: &'static str,
+    /// The field that takes the path of the secret's file: the same, or one within it.
+    pub(super) file: &'static str,
+}
+
+impl Secret {
+    /// A secret whose file is named in the same mapping.
+    pub(super) const fn of(name: &'static str, file: &'static str) -> Self {
+        Self { name, meant: file, file }
+    }
+
+    fn expected(&self) -> String {
+        let Self { meant, file, .. } = self;
+        if meant == file { format!("`{file}`") } else { format!("`{file}` in `{meant}`") }
+    }
 }
 
 /// A field that was given.
@@ -56,7 +90,7 @@ pub(super) struct Fields<'n> {
     span: Span,
     given: Vec<Field<'n>>,
     /// Fields of a later version that were given.
-    pub(super) later: Vec<(&'static str, Span)>,
+    later: Vec<&'static str>,
     /// Fields that a misspelt one probably means.
     meant: Vec<&'static str>,
     /// A merge key was given, which might bring any field.
@@ -69,9 +103,9 @@ impl<'n> Fields<'n> {
         self.given.iter().find(|field| field.name == name).copied()
     }
 
-    /// No field was given, known, misspelt or of a later version.
-    pub(super) fn is_clear(&self) -> bool {
-        self.given.is_empty() && self.later.is_empty() && self.meant.is_empty()
+    /// That the field is missing is told already, or not certain: it is misspelt, or a merge key might bring it.
+    pub(super) fn excuses(&self, name: &str) -> bool {
+        self.merged || self.meant.contains(&name)
     }
 
     /// Where the mapping begins.
@@ -125,8 +159,18 @@ impl Decoder<'_> {
                 Value::Number => "a number".to_owned(),
                 _ => self.found(field.node),
             };
-            let message = format!("{} is {found}, expected a mapping with {}", field.label(), listed(schema.fields));
-            self.error(field.span(), message);
+            let expected = match schema.fields {
+                [] => "an empty mapping".to_owned(),
+                fields => format!("a mapping with {}", listed(fields)),
+            };
+            let secret = schema.secrets.iter().find(|secret| secret.name == field.name);
+            let finding = self.error(field.span(), format!("{} is {found}, expected {expected}", field.label()));
+            if !schema.secrets.is_empty() {
+                finding.conceal(field.node.span);
+            }
+            if let Some(Secret { file, .. }) = secret {
+                finding.help(format!("the secret belongs in a file, and the file's path in `{file}`"));
+            }
             return None;
         };
         let mut fields = Fields {
@@ -144,10 +188,11 @@ impl Decoder<'_> {
     }
 
     fn add<'n>(&mut self, fields: &mut Fields<'n>, key: &Node<'_>, node: &'n Node<'n>) {
-        let Schema { fields: known, later, .. } = *fields.schema;
+        let Schema { fields: known, later, secrets, .. } = *fields.schema;
+        let expected = fields.schema.expected();
         let Some(written) = key.text() else {
             let found = self.found(key);
-            self.error(key.span, format!("a key is {found}, expected one of {}", listed(known)));
+            self.error(key.span, format!("a key is {found}, expected {expected}"));
             return;
         };
         if let Some(name) = known.iter().find(|name| **name == written) {
@@ -159,16 +204,26 @@ impl Decoder<'_> {
                 None => fields.given.push(Field { name, key: key.span, node }),
             }
         } else if let Some(name) = later.iter().find(|name| **name == written) {
-            fields.later.push((name, key.span));
-            self.error(key.span, format!("`{name}` is not supported by this version, expected {}", listed(known)));
+            fields.later.push(name);
+            self.error(key.span, format!("`{name}` is not supported by this version, expected {expected}"));
+        } else if let Some(secret) = secrets.iter().find(|secret| secret.name == written) {
+            fields.meant.push(secret.meant);
+            let message = format!(
+                "`{written}` would put the secret itself into the policy, expected {}, the path of a file that holds it",
+                secret.expected()
+            );
+            self.error(key.span, message).conceal(node.span);
         } else if written == "<<" {
             fields.merged = true;
             self.error(key.span, "the merge key `<<` is not supported, expected every field written out");
         } else {
             let near = nearest(written, known.iter().copied());
             fields.meant.extend(near);
-            let message = format!("unknown field {}, expected {}", quoted(written), listed(known));
+            let message = format!("unknown field {}, expected {expected}", quoted(written));
             let finding = self.error(key.span, message);
+            if !secrets.is_empty() || sounds_secret(written) {
+                finding.conceal(node.span);
+            }
             if let Some(near) = near {
                 finding.help(format!("did you mean `{near}`?"));
             }
@@ -184,13 +239,27 @@ impl Decoder<'_> {
     ) -> Option<Field<'n>> {
         let given = fields.get(name);
         // A misspelt field has its problem already, and so has one that this version does not read.
-        let excused = fields.merged
-            || fields.meant.contains(&name)
-            || fields.later.iter().any(|(later, _)| instead.contains(later));
+        let excused = fields.excuses(name) || fields.later.iter().any(|later| instead.contains(later));
         if given.is_none() && !excused {
             self.error(fields.span, format!("missing field `{name}`, expected in {}", fields.schema.place));
         }
         given
+    }
+
+    /// The one that is given of fields that exclude one another, `names`.
+    pub(super) fn one_of<'n>(&mut self, fields: &Fields<'n>, names: &[&str]) -> Option<Field<'n>> {
+        let mut given = fields.given.iter().filter(|field| names.contains(&field.name)).copied();
+        let first = given.next();
+        if let Some(first) = first {
+            for other in given {
+                let message = format!("`{}` is given beside `{}`, expected one of them", other.name, first.name);
+                self.error(other.key, message).related("the first given", first.key);
+            }
+        } else if !names.iter().any(|name| fields.excuses(name)) {
+            let message = format!("missing field {}, expected one of them in {}", listed(names), fields.schema.place);
+            self.error(fields.span, message);
+        }
+        first
     }
 
     /// The items of a list that must not be empty. `what` is what the list must have at least one of.
@@ -209,6 +278,12 @@ impl Decoder<'_> {
     }
 }
 
+/// Whether the value of a field with such a name is better not drawn.
+fn sounds_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "passwd", "passphrase", "secret", "token"].iter().any(|word| name.contains(word))
+}
+
 /// Names as a sentence lists them.
 pub(super) fn listed(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
@@ -225,7 +300,7 @@ mod tests {
     use crate::policy::problem::Problems;
     use crate::policy::tree;
 
-    const SCHEMA: Schema = Schema { place: "the test", fields: &["name", "region"], later: &["alias"] };
+    const SCHEMA: Schema = Schema { later: &["alias"], ..Schema::of("the test", &["name", "region"]) };
 
     fn problems(text: &str, read: impl Fn(&mut Decoder<'_>, &Fields<'_>)) -> Vec<String> {
         let source = Source::new(text);
@@ -246,7 +321,7 @@ mod tests {
             "p:3:1: duplicate field `name`, expected it once (first given at line 1)",
             "p:4:1: `alias` is not supported by this version, expected `name` or `region`",
             "p:5:1: the merge key `<<` is not supported, expected every field written out",
-            "p:6:1: a key is a list, expected one of `name` or `region`",
+            "p:6:1: a key is a list, expected `name` or `region`",
             "p:7:1: unknown field `zone`, expected `name` or `region`",
         ];
         assert_eq!(problems(text, |_, _| ()), expected);

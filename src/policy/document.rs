@@ -12,13 +12,10 @@ use super::tree::Node;
 use super::types::{Limits, Policy, Retry, Schedule};
 
 const POLICY: Schema =
-    Schema { place: "the policy", fields: &["schedule", "retry", "limits", "projects"], later: &["guards"] };
-const SCHEDULE: Schema =
-    Schema { place: "`schedule`", fields: &["cron", "timezone", "jitter", "run_on_start"], later: &[] };
-const RETRY: Schema =
-    Schema { place: "`retry`", fields: &["initial_interval", "max_interval", "max_elapsed"], later: &[] };
-const LIMITS: Schema =
-    Schema { place: "`limits`", fields: &["requests_per_second", "concurrency", "request_timeout"], later: &[] };
+    Schema { later: &["guards"], ..Schema::of("the policy", &["schedule", "retry", "limits", "projects"]) };
+const SCHEDULE: Schema = Schema::of("`schedule`", &["cron", "timezone", "jitter", "run_on_start"]);
+const RETRY: Schema = Schema::of("`retry`", &["initial_interval", "max_interval", "max_elapsed"]);
+const LIMITS: Schema = Schema::of("`limits`", &["requests_per_second", "concurrency", "request_timeout"]);
 
 /// When to run, where the policy does not say.
 const DEFAULT_CRON: &str = "*/30 * * * *";

@@ -1,9 +1,57 @@
-//! The addresses at which a project's services answer.
+//! The addresses at which a project's services answer, and the proxy on the way to them.
 //!
-//! Only what can be an address of these services passes: a scheme, a host and perhaps a port. A path or a query would
-//! be lost when requests are built, and a user name in an address ends up in logs.
+//! Only what can be an address of these passes: a scheme, a host and perhaps a port. A path or a query would be lost
+//! when requests are built, and a user name in an address ends up in logs.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::decode::{Decoder, Field};
+
+/// Whose address it is, which decides where `http://` may lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Service {
+    /// KMS or IAM. What proves a request must not leave the machine in clear text.
+    Cloud,
+    /// The metadata service of a virtual machine, which answers on the link and speaks no TLS.
+    Metadata,
+    /// A proxy. What it is to forward is encrypted on its own.
+    Proxy,
+}
+
+impl Service {
+    fn example(self) -> &'static str {
+        match self {
+            Self::Cloud => "an address such as https://kms.example.com",
+            Self::Metadata => "an address such as http://169.254.169.254",
+            Self::Proxy => "an address such as http://proxy.example.com:3128",
+        }
+    }
+
+    /// What is expected instead, where `http://` may not lead so far.
+    fn refuses_plain(self, reach: Reach) -> Option<&'static str> {
+        match (self, reach) {
+            (Self::Proxy, _) | (_, Reach::Loopback) | (Self::Metadata, Reach::Link) => None,
+            (Self::Cloud, _) => {
+                Some("https:// since a token would travel in clear text; http:// is for loopback addresses only")
+            }
+            (Self::Metadata, _) => Some(
+                "https:// since temporary keys would travel in clear text; http:// is for link-local and loopback \
+                 addresses only",
+            ),
+        }
+    }
+}
+
+/// How far away a host is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// This machine.
+    Loopback,
+    /// What no router forwards to.
+    Link,
+    /// Anywhere.
+    Far,
+}
 
 /// An address that may be used.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,19 +63,45 @@ pub(super) struct Endpoint<'t> {
 }
 
 /// Whether there may be a user name or a password in what should be an address.
-pub(super) fn has_user_info(text: &str) -> bool {
+fn has_user_info(text: &str) -> bool {
     text.contains('@')
 }
 
+impl Decoder<'_> {
+    /// The address of a service.
+    pub(super) fn address<'n>(&mut self, field: Field<'n>, service: Service) -> Option<Endpoint<'n>> {
+        let text = self.text(field, service.example())?;
+        if has_user_info(text) {
+            // Said without repeating it.
+            let message = format!("`{}` has a user name or password in it, expected an address alone", field.name);
+            let finding = self.error(field.span(), message);
+            finding.conceal(field.node.span);
+            if service == Service::Proxy {
+                finding.help(
+                    "the user name belongs in `user_name`, and the path of the password's file in `password_file`",
+                );
+            }
+            return None;
+        }
+        match parse(text, service) {
+            Ok(endpoint) => Some(endpoint),
+            Err(expected) => {
+                self.mismatch(field, expected);
+                None
+            }
+        }
+    }
+}
+
 /// Reads an address, or says what was expected of it.
-pub(super) fn parse(text: &str) -> Result<Endpoint<'_>, &'static str> {
+fn parse(text: &str, service: Service) -> Result<Endpoint<'_>, &'static str> {
     let address = text.strip_suffix('/').unwrap_or(text);
     let (secure, authority) = if let Some(rest) = address.strip_prefix("https://") {
         (true, rest)
     } else if let Some(rest) = address.strip_prefix("http://") {
         (false, rest)
     } else {
-        return Err("an address such as https://kms.example.com");
+        return Err(service.example());
     };
     if authority.contains(['/', '?', '#', '\\']) {
         return Err("an address without path, query or fragment");
@@ -36,13 +110,13 @@ pub(super) fn parse(text: &str) -> Result<Endpoint<'_>, &'static str> {
     if port.is_some_and(|port| port.len() > 5 || port.starts_with(['0', '+']) || port.parse::<u16>().is_err()) {
         return Err("a port from 1 to 65535 after the colon");
     }
-    let Some(loopback) = is_loopback(host) else {
+    let Some(reach) = reach(host) else {
         return Err("a host name or IP address after the scheme");
     };
-    if !secure && !loopback {
-        return Err("https:// since a token would travel in clear text; http:// is for loopback addresses only");
+    match service.refuses_plain(reach) {
+        Some(expected) if !secure => Err(expected),
+        _ => Ok(Endpoint { address, loopback: reach == Reach::Loopback }),
     }
-    Ok(Endpoint { address, loopback })
 }
 
 fn split_port(authority: &str) -> (&str, Option<&str>) {
@@ -53,15 +127,23 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether the host is this machine; nothing where it is no host.
-fn is_loopback(host: &str) -> Option<bool> {
-    if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return inner.parse::<Ipv6Addr>().ok().map(|address| IpAddr::from(address).is_loopback());
-    }
-    if let Ok(address) = host.parse::<Ipv4Addr>() {
-        return Some(address.is_loopback());
-    }
-    is_host_name(host).then(|| host.eq_ignore_ascii_case("localhost"))
+/// How far away the host is; nothing where it is no host.
+fn reach(host: &str) -> Option<Reach> {
+    let (loopback, link) = if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        let address: Ipv6Addr = inner.parse().ok()?;
+        (address.is_loopback(), address.is_unicast_link_local())
+    } else if let Ok(address) = host.parse::<Ipv4Addr>() {
+        (address.is_loopback(), address.is_link_local())
+    } else if is_host_name(host) {
+        (host.eq_ignore_ascii_case("localhost"), false)
+    } else {
+        return None;
+    };
+    Some(match (loopback, link) {
+        (true, _) => Reach::Loopback,
+        (_, true) => Reach::Link,
+        _ => Reach::Far,
+    })
 }
 
 fn is_host_name(host: &str) -> bool {
@@ -81,6 +163,31 @@ pub(super) fn is_host_label(label: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(text: &str) -> Result<Endpoint<'_>, &'static str> {
+        super::parse(text, Service::Cloud)
+    }
+
+    #[test]
+    fn plain_http_leads_as_far_as_the_service_may_be() {
+        for (text, metadata, cloud) in [
+            ("http://169.254.169.254", true, false),
+            ("http://169.254.169.254:80/", true, false),
+            ("http://[fe80::a9fe:a9fe]:80", true, false),
+            ("http://127.0.0.1:1", true, true),
+            ("http://localhost:1", true, true),
+            ("http://169.253.169.254", false, false),
+            ("http://[fd00::1]", false, false),
+            ("http://[::ffff:127.0.0.1]", false, false),
+            ("http://metadata.example.com", false, false),
+            ("https://metadata.example.com", true, true),
+        ] {
+            let allowed = |service| super::parse(text, service).is_ok();
+            let found = (allowed(Service::Metadata), allowed(Service::Cloud), allowed(Service::Proxy));
+            assert_eq!(found, (metadata, cloud, true), "{text}");
+        }
+        assert!(super::parse("socks5://127.0.0.1:1080", Service::Proxy).is_err());
+    }
 
     #[test]
     fn plain_http_is_for_loopback_only() {

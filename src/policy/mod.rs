@@ -9,10 +9,12 @@
 
 pub mod calendar;
 mod conflict;
+mod credentials;
 mod decode;
 mod document;
 mod endpoint;
 pub mod file;
+mod foreign;
 mod nearest;
 pub mod problem;
 mod project;
@@ -28,6 +30,7 @@ use std::path::Path;
 
 pub use calendar::Calendar;
 pub use file::{UnreadableFile, read_file};
+pub use foreign::foreign_yaml;
 pub use problem::{Problem, Problems, Severity};
 pub use source::Place;
 pub use types::Policy;

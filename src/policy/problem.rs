@@ -39,11 +39,12 @@ pub(super) struct Finding {
     message: String,
     related: Option<(&'static str, Span)>,
     help: Option<String>,
+    secret: Option<Span>,
 }
 
 impl Finding {
     pub(super) fn error(span: Span, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, span, message: message.into(), related: None, help: None }
+        Self { severity: Severity::Error, span, message: message.into(), related: None, help: None, secret: None }
     }
 
     pub(super) fn warning(span: Span, message: impl Into<String>) -> Self {
@@ -59,6 +60,12 @@ impl Finding {
     /// Says what to do about it.
     pub(super) fn help(&mut self, help: impl Into<String>) -> &mut Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Keeps what stands at the span out of every drawing: it may be a secret.
+    pub(super) fn conceal(&mut self, span: Span) -> &mut Self {
+        self.secret = Some(span);
         self
     }
 
@@ -126,7 +133,11 @@ impl Problems {
         findings.sort_by(|a, b| order(a).cmp(&order(b)));
         // What an alias repeats is wrong once, where it is written.
         findings.dedup();
-        let text = if findings.is_empty() { String::new() } else { source.text.to_owned() };
+        let text = if findings.is_empty() {
+            String::new()
+        } else {
+            concealed(source.text, findings.iter().filter_map(|finding| finding.secret))
+        };
         let list = findings.into_iter().map(|finding| Problem {
             severity: finding.severity,
             place: source.place(finding.span.start),
@@ -223,6 +234,18 @@ impl Serialize for Related {
     }
 }
 
+/// The text with asterisks in the place of its secrets. No byte moves, so that every span means what it meant.
+fn concealed(text: &str, secrets: impl Iterator<Item = Span>) -> String {
+    let mut out = text.to_owned();
+    for secret in secrets {
+        let range = secret.within(&out);
+        let asterisk = |c: char| if c.is_ascii_control() { c.to_string() } else { "*".repeat(c.len_utf8()) };
+        let hidden: String = out[range.clone()].chars().map(asterisk).collect();
+        out.replace_range(range, &hidden);
+    }
+    out
+}
+
 /// The longest piece of the file that a message repeats, in characters.
 const LONGEST_QUOTE: usize = 60;
 
@@ -276,6 +299,16 @@ mod tests {
         for line in two().render_plain().lines() {
             assert!(drawn.lines().any(|drawn| drawn == line), "{line}\n{drawn}");
         }
+    }
+
+    #[test]
+    fn a_secret_is_drawn_as_asterisks_under_every_problem() {
+        let source = Source::new("a: {b: hü 1, c: d}\n");
+        let mut first = Finding::error(Span::new(4, 5), "not here, expected a file");
+        first.conceal(Span::new(7, 12));
+        let problems = Problems::new("p", &source, vec![Finding::error(Span::new(14, 15), "odd"), first]);
+        let drawn = problems.render_snippets(false);
+        assert_eq!(drawn.matches("a: {b: *****, c: d}").count(), 2, "{drawn}");
     }
 
     #[test]

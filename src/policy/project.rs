@@ -1,48 +1,40 @@
-//! One project of a policy: where it is, how to log in, and the keys that are asked for.
+//! One project of a policy: where it is, and the keys that are asked for. How to log in is for
+//! [`credentials`](super::credentials) to read.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::decode::{Decoder, Field, Schema, listed};
-use super::endpoint::{self, is_host_label};
+use super::credentials::Login;
+use super::decode::{Decoder, Field, Schema};
+use super::endpoint::{Service, is_host_label};
 use super::source::Span;
-use super::types::{Credentials, Entry, Project};
+use super::types::{Entry, Project};
 use crate::rotation::key::{DesiredRotation, KeyId, Reapply, RotationInterval};
 use crate::rotation::project::{Cloud, Mode};
 
 const PROJECT: Schema = Schema {
-    place: "every project",
-    fields: &[
-        "name",
-        "cloud",
-        "region",
-        "project_id",
-        "kms_endpoint",
-        "iam_endpoint",
-        "ca_file",
-        "mode",
-        "credentials",
-        "keys",
-    ],
-    later: &["coverage", "proxy", "assume_agency"],
+    later: &["coverage"],
+    ..Schema::of(
+        "every project",
+        &[
+            "name",
+            "cloud",
+            "region",
+            "project_id",
+            "kms_endpoint",
+            "iam_endpoint",
+            "ca_file",
+            "mode",
+            "credentials",
+            "assume_agency",
+            "proxy",
+            "keys",
+        ],
+    )
 };
-
-const CREDENTIALS: Schema = Schema {
-    place: "`credentials`",
-    fields: CREDENTIAL_KINDS,
-    later: &["access_key", "ecs_agency", "id_token", "environment", "assume_agency", "proxy"],
-};
-const CREDENTIAL_KINDS: &[&str] = &["token_file", "password"];
-/// Of [`CREDENTIALS`]' later fields those that stand beside a kind and are none.
-const BESIDE_CREDENTIALS: &[&str] = &["assume_agency", "proxy"];
-
-const PASSWORD: Schema =
-    Schema { place: "`password`", fields: &["user_name", "domain_name", "password_file", "project_name"], later: &[] };
 
 const ENTRY: Schema = Schema {
-    place: "every entry of `keys`",
-    fields: &["key_id", "rotation_interval", "reapply"],
     later: &["alias", "select", "max_rotation_interval", "exempt"],
+    ..Schema::of("every entry of `keys`", &["key_id", "rotation_interval", "reapply"])
 };
 /// What names keys, and what asks something of them, instead of the fields that this version reads.
 const OTHER_NAMES: &[&str] = &["alias", "select"];
@@ -59,14 +51,30 @@ fn reapply_name(reapply: Reapply) -> &'static str {
 
 /// Names become metric labels and log fields.
 const LONGEST_NAME: usize = 128;
-/// The services' own limits are below it.
-const LONGEST_IDENTITY: usize = 256;
+
+/// What a project is told by in its cloud and region.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Identity {
+    Id(String),
+    /// Another account may have a project of the same name, but none with a key of the same id.
+    Name(String),
+}
+
+impl Identity {
+    /// The word for it.
+    pub(super) fn what(&self) -> &'static str {
+        match self {
+            Self::Id(_) => "project_id",
+            Self::Name(_) => "project name",
+        }
+    }
+}
 
 /// What was right about a project, so that it can be held against others even where something else is wrong.
 pub(super) struct Draft {
     pub(super) name: Option<(Arc<str>, Span)>,
-    /// What tells one account's project in one region from all others.
-    pub(super) account: Option<(Cloud, Arc<str>, String)>,
+    /// What tells the project from all others, as far as the policy knows.
+    pub(super) identity: Option<(Cloud, Arc<str>, Identity)>,
     /// Its KMS is on this machine.
     pub(super) loopback: bool,
     /// Every well-formed key id, and where it is.
@@ -88,18 +96,26 @@ impl Decoder<'_> {
         let cloud =
             self.require(&fields, "cloud", &[]).and_then(|field| self.choice(field, &Cloud::ALL, Cloud::as_str));
         let region = self.require(&fields, "region", &[]).and_then(|field| self.region(field));
-        let project_id = self.require(&fields, "project_id", &[]).and_then(|field| self.project_id(field));
-        let kms_endpoint = fields.get("kms_endpoint").map(|field| self.endpoint(field));
-        let iam_endpoint = fields.get("iam_endpoint").map(|field| self.endpoint(field));
+        let project_id = fields.get("project_id").map(|field| self.project_id(field));
+        let kms_endpoint = fields.get("kms_endpoint").map(|field| self.address(field, Service::Cloud));
+        let iam_endpoint = fields.get("iam_endpoint").map(|field| self.address(field, Service::Cloud));
         let ca_file = fields.get("ca_file").map(|field| self.file_path(field));
         let mode = match fields.get("mode") {
             Some(field) => self.choice(field, &Mode::ALL, Mode::as_str),
             None => Some(Mode::default()),
         };
-        let credentials = self.require(&fields, "credentials", &[]).and_then(|field| self.credentials(field));
+        let login = self.login(&fields);
+        let identity = match &project_id {
+            Some(id) => id.clone().map(Identity::Id),
+            None if fields.excuses("project_id") => None,
+            None => login
+                .as_ref()
+                .zip(region.as_deref())
+                .map(|(login, region)| Identity::Name(login.credentials.project_name(region).to_owned())),
+        };
         let mut draft = Draft {
-            account: (|| Some((cloud?, region.clone()?, project_id.clone()?)))(),
-            loopback: matches!(kms_endpoint, Some(Some((_, true)))),
+            identity: (|| Some((cloud?, region.clone()?, identity?)))(),
+            loopback: matches!(&kms_endpoint, Some(Some(endpoint)) if endpoint.loopback),
             key_ids: Vec::new(),
             always: Vec::new(),
             name,
@@ -111,16 +127,19 @@ impl Decoder<'_> {
             draft.always.clear();
         }
         draft.project = (|| {
+            let Login { credentials, assume_agency, proxy } = login?;
             Some(Project {
                 name: draft.name.as_ref().map(|(name, _)| Arc::clone(name))?,
                 cloud: cloud?,
                 region: region?,
-                project_id: project_id?,
-                kms_endpoint: given(kms_endpoint)?.map(|(address, _)| address),
-                iam_endpoint: given(iam_endpoint)?.map(|(address, _)| address),
+                project_id: given(project_id)?,
+                kms_endpoint: given(kms_endpoint)?.map(|endpoint| endpoint.address.to_owned()),
+                iam_endpoint: given(iam_endpoint)?.map(|endpoint| endpoint.address.to_owned()),
                 ca_file: given(ca_file)?,
                 mode: mode?,
-                credentials: credentials?,
+                credentials,
+                assume_agency,
+                proxy,
                 keys: keys?,
             })
         })();
@@ -146,64 +165,6 @@ impl Decoder<'_> {
         }
         self.mismatch(field, EXPECTED);
         None
-    }
-
-    fn endpoint(&mut self, field: Field<'_>) -> Option<(String, bool)> {
-        let text = self.text(field, "an address such as https://kms.example.com")?;
-        if endpoint::has_user_info(text) {
-            // Said without repeating it.
-            let message = format!("`{}` has a user name or password in it, expected an address alone", field.name);
-            self.error(field.span(), message);
-            return None;
-        }
-        match endpoint::parse(text) {
-            Ok(endpoint) => Some((endpoint.address.to_owned(), endpoint.loopback)),
-            Err(expected) => {
-                self.mismatch(field, expected);
-                None
-            }
-        }
-    }
-
-    fn credentials(&mut self, field: Field<'_>) -> Option<Credentials> {
-        let fields = self.fields(field, &CREDENTIALS)?;
-        let now = CREDENTIAL_KINDS.iter().filter_map(|kind| fields.get(kind)).map(|field| (field.name, field.key));
-        let later = fields.later.iter().copied().filter(|(name, _)| !BESIDE_CREDENTIALS.contains(name));
-        let mut kinds: Vec<_> = now.chain(later).collect();
-        kinds.sort_by_key(|(_, span)| *span);
-        if let Some(((_, first), others)) = kinds.split_first() {
-            for (other, span) in others {
-                let message = format!("`{other}` is another kind of credentials, expected exactly one");
-                self.error(*span, message).related("the first given", *first);
-            }
-        } else if fields.is_clear() {
-            let message = format!("no credentials, expected exactly one of {}", listed(CREDENTIAL_KINDS));
-            self.error(field.span(), message);
-        }
-        let token = fields.get("token_file").map(|field| self.file_path(field).map(Credentials::TokenFile));
-        let password = fields.get("password").map(|field| self.password(field));
-        token.or(password).flatten()
-    }
-
-    fn password(&mut self, field: Field<'_>) -> Option<Credentials> {
-        let fields = self.fields(field, &PASSWORD)?;
-        let mut identity = |name: &'static str, expected: &str| {
-            let field = self.require(&fields, name, &[])?;
-            self.name(field, expected, LONGEST_IDENTITY).map(str::to_owned)
-        };
-        let user_name = identity("user_name", "the name of an IAM user");
-        let domain_name = identity("domain_name", "the name of the account that the user belongs to");
-        let password_file: Option<PathBuf> =
-            self.require(&fields, "password_file", &[]).and_then(|field| self.file_path(field));
-        let project_name = fields
-            .get("project_name")
-            .map(|field| self.name(field, "the project's name in the cloud", LONGEST_IDENTITY).map(str::to_owned));
-        Some(Credentials::Password {
-            user_name: user_name?,
-            domain_name: domain_name?,
-            password_file: password_file?,
-            project_name: given(project_name)?,
-        })
     }
 
     fn entries(&mut self, field: Field<'_>, draft: &mut Draft) -> Option<Vec<Entry>> {
@@ -266,7 +227,7 @@ impl Decoder<'_> {
 
 /// A field that need not be given and must be right where it is.
 #[expect(clippy::option_option, reason = "the outer one says whether the policy can be used")]
-fn given<T>(field: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn given<T>(field: Option<Option<T>>) -> Option<Option<T>> {
     match field {
         None => Some(None),
         Some(value) => value.map(Some),
@@ -281,6 +242,8 @@ fn grouped(bare: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::policy;
 
@@ -305,7 +268,24 @@ mod tests {
             "1234567890123456789012345678e100",
             "'01234567890123456789012345678901'",
         ] {
-            assert_eq!(project(id, "").project_id, id.trim_matches('\''));
+            assert_eq!(project(id, "").project_id.as_deref(), Some(id.trim_matches('\'')));
+        }
+    }
+
+    #[test]
+    fn a_project_without_an_id_goes_by_a_name() {
+        let text = "projects:\n  - {name: p, cloud: huawei-cloud, region: cn-north-4, credentials: CREDENTIALS, keys: \
+                    [{key_id: 0d0466b0-e727-4d9c-b35d-f84bb474a37f, rotation_interval: 90}]}\n";
+        for (credentials, name) in [
+            ("{token_file: /t}", "cn-north-4"),
+            ("{password: {user_name: a, domain_name: b, password_file: /c}}", "cn-north-4"),
+            ("{password: {user_name: a, domain_name: b, password_file: /c, project_name: d}}", "d"),
+        ] {
+            let text = text.replace("CREDENTIALS", credentials);
+            let (policy, _) = policy::read(text.as_bytes(), "p", |_| None).unwrap();
+            let project = &policy.projects[0];
+            assert_eq!(project.project_id, None);
+            assert_eq!(project.credentials.project_name(&project.region), name);
         }
     }
 

@@ -155,13 +155,14 @@ impl Decoder<'_> {
     /// path is left to the operating system, which starts at the process's working directory.
     pub(super) fn file_path(&mut self, field: Field<'_>) -> Option<PathBuf> {
         let text = self.text(field, "the path of a file")?;
-        // The text is not repeated: it may be the secret itself.
-        let wrong = match text {
-            "" => Some("is empty"),
-            _ => text.chars().any(char::is_control).then_some("has a control character in it"),
-        };
-        if let Some(wrong) = wrong {
-            self.error(field.span(), format!("`{}` {wrong}, expected the path of a file", field.name));
+        // The text is neither repeated nor drawn: it may be the secret itself.
+        if text.is_empty() {
+            self.error(field.span(), format!("`{}` is empty, expected the path of a file", field.name));
+            return None;
+        }
+        if text.chars().any(char::is_control) {
+            let message = format!("`{}` has a control character in it, expected the path of a file", field.name);
+            self.error(field.span(), message).conceal(field.node.span);
             return None;
         }
         let mut path = String::with_capacity(text.len());

@@ -67,8 +67,9 @@ pub struct Project {
     pub cloud: Cloud,
     /// The region.
     pub region: Arc<str>,
-    /// The project's id in the cloud.
-    pub project_id: String,
+    /// The project's id in the cloud; where it is not given, the project is the one of
+    /// [this name](Credentials::project_name).
+    pub project_id: Option<String>,
     /// Where its KMS answers, when not at the cloud's own address.
     pub kms_endpoint: Option<String>,
     /// Where its IAM answers, when not at the cloud's own address.
@@ -79,6 +80,10 @@ pub struct Project {
     pub mode: Mode,
     /// How to log in.
     pub credentials: Credentials,
+    /// The agency to act for, once logged in.
+    pub assume_agency: Option<AssumeAgency>,
+    /// The proxy that leads to its cloud; where there is none, the environment says.
+    pub proxy: Option<Proxy>,
     /// The keys and what is wanted of them, in the file's order.
     pub keys: Vec<Entry>,
 }
@@ -99,6 +104,81 @@ pub enum Credentials {
         /// Scope the token by this project name instead of the project's id.
         project_name: Option<String>,
     },
+    /// An access key that signs requests.
+    AccessKey {
+        /// Which key.
+        access_key_id: AccessKeyId,
+        /// The file with its secret.
+        secret_access_key_file: PathBuf,
+        /// The file with the security token of a temporary key.
+        security_token_file: Option<PathBuf>,
+    },
+    /// Temporary keys of the agency of the virtual machine that the program runs on.
+    EcsAgency {
+        /// Where the metadata service answers, when not at the usual address.
+        metadata_endpoint: Option<String>,
+    },
+    /// Workload identity: a token of an identity provider, which IAM exchanges for one of its own.
+    IdToken {
+        /// The identity provider's name in IAM.
+        provider_id: String,
+        /// The file with the provider's token.
+        token_file: PathBuf,
+    },
+    /// What the environment variables of the official clients say.
+    Environment,
+}
+
+impl Credentials {
+    /// The project's name in the cloud: what they give, or else the region, after which the cloud names the first
+    /// project that every account has there.
+    #[must_use]
+    pub fn project_name<'a>(&'a self, region: &'a str) -> &'a str {
+        match self {
+            Self::Password { project_name: Some(name), .. } => name,
+            _ => region,
+        }
+    }
+}
+
+/// Which access key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessKeyId {
+    /// The id itself, which is no secret.
+    Value(String),
+    /// A file with the id.
+    File(PathBuf),
+}
+
+/// An agency by which another account has delegated rights to the one that logs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssumeAgency {
+    /// The account that delegates.
+    pub domain: AgencyDomain,
+    /// The agency's name there.
+    pub agency_name: String,
+    /// How long what it gives shall hold.
+    pub duration: Option<Duration>,
+}
+
+/// The account that delegates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgencyDomain {
+    /// By its name.
+    Name(String),
+    /// By its id.
+    Id(String),
+}
+
+/// A proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// Its address, without a user name.
+    pub url: String,
+    /// Whom it lets through; with a password file or not at all.
+    pub user_name: Option<String>,
+    /// The file with the password.
+    pub password_file: Option<PathBuf>,
 }
 
 /// One entry of a project's `keys`.

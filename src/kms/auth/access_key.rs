@@ -1,5 +1,6 @@
 //! Access keys: permanent ones from files, temporary ones as IAM and the metadata service give them.
 
+use std::fmt;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -13,24 +14,45 @@ use super::{Error, Kind, Lifetime, Operation, SecretSource};
 /// Where a permanent access key is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccessKeyFiles {
-    /// The key's id. No secret, but often kept beside it.
-    pub id: SecretSource,
+    /// The key's id.
+    pub id: KeyName,
     /// Its secret.
     pub secret: SecretSource,
     /// What makes it a temporary one.
     pub security_token: Option<SecretSource>,
 }
 
+/// The id of an access key: no secret, but often kept beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KeyName {
+    /// This one.
+    Known(String),
+    /// The one that is written there.
+    In(SecretSource),
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(id) => f.write_str(id),
+            Self::In(source) => write!(f, "{source}"),
+        }
+    }
+}
+
 impl AccessKeyFiles {
     /// Reads the key.
     pub(super) fn read(&self) -> Result<AccessKey, Error> {
-        let id = self.id.read()?;
-        if id.expose_secret().bytes().any(|byte| !byte.is_ascii_graphic()) {
+        let id = match &self.id {
+            KeyName::Known(id) => id.clone(),
+            KeyName::In(source) => source.read()?.expose_secret().to_owned(),
+        };
+        if id.bytes().any(|byte| !byte.is_ascii_graphic()) {
             let text = format!("{} holds no access key id: expected one line without blanks", self.id);
             return Err(Error::new(Operation::Authenticate, Kind::Credentials, text));
         }
         let security_token = self.security_token.as_ref().map(SecretSource::read).transpose()?;
-        Ok(AccessKey { id: id.expose_secret().to_owned(), secret: self.secret.read()?, security_token })
+        Ok(AccessKey { id, secret: self.secret.read()?, security_token })
     }
 }
 

@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use super::error::{Error, Kind};
 use super::observe::Operation;
 
-pub use access_key::AccessKeyFiles;
+pub use access_key::{AccessKeyFiles, KeyName};
 pub use agency::{Account, Agency};
 pub use iam::ProjectScope;
 pub(super) use iam::unfit;
