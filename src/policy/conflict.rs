@@ -127,7 +127,10 @@ mod tests {
     #[test]
     fn a_key_id_in_another_cloud_or_region_is_another_key() {
         let otc = "cloud: open-telekom-cloud, region: eu-de";
-        let others = ["cloud: open-telekom-cloud, region: eu-nl", "cloud: flexible-engine, region: eu-de"];
+        let others = [
+            "cloud: open-telekom-cloud, region: eu-nl",
+            "cloud: flexible-engine, region: eu-de, kms_endpoint: 'https://kms.example.com'",
+        ];
         assert!(problems("", &[otc, others[0], others[1]], "on_drift").is_empty());
         assert_eq!(problems("", &[otc, otc, otc], "on_drift").len(), 2, "each repetition is told");
     }
@@ -146,7 +149,7 @@ mod tests {
     fn a_simulator_on_this_machine_takes_any_rate() {
         let head = "limits: {requests_per_second: 5000}";
         let here = "cloud: huawei-cloud, region: eu-de, kms_endpoint: 'http://127.0.0.1:8080'";
-        let there = "cloud: huawei-cloud, region: eu-nl";
+        let there = "cloud: huawei-cloud, region: eu-west-101";
         assert!(problems(head, &[here], "on_drift").is_empty());
         let warned = ["5000 requests a second, expected at most 20: the cloud allows no more to one user"];
         assert_eq!(problems(head, &[here, there], "on_drift"), warned);

@@ -263,3 +263,24 @@ impl Decoder<'_> {
 fn is_id(text: &str) -> bool {
     (1..=LONGEST_ID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_can_be_sent_in_a_header() {
+        for id in ["A", "0123456789abcdef0123456789abcdef", "my-idp_1.2~", &"a".repeat(128)] {
+            assert!(is_id(id), "{id}");
+        }
+        for text in ["", " ", "a b", "a\t", "a\n", "\u{7f}", "ü", &"a".repeat(129)] {
+            assert!(!is_id(text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_kind_is_a_field_and_every_agent_a_kind() {
+        assert!(KINDS.iter().all(|kind| CREDENTIALS.fields.contains(kind)));
+        assert!(AGENTS.iter().all(|agent| KINDS.contains(agent)));
+    }
+}

@@ -18,6 +18,7 @@ mod foreign;
 mod nearest;
 pub mod problem;
 mod project;
+mod region;
 mod scalar;
 mod snippet;
 mod source;

@@ -99,6 +99,12 @@ impl Decoder<'_> {
         let project_id = fields.get("project_id").map(|field| self.project_id(field));
         let kms_endpoint = fields.get("kms_endpoint").map(|field| self.address(field, Service::Cloud));
         let iam_endpoint = fields.get("iam_endpoint").map(|field| self.address(field, Service::Cloud));
+        if let Some(((cloud, region), field)) = cloud.zip(region.as_deref()).zip(fields.get("region"))
+            && kms_endpoint.is_none()
+            && !fields.excuses("kms_endpoint")
+        {
+            self.look_up_region(cloud, region, field.span());
+        }
         let ca_file = fields.get("ca_file").map(|field| self.file_path(field));
         let mode = match fields.get("mode") {
             Some(field) => self.choice(field, &Mode::ALL, Mode::as_str),

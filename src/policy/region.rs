@@ -1,0 +1,140 @@
+//! The regions of the clouds that have a KMS, as far as this version knows them (API sheet, section 6).
+//!
+//! Clouds open regions faster than programs are updated, so a region that is missing here is worth a warning and no
+//! more. Where the policy gives the KMS endpoint, the region's name is only a label, and not even that is due.
+
+use super::decode::{Decoder, listed};
+use super::nearest::nearest;
+use super::problem::quoted;
+use super::source::Span;
+use crate::rotation::project::Cloud;
+
+const HUAWEI_CLOUD: &[&str] = &[
+    "ae-ad-1",
+    "af-north-1",
+    "af-south-1",
+    "ap-southeast-1",
+    "ap-southeast-2",
+    "ap-southeast-3",
+    "ap-southeast-4",
+    "ap-southeast-5",
+    "cn-east-2",
+    "cn-east-3",
+    "cn-east-4",
+    "cn-east-5",
+    "cn-north-1",
+    "cn-north-2",
+    "cn-north-4",
+    "cn-north-9",
+    "cn-north-11",
+    "cn-north-12",
+    "cn-south-1",
+    "cn-south-2",
+    "cn-south-4",
+    "cn-southwest-2",
+    "cn-southwest-3",
+    "eu-west-101",
+    "la-north-2",
+    "la-south-2",
+    "me-east-1",
+    "my-kualalumpur-1",
+    "na-mexico-1",
+    "ru-moscow-1",
+    "sa-brazil-1",
+    "tr-west-1",
+];
+const OPEN_TELEKOM_CLOUD: &[&str] = &["eu-de", "eu-nl", "eu-ch2"];
+const FLEXIBLE_ENGINE: &[&str] = &["eu-west-0"];
+
+/// So many names a message can list.
+const FEW: usize = 4;
+
+fn known(cloud: Cloud) -> &'static [&'static str] {
+    match cloud {
+        Cloud::HuaweiCloud => HUAWEI_CLOUD,
+        Cloud::OpenTelekomCloud => OPEN_TELEKOM_CLOUD,
+        Cloud::FlexibleEngine => FLEXIBLE_ENGINE,
+    }
+}
+
+impl Decoder<'_> {
+    /// Warns of a region in which this version knows no KMS of the cloud. The policy gives no KMS endpoint.
+    pub(super) fn look_up_region(&mut self, cloud: Cloud, region: &str, span: Span) {
+        let regions = known(cloud);
+        if regions.contains(&region) {
+            return;
+        }
+        let expected = match regions.len() {
+            0..=FEW => listed(regions),
+            _ => "one such as `cn-north-4` or `eu-west-101`".to_owned(),
+        };
+        let help = Cloud::ALL
+            .into_iter()
+            .find(|other| known(*other).contains(&region))
+            .map(|other| format!("it is a region of `{}`", other.as_str()))
+            .or_else(|| nearest(region, regions.iter().copied()).map(|near| format!("did you mean `{near}`?")));
+        let message = format!(
+            "{} has no region {} that is known here, expected {expected}, or else a `kms_endpoint`",
+            cloud.as_str(),
+            quoted(region)
+        );
+        let finding = self.warning(span, message);
+        if let Some(help) = help {
+            finding.help(help);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::problem::Problems;
+    use crate::policy::source::Source;
+
+    fn warnings(cloud: Cloud, region: &str) -> String {
+        let source = Source::new(region);
+        let mut decoder = Decoder { source: &source, environment: &|_| None, findings: Vec::new() };
+        decoder.look_up_region(cloud, region, Span::new(0, region.len()));
+        Problems::new("p", &source, decoder.findings).to_string()
+    }
+
+    #[test]
+    fn what_a_cloud_has_is_not_worth_a_word() {
+        for (cloud, region) in [
+            (Cloud::HuaweiCloud, "eu-west-101"),
+            (Cloud::HuaweiCloud, "ap-southeast-5"),
+            (Cloud::OpenTelekomCloud, "eu-ch2"),
+            (Cloud::FlexibleEngine, "eu-west-0"),
+        ] {
+            assert_eq!(warnings(cloud, region), "");
+        }
+    }
+
+    #[test]
+    fn a_region_that_is_not_known_is_told_with_the_one_that_is_meant() {
+        assert_eq!(
+            warnings(Cloud::HuaweiCloud, "cn-nroth-4"),
+            "p:1:1: warning: huawei-cloud has no region `cn-nroth-4` that is known here, expected one such as \
+             `cn-north-4` or `eu-west-101`, or else a `kms_endpoint`; did you mean `cn-north-4`?"
+        );
+        assert_eq!(
+            warnings(Cloud::OpenTelekomCloud, "eu-west-0"),
+            "p:1:1: warning: open-telekom-cloud has no region `eu-west-0` that is known here, expected `eu-de`, `eu-nl` or \
+             `eu-ch2`, or else a `kms_endpoint`; it is a region of `flexible-engine`"
+        );
+        assert_eq!(
+            warnings(Cloud::FlexibleEngine, "moon-1"),
+            "p:1:1: warning: flexible-engine has no region `moon-1` that is known here, expected `eu-west-0`, or else \
+             a `kms_endpoint`"
+        );
+    }
+
+    #[test]
+    fn no_region_is_in_the_table_twice() {
+        let mut all: Vec<_> = Cloud::ALL.into_iter().flat_map(known).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!((count, all.len()), (36, 36));
+    }
+}
