@@ -214,6 +214,7 @@ fn a_secret_in_the_policy_shows_in_no_problem() {
         "credentials: Sesame0pen",
         "credentials: {password: Sesame0pen}",
         "credentials: {password: {password: \"Sesame0pen\"}}",
+        "credentials: {password: {user_name: a}, password: Sesame0pen}",
         "credentials: {password: {user_name: a, passwrod: 'Sesame0pen', regoin: b}}",
         "credentials: {token: Sesame0pen, region: eu-de}",
         "credentials: {token_file: \"Sesame0pen\\t\"}",

@@ -149,7 +149,7 @@ impl Decoder<'_> {
 
     fn access_key(&mut self, field: Field<'_>) -> Option<Credentials> {
         let fields = self.fields(field, &ACCESS_KEY)?;
-        self.one_of(&fields, &["access_key_id", "access_key_id_file"]);
+        self.require_one_of(&fields, &["access_key_id", "access_key_id_file"]);
         let value = fields.get("access_key_id").map(|field| self.access_key_id(field).map(AccessKeyId::Value));
         let file = fields.get("access_key_id_file").map(|field| self.file_path(field).map(AccessKeyId::File));
         let secret = self.require(&fields, "secret_access_key_file", &[]).and_then(|field| self.file_path(field));
@@ -191,7 +191,7 @@ impl Decoder<'_> {
 
     fn assume_agency(&mut self, field: Field<'_>) -> Option<AssumeAgency> {
         let fields = self.fields(field, &ASSUME_AGENCY)?;
-        self.one_of(&fields, &["domain_name", "domain_id"]);
+        self.require_one_of(&fields, &["domain_name", "domain_id"]);
         let name = fields.get("domain_name").map(|field| {
             let name = self.name(field, "the name of the account that delegates", LONGEST_IDENTITY)?;
             Some(AgencyDomain::Name(name.to_owned()))

@@ -189,23 +189,28 @@ impl Decoder<'_> {
 
     fn add<'n>(&mut self, fields: &mut Fields<'n>, key: &Node<'_>, node: &'n Node<'n>) {
         let Schema { fields: known, later, secrets, .. } = *fields.schema;
-        let expected = fields.schema.expected();
+        // Worded for a problem only: ten thousand keys have thirty thousand fields.
+        let expected = || fields.schema.expected();
         let Some(written) = key.text() else {
             let found = self.found(key);
-            self.error(key.span, format!("a key is {found}, expected {expected}"));
+            self.error(key.span, format!("a key is {found}, expected {}", expected()));
             return;
         };
         if let Some(name) = known.iter().find(|name| **name == written) {
             match fields.get(name) {
                 Some(first) => {
-                    self.error(key.span, format!("duplicate field `{name}`, expected it once"))
-                        .related("first given", first.key);
+                    let finding = self.error(key.span, format!("duplicate field `{name}`, expected it once"));
+                    finding.related("first given", first.key);
+                    if !secrets.is_empty() {
+                        // Nobody reads it, so nobody will find that it is a secret.
+                        finding.conceal(node.span);
+                    }
                 }
                 None => fields.given.push(Field { name, key: key.span, node }),
             }
         } else if let Some(name) = later.iter().find(|name| **name == written) {
             fields.later.push(name);
-            self.error(key.span, format!("`{name}` is not supported by this version, expected {expected}"));
+            self.error(key.span, format!("`{name}` is not supported by this version, expected {}", expected()));
         } else if let Some(secret) = secrets.iter().find(|secret| secret.name == written) {
             fields.meant.push(secret.meant);
             let message = format!(
@@ -219,7 +224,7 @@ impl Decoder<'_> {
         } else {
             let near = nearest(written, known.iter().copied());
             fields.meant.extend(near);
-            let message = format!("unknown field {}, expected {expected}", quoted(written));
+            let message = format!("unknown field {}, expected {}", quoted(written), expected());
             let finding = self.error(key.span, message);
             if !secrets.is_empty() || sounds_secret(written) {
                 finding.conceal(node.span);
@@ -246,11 +251,10 @@ impl Decoder<'_> {
         given
     }
 
-    /// The one that is given of fields that exclude one another, `names`.
-    pub(super) fn one_of<'n>(&mut self, fields: &Fields<'n>, names: &[&str]) -> Option<Field<'n>> {
-        let mut given = fields.given.iter().filter(|field| names.contains(&field.name)).copied();
-        let first = given.next();
-        if let Some(first) = first {
+    /// Of the fields `names`, which exclude one another, one must be there.
+    pub(super) fn require_one_of(&mut self, fields: &Fields<'_>, names: &[&str]) {
+        let mut given = fields.given.iter().filter(|field| names.contains(&field.name));
+        if let Some(first) = given.next() {
             for other in given {
                 let message = format!("`{}` is given beside `{}`, expected one of them", other.name, first.name);
                 self.error(other.key, message).related("the first given", first.key);
@@ -259,7 +263,6 @@ impl Decoder<'_> {
             let message = format!("missing field {}, expected one of them in {}", listed(names), fields.schema.place);
             self.error(fields.span, message);
         }
-        first
     }
 
     /// The items of a list that must not be empty. `what` is what the list must have at least one of.
