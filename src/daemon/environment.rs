@@ -2,7 +2,7 @@
 //! section 5.5).
 //!
 //! First what belongs to Huawei Cloud's own SDKs (`HUAWEICLOUD_SDK_*`, then their profile file), then its Terraform
-//! provider's (`HW_*`), then OpenStack's and Open Telekom Cloud's (`OS_CLOUD` with its `clouds.yaml`, then `OS_*`), last
+//! provider's (`HW_*`), then those of `OpenStack` and Open Telekom Cloud (`OS_CLOUD` with its `clouds.yaml`, then `OS_*`), last
 //! the machine's metadata service. `AWS_*` is left to AWS, though one of the clients reads it.
 
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ impl Environment {
             return Ok(Some(Found { login: Login::IdToken(IdToken { provider_id, token }), source }));
         }
         let names = ["HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_SECURITY_TOKEN"];
-        match self.access_key(names.map(|name| vec![name]))? {
+        match self.access_key(&names.map(|name| vec![name]))? {
             Some(found) => Ok(Some(found)),
             None => self.profile(),
         }
@@ -105,7 +105,7 @@ impl Environment {
             return Ok(Some(found));
         }
         let names = ["HW_ACCESS_KEY", "HW_SECRET_KEY", "HW_SECURITY_TOKEN"];
-        if let Some(found) = self.access_key(names.map(|name| vec![name]))? {
+        if let Some(found) = self.access_key(&names.map(|name| vec![name]))? {
             return Ok(Some(found));
         }
         self.password(&["HW_USER_NAME"], &["HW_USER_PASSWORD"], &["HW_DOMAIN_NAME"], &["HW_PROJECT_NAME"])
@@ -118,7 +118,7 @@ impl Environment {
         if let Some(found) = self.token(&["OS_TOKEN", "OS_TOKEN_ID", "OS_AUTH_TOKEN"]) {
             return Ok(Some(found));
         }
-        let key = self.access_key([
+        let key = self.access_key(&[
             vec!["OS_ACCESS_KEY", "OS_ACCESS_KEY_ID", "OS_AK"],
             vec!["OS_SECRET_KEY", "OS_ACCESS_KEY_SECRET", "OS_SK"],
             vec!["OS_SECURITY_TOKEN"],
@@ -191,8 +191,8 @@ impl Environment {
         Some(Found { login: Login::Token(SecretSource::in_memory(token, &source)), source })
     }
 
-    fn access_key(&self, names: [Vec<&'static str>; 3]) -> Result<Option<Found>, String> {
-        let [id, secret, token] = &names;
+    fn access_key(&self, names: &[Vec<&'static str>; 3]) -> Result<Option<Found>, String> {
+        let [id, secret, token] = names;
         let found = match (self.first(id), self.first(secret)) {
             (None, None) => return Ok(None),
             (Some(id), Some(secret)) => (id, secret),

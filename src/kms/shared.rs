@@ -56,7 +56,7 @@ fn find_or_make<K: PartialEq, T, E>(
     if let Some(found) = known.iter().find(|(other, _)| *other == key).and_then(|(_, used)| used.upgrade()) {
         return Ok(found);
     }
-    let made = Arc::new(make()?);
-    known.push((key, Arc::downgrade(&made)));
-    Ok(made)
+    let new = Arc::new(make()?);
+    known.push((key, Arc::downgrade(&new)));
+    Ok(new)
 }
