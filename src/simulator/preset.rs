@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::fault::{Fault, Garbage};
 use super::operation::OperationSet;
 use super::rule::Rule;
-use super::setup::Behaviour;
+use super::setup::{Behaviour, MetadataTokens};
 
 /// A named set of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,9 @@ impl Preset {
             Self::Slow => "answers take 50 to 400 ms; 2 % never come or come byte by byte",
             Self::Lossy => "10 % of KMS calls lose their connection: before or after taking effect, or in mid-answer",
             Self::Garbage => "5 % of KMS calls answer 200 with something that is no answer",
-            Self::Auth => "tokens live for 20 seconds, and 2 % of KMS calls answer 401",
+            Self::Auth => {
+                "tokens and temporary keys live for 20 seconds, 2 % of KMS calls answer 401, 10 % of metadata calls 503"
+            }
             Self::All => "a bit of each of the others",
         }
     }
@@ -76,7 +78,7 @@ impl Preset {
             }
             Self::Lossy => vec![lossy(0.10)],
             Self::Garbage => vec![garbage(0.05)],
-            Self::Auth => vec![refusing(0.02)],
+            Self::Auth => vec![refusing(0.02), absent_metadata(0.10)],
             Self::All => {
                 let latency = Fault::delay_between(Duration::from_millis(5), Duration::from_millis(50));
                 vec![
@@ -87,6 +89,7 @@ impl Preset {
                     lossy(0.03),
                     garbage(0.01),
                     refusing(0.01),
+                    absent_metadata(0.05),
                 ]
             }
         }
@@ -95,7 +98,11 @@ impl Preset {
     /// What a preset changes in the cloud's behaviour beside its faults.
     pub(super) fn shape(self, behaviour: &mut Behaviour) {
         if matches!(self, Self::Auth | Self::All) {
-            behaviour.token_lifetime = Duration::from_secs(20);
+            let lifetime = Duration::from_secs(20);
+            behaviour.token_lifetime = lifetime;
+            behaviour.temporary_key_lifetime = Some(lifetime);
+            // A client that never asks for a token has to learn to.
+            behaviour.metadata_tokens = MetadataTokens::Required;
         }
     }
 }
@@ -127,6 +134,10 @@ fn garbage(share: f64) -> Rule {
 
 fn refusing(share: f64) -> Rule {
     Rule::rate(share, [Fault::unauthorized(), Fault::gateway(401, "APIGW.0307")])
+}
+
+fn absent_metadata(share: f64) -> Rule {
+    Rule::rate(share, [Fault::html(503)]).on(OperationSet::METADATA)
 }
 
 impl fmt::Display for Preset {
@@ -195,6 +206,21 @@ mod tests {
                 let _ = script.strike(Operation::Authenticate, None);
             }
             assert_eq!(script.struck(), before, "{preset}");
+        }
+    }
+
+    #[test]
+    fn where_credentials_do_not_last_every_kind_of_them_does_not() {
+        for (preset, share) in [(Preset::Auth, 0.10), (Preset::All, 0.05)] {
+            let mut behaviour = Behaviour::default();
+            preset.shape(&mut behaviour);
+            assert_eq!(Some(behaviour.token_lifetime), behaviour.temporary_key_lifetime);
+            assert_eq!(behaviour.metadata_tokens, MetadataTokens::Required);
+            let mut script = Script::new(preset.rules(), 5);
+            let calls = 20_000;
+            let struck = (0..calls).filter(|_| script.strike(Operation::InstanceKeys, None).fault().is_some()).count();
+            let struck = f64::from(u32::try_from(struck).unwrap()) / f64::from(calls);
+            assert!((struck - share).abs() < 0.01, "{preset}: {struck}");
         }
     }
 }

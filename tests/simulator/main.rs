@@ -6,9 +6,14 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail as tests do")]
 
 mod access;
+mod agencies;
 mod faults;
+mod identities;
 mod kms;
+mod metadata;
 mod presets;
+mod signatures;
+mod signing;
 mod wire;
 
 use std::sync::Arc;

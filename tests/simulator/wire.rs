@@ -100,7 +100,8 @@ impl Client {
 }
 
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
-    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n", body.len());
+    let host = if headers.iter().any(|(name, _)| *name == "host") { "" } else { "Host: localhost\r\n" };
+    let mut text = format!("{method} {path} HTTP/1.1\r\n{host}Content-Length: {}\r\n", body.len());
     for (name, value) in headers {
         let _ = write!(text, "{name}: {value}\r\n");
     }
@@ -108,6 +109,10 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
 }
 
 pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+pub(crate) async fn get(simulator: &Simulator, path: &str, headers: &[(&str, &str)]) -> Answer {
+    Client::connect(simulator).await.send(&request("GET", path, headers, "")).await
+}
 
 pub(crate) async fn call(simulator: &Simulator, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     Client::connect(simulator).await.send(&request("POST", path, headers, body)).await
