@@ -16,7 +16,7 @@ use clap::Parser;
 use arguments::{Arguments, Command, LogOptions, OutputFormat};
 
 use crate::chain::Chain;
-use crate::daemon::{PolicyFile, environment};
+use crate::daemon::{PolicyFile, environment, warn_of_exposed_secrets};
 use crate::observability::logging;
 use crate::policy::types::{Credentials, Policy};
 use crate::policy::{self, Problems, Refused};
@@ -90,6 +90,7 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
         Err(Refused::Unreadable(error)) => return complain(Exit::Invalid, &Chain(&error)),
     };
     let exit = if accepted.is_some() { Exit::Well } else { Exit::Invalid };
+    accepted.iter().for_each(warn_of_exposed_secrets);
     print(exit, |out| match format {
         OutputFormat::Json => {
             serde_json::to_writer_pretty(&mut *out, &problems)?;

@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 
 pub use announce::Announcer;
 pub use lifecycle::{Signals, Supervisor};
-pub use policy_file::{DirectoryWatch, PolicyFile};
+pub use policy_file::{DirectoryWatch, PolicyFile, warn_of_exposed_secrets};
 pub use schedule::{Alarm, AlarmError, CronAlarm, Schedule};
 pub use targets::{Connector, ObserverOf, Redirect};
 
@@ -203,6 +203,7 @@ impl<A: Alarm, C> Daemon<A, C> {
     where
         C: FnMut(&Policy) -> Vec<Target<K>>,
     {
+        warn_of_exposed_secrets(policy);
         let projects = policy.projects.iter().map(|project| &project.name);
         self.board.policy_loaded(self.clock.now(), self.policy_file.path(), projects);
         (self.connect)(policy)

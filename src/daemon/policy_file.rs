@@ -1,13 +1,16 @@
 //! The policy file as something that changes: reading it, and noticing when its content has become another.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use futures_util::StreamExt;
 use inotify::{EventStream, Inotify, WatchMask};
 use tracing::warn;
 
+use crate::policy::types::{Policy, Project};
 use crate::policy::{self, Accepted, Refused, UnreadableFile};
 
 /// The policy file and what its content was when it was last read.
@@ -50,6 +53,16 @@ impl PolicyFile {
             Err(error) if error.kind() == ErrorKind::NotFound => false,
             Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => false,
             _ => Some(fingerprint(&policy::read_file(&self.path))) != self.last_read,
+        }
+    }
+}
+
+/// Warns of files with secrets that everybody on this machine may read.
+pub fn warn_of_exposed_secrets(policy: &Policy) {
+    let files: BTreeSet<&Path> = policy.projects.iter().flat_map(Project::secret_files).collect();
+    for file in files {
+        if std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0) {
+            warn!(file = %file.display(), "everybody on this machine may read this secret; take the right away: chmod o-r");
         }
     }
 }

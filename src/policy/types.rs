@@ -1,6 +1,6 @@
 //! A policy that was read and found right in every part.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,6 +127,23 @@ pub enum Credentials {
     },
     /// What the environment variables of the official clients say.
     Environment,
+}
+
+impl Project {
+    /// The files that hold its secrets.
+    pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        let of_login = match &self.credentials {
+            Credentials::TokenFile(file) => [Some(file), None],
+            Credentials::Password { password_file, .. } => [Some(password_file), None],
+            Credentials::AccessKey { secret_access_key_file, security_token_file, .. } => {
+                [Some(secret_access_key_file), security_token_file.as_ref()]
+            }
+            Credentials::IdToken { token_file, .. } => [Some(token_file), None],
+            Credentials::EcsAgency { .. } | Credentials::Environment => [None, None],
+        };
+        let of_proxy = self.proxy.as_ref().and_then(|proxy| proxy.password_file.as_ref());
+        of_login.into_iter().chain([of_proxy]).flatten().map(PathBuf::as_path)
+    }
 }
 
 impl Credentials {

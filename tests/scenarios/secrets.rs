@@ -173,3 +173,15 @@ fn no_secret_shows_when_it_stands_in_the_policy_by_mistake() {
     assert_eq!(cloud.asked(Operation::ReadStatus), 0);
     assert_eq!(cloud.rotation(KEY), (false, 0));
 }
+
+#[test]
+fn a_secret_that_everybody_may_read_is_warned_of() {
+    let cloud = Cloud::of([off()]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    site.set_mode("token", 0o644);
+    let warning = "everybody on this machine may read this secret; take the right away: chmod o-r";
+    let told = site.once("check").messages(warning);
+    assert_eq!(told.iter().map(|line| &line["file"]).collect::<Vec<_>>(), ["token"]);
+    site.set_mode("token", 0o640);
+    assert!(site.once("check").messages(warning).is_empty());
+}
