@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::auth::{Credentials, ProjectScope, Proof, Session, unfit};
+use super::auth::{Credentials, Login, ProjectScope, Proof, Session, unfit};
 use super::caller::{Call, Caller};
 use super::endpoint::Endpoints;
 use super::error::{Error, Kind};
@@ -114,6 +114,13 @@ impl Client {
             settings.request_timeout,
             settings.concurrency,
         )?;
+        let transport = match &settings.credentials.login {
+            Login::EcsAgency { metadata_endpoint } => {
+                let tls = metadata_endpoint.as_deref().is_some_and(is_https);
+                transport.with_metadata(settings.request_timeout, tls)?
+            }
+            _ => transport,
+        };
         let caller = Caller {
             project: settings.project,
             transport,

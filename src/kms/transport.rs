@@ -5,7 +5,6 @@
 
 use std::error::Error as StdError;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -23,9 +22,8 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(50);
 /// The HTTP client of one project.
 pub(super) struct Transport {
     client: reqwest::Client,
-    /// The one that no proxy stands before; made when it is first needed.
-    direct: OnceLock<reqwest::Client>,
-    request_timeout: Duration,
+    /// For the metadata service: no proxy, and little patience, since it is next door.
+    direct: Option<reqwest::Client>,
 }
 
 /// The metadata service answers within milliseconds or is not there; the vendor's own clients wait as long.
@@ -184,17 +182,14 @@ impl Transport {
             builder = builder.tls_certs_only([]);
         }
         let client = builder.build().map_err(|error| SetUpError::Client(innermost(&error)))?;
-        Ok(Self { client, direct: OnceLock::new(), request_timeout })
+        Ok(Self { client, direct: None })
     }
 
-    /// The client for the metadata service: no proxy, no TLS, and no patience, since it is next door.
-    fn direct(&self) -> &reqwest::Client {
-        self.direct.get_or_init(|| {
-            let timeout = self.request_timeout.min(METADATA_TIMEOUT);
-            let built = builder(timeout, 1).tls_certs_only([]).build();
-            // Nothing in it can fail; if it did, requests past the proxy would be made through it and fail.
-            built.unwrap_or_else(|_| self.client.clone())
-        })
+    /// The same, and able to ask the metadata service.
+    pub(super) fn with_metadata(self, request_timeout: Duration, tls: bool) -> Result<Self, SetUpError> {
+        let direct = builder(request_timeout.min(METADATA_TIMEOUT), 1);
+        let direct = if tls { direct } else { direct.tls_certs_only([]) }.build();
+        Ok(Self { direct: Some(direct.map_err(|error| SetUpError::Client(innermost(&error)))?), ..self })
     }
 
     /// Sends the request once and reads the answer to its end.
@@ -211,7 +206,7 @@ impl Transport {
         if request.method == Method::Post {
             *sent.body_mut() = Some(Bytes::from_owner(SecretBytes(request.body.clone())).into());
         }
-        let client = if request.direct { self.direct() } else { &self.client };
+        let client = self.direct.as_ref().filter(|_| request.direct).unwrap_or(&self.client);
         let mut response = client.execute(sent).await.map_err(|error| no_answer(&error))?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());

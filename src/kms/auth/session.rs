@@ -25,12 +25,17 @@ use super::{Credentials, Error, Kind, Lifetime, Login, Operation, ecs_agency, to
 /// How long an early renewal that failed is not tried again.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 
+/// How long the others wait for the first answer to a proof.
+const LONGEST_TRIAL: Duration = Duration::from_secs(2);
+
 /// What proves that a request may be made. The one seam through which every request gets its authentication.
 #[derive(Clone)]
 pub(in crate::kms) struct Proof {
     means: Means,
     /// Counts renewals, so that a refusal is never taken to be about a newer proof than the one refused.
     generation: u64,
+    /// When it ends, where that is known.
+    ends: Option<SystemTime>,
 }
 
 #[derive(Clone)]
@@ -123,13 +128,14 @@ impl Session {
         })
     }
 
-    /// A new run: what was refused in the last one may be right by now, and a token or key that is given in files is read again.
+    /// A new run: what was refused in the last one may be right by now, and a token or key that is given in files is
+    /// read again.
     pub(in crate::kms) fn begin_run(&self) {
         self.refused.store(false, Ordering::Relaxed);
         self.rejected.store(0, Ordering::Relaxed);
         let mut current = self.current();
         current.next_renewal = None;
-        if let Login::Token(_) | Login::AccessKey(_) = self.source.login {
+        if let (Login::Token(_) | Login::AccessKey(_), None) = (&self.source.login, &self.source.agency) {
             current.proof = None;
         }
     }
@@ -146,6 +152,8 @@ impl Session {
         F: Future<Output = Result<T, Error>>,
     {
         let proof = self.proof(caller, None).await?;
+        // Told by each project, whoever of those that share it has renewed it.
+        caller.observer.credentials_expire(proof.ends);
         let refused = match self.try_out(proof.clone(), &mut request).await {
             Err(error) if error.kind() == Kind::Credentials => error,
             result => return result,
@@ -176,9 +184,14 @@ impl Session {
     {
         let generation = proof.generation;
         let is_confirmed = || self.confirmed.load(Ordering::Relaxed) >= generation;
-        let trial = if is_confirmed() { None } else { Some(self.trial.lock().await) };
-        let trial = trial.filter(|_| !is_confirmed());
-        if trial.is_some() && self.rejected.load(Ordering::Relaxed) >= generation {
+        let unconfirmed = if is_confirmed() {
+            None
+        } else {
+            // A server that does not answer must not hold up the projects that share the proof.
+            let trial = tokio::time::timeout(LONGEST_TRIAL, self.trial.lock()).await;
+            (!is_confirmed()).then_some(trial)
+        };
+        if unconfirmed.is_some() && self.rejected.load(Ordering::Relaxed) >= generation {
             return Err(given_up());
         }
         let result = request(proof).await;
@@ -284,9 +297,8 @@ impl Session {
         current.generation += 1;
         current.lifetime = lifetime;
         current.next_renewal = None;
-        let proof = Proof { means, generation: current.generation };
+        let proof = Proof { means, generation: current.generation, ends: lifetime.map(|(_, end)| end) };
         current.proof = Some(proof.clone());
-        caller.observer.credentials_expire(lifetime.map(|(_, end)| end));
         debug!(project = &*caller.project, generation = proof.generation, "got credentials");
         Ok(proof)
     }
@@ -313,15 +325,20 @@ impl Session {
         }
         let _looking = self.renewal.lock().await;
         if self.project_id.get().is_none() {
+            if self.refused.load(Ordering::Relaxed) {
+                return Err(given_up());
+            }
             let (iam, name) = (self.iam(caller, Effort::Full), &self.project.name);
             let found = match &proof.means {
                 Means::Token(token) => iam.project_id(Asker::Token(&SecretString::from(token.as_str())), name).await,
                 Means::Key(key) => iam.project_id(Asker::Key(key), name).await,
             };
-            let found = found.inspect_err(|error| {
-                if error.kind() != Kind::Stopped {
-                    self.refused.store(true, Ordering::Relaxed);
+            let found = found.map_err(|error| {
+                if error.kind() == Kind::Stopped {
+                    return error;
                 }
+                self.refused.store(true, Ordering::Relaxed);
+                error.with_kind(Kind::Credentials).with_hint(&self.source.login.place())
             })?;
             self.settle_project(&found)?;
         }
