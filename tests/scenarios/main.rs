@@ -5,10 +5,12 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail as tests do")]
 
+mod access_keys;
 mod authentication;
 mod cloud;
 mod commands;
 mod faults;
+mod front;
 mod lifecycle;
 mod program;
 mod rehearsal;

@@ -151,6 +151,11 @@ impl Report {
         if reasons.is_empty() { status.to_owned() } else { format!("{status}: {}", reasons.join(", ")) }
     }
 
+    /// Why a project's run stopped.
+    pub(crate) fn error(&self) -> String {
+        self.0["projects"][0]["error"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// How many keys have a status.
     pub(crate) fn count(&self, status: &str) -> u64 {
         self.0["summary"][status].as_u64().unwrap()

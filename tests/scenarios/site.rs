@@ -24,6 +24,10 @@ pub(crate) struct Policy {
     pub(crate) iam: String,
     pub(crate) mode: &'static str,
     pub(crate) credentials: String,
+    pub(crate) cloud: &'static str,
+    pub(crate) region: &'static str,
+    /// Further fields of the project, one a line.
+    pub(crate) more: Vec<String>,
     pub(crate) keys: Vec<String>,
 }
 
@@ -42,6 +46,9 @@ impl Policy {
             iam: url.to_owned(),
             mode: "enforce",
             credentials: "{token_file: token}".to_owned(),
+            cloud: "open-telekom-cloud",
+            region: "eu-de",
+            more: Vec::new(),
             keys: Vec::new(),
         }
     }
@@ -73,6 +80,22 @@ impl Policy {
         Self { credentials: format!("{{password: {{{password}}}}}"), ..self }
     }
 
+    /// Logging in like this.
+    pub(crate) fn with(self, credentials: &str) -> Self {
+        Self { credentials: credentials.to_owned(), ..self }
+    }
+
+    /// With one field more in the project.
+    pub(crate) fn field(mut self, field: &str) -> Self {
+        self.more.push(field.to_owned());
+        self
+    }
+
+    /// Known by its name only.
+    pub(crate) fn without_id(self) -> Self {
+        Self { project_id: "", ..self }
+    }
+
     pub(crate) fn every_second(self) -> Self {
         Self { schedule: r#"{cron: "* * * * * *"}"#, ..self }
     }
@@ -91,11 +114,18 @@ impl Policy {
 
     /// The project alone, to stand behind another.
     pub(crate) fn project(&self) -> String {
-        let Self { name, project_id, kms, iam, mode, credentials, keys, .. } = self;
+        let Self { name, cloud, region, kms, iam, mode, credentials, keys, .. } = self;
         let mut text = format!(
-            "- name: {name}\n  cloud: open-telekom-cloud\n  region: eu-de\n  project_id: {project_id}\n  \
-             kms_endpoint: {kms}\n  iam_endpoint: {iam}\n  mode: {mode}\n  credentials: {credentials}\n  keys:\n"
+            "- name: {name}\n  cloud: {cloud}\n  region: {region}\n  kms_endpoint: {kms}\n  iam_endpoint: {iam}\n  \
+             mode: {mode}\n  credentials: {credentials}\n"
         );
+        if !self.project_id.is_empty() {
+            let _ = writeln!(text, "  project_id: {}", self.project_id);
+        }
+        for field in &self.more {
+            let _ = writeln!(text, "  {field}");
+        }
+        text.push_str("  keys:\n");
         for key in keys {
             let _ = writeln!(text, "  - {key}");
         }
@@ -106,11 +136,12 @@ impl Policy {
 /// A folder with `policy.yaml`, `token` and `password`, in which the program is started.
 pub(crate) struct Site {
     folder: TempDir,
+    variables: Vec<(String, String)>,
 }
 
 impl Site {
     pub(crate) fn new(policy: &Policy) -> Self {
-        let site = Self { folder: tempfile::tempdir().unwrap() };
+        let site = Self { folder: tempfile::tempdir().unwrap(), variables: Vec::new() };
         site.write("policy.yaml", &policy.text());
         site.write("token", &format!("{TOKEN}\n"));
         site.write("password", &format!("{PASSWORD}\n"));
@@ -135,10 +166,16 @@ impl Site {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
     }
 
+    /// Sets a variable for every command from now on; there are none but these.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
     /// The program in this folder.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = binary(arguments);
         command.current_dir(self.folder());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -1,0 +1,281 @@
+//! `access_key`: requests are signed, and a key that is refused is neither tried for ever nor locked.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, SystemTime};
+
+use kms_rotationd::simulator::{Fault, Key, Operation, ProjectSetup, Rule, Setup};
+use serde_json::Value;
+
+use super::cloud::{Cloud, many, off, rotating, setup};
+use super::front::{Authority, Front};
+use super::site::{Policy, Site};
+use super::{KEY, PROJECT, key_id};
+
+pub(crate) const ACCESS: &str = "AKOFTHESETESTS000001";
+pub(crate) const SECRET: &str = "sEcReTkEy-5b0e7d3c9a1f2846ZyXwVuTsRq";
+/// The id in the policy, the secret in a file.
+pub(crate) const BY_VALUE: &str = "{access_key: {access_key_id: AKOFTHESETESTS000001, secret_access_key_file: secret}}";
+/// Everything in files.
+pub(crate) const BY_FILE: &str = "{access_key: {access_key_id_file: access, secret_access_key_file: secret}}";
+const REFUSED: &str = "unknown: authentication_failed";
+
+/// A cloud with these keys that knows the access key.
+pub(crate) fn keyed(keys: impl IntoIterator<Item = Key>) -> Setup {
+    setup(keys).access_key(ACCESS, SECRET)
+}
+
+/// A folder with the access key in files.
+pub(crate) fn site(policy: &Policy) -> Site {
+    let site = Site::new(policy);
+    site.write("access", &format!("{ACCESS}\n"));
+    site.write("secret", &format!("{SECRET}\n"));
+    site
+}
+
+/// A temporary key of the simulated machine, as its metadata service gives it to whoever asks.
+pub(crate) fn temporary_key(cloud: &Cloud) -> [String; 3] {
+    let mut stream = TcpStream::connect(cloud.url().rsplit('/').next().unwrap()).unwrap();
+    write!(stream, "GET /openstack/latest/securitykey HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let body = &answer[answer.find('{').unwrap()..=answer.rfind('}').unwrap()];
+    let body: Value = serde_json::from_str(body).unwrap();
+    ["access", "secret", "securitytoken"].map(|name| body["credential"][name].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_key_named_in_the_policy_signs_every_request() {
+    let cloud = Cloud::start(keyed([off()]));
+    let applied = site(&Policy::of_one_key(cloud.url()).with(BY_VALUE)).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"));
+    assert_eq!(cloud.access_key_requests(ACCESS), cloud.all_requests());
+    assert_eq!((cloud.requests(Operation::Authenticate), cloud.authentication_failures()), (0, 0));
+}
+
+#[test]
+fn a_key_whose_id_is_in_a_file_signs_as_well() {
+    let cloud = Cloud::start(keyed([off()]));
+    assert_eq!(site(&Policy::of_one_key(cloud.url()).with(BY_FILE)).apply().key(KEY), "compliant");
+    assert_eq!(cloud.access_keys_seen(), [ACCESS]);
+}
+
+#[test]
+fn a_temporary_key_in_files_goes_with_its_security_token() {
+    let cloud = Cloud::of([off()]);
+    let [access, secret, token] = temporary_key(&cloud);
+    let credentials = "{access_key: {access_key_id_file: access, secret_access_key_file: secret, \
+                       security_token_file: security_token}}";
+    let site = site(&Policy::of_one_key(cloud.url()).with(credentials));
+    site.write("access", &access);
+    site.write("secret", &format!("{secret}\r\n"));
+    site.write("security_token", &format!("{token}\n"));
+    assert_eq!(site.apply().key(KEY), "compliant");
+    assert_eq!(cloud.access_keys_seen(), [access]);
+    site.write("security_token", "of-somebody-else");
+    assert_eq!(site.apply().key(KEY), REFUSED);
+}
+
+#[test]
+fn every_kind_that_needs_no_machine_works_over_https_with_an_own_authority() {
+    let authority = Authority::new();
+    for credentials in [
+        "{token_file: token}",
+        "{password: {user_name: rotator, domain_name: ACCOUNT, password_file: password}}",
+        BY_VALUE,
+        BY_FILE,
+        "{id_token: {provider_id: provider, token_file: token}}",
+        "{access_key: {access_key_id_file: access, secret_access_key_file: secret}, \
+         assume_agency: {domain_name: DELEGATING, agency_name: rotation}}",
+    ] {
+        let agency = credentials.contains("assume_agency");
+        let setup = keyed([off()]).identity_provider("provider", super::TOKEN);
+        let cloud = Cloud::start(if agency { setup.agency("DELEGATING", "d1", "rotation", [PROJECT]) } else { setup });
+        let front = Front::tls(cloud.url(), &authority);
+        let site = site(&Policy::of_one_key(&front.https()).with(credentials).field("ca_file: ca.pem"));
+        site.write("ca.pem", &authority.pem);
+        let applied = site.apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"), "{credentials}: {applied:#?}");
+        assert_eq!(cloud.rotation(KEY), (true, 90));
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_is_final_and_says_so() {
+    let cloud = Cloud::start(keyed(many(3)));
+    let front = Front::tls(cloud.url(), &Authority::new());
+    // Another authority is trusted, of the same name.
+    let policy = Policy::of_keys(&front.https(), (0..3).map(key_id)).with(BY_VALUE).field("ca_file: ca.pem");
+    let site = site(&Policy { concurrency: 1, ..policy });
+    site.write("ca.pem", &Authority::new().pem);
+    let applied = site.apply();
+    assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 3));
+    let said = "is not trusted";
+    assert!(applied.stdout.contains(said) && applied.stdout.contains("ca_file"), "{applied:#?}");
+    assert_eq!(applied.key(&key_id(0)), "unknown: read_failed");
+    // For each key its status is asked for, and what it is; neither is repeated.
+    assert!(front.connections() <= 6, "{} connections for three keys", front.connections());
+    assert_eq!(cloud.all_requests(), 0);
+}
+
+#[test]
+fn a_refused_key_is_tried_once_in_a_run_however_many_keys_there_are() {
+    let cloud = Cloud::start(keyed(many(30)));
+    for wrong in [BY_VALUE, BY_FILE] {
+        cloud.forget_requests();
+        let site = site(&Policy::of_keys(cloud.url(), (0..30).map(key_id)).with(wrong));
+        site.write("secret", "not it");
+        let applied = site.apply();
+        assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 30));
+        assert!((0..30).all(|n| applied.key(&key_id(n)) == REFUSED), "{applied:#?}");
+        assert_eq!((cloud.access_key_refusals(ACCESS), cloud.all_requests()), (1, 1));
+        let error = applied.report().error();
+        // The cloud's word, and where to look.
+        assert!(error.contains("APIGW.0301") && error.contains("verify aksk"), "{error}");
+        assert!(error.contains("secret") && error.contains("not changed"), "{error}");
+        assert_eq!(applied.log().iter().filter(|line| line["level"] == "ERROR").count(), 1, "{}", applied.stderr);
+    }
+}
+
+#[test]
+fn a_key_that_nobody_knows_is_refused_in_the_clouds_words() {
+    let cloud = Cloud::of([off()]);
+    let applied = site(&Policy::of_one_key(cloud.url()).with(BY_VALUE)).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
+    assert!(applied.report().error().contains("not exist"), "{}", applied.report().error());
+    assert_eq!(cloud.all_requests(), 1);
+}
+
+/// A run whose first request waits for its refusal, during which the secret's file becomes another.
+fn refused_while_the_file_becomes(secret: &str) -> (Cloud, String) {
+    let slow = Rule::next(1, Fault::delay(Duration::from_millis(500))).on(Operation::ReadStatus);
+    let cloud = Cloud::start(keyed([off()]).fault(slow));
+    let site = site(&Policy::of_one_key(cloud.url()).with(BY_FILE));
+    site.write("secret", "of yesterday");
+    let daemon = site.run();
+    cloud.await_requests(Operation::ReadStatus, 1);
+    site.write("secret", secret);
+    daemon.await_runs(1);
+    let key = daemon.status().key(KEY);
+    drop(daemon);
+    (cloud, key)
+}
+
+#[test]
+fn a_refused_key_whose_files_have_changed_is_tried_once_more() {
+    let (cloud, key) = refused_while_the_file_becomes(SECRET);
+    assert_eq!(key, "compliant");
+    assert_eq!(cloud.access_key_refusals(ACCESS), 1);
+}
+
+#[test]
+fn a_changed_key_that_is_refused_as_well_ends_the_projects_run() {
+    let (cloud, key) = refused_while_the_file_becomes("of tomorrow");
+    assert_eq!(key, REFUSED);
+    assert_eq!((cloud.access_key_refusals(ACCESS), cloud.all_requests()), (2, 2));
+}
+
+#[test]
+fn five_projects_with_one_wrong_key_never_lock_it() {
+    let ids = ["1", "2", "3", "4", "5"].map(|digit| &*Box::leak(digit.repeat(32).into_boxed_str()));
+    let names = ["one", "two", "three", "four", "five"];
+    let projects = ids.iter().map(|id| ProjectSetup::new(*id, "eu-de").key(off()));
+    let cloud = Cloud::start(projects.fold(Setup::new().access_key(ACCESS, SECRET), Setup::project));
+    let project = |at: usize| {
+        let policy = Policy::of_one_key(cloud.url()).with(BY_VALUE);
+        Policy { name: names[at], project_id: ids[at], ..policy }
+    };
+    let site = site(&project(0));
+    let others: String = (1..5).map(|at| project(at).project()).collect();
+    site.write("policy.yaml", &(project(0).text() + &others));
+    site.write("secret", "not it");
+    let applied = site.apply();
+    assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 5));
+    assert_eq!((cloud.access_key_refusals(ACCESS), cloud.access_key_is_locked(ACCESS)), (1, false));
+    // Each of the five says why.
+    for project in applied.report().0["projects"].as_array().unwrap() {
+        assert_ne!(project["error"], Value::Null, "{project}");
+        assert_eq!(project["keys"][0]["reasons"][0], "authentication_failed", "{project}");
+    }
+    site.write("secret", SECRET);
+    assert_eq!(site.apply().report().count("compliant"), 5);
+}
+
+#[test]
+fn a_key_rotated_in_its_files_in_mid_run_costs_no_key_its_result() {
+    let cloud = Cloud::start(keyed(many(40)).latency(Duration::from_millis(20)));
+    let site = site(&Policy::of_keys(cloud.url(), (0..40).map(key_id)).with(BY_FILE));
+    let daemon = site.run();
+    cloud.await_requests(Operation::ReadStatus, 10);
+    let (next, secret) = ("AKOFTHESETESTS000002", "the next secret");
+    cloud.set_access_key(next, secret);
+    site.write("access", next);
+    site.write("secret", secret);
+    cloud.revoke_access_key(ACCESS);
+    daemon.await_runs(1);
+    assert_eq!(daemon.status().count("compliant"), 40);
+    assert_eq!(cloud.access_keys_seen(), [ACCESS, next]);
+    assert_eq!(cloud.access_key_refusals(next), 0);
+    cloud.assert_only_sent(90);
+}
+
+#[test]
+fn every_attempt_is_signed_afresh() {
+    let busy = Fault::html(503).retry_after("1");
+    let cloud = Cloud::start(keyed([rotating(90)]).fault(Rule::next(2, busy).on(Operation::ReadStatus)));
+    let front = Front::plain(cloud.url());
+    assert_eq!(site(&Policy::of_one_key(&front.http()).with(BY_VALUE)).apply().key(KEY), "compliant");
+    for header in ["x-sdk-date", "authorization"] {
+        let said = front.header(header);
+        let different: HashSet<_> = said.iter().collect();
+        assert_eq!((said.len(), different.len()), (3, 3), "{header}: {said:?}");
+    }
+    assert_eq!(cloud.authentication_failures(), 0);
+}
+
+const APART: &str = "this machine's clock and the cloud's differ by more than ten minutes; is this one set by NTP?";
+
+#[test]
+fn an_answers_date_twenty_minutes_off_is_told_in_log_and_metric() {
+    for (offset, expected) in [(1200, 1200.0), (-1200, -1200.0)] {
+        let cloud = Cloud::start(keyed([off()]).behave(|cloud| cloud.date_offset_seconds = offset));
+        let site = site(&Policy::of_one_key(cloud.url()).with(BY_VALUE));
+        let daemon = site.run();
+        daemon.await_runs(1);
+        assert_eq!(daemon.status().key(KEY), "compliant");
+        let skew = daemon.metric("kms_rotation_clock_skew_seconds{project=\"payments\"}").unwrap();
+        assert!((skew - expected).abs() < 10.0, "{skew}");
+        let told = daemon.stop().messages(APART);
+        assert_eq!(told.len(), 1, "once in a run");
+        assert_eq!((&*told[0]["level"].to_string(), &told[0]["project"]), ("\"WARN\"", &Value::from("payments")));
+    }
+}
+
+#[test]
+fn a_clock_that_is_too_wrong_for_signatures_is_named_beside_the_refusal() {
+    let ahead = || SystemTime::now() + Duration::from_secs(20 * 60);
+    let cloud = Cloud::start(keyed(many(5)).clock(ahead));
+    let applied = site(&Policy::of_keys(cloud.url(), (0..5).map(key_id)).with(BY_VALUE)).apply();
+    assert_eq!((applied.code, &*applied.key(&key_id(4))), (Some(1), REFUSED));
+    assert_eq!((cloud.access_key_refusals(ACCESS), cloud.all_requests()), (1, 1));
+    assert!(applied.report().error().contains("signature expired"), "{}", applied.report().error());
+    assert_eq!(applied.messages(APART).len(), 1);
+}
+
+#[test]
+fn files_of_a_key_that_are_missing_empty_or_garbled_lead_to_no_request() {
+    let cloud = Cloud::start(keyed([off()]));
+    for (file, content) in [("secret", None), ("secret", Some("")), ("access", None), ("access", Some("a b\n"))] {
+        let site = site(&Policy::of_one_key(cloud.url()).with(BY_FILE));
+        match content {
+            Some(text) => site.write(file, text),
+            None => fs::remove_file(site.path(file)).unwrap(),
+        }
+        let applied = site.apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED), "{file} {content:?}");
+        assert!(applied.report().error().contains(file), "{}", applied.report().error());
+    }
+    assert_eq!(cloud.all_requests(), 0);
+}
