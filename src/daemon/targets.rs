@@ -85,7 +85,10 @@ impl Connector {
 fn proxy(environment: Variables) -> Option<Proxy> {
     let variable = |upper: &str, lower: &str| environment(upper).or_else(|| environment(lower));
     let url = variable("HTTPS_PROXY", "https_proxy").filter(|url| !url.is_empty())?;
-    Some(Proxy { url, except: variable("NO_PROXY", "no_proxy").unwrap_or_default(), user: None })
+    let except = variable("NO_PROXY", "no_proxy").unwrap_or_default();
+    // The star means every host; the HTTP client takes it for every name and none of the bare addresses.
+    let never = except.split(',').any(|entry| entry.trim() == "*");
+    (!never).then_some(Proxy { url, except, user: None })
 }
 
 fn settings(policy: &Policy, project: &Project, login: Login) -> ClientSettings {
