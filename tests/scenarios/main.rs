@@ -6,12 +6,15 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail as tests do")]
 
 mod access_keys;
+mod agencies;
 mod authentication;
 mod cloud;
 mod commands;
 mod faults;
 mod front;
 mod lifecycle;
+mod machine;
+mod networks;
 mod program;
 mod rehearsal;
 mod reload;
