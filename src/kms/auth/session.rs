@@ -325,6 +325,7 @@ impl Session {
         }
         let _looking = self.renewal.lock().await;
         if self.project_id.get().is_none() {
+            // Whoever looked before found nothing, or was refused.
             if self.refused.load(Ordering::Relaxed) {
                 return Err(given_up());
             }
