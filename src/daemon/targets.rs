@@ -15,7 +15,7 @@ use crate::kms::endpoint::{Endpoints, may_lack_rotation};
 use crate::kms::observe::Observer;
 use crate::kms::{Client, ClientSettings, Proxy, RetryPolicy, Shared};
 use crate::policy::types::{self, AccessKeyId, AgencyDomain, AssumeAgency, Policy, Project};
-use crate::reconcile::Target;
+use crate::reconcile::{Target, Unreachable};
 
 /// Gives who listens to the calls of a project, by the project's name.
 pub type ObserverOf = Box<dyn Fn(&Arc<str>) -> Arc<dyn Observer> + Send>;
@@ -59,7 +59,9 @@ impl Connector {
         let concurrency = policy.limits.concurrency;
         let login = match login(&project.credentials, self.environment) {
             Ok(login) => login,
-            Err(reason) => return Target { project: project.clone(), kms: Err(reason), concurrency },
+            Err(why) => {
+                return Target { project: project.clone(), kms: Err(Unreachable::Credentials(why)), concurrency };
+            }
         };
         let mut settings = settings(policy, project, login);
         settings.proxy = settings.proxy.or_else(|| proxy(self.environment));
@@ -74,10 +76,10 @@ impl Connector {
         Target { project: project.clone(), kms: client, concurrency }
     }
 
-    fn client(&self, settings: ClientSettings) -> Result<Arc<Client>, String> {
+    fn client(&self, settings: ClientSettings) -> Result<Arc<Client>, Unreachable> {
         let observer = (self.observer)(&settings.project);
         let client = Client::new(settings, &self.shared, observer, self.clock.clone(), self.stop.clone());
-        client.map(Arc::new).map_err(|error| Chain(&error).to_string())
+        client.map(Arc::new).map_err(|error| Unreachable::Way(Chain(&error).to_string()))
     }
 }
 

@@ -38,14 +38,14 @@ pub(super) struct KeyRun<'a, K> {
 }
 
 /// A key of a project that cannot be asked at all.
-pub(super) fn unreachable(entry: &Entry) -> KeyReport {
+pub(super) fn unreachable(entry: &Entry, reason: Reason) -> KeyReport {
     KeyReport {
         key_id: entry.key_id,
         entry_line: entry.line,
         alias: None,
         desired_interval: entry.desired.interval,
         status: Status::Unknown,
-        reasons: Reason::ReadFailed.into(),
+        reasons: reason.into(),
         rotation: None,
         observed: None,
         planned: Steps::NONE,

@@ -18,6 +18,7 @@ use tracing::error;
 use crate::clock::Clock;
 use crate::kms::Kms;
 use crate::policy::types::Project;
+use crate::rotation::decide::Reason;
 use crate::rotation::key::{KeyId, RotationInterval};
 use crate::rotation::project::Mode;
 use crate::rotation::report::{KeyReport, ProjectReport, Report, Trigger};
@@ -26,10 +27,19 @@ use crate::rotation::report::{KeyReport, ProjectReport, Report, Trigger};
 pub struct Target<K> {
     /// What the policy says.
     pub project: Project,
-    /// The cloud; or why it cannot even be asked, such as a `ca_file` that is not there.
-    pub kms: Result<K, String>,
+    /// The cloud; or why it cannot even be asked.
+    pub kms: Result<K, Unreachable>,
     /// How many keys are worked on at a time.
     pub concurrency: usize,
+}
+
+/// Why a project's cloud cannot even be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// There are no credentials to ask with.
+    Credentials(String),
+    /// There is no way there, such as with a `ca_file` that does not exist.
+    Way(String),
 }
 
 /// Whether a run may write at all.
@@ -94,10 +104,14 @@ impl Reconciler {
         let Target { project, kms, concurrency } = target;
         let failure = Mutex::new(None);
         let keys = match kms {
-            Err(reason) => {
-                error!(project = &*project.name, error = reason, "project cannot be reached");
-                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.as_str().into());
-                project.keys.iter().map(key::unreachable).collect()
+            Err(why) => {
+                let (reason, text) = match why {
+                    Unreachable::Credentials(text) => (Reason::AuthenticationFailed, text),
+                    Unreachable::Way(text) => (Reason::ReadFailed, text),
+                };
+                error!(project = &*project.name, error = text, "project cannot be reached");
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.as_str().into());
+                project.keys.iter().map(|entry| key::unreachable(entry, reason)).collect()
             }
             Ok(kms) => {
                 let may_write = intent == Intent::Apply && project.mode == Mode::Enforce;
