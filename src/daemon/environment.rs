@@ -213,10 +213,13 @@ impl Environment {
         domain: &[&'static str],
         project: &[&'static str],
     ) -> Result<Option<Found>, String> {
-        let (Some((user_variable, user_name)), Some((name, password))) = (self.first(user), self.first(password))
-        else {
-            return Ok(None);
+        let found = match (self.first(user), self.first(password)) {
+            (None, None) => return Ok(None),
+            (Some(user), Some(password)) => (user, password),
+            (Some((given, _)), None) => return Err(format!("{given} is set, but not {}", password.join(" or "))),
+            (None, Some((given, _))) => return Err(format!("{given} is set, but not {}", user.join(" or "))),
         };
+        let ((user_variable, user_name), (name, password)) = found;
         let Some((_, domain_name)) = self.first(domain) else {
             return Err(format!("{user_variable} and {name} are set, but not {}", domain.join(" or ")));
         };
