@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
+mod ways;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -46,7 +48,9 @@ fn valid(yaml: &str, file: &str) -> Policy {
 
 #[test]
 fn the_smallest_policies_are_valid() {
-    let policies: Vec<_> = blocks("yaml").iter().map(|yaml| valid(yaml, "README.md")).collect();
+    let blocks = blocks("yaml");
+    let whole = blocks.iter().filter(|yaml| yaml.starts_with("projects:"));
+    let policies: Vec<_> = whole.map(|yaml| valid(yaml, "README.md")).collect();
     let clouds: Vec<_> = policies.iter().map(|policy| policy.projects[0].cloud).collect();
     assert_eq!(clouds, [Cloud::HuaweiCloud, Cloud::OpenTelekomCloud]);
 }
