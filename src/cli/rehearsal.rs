@@ -59,8 +59,8 @@ impl Rehearsal {
             let mut seeded = seeded.lock().unwrap_or_else(PoisonError::into_inner);
             let Seeded { seed, keys } = &mut *seeded;
             for project in &policy.projects {
-                // Its client asks for nothing either.
-                let Some(project_id) = &project.project_id else { continue };
+                let name = project.credentials.project_name(&project.region);
+                let project_id = &project.project_id.clone().unwrap_or_else(|| made_up_id(name));
                 let new = project.keys.iter().filter(|entry| keys.insert((project_id.clone(), entry.key_id)));
                 let wanted = new.map(|entry| (entry.key_id.as_str(), u32::from(entry.desired.interval.days())));
                 simulator.handle().add_project(seed.project(project_id, &project.region, wanted));

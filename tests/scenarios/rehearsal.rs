@@ -122,3 +122,39 @@ fn keys_that_a_reload_brings_are_rehearsed_as_well() {
     daemon.await_runs(2);
     assert_eq!(daemon.status().count("compliant"), 3);
 }
+
+#[test]
+fn every_way_in_is_rehearsed_without_its_secrets_and_with_or_without_a_projects_id() {
+    for credentials in [
+        "{token_file: nowhere}",
+        "{password: {user_name: u, domain_name: d, password_file: nowhere}}",
+        "{password: {user_name: u, domain_name: d, password_file: nowhere, project_name: eu-de_team}}",
+        "{access_key: {access_key_id: A, secret_access_key_file: nowhere}}",
+        "{access_key: {access_key_id_file: nowhere, secret_access_key_file: nowhere, security_token_file: nowhere}}",
+        "{ecs_agency: {}}",
+        "{ecs_agency: {metadata_endpoint: \"http://127.0.0.1:1\"}, \
+         assume_agency: {domain_name: d, agency_name: a, duration: 1h}}",
+        "{id_token: {provider_id: p, token_file: nowhere}}",
+        "{environment: {}}",
+        "{token_file: nowhere, proxy: {url: \"http://127.0.0.1:1\", user_name: u, password_file: nowhere}}",
+    ] {
+        for with_id in [true, false] {
+            let policy = policy(3).with(credentials).field("ca_file: /nowhere/at/all.pem");
+            let site = Site::new(&if with_id { policy } else { policy.without_id() });
+            let daemon = rehearse(&site, &[]);
+            daemon.await_runs(1);
+            let report = daemon.status();
+            assert_eq!(report.count("compliant"), 3, "{credentials} {with_id}: {}", report.0);
+        }
+    }
+}
+
+#[test]
+fn half_a_pair_in_the_environment_is_no_hindrance_to_a_rehearsal() {
+    let mut site = Site::new(&policy(3).with("{environment: {}}"));
+    site.set("OS_USERNAME", "somebody");
+    site.set("HTTPS_PROXY", "no address at all");
+    let daemon = rehearse(&site, &[]);
+    daemon.await_runs(1);
+    assert_eq!(daemon.status().count("compliant"), 3);
+}
