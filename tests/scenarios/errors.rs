@@ -1,0 +1,120 @@
+//! What the cloud's errors come to, in whichever shape a server writes them, and a region without rotation.
+
+use kms_rotationd::simulator::{Fault, Operation, OperationSet, Rule};
+
+use super::KEY;
+use super::access_keys::{BY_VALUE, keyed, site};
+use super::cloud::{Cloud, off};
+use super::site::{Policy, Site};
+use super::stand_in::{StandIn, answer};
+
+/// An error in each of the four shapes, and in the older spelling of the last.
+fn shapes(code: &str, text: &str) -> [String; 5] {
+    [
+        format!(r#"{{"error":{{"error_code":"{code}","error_msg":"{text}"}}}}"#),
+        format!(r#"{{"error_code":"{code}","error_msg":"{text}","request_id":"0123456789abcdef"}}"#),
+        format!(r#"{{"error":{{"code":"{code}","message":"{text}","title":"Some Title"}}}}"#),
+        format!(r#"{{"error_code":"{code}","error_msg":"{text}","encoded_authorization_message":"AAAA"}}"#),
+        format!(r#"{{"errorCode":"{code}","errorMsg":"{text}"}}"#),
+    ]
+}
+
+#[test]
+fn each_shape_of_an_error_gives_the_right_reason() {
+    for (status, code, expected) in [
+        ("404 Not Found", "KMS.0207", "unknown: not_found"),
+        ("400 Bad Request", "KMS.0209", "non_compliant: key_disabled"),
+        ("400 Bad Request", "KMS.0210", "non_compliant: pending_deletion"),
+        ("400 Bad Request", "KMS.0211", "exempt: default_key"),
+        ("400 Bad Request", "KMS.0312", "exempt: imported_material"),
+        ("400 Bad Request", "KMS.0319", "exempt: rotation_unsupported"),
+        ("400 Bad Request", "KMS.0324", "exempt: unsupported_key_type"),
+        ("400 Bad Request", "KMS.0338", "exempt: custom_keystore"),
+        ("400 Bad Request", "KMS.0106", "exempt: replica_key"),
+        ("401 Unauthorized", "APIGW.0301", "unknown: authentication_failed"),
+        ("403 Forbidden", "KMS.0303", "unknown: authentication_failed"),
+        ("403 Forbidden", "KMS.0321", "unknown: access_denied"),
+        ("400 Bad Request", "KMS.0201", "unknown: read_failed"),
+        ("429 Too Many Requests", "APIGW.0308", "unknown: throttled"),
+        ("500 Internal Server Error", "KMS.0100", "unknown: read_failed"),
+    ] {
+        for body in shapes(code, "what-the-cloud-says") {
+            let shape = body.clone();
+            let kms = StandIn::start(move |_| answer(status, "content-type: application/json\r\n", &body));
+            let policy = Policy { max_elapsed: "50ms", ..Policy::of_one_key(&kms.url()) };
+            let applied = Site::new(&policy).apply();
+            assert_eq!(applied.key(KEY), expected, "{status} {shape}");
+            if expected.starts_with("unknown") {
+                assert!(applied.stdout.contains(code), "{shape}: {}", applied.stdout);
+                assert!(applied.stdout.contains("what-the-cloud-says"), "{shape}: {}", applied.stdout);
+            }
+        }
+    }
+}
+
+#[test]
+fn iams_own_shapes_are_told_when_it_refuses() {
+    for (status, body) in [
+        ("401 Unauthorized", r#"{"error":{"code":401,"message":"not-you","title":"Unauthorized"}}"#),
+        ("429 Too Many Requests", r#"{"error_code":"IAM.0012","error_msg":"not-you"}"#),
+        ("403 Forbidden", r#"{"errorCode":"IAM.0003","errorMsg":"not-you"}"#),
+        ("401 Unauthorized", r#"{"error_code":"APIGW.0301","error_msg":"not-you","request_id":"1"}"#),
+    ] {
+        let iam = StandIn::start(move |_| answer(status, "", body));
+        let policy = Policy { max_elapsed: "50ms", ..Policy::of_one_key(&iam.url()).password(None) };
+        let applied = Site::new(&policy).apply();
+        assert_eq!(applied.key(KEY), "unknown: authentication_failed", "{body}");
+        assert!(applied.report().error().contains("not-you"), "{}", applied.report().error());
+    }
+}
+
+/// The two calls that this server knows: what a key is, and nothing of rotation.
+fn without_rotation() -> OperationSet {
+    OperationSet::of(&[
+        Operation::ReadStatus,
+        Operation::EnableRotation,
+        Operation::UpdateInterval,
+        Operation::DisableRotation,
+    ])
+}
+
+#[test]
+fn a_swiss_server_that_knows_no_rotation_exempts_its_keys() {
+    for credentials in ["{token_file: token}", BY_VALUE] {
+        let cloud = Cloud::start(keyed([off()]).behave(|cloud| cloud.unknown = without_rotation()));
+        let policy = Policy { region: "eu-ch2", ..Policy::of_one_key(cloud.url()).with(credentials) };
+        let applied = site(&policy).apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "exempt: rotation_unsupported"), "{applied:#?}");
+        assert_eq!(cloud.write_requests(), 0);
+    }
+}
+
+#[test]
+fn the_same_server_elsewhere_is_written_to_without_reading() {
+    let cloud = Cloud::start(keyed([off()]).behave(|cloud| cloud.unknown = without_rotation()));
+    let applied = site(&Policy::of_one_key(cloud.url())).apply();
+    assert_eq!(applied.code, Some(1), "{applied:#?}");
+    assert!(applied.key(KEY).starts_with("unknown: "), "{}", applied.key(KEY));
+    assert_eq!(cloud.asked(Operation::EnableRotation), 1);
+}
+
+#[test]
+fn a_swiss_server_that_knows_rotation_after_all_is_used() {
+    let cloud = Cloud::start(keyed([off()]));
+    let applied = site(&Policy { region: "eu-ch2", ..Policy::of_one_key(cloud.url()) }).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"));
+}
+
+#[test]
+fn each_cloud_is_spoken_to_alike() {
+    for (cloud_name, region) in
+        [("huawei-cloud", "ap-southeast-1"), ("open-telekom-cloud", "eu-nl"), ("flexible-engine", "eu-west-0")]
+    {
+        for credentials in ["{token_file: token}", BY_VALUE] {
+            let busy = Rule::next(1, Fault::html(502)).on(Operation::ReadStatus);
+            let cloud = Cloud::start(keyed([off()]).fault(busy));
+            let policy = Policy { cloud: cloud_name, region, ..Policy::of_one_key(cloud.url()).with(credentials) };
+            assert_eq!(site(&policy).apply().key(KEY), "compliant", "{cloud_name}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Several projects, and projects that are known by their name only.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant, SystemTime};
+
+use kms_rotationd::simulator::{Fault, Key, Operation, ProjectSetup, Rule, Setup};
+
+use super::access_keys::{ACCESS, BY_VALUE, SECRET, keyed, site};
+use super::cloud::{Cloud, many, off, setup};
+use super::site::Policy;
+use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER, key_id};
+
+const REFUSED: &str = "unknown: authentication_failed";
+const BY_PASSWORD: &str = "{password: {user_name: rotator, domain_name: ACCOUNT, password_file: password}}";
+const OTHER: &str = "fedcba9876543210fedcba9876543210";
+
+#[test]
+fn a_project_without_an_id_is_found_by_its_regions_name() {
+    for (credentials, listed) in [(BY_PASSWORD, 0), (BY_VALUE, 1)] {
+        // A sub-project's name only begins like it.
+        let sub = ProjectSetup::new(OTHER, "eu-de_team").domain(ACCOUNT);
+        let cloud = Cloud::start(keyed([off()]).project(sub));
+        let applied = site(&Policy::of_one_key(cloud.url()).with(credentials).without_id()).apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"), "{credentials}: {applied:#?}");
+        assert_eq!(cloud.requests(Operation::ListProjects), listed, "{credentials}");
+    }
+}
+
+#[test]
+fn a_sub_project_is_found_by_the_name_that_the_credentials_give() {
+    let sub = ProjectSetup::new(OTHER, "eu-de_team").domain(ACCOUNT).key(off());
+    let cloud = Cloud::start(setup([]).project(sub));
+    let credentials = BY_PASSWORD.replace("}}", ", project_name: eu-de_team}}");
+    let applied = site(&Policy::of_one_key(cloud.url()).with(&credentials).without_id()).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"), "{applied:#?}");
+    assert_eq!(cloud.intervals_sent(OTHER, KEY), [90]);
+}
+
+#[test]
+fn a_project_whose_name_nobody_knows_is_looked_up_once() {
+    for credentials in [BY_PASSWORD, BY_VALUE] {
+        let elsewhere = ProjectSetup::new(OTHER, "eu-nl").domain(ACCOUNT);
+        let cloud =
+            Cloud::start(Setup::new().project(elsewhere).login(USER, ACCOUNT, PASSWORD).access_key(ACCESS, SECRET));
+        let policy = Policy::of_keys(cloud.url(), (0..5).map(key_id)).with(credentials).without_id();
+        let applied = site(&policy).apply();
+        assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 5), "{credentials}");
+        assert!((0..5).all(|n| applied.key(&key_id(n)) == REFUSED), "{credentials}: {applied:#?}");
+        assert_eq!(cloud.all_requests(), 1, "{credentials}");
+    }
+}
+
+#[test]
+fn a_name_that_several_projects_have_needs_the_users_choice() {
+    let twin = ProjectSetup::new(OTHER, "eu-de").domain("ANOTHER");
+    let cloud = Cloud::start(keyed([off()]).project(twin));
+    let applied = site(&Policy::of_one_key(cloud.url()).with(BY_VALUE).without_id()).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
+    let error = applied.report().error();
+    assert!(error.contains("project_id") && error.contains(PROJECT) && error.contains(OTHER), "{error}");
+    assert_eq!(cloud.all_requests(), 1);
+}
+
+#[test]
+fn a_wrong_key_is_refused_once_where_the_project_is_looked_up() {
+    let cloud = Cloud::start(keyed(many(30)));
+    let site = site(&Policy::of_keys(cloud.url(), (0..30).map(key_id)).with(BY_VALUE).without_id());
+    site.write("secret", "not it");
+    let applied = site.apply();
+    assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 30));
+    assert_eq!(applied.key(&key_id(29)), REFUSED);
+    assert_eq!((cloud.access_key_refusals(ACCESS), cloud.all_requests()), (1, 1));
+}
+
+/// How long the slow one of the ten takes for each answer. Ten seconds in life.
+const SLOW: Duration = Duration::from_secs(3);
+
+#[test]
+fn three_broken_projects_of_ten_do_not_hold_up_the_seven_others() {
+    let id = |n: usize| -> &'static str { Box::leak(format!("{n:032x}").into_boxed_str()) };
+    let project = |n: usize| ProjectSetup::new(id(n), "eu-de").domain(ACCOUNT).token(TOKEN);
+    // The seven; a token opens one project, so they log in by password.
+    let fast = (0..7).fold(Setup::new().login(USER, ACCOUNT, PASSWORD), |setup, n| {
+        setup.project(project(n).keys((0..5).map(|key| Key::new(key_id(10 * n + key)))))
+    });
+    let cloud = Cloud::start(fast);
+    // Wrong passwords are another user's, who has an IAM of its own.
+    let strict = Cloud::start(Setup::new().project(project(7).key(off())).login(USER, ACCOUNT, "another"));
+    let slow = Rule::always(Fault::delay(SLOW)).on(Operation::ReadStatus);
+    let slow = Cloud::start(Setup::new().project(project(9).key(Key::new(KEY).rotating(90))).fault(slow));
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+
+    let names: [&'static str; 10] = ["a", "b", "c", "d", "e", "f", "g", "wrong", "dead", "slow"];
+    let policy = |n: usize| {
+        let at = |url: &str, keys: Vec<String>| Policy {
+            name: names[n],
+            project_id: id(n),
+            max_elapsed: "2s",
+            ..Policy::of_keys(url, keys)
+        };
+        match n {
+            7 => at(strict.url(), vec![KEY.to_owned()]).with(BY_PASSWORD),
+            8 => at(&format!("http://{dead}"), vec![KEY.to_owned()]),
+            9 => at(slow.url(), vec![KEY.to_owned()]),
+            n => at(cloud.url(), (0..5).map(|key| key_id(10 * n + key)).collect()).with(BY_PASSWORD),
+        }
+    };
+    let site = site(&policy(0));
+    let others: String = (1..10).map(|n| policy(n).project()).collect();
+    site.write("policy.yaml", &(policy(0).text() + &others));
+
+    let (began, clock) = (Instant::now(), SystemTime::now());
+    let applied = site.apply();
+    let took = began.elapsed();
+    assert_eq!(applied.code, Some(1));
+    let report = applied.report();
+    assert_eq!((report.count("compliant"), report.count("unknown")), (7 * 5 + 1, 2), "{}", applied.stdout);
+    // As long as the slowest, and not one after the other.
+    assert!((SLOW..SLOW * 2).contains(&took), "{took:?}");
+    // The seven were done long before.
+    for n in 0..7 {
+        for key in 0..5 {
+            let calls = cloud.calls(id(n), &key_id(10 * n + key));
+            let last = calls.last().unwrap().at.duration_since(clock).unwrap();
+            assert!(last < Duration::from_secs(1), "project {n} was still at it after {last:?}");
+        }
+    }
+    let reasons = |at: usize| report.0["projects"][at]["keys"][0]["reasons"][0].as_str().unwrap().to_owned();
+    assert_eq!((&*reasons(7), &*reasons(8)), ("authentication_failed", "read_failed"));
+    assert_eq!(strict.all_requests(), 1);
+}
+
+#[test]
+fn projects_of_one_access_key_share_its_request_budget() {
+    let second = ProjectSetup::new(OTHER, "eu-de_team").key(Key::new(KEY).rotating(90));
+    let cloud = Cloud::start(keyed([Key::new(KEY).rotating(90)]).project(second));
+    let first = Policy::of_one_key(cloud.url()).with(BY_VALUE);
+    let other = Policy { name: "archive", project_id: OTHER, ..first.clone() };
+    let site = site(&first);
+    let text = (first.text() + &other.project()).replace("requests_per_second: 10000", "requests_per_second: 2");
+    site.write("policy.yaml", &text);
+    assert_eq!(site.apply().report().count("compliant"), 2);
+    let at = |project: &str| cloud.calls(project, KEY)[0].at;
+    let (one, two) = (at(PROJECT), at(OTHER));
+    let apart = one.duration_since(two).unwrap_or_else(|error| error.duration());
+    assert!(apart > Duration::from_millis(400), "{apart:?} apart, at two requests a second for both");
+}
