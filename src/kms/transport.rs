@@ -75,6 +75,9 @@ impl AsRef<[u8]> for SecretBytes {
 /// So much of a secret's beginning gives it away; nobody else's text has it in it by chance.
 const TELLING: usize = 8;
 
+/// What stands before the signature in `Authorization`.
+const SIGNATURE: &str = "Signature=";
+
 /// The value of a header. Made once and shared: a token is several KiB long and goes with every request.
 #[derive(Clone)]
 pub(super) struct HeaderText(HeaderValue);
@@ -230,7 +233,9 @@ impl Request {
         let headers = self.headers.iter().filter(|(_, HeaderText(value))| value.is_sensitive());
         let in_headers = headers.filter_map(|(_, HeaderText(value))| value.to_str().ok());
         let in_body = self.secret_in_body.iter().map(ExposeSecret::expose_secret);
-        let beginning = |secret: &str| secret.chars().take(TELLING).collect::<String>();
+        // What is secret of a signed header is the signature alone.
+        let own = |secret: &str| secret.rfind(SIGNATURE).map_or(0, |at| at + SIGNATURE.len());
+        let beginning = |secret: &str| secret[own(secret)..].chars().take(TELLING).collect::<String>();
         if in_headers.chain(in_body).any(|secret| text.contains(&beginning(secret))) {
             return "(text not shown: it repeats a secret)".to_owned();
         }
