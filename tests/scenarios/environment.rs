@@ -5,10 +5,9 @@ use kms_rotationd::simulator::Operation;
 use super::access_keys::{ACCESS, SECRET, keyed, temporary_key};
 use super::cloud::{Cloud, off};
 use super::program::Program;
+use super::secrets::JWT;
 use super::site::{Policy, Site};
 use super::{ACCOUNT, KEY, PASSWORD, TOKEN, USER};
-
-const JWT: &str = "eYjWt-of-the-cluster-4f3e2d1c";
 
 fn cloud() -> Cloud {
     Cloud::start(keyed([off()]).identity_provider("cluster", JWT))

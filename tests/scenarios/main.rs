@@ -24,6 +24,7 @@ mod reload;
 mod rules;
 mod schedule;
 mod secrets;
+mod secrets_on_the_way;
 mod site;
 mod stand_in;
 mod unclear;

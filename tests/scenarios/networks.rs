@@ -5,12 +5,9 @@ use kms_rotationd::simulator::Operation;
 use super::access_keys::{ACCESS, BY_VALUE, SECRET, keyed, site};
 use super::cloud::{Cloud, off};
 use super::front::{Authority, Front, HOST};
+use super::secrets::{GATE, GATE_PASSWORD};
 use super::site::{Policy, Site};
 use super::{KEY, PASSWORD, TOKEN};
-
-/// `gate:pRoXyPaSsWoRd-9d8c7b`
-const GATE: &str = "Basic Z2F0ZTpwUm9YeVBhU3NXb1JkLTlkOGM3Yg==";
-const GATE_PASSWORD: &str = "pRoXyPaSsWoRd-9d8c7b";
 
 /// A cloud behind TLS, which has a name that only the proxy knows.
 struct Behind {

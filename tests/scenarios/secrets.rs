@@ -4,6 +4,7 @@ use std::fs;
 
 use kms_rotationd::simulator::{Fault, Operation, Preset, Rule, Setup};
 
+use super::access_keys::SECRET;
 use super::cloud::{Cloud, many, off, setup};
 use super::program::{Daemon, Finished};
 use super::site::{Policy, Site};
@@ -13,13 +14,30 @@ use super::{KEY, PASSWORD, TOKEN, key_id};
 /// How the tokens of the simulated IAM begin, as real ones do.
 const ISSUED: &str = "MIIF";
 
+/// How the security tokens of the simulated cloud begin.
+const SECURITY_TOKEN: &str = "gQpldS13ZXN0";
+/// What stands before a signature.
+const SIGNATURE: &str = "Signature=";
+/// A token of an identity provider, one of a metadata service, and a proxy's password.
+pub(crate) const JWT: &str = "eYjWt-of-the-cluster-4f3e2d1c";
+pub(crate) const METADATA_TOKEN: &str = "mEtAdAtA-tOkEn-77aa88bb";
+pub(crate) const GATE_PASSWORD: &str = "pRoXyPaSsWoRd-9d8c7b";
+/// `gate` and the password above, as the proxy is told.
+pub(crate) const GATE: &str = "Basic Z2F0ZTpwUm9YeVBhU3NXb1JkLTlkOGM3Yg==";
+
 /// The beginnings of all secrets: whoever prints a secret or the start of it prints these.
-fn beginnings() -> [&'static str; 3] {
-    [&TOKEN[..8], &PASSWORD[..8], ISSUED]
+fn beginnings() -> [&'static str; 10] {
+    let own = [TOKEN, PASSWORD, SECRET, JWT, METADATA_TOKEN, GATE_PASSWORD, &GATE[6..], SECURITY_TOKEN];
+    let mut beginnings = [""; 10];
+    for (beginning, secret) in beginnings.iter_mut().zip(own.map(|secret| &secret[..8])) {
+        *beginning = secret;
+    }
+    beginnings[8..].copy_from_slice(&[ISSUED, SIGNATURE]);
+    beginnings
 }
 
 #[track_caller]
-fn assert_clean(place: &str, text: &str) {
+pub(crate) fn assert_clean(place: &str, text: &str) {
     for secret in beginnings() {
         assert!(!text.contains(secret), "{place} has {secret}:\n{text}");
     }
@@ -33,15 +51,17 @@ fn assert_nothing_leaks(policy: &Policy) -> Finished {
 }
 
 #[track_caller]
-fn look_everywhere(site: &Site) -> Finished {
-    let more = ["--log-level", "trace,hyper=trace,reqwest=trace,rustls=trace"];
+pub(crate) fn look_everywhere(site: &Site) -> Finished {
+    let more = ["--log-level", "trace,hyper=trace,hyper_util=trace,reqwest=trace,rustls=trace"];
     let daemon: Daemon<'_> = site.run_with(&more);
     daemon.await_runs(1);
     for path in ["/", "/metrics", "/api/v1/status", "/healthz", "/readyz", "/nothing"] {
         assert_clean(path, &daemon.get(path).1);
     }
     let process = format!("/proc/{}", daemon.program.id());
-    for file in ["cmdline", "environ", "comm"] {
+    // Its environment holds what the user put there.
+    let files = if site.has_variables() { &["cmdline", "comm"][..] } else { &["cmdline", "comm", "environ"] };
+    for file in files {
         let text = fs::read(format!("{process}/{file}")).unwrap();
         assert_clean(file, &String::from_utf8_lossy(&text));
     }
@@ -71,7 +91,7 @@ fn assert_nothing_leaks_with(setup: impl Fn() -> Setup) {
 
 #[test]
 fn the_secrets_of_these_tests_would_be_found() {
-    for secret in [TOKEN, PASSWORD, "MIIFabc"] {
+    for secret in [TOKEN, PASSWORD, "MIIFabc", SECRET, JWT, METADATA_TOKEN, GATE_PASSWORD, GATE, "gQpldS13ZXN0abc"] {
         assert!(beginnings().iter().any(|beginning| format!("token={secret}").contains(beginning)));
     }
 }

@@ -171,6 +171,10 @@ impl Site {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
+    pub(crate) fn has_variables(&self) -> bool {
+        !self.variables.is_empty()
+    }
+
     /// The program in this folder.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = binary(arguments);
