@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use kms_rotationd::clock::Clock;
-use kms_rotationd::kms::auth::{Credentials, Login, Password, ProjectScope, SecretSource};
+use kms_rotationd::kms::auth::{AccessKeyFiles, Credentials, KeyName, Login, Password, ProjectScope, SecretSource};
 use kms_rotationd::kms::endpoint::Endpoints;
 use kms_rotationd::kms::observe::{Code, Observer, Operation};
 use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy, Shared};
@@ -61,7 +61,13 @@ fn password() -> Credentials {
 }
 
 fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, heard: &Arc<Heard>) -> Client {
-    let settings = ClientSettings {
+    let settings = settings(cloud, credentials);
+    Client::new(settings, &Shared::default(), Arc::clone(heard) as Arc<dyn Observer>, clock, CancellationToken::new())
+        .unwrap()
+}
+
+fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
+    ClientSettings {
         project: "payments".into(),
         endpoints: Endpoints { kms: cloud.url(), iam: cloud.url() },
         scope: ProjectScope { id: Some(PROJECT.to_owned()), name: "eu-de".to_owned() },
@@ -77,9 +83,21 @@ fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, heard: &Arc
             max_interval: Duration::from_millis(5),
             max_elapsed: Duration::from_secs(20),
         },
+    }
+}
+
+/// Projects that are known by these names, with one access key.
+fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<Client> {
+    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
+    let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory(secret), security_token: None };
+    let credentials = Credentials::from(Login::AccessKey(key));
+    let shared = Shared::default();
+    let client = |name: &&str| {
+        let scope = ProjectScope { id: None, name: (*name).to_owned() };
+        let settings = ClientSettings { scope, ..settings(cloud, credentials.clone()) };
+        Client::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new()).unwrap()
     };
-    Client::new(settings, &Shared::default(), Arc::clone(heard) as Arc<dyn Observer>, clock, CancellationToken::new())
-        .unwrap()
+    names.iter().map(client).collect()
 }
 
 #[tokio::test]
@@ -169,4 +187,30 @@ async fn an_outage_of_iam_costs_nothing_while_the_token_holds() {
     *now.lock().unwrap() += Duration::from_secs(61);
     assert!(client.read_status(key()).await.is_ok());
     assert_eq!(heard.operations().iter().filter(|line| *line == "authenticate true").count(), 2);
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_refused_once_for_all_projects_that_are_looked_up_with_it() {
+    let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
+    let clients = by_name(&cloud, "wrong", &["a", "b", "c", "d", "e", "f"]);
+    clients.iter().for_each(Kms::begin_run);
+    let results = join_all(clients.iter().map(|client| client.read_status(key()))).await;
+    assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::Credentials)));
+    assert_eq!(cloud.handle().access_key_refusals("AK"), 1);
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_known_is_the_concern_of_its_own_project_only() {
+    let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
+    let clients = by_name(&cloud, "right", &["nowhere", "eu-de"]);
+    clients.iter().for_each(Kms::begin_run);
+    for _ in 0..2 {
+        assert_eq!(clients[0].read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
+        assert!(clients[1].read_status(key()).await.is_ok());
+    }
+    let looked_up = || cloud.handle().requests(kms_rotationd::simulator::Operation::ListProjects);
+    assert_eq!(looked_up(), 2, "once for each name");
+    clients.iter().for_each(Kms::begin_run);
+    assert!(clients[0].read_status(key()).await.is_err());
+    assert_eq!(looked_up(), 3, "and again in the next run");
 }

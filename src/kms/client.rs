@@ -53,7 +53,7 @@ pub struct ClientSettings {
 pub struct Client {
     caller: Caller,
     session: Arc<Session>,
-    project_id: Option<String>,
+    scope: ProjectScope,
     kms: String,
     addresses: OnceLock<Addresses>,
     may_lack_rotation: bool,
@@ -134,8 +134,8 @@ impl Client {
         };
         let session = shared.session(&settings.credentials, &iam, &settings.scope)?;
         let may_lack_rotation = settings.may_lack_rotation;
-        let project_id = settings.scope.id;
-        Ok(Self { session, project_id, kms, addresses: OnceLock::new(), may_lack_rotation, caller })
+        let scope = settings.scope;
+        Ok(Self { session, scope, kms, addresses: OnceLock::new(), may_lack_rotation, caller })
     }
 
     /// Where the calls go, which is known once the project's id is.
@@ -143,11 +143,11 @@ impl Client {
         if let Some(known) = self.addresses.get() {
             return Ok(known);
         }
-        let project_id = match &self.project_id {
-            Some(id) => id,
-            None => self.session.project_id(&self.caller).await?,
+        let project_id = match &self.scope.id {
+            Some(id) => id.clone(),
+            None => self.session.project_id(&self.caller, &self.scope.name).await?,
         };
-        let addresses = Addresses::new(&self.kms, project_id)
+        let addresses = Addresses::new(&self.kms, &project_id)
             .map_err(|error| Error::new(Operation::Authenticate, Kind::AccessDenied, error.to_string()))?;
         Ok(self.addresses.get_or_init(|| addresses))
     }

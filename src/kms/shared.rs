@@ -27,10 +27,11 @@ impl Shared {
         iam: &str,
         scope: &ProjectScope,
     ) -> Result<Arc<Session>, SetUpError> {
-        let for_any_project = scope.id.is_some()
-            && matches!(credentials.login, Login::AccessKey(_) | Login::EcsAgency { .. } | Login::IdToken(_));
-        let key = (credentials.clone(), iam.to_owned(), (!for_any_project).then(|| scope.clone()));
-        find_or_make(&self.sessions, key, || Session::new(credentials.clone(), iam, scope.clone()))
+        let for_any_project =
+            matches!(credentials.login, Login::AccessKey(_) | Login::EcsAgency { .. } | Login::IdToken(_));
+        let scope = (!for_any_project).then(|| scope.clone());
+        let key = (credentials.clone(), iam.to_owned(), scope.clone());
+        find_or_make(&self.sessions, key, || Session::new(credentials.clone(), iam, scope))
     }
 
     /// The request budget of whoever logs in like this at this IAM.

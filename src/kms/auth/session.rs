@@ -6,6 +6,7 @@
 //! confirmed yet is tried by one request at a time, and an access key that is refused is not tried again unless its
 //! files have changed.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -16,6 +17,7 @@ use tracing::{debug, warn};
 
 use super::super::caller::Caller;
 use super::super::error::printable;
+use super::super::observe::Code;
 use super::super::outage::Effort;
 use super::super::transport::{HeaderText, Request, SetUpError, Url, address};
 use super::access_key::AccessKey;
@@ -73,8 +75,10 @@ pub(in crate::kms) struct Session {
     iam: Url,
     metadata: Url,
     project: ProjectScope,
-    /// The project's id once it is known.
+    /// The id of the project that tokens are for, once it is known.
     project_id: OnceLock<String>,
+    /// The ids of projects that were looked up by name; nothing for those that were not found in this run.
+    names: Mutex<HashMap<String, Option<String>>>,
     current: std::sync::Mutex<Current>,
     /// Held by the one renewal in flight.
     renewal: Mutex<()>,
@@ -107,8 +111,14 @@ enum Cached {
 }
 
 impl Session {
-    /// Credentials that nothing has been asked of yet; IAM is at the endpoint `iam`.
-    pub(in crate::kms) fn new(source: Credentials, iam: &str, project: ProjectScope) -> Result<Self, SetUpError> {
+    /// Credentials that nothing has been asked of yet; IAM is at the endpoint `iam`. An access key is for no project in
+    /// particular, a token for one.
+    pub(in crate::kms) fn new(
+        source: Credentials,
+        iam: &str,
+        project: Option<ProjectScope>,
+    ) -> Result<Self, SetUpError> {
+        let project = project.unwrap_or_else(|| ProjectScope { id: None, name: String::new() });
         let metadata = match &source.login {
             Login::EcsAgency { metadata_endpoint: Some(endpoint) } => endpoint,
             _ => ecs_agency::METADATA_ENDPOINT,
@@ -117,6 +127,7 @@ impl Session {
             iam: address(iam, "")?,
             metadata: address(metadata, "")?,
             project_id: project.id.clone().map_or_else(OnceLock::new, OnceLock::from),
+            names: Mutex::default(),
             source,
             project,
             current: std::sync::Mutex::default(),
@@ -135,6 +146,9 @@ impl Session {
         self.rejected.store(0, Ordering::Relaxed);
         let mut current = self.current();
         current.next_renewal = None;
+        if let Ok(mut names) = self.names.try_lock() {
+            names.retain(|_, id| id.is_some());
+        }
         if let (Login::Token(_) | Login::AccessKey(_), None) = (&self.source.login, &self.source.agency) {
             current.proof = None;
         }
@@ -314,36 +328,37 @@ impl Session {
         Err(Error::new(Operation::Authenticate, Kind::Credentials, text))
     }
 
-    /// The project's id: the policy's, the token's, or the one that IAM knows by the project's name.
-    pub(in crate::kms) async fn project_id(&self, caller: &Caller) -> Result<&str, Error> {
-        if let Some(id) = self.project_id.get() {
-            return Ok(id);
-        }
+    /// The project's id: the policy's, the token's, or the one that IAM knows by this name. A name that IAM does not
+    /// know, or not as one project, is asked for once in a run, and is the concern of nobody else who shares the proof.
+    pub(in crate::kms) async fn project_id(&self, caller: &Caller, name: &str) -> Result<String, Error> {
         let proof = self.proof(caller, None).await?;
         if let Some(id) = self.project_id.get() {
-            return Ok(id);
+            return Ok(id.clone());
         }
-        let _looking = self.renewal.lock().await;
-        if self.project_id.get().is_none() {
-            // Whoever looked before found nothing, or was refused.
-            if self.refused.load(Ordering::Relaxed) {
-                return Err(given_up());
+        let mut names = self.names.lock().await;
+        match names.get(name) {
+            Some(Some(id)) => return Ok(id.clone()),
+            Some(None) => return Err(given_up()),
+            None if self.refused.load(Ordering::Relaxed) => return Err(given_up()),
+            None => {}
+        }
+        let iam = self.iam(caller, Effort::Full);
+        let found = match &proof.means {
+            Means::Token(token) => iam.project_id(Asker::Token(&SecretString::from(token.as_str())), name).await,
+            Means::Key(key) => iam.project_id(Asker::Key(key), name).await,
+        };
+        let found = found.map_err(|error| {
+            if error.kind() == Kind::Stopped {
+                return error;
             }
-            let (iam, name) = (self.iam(caller, Effort::Full), &self.project.name);
-            let found = match &proof.means {
-                Means::Token(token) => iam.project_id(Asker::Token(&SecretString::from(token.as_str())), name).await,
-                Means::Key(key) => iam.project_id(Asker::Key(key), name).await,
-            };
-            let found = found.map_err(|error| {
-                if error.kind() == Kind::Stopped {
-                    return error;
-                }
+            if error.code() == Some(Code::Http(401)) {
                 self.refused.store(true, Ordering::Relaxed);
-                error.with_kind(Kind::Credentials).with_hint(&self.source.login.place())
-            })?;
-            self.settle_project(&found)?;
-        }
-        self.project_id.get().map(String::as_str).ok_or_else(given_up)
+            }
+            names.insert(name.to_owned(), None);
+            error.with_kind(Kind::Credentials).with_hint(&self.source.login.place())
+        })?;
+        names.insert(name.to_owned(), Some(found.clone()));
+        Ok(found)
     }
 
     fn iam<'a>(&'a self, caller: &'a Caller, effort: Effort) -> Iam<'a> {
