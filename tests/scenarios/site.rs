@@ -114,14 +114,15 @@ impl Policy {
 
     /// The project alone, to stand behind another.
     pub(crate) fn project(&self) -> String {
-        let Self { name, cloud, region, kms, iam, mode, credentials, keys, .. } = self;
-        let mut text = format!(
-            "- name: {name}\n  cloud: {cloud}\n  region: {region}\n  kms_endpoint: {kms}\n  iam_endpoint: {iam}\n  \
-             mode: {mode}\n  credentials: {credentials}\n"
-        );
-        if !self.project_id.is_empty() {
-            let _ = writeln!(text, "  project_id: {}", self.project_id);
+        let Self { name, cloud, region, project_id, kms, iam, mode, credentials, keys, .. } = self;
+        let mut text = format!("- name: {name}\n  cloud: {cloud}\n  region: {region}\n");
+        if !project_id.is_empty() {
+            let _ = writeln!(text, "  project_id: {project_id}");
         }
+        let _ = write!(
+            text,
+            "  kms_endpoint: {kms}\n  iam_endpoint: {iam}\n  mode: {mode}\n  credentials: {credentials}\n"
+        );
         for field in &self.more {
             let _ = writeln!(text, "  {field}");
         }
