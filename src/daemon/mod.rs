@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::kms::Kms;
 use crate::observability::Board;
 use crate::policy::Policy;
+use crate::policy::types::Credentials;
 use crate::reconcile::{Intent, Reconciler, Target};
 use crate::rotation::report::{Report, Trigger};
 
@@ -67,7 +68,7 @@ impl<A: Alarm, C> Daemon<A, C> {
         let mut alarm_set_for = None;
         let mut trigger = policy.schedule.run_on_start.then_some(Trigger::Start);
         let mut targets = self.in_force(&policy);
-        drop(policy);
+        let mut looks_around = looks_into_environment(policy);
         self.supervisor.ready();
 
         while !self.signals.stop.is_cancelled() {
@@ -76,6 +77,9 @@ impl<A: Alarm, C> Daemon<A, C> {
                     schedule.run_began(self.clock.now());
                     self.board.next_run(schedule.due());
                     debug!(trigger = trigger.as_str(), "run begins");
+                    if let Some(policy) = &looks_around {
+                        targets = (self.connect)(policy);
+                    }
                     let (report, reloaded) = self.run_once(&targets, trigger).await;
                     announcer.announce(&report);
                     if !report.interrupted {
@@ -96,6 +100,7 @@ impl<A: Alarm, C> Daemon<A, C> {
             if let Some((policy, why)) = reloaded {
                 schedule.replace(&policy.schedule);
                 targets = self.in_force(&policy);
+                looks_around = looks_into_environment(policy);
                 trigger = Some(why);
             }
         }
@@ -208,6 +213,13 @@ impl<A: Alarm, C> Daemon<A, C> {
         self.board.policy_loaded(self.clock.now(), self.policy_file.path(), projects);
         (self.connect)(policy)
     }
+}
+
+/// The policy, if it has to be kept: files that the environment names are read again before each run, and where they
+/// have not changed, neither have the clients.
+fn looks_into_environment(policy: Policy) -> Option<Policy> {
+    let looks = policy.projects.iter().any(|project| project.credentials == Credentials::Environment);
+    looks.then_some(policy)
 }
 
 type Reloaded = (Policy, Trigger);

@@ -7,7 +7,7 @@ use super::cloud::{Cloud, off};
 use super::program::Program;
 use super::secrets::JWT;
 use super::site::{Policy, Site};
-use super::{ACCOUNT, KEY, PASSWORD, TOKEN, USER};
+use super::{ACCOUNT, KEY, PASSWORD, TOKEN, USER, eventually};
 
 fn cloud() -> Cloud {
     Cloud::start(keyed([off()]).identity_provider("cluster", JWT))
@@ -227,4 +227,18 @@ fn files_that_the_environment_names_are_told_by_name_when_they_are_no_use() {
     assert!(files("clouds.yaml", "clouds: [", &clouds).contains("no YAML"));
     let half = format!("clouds: {{otc: {{auth: {{username: {USER}}}}}}}");
     assert!(files("clouds.yaml", &half, &clouds).contains("neither a token"));
+}
+
+#[test]
+fn a_profile_that_changes_is_found_in_the_next_run() {
+    let cloud = cloud();
+    let site = site(&cloud, &[("HUAWEICLOUD_SDK_CREDENTIALS_FILE", "profile")]);
+    let policy = Policy::of_one_key(cloud.url()).with("{environment: {}}").every_second();
+    site.write("policy.yaml", &policy.text());
+    site.write("profile", "[basic]\nak = AKOFNOBODY\nsk = none\n");
+    let daemon = site.run();
+    daemon.await_runs(1);
+    assert_eq!(daemon.status().key(KEY), "unknown: authentication_failed");
+    site.write("profile", &format!("[basic]\nak = {ACCESS}\nsk = {SECRET}\n"));
+    eventually("the new key is used", || daemon.status().key(KEY) == "compliant");
 }
