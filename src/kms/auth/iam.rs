@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use zeroize::Zeroize;
 
 use super::super::caller::{Call, Caller};
 use super::super::error::printable;
@@ -144,8 +145,7 @@ impl Iam<'_> {
         let url = self.endpoint.join(path).map_err(|_| {
             Error::new(call.operation, Kind::Credentials, format!("{} is no address of an IAM", self.endpoint))
         })?;
-        let body = if method == Method::Get { String::new() } else { body.to_string() };
-        let body = SecretString::from(body);
+        let body = if method == Method::Get { SecretString::from("") } else { serialised(body) };
         let attempt = || async {
             let mut request = Request {
                 method,
@@ -217,6 +217,26 @@ impl Asker<'_> {
             Self::Key(key) => key.sign(request, None, caller.clock.now())?,
         }
         Some(())
+    }
+}
+
+/// The body's text. The value may hold a secret, so both are wiped: the value here, the text when it is done with.
+fn serialised(mut body: Value) -> SecretString {
+    /// Longer than any of them, so that the text is not copied while it grows.
+    const ROOM: usize = 32 * 1024;
+    let mut text = Vec::with_capacity(ROOM);
+    // Neither writing to memory nor a tree of texts can fail.
+    let _ = serde_json::to_writer(&mut text, &body);
+    wipe(&mut body);
+    SecretString::from(String::from_utf8(text).unwrap_or_default())
+}
+
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(values) => values.iter_mut().for_each(wipe),
+        Value::Object(fields) => fields.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
