@@ -68,7 +68,7 @@ impl<A: Alarm, C> Daemon<A, C> {
         let mut alarm_set_for = None;
         let mut trigger = policy.schedule.run_on_start.then_some(Trigger::Start);
         let mut targets = self.in_force(&policy);
-        let mut looks_around = looks_into_environment(policy);
+        let mut environment_policy = kept_for_environment(policy);
         self.supervisor.ready();
 
         while !self.signals.stop.is_cancelled() {
@@ -77,7 +77,7 @@ impl<A: Alarm, C> Daemon<A, C> {
                     schedule.run_began(self.clock.now());
                     self.board.next_run(schedule.due());
                     debug!(trigger = trigger.as_str(), "run begins");
-                    if let Some(policy) = &looks_around {
+                    if let Some(policy) = &environment_policy {
                         targets = (self.connect)(policy);
                     }
                     let (report, reloaded) = self.run_once(&targets, trigger).await;
@@ -100,7 +100,7 @@ impl<A: Alarm, C> Daemon<A, C> {
             if let Some((policy, why)) = reloaded {
                 schedule.replace(&policy.schedule);
                 targets = self.in_force(&policy);
-                looks_around = looks_into_environment(policy);
+                environment_policy = kept_for_environment(policy);
                 trigger = Some(why);
             }
         }
@@ -217,7 +217,7 @@ impl<A: Alarm, C> Daemon<A, C> {
 
 /// The policy, if it has to be kept: files that the environment names are read again before each run, and where they
 /// have not changed, neither have the clients.
-fn looks_into_environment(policy: Policy) -> Option<Policy> {
+fn kept_for_environment(policy: Policy) -> Option<Policy> {
     let looks = policy.projects.iter().any(|project| project.credentials == Credentials::Environment);
     looks.then_some(policy)
 }
