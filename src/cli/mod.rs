@@ -126,16 +126,11 @@ fn summary(file: &Path, policy: &Policy) -> String {
     format!("{}: valid, {keys} in {projects}; {schedule}", file.display())
 }
 
-/// The policy, with its warnings logged; or the exit code after its problems were shown, as log lines where a machine
+/// The policy; or the exit code after its problems were shown, as log lines where a machine
 /// reads those.
 fn load(file: &mut PolicyFile, log: &LogOptions) -> Result<Policy, Exit> {
     match file.read() {
-        Ok((policy, warnings)) => {
-            for warning in warnings.render_plain().lines() {
-                tracing::warn!(problem = warning, "policy warning");
-            }
-            Ok(policy)
-        }
+        Ok(policy) => Ok(policy),
         Err(refused) if log.log_format == logging::Format::Json => {
             for problem in Chain(&refused).to_string().lines() {
                 tracing::error!(problem, "policy refused");

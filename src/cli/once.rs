@@ -6,8 +6,7 @@ use std::sync::Arc;
 use super::arguments::{LogOptions, OutputFormat};
 use super::{Exit, complain, load, print, variable, wants_colour};
 use crate::clock::Clock;
-use crate::daemon::{Connector, PolicyFile, Signals};
-use crate::kms::Shared;
+use crate::daemon::{Connector, Kept, PolicyFile, Signals};
 use crate::observability::{Purpose, write_json, write_text};
 use crate::reconcile::{Intent, Memory, Reconciler};
 use crate::rotation::report::{Report, Trigger};
@@ -50,8 +49,7 @@ async fn run(file: PathBuf, intent: Intent, log: &LogOptions) -> Result<Report, 
         observer: Box::new(|_| Arc::new(())),
         environment: variable,
         redirect: None,
-        clients: Vec::new(),
-        shared: Shared::default(),
+        kept: Kept::default(),
     };
     let targets = connector.connect(&policy);
     let reconciler = Reconciler { clock, stop: signals.stop.clone(), memory: Memory::default() };

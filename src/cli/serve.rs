@@ -12,8 +12,8 @@ use super::rehearsal::Rehearsal;
 use super::{Exit, complain, load, variable};
 use crate::chain::Chain;
 use crate::clock::Clock;
-use crate::daemon::{Connector, CronAlarm, Daemon, PolicyFile, Signals, Supervisor};
-use crate::kms::{Client, Shared};
+use crate::daemon::{Connector, CronAlarm, Daemon, Kept, PolicyFile, Signals, Supervisor};
+use crate::kms::Client;
 use crate::observability::{Board, Health, Server};
 use crate::policy::Policy;
 use crate::reconcile::{Memory, Reconciler, Target};
@@ -102,8 +102,7 @@ async fn prepare(
         // A rehearsal logs in to its own cloud, so that nothing in the environment can be wrong for it.
         environment: if rehearsal.is_some() { |_| None } else { variable },
         redirect: rehearsal.map(Rehearsal::redirect),
-        clients: Vec::new(),
-        shared: Shared::default(),
+        kept: Kept::default(),
     };
     let on_connect = rehearsal.map(Rehearsal::keep_up);
     let daemon = Daemon {

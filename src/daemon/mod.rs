@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::FutureExt;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 pub use announce::Announcer;
 pub use lifecycle::{Signals, Supervisor};
 pub use policy_file::{DirectoryWatch, PolicyFile, warn_of_exposed_secrets};
 pub use schedule::{Alarm, AlarmError, CronAlarm, Schedule};
-pub use targets::{Connector, ObserverOf, Redirect};
+pub use targets::{Connector, Kept, ObserverOf, Redirect};
 
 use crate::chain::Chain;
 use crate::clock::Clock;
@@ -185,10 +185,7 @@ impl<A: Alarm, C> Daemon<A, C> {
     fn reload(&mut self, why: Trigger) -> Option<Reloaded> {
         self.supervisor.reloading();
         let reloaded = match self.policy_file.read() {
-            Ok((policy, warnings)) => {
-                for warning in warnings.render_plain().lines() {
-                    warn!(problem = warning, "policy warning");
-                }
+            Ok(policy) => {
                 info!(file = %self.policy_file.path().display(), "policy reloaded");
                 Some((policy, why))
             }

@@ -11,7 +11,7 @@ use inotify::{EventStream, Inotify, WatchMask};
 use tracing::warn;
 
 use crate::policy::types::{Policy, Project};
-use crate::policy::{self, Accepted, Refused, UnreadableFile};
+use crate::policy::{self, Refused, UnreadableFile};
 
 /// The policy file and what its content was when it was last read.
 pub struct PolicyFile {
@@ -33,15 +33,20 @@ impl PolicyFile {
         &self.path
     }
 
-    /// Reads the file, whether it has changed or not.
+    /// Reads the file, whether it has changed or not, and logs what it warns of.
     ///
     /// # Errors
     ///
     /// It cannot be read, or is no valid policy.
-    pub fn read(&mut self) -> Result<Accepted, Refused> {
+    pub fn read(&mut self) -> Result<Policy, Refused> {
         let content = policy::read_file(&self.path);
         self.last_read = Some(fingerprint(&content));
-        policy::read(&content?, &self.path.display().to_string(), self.environment).map_err(Refused::Invalid)
+        let file = self.path.display().to_string();
+        let (policy, warnings) = policy::read(&content?, &file, self.environment).map_err(Refused::Invalid)?;
+        for warning in warnings.render_plain().lines() {
+            warn!(problem = warning, "policy warning");
+        }
+        Ok(policy)
     }
 
     /// Whether the content, or what keeps it from being read, is another than when it was last read. A file that is

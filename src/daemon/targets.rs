@@ -35,18 +35,24 @@ pub struct Connector {
     pub environment: Variables,
     /// The last word on where a project's cloud is: a rehearsal points it at its simulator.
     pub redirect: Option<Redirect>,
-    /// The clients of the policy before this one, to be kept where nothing has changed for them: their tokens and
-    /// connections stay, and so does a pause that the cloud has asked for.
-    pub clients: Vec<(ClientSettings, Arc<Client>)>,
+    /// What is kept from policy to policy; empty at first.
+    pub kept: Kept,
+}
+
+/// The clients that a policy needed, for the next one: where nothing has changed for them, their tokens and connections
+/// stay, and so does a pause that the cloud has asked for.
+#[derive(Default)]
+pub struct Kept {
+    clients: Vec<(ClientSettings, Arc<Client>)>,
     /// What clients of the same user share.
-    pub shared: Shared,
+    shared: Shared,
 }
 
 impl Connector {
     /// A client for each of the policy's projects. One that cannot be made fails its own project only.
     #[must_use]
     pub fn connect(&mut self, policy: &Policy) -> Vec<Target<Arc<Client>>> {
-        let before = std::mem::take(&mut self.clients);
+        let before = std::mem::take(&mut self.kept.clients);
         policy.projects.iter().map(|project| self.target(policy, project, &before)).collect()
     }
 
@@ -71,14 +77,14 @@ impl Connector {
         let kept = before.iter().find(|(known, _)| *known == settings).map(|(_, client)| Arc::clone(client));
         let client = kept.map_or_else(|| self.client(settings.clone()), Ok);
         if let Ok(client) = &client {
-            self.clients.push((settings, Arc::clone(client)));
+            self.kept.clients.push((settings, Arc::clone(client)));
         }
         Target { project: project.clone(), kms: client, concurrency }
     }
 
     fn client(&self, settings: ClientSettings) -> Result<Arc<Client>, Unreachable> {
         let observer = (self.observer)(&settings.project);
-        let client = Client::new(settings, &self.shared, observer, self.clock.clone(), self.stop.clone());
+        let client = Client::new(settings, &self.kept.shared, observer, self.clock.clone(), self.stop.clone());
         client.map(Arc::new).map_err(|error| Unreachable::Way(Chain(&error).to_string()))
     }
 }

@@ -82,9 +82,7 @@ impl Caller {
         let began = Instant::now();
         let mut attempts = 1;
         let result = with_retries(self.backoff(effort), &self.stop, attempt, |error, wait| {
-            if let Some(code) = error.code() {
-                self.observer.retry(operation, code);
-            }
+            self.repeats(error);
             let (project, wait_ms) = (&*self.project, wait.as_millis());
             debug!(project, key_id, attempt = attempts, wait_ms, error = %error, "will be tried again");
             attempts += 1;
@@ -160,6 +158,13 @@ impl Caller {
 
     pub(super) fn outage(&self, operation: Operation) -> &Outage {
         &self.outages[operation as usize]
+    }
+
+    /// The attempt that ended like this is made again.
+    pub(super) fn repeats(&self, error: &Error) {
+        if let Some(code) = error.code() {
+            self.observer.retry(error.operation(), code);
+        }
     }
 
     /// A call has succeeded.

@@ -91,7 +91,8 @@ impl Addresses {
 }
 
 impl Client {
-    /// A client that connects to nothing yet, and shares with others what belongs to the same user. It makes no further call once `stop` is cancelled.
+    /// A client that connects to nothing yet, and shares with others what belongs to the same user. It makes no
+    /// further call once `stop` is cancelled.
     ///
     /// # Errors
     ///
@@ -182,12 +183,7 @@ impl Client {
                 parse(&answer).ok_or_else(|| garbled(operation, &request, &answer))
             }
         };
-        let retrying = |error: &Error| {
-            if let Some(code) = error.code() {
-                self.caller.observer.retry(operation, code);
-            }
-        };
-        self.caller.call(&call, || self.session.with_proof(&self.caller, request, retrying)).await
+        self.caller.call(&call, || self.session.with_proof(&self.caller, request)).await
     }
 }
 
@@ -232,11 +228,7 @@ impl Kms for Client {
         match settled {
             Settled::Applied => self.caller.succeeded(operation),
             Settled::GivenUp => self.caller.exhausted(operation, backoff.began()),
-            Settled::Repeated => {
-                if let Some(code) = unclear.code() {
-                    self.caller.observer.retry(operation, code);
-                }
-            }
+            Settled::Repeated => self.caller.repeats(unclear),
         }
     }
 }

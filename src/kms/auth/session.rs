@@ -154,13 +154,11 @@ impl Session {
         }
     }
 
-    /// Has the request made with a proof, and once more with a renewed one where the first was refused. `retrying`
-    /// hears of the refusal that is worth the second try.
+    /// Has the request made with a proof, and once more with a renewed one where the first was refused.
     pub(in crate::kms) async fn with_proof<T, F>(
         &self,
         caller: &Caller,
         mut request: impl FnMut(Proof) -> F,
-        retrying: impl FnOnce(&Error),
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
@@ -180,7 +178,7 @@ impl Session {
             }
             Err(error) => return Err(error),
         };
-        retrying(&refused);
+        caller.repeats(&refused);
         let result = self.try_out(renewed, &mut request).await;
         match result {
             Err(error) if error.kind() == Kind::Credentials => {
