@@ -11,14 +11,15 @@ use std::time::{Duration, SystemTime};
 use kms_rotationd::clock::Clock;
 use kms_rotationd::kms::observe::{Code, Operation};
 use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Receipt, RetryPolicy, Settled};
-use kms_rotationd::policy::types::{Credentials, Entry, Project};
+use kms_rotationd::policy::types::{Credentials, Guards, Project};
 use kms_rotationd::reconcile::{Intent, Memory, Reconciler, Target};
 use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::key::{
-    DesiredRotation, KeyDescription, KeyId, Reading, Reapply, Rotation, RotationInterval,
+    DesiredRotation, KeyDescription, KeyId, ListedKey, Reading, Rotation, RotationInterval, Tag,
 };
-use kms_rotationd::rotation::project::{Cloud, Mode};
+use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
 use kms_rotationd::rotation::report::{KeyReport, Trigger};
+use kms_rotationd::rotation::rule::{Asks, Names, Rule};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -126,6 +127,15 @@ impl Kms for FakeKms {
         }
     }
 
+    /// A user who may not list keys.
+    async fn list_keys(&self) -> Result<Vec<ListedKey>, Error> {
+        Err(Self::fail(Operation::ListKeys, Kind::Permission))
+    }
+
+    async fn tagged(&self, _: &str, _: Option<&[&str]>) -> Result<Vec<(KeyId, Tag)>, Error> {
+        unreachable!("no selector asks for tags")
+    }
+
     async fn enable_rotation(&self, _: KeyId) -> Result<Receipt, Error> {
         self.write(Operation::EnableRotation, None)
     }
@@ -146,6 +156,10 @@ impl Kms for FakeKms {
         })
     }
 }
+
+/// As many repairs as it takes.
+const UNGUARDED: Guards =
+    Guards { max_changes_per_run: 50, flap_repairs: usize::MAX, flap_window: Duration::from_secs(86_400) };
 
 struct Bench {
     runtime: tokio::runtime::Runtime,
@@ -168,7 +182,8 @@ impl Bench {
             credentials: Credentials::TokenFile("token".into()),
             assume_agency: None,
             proxy: None,
-            keys: vec![Entry { key_id, line: 1, desired }],
+            coverage: Coverage::Reported,
+            keys: vec![Rule { names: Names::Key(key_id), asks: Asks::Rotation(desired), line: 1 }],
         };
         Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap(),
@@ -182,7 +197,7 @@ impl Bench {
     }
 
     fn run(&self, intent: Intent) -> KeyReport {
-        let run = self.reconciler.run(&self.targets, Trigger::Start, intent);
+        let run = self.reconciler.run(&self.targets, Trigger::Start, intent, UNGUARDED);
         let report = self.runtime.block_on(run);
         report.projects[0].keys[0].clone()
     }
@@ -223,7 +238,7 @@ impl std::fmt::Debug for Model {
 }
 
 fn desired(days: u16) -> DesiredRotation {
-    DesiredRotation { interval: RotationInterval::from_days(days).unwrap(), reapply: Reapply::OnDrift }
+    DesiredRotation::exactly(RotationInterval::from_days(days).unwrap())
 }
 
 proptest! {

@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime};
 use kms_rotationd::clock::Clock;
 use kms_rotationd::daemon::{Alarm, AlarmError, Daemon, PolicyFile, Signals, Supervisor};
 use kms_rotationd::kms::observe::Operation;
-use kms_rotationd::kms::{Backoff, Error, Kms, Receipt, RetryPolicy, Settled};
+use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Receipt, RetryPolicy, Settled};
 use kms_rotationd::observability::{Board, Health};
 use kms_rotationd::policy::Policy;
 use kms_rotationd::reconcile::{Memory, Reconciler, Target};
-use kms_rotationd::rotation::key::{KeyDescription, KeyId, Reading, Rotation, RotationInterval};
+use kms_rotationd::rotation::key::{KeyDescription, KeyId, ListedKey, Reading, Rotation, RotationInterval, Tag};
 use tokio::time::Instant;
 
 /// A cloud on which everything is right, and a reading takes its time.
@@ -40,6 +40,14 @@ impl Kms for Slow {
 
     async fn describe(&self, _: KeyId) -> Result<KeyDescription, Error> {
         Ok(KeyDescription::default())
+    }
+
+    async fn list_keys(&self) -> Result<Vec<ListedKey>, Error> {
+        Err(Error::new(Operation::ListKeys, Kind::NotOffered, "no list"))
+    }
+
+    async fn tagged(&self, _: &str, _: Option<&[&str]>) -> Result<Vec<(KeyId, Tag)>, Error> {
+        Ok(Vec::new())
     }
 
     async fn enable_rotation(&self, _: KeyId) -> Result<Receipt, Error> {

@@ -4,8 +4,8 @@
 
 use kms_rotationd::rotation::decide::{Reason, Status, Step, decide};
 use kms_rotationd::rotation::key::{
-    DesiredRotation, Enabling, Hindrance, ObservedKey, ReadFailure, Reading, Reapply, Rotation, RotationInterval,
-    WriteFailure,
+    Bound, DesiredRotation, Enabling, Hindrance, Hold, ObservedKey, ReadFailure, Reading, Reapply, Rotation,
+    RotationInterval, WriteFailure,
 };
 use proptest::option;
 use proptest::prelude::*;
@@ -16,7 +16,8 @@ fn interval() -> impl Strategy<Value = RotationInterval> {
 
 fn desired() -> impl Strategy<Value = DesiredRotation> {
     let reapply = prop_oneof![Just(Reapply::OnDrift), Just(Reapply::Always)];
-    (interval(), reapply).prop_map(|(interval, reapply)| DesiredRotation { interval, reapply })
+    let bound = prop_oneof![3 => Just(Bound::Exact), 1 => Just(Bound::Longest)];
+    (interval(), bound, reapply).prop_map(|(interval, bound, reapply)| DesiredRotation { interval, bound, reapply })
 }
 
 fn rotation() -> impl Strategy<Value = Rotation> {
@@ -75,14 +76,17 @@ prop_compose! {
         interval_sent in any::<bool>(),
         interval_set_before in any::<bool>(),
         failure in option::weighted(0.2, write_failure()),
+        hold in option::weighted(0.2, prop_oneof![Just(Hold::ChangeLimit), Just(Hold::Flapping)]),
     ) -> ObservedKey {
-        ObservedKey { reading, hindrance, enabling, interval_sent, interval_set_before, failure }
+        ObservedKey { reading, hindrance, enabling, interval_sent, interval_set_before, failure, hold }
     }
 }
 
 fn on_policy(desired: DesiredRotation, observed: &ObservedKey) -> bool {
+    let longest = u32::from(desired.interval.days());
+    let shortest = if desired.bound == Bound::Longest { 30 } else { longest };
     matches!(observed.reading, Reading::Rotation(Rotation { enabled: true, interval_days: Some(days), .. })
-        if days == u32::from(desired.interval.days()))
+        if (shortest..=longest).contains(&days))
 }
 
 /// A KMS without faults, as far as one key's rotation goes.
@@ -124,14 +128,19 @@ proptest! {
             rotations: None,
         };
         observed.reading = Reading::Rotation(rotation);
-        let verdict = decide(DesiredRotation { interval, reapply: Reapply::OnDrift }, &observed);
+        let verdict = decide(DesiredRotation::exactly(interval), &observed);
         prop_assert!(verdict.steps.is_empty());
     }
 
     #[test]
     fn no_step_carries_an_interval_but_the_policys(desired in desired(), observed in observed()) {
         for step in decide(desired, &observed).steps.iter() {
-            prop_assert!(matches!(step, Step::EnableRotation) || step == Step::UpdateInterval(desired.interval));
+            let own = observed.interval_days().filter(|_| on_policy(desired, &observed));
+            let is_right = match step {
+                Step::EnableRotation => true,
+                Step::UpdateInterval(sent) => sent == desired.interval || own == Some(u32::from(sent.days())),
+            };
+            prop_assert!(is_right, "{step}");
         }
     }
 
@@ -151,7 +160,8 @@ proptest! {
     fn a_hindered_failed_or_unread_key_is_left_alone(desired in desired(), observed in observed()) {
         let steps = decide(desired, &observed).steps;
         let blocked = observed.hindrance.is_some() && !on_policy(desired, &observed);
-        if blocked || observed.failure.is_some() || matches!(observed.reading, Reading::Failed(_)) {
+        let held = observed.hold.is_some() && !on_policy(desired, &observed);
+        if blocked || held || observed.failure.is_some() || matches!(observed.reading, Reading::Failed(_)) {
             prop_assert!(steps.is_empty());
         }
     }
@@ -185,7 +195,7 @@ proptest! {
         };
         if readable && cloud.interval_days.is_some() {
             prop_assert_eq!(last.status, Status::Compliant);
-            prop_assert_eq!(cloud.interval_days, Some(u32::from(desired.interval.days())));
+            prop_assert!(cloud.interval_days.is_some_and(|days| desired.accepts(days)));
         } else {
             prop_assert!(cloud.enabled);
             prop_assert!(readable || last.reasons.contains(Reason::StatusUnreadable));

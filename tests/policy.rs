@@ -92,7 +92,7 @@ fn the_complete_example_shows_the_defaults() {
     assert_eq!(complete.schedule, minimal.schedule);
     assert_eq!(complete.retry, minimal.retry);
     assert_eq!(complete.limits, minimal.limits);
-    assert_eq!(complete.projects[0].keys[0].desired, minimal.projects[0].keys[0].desired);
+    assert_eq!(complete.projects[0].keys[0].asks, minimal.projects[0].keys[0].asks);
     assert_eq!(complete.projects[0].mode, minimal.projects[0].mode);
 }
 

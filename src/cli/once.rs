@@ -53,7 +53,7 @@ async fn run(file: PathBuf, intent: Intent, log: &LogOptions) -> Result<Report, 
     };
     let targets = connector.connect(&policy);
     let reconciler = Reconciler { clock, stop: signals.stop.clone(), memory: Memory::default() };
-    let mut report = std::pin::pin!(reconciler.run(&targets, Trigger::Start, intent));
+    let mut report = std::pin::pin!(reconciler.run(&targets, Trigger::Start, intent, policy.guards));
     loop {
         tokio::select! {
             biased;

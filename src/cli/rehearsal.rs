@@ -15,6 +15,7 @@ use crate::kms::auth::{Credentials, Login, Password, SecretSource};
 use crate::kms::endpoint::Endpoints;
 use crate::policy::Policy;
 use crate::rotation::KeyId;
+use crate::rotation::rule::{Asks, Names};
 use crate::simulator::seed::Seed;
 use crate::simulator::{Journal, Preset, Setup, Simulator};
 
@@ -61,8 +62,12 @@ impl Rehearsal {
             for project in &policy.projects {
                 let name = project.credentials.project_name(&project.region);
                 let project_id = &project.project_id.clone().unwrap_or_else(|| made_up_id(name));
-                let new = project.keys.iter().filter(|entry| keys.insert((project_id.clone(), entry.key_id)));
-                let wanted = new.map(|entry| (entry.key_id.as_str(), u32::from(entry.desired.interval.days())));
+                let named = project.keys.iter().filter_map(|rule| match (&rule.names, &rule.asks) {
+                    (Names::Key(key_id), Asks::Rotation(desired)) => Some((*key_id, *desired)),
+                    _ => None,
+                });
+                let new: Vec<_> = named.filter(|(key_id, _)| keys.insert((project_id.clone(), *key_id))).collect();
+                let wanted = new.iter().map(|(key_id, desired)| (key_id.as_str(), u32::from(desired.interval.days())));
                 simulator.handle().add_project(seed.project(project_id, &project.region, wanted));
             }
         }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use tracing::{Level, info, warn};
 
+use crate::rotation::cover::Subject;
 use crate::rotation::decide::{Reason, Reasons, Status};
-use crate::rotation::key::KeyId;
 use crate::rotation::report::{KeyReport, ProjectReport, Report};
 
 /// Keys of one project that share their news in one run beyond this number share a line: an outage is one thing that
@@ -19,7 +19,7 @@ const LINES: usize = 10;
 /// The problems of the last run.
 #[derive(Debug, Default)]
 pub struct Announcer {
-    problems: HashMap<(Arc<str>, KeyId), Reasons>,
+    problems: HashMap<(Arc<str>, Subject), Reasons>,
 }
 
 impl Announcer {
@@ -35,11 +35,11 @@ impl Announcer {
         summarise(report);
     }
 
-    fn project(&self, project: &ProjectReport, problems: &mut HashMap<(Arc<str>, KeyId), Reasons>) {
+    fn project(&self, project: &ProjectReport, problems: &mut HashMap<(Arc<str>, Subject), Reasons>) {
         let mut news: BTreeMap<u32, Vec<&KeyReport>> = BTreeMap::new();
         let mut recovered = Vec::new();
         for key in &project.keys {
-            let id = (Arc::clone(&project.name), key.key_id);
+            let id = (Arc::clone(&project.name), key.subject.clone());
             let last = self.problems.get(&id);
             if matches!(key.status, Status::NonCompliant | Status::Unknown) {
                 // Where the whole project failed, that was said once.
@@ -62,12 +62,12 @@ impl Announcer {
             info!(
                 project = name,
                 keys = recovered.len(),
-                key_id = first.key_id.as_str(),
+                key_id = first.subject.as_str(),
                 "keys are no longer problems"
             );
         } else {
             for key in recovered {
-                let (key_id, status) = (key.key_id.as_str(), key.status.as_str());
+                let (key_id, status) = (key.subject.as_str(), key.status.as_str());
                 info!(project = name, key_id, status, "key is no longer a problem");
             }
         }
@@ -89,7 +89,7 @@ fn tell(project: &ProjectReport, keys: &[&KeyReport]) {
                         project = &*project.name,
                         reasons,
                         keys = keys.len(),
-                        key_id = key.key_id.as_str(),
+                        key_id = key.subject.as_str(),
                         error = key.error.as_deref(),
                         "keys are problems; the first of them is named"
                     )
@@ -97,10 +97,10 @@ fn tell(project: &ProjectReport, keys: &[&KeyReport]) {
                     tracing::event!(
                         $level,
                         project = &*project.name,
-                        key_id = key.key_id.as_str(),
+                        key_id = key.subject.as_str(),
                         reasons,
                         interval_days = key.rotation.and_then(|rotation| rotation.interval_days),
-                        policy_interval_days = key.desired_interval.days(),
+                        policy_interval_days = key.desired.map(|desired| desired.interval.days()),
                         error = key.error.as_deref(),
                         "key is a problem"
                     )

@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::kms::Kms;
 use crate::observability::Board;
 use crate::policy::Policy;
-use crate::policy::types::Credentials;
+use crate::policy::types::{Credentials, Guards};
 use crate::reconcile::{Intent, Reconciler, Target};
 use crate::rotation::report::{Report, Trigger};
 
@@ -68,6 +68,7 @@ impl<A: Alarm, C> Daemon<A, C> {
         let mut alarm_set_for = None;
         let mut trigger = policy.schedule.run_on_start.then_some(Trigger::Start);
         let mut targets = self.in_force(&policy);
+        let mut guards = policy.guards;
         let mut environment_policy = kept_for_environment(policy);
         self.supervisor.ready();
 
@@ -80,7 +81,7 @@ impl<A: Alarm, C> Daemon<A, C> {
                     if let Some(policy) = &environment_policy {
                         targets = (self.connect)(policy);
                     }
-                    let (report, reloaded) = self.run_once(&targets, trigger).await;
+                    let (report, reloaded) = self.run_once(&targets, trigger, guards).await;
                     announcer.announce(&report);
                     if !report.interrupted {
                         self.supervisor.status(&report.tally().to_string());
@@ -100,6 +101,7 @@ impl<A: Alarm, C> Daemon<A, C> {
             if let Some((policy, why)) = reloaded {
                 schedule.replace(&policy.schedule);
                 targets = self.in_force(&policy);
+                guards = policy.guards;
                 environment_policy = kept_for_environment(policy);
                 trigger = Some(why);
             }
@@ -109,12 +111,17 @@ impl<A: Alarm, C> Daemon<A, C> {
     }
 
     /// One run, and the last good policy that came up while it was under way.
-    async fn run_once<K: Kms>(&mut self, targets: &[Target<K>], trigger: Trigger) -> (Report, Option<Reloaded>) {
+    async fn run_once<K: Kms>(
+        &mut self,
+        targets: &[Target<K>],
+        trigger: Trigger,
+        guards: Guards,
+    ) -> (Report, Option<Reloaded>) {
         let mut reloaded = None;
         // A run borrows its means, so that the loop can look after the policy beside it.
         let reconciler = std::mem::take(&mut self.reconciler);
         let report = {
-            let mut run = std::pin::pin!(reconciler.run(targets, trigger, Intent::Apply));
+            let mut run = std::pin::pin!(reconciler.run(targets, trigger, Intent::Apply, guards));
             let mut stopping = false;
             loop {
                 self.supervisor.beat();

@@ -176,6 +176,10 @@ impl Caller {
     /// A call has failed with all its effort, for a reason that may pass.
     pub(super) fn exhausted(&self, operation: Operation, began: Instant) {
         self.outage(operation).exhausted(began);
+        if operation == Operation::ListKeys {
+            // A run begins with the list, and what kept that from coming may well keep everything from coming.
+            self.outage(Operation::ReadStatus).exhausted(began);
+        }
         self.observer.operation(operation, false);
     }
 

@@ -20,7 +20,7 @@ use super::shared::Shared;
 use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, Transport, Url, address};
 use super::{Kms, Receipt, Settled, wire};
 use crate::clock::Clock;
-use crate::rotation::key::{Hindrance, KeyDescription, KeyId, Reading, RotationInterval};
+use crate::rotation::key::{Hindrance, KeyDescription, KeyId, ListedKey, Reading, RotationInterval, Tag};
 
 /// All that a client needs to know of its project.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +66,9 @@ struct Addresses {
     describe_key: Url,
     enable_rotation: Url,
     update_interval: Url,
+    list_keys: Url,
+    by_tag: Url,
+    tags: Url,
 }
 
 impl Addresses {
@@ -77,15 +80,43 @@ impl Addresses {
             describe_key: url("describe-key")?,
             enable_rotation: url("enable-key-rotation")?,
             update_interval: url("update-key-rotation-interval")?,
+            list_keys: url("list-keys")?,
+            by_tag: url("resource_instances/action")?,
+            tags: url("tags")?,
         })
     }
 
-    fn of(&self, operation: Operation) -> &Url {
-        match operation {
-            Operation::EnableRotation => &self.enable_rotation,
-            Operation::UpdateInterval => &self.update_interval,
-            Operation::DescribeKey => &self.describe_key,
-            _ => &self.read_status,
+    fn of(&self, question: Question) -> (Method, &Url) {
+        match question {
+            Question::Key(Operation::EnableRotation) => (Method::Post, &self.enable_rotation),
+            Question::Key(Operation::UpdateInterval) => (Method::Post, &self.update_interval),
+            Question::Key(Operation::DescribeKey) => (Method::Post, &self.describe_key),
+            Question::Key(_) => (Method::Post, &self.read_status),
+            Question::Keys => (Method::Post, &self.list_keys),
+            Question::KeysByTag => (Method::Post, &self.by_tag),
+            Question::Tags => (Method::Get, &self.tags),
+        }
+    }
+}
+
+/// What a call is about.
+#[derive(Clone, Copy)]
+pub(super) enum Question {
+    /// One key, by this operation.
+    Key(Operation),
+    /// A page of all keys (`list-keys`).
+    Keys,
+    /// A page of the keys with a tag (`resource_instances/action`).
+    KeysByTag,
+    /// The tags of all keys (`tags`).
+    Tags,
+}
+
+impl Question {
+    fn operation(self) -> Operation {
+        match self {
+            Self::Key(operation) => operation,
+            Self::Keys | Self::KeysByTag | Self::Tags => Operation::ListKeys,
         }
     }
 }
@@ -153,8 +184,8 @@ impl Client {
         Ok(self.addresses.get_or_init(|| addresses))
     }
 
-    /// One call about one key; `parse` makes what is wanted of an answer, or nothing where it is none of KMS.
-    async fn call<T>(
+    /// One call about one key.
+    async fn key_call<T>(
         &self,
         operation: Operation,
         key_id: KeyId,
@@ -164,26 +195,48 @@ impl Client {
         let sequence = Uuid::new_v4().to_string();
         let body = wire::key_body(key_id, &sequence, interval);
         let call = Call::new(operation, Some(key_id.as_str()), Some(&sequence));
+        self.call(Question::Key(operation), &call, &body, parse).await
+    }
+
+    /// One call about all keys.
+    pub(super) async fn list_call<T>(
+        &self,
+        question: Question,
+        sequence: Option<&str>,
+        body: &str,
+        parse: fn(&Answer) -> Option<T>,
+    ) -> Result<T, Error> {
+        self.call(question, &Call::new(question.operation(), None, sequence), body, parse).await
+    }
+
+    /// One call; `parse` makes what is wanted of an answer, or nothing where it is none of KMS.
+    async fn call<T>(
+        &self,
+        question: Question,
+        call: &Call<'_>,
+        body: &str,
+        parse: fn(&Answer) -> Option<T>,
+    ) -> Result<T, Error> {
         let addresses = self.addresses().await?;
         let request = |proof: Proof| {
+            let (method, url) = addresses.of(question);
             let mut request = Request {
-                method: Method::Post,
-                url: addresses.of(operation).clone(),
+                method,
+                url: url.clone(),
                 headers: Vec::with_capacity(6),
-                body: SecretString::from(body.as_str()),
+                body: SecretString::from(body),
                 secret_in_body: None,
                 direct: false,
             };
             request.headers.push(("content-type", HeaderText::plain("application/json")));
             let proven = proof.authenticate(&mut request, &addresses.project_id, self.caller.clock.now());
-            let call = &call;
             async move {
                 proven.ok_or_else(unfit)?;
                 let answer = self.caller.attempt(call, &request).await?;
-                parse(&answer).ok_or_else(|| garbled(operation, &request, &answer))
+                parse(&answer).ok_or_else(|| garbled(call.operation, &request, &answer))
             }
         };
-        self.caller.call(&call, || self.session.with_proof(&self.caller, request)).await
+        self.caller.call(call, || self.session.with_proof(&self.caller, request)).await
     }
 }
 
@@ -196,7 +249,7 @@ impl Kms for Client {
 
     async fn read_status(&self, key_id: KeyId) -> Result<Reading, Error> {
         let parse = |answer: &Answer| wire::rotation_status(&answer.body);
-        match self.call(Operation::ReadStatus, key_id, None, parse).await {
+        match self.key_call(Operation::ReadStatus, key_id, None, parse).await {
             // The Swiss region documents no rotation calls at all (API sheet, section 2.3).
             Err(error) if error.kind() == Kind::NotOffered && self.may_lack_rotation => {
                 Err(error.with_kind(Kind::Hindered(Hindrance::RotationUnsupported)))
@@ -208,15 +261,23 @@ impl Kms for Client {
 
     async fn describe(&self, key_id: KeyId) -> Result<KeyDescription, Error> {
         let parse = |answer: &Answer| wire::description(&answer.body);
-        self.call(Operation::DescribeKey, key_id, None, parse).await
+        self.key_call(Operation::DescribeKey, key_id, None, parse).await
+    }
+
+    async fn list_keys(&self) -> Result<Vec<ListedKey>, Error> {
+        self.all_keys().await
+    }
+
+    async fn tagged(&self, key: &str, values: Option<&[&str]>) -> Result<Vec<(KeyId, Tag)>, Error> {
+        self.keys_with_tag(key, values).await
     }
 
     async fn enable_rotation(&self, key_id: KeyId) -> Result<Receipt, Error> {
-        self.call(Operation::EnableRotation, key_id, None, receipt).await
+        self.key_call(Operation::EnableRotation, key_id, None, receipt).await
     }
 
     async fn update_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.call(Operation::UpdateInterval, key_id, Some(interval), receipt).await
+        self.key_call(Operation::UpdateInterval, key_id, Some(interval), receipt).await
     }
 
     fn backoff(&self, operation: Operation) -> Backoff {

@@ -2,8 +2,8 @@
 //!
 //! [`Kms`] is what reconciling needs of it; [`Client`] is the one that speaks HTTP. From the wire upwards:
 //! `transport` makes one attempt, `caller` makes attempts until an operation has ended (with `limit`, `retry` and the
-//! meaning that `error` gives to an answer), `auth` proves who asks, `wire` knows the bodies, and `client` puts them
-//! together. Nothing here knows of policies.
+//! meaning that `error` gives to an answer), `auth` proves who asks, `wire` knows the bodies, `listing` reads lists to
+//! their end, and `client` puts them together. Nothing here knows of policies.
 
 pub mod auth;
 mod caller;
@@ -11,6 +11,7 @@ mod client;
 pub mod endpoint;
 pub mod error;
 mod limit;
+mod listing;
 pub mod observe;
 mod outage;
 mod retry;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 
 use observe::Operation;
 
-use crate::rotation::key::{KeyDescription, KeyId, Reading, RotationInterval};
+use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Reading, RotationInterval, Tag};
 
 /// What reconciling needs of one project's KMS. Every call repeats itself where that is safe and sensible.
 pub trait Kms: Send + Sync {
@@ -40,6 +41,17 @@ pub trait Kms: Send + Sync {
 
     /// `describe-key`
     fn describe(&self, key_id: KeyId) -> impl Future<Output = Result<KeyDescription, Error>> + Send;
+
+    /// `list-keys`, all pages of it: every key of the project, of every kind, without its tags.
+    fn list_keys(&self) -> impl Future<Output = Result<Vec<ListedKey>, Error>> + Send;
+
+    /// The keys that have this tag with one of these values, or with any where none are given
+    /// (`resource_instances/action`). Each comes with the tag that it has.
+    fn tagged(
+        &self,
+        key: &str,
+        values: Option<&[&str]>,
+    ) -> impl Future<Output = Result<Vec<(KeyId, Tag)>, Error>> + Send;
 
     /// `enable-key-rotation`. [`Kind::Unclear`]: it may have been applied; [`settle`](Self::settle) it.
     fn enable_rotation(&self, key_id: KeyId) -> impl Future<Output = Result<Receipt, Error>> + Send;
@@ -71,6 +83,14 @@ impl<K: Kms> Kms for Arc<K> {
 
     async fn describe(&self, key_id: KeyId) -> Result<KeyDescription, Error> {
         K::describe(self, key_id).await
+    }
+
+    async fn list_keys(&self) -> Result<Vec<ListedKey>, Error> {
+        K::list_keys(self).await
+    }
+
+    async fn tagged(&self, key: &str, values: Option<&[&str]>) -> Result<Vec<(KeyId, Tag)>, Error> {
+        K::tagged(self, key, values).await
     }
 
     async fn enable_rotation(&self, key_id: KeyId) -> Result<Receipt, Error> {

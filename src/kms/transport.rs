@@ -1,7 +1,7 @@
 //! One HTTP attempt: the only place that knows the HTTP client.
 //!
 //! An attempt follows no redirect (the token would go along), repeats nothing by itself, ends within the request
-//! timeout with its body, and reads no more than 1 MiB. What the answer means is for others to say.
+//! timeout with its body, and reads no more than 8 MiB. What the answer means is for others to say.
 
 use std::error::Error as StdError;
 use std::path::Path;
@@ -14,8 +14,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::auth::SecretSource;
 use super::observe::Code;
 
-/// An answer longer than this is none of KMS or IAM: a described key has 1 KB, a token with its roles some 10 KB.
-const LONGEST_BODY: usize = 1024 * 1024;
+/// An answer longer than this is none of KMS or IAM: a page of 2 000 keys has 2 MB, a token with its roles some 10 KB.
+const LONGEST_BODY: usize = 8 * 1024 * 1024;
 /// Below the 60 s after which common gateways close an idle connection, so that we rarely write into a closed one.
 const IDLE_CONNECTION: Duration = Duration::from_secs(50);
 

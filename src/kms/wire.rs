@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::rotation::key::{
-    Hindrance, KeyDescription, KeyId, KeyState, Reading, Rotation, RotationInterval, SECONDS_PER_DAY,
+    Hindrance, KeyDescription, KeyId, KeyState, ListedKey, Reading, Rotation, RotationInterval, SECONDS_PER_DAY, Tag,
 };
 
 /// The body of every call on one key. `sequence` is a UUID that the cloud keeps for tracing.
@@ -55,42 +55,159 @@ pub(super) fn description(body: &[u8]) -> Option<KeyDescription> {
     struct Answer {
         key_info: Details,
     }
-    #[derive(Deserialize)]
-    struct Details {
-        key_alias: Option<Value>,
-        key_state: Option<Value>,
-        default_key_flag: Option<Value>,
-        origin: Option<Value>,
-        key_spec: Option<Value>,
-        keystore_id: Option<Value>,
-        multi_region_key_type: Option<Value>,
+    Some(serde_json::from_slice::<Answer>(body).ok()?.key_info.description())
+}
+
+/// What `describe-key` and lists say of a key.
+#[derive(Deserialize)]
+struct Details {
+    key_id: Option<Value>,
+    key_alias: Option<Value>,
+    key_state: Option<Value>,
+    default_key_flag: Option<Value>,
+    origin: Option<Value>,
+    key_spec: Option<Value>,
+    keystore_id: Option<Value>,
+    multi_region_key_type: Option<Value>,
+    sys_enterprise_project_id: Option<Value>,
+}
+
+impl Details {
+    fn description(&self) -> KeyDescription {
+        let alias = text(self.key_alias.as_ref());
+        KeyDescription { alias: (!alias.is_empty()).then(|| alias.into()), hindrance: self.hindrance(alias) }
     }
-    let details = serde_json::from_slice::<Answer>(body).ok()?.key_info;
-    let alias = text(details.key_alias.as_ref());
-    let spec = text(details.key_spec.as_ref()).to_ascii_uppercase();
-    let keystore = text(details.keystore_id.as_ref());
-    // What never changes comes before what may pass. A value that is not known stands in nobody's way: the cloud
-    // itself will refuse the write, and its code tells why.
-    let by_name = || alias.ends_with("/default");
-    let hindrance = if flag(details.default_key_flag.as_ref()).unwrap_or_else(by_name) {
-        Some(Hindrance::DefaultKey)
-    } else if text(details.origin.as_ref()).eq_ignore_ascii_case("external") {
-        Some(Hindrance::ImportedMaterial)
-    } else if ["RSA_", "EC_", "HMAC_", "SM2", "ML_"].iter().any(|family| spec.starts_with(family)) {
-        Some(Hindrance::UnsupportedKeyType)
-    } else if !matches!(keystore, "" | "0") {
-        Some(Hindrance::CustomKeystore)
-    } else if text(details.multi_region_key_type.as_ref()).eq_ignore_ascii_case("replica") {
-        Some(Hindrance::ReplicaKey)
-    } else {
-        match number(details.key_state.as_ref()).and_then(KeyState::from_code) {
-            Some(KeyState::Disabled | KeyState::PendingActivation) => Some(Hindrance::Disabled),
-            Some(KeyState::PendingDeletion) => Some(Hindrance::PendingDeletion),
-            Some(KeyState::PendingImport) => Some(Hindrance::ImportedMaterial),
-            Some(KeyState::Enabled) | None => None,
+
+    /// What stands in the way. What never changes comes before what may pass. A value that is not known stands in
+    /// nobody's way: the cloud itself will refuse the write, and its code tells why.
+    fn hindrance(&self, alias: &str) -> Option<Hindrance> {
+        let spec = text(self.key_spec.as_ref()).to_ascii_uppercase();
+        let by_name = || alias.ends_with("/default");
+        if flag(self.default_key_flag.as_ref()).unwrap_or_else(by_name) {
+            Some(Hindrance::DefaultKey)
+        } else if text(self.origin.as_ref()).eq_ignore_ascii_case("external") {
+            Some(Hindrance::ImportedMaterial)
+        } else if ["RSA_", "EC_", "HMAC_", "SM2", "ML_"].iter().any(|family| spec.starts_with(family)) {
+            Some(Hindrance::UnsupportedKeyType)
+        } else if !matches!(text(self.keystore_id.as_ref()), "" | "0") {
+            Some(Hindrance::CustomKeystore)
+        } else if text(self.multi_region_key_type.as_ref()).eq_ignore_ascii_case("replica") {
+            Some(Hindrance::ReplicaKey)
+        } else {
+            match number(self.key_state.as_ref()).and_then(KeyState::from_code) {
+                Some(KeyState::Disabled | KeyState::PendingActivation) => Some(Hindrance::Disabled),
+                Some(KeyState::PendingDeletion) => Some(Hindrance::PendingDeletion),
+                Some(KeyState::PendingImport) => Some(Hindrance::ImportedMaterial),
+                Some(KeyState::Enabled) | None => None,
+            }
         }
+    }
+
+    fn listed(&self) -> Option<ListedKey> {
+        Some(ListedKey {
+            key_id: text(self.key_id.as_ref()).parse().ok()?,
+            description: self.description(),
+            key_spec: text(self.key_spec.as_ref()).into(),
+            enterprise_project_id: text(self.sys_enterprise_project_id.as_ref()).into(),
+            tags: Vec::new(),
+        })
+    }
+}
+
+/// A page of `list-keys`.
+pub(super) struct KeysPage {
+    pub(super) keys: Vec<ListedKey>,
+    /// Where the next page begins, as the cloud says; nothing where this one is the last.
+    pub(super) next: Option<String>,
+}
+
+/// The answer of `list-keys`; nothing where it is no such answer, or has an id without its details.
+pub(super) fn keys_page(body: &[u8]) -> Option<KeysPage> {
+    #[derive(Deserialize)]
+    struct Answer {
+        keys: Option<Vec<Value>>,
+        key_details: Option<Vec<Details>>,
+        next_marker: Option<Value>,
+        truncated: Option<Value>,
+    }
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let ids = answer.keys.as_ref().map(Vec::len);
+    let details = match answer.key_details {
+        Some(details) => details,
+        None if ids == Some(0) => Vec::new(),
+        None => return None,
     };
-    Some(KeyDescription { alias: (!alias.is_empty()).then(|| alias.into()), hindrance })
+    if ids.is_some_and(|ids| ids > details.len()) {
+        return None;
+    }
+    let keys = details.iter().map(Details::listed).collect::<Option<Vec<_>>>()?;
+    let marker = match answer.next_marker {
+        Some(Value::Number(number)) => number.to_string(),
+        marker => text(marker.as_ref()).to_owned(),
+    };
+    let more = flag(answer.truncated.as_ref()).unwrap_or(!marker.is_empty());
+    Some(KeysPage { keys, next: more.then_some(marker) })
+}
+
+/// A page of `resource_instances/action`.
+pub(super) struct TaggedPage {
+    pub(super) keys: Vec<(KeyId, Vec<Tag>)>,
+    /// How many there are on all pages, where the answer says.
+    pub(super) total: Option<usize>,
+}
+
+/// The answer of `resource_instances/action`: keys with their tags; nothing where it is no such answer. Details come as
+/// an object or as a list of one, and one recording has the key's id nowhere else (API sheet, section 1.5).
+pub(super) fn tagged_page(body: &[u8]) -> Option<TaggedPage> {
+    #[derive(Deserialize)]
+    struct Answer {
+        resources: Vec<Resource>,
+        total_count: Option<Value>,
+    }
+    #[derive(Deserialize)]
+    struct Resource {
+        #[serde(rename = "resource_id")]
+        id: Option<Value>,
+        #[serde(rename = "resource_detail", alias = "key_details")]
+        details: Option<Value>,
+        #[serde(default)]
+        tags: Vec<WireTag>,
+    }
+    #[derive(Deserialize)]
+    struct WireTag {
+        key: Box<str>,
+        #[serde(default)]
+        value: Box<str>,
+    }
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let resources = answer.resources.into_iter().map(|resource| {
+        let details = resource.details.as_ref().map(|details| details.get(0).unwrap_or(details));
+        let own = text(resource.id.as_ref());
+        let id = if own.is_empty() { text(details.and_then(|details| details.get("key_id"))) } else { own };
+        let tags = resource.tags.into_iter().map(|WireTag { key, value }| Tag { key, value });
+        Some((id.parse().ok()?, tags.collect()))
+    });
+    let total = number(answer.total_count.as_ref()).and_then(|total| total.try_into().ok());
+    Some(TaggedPage { keys: resources.collect::<Option<_>>()?, total })
+}
+
+/// The answer of `tags`: every tag in the project with each of its values; nothing where it is no such answer.
+pub(super) fn project_tags(body: &[u8]) -> Option<Vec<Tag>> {
+    #[derive(Deserialize)]
+    struct Answer {
+        tags: Vec<Values>,
+    }
+    #[derive(Deserialize)]
+    struct Values {
+        key: Box<str>,
+        values: Vec<Box<str>>,
+    }
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let tags = answer.tags.into_iter();
+    Some(
+        tags.flat_map(|Values { key, values }| values.into_iter().map(move |value| Tag { key: key.clone(), value }))
+            .collect(),
+    )
 }
 
 fn flag(value: Option<&Value>) -> Option<bool> {

@@ -23,7 +23,7 @@ const FAMILIES: [(Family, Write); 9] = [
         |samples, project, key| {
             for status in Status::ALL {
                 let labels =
-                    [("project", &*project.name), ("key_id", key.key_id.as_str()), ("status", status.as_str())];
+                    [("project", &*project.name), ("key_id", key.subject.as_str()), ("status", status.as_str())];
                 samples.write(&labels, status == key.status);
             }
         },
@@ -33,7 +33,7 @@ const FAMILIES: [(Family, Write); 9] = [
         |samples, project, key| {
             for reason in key.reasons.iter() {
                 let labels =
-                    [("project", &*project.name), ("key_id", key.key_id.as_str()), ("reason", reason.as_str())];
+                    [("project", &*project.name), ("key_id", key.subject.as_str()), ("reason", reason.as_str())];
                 samples.write(&labels, true);
             }
         },
@@ -53,7 +53,11 @@ const FAMILIES: [(Family, Write); 9] = [
     ),
     (
         gauge("kms_rotation_key_policy_interval_seconds", "The rotation interval that the policy wants."),
-        |samples, project, key| samples.write(&labels(project, key), key.desired_interval.as_seconds()),
+        |samples, project, key| {
+            if let Some(desired) = key.desired {
+                samples.write(&labels(project, key), desired.interval.as_seconds());
+            }
+        },
     ),
     (
         gauge("kms_rotation_key_last_rotation_timestamp_seconds", "When the key material was last rotated."),
@@ -82,7 +86,7 @@ const FAMILIES: [(Family, Write); 9] = [
     (
         gauge("kms_rotation_key_info", "The key's name and the line of the policy entry that decides for it."),
         |samples, project, key| {
-            let entry = key.entry_line.to_string();
+            let entry = key.entry_line.map(|line| line.to_string()).unwrap_or_default();
             let [project_label, key_label] = labels(project, key);
             let alias = key.alias.as_deref().unwrap_or_default();
             samples.write(&[project_label, key_label, ("alias", alias), ("entry", &entry)], true);
@@ -95,7 +99,7 @@ const fn gauge(name: &'static str, help: &'static str) -> Family {
 }
 
 fn labels<'r>(project: &'r ProjectReport, key: &'r KeyReport) -> [(&'static str, &'r str); 2] {
-    [("project", &project.name), ("key_id", key.key_id.as_str())]
+    [("project", &project.name), ("key_id", key.subject.as_str())]
 }
 
 /// The series of a report.

@@ -238,7 +238,7 @@ fn write_row(out: &mut String, project: &ProjectReport, key: &KeyReport) -> fmt:
     if let Some(alias) = &key.alias {
         write!(out, "<b>{}</b>", Escaped(alias))?;
     }
-    write!(out, "<code>{}</code></td><td>{}</td><td>", key.key_id, Escaped(&project.name))?;
+    write!(out, "<code>{}</code></td><td>{}</td><td>", key.subject, Escaped(&project.name))?;
     if !key.reasons.is_empty() {
         write!(out, "<p>{}</p>", Escaped(&words::reasons(key.reasons).to_string()))?;
     }
@@ -268,18 +268,22 @@ fn write_row(out: &mut String, project: &ProjectReport, key: &KeyReport) -> fmt:
 
 /// The interval, and the policy's below it where it is another and the key could be brought to it.
 fn write_interval(out: &mut String, key: &KeyReport) -> fmt::Result {
-    let wanted = u32::from(key.desired_interval.days());
     match key.rotation {
         Some(rotation) if !rotation.enabled => out.push_str("off"),
         Some(Rotation { interval_days: Some(days), .. }) => {
             write!(out, "{days} days")?;
-            if days == wanted {
+            if key.desired.is_none_or(|desired| desired.accepts(days)) {
                 return Ok(());
             }
         }
         _ => out.push_str("<span class=\"none\">unknown</span>"),
     }
-    if key.status == Status::Exempt { Ok(()) } else { write!(out, "<p class=\"more\">policy: {wanted} days</p>") }
+    match key.desired {
+        Some(desired) if key.status != Status::Exempt => {
+            write!(out, "<p class=\"more\">policy: {}</p>", words::wanted(desired))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn write_moment(out: &mut String, at: Option<SystemTime>) -> fmt::Result {

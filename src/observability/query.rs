@@ -57,7 +57,7 @@ impl Filter {
         }
         let contains = |text: &str| text.to_lowercase().contains(&self.needle);
         self.needle.is_empty()
-            || key.key_id.as_str().contains(&self.needle)
+            || key.subject.as_str().contains(&self.needle)
             || key.alias.as_deref().is_some_and(contains)
             || key.error.as_deref().is_some_and(contains)
             || contains(&project.name)

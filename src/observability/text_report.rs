@@ -8,7 +8,7 @@ use std::io;
 
 use super::words;
 use crate::rotation::decide::Status;
-use crate::rotation::key::{KeyId, Rotation};
+use crate::rotation::key::{Bound, KeyId, Rotation};
 use crate::rotation::report::{KeyReport, ProjectReport, Report};
 
 /// What the report is for.
@@ -61,7 +61,7 @@ fn alias(key: &KeyReport) -> &str {
 
 /// One key. Writing to a `String` does not fail.
 fn write_row(row: &mut String, key: &KeyReport, alias_width: usize, colour: bool) {
-    let _ = write!(row, "  {}  ", key.key_id);
+    let _ = write!(row, "  {}  ", key.subject);
     if alias_width > 0 {
         let _ = write!(row, "{:alias_width$}  ", printable(alias(key)));
     }
@@ -85,14 +85,18 @@ fn write_row(row: &mut String, key: &KeyReport, alias_width: usize, colour: bool
 
 /// The interval, and the policy's where it is another and the key could be brought to it.
 fn interval(key: &KeyReport) -> String {
-    let wanted = u32::from(key.desired_interval.days());
     let actual = match key.rotation {
         Some(rotation) if !rotation.enabled => "off".to_owned(),
         Some(Rotation { interval_days: Some(days), .. }) => format!("{days} d"),
         _ => "?".to_owned(),
     };
-    let on_policy = key.rotation.is_some_and(|rotation| rotation.enabled && rotation.interval_days == Some(wanted));
-    if on_policy || key.status == Status::Exempt { actual } else { format!("{actual} → {wanted} d") }
+    match key.desired {
+        Some(desired) if !matches!(key.status, Status::Compliant | Status::Exempt) => {
+            let most = if desired.bound == Bound::Longest { "≤ " } else { "" };
+            format!("{actual} → {most}{} d", desired.interval.days())
+        }
+        _ => actual,
+    }
 }
 
 fn summary(report: &Report, purpose: Purpose) -> String {

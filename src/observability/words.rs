@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::rotation::decide::{Reason, Reasons, Status, Step};
+use crate::rotation::key::{Bound, DesiredRotation};
 use crate::rotation::report::Tally;
 
 /// Text that is made where it is written, without a `String` between.
@@ -73,6 +74,14 @@ pub(super) fn reasons(reasons: Reasons) -> impl fmt::Display {
             write!(f, "{separator}{}", reason(each))?;
         }
         Ok(())
+    })
+}
+
+/// What the policy wants of a key.
+pub(super) fn wanted(desired: DesiredRotation) -> impl fmt::Display {
+    said(move |f| match desired.bound {
+        Bound::Exact => write!(f, "{}", desired.interval),
+        Bound::Longest => write!(f, "{} or less", desired.interval),
     })
 }
 

@@ -9,7 +9,7 @@ use super::problem::quoted;
 use super::scalar::short;
 use super::source::Span;
 use super::tree::Node;
-use super::types::{Limits, Policy, Retry, Schedule};
+use super::types::{Guards, Limits, Policy, Retry, Schedule};
 
 const POLICY: Schema =
     Schema { later: &["guards"], ..Schema::of("the policy", &["schedule", "retry", "limits", "projects"]) };
@@ -61,7 +61,7 @@ pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Polic
         .collect();
     conflict::check(decoder, &drafts, schedule.as_ref().map(|schedule| &schedule.calendar), rate);
     let projects = drafts.into_iter().filter_map(|draft| draft.project).collect();
-    Some(Policy { schedule: schedule?, retry: retry?, limits: limits?, projects })
+    Some(Policy { schedule: schedule?, retry: retry?, limits: limits?, guards: Guards::default(), projects })
 }
 
 fn schedule(decoder: &mut Decoder<'_>, field: Option<Field<'_>>) -> Option<Schedule> {

@@ -7,9 +7,10 @@ use super::credentials::Login;
 use super::decode::{Decoder, Field, Schema};
 use super::endpoint::{Service, is_host_label};
 use super::source::Span;
-use super::types::{Entry, Project};
-use crate::rotation::key::{DesiredRotation, KeyId, Reapply, RotationInterval};
-use crate::rotation::project::{Cloud, Mode};
+use super::types::Project;
+use crate::rotation::key::{Bound, DesiredRotation, KeyId, Reapply, RotationInterval};
+use crate::rotation::project::{Cloud, Coverage, Mode};
+use crate::rotation::rule::{Asks, Names, Rule};
 
 const PROJECT: Schema = Schema {
     later: &["coverage"],
@@ -146,6 +147,7 @@ impl Decoder<'_> {
                 credentials,
                 assume_agency,
                 proxy,
+                coverage: Coverage::default(),
                 keys: keys?,
             })
         })();
@@ -173,7 +175,7 @@ impl Decoder<'_> {
         None
     }
 
-    fn entries(&mut self, field: Field<'_>, draft: &mut Draft) -> Option<Vec<Entry>> {
+    fn entries(&mut self, field: Field<'_>, draft: &mut Draft) -> Option<Vec<Rule>> {
         let items = self.items(field, "key");
         let mut entries = Vec::with_capacity(items.len());
         draft.key_ids.reserve_exact(items.len());
@@ -183,7 +185,7 @@ impl Decoder<'_> {
         (!entries.is_empty() && entries.len() == items.len()).then_some(entries)
     }
 
-    fn entry(&mut self, item: Field<'_>, draft: &mut Draft) -> Option<Entry> {
+    fn entry(&mut self, item: Field<'_>, draft: &mut Draft) -> Option<Rule> {
         let fields = self.fields(item, &ENTRY)?;
         let key_id = self.require(&fields, "key_id", OTHER_NAMES).and_then(|field| {
             let key_id = self.key_id(field)?;
@@ -201,10 +203,11 @@ impl Decoder<'_> {
             }
             None => Some(Reapply::default()),
         };
-        Some(Entry {
-            key_id: key_id?,
+        let desired = DesiredRotation { interval: interval?, bound: Bound::Exact, reapply: reapply? };
+        Some(Rule {
+            names: Names::Key(key_id?),
+            asks: Asks::Rotation(desired),
             line: self.source.line(fields.span().start),
-            desired: DesiredRotation { interval: interval?, reapply: reapply? },
         })
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::calendar::Calendar;
-use crate::rotation::key::{DesiredRotation, KeyId};
-use crate::rotation::project::{Cloud, Mode};
+use crate::rotation::project::{Cloud, Coverage, Mode};
+use crate::rotation::rule::Rule;
 
 /// A whole policy file.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Policy {
     pub retry: Retry,
     /// How hard a project may use the cloud.
     pub limits: Limits,
+    /// What keeps a slip from spreading.
+    pub guards: Guards,
     /// Projects, each with its keys, in the file's order.
     pub projects: Vec<Project>,
 }
@@ -58,6 +60,23 @@ pub struct Limits {
     pub request_timeout: Duration,
 }
 
+/// What keeps a slip in the policy, or somebody who works against it, from spreading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guards {
+    /// How many keys that selectors bring in one run may change.
+    pub max_changes_per_run: usize,
+    /// A key that was repaired this often within the window is left alone.
+    pub flap_repairs: usize,
+    /// The window that repairs are counted in.
+    pub flap_window: Duration,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self { max_changes_per_run: 50, flap_repairs: 3, flap_window: Duration::from_secs(24 * 3600) }
+    }
+}
+
 /// One project.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Project {
@@ -84,8 +103,10 @@ pub struct Project {
     pub assume_agency: Option<AssumeAgency>,
     /// The proxy that leads to its cloud; where there is none, the environment says.
     pub proxy: Option<Proxy>,
-    /// The keys and what is wanted of them, in the file's order.
-    pub keys: Vec<Entry>,
+    /// What keys that no entry speaks of count for.
+    pub coverage: Coverage,
+    /// The entries of `keys`: which keys, and what is wanted of them, in the file's order.
+    pub keys: Vec<Rule>,
 }
 
 /// How to log in to a project. Holds where secrets are, never a secret.
@@ -196,15 +217,4 @@ pub struct Proxy {
     pub user_name: Option<String>,
     /// The file with the password.
     pub password_file: Option<PathBuf>,
-}
-
-/// One entry of a project's `keys`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The key.
-    pub key_id: KeyId,
-    /// The line in the policy file where the entry begins, counted from 1.
-    pub line: u32,
-    /// What is wanted of the key.
-    pub desired: DesiredRotation,
 }

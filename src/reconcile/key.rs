@@ -1,18 +1,21 @@
 //! One key in one run: read it, ask for the verdict, take one step, read it again, until no step is left.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tracing::{error, info};
+use tracing::info;
 
-use super::Reconciler;
+use super::guard::ChangeBudget;
+use super::{Failure, Reconciler};
 use crate::kms::{Backoff, Error, Kind, Kms, Receipt, Settled};
-use crate::policy::types::Entry;
-use crate::rotation::decide::{Reason, Status, Step, Steps, Verdict, decide};
+use crate::rotation::cover::{Case, Course};
+use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps, Verdict, decide};
 use crate::rotation::key::{
-    KeyDescription, ObservedKey, ReadFailure, Reading, Rotation, RotationInterval, WriteFailure,
+    DesiredRotation, Hold, KeyDescription, KeyId, ObservedKey, ReadFailure, Reading, Rotation, RotationInterval,
+    WriteFailure,
 };
 use crate::rotation::report::{Change, KeyReport};
+use crate::rotation::rule::{Asks, Names, Rule};
 
 /// Waits before reading again a key whose accepted write does not show yet. The first reading follows at once; in all
 /// as long as the vendor's own tool polls, five seconds (API sheet, section 0).
@@ -33,19 +36,47 @@ pub(super) struct KeyRun<'a, K> {
     pub(super) project: &'a Arc<str>,
     pub(super) reconciler: &'a Reconciler,
     pub(super) may_write: bool,
+    /// What bounds the changes of a run; nothing where it would make none.
+    pub(super) budget: Option<&'a ChangeBudget>,
     /// What ended the project's run early.
-    pub(super) failure: &'a Mutex<Option<Box<str>>>,
+    pub(super) failure: &'a Failure<'a>,
 }
 
-/// A key of a project that cannot be asked at all.
-pub(super) fn unreachable(entry: &Entry, reason: Reason) -> KeyReport {
+/// A key that is to be brought to its policy.
+#[derive(Clone, Copy)]
+pub(super) struct Order<'a> {
+    key_id: KeyId,
+    desired: DesiredRotation,
+    case: &'a Case<'a>,
+}
+
+impl<'a> Order<'a> {
+    /// The order to bring the case's key to this; nothing where the case is about no key.
+    pub(super) fn of(case: &'a Case<'a>, desired: DesiredRotation) -> Option<Self> {
+        Some(Self { key_id: case.subject.key_id()?, desired, case })
+    }
+
+    fn is_selected(&self) -> bool {
+        self.case.rule.is_some_and(|rule| matches!(rule.names, Names::Select(_)))
+    }
+}
+
+/// A key of which all is known without asking.
+pub(super) fn settled(case: &Case<'_>, status: Status, reasons: Reasons) -> KeyReport {
+    let Case { subject, rule, listed, .. } = case;
+    let (desired, exemption) = match rule.map(|rule| &rule.asks) {
+        Some(Asks::Rotation(desired)) => (Some(*desired), None),
+        Some(Asks::Exempt(exemption)) => (None, Some(exemption.clone())),
+        None => (None, None),
+    };
     KeyReport {
-        key_id: entry.key_id,
-        entry_line: entry.line,
-        alias: None,
-        desired_interval: entry.desired.interval,
-        status: Status::Unknown,
-        reasons: reason.into(),
+        subject: subject.clone(),
+        entry_line: rule.map(|rule: &Rule| rule.line),
+        alias: listed.and_then(|key| key.description.alias.clone()).or_else(|| alias_of(*rule)),
+        desired,
+        exemption,
+        status,
+        reasons,
         rotation: None,
         observed: None,
         planned: Steps::NONE,
@@ -54,24 +85,44 @@ pub(super) fn unreachable(entry: &Entry, reason: Reason) -> KeyReport {
     }
 }
 
+/// The name by which an entry calls its key.
+fn alias_of(rule: Option<&Rule>) -> Option<Box<str>> {
+    match rule.map(|rule| &rule.names) {
+        Some(Names::Alias(alias)) => Some(alias.clone()),
+        _ => None,
+    }
+}
+
+/// A key of a project that cannot be asked at all.
+pub(super) fn unreachable(case: &Case<'_>, reason: Reason) -> KeyReport {
+    match case.course {
+        Course::Observe(_) => settled(case, Status::Unknown, reason.into()),
+        Course::Settled(status, reasons) => settled(case, status, reasons),
+    }
+}
+
 impl<K: Kms> KeyRun<'_, K> {
     /// Brings one key to its policy, or finds out why not.
-    pub(super) async fn reconcile(&self, entry: &Entry) -> KeyReport {
-        let mut key = Progress::new(entry);
-        let remembered = self.reconciler.memory.recall(self.project, entry.key_id);
-        key.observed.interval_set_before = remembered.written == Some(entry.desired.interval);
-        key.alias = remembered.alias;
+    pub(super) async fn reconcile(&self, order: Order<'_>) -> KeyReport {
+        let mut key = Progress::new(order);
+        let remembered = self.reconciler.memory.recall(self.project, order.key_id);
+        key.observed.interval_set_before = remembered.written == Some(order.desired.interval);
+        match &order.case.listed {
+            // The list has said all that a description would.
+            Some(listed) => (key.described, key.alias) = (true, listed.description.alias.clone()),
+            None => key.alias.clone_from(&remembered.alias),
+        }
         self.read(&mut key).await;
         let mut waits = READ_BACK_WAITS.iter();
         loop {
-            let verdict = decide(entry.desired, &key.observed);
+            let verdict = decide(order.desired, &key.observed);
             let Some(step) = verdict.steps.first() else {
                 match waits.next() {
                     Some(wait) if verdict.awaits_visibility() && self.pause(*wait).await => {
                         self.read(&mut key).await;
                         continue;
                     }
-                    _ => return key.report(verdict),
+                    _ => return self.ended(key, verdict),
                 }
             };
             // Before the first write to a key: is there anything that forbids it? A refused write would stand in the
@@ -80,16 +131,39 @@ impl<K: Kms> KeyRun<'_, K> {
                 self.describe(&mut key).await;
                 continue;
             }
+            if !key.guarded && verdict.status != Status::Compliant {
+                key.guarded = true;
+                let flaps = |budget: &&ChangeBudget| remembered.is_flapping(self.reconciler.clock.now(), budget.guards);
+                key.observed.hold = match self.budget {
+                    Some(_) if self.budget.as_ref().is_some_and(flaps) => Some(Hold::Flapping),
+                    Some(budget) if order.is_selected() && !budget.take() => Some(Hold::ChangeLimit),
+                    _ => None,
+                };
+                key.off_policy = verdict.status == Status::NonCompliant;
+                continue;
+            }
             if !self.may_write {
-                return key.report(verdict);
+                return self.ended(key, verdict);
             }
             self.take(step, &mut key).await;
             waits = READ_BACK_WAITS.iter();
         }
     }
 
+    /// The report of a key that nothing more is done about in this run.
+    fn ended(&self, key: Progress<'_>, verdict: Verdict) -> KeyReport {
+        if let Some(budget) = self.budget
+            && key.off_policy
+            && !key.changes.is_empty()
+        {
+            let now = self.reconciler.clock.now();
+            self.reconciler.memory.update(self.project, key.order.key_id, |known| known.repaired(now, budget.guards));
+        }
+        key.report(verdict)
+    }
+
     async fn read(&self, key: &mut Progress<'_>) {
-        match self.kms.read_status(key.entry.key_id).await {
+        match self.kms.read_status(key.order.key_id).await {
             Ok(reading) => {
                 key.observed.reading = reading;
                 if let Reading::Rotation(rotation) = reading {
@@ -113,11 +187,11 @@ impl<K: Kms> KeyRun<'_, K> {
 
     async fn describe(&self, key: &mut Progress<'_>) {
         key.described = true;
-        match self.kms.describe(key.entry.key_id).await {
+        match self.kms.describe(key.order.key_id).await {
             Ok(KeyDescription { alias, hindrance }) => {
                 if key.alias != alias {
                     let memory = &self.reconciler.memory;
-                    memory.update(self.project, key.entry.key_id, |remembered| remembered.alias.clone_from(&alias));
+                    memory.update(self.project, key.order.key_id, |remembered| remembered.alias.clone_from(&alias));
                     key.alias = alias;
                 }
                 key.observed.hindrance = hindrance;
@@ -140,13 +214,13 @@ impl<K: Kms> KeyRun<'_, K> {
         let mut unclear: Option<Backoff> = None;
         loop {
             let result = match step {
-                Step::EnableRotation => self.kms.enable_rotation(key.entry.key_id).await,
-                Step::UpdateInterval(interval) => self.kms.update_interval(key.entry.key_id, interval).await,
+                Step::EnableRotation => self.kms.enable_rotation(key.order.key_id).await,
+                Step::UpdateInterval(interval) => self.kms.update_interval(key.order.key_id, interval).await,
             };
             let was_on = matches!(&result, Err(error) if error.kind() == Kind::AlreadyOn && unclear.is_none());
             if step == Step::EnableRotation && !was_on {
                 // Enabling may have set the interval back, whether its answer arrived or not.
-                self.remember_written(key.entry, None);
+                self.remember_written(key.order.key_id, None);
             }
             let error = match result {
                 Ok(receipt) => {
@@ -231,7 +305,7 @@ impl<K: Kms> KeyRun<'_, K> {
             Step::UpdateInterval(interval) => {
                 key.observed.interval_accepted();
                 if key.rotation().and_then(|rotation| rotation.interval_days).is_none() {
-                    self.remember_written(key.entry, Some(interval));
+                    self.remember_written(key.order.key_id, Some(interval));
                 }
                 interval.to_string()
             }
@@ -242,7 +316,7 @@ impl<K: Kms> KeyRun<'_, K> {
             _ => "unknown".to_owned(),
         };
         info!(
-            key_id = key.entry.key_id.as_str(),
+            key_id = key.order.key_id.as_str(),
             project = &**self.project,
             step = step.as_str(),
             from,
@@ -259,27 +333,18 @@ impl<K: Kms> KeyRun<'_, K> {
         key.changes.push(Change { step, before, at, request_id: receipt.request_id });
     }
 
-    fn remember_written(&self, entry: &Entry, interval: Option<RotationInterval>) {
-        if interval.is_some() || self.reconciler.memory.recall(self.project, entry.key_id).written.is_some() {
-            self.reconciler.memory.update(self.project, entry.key_id, |remembered| remembered.written = interval);
+    fn remember_written(&self, key_id: KeyId, interval: Option<RotationInterval>) {
+        if interval.is_some() || self.reconciler.memory.recall(self.project, key_id).written.is_some() {
+            self.reconciler.memory.update(self.project, key_id, |remembered| remembered.written = interval);
         }
     }
 
     /// Keeps the error for the report; one that ends the whole project's run is the project's, and is logged once.
     fn note(&self, key: &mut Progress<'_>, error: &Error) {
-        if error.kind() != Kind::Credentials {
+        if error.kind() == Kind::Credentials {
+            self.failure.no_authentication(error);
+        } else {
             key.error = Some(error.to_string().into());
-            return;
-        }
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if failure.is_none() {
-            let text = error.to_string();
-            error!(
-                project = &**self.project,
-                error = text,
-                "authentication failed; the project's keys are unknown until it succeeds"
-            );
-            *failure = Some(text.into());
         }
     }
 
@@ -295,10 +360,14 @@ impl<K: Kms> KeyRun<'_, K> {
 
 /// A key on its way through a run.
 struct Progress<'a> {
-    entry: &'a Entry,
+    order: Order<'a>,
     observed: ObservedKey,
     seen: Option<(Rotation, SystemTime)>,
     described: bool,
+    /// The guards were asked.
+    guarded: bool,
+    /// It was off its policy when they were.
+    off_policy: bool,
     alias: Option<Box<str>>,
     restarts: u32,
     changes: Vec<Change>,
@@ -306,12 +375,14 @@ struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    fn new(entry: &'a Entry) -> Self {
+    fn new(order: Order<'a>) -> Self {
         Self {
-            entry,
+            order,
             observed: ObservedKey::new(Reading::Failed(ReadFailure::Other)),
             seen: None,
             described: false,
+            guarded: false,
+            off_policy: false,
             alias: None,
             restarts: 0,
             changes: Vec::new(),
@@ -340,24 +411,20 @@ impl<'a> Progress<'a> {
     }
 
     fn report(self, verdict: Verdict) -> KeyReport {
-        let settled = matches!(verdict.status, Status::Compliant | Status::Exempt);
+        let is_settled = matches!(verdict.status, Status::Compliant | Status::Exempt);
         KeyReport {
-            key_id: self.entry.key_id,
-            entry_line: self.entry.line,
-            alias: self.alias,
-            desired_interval: self.entry.desired.interval,
-            status: verdict.status,
-            reasons: verdict.reasons,
+            alias: self.alias.or_else(|| alias_of(self.order.case.rule)),
             rotation: self.seen.map(|(rotation, _)| rotation),
             observed: self.seen.map(|(_, at)| at),
             planned: verdict.steps,
             changes: self.changes,
-            error: self.error.filter(|_| !settled),
+            error: self.error.filter(|_| !is_settled),
+            ..settled(self.order.case, verdict.status, verdict.reasons)
         }
     }
 }
 
-fn read_failure(kind: Kind) -> ReadFailure {
+pub(super) fn read_failure(kind: Kind) -> ReadFailure {
     match kind {
         Kind::NotFound => ReadFailure::NotFound,
         Kind::AccessDenied | Kind::Permission => ReadFailure::AccessDenied,

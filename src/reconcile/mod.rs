@@ -4,10 +4,12 @@
 //! at a time; after each the key is read and judged anew, so that what a run reports is what it last saw and never
 //! what it hopes to have done.
 
+mod guard;
 mod key;
+mod memory;
+mod survey;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
@@ -16,12 +18,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::clock::Clock;
-use crate::kms::Kms;
-use crate::policy::types::Project;
+use crate::kms::{Error, Kms};
+use crate::policy::types::{Guards, Project};
+use crate::rotation::cover::{Case, Course, Cover, Listing, cover};
 use crate::rotation::decide::Reason;
-use crate::rotation::key::{KeyId, RotationInterval};
 use crate::rotation::project::Mode;
 use crate::rotation::report::{KeyReport, ProjectReport, Report, Trigger};
+use guard::ChangeBudget;
+pub use memory::Memory;
 
 /// A project of the policy and the KMS that holds its keys.
 pub struct Target<K> {
@@ -51,32 +55,6 @@ pub enum Intent {
     Plan,
 }
 
-/// What this process remembers from run to run. Nothing that it judges a readable key by.
-#[derive(Debug, Default)]
-pub struct Memory(Mutex<HashMap<(Arc<str>, KeyId), Remembered>>);
-
-#[derive(Clone, Debug, Default)]
-struct Remembered {
-    /// The interval that was last written to a key whose setting cannot be read.
-    written: Option<RotationInterval>,
-    /// The name that a description gave, since most runs ask for none.
-    alias: Option<Box<str>>,
-}
-
-impl Memory {
-    fn recall(&self, project: &Arc<str>, key_id: KeyId) -> Remembered {
-        self.with(|known| known.get(&(Arc::clone(project), key_id)).cloned()).unwrap_or_default()
-    }
-
-    fn update(&self, project: &Arc<str>, key_id: KeyId, change: impl FnOnce(&mut Remembered)) {
-        self.with(|known| change(known.entry((Arc::clone(project), key_id)).or_default()));
-    }
-
-    fn with<T>(&self, look: impl FnOnce(&mut HashMap<(Arc<str>, KeyId), Remembered>) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
 /// What runs need of the world.
 #[derive(Default)]
 pub struct Reconciler {
@@ -89,43 +67,50 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// Looks at every key once and, where that is intended and allowed, brings it to its policy. Projects run side by
-    /// side, so that none waits for another.
-    pub async fn run<K: Kms>(&self, targets: &[Target<K>], trigger: Trigger, intent: Intent) -> Report {
+    /// Looks at every key once and, where that is intended, allowed and within the guards, brings it to its policy.
+    /// Projects run side by side, so that none waits for another.
+    pub async fn run<K: Kms>(&self, targets: &[Target<K>], trigger: Trigger, intent: Intent, guards: Guards) -> Report {
         let (started, began) = (self.clock.now(), Instant::now());
+        if matches!(trigger, Trigger::Signal | Trigger::Reload) {
+            // Somebody looks after it: what was left alone gets another chance.
+            self.memory.forget_repairs();
+        }
         // All of them first: projects may share their credentials, and one must not forget what another has just learnt.
         targets.iter().filter_map(|target| target.kms.as_ref().ok()).for_each(Kms::begin_run);
-        let projects = join_all(targets.iter().map(|target| self.project(target, intent))).await;
+        let budget = ChangeBudget::new(guards);
+        let projects = join_all(targets.iter().map(|target| self.project(target, intent, &budget))).await;
         let (ended, took) = (self.clock.now(), began.elapsed());
         Report { trigger, started, ended, took, interrupted: self.stop.is_cancelled(), projects }
     }
 
-    async fn project<K: Kms>(&self, target: &Target<K>, intent: Intent) -> ProjectReport {
+    async fn project<K: Kms>(&self, target: &Target<K>, intent: Intent, budget: &ChangeBudget) -> ProjectReport {
         let Target { project, kms, concurrency } = target;
-        let failure = Mutex::new(None);
-        let keys = match kms {
+        let failure = Failure { project: &project.name, text: OnceLock::new() };
+        let now = self.clock.now();
+        let (keys, idle, listed) = match kms {
             Err(why) => {
                 let (reason, text) = match why {
                     Unreachable::Credentials(text) => (Reason::AuthenticationFailed, text),
                     Unreachable::Way(text) => (Reason::ReadFailed, text),
                 };
-                error!(project = &*project.name, error = text, "project cannot be reached");
-                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.as_str().into());
-                project.keys.iter().map(|entry| key::unreachable(entry, reason)).collect()
+                failure.tell("project cannot be reached", text);
+                let known = self.memory.listing(&project.name);
+                let cover = cover(&project.keys, Listing::Failed(reason, &known), now);
+                (cover.cases.iter().map(|case| key::unreachable(case, reason)).collect(), Vec::new(), false)
             }
             Ok(kms) => {
-                let may_write = intent == Intent::Apply && project.mode == Mode::Enforce;
-                let run = key::KeyRun { kms, project: &project.name, reconciler: self, may_write, failure: &failure };
-                let mut done: Vec<(usize, KeyReport)> = stream::iter(project.keys.iter().enumerate())
-                    .map(|(at, entry)| {
-                        let run = &run;
-                        async move { (at, run.reconcile(entry).await) }
-                    })
-                    .buffer_unordered(*concurrency)
-                    .collect()
-                    .await;
-                done.sort_unstable_by_key(|(at, _)| *at);
-                done.into_iter().map(|(_, report)| report).collect()
+                let survey = self.survey(kms, project, &failure).await;
+                let Cover { cases, idle } = cover(&project.keys, survey.listing(), now);
+                let enforced = project.mode == Mode::Enforce;
+                let run = key::KeyRun {
+                    kms,
+                    project: &project.name,
+                    reconciler: self,
+                    may_write: intent == Intent::Apply && enforced,
+                    budget: enforced.then_some(budget),
+                    failure: &failure,
+                };
+                (run.all(&cases, *concurrency).await, idle.iter().map(|rule| rule.line).collect(), survey.is_complete())
             }
         };
         ProjectReport {
@@ -133,8 +118,53 @@ impl Reconciler {
             cloud: project.cloud,
             region: Arc::clone(&project.region),
             mode: project.mode,
-            failure: failure.into_inner().unwrap_or_else(PoisonError::into_inner),
+            coverage: project.coverage,
+            listed,
+            failure: failure.text.into_inner(),
+            idle_entries: idle,
             keys,
         }
+    }
+}
+
+/// What ended a project's run early, or kept it from being complete. Said once, however many calls it is met by.
+struct Failure<'a> {
+    project: &'a str,
+    text: OnceLock<Box<str>>,
+}
+
+impl Failure<'_> {
+    /// The credentials were refused, or could not be had.
+    fn no_authentication(&self, error: &Error) {
+        let message = "authentication failed; the project's keys are unknown until it succeeds";
+        self.tell(message, &error.to_string());
+    }
+
+    fn tell(&self, message: &'static str, error: &str) {
+        if self.text.set(error.into()).is_ok() {
+            error!(project = self.project, error, "{message}");
+        }
+    }
+}
+
+impl<K: Kms> key::KeyRun<'_, K> {
+    /// Every key, so many at a time, in the order of the cases.
+    async fn all(&self, cases: &[Case<'_>], concurrency: usize) -> Vec<KeyReport> {
+        let mut done: Vec<(usize, KeyReport)> = Vec::with_capacity(cases.len());
+        let mut observed = Vec::new();
+        for (at, case) in cases.iter().enumerate() {
+            match case.course {
+                Course::Settled(status, reasons) => done.push((at, key::settled(case, status, reasons))),
+                Course::Observe(desired) => observed.extend(key::Order::of(case, desired).map(|order| (at, order))),
+            }
+        }
+        let mut reports = stream::iter(observed)
+            .map(|(at, order)| async move { (at, self.reconcile(order).await) })
+            .buffer_unordered(concurrency);
+        while let Some(report) = reports.next().await {
+            done.push(report);
+        }
+        done.sort_unstable_by_key(|(at, _)| *at);
+        done.into_iter().map(|(_, report)| report).collect()
     }
 }

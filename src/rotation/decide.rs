@@ -6,7 +6,8 @@
 use std::fmt;
 
 use super::key::{
-    DesiredRotation, Enabling, Hindrance, ObservedKey, ReadFailure, Reading, Reapply, RotationInterval, WriteFailure,
+    Bound, DesiredRotation, Enabling, Hindrance, Hold, ObservedKey, ReadFailure, Reading, Reapply, RotationInterval,
+    WriteFailure,
 };
 
 /// What is known of a key against its policy.
@@ -282,7 +283,7 @@ impl Verdict {
 /// What the observed key is against the desired rotation, and what to do about it.
 ///
 /// The steps are a forecast: after each one the key is read and judged anew, so that only the first is ever acted on.
-/// No step carries an interval other than the desired one, and a step that was accepted in this run is not asked for
+/// No step carries an interval that is not right, and a step that was accepted in this run is not asked for
 /// again unless the cloud said that it was undone.
 #[must_use]
 pub fn decide(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
@@ -303,12 +304,18 @@ pub fn decide(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
         _ => {}
     }
     let open = match observed.reading {
-        Reading::Failed(failure) => Verdict::settled(Status::Unknown, unproven(observed, read_failure(failure))),
+        Reading::Failed(failure) => Verdict::settled(Status::Unknown, unproven(observed, failure.into())),
         Reading::NotOffered => write_only(desired, observed),
         Reading::Rotation(rotation) if !rotation.enabled => rotation_off(desired, observed),
         Reading::Rotation(_) if on_policy => rotation_right(desired, observed),
         Reading::Rotation(rotation) if rotation.interval_days.is_none() => write_interval_only(desired, observed),
         Reading::Rotation(_) => interval_wrong(desired, observed),
+    };
+    let open = match observed.hold {
+        Some(hold) if !open.steps.is_empty() && open.status != Status::Compliant => {
+            Verdict { reasons: open.reasons.with(held(hold)), steps: Steps::NONE, ..open }
+        }
+        _ => open,
     };
     match observed.failure {
         None => open,
@@ -326,7 +333,7 @@ pub fn decide(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
 
 fn is_on_policy(desired: DesiredRotation, observed: &ObservedKey) -> bool {
     matches!(observed.reading, Reading::Rotation(rotation)
-        if rotation.enabled && rotation.interval_days == Some(u32::from(desired.interval.days())))
+        if rotation.enabled && rotation.interval_days.is_some_and(|days| desired.accepts(days)))
 }
 
 fn rotation_off(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
@@ -342,12 +349,20 @@ fn rotation_off(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
 
 fn rotation_right(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     let send = desired.reapply == Reapply::Always && !observed.was_written();
-    let steps = if send { Steps::interval(desired.interval) } else { Steps::NONE };
+    // Where several intervals are right, it is the key's own that is sent once more.
+    let own = observed.interval_days().and_then(|days| RotationInterval::from_days(days.try_into().ok()?));
+    let steps = if send { Steps::interval(own.unwrap_or(desired.interval)) } else { Steps::NONE };
     Verdict { status: Status::Compliant, reasons: Reasons::NONE, steps }
 }
 
 fn interval_wrong(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
-    let wrong = Verdict::settled(Status::NonCompliant, Reason::IntervalMismatch);
+    let days = observed.interval_days();
+    let longer = days.is_some_and(|days| days > u32::from(desired.interval.days()));
+    let reason = match desired.bound {
+        Bound::Longest if longer => Reason::IntervalTooLong,
+        _ => Reason::IntervalMismatch,
+    };
+    let wrong = Verdict::settled(Status::NonCompliant, reason);
     if observed.interval_sent {
         Verdict { reasons: wrong.reasons.with(Reason::NotVerified), ..wrong }
     } else {
@@ -379,7 +394,7 @@ fn unproven(observed: &ObservedKey, reason: Reason) -> Reasons {
     if observed.was_written() { reasons.with(Reason::NotVerified) } else { reasons }
 }
 
-fn hindered(hindrance: Hindrance) -> (Status, Reason) {
+pub(super) fn hindered(hindrance: Hindrance) -> (Status, Reason) {
     match hindrance {
         Hindrance::DefaultKey => (Status::Exempt, Reason::DefaultKey),
         Hindrance::ImportedMaterial => (Status::Exempt, Reason::ImportedMaterial),
@@ -392,13 +407,22 @@ fn hindered(hindrance: Hindrance) -> (Status, Reason) {
     }
 }
 
-fn read_failure(failure: ReadFailure) -> Reason {
-    match failure {
-        ReadFailure::NotFound => Reason::NotFound,
-        ReadFailure::AccessDenied => Reason::AccessDenied,
-        ReadFailure::Throttled => Reason::Throttled,
-        ReadFailure::Authentication => Reason::AuthenticationFailed,
-        ReadFailure::Other => Reason::ReadFailed,
+fn held(hold: Hold) -> Reason {
+    match hold {
+        Hold::ChangeLimit => Reason::ChangeLimit,
+        Hold::Flapping => Reason::Flapping,
+    }
+}
+
+impl From<ReadFailure> for Reason {
+    fn from(failure: ReadFailure) -> Self {
+        match failure {
+            ReadFailure::NotFound => Self::NotFound,
+            ReadFailure::AccessDenied => Self::AccessDenied,
+            ReadFailure::Throttled => Self::Throttled,
+            ReadFailure::Authentication => Self::AuthenticationFailed,
+            ReadFailure::Other => Self::ReadFailed,
+        }
     }
 }
 

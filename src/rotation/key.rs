@@ -112,13 +112,43 @@ pub enum Reapply {
     Always,
 }
 
-/// What the policy asks of a key.
+/// Which intervals are right beside the one that is set where none is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bound {
+    /// No other (`rotation_interval`).
+    #[default]
+    Exact,
+    /// Every shorter one that the cloud allows (`max_rotation_interval`).
+    Longest,
+}
+
+/// What the policy asks of a key: that its rotation is on, and how often it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DesiredRotation {
-    /// The interval the key must have; rotation itself must be on.
+    /// The interval that is set where the key's is not right.
     pub interval: RotationInterval,
+    /// Whether shorter ones are right as well.
+    pub bound: Bound,
     /// Whether to send the interval even when it is right.
     pub reapply: Reapply,
+}
+
+impl DesiredRotation {
+    /// Exactly this interval, sent only on drift.
+    #[must_use]
+    pub fn exactly(interval: RotationInterval) -> Self {
+        Self { interval, bound: Bound::Exact, reapply: Reapply::OnDrift }
+    }
+
+    /// Whether an interval is right.
+    #[must_use]
+    pub fn accepts(self, days: u32) -> bool {
+        let longest = u32::from(self.interval.days());
+        match self.bound {
+            Bound::Exact => days == longest,
+            Bound::Longest => (u32::from(RotationInterval::MIN_DAYS)..=longest).contains(&days),
+        }
+    }
 }
 
 /// A key's rotation setting as the cloud reported it.
@@ -220,6 +250,47 @@ pub struct KeyDescription {
     pub hindrance: Option<Hindrance>,
 }
 
+/// A key as the list of a project's keys tells of it (`list-keys`), with its tags where they were asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedKey {
+    /// The key.
+    pub key_id: KeyId,
+    /// Its name, and what stands in the way of rotating it.
+    pub description: KeyDescription,
+    /// Its algorithm, such as `AES_256`.
+    pub key_spec: Box<str>,
+    /// The enterprise project that it belongs to.
+    pub enterprise_project_id: Box<str>,
+    /// Its tags.
+    pub tags: Vec<Tag>,
+}
+
+impl ListedKey {
+    /// Its name, empty where it has none.
+    #[must_use]
+    pub fn alias(&self) -> &str {
+        self.description.alias.as_deref().unwrap_or_default()
+    }
+}
+
+/// A tag of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// Its key.
+    pub key: Box<str>,
+    /// Its value.
+    pub value: Box<str>,
+}
+
+/// Why nothing is written to a key that is off its policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The run has changed as many keys as it may.
+    ChangeLimit,
+    /// Something keeps changing the key back.
+    Flapping,
+}
+
 /// Why a write did not happen. A write whose end is unclear is none of these until it is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteFailure {
@@ -265,6 +336,8 @@ pub struct ObservedKey {
     pub interval_set_before: bool,
     /// The write that failed for good.
     pub failure: Option<WriteFailure>,
+    /// Why the key is not to be written.
+    pub hold: Option<Hold>,
 }
 
 impl ObservedKey {
@@ -278,6 +351,16 @@ impl ObservedKey {
             interval_sent: false,
             interval_set_before: false,
             failure: None,
+            hold: None,
+        }
+    }
+
+    /// The interval that was last read.
+    #[must_use]
+    pub fn interval_days(&self) -> Option<u32> {
+        match self.reading {
+            Reading::Rotation(rotation) => rotation.interval_days,
+            Reading::NotOffered | Reading::Failed(_) => None,
         }
     }
 

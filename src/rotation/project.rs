@@ -49,3 +49,27 @@ impl Mode {
         }
     }
 }
+
+/// What is to be thought of keys that could rotate and that no entry of the policy speaks of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Coverage {
+    /// They are shown.
+    #[default]
+    Reported,
+    /// They are failures.
+    Required,
+}
+
+impl Coverage {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Reported, Self::Required];
+
+    /// The name in the policy.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Required => "required",
+        }
+    }
+}

@@ -7,9 +7,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::decide::{Reasons, Status, Step, Steps};
-use super::key::{KeyId, Rotation, RotationInterval};
-use super::project::{Cloud, Mode};
+use super::cover::Subject;
+use super::decide::{Reason, Reasons, Status, Step, Steps};
+use super::key::{DesiredRotation, Rotation};
+use super::project::{Cloud, Coverage, Mode};
+use super::rule::Exemption;
 
 /// What woke a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,9 +70,15 @@ pub struct ProjectReport {
     pub region: Arc<str>,
     /// Whether its keys may be written.
     pub mode: Mode,
-    /// What ended the project's run early, for people.
+    /// What keys that no entry speaks of count for.
+    pub coverage: Coverage,
+    /// Whether its keys could be listed, so that none is missing here.
+    pub listed: bool,
+    /// What ended the project's run early or kept it from being complete, for people.
     pub failure: Option<Box<str>>,
-    /// The keys, in the policy's order.
+    /// The lines of selectors that no key meets.
+    pub idle_entries: Vec<u32>,
+    /// The keys, in the policy's order; those that no entry speaks of are last.
     pub keys: Vec<KeyReport>,
 }
 
@@ -78,13 +86,15 @@ pub struct ProjectReport {
 #[derive(Clone, Debug)]
 pub struct KeyReport {
     /// The key.
-    pub key_id: KeyId,
-    /// The line of the policy entry that decides for it.
-    pub entry_line: u32,
+    pub subject: Subject,
+    /// The line of the policy entry that decides for it; nothing where none does.
+    pub entry_line: Option<u32>,
     /// Its name, where the run learned it.
     pub alias: Option<Box<str>>,
-    /// The interval that the policy wants.
-    pub desired_interval: RotationInterval,
+    /// What the policy wants of it; nothing where it wants nothing.
+    pub desired: Option<DesiredRotation>,
+    /// Why the policy excuses it, where it does.
+    pub exemption: Option<Box<Exemption>>,
     /// The key against its policy.
     pub status: Status,
     /// Why; empty for a compliant key.
@@ -144,6 +154,16 @@ impl ProjectReport {
         self.keys.iter().for_each(|key| tally.add(key.status));
         tally
     }
+
+    fn is_success(&self) -> bool {
+        let required = self.coverage == Coverage::Required;
+        let is_well = |status| match status {
+            Status::Compliant | Status::Exempt => true,
+            Status::Uncovered => !required,
+            Status::NonCompliant | Status::Unknown => false,
+        };
+        (self.listed || !required) && self.keys.iter().all(|key| is_well(key.status))
+    }
 }
 
 impl Report {
@@ -160,18 +180,23 @@ impl Report {
         tally
     }
 
-    /// Every key is on its policy or exempt, and every key was looked at.
+    /// Every key is on its policy or exempt, and every key was looked at; where a project requires it, every key is
+    /// under an entry.
     #[must_use]
     pub fn is_success(&self) -> bool {
-        let tally = self.tally();
-        let settled = tally.of(Status::Compliant) + tally.of(Status::Exempt) + tally.of(Status::Uncovered);
-        !self.interrupted && settled == tally.total()
+        !self.interrupted && self.projects.iter().all(ProjectReport::is_success)
     }
 
     /// The writes that a run would make: none where the project's mode forbids them.
     pub fn planned(&self) -> impl Iterator<Item = Steps> {
         let enforced = self.keys().filter(|(project, _)| project.mode == Mode::Enforce);
         enforced.map(|(_, key)| key.planned).filter(|planned| !planned.is_empty())
+    }
+
+    /// How many keys were left as they are because the run had changed as many as it may.
+    #[must_use]
+    pub fn held_back(&self) -> usize {
+        self.keys().filter(|(_, key)| key.reasons.contains(Reason::ChangeLimit)).count()
     }
 
     /// How many writes took effect.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use kms_rotationd::rotation::cover::Subject;
 use kms_rotationd::rotation::decide::{Reason, Status, Step, decide};
-use kms_rotationd::rotation::key::{DesiredRotation, KeyId, ObservedKey, Reading, Reapply, Rotation, RotationInterval};
-use kms_rotationd::rotation::project::{Cloud, Mode};
+use kms_rotationd::rotation::key::{DesiredRotation, KeyId, ObservedKey, Reading, Rotation, RotationInterval};
+use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
 use kms_rotationd::rotation::report::{Change, KeyReport, ProjectReport, Report, Trigger};
 
 /// 2026-11-22T01:51:25.120Z
@@ -34,10 +35,11 @@ pub(crate) fn compliant(number: u64) -> KeyReport {
         rotations: Some(number % 12),
     };
     KeyReport {
-        key_id: key_id(number),
-        entry_line: 12 + u32::try_from(number).unwrap(),
+        subject: Subject::Key(key_id(number)),
+        entry_line: Some(12 + u32::try_from(number).unwrap()),
         alias: Some(format!("pay-{number:05}").into()),
-        desired_interval: days(90),
+        desired: Some(DesiredRotation::exactly(days(90))),
+        exemption: None,
         status: Status::Compliant,
         reasons: decide_for(rotation).reasons,
         rotation: Some(rotation),
@@ -49,8 +51,7 @@ pub(crate) fn compliant(number: u64) -> KeyReport {
 }
 
 fn decide_for(rotation: Rotation) -> kms_rotationd::rotation::decide::Verdict {
-    let desired = DesiredRotation { interval: days(90), reapply: Reapply::OnDrift };
-    decide(desired, &ObservedKey::new(Reading::Rotation(rotation)))
+    decide(DesiredRotation::exactly(days(90)), &ObservedKey::new(Reading::Rotation(rotation)))
 }
 
 /// A key with rotation off, looked at and not written.
@@ -120,7 +121,10 @@ pub(crate) fn project(name: &str, mode: Mode, keys: Vec<KeyReport>) -> ProjectRe
         cloud: Cloud::OpenTelekomCloud,
         region: "eu-de".into(),
         mode,
+        coverage: Coverage::Reported,
+        listed: true,
         failure: None,
+        idle_entries: Vec::new(),
         keys,
     }
 }

@@ -187,7 +187,7 @@ fn a_new_token_that_is_refused_as_well_ends_the_projects_run() {
     let applied = Site::new(&Policy { concurrency: 1, ..policy }).apply();
     assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 30));
     assert!((0..30).all(|n| applied.key(&key_id(n)) == REFUSED));
-    assert_eq!((cloud.requests(Operation::Authenticate), cloud.requests(Operation::ReadStatus)), (2, 2));
+    assert_eq!((cloud.requests(Operation::Authenticate), cloud.all_requests()), (2, 4));
 }
 
 #[test]

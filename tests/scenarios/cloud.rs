@@ -33,6 +33,11 @@ pub(crate) fn rotating(days: u32) -> Key {
     Key::new(KEY).rotating(days)
 }
 
+/// A cloud of one key whose keys the user may not list, so that the key is described before the first write to it.
+pub(crate) fn unlisted(key: Key) -> Setup {
+    setup([key]).behave(|behaviour| behaviour.forbidden = Operation::ListKeys.into())
+}
+
 /// So many keys with rotation off.
 pub(crate) fn many(count: usize) -> Vec<Key> {
     (0..count).map(|n| Key::new(key_id(n))).collect()

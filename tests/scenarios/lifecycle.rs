@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kms_rotationd::simulator::{Fault, Key, Operation, OperationSet, Rule};
+use kms_rotationd::simulator::{Fault, Key, Operation, Rule};
 use rustix::process::Signal;
 
 use super::cloud::{Cloud, many, off, rotating, setup};
@@ -76,7 +76,7 @@ fn a_second_signal_ends_at_once() {
     for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
         let seen = cloud.all_requests();
         let daemon = site.run();
-        cloud.await_requests(Operation::ReadStatus, seen + 1);
+        cloud.await_requests(Operation::ListKeys, seen + 1);
         daemon.signal(first);
         daemon.await_message("stopping after the calls in flight");
         daemon.signal(second);
@@ -251,7 +251,7 @@ fn the_debug_log_tells_the_sequence_that_the_cloud_keeps() {
 
 #[test]
 fn requests_and_retries_are_counted_by_how_they_ended() {
-    let fault = Rule::next(2, Fault::html(502)).on(OperationSet::READS);
+    let fault = Rule::next(2, Fault::html(502)).on(Operation::ReadStatus);
     let cloud = Cloud::start(setup([rotating(90)]).fault(fault));
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run();

@@ -11,7 +11,7 @@ use super::cloud::{Cloud, rotating};
 use super::eventually;
 use super::program::Daemon;
 use super::site::{Policy, Site};
-use super::{KEY, key_id};
+use super::{KEY, PROJECT, key_id};
 
 /// Without hearing of a change the daemon looks at the file every 30 seconds: what is found within less was heard of.
 const HEARD: Duration = Duration::from_secs(25);
@@ -162,7 +162,7 @@ fn counters_survive_a_reload() {
 }
 
 #[test]
-fn a_key_that_leaves_the_policy_leaves_the_metrics() {
+fn a_key_that_leaves_the_policy_is_uncovered_and_one_that_leaves_the_cloud_is_gone() {
     let cloud = Cloud::of([rotating(90), Key::new(key_id(1)).rotating(90)]);
     let site = Site::new(&at(&cloud, 90).key(&key_id(1), 90));
     let daemon = site.run();
@@ -170,6 +170,12 @@ fn a_key_that_leaves_the_policy_leaves_the_metrics() {
     assert!(daemon.get("/metrics").1.contains(&key_id(1)));
     site.write("policy.yaml", &at(&cloud, 90).text());
     daemon.await_runs(2);
+    assert_eq!(daemon.status().key(&key_id(1)), "uncovered: uncovered");
+    let wanted = format!("kms_rotation_key_policy_interval_seconds{{project=\"payments\",key_id=\"{}\"}}", key_id(1));
+    assert_eq!(daemon.metric(&wanted), None);
+    cloud.remove_key(PROJECT, &key_id(1));
+    daemon.signal(Signal::HUP);
+    daemon.await_runs(3);
     assert!(!daemon.get("/metrics").1.contains(&key_id(1)));
     assert_eq!(daemon.status().keys().count(), 1);
 }

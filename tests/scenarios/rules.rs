@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use kms_rotationd::simulator::{Fault, Key, KeyState, Operation, Rule};
+use kms_rotationd::simulator::{Fault, Key, KeyState, Operation, OperationSet, Rule};
 use rustix::process::Signal;
 
-use super::cloud::{Cloud, off, rotating, setup};
+use super::cloud::{Cloud, off, rotating, setup, unlisted};
 use super::site::{Policy, Site};
 use super::{KEY, PROJECT, eventually, key_id};
 
@@ -48,14 +48,15 @@ fn a_key_with_rotation_switched_off_at_the_right_interval_is_set_again_after_ena
 }
 
 #[test]
-fn a_key_on_policy_costs_one_request_and_the_token_another() {
+fn a_key_on_policy_costs_one_request_and_list_and_token_another_each() {
     let keys: Vec<_> = (0..7).map(key_id).collect();
     let cloud = Cloud::of(keys.iter().map(|id| Key::new(id).rotating(90)));
     let applied = Site::new(&Policy::of_keys(cloud.url(), keys).password(None)).apply();
     assert_eq!((applied.code, applied.report().count("compliant")), (Some(0), 7));
     assert_eq!(cloud.requests(Operation::ReadStatus), 7);
     assert_eq!(cloud.requests(Operation::Authenticate), 1);
-    assert_eq!(cloud.all_requests(), 8);
+    assert_eq!(cloud.requests(Operation::ListKeys), 1);
+    assert_eq!(cloud.all_requests(), 9);
 }
 
 #[test]
@@ -67,7 +68,7 @@ fn second_run_makes_no_write() {
     assert_eq!(cloud.write_requests(), 3);
     cloud.forget_requests();
     assert_eq!(site.apply().code, Some(0));
-    assert_eq!((cloud.write_requests(), cloud.all_requests()), (0, 3));
+    assert_eq!((cloud.write_requests(), cloud.all_requests()), (0, 4));
 }
 
 #[test]
@@ -124,7 +125,10 @@ fn keys_of_a_region_without_rotation_are_exempt() {
 
 #[test]
 fn a_refused_write_tells_why_a_key_cannot_rotate_where_describing_it_failed() {
-    let cloud = Cloud::start(setup([off().imported()]).behave(|b| b.forbidden = Operation::DescribeKey.into()));
+    let cloud = Cloud::start(
+        setup([off().imported()])
+            .behave(|b| b.forbidden = OperationSet::of(&[Operation::ListKeys, Operation::DescribeKey])),
+    );
     let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "exempt: imported_material"));
     assert_eq!(cloud.write_requests(), 1);
@@ -199,7 +203,7 @@ fn an_interval_refused_because_rotation_is_said_to_be_off_starts_the_key_over() 
 
 #[test]
 fn a_key_that_somebody_switches_off_in_mid_run_is_enabled_again() {
-    let cloud = Cloud::of([rotating(365)]);
+    let cloud = Cloud::start(unlisted(rotating(365)));
     // The run describes the key before its first write.
     let slow = Fault::delay(Duration::from_secs(1));
     cloud.fault(Rule::next(1, slow).on(Operation::DescribeKey));

@@ -1,0 +1,72 @@
+//! What this process remembers from run to run. Nothing that it judges a readable key by.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use crate::policy::types::Guards;
+use crate::rotation::key::{KeyId, ListedKey, RotationInterval};
+
+/// What is known from earlier runs.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    keys: HashMap<(Arc<str>, KeyId), Remembered>,
+    /// The last complete list of each project's keys.
+    listings: HashMap<Arc<str>, Arc<[ListedKey]>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Remembered {
+    /// The interval that was last written to a key whose setting cannot be read.
+    pub(super) written: Option<RotationInterval>,
+    /// The name that a description gave, since most runs ask for none.
+    pub(super) alias: Option<Box<str>>,
+    /// When runs had to change the key.
+    repairs: Vec<SystemTime>,
+}
+
+impl Memory {
+    pub(super) fn recall(&self, project: &Arc<str>, key_id: KeyId) -> Remembered {
+        self.lock().keys.get(&(Arc::clone(project), key_id)).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn update(&self, project: &Arc<str>, key_id: KeyId, change: impl FnOnce(&mut Remembered)) {
+        change(self.lock().keys.entry((Arc::clone(project), key_id)).or_default());
+    }
+
+    /// The keys that the project was last known to have.
+    pub(super) fn listing(&self, project: &Arc<str>) -> Arc<[ListedKey]> {
+        self.lock().listings.get(project).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn keep_listing(&self, project: &Arc<str>, listing: Arc<[ListedKey]>) {
+        self.lock().listings.insert(Arc::clone(project), listing);
+    }
+
+    /// Forgets that keys had to be repaired.
+    pub(super) fn forget_repairs(&self) {
+        self.lock().keys.values_mut().for_each(|key| key.repairs.clear());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Remembered {
+    /// Whether the key was repaired so often lately that somebody seems to work against it.
+    pub(super) fn is_flapping(&self, now: SystemTime, guards: Guards) -> bool {
+        let lately = |at: &&SystemTime| now.duration_since(**at).is_ok_and(|ago| ago < guards.flap_window);
+        self.repairs.iter().filter(lately).count() >= guards.flap_repairs
+    }
+
+    /// The key was repaired. Only as many repairs are kept as it takes to tell that it flaps.
+    pub(super) fn repaired(&mut self, now: SystemTime, guards: Guards) {
+        self.repairs.push(now);
+        let surplus = self.repairs.len().saturating_sub(guards.flap_repairs);
+        self.repairs.drain(..surplus);
+    }
+}

@@ -1,0 +1,229 @@
+//! What an entry of the policy says: which keys it speaks of, and what it asks of them.
+//!
+//! A rule is decoded from the policy and held against the keys of a project by [`cover`](super::cover()). Nothing here
+//! knows a file or a cloud.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::key::{DesiredRotation, KeyId, ListedKey, SECONDS_PER_DAY, Tag};
+
+/// How long before its end an exemption is told of.
+const ENDS_SOON: Duration = Duration::from_secs(30 * SECONDS_PER_DAY);
+
+/// One entry of a project's `keys`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Which keys it speaks of.
+    pub names: Names,
+    /// What it asks of them.
+    pub asks: Asks,
+    /// The line in the policy file where the entry begins, counted from 1.
+    pub line: u32,
+}
+
+/// Which keys a rule speaks of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// The key with this id.
+    Key(KeyId),
+    /// The one key with exactly this alias.
+    Alias(Box<str>),
+    /// Every key that meets all conditions.
+    Select(Box<Selector>),
+}
+
+/// What a rule asks of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// That it rotates.
+    Rotation(DesiredRotation),
+    /// Nothing, for a while or for good.
+    Exempt(Box<Exemption>),
+}
+
+/// Why a key is left alone, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exemption {
+    /// Why, in the words of the policy.
+    pub reason: Arc<str>,
+    /// The last day on which it holds; nothing where it has no end.
+    pub until: Option<LastDay>,
+}
+
+/// The last day of something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastDay {
+    /// The day as the policy writes it, `2027-03-31`.
+    pub date: Box<str>,
+    /// The instant at which the day is over in the policy's time zone.
+    pub ends: SystemTime,
+}
+
+impl Exemption {
+    /// Whether it is over.
+    #[must_use]
+    pub fn has_ended(&self, now: SystemTime) -> bool {
+        self.until.as_ref().is_some_and(|until| until.ends <= now)
+    }
+
+    /// Whether it will be over within 30 days.
+    #[must_use]
+    pub fn ends_soon(&self, now: SystemTime) -> bool {
+        self.until.as_ref().is_some_and(|until| until.ends <= now + ENDS_SOON)
+    }
+}
+
+impl Rule {
+    /// Whether the rule asks nothing any more.
+    #[must_use]
+    pub fn has_ended(&self, now: SystemTime) -> bool {
+        matches!(&self.asks, Asks::Exempt(exemption) if exemption.has_ended(now))
+    }
+
+    /// Whether it takes a list of the project's keys to know which of them it speaks of.
+    #[must_use]
+    pub fn needs_listing(&self) -> bool {
+        !matches!(self.names, Names::Key(_))
+    }
+}
+
+/// Conditions on a key, all of which must hold. Without any, every key is meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// The alias is like this.
+    pub alias: Option<Glob>,
+    /// It has these tags.
+    pub tags: Vec<TagCondition>,
+    /// It belongs to this enterprise project.
+    pub enterprise_project_id: Option<Box<str>>,
+    /// It is of this algorithm.
+    pub key_spec: Option<Box<str>>,
+}
+
+impl Selector {
+    /// How many conditions there are; each tag is one.
+    #[must_use]
+    pub fn conditions(&self) -> usize {
+        let one = usize::from;
+        one(self.alias.is_some())
+            + self.tags.len()
+            + one(self.enterprise_project_id.is_some())
+            + one(self.key_spec.is_some())
+    }
+
+    /// Whether all conditions hold for the key.
+    #[must_use]
+    pub fn matches(&self, key: &ListedKey) -> bool {
+        let is = |wanted: &Option<Box<str>>, actual: &str| wanted.as_deref().is_none_or(|wanted| wanted == actual);
+        self.alias.as_ref().is_none_or(|glob| glob.matches(key.alias()))
+            && is(&self.enterprise_project_id, &key.enterprise_project_id)
+            && is(&self.key_spec, &key.key_spec)
+            && self.tags.iter().all(|condition| key.tags.iter().any(|tag| condition.holds_for(tag)))
+    }
+}
+
+/// A condition on a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagCondition {
+    /// The tag's key.
+    pub key: Box<str>,
+    /// Its value; nothing where any will do.
+    pub value: Option<Box<str>>,
+}
+
+impl TagCondition {
+    fn holds_for(&self, tag: &Tag) -> bool {
+        self.key == tag.key && self.value.as_ref().is_none_or(|value| *value == tag.value)
+    }
+}
+
+/// A pattern for an alias: `*` stands for any text, `?` for any one character, everything else for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glob(Box<str>);
+
+impl Glob {
+    /// The pattern.
+    #[must_use]
+    pub fn new(pattern: &str) -> Self {
+        Self(pattern.into())
+    }
+
+    /// The pattern as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the whole text is like the pattern.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        let (mut pattern, mut text) = (self.0.chars(), text.chars());
+        // What follows the last `*`, and what of the text that one has not taken yet.
+        let mut star = None;
+        loop {
+            if pattern.as_str().starts_with('*') {
+                pattern.next();
+                star = Some((pattern.clone(), text.clone()));
+                continue;
+            }
+            match (pattern.clone().next(), text.clone().next()) {
+                (None, None) => return true,
+                (Some(wanted), Some(actual)) if wanted == '?' || wanted == actual => {
+                    pattern.next();
+                    text.next();
+                }
+                _ => {
+                    // It takes one character more, and the rest is tried again.
+                    let Some((after, untaken)) = &mut star else { return false };
+                    if untaken.next().is_none() {
+                        return false;
+                    }
+                    (pattern, text) = (after.clone(), untaken.clone());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glob_speaks_of_the_whole_alias() {
+        for (pattern, text, expected) in [
+            ("pay-*", "pay-", true),
+            ("pay-*", "pay-cards", true),
+            ("pay-*", "repay-cards", false),
+            ("*-prod", "pay-prod-prod", true),
+            ("*-prod", "pay-prod-", false),
+            ("pay-?", "pay-1", true),
+            ("pay-?", "pay-", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            ("*", "", true),
+            ("", "", true),
+            ("", "a", false),
+            ("pay", "PAY", false),
+            ("ü?", "üß", true),
+            ("**", "x", true),
+        ] {
+            assert_eq!(Glob::new(pattern).matches(text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn an_exemption_holds_through_its_last_day_and_is_told_of_before() {
+        let day = |days: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400);
+        let until = LastDay { date: "1970-04-10".into(), ends: day(100) };
+        let exemption = Exemption { reason: "x".into(), until: Some(until) };
+        let at = |now| (exemption.has_ended(now), exemption.ends_soon(now));
+        assert_eq!(at(day(69)), (false, false));
+        assert_eq!(at(day(70)), (false, true));
+        assert_eq!(at(day(100) - Duration::from_secs(1)), (false, true));
+        assert_eq!(at(day(100)), (true, true));
+        let for_good = Exemption { until: None, ..exemption.clone() };
+        assert!(!for_good.has_ended(day(100_000)) && !for_good.ends_soon(day(100_000)));
+    }
+}
