@@ -13,6 +13,7 @@ mod secret;
 mod session;
 pub mod signing;
 mod token;
+mod trial;
 
 use std::time::SystemTime;
 

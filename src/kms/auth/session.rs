@@ -2,12 +2,11 @@
 //!
 //! It hands out what proves a request, renews it before it ends with one renewal in flight, and renews it once when the
 //! cloud refuses it. A refusal that a renewal does not cure ends the project's run: five failures in a row lock an
-//! access key, and wrong passwords lock the user (API sheet, section 3). For the same reason a proof that no answer has
-//! confirmed yet is tried by one request at a time, and an access key that is refused is not tried again unless its
-//! files have changed.
+//! access key, and wrong passwords lock the user (API sheet, section 3). For the same reason an access key that is
+//! refused is not tried again unless its files have changed, and a new proof stands its `trial` first.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -22,13 +21,11 @@ use super::super::outage::Effort;
 use super::super::transport::{HeaderText, Request, SetUpError, Url, address};
 use super::access_key::AccessKey;
 use super::iam::{Asker, Iam, ProjectScope, unfit};
+use super::trial::{Trial, given_up};
 use super::{Credentials, Error, Kind, Lifetime, Login, Operation, ecs_agency, token};
 
 /// How long an early renewal that failed is not tried again.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
-
-/// How long the others wait for the first answer to a proof.
-const LONGEST_TRIAL: Duration = Duration::from_secs(2);
 
 /// What proves that a request may be made. The one seam through which every request gets its authentication.
 #[derive(Clone)]
@@ -82,11 +79,7 @@ pub(in crate::kms) struct Session {
     current: std::sync::Mutex<Current>,
     /// Held by the one renewal in flight.
     renewal: Mutex<()>,
-    /// Held by the one request that tries a proof which nothing has confirmed yet.
-    trial: Mutex<()>,
-    /// The newest generation that the cloud has accepted, and the newest that it has refused.
-    confirmed: AtomicU64,
-    rejected: AtomicU64,
+    trial: Trial,
     /// A renewed proof was refused as well, or none could be had: nothing more is sent in this run.
     refused: AtomicBool,
 }
@@ -132,9 +125,7 @@ impl Session {
             project,
             current: std::sync::Mutex::default(),
             renewal: Mutex::default(),
-            trial: Mutex::default(),
-            confirmed: AtomicU64::new(0),
-            rejected: AtomicU64::new(0),
+            trial: Trial::default(),
             refused: AtomicBool::new(false),
         })
     }
@@ -143,7 +134,7 @@ impl Session {
     /// read again.
     pub(in crate::kms) fn begin_run(&self) {
         self.refused.store(false, Ordering::Relaxed);
-        self.rejected.store(0, Ordering::Relaxed);
+        self.trial.begin_run();
         let mut current = self.current();
         current.next_renewal = None;
         if let Ok(mut names) = self.names.try_lock() {
@@ -166,7 +157,7 @@ impl Session {
         let proof = self.proof(caller, None).await?;
         // Told by each project, whoever of those that share it has renewed it.
         caller.observer.credentials_expire(proof.ends);
-        let refused = match self.try_out(proof.clone(), &mut request).await {
+        let refused = match self.trial.of(proof.generation, || request(proof.clone())).await {
             Err(error) if error.kind() == Kind::Credentials => error,
             result => return result,
         };
@@ -179,7 +170,7 @@ impl Session {
             Err(error) => return Err(error),
         };
         caller.repeats(&refused);
-        let result = self.try_out(renewed, &mut request).await;
+        let result = self.trial.of(renewed.generation, || request(renewed)).await;
         match result {
             Err(error) if error.kind() == Kind::Credentials => {
                 self.refused.store(true, Ordering::Relaxed);
@@ -187,37 +178,6 @@ impl Session {
             }
             result => result,
         }
-    }
-
-    /// Makes the request; alone, while nothing has confirmed the proof.
-    async fn try_out<T, F>(&self, proof: Proof, request: &mut impl FnMut(Proof) -> F) -> Result<T, Error>
-    where
-        F: Future<Output = Result<T, Error>>,
-    {
-        let generation = proof.generation;
-        let is_confirmed = || self.confirmed.load(Ordering::Relaxed) >= generation;
-        let unconfirmed = if is_confirmed() {
-            None
-        } else {
-            // A server that does not answer must not hold up the projects that share the proof.
-            let trial = tokio::time::timeout(LONGEST_TRIAL, self.trial.lock()).await;
-            (!is_confirmed()).then_some(trial)
-        };
-        if unconfirmed.is_some() && self.rejected.load(Ordering::Relaxed) >= generation {
-            return Err(given_up());
-        }
-        let result = request(proof).await;
-        match &result {
-            Err(error) if error.kind() == Kind::Credentials => {
-                self.rejected.fetch_max(generation, Ordering::Relaxed);
-            }
-            Err(error) if error.kind().is_transient() || matches!(error.kind(), Kind::Unclear | Kind::Stopped) => {}
-            // Whatever else is answered, it was not the proof that was wrong.
-            _ => {
-                self.confirmed.fetch_max(generation, Ordering::Relaxed);
-            }
-        }
-        result
     }
 
     /// A proof for a request that is made now; a newer one than the `refused`, where one was.
@@ -407,10 +367,6 @@ impl Session {
     fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn given_up() -> Error {
-    Error::new(Operation::Authenticate, Kind::Credentials, "not tried again in this run")
 }
 
 /// Credentials are renewed when a tenth of their life is left, ten minutes at most.

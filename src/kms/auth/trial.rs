@@ -1,0 +1,133 @@
+//! The trial of a proof that no answer has confirmed yet: one request at a time makes it.
+//!
+//! Five failures in a row lock an access key, and wrong passwords lock the user (API sheet, section 3), so that calls
+//! side by side must not all try a wrong one. What a proof is, and where the next one comes from, the `session` knows.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use super::{Error, Kind, Operation};
+
+/// How long the others wait for the first answer to a proof.
+const LONGEST_TRIAL: Duration = Duration::from_secs(2);
+
+/// What is known of a session's proofs, which are numbered as they are renewed.
+#[derive(Default)]
+pub(super) struct Trial {
+    /// Held by the one request that tries a proof which nothing has confirmed yet.
+    turn: Mutex<()>,
+    /// The newest generation that the cloud has accepted, and the newest that it has refused.
+    confirmed: AtomicU64,
+    rejected: AtomicU64,
+}
+
+impl Trial {
+    /// A new run: what was refused in the last one may be right by now.
+    pub(super) fn begin_run(&self) {
+        self.rejected.store(0, Ordering::Relaxed);
+    }
+
+    /// Makes a request with the proof of this generation; alone, while nothing has confirmed it.
+    pub(super) async fn of<T, F>(&self, generation: u64, request: impl FnOnce() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let is_confirmed = || self.confirmed.load(Ordering::Relaxed) >= generation;
+        let unconfirmed = if is_confirmed() {
+            None
+        } else {
+            // A server that does not answer must not hold up the projects that share the proof.
+            let turn = tokio::time::timeout(LONGEST_TRIAL, self.turn.lock()).await;
+            (!is_confirmed()).then_some(turn)
+        };
+        if unconfirmed.is_some() && self.rejected.load(Ordering::Relaxed) >= generation {
+            return Err(given_up());
+        }
+        let result = request().await;
+        match &result {
+            Err(error) if error.kind() == Kind::Credentials => {
+                self.rejected.fetch_max(generation, Ordering::Relaxed);
+            }
+            Err(error) if error.kind().is_transient() || matches!(error.kind(), Kind::Unclear | Kind::Stopped) => {}
+            // Whatever else is answered, it was not the proof that was wrong.
+            _ => {
+                self.confirmed.fetch_max(generation, Ordering::Relaxed);
+            }
+        }
+        result
+    }
+}
+
+/// What those get to hear who come after a refusal.
+pub(super) fn given_up() -> Error {
+    Error::new(Operation::Authenticate, Kind::Credentials, "not tried again in this run")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use futures_util::future::join_all;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    const ANSWER_TAKES: Duration = Duration::from_millis(100);
+
+    /// Ten requests side by side with a proof, each of which ends like this: how many were made, and how long it took.
+    async fn ten(trial: &Trial, generation: u64, end: Option<Kind>) -> (u32, Duration) {
+        let (made, begin) = (Cell::new(0), Instant::now());
+        let request = || async {
+            made.set(made.get() + 1);
+            sleep(ANSWER_TAKES).await;
+            end.map_or(Ok(()), |kind| Err(Error::new(Operation::ReadStatus, kind, "")))
+        };
+        join_all((0..10).map(|_| trial.of(generation, request))).await;
+        (made.get(), begin.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_confirmed_proof_is_used_by_all_at_once() {
+        let trial = Trial::default();
+        assert_eq!(ten(&trial, 1, None).await, (10, 2 * ANSWER_TAKES), "one ahead, then the others");
+        assert_eq!(ten(&trial, 1, None).await, (10, ANSWER_TAKES));
+        assert_eq!(ten(&trial, 2, Some(Kind::NotFound)).await, (10, 2 * ANSWER_TAKES), "a new proof is tried anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_proof_is_tried_once_in_a_run() {
+        let trial = Trial::default();
+        assert_eq!(ten(&trial, 1, Some(Kind::Credentials)).await, (1, ANSWER_TAKES));
+        assert_eq!(ten(&trial, 1, None).await.0, 0);
+        assert_eq!(ten(&trial, 2, Some(Kind::Credentials)).await, (1, ANSWER_TAKES));
+        trial.begin_run();
+        assert_eq!(ten(&trial, 1, None).await.0, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_that_says_nothing_of_the_proof_leaves_it_untried() {
+        for kind in [Kind::Transient, Kind::Throttled, Kind::Unclear, Kind::Stopped] {
+            assert_eq!(ten(&Trial::default(), 1, Some(kind)).await, (10, 10 * ANSWER_TAKES), "{kind:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_long_for_a_trial_that_does_not_end() {
+        let trial = Trial::default();
+        let hanging = trial.of(1, || async {
+            std::future::pending::<()>().await;
+            Ok(())
+        });
+        let others = async {
+            let begin = Instant::now();
+            trial.of(1, || async { Ok(()) }).await.map(|()| begin.elapsed())
+        };
+        tokio::select! {
+            biased;
+            _ = hanging => unreachable!(),
+            waited = others => assert_eq!(waited.unwrap(), LONGEST_TRIAL),
+        }
+    }
+}
