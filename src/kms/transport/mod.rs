@@ -3,16 +3,21 @@
 //! An attempt follows no redirect (the token would go along), repeats nothing by itself, ends within the request
 //! timeout with its body, and reads no more than 8 MiB. What the answer means is for others to say.
 
+mod message;
+mod proxy;
+
 use std::error::Error as StdError;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{HeaderMap, HeaderValue};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
-use super::auth::SecretSource;
 use super::observe::Code;
+use message::SecretBytes;
+
+pub(super) use message::{Answer, HeaderText, Method, Request};
+pub use proxy::Proxy;
 
 /// An answer longer than this is none of KMS or IAM: a page of 2 000 keys has 2 MB, a token with its roles some 10 KB.
 const LONGEST_BODY: usize = 8 * 1024 * 1024;
@@ -32,65 +37,6 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
 /// Where a request goes.
 pub(super) type Url = reqwest::Url;
 
-/// A request, complete but for the transport's own headers.
-pub(super) struct Request {
-    pub(super) method: Method,
-    pub(super) url: Url,
-    pub(super) headers: Vec<(&'static str, HeaderText)>,
-    /// Wiped when the request is done with: one of them holds a password.
-    pub(super) body: SecretString,
-    /// What of the body nobody may see.
-    pub(super) secret_in_body: Option<SecretString>,
-    /// Past any proxy: the metadata service of the machine itself.
-    pub(super) direct: bool,
-}
-
-/// What is done with the resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
-    Get,
-    Post,
-    Put,
-}
-
-impl Method {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-        }
-    }
-}
-
-/// A secret as the bytes of a request, without a copy of its own, and wiped after the last use.
-struct SecretBytes(SecretString);
-
-impl AsRef<[u8]> for SecretBytes {
-    fn as_ref(&self) -> &[u8] {
-        self.0.expose_secret().as_bytes()
-    }
-}
-
-/// So much of a secret's beginning gives it away; nobody else's text has it in it by chance.
-const TELLING: usize = 8;
-
-/// What stands before the signature in `Authorization`.
-const SIGNATURE: &str = "Signature=";
-
-/// The value of a header. Made once and shared: a token is several KiB long and goes with every request.
-#[derive(Clone)]
-pub(super) struct HeaderText(HeaderValue);
-
-/// The answer to an attempt.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
-    /// The body broke off, was too long or too slow.
-    pub(super) broken: Option<Code>,
-    headers: HeaderMap,
-}
-
 /// No answer.
 #[derive(Debug)]
 pub(super) struct NoAnswer {
@@ -101,23 +47,6 @@ pub(super) struct NoAnswer {
     pub(super) bad_certificate: bool,
     /// The innermost cause.
     pub(super) cause: String,
-}
-
-/// A proxy for HTTPS.
-#[derive(Clone, PartialEq)]
-pub struct Proxy {
-    /// Its address, which may hold a password where the environment gives it.
-    pub url: String,
-    /// Hosts that are reached without it, as `NO_PROXY` lists them.
-    pub except: String,
-    /// Whom it lets through, and where the password is, which is read when the policy comes into force.
-    pub user: Option<(String, SecretSource)>,
-}
-
-impl std::fmt::Debug for Proxy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Proxy").field("except", &self.except).field("user", &self.user).finish_non_exhaustive()
-    }
 }
 
 /// Why a transport cannot be set up.
@@ -224,81 +153,6 @@ impl Transport {
             }
         };
         Ok(Answer { status, body, broken, headers })
-    }
-}
-
-impl Request {
-    /// The text of an answer, unless it repeats a secret: a server may quote in an error what it could not read.
-    pub(super) fn without_secrets(&self, text: String) -> String {
-        let headers = self.headers.iter().filter(|(_, HeaderText(value))| value.is_sensitive());
-        let in_headers = headers.filter_map(|(_, HeaderText(value))| value.to_str().ok());
-        let in_body = self.secret_in_body.iter().map(ExposeSecret::expose_secret);
-        // What is secret of a signed header is the signature alone.
-        let own = |secret: &str| secret.rfind(SIGNATURE).map_or(0, |at| at + SIGNATURE.len());
-        let beginning = |secret: &str| secret[own(secret)..].chars().take(TELLING).collect::<String>();
-        if in_headers.chain(in_body).any(|secret| text.contains(&beginning(secret))) {
-            return "(text not shown: it repeats a secret)".to_owned();
-        }
-        text
-    }
-
-    /// The server that it goes to, as messages name it.
-    pub(super) fn host(&self) -> String {
-        let host = self.url.host_str().unwrap_or_default();
-        match self.url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
-        }
-    }
-}
-
-impl HeaderText {
-    /// A text that anybody may see.
-    pub(super) fn plain(text: &'static str) -> Self {
-        Self(HeaderValue::from_static(text))
-    }
-
-    /// A text that anybody may see; nothing where it has characters that no header can carry.
-    pub(super) fn text(text: &str) -> Option<Self> {
-        HeaderValue::from_str(text).ok().map(Self)
-    }
-
-    /// A secret; nothing where it has characters that no header can carry. Wiped after its last use.
-    pub(super) fn secret(secret: SecretString) -> Option<Self> {
-        let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(SecretBytes(secret))).ok()?;
-        value.set_sensitive(true);
-        Some(Self(value))
-    }
-
-    /// The text itself.
-    pub(super) fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
-    }
-}
-
-impl Answer {
-    /// A header's text.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    /// How long the answer asks to wait, in seconds or as a date against `now`.
-    pub(super) fn retry_after(&self, now: SystemTime) -> Option<Duration> {
-        let text = self.header("retry-after")?.trim();
-        match text.parse() {
-            Ok(seconds) => Some(Duration::from_secs(seconds)),
-            Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).ok(),
-        }
-    }
-
-    /// When the server says that it answered.
-    pub(super) fn date(&self) -> Option<SystemTime> {
-        httpdate::parse_http_date(self.header("date")?).ok()
-    }
-
-    /// The cloud's id of the request.
-    pub(super) fn request_id(&self) -> Option<&str> {
-        self.header("x-request-id").or_else(|| self.header("x-iam-trace-id"))
     }
 }
 

@@ -1,0 +1,143 @@
+//! What is sent and what comes back: requests and answers, and how secrets in them are kept and hidden.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use reqwest::header::{HeaderMap, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{Code, Url};
+
+/// A request, complete but for the transport's own headers.
+pub(in crate::kms) struct Request {
+    pub(in crate::kms) method: Method,
+    pub(in crate::kms) url: Url,
+    pub(in crate::kms) headers: Vec<(&'static str, HeaderText)>,
+    /// Wiped when the request is done with: one of them holds a password.
+    pub(in crate::kms) body: SecretString,
+    /// What of the body nobody may see.
+    pub(in crate::kms) secret_in_body: Option<SecretString>,
+    /// Past any proxy: the metadata service of the machine itself.
+    pub(in crate::kms) direct: bool,
+}
+
+/// What is done with the resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::kms) enum Method {
+    Get,
+    Post,
+    Put,
+}
+
+impl Method {
+    pub(in crate::kms) fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+        }
+    }
+}
+
+/// A secret as the bytes of a request, without a copy of its own, and wiped after the last use.
+pub(super) struct SecretBytes(pub(super) SecretString);
+
+impl AsRef<[u8]> for SecretBytes {
+    fn as_ref(&self) -> &[u8] {
+        self.0.expose_secret().as_bytes()
+    }
+}
+
+/// So much of a secret's beginning gives it away; nobody else's text has it in it by chance.
+const TELLING: usize = 8;
+
+/// What stands before the signature in `Authorization`.
+const SIGNATURE: &str = "Signature=";
+
+/// The value of a header. Made once and shared: a token is several KiB long and goes with every request.
+#[derive(Clone)]
+pub(in crate::kms) struct HeaderText(pub(super) HeaderValue);
+
+/// The answer to an attempt.
+pub(in crate::kms) struct Answer {
+    pub(in crate::kms) status: u16,
+    pub(in crate::kms) body: Vec<u8>,
+    /// The body broke off, was too long or too slow.
+    pub(in crate::kms) broken: Option<Code>,
+    pub(super) headers: HeaderMap,
+}
+
+impl Request {
+    /// The text of an answer, unless it repeats a secret: a server may quote in an error what it could not read.
+    pub(in crate::kms) fn without_secrets(&self, text: String) -> String {
+        let headers = self.headers.iter().filter(|(_, HeaderText(value))| value.is_sensitive());
+        let in_headers = headers.filter_map(|(_, HeaderText(value))| value.to_str().ok());
+        let in_body = self.secret_in_body.iter().map(ExposeSecret::expose_secret);
+        // What is secret of a signed header is the signature alone.
+        let own = |secret: &str| secret.rfind(SIGNATURE).map_or(0, |at| at + SIGNATURE.len());
+        let beginning = |secret: &str| secret[own(secret)..].chars().take(TELLING).collect::<String>();
+        if in_headers.chain(in_body).any(|secret| text.contains(&beginning(secret))) {
+            return "(text not shown: it repeats a secret)".to_owned();
+        }
+        text
+    }
+
+    /// The server that it goes to, as messages name it.
+    pub(in crate::kms) fn host(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        match self.url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        }
+    }
+}
+
+impl HeaderText {
+    /// A text that anybody may see.
+    pub(in crate::kms) fn plain(text: &'static str) -> Self {
+        Self(HeaderValue::from_static(text))
+    }
+
+    /// A text that anybody may see; nothing where it has characters that no header can carry.
+    pub(in crate::kms) fn text(text: &str) -> Option<Self> {
+        HeaderValue::from_str(text).ok().map(Self)
+    }
+
+    /// A secret; nothing where it has characters that no header can carry. Wiped after its last use.
+    pub(in crate::kms) fn secret(secret: SecretString) -> Option<Self> {
+        let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(SecretBytes(secret))).ok()?;
+        value.set_sensitive(true);
+        Some(Self(value))
+    }
+
+    /// The text itself.
+    pub(in crate::kms) fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
+impl Answer {
+    /// A header's text.
+    pub(in crate::kms) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// How long the answer asks to wait, in seconds or as a date against `now`.
+    pub(in crate::kms) fn retry_after(&self, now: SystemTime) -> Option<Duration> {
+        let text = self.header("retry-after")?.trim();
+        match text.parse() {
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).ok(),
+        }
+    }
+
+    /// When the server says that it answered.
+    pub(in crate::kms) fn date(&self) -> Option<SystemTime> {
+        httpdate::parse_http_date(self.header("date")?).ok()
+    }
+
+    /// The cloud's id of the request.
+    pub(in crate::kms) fn request_id(&self) -> Option<&str> {
+        self.header("x-request-id").or_else(|| self.header("x-iam-trace-id"))
+    }
+}
