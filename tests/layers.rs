@@ -30,6 +30,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("reqwest", &["src/kms/transport/"]),
     ("backon", &["src/kms/retry.rs"]),
     ("secrecy", &["src/kms/"]),
+    ("base64", &["src/kms/transport/"]),
     ("tokio_cron_scheduler", &["src/daemon/schedule.rs"]),
     ("croner", &["src/policy/calendar.rs"]),
     ("serde_saphyr", &["src/policy/"]),

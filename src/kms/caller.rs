@@ -16,7 +16,8 @@ use super::limit::RequestLimit;
 use super::observe::{Code, Observer, Operation};
 use super::outage::{Effort, Outage};
 use super::retry::{Backoff, LONGEST_RETRY_AFTER, RetryPolicy, with_retries};
-use super::transport::{Answer, NoAnswer, Request, Transport};
+use super::transport::{Answer, Barrier, NoAnswer, Request, Transport};
+use super::way::Way;
 use crate::clock::Clock;
 
 /// What one project's calls share.
@@ -29,6 +30,7 @@ pub(super) struct Caller {
     pub(super) clock: Clock,
     pub(super) stop: CancellationToken,
     pub(super) outages: [Outage; Operation::ALL.len()],
+    pub(super) way: Way,
     /// A difference between the clocks was told in this run.
     pub(super) skew_told: AtomicBool,
 }
@@ -72,6 +74,7 @@ impl Caller {
         F: Future<Output = Result<T, Error>>,
     {
         let Call { operation, key_id, .. } = *call;
+        self.way.check(operation).inspect_err(|_| self.observer.operation(operation, false))?;
         if effort == Effort::None {
             self.observer.operation(operation, false);
             let text = "not called: it has failed for every key of this run that it was called for";
@@ -95,6 +98,7 @@ impl Caller {
                 // Refused because rotation is on: what was asked for holds.
                 Kind::AlreadyOn => self.succeeded(operation),
                 kind if kind.is_transient() => self.exhausted(operation, began),
+                Kind::NoWay => self.observer.operation(operation, false),
                 _ => {
                     // Refused, but by somebody who is there.
                     self.outage(operation).answered();
@@ -111,6 +115,8 @@ impl Caller {
         if !call.first_turn.swap(false, Ordering::Relaxed) {
             self.turn(call).await?;
         }
+        // It may have been closed while this one waited for its turn or for a trial.
+        self.way.check(operation)?;
         let began = Instant::now();
         let result = self.transport.send(request).await;
         let took = began.elapsed();
@@ -133,7 +139,13 @@ impl Caller {
             took_ms = took.as_millis(),
             "request"
         );
-        let answer = result.map_err(|no_answer| lost(operation, request, &no_answer))?;
+        let answer = result.map_err(|no_answer| {
+            let error = lost(operation, request, &no_answer);
+            if error.kind() == Kind::NoWay && operation != Operation::Authenticate {
+                self.way.close(error.text());
+            }
+            error
+        })?;
         match (answer.status, answer.broken) {
             (200..=299, None) => Ok(answer),
             (200..=299, Some(code)) => {
@@ -243,24 +255,35 @@ impl Caller {
 
 /// An attempt that was not answered.
 fn lost(operation: Operation, request: &Request, no_answer: &NoAnswer) -> Error {
-    let NoAnswer { code, may_have_arrived, bad_certificate, cause } = no_answer;
+    let NoAnswer { code, may_have_arrived, barrier, cause } = no_answer;
     let host = request.host();
-    let text = match code {
-        Code::Timeout => format!("no answer from {host} within the request timeout ({cause})"),
-        Code::Tls if *bad_certificate => {
-            format!("the certificate of {host} is not trusted: {cause} (a private authority goes into ca_file)")
-        }
-        Code::Tls => format!("TLS with {host} failed: {cause}"),
+    let text = match (barrier, code) {
+        (Some(barrier), _) => barred(*barrier, &host, cause),
+        (None, Code::Timeout) => format!("no answer from {host} within the request timeout ({cause})"),
+        (None, Code::Tls) => format!("TLS with {host} failed: {cause}"),
         _ if *may_have_arrived => format!("the connection to {host} was lost: {cause}"),
         _ => format!("no connection to {host}: {cause}"),
     };
-    let kind = match code {
-        // A certificate that is not trusted will not be trusted a second later.
-        Code::Tls if *bad_certificate => Kind::Refused,
-        _ if *may_have_arrived => lost_answer(operation),
-        _ => Kind::Transient,
+    let kind = match barrier {
+        Some(_) => Kind::NoWay,
+        None if *may_have_arrived => lost_answer(operation),
+        None => Kind::Transient,
     };
     Error::new(operation, kind, text).with_code(*code)
+}
+
+/// What is in the way to a server, and what to do about it.
+fn barred(barrier: Barrier, host: &str, cause: &str) -> String {
+    match barrier {
+        Barrier::Certificate => {
+            format!("the certificate of {host} is not trusted: {cause} (a private authority goes into ca_file)")
+        }
+        Barrier::Proxy => format!(
+            "no connection to {host}: the proxy {cause} answers HTTP 407, it wants another user name or password \
+             (user_name and password_file of proxy, or those in HTTPS_PROXY)"
+        ),
+        Barrier::File => format!("no connection to {host}: {cause}"),
+    }
 }
 
 /// An answer that was lost on its way says nothing of whether a write was applied.

@@ -18,6 +18,7 @@ use super::outage::Outage;
 use super::retry::{Backoff, RetryPolicy};
 use super::shared::Shared;
 use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, Transport, Url, address};
+use super::way::Way;
 use super::{Kms, Receipt, Settled, wire};
 use crate::clock::Clock;
 use crate::rotation::key::{Hindrance, KeyDescription, KeyId, ListedKey, Reading, RotationInterval, Tag};
@@ -139,13 +140,8 @@ impl Client {
         let is_https = |endpoint: &str| endpoint.starts_with("https:");
         let needs_iam = settings.scope.id.is_none() || settings.credentials.need_iam();
         let tls = is_https(&kms) || (needs_iam && is_https(&iam));
-        let transport = Transport::new(
-            tls,
-            settings.ca_file.as_deref(),
-            settings.proxy.as_ref(),
-            settings.request_timeout,
-            settings.concurrency,
-        )?;
+        let transport =
+            Transport::new(tls, settings.ca_file, settings.proxy, settings.request_timeout, settings.concurrency)?;
         let transport = match &settings.credentials.login {
             Login::EcsAgency { metadata_endpoint } => {
                 let tls = metadata_endpoint.as_deref().is_some_and(is_https);
@@ -162,6 +158,7 @@ impl Client {
             clock,
             stop,
             outages: std::array::from_fn(|_| Outage::none()),
+            way: Way::default(),
             skew_told: AtomicBool::new(false),
         };
         let session = shared.session(&settings.credentials, &iam, &settings.scope)?;
@@ -244,6 +241,8 @@ impl Kms for Client {
     fn begin_run(&self) {
         self.session.begin_run();
         self.caller.outages.iter().for_each(Outage::begin_run);
+        self.caller.way.begin_run();
+        self.caller.transport.begin_run();
         self.caller.skew_told.store(false, Ordering::Relaxed);
     }
 

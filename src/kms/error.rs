@@ -36,6 +36,9 @@ pub enum Kind {
     Permission,
     /// The cloud refuses the project or the account as such.
     AccessDenied,
+    /// Something on the way to the cloud bars it, for every key alike: a certificate that is not trusted, a proxy that
+    /// does not accept its password. No call of this run does better.
+    NoWay,
     /// The answer was not understood.
     Garbled,
     /// Refused for any other reason; the same call would be refused again.

@@ -1,9 +1,9 @@
 //! The cloud's Key Management Service, as a client sees it.
 //!
 //! [`Kms`] is what reconciling needs of it; [`Client`] is the one that speaks HTTP. From the wire upwards:
-//! `transport` makes one attempt, `caller` makes attempts until an operation has ended (with `limit`, `retry` and the
-//! meaning that `error` gives to an answer), `auth` proves who asks, `wire` knows the bodies, `listing` reads lists to
-//! their end, and `client` puts them together. Nothing here knows of policies.
+//! `transport` makes one attempt, `caller` makes attempts until an operation has ended (with `limit`, `retry`, `outage`,
+//! `way` and the meaning that `error` gives to an answer), `auth` proves who asks, `wire` knows the bodies, `listing`
+//! reads lists to their end, and `client` puts them together. Nothing here knows of policies.
 
 pub mod auth;
 mod caller;
@@ -17,6 +17,7 @@ mod outage;
 mod retry;
 mod shared;
 mod transport;
+mod way;
 mod wire;
 
 pub use client::{Client, ClientSettings};

@@ -197,7 +197,7 @@ impl<K: Kms> KeyRun<'_, K> {
                 key.observed.hindrance = hindrance;
             }
             Err(error) => match error.kind() {
-                Kind::NotFound | Kind::Credentials => {
+                Kind::NotFound | Kind::Credentials | Kind::NoWay => {
                     key.observed.reading = Reading::Failed(read_failure(error.kind()));
                     self.note(key, &error);
                 }
@@ -341,9 +341,7 @@ impl<K: Kms> KeyRun<'_, K> {
 
     /// Keeps the error for the report; one that ends the whole project's run is the project's, and is logged once.
     fn note(&self, key: &mut Progress<'_>, error: &Error) {
-        if error.kind() == Kind::Credentials {
-            self.failure.no_authentication(error);
-        } else {
+        if !self.failure.ends_run(error) {
             key.error = Some(error.to_string().into());
         }
     }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::clock::Clock;
-use crate::kms::{Error, Kms};
+use crate::kms::{Error, Kind, Kms};
 use crate::policy::types::{Guards, Project};
 use crate::rotation::cover::{Case, Course, Cover, Listing, cover};
 use crate::rotation::decide::Reason;
@@ -134,10 +134,15 @@ struct Failure<'a> {
 }
 
 impl Failure<'_> {
-    /// The credentials were refused, or could not be had.
-    fn no_authentication(&self, error: &Error) {
-        let message = "authentication failed; the project's keys are unknown until it succeeds";
+    /// Keeps an error that ends the run of the whole project; false where it is one of a single call.
+    fn ends_run(&self, error: &Error) -> bool {
+        let message = match error.kind() {
+            Kind::Credentials => "authentication failed; the project's keys are unknown until it succeeds",
+            Kind::NoWay => "project cannot be reached",
+            _ => return false,
+        };
         self.tell(message, &error.to_string());
+        true
     }
 
     fn tell(&self, message: &'static str, error: &str) {

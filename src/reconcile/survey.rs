@@ -53,10 +53,8 @@ impl Reconciler {
                     return Survey::NotAllowed;
                 }
                 let reason = Reason::from(super::key::read_failure(error.kind()));
-                match error.kind() {
-                    Kind::Stopped => {}
-                    Kind::Credentials => failure.no_authentication(&error),
-                    _ => failure.tell("the project's keys cannot be listed", &error.to_string()),
+                if !failure.ends_run(&error) && error.kind() != Kind::Stopped {
+                    failure.tell("the project's keys cannot be listed", &error.to_string());
                 }
                 Survey::Failed(reason, self.memory.listing(&project.name))
             }

@@ -103,24 +103,6 @@ fn every_kind_that_needs_no_machine_works_over_https_with_an_own_authority() {
 }
 
 #[test]
-fn a_certificate_that_is_not_trusted_is_final_and_says_so() {
-    let cloud = Cloud::start(keyed(many(3)));
-    let front = Front::tls(cloud.url(), &Authority::new());
-    // Another authority is trusted, of the same name.
-    let policy = Policy::of_keys(&front.https(), (0..3).map(key_id)).with(BY_VALUE).field("ca_file: ca.pem");
-    let site = site(&Policy { concurrency: 1, ..policy });
-    site.write("ca.pem", &Authority::new().pem);
-    let applied = site.apply();
-    assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 3));
-    let said = "is not trusted";
-    assert!(applied.stdout.contains(said) && applied.stdout.contains("ca_file"), "{applied:#?}");
-    assert_eq!(applied.key(&key_id(0)), "unknown: read_failed");
-    // For each key its status is asked for, and what it is; neither is repeated, nor is the list.
-    assert!(front.connections() <= 7, "{} connections for three keys", front.connections());
-    assert_eq!(cloud.all_requests(), 0);
-}
-
-#[test]
 fn a_refused_key_is_tried_once_in_a_run_however_many_keys_there_are() {
     let cloud = Cloud::start(keyed(many(30)));
     for wrong in [BY_VALUE, BY_FILE] {

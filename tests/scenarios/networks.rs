@@ -3,13 +3,15 @@
 use std::net::TcpListener;
 
 use kms_rotationd::simulator::Operation;
+use rustix::process::Signal;
+use serde_json::Value;
 
 use super::access_keys::{ACCESS, BY_VALUE, SECRET, keyed, site};
-use super::cloud::{Cloud, off};
+use super::cloud::{Cloud, many, off};
 use super::front::{Authority, Front, HOST};
 use super::secrets::{GATE, GATE_PASSWORD};
 use super::site::{Policy, Site};
-use super::{KEY, PASSWORD, TOKEN};
+use super::{KEY, PASSWORD, TOKEN, eventually, key_id};
 
 /// A cloud behind TLS, which has a name that only the proxy knows.
 struct Behind {
@@ -22,14 +24,24 @@ struct Behind {
 impl Behind {
     fn new(authorization: Option<&'static str>) -> Self {
         let authority = Authority::new();
-        let cloud = Cloud::start(keyed([off()]));
+        let cloud = Cloud::start(keyed(many(30).into_iter().chain([off()])));
         let front = Front::tls(cloud.url(), &authority);
         let proxy = Front::proxy(&front.https(), authorization);
         Self { cloud, front, proxy, authority }
     }
 
     fn site(&self, credentials: &str, field: Option<&str>) -> Site {
-        let policy = Policy::of_one_key(&format!("https://{HOST}")).with(credentials).field("ca_file: ca.pem");
+        self.site_for(Policy::of_one_key(&format!("https://{HOST}")), credentials, field)
+    }
+
+    /// The same with so many keys, many of them at a time.
+    fn site_of(&self, keys: usize, credentials: &str, field: Option<&str>) -> Site {
+        let policy = Policy::of_keys(&format!("https://{HOST}"), (0..keys).map(key_id));
+        self.site_for(Policy { concurrency: 16, ..policy }, credentials, field)
+    }
+
+    fn site_for(&self, policy: Policy, credentials: &str, field: Option<&str>) -> Site {
+        let policy = policy.with(credentials).field("ca_file: ca.pem");
         let policy = Policy { max_elapsed: "300ms", ..field.into_iter().fold(policy, Policy::field) };
         let site = site(&policy);
         site.write("ca.pem", &self.authority.pem);
@@ -82,17 +94,55 @@ fn a_proxy_may_ask_for_a_password_which_never_reaches_the_cloud() {
 }
 
 #[test]
-fn a_proxy_that_refuses_the_password_is_named_and_the_cloud_is_not_blamed() {
+fn a_proxy_that_refuses_the_password_is_asked_once_in_a_run_and_named() {
     let behind = Behind::new(Some(GATE));
-    for field in [behind.open(), behind.with_password()] {
-        let site = behind.site(BY_TOKEN, Some(&field));
-        site.write("gate", "not it");
-        let applied = site.apply();
-        assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: read_failed"));
-        assert!(applied.stdout.contains("proxy"), "{}", applied.stdout);
-        assert!(!applied.stdout.contains("not it"), "{}", applied.stdout);
+    for (credentials, reason) in
+        [(BY_TOKEN, "read_failed"), (BY_VALUE, "read_failed"), (BY_PASSWORD, "authentication_failed")]
+    {
+        for field in [behind.open(), behind.with_password()] {
+            let site = behind.site_of(30, credentials, Some(&field));
+            site.write("gate", "not it");
+            let before = behind.proxy.connections();
+            let applied = site.apply();
+            assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 30), "{credentials}");
+            assert_eq!(applied.key(&key_id(29)), format!("unknown: {reason}"), "{credentials}");
+            let error = applied.report().error();
+            let said = format!("the proxy {} answers HTTP 407", behind.proxy.address());
+            assert!(error.contains(&said) && error.contains("password_file of proxy"), "{error}");
+            assert!(!error.contains("user rotator"), "who logs in to the cloud is not to blame: {error}");
+            assert!(!(applied.stdout + &applied.stderr).contains("not it"));
+            assert_eq!(behind.proxy.connections() - before, 1, "{credentials}");
+        }
     }
     assert_eq!((behind.cloud.all_requests(), behind.front.connections()), (0, 0));
+}
+
+#[test]
+fn a_password_of_the_proxy_that_changes_in_its_file_is_taken_up_by_the_next_run() {
+    let behind = Behind::new(Some(GATE));
+    let site = behind.site_of(30, BY_PASSWORD, Some(&behind.with_password()));
+    let daemon = site.run();
+    let run = |asked: usize, status: &str| {
+        let (seen, before) = (daemon.runs(), behind.proxy.connections());
+        daemon.signal(Signal::HUP);
+        daemon.await_runs(seen + 1);
+        eventually(status, || daemon.status().count(status) == 30);
+        assert!(behind.proxy.connections() - before <= asked, "{} connections", behind.proxy.connections() - before);
+    };
+    run(32, "compliant");
+    // The token still holds and was accepted before, so that nothing but the new run makes its first request go alone.
+    site.write("gate", "not it");
+    run(1, "unknown");
+    let error = daemon.status().error();
+    assert!(error.contains("the proxy") && error.contains("HTTP 407"), "{error}");
+    let refused = "kms_rotation_requests_total{project=\"payments\",operation=\"read_status\",code=\"407\"}";
+    assert_eq!(daemon.metric(refused), Some(1.0));
+    std::fs::remove_file(site.path("gate")).unwrap();
+    run(0, "unknown");
+    assert!(daemon.status().error().contains("no password for the proxy: cannot read"), "{}", daemon.status().error());
+    site.write("gate", GATE_PASSWORD);
+    run(32, "compliant");
+    assert_eq!(behind.cloud.requests(Operation::Authenticate), 1);
 }
 
 #[test]
@@ -158,6 +208,64 @@ fn hosts_that_no_proxy_lists_are_reached_without_it() {
     assert_eq!(site.apply().key(KEY), "compliant");
     behind.assert_nothing_in_the_clear();
     assert!(behind.cloud.requests(Operation::ReadStatus) > 0);
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_is_met_once_in_a_run_however_many_keys_there_are() {
+    let cloud = Cloud::start(keyed(many(30)));
+    for (credentials, iam, reason) in [
+        (BY_VALUE, None, "read_failed"),
+        (BY_TOKEN, None, "read_failed"),
+        (BY_PASSWORD, Some(cloud.url()), "read_failed"),
+        (BY_PASSWORD, None, "authentication_failed"),
+    ] {
+        let front = Front::tls(cloud.url(), &Authority::new());
+        let policy = Policy::of_keys(&front.https(), (0..30).map(key_id)).with(credentials).field("ca_file: ca.pem");
+        let iam = iam.map_or_else(|| front.https(), ToOwned::to_owned);
+        let site = site(&Policy { concurrency: 16, iam, ..policy });
+        // Another authority is trusted, of the same name.
+        site.write("ca.pem", &Authority::new().pem);
+        let applied = site.apply();
+        assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 30), "{credentials}");
+        for n in [0, 29] {
+            assert_eq!(applied.key(&key_id(n)), format!("unknown: {reason}"), "{credentials}");
+        }
+        let error = applied.report().error();
+        assert!(error.contains("is not trusted") && error.contains("ca_file"), "{error}");
+        let errors: Vec<_> = applied.log().into_iter().filter(|line| line["level"] == "ERROR").collect();
+        assert_eq!((errors.len(), &errors[0]["error"]), (1, &Value::from(error)), "{errors:#?}");
+        assert_eq!(front.connections(), 1, "{credentials}");
+        assert_eq!(cloud.requests(Operation::ReadStatus), 0);
+    }
+}
+
+#[test]
+fn a_certificate_authority_that_is_put_right_is_taken_up_by_the_next_run() {
+    let (cloud, authority) = (Cloud::start(keyed(many(5))), Authority::new());
+    let front = Front::tls(cloud.url(), &authority);
+    let policy = Policy::of_keys(&front.https(), (0..5).map(key_id)).with(BY_PASSWORD).field("ca_file: ca.pem");
+    // The certificates of IAM are another matter.
+    let site = site(&Policy { iam: cloud.url().to_owned(), ..policy });
+    let daemon = site.run();
+    for (pem, says) in [
+        (None, "cannot read ca_file"),
+        (Some("nothing"), "no certificate"),
+        (Some(&*Authority::new().pem), "not trusted"),
+    ] {
+        match pem {
+            Some(pem) => site.write("ca.pem", pem),
+            None => assert!(!site.path("ca.pem").exists()),
+        }
+        let seen = daemon.runs();
+        daemon.signal(Signal::HUP);
+        daemon.await_runs(seen + 1);
+        eventually(says, || daemon.status().error().contains(says));
+    }
+    assert_eq!(daemon.status().count("unknown"), 5);
+    site.write("ca.pem", &authority.pem);
+    daemon.signal(Signal::HUP);
+    eventually("they are compliant", || daemon.status().count("compliant") == 5);
+    assert_eq!(daemon.status().error(), "");
 }
 
 #[test]

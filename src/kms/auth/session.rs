@@ -313,7 +313,7 @@ impl Session {
                 self.refused.store(true, Ordering::Relaxed);
             }
             names.insert(name.to_owned(), None);
-            error.with_kind(Kind::Credentials).with_hint(&self.source.login.place())
+            self.placed(error).with_kind(Kind::Credentials)
         })?;
         names.insert(name.to_owned(), Some(found.clone()));
         Ok(found)
@@ -326,7 +326,12 @@ impl Session {
     async fn issue(&self, caller: &Caller, effort: Effort) -> Result<(Issued, Option<Lifetime>), Error> {
         let result = self.issue_from_source(caller, effort).await;
         // What is wrong with a file names the file itself.
-        result.map_err(|error| if error.code().is_some() { error.with_hint(&self.source.login.place()) } else { error })
+        result.map_err(|error| if error.code().is_some() { self.placed(error) } else { error })
+    }
+
+    /// The error and where the secret is, which has nothing to do with what bars the way.
+    fn placed(&self, error: Error) -> Error {
+        if error.kind() == Kind::NoWay { error } else { error.with_hint(&self.source.login.place()) }
     }
 
     async fn issue_from_source(&self, caller: &Caller, effort: Effort) -> Result<(Issued, Option<Lifetime>), Error> {

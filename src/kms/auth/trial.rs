@@ -24,9 +24,11 @@ pub(super) struct Trial {
 }
 
 impl Trial {
-    /// A new run: what was refused in the last one may be right by now.
+    /// A new run: what was refused in the last one may be right by now. What was accepted stands its trial again, so
+    /// that the first request of a run goes alone: whatever bars the way by now is met by one.
     pub(super) fn begin_run(&self) {
         self.rejected.store(0, Ordering::Relaxed);
+        self.confirmed.store(0, Ordering::Relaxed);
     }
 
     /// Makes a request with the proof of this generation; alone, while nothing has confirmed it.
@@ -50,7 +52,9 @@ impl Trial {
             Err(error) if error.kind() == Kind::Credentials => {
                 self.rejected.fetch_max(generation, Ordering::Relaxed);
             }
-            Err(error) if error.kind().is_transient() || matches!(error.kind(), Kind::Unclear | Kind::Stopped) => {}
+            Err(error)
+                if error.kind().is_transient()
+                    || matches!(error.kind(), Kind::Unclear | Kind::Stopped | Kind::NoWay) => {}
             // Whatever else is answered, it was not the proof that was wrong.
             _ => {
                 self.confirmed.fetch_max(generation, Ordering::Relaxed);
@@ -94,6 +98,8 @@ mod tests {
         assert_eq!(ten(&trial, 1, None).await, (10, 2 * ANSWER_TAKES), "one ahead, then the others");
         assert_eq!(ten(&trial, 1, None).await, (10, ANSWER_TAKES));
         assert_eq!(ten(&trial, 2, Some(Kind::NotFound)).await, (10, 2 * ANSWER_TAKES), "a new proof is tried anew");
+        trial.begin_run();
+        assert_eq!(ten(&trial, 2, None).await, (10, 2 * ANSWER_TAKES), "and each in a new run");
     }
 
     #[tokio::test(start_paused = true)]
@@ -108,7 +114,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_error_that_says_nothing_of_the_proof_leaves_it_untried() {
-        for kind in [Kind::Transient, Kind::Throttled, Kind::Unclear, Kind::Stopped] {
+        for kind in [Kind::Transient, Kind::Throttled, Kind::Unclear, Kind::Stopped, Kind::NoWay] {
             assert_eq!(ten(&Trial::default(), 1, Some(kind)).await, (10, 10 * ANSWER_TAKES), "{kind:?}");
         }
     }

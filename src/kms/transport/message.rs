@@ -84,11 +84,7 @@ impl Request {
 
     /// The server that it goes to, as messages name it.
     pub(in crate::kms) fn host(&self) -> String {
-        let host = self.url.host_str().unwrap_or_default();
-        match self.url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
-        }
+        host(&self.url)
     }
 }
 
@@ -139,5 +135,14 @@ impl Answer {
     /// The cloud's id of the request.
     pub(in crate::kms) fn request_id(&self) -> Option<&str> {
         self.header("x-request-id").or_else(|| self.header("x-iam-trace-id"))
+    }
+}
+
+/// The server of an address, and its port where that is not the usual one.
+pub(super) fn host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
     }
 }

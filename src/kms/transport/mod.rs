@@ -7,11 +7,12 @@ mod message;
 mod proxy;
 
 use std::error::Error as StdError;
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::observe::Code;
 use message::SecretBytes;
@@ -24,11 +25,35 @@ const LONGEST_BODY: usize = 8 * 1024 * 1024;
 /// Below the 60 s after which common gateways close an idle connection, so that we rarely write into a closed one.
 const IDLE_CONNECTION: Duration = Duration::from_secs(50);
 
+/// How a proxy's refusal reads in the HTTP client, whose type for it is not public.
+const PROXY_WANTS_PASSWORD: &str = "tunnel error: proxy authorization required";
+
 /// The HTTP client of one project.
 pub(super) struct Transport {
-    client: reqwest::Client,
+    tls: bool,
+    ca_file: Option<PathBuf>,
+    proxy: Option<Proxy>,
+    request_timeout: Duration,
+    connections: usize,
+    connector: Mutex<Connector>,
     /// For the metadata service: no proxy, and little patience, since it is next door.
     direct: Option<reqwest::Client>,
+}
+
+/// What makes and keeps the connections.
+struct Connector {
+    /// What the files said; or why they said nothing.
+    files: Result<Files, String>,
+    client: Result<reqwest::Client, String>,
+}
+
+/// What is read from files, again before each run.
+#[derive(Default)]
+struct Files {
+    /// Certificates to trust beside the system's.
+    certificates: Vec<u8>,
+    /// What the proxy wants to hear.
+    authorization: Option<SecretString>,
 }
 
 /// The metadata service answers within milliseconds or is not there; the vendor's own clients wait as long.
@@ -43,35 +68,29 @@ pub(super) struct NoAnswer {
     pub(super) code: Code,
     /// The request may have reached the server.
     pub(super) may_have_arrived: bool,
-    /// The server's certificate was not accepted.
-    pub(super) bad_certificate: bool,
+    /// What will be in the way of every other request as well.
+    pub(super) barrier: Option<Barrier>,
     /// The innermost cause.
     pub(super) cause: String,
+}
+
+/// What is in the way, and is for somebody to put right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Barrier {
+    /// The server's certificate is not trusted.
+    Certificate,
+    /// The proxy wants another password.
+    Proxy,
+    /// A file that is needed to connect cannot be used.
+    File,
 }
 
 /// Why a transport cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetUpError {
-    /// The file of additional certificates cannot be read.
-    #[error("cannot read ca_file {path}")]
-    ReadCertificates {
-        /// The file.
-        path: String,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The file of additional certificates holds no certificate.
-    #[error("ca_file {path} holds no certificate in PEM form")]
-    NoCertificate {
-        /// The file.
-        path: String,
-    },
     /// The proxy's address is none. It may hold a password, so it is not repeated.
     #[error("the proxy's address is none: expected one such as http://proxy.example.com:3128")]
     Proxy,
-    /// The file with the proxy's password cannot be read.
-    #[error("no password for the proxy: {0}")]
-    ProxyPassword(String),
     /// An endpoint is no address.
     #[error("{0} is no address of an HTTP server")]
     Endpoint(String),
@@ -85,36 +104,68 @@ impl Transport {
     /// endpoints are plain HTTP on loopback, it loads no roots.
     pub(super) fn new(
         tls: bool,
-        ca_file: Option<&Path>,
-        proxy: Option<&Proxy>,
+        ca_file: Option<PathBuf>,
+        proxy: Option<Proxy>,
         request_timeout: Duration,
         connections: usize,
     ) -> Result<Self, SetUpError> {
         // An error means that a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = builder(request_timeout, connections);
-        if let Some(Proxy { url, except, user }) = proxy {
-            let mut proxy = reqwest::Proxy::https(url).map_err(|_| SetUpError::Proxy)?;
-            if let Some((name, password)) = user {
-                let password = password.read().map_err(|error| SetUpError::ProxyPassword(error.text().to_owned()))?;
-                proxy = proxy.basic_auth(name, password.expose_secret());
+        if let Some(Proxy { url, .. }) = &proxy {
+            reqwest::Proxy::https(url).map_err(|_| SetUpError::Proxy)?;
+        }
+        let none = Connector { files: Err(String::new()), client: Err(String::new()) };
+        let connector = Mutex::new(none);
+        let new = Self { tls, ca_file, proxy, request_timeout, connections, connector, direct: None };
+        new.begin_run();
+        Ok(new)
+    }
+
+    /// Reads the files again, and connects anew where they say something else. What cannot be read or used fails every
+    /// request until the next run.
+    pub(super) fn begin_run(&self) {
+        let files = self.read_files();
+        let mut connector = self.connector.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!((&files, &connector.files), (Ok(new), Ok(known)) if new.same(known)) {
+            let client = files.as_ref().map_err(Clone::clone).and_then(|files| self.connect(files));
+            *connector = Connector { files, client };
+        }
+    }
+
+    fn read_files(&self) -> Result<Files, String> {
+        let mut files = Files::default();
+        if let Some(proxy) = &self.proxy {
+            files.authorization = proxy.authorization()?;
+        }
+        if let Some(path) = &self.ca_file {
+            files.certificates =
+                std::fs::read(path).map_err(|error| format!("cannot read ca_file {}: {error}", path.display()))?;
+        }
+        Ok(files)
+    }
+
+    fn connect(&self, files: &Files) -> Result<reqwest::Client, String> {
+        let mut builder = builder(self.request_timeout, self.connections);
+        if let Some(Proxy { url, except, .. }) = &self.proxy {
+            let mut proxy = reqwest::Proxy::https(url).map_err(|_| SetUpError::Proxy.to_string())?;
+            if let Some(told) = &files.authorization {
+                // The client's own way to say it would leave copies behind that nobody wipes.
+                let HeaderText(told) = HeaderText::secret(told.clone()).ok_or("no header can carry the password")?;
+                proxy = proxy.custom_http_auth(told);
             }
             builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(except)));
         }
-        if let Some(path) = ca_file {
-            let shown = || path.display().to_string();
-            let pem = std::fs::read(path).map_err(|source| SetUpError::ReadCertificates { path: shown(), source })?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
+        if let Some(path) = &self.ca_file {
+            let certificates = reqwest::Certificate::from_pem_bundle(&files.certificates).unwrap_or_default();
             if certificates.is_empty() {
-                return Err(SetUpError::NoCertificate { path: shown() });
+                return Err(format!("ca_file {} holds no certificate in PEM form", path.display()));
             }
             builder = builder.tls_certs_merge(certificates);
         }
-        if !tls {
+        if !self.tls {
             builder = builder.tls_certs_only([]);
         }
-        let client = builder.build().map_err(|error| SetUpError::Client(innermost(&error)))?;
-        Ok(Self { client, direct: None })
+        builder.build().map_err(|error| SetUpError::Client(innermost(&error)).to_string())
     }
 
     /// The same, and able to ask the metadata service.
@@ -138,8 +189,9 @@ impl Transport {
         if request.method == Method::Post {
             *sent.body_mut() = Some(Bytes::from_owner(SecretBytes(request.body.clone())).into());
         }
-        let client = self.direct.as_ref().filter(|_| request.direct).unwrap_or(&self.client);
-        let mut response = client.execute(sent).await.map_err(|error| no_answer(&error))?;
+        let direct = self.direct.as_ref().filter(|_| request.direct);
+        let client = direct.map_or_else(|| self.client(), |direct| Ok(direct.clone()))?;
+        let mut response = client.execute(sent).await.map_err(|error| self.no_answer(&error))?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
         let mut body = Vec::new();
@@ -153,6 +205,44 @@ impl Transport {
             }
         };
         Ok(Answer { status, body, broken, headers })
+    }
+
+    fn client(&self) -> Result<reqwest::Client, NoAnswer> {
+        let connector = self.connector.lock().unwrap_or_else(PoisonError::into_inner);
+        connector.client.clone().map_err(|cause| NoAnswer {
+            code: Code::Connect,
+            may_have_arrived: false,
+            barrier: Some(Barrier::File),
+            cause,
+        })
+    }
+
+    fn no_answer(&self, error: &reqwest::Error) -> NoAnswer {
+        let tls = find(error, &|cause| cause.is::<rustls::Error>()).and_then(|cause| cause.downcast_ref());
+        let (code, barrier) = match tls {
+            _ if error.is_timeout() => (Code::Timeout, None),
+            Some(rustls::Error::InvalidCertificate(_)) => (Code::Tls, Some(Barrier::Certificate)),
+            Some(_) => (Code::Tls, None),
+            None if find(error, &|cause| cause.to_string() == PROXY_WANTS_PASSWORD).is_some() => {
+                (Code::Http(407), Some(Barrier::Proxy))
+            }
+            None => (Code::Connect, None),
+        };
+        let cause = match &self.proxy {
+            Some(proxy) if barrier == Some(Barrier::Proxy) => proxy.host(),
+            _ => innermost(error),
+        };
+        NoAnswer { code, may_have_arrived: !error.is_connect(), barrier, cause }
+    }
+}
+
+impl Files {
+    /// Whether they say the same. Both are ours, so that the time it takes tells nobody anything.
+    fn same(&self, other: &Self) -> bool {
+        fn told(files: &Files) -> Option<&str> {
+            files.authorization.as_ref().map(ExposeSecret::expose_secret)
+        }
+        self.certificates == other.certificates && told(self) == told(other)
     }
 }
 
@@ -174,21 +264,6 @@ fn builder(request_timeout: Duration, connections: usize) -> reqwest::ClientBuil
 /// The address of a call at an endpoint.
 pub(super) fn address(endpoint: &str, call: &str) -> Result<Url, SetUpError> {
     Url::parse(&format!("{endpoint}/{call}")).map_err(|_| SetUpError::Endpoint(endpoint.to_owned()))
-}
-
-fn no_answer(error: &reqwest::Error) -> NoAnswer {
-    let tls = find(error, &|cause| cause.is::<rustls::Error>()).and_then(|cause| cause.downcast_ref());
-    let code = match tls {
-        _ if error.is_timeout() => Code::Timeout,
-        Some(_) => Code::Tls,
-        None => Code::Connect,
-    };
-    NoAnswer {
-        code,
-        may_have_arrived: !error.is_connect(),
-        bad_certificate: matches!(tls, Some(rustls::Error::InvalidCertificate(_))),
-        cause: innermost(error),
-    }
 }
 
 fn innermost(error: &reqwest::Error) -> String {
