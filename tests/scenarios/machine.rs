@@ -1,6 +1,6 @@
 //! `ecs_agency`: the keys of the agency that the machine has, from a metadata service that may be away.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kms_rotationd::simulator::{Fault, Key, MetadataTokens, Operation, OperationSet, Rule};
 
@@ -139,13 +139,32 @@ fn a_service_that_has_forgotten_its_tokens_is_no_hindrance() {
 }
 
 #[test]
-fn when_the_keys_end_is_told() {
-    let cloud = Cloud::start(setup([off()]).clock(std::time::SystemTime::now));
+fn keys_are_renewed_in_time_whatever_the_clock_of_the_cloud_says() {
+    // Further apart, signatures would be refused.
+    const APART: Duration = Duration::from_secs(10 * 60);
+    for ahead in [true, false] {
+        let clock = move || if ahead { SystemTime::now() + APART } else { SystemTime::now() - APART };
+        let lifetime = Some(Duration::from_secs(3));
+        let latency = Rule::always(Fault::delay(Duration::from_millis(20)));
+        let setup = setup(right(200)).clock(clock).fault(latency);
+        let cloud = Cloud::start(setup.behave(|cloud| cloud.temporary_key_lifetime = lifetime));
+        let applied = Site::new(&steady(&cloud, 200)).apply();
+        assert_eq!((applied.code, applied.report().count("compliant")), (Some(0), 200), "ahead: {ahead}");
+        // A key holds for two seconds at least, and the run takes little more than four.
+        let renewals = cloud.requests(Operation::InstanceKeys);
+        assert!((2..=60).contains(&renewals), "ahead: {ahead}, {renewals} times");
+        assert_eq!(cloud.authentication_failures(), 0, "ahead: {ahead}, none was used to its bitter end");
+    }
+}
+
+#[test]
+fn when_the_keys_end_is_told_by_the_clock_of_this_machine() {
+    let cloud = Cloud::start(setup([off()]).clock(|| SystemTime::now() - Duration::from_secs(10 * 60)));
     let site = Site::new(&policy(&cloud));
     let daemon = site.run();
     daemon.await_runs(1);
     let expiry = daemon.metric("kms_rotation_credentials_expiry_timestamp_seconds{project=\"payments\"}").unwrap();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
     assert!((expiry - now - 86_400.0).abs() < 60.0, "{expiry}");
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::super::transport::{HeaderText, Request};
 use super::signing::{Signable, authorization, sdk_date};
-use super::{Error, Kind, Lifetime, Operation, SecretSource};
+use super::{Error, Kind, Lifetime, Operation, SecretSource, lifetime};
 
 /// Where a permanent access key is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,8 +99,12 @@ impl AccessKey {
     }
 
     /// A temporary key as any of the cloud's services writes it (API sheet, section 5.4): wrapped or bare, with names
-    /// in three styles. Nothing where the answer is none.
-    pub(super) fn parse(body: &[u8], now: SystemTime) -> Option<(Self, Option<Lifetime>)> {
+    /// in three styles. The answer says to be of the time `answered`, by the cloud's clock. Nothing where it is none.
+    pub(super) fn parse(
+        body: &[u8],
+        answered: Option<SystemTime>,
+        now: SystemTime,
+    ) -> Option<(Self, Option<Lifetime>)> {
         let answer: Value = serde_json::from_slice(body).ok()?;
         let credential = ["credential", "credentials"].iter().find_map(|name| answer.get(name)).unwrap_or(&answer);
         let text = |names: [&str; 3]| names.iter().find_map(|name| credential.get(name)?.as_str());
@@ -108,7 +112,8 @@ impl AccessKey {
         let secret = SecretString::from(text(["secret", "secretAccessKey", "secret_access_key"])?);
         let security_token = text(["securitytoken", "securityToken", "security_token"]).map(SecretString::from);
         let end = text(["expires_at", "expiration", "expiresAt"]).and_then(|end| end.parse::<Timestamp>().ok());
-        Some((Self { id, secret, security_token }, end.map(|end| (now, SystemTime::from(end)))))
+        let lifetime = end.and_then(|end| lifetime(end.into(), answered, now));
+        Some((Self { id, secret, security_token }, lifetime))
     }
 }
 
@@ -123,10 +128,10 @@ mod tests {
             r#"{"credentials":{"access_key_id":"A","secret_access_key":"S","security_token":"T","expiration":"2020-01-08T02:56:19Z"}}"#,
             r#"{"accessKeyId":"A","secretAccessKey":"S","securityToken":"T"}"#,
         ] {
-            let (key, _) = AccessKey::parse(body.as_bytes(), SystemTime::UNIX_EPOCH).unwrap();
+            let (key, _) = AccessKey::parse(body.as_bytes(), None, SystemTime::UNIX_EPOCH).unwrap();
             assert_eq!((key.id.as_str(), key.secret.expose_secret()), ("A", "S"), "{body}");
             assert_eq!(key.security_token.unwrap().expose_secret(), "T", "{body}");
         }
-        assert!(AccessKey::parse(b"{}", SystemTime::UNIX_EPOCH).is_none());
+        assert!(AccessKey::parse(b"{}", None, SystemTime::UNIX_EPOCH).is_none());
     }
 }

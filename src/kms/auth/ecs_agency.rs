@@ -36,7 +36,7 @@ pub(super) async fn access_key(
                 .with_hint("has the machine an agency? one is attached in the console of the cloud server"),
             _ => passing_or_final(error),
         })?;
-        AccessKey::parse(&answer.body, caller.clock.now()).ok_or_else(|| {
+        AccessKey::parse(&answer.body, answer.date(), caller.clock.now()).ok_or_else(|| {
             Error::new(call.operation, Kind::Credentials, "the metadata service answered without an access key")
         })
     };

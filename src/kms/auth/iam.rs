@@ -14,7 +14,7 @@ use super::super::observe::Code;
 use super::super::outage::Effort;
 use super::super::transport::{Answer, HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
-use super::{Error, Kind, Lifetime, Operation, SecretSource};
+use super::{Error, Kind, Lifetime, Operation, SecretSource, lifetime};
 
 /// Which project a token is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,10 +91,9 @@ impl Iam<'_> {
         secret: Option<&SecretString>,
     ) -> Result<(AccessKey, Option<Lifetime>), Error> {
         let body = json!({"auth": {"identity": identity}});
-        let now = self.caller.clock.now();
         self.ask(Method::Post, "v3.0/OS-CREDENTIAL/securitytokens", asker, body, secret, |answer| {
             let failed = || failed(answer, "IAM answered without a temporary access key; is iam_endpoint right?");
-            AccessKey::parse(&answer.body, now).ok_or_else(failed)
+            AccessKey::parse(&answer.body, answer.date(), self.caller.clock.now()).ok_or_else(failed)
         })
         .await
     }
@@ -199,10 +198,10 @@ impl Iam<'_> {
         let lifetime = described.and_then(|token| {
             let end = time(token.expires_at)?;
             let span = time(token.issued_at).and_then(|begin| Duration::try_from(end.duration_since(begin)).ok());
-            Some(match span {
-                Some(span) => (now, now + span),
-                None => (now, end.into()),
-            })
+            match span {
+                Some(span) => Some((now, now + span)),
+                None => lifetime(end.into(), answer.date(), now),
+            }
         });
         Ok(Token { text: SecretString::from(token), lifetime, project_id })
     }

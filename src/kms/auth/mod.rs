@@ -15,7 +15,7 @@ pub mod signing;
 mod token;
 mod trial;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::error::{Error, Kind};
 use super::observe::Operation;
@@ -87,3 +87,29 @@ impl Login {
 
 /// From when to when credentials hold, by this machine's clock.
 type Lifetime = (SystemTime, SystemTime);
+
+/// The lifetime of credentials that came `now` and end at a time by the cloud's clock. That clock may differ from this
+/// machine's, so what counts is the span to the end from when the cloud says that it answered. Nothing where they would
+/// have ended before they came: that tells of the clocks and not of the credentials.
+fn lifetime(end: SystemTime, answered: Option<SystemTime>, now: SystemTime) -> Option<Lifetime> {
+    /// A date has whole seconds, and is up to one older than the answer.
+    const WHOLE: Duration = Duration::from_secs(1);
+    let span = end.duration_since(answered.map_or(now, |answered| answered + WHOLE)).ok()?;
+    Some((now, now + span))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_hold_for_the_same_span_however_far_the_clocks_are_apart() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        for cloud in [1_000, 500_000, 999_999_999] {
+            assert_eq!(lifetime(at(cloud + 601), Some(at(cloud)), at(500_000)), Some((at(500_000), at(500_600))));
+        }
+        assert_eq!(lifetime(at(900), None, at(500)), Some((at(500), at(900))), "with no other clock, by this one");
+        assert_eq!(lifetime(at(400), None, at(500)), None);
+        assert_eq!(lifetime(at(400), Some(at(500)), at(100)), None);
+    }
+}
