@@ -286,3 +286,67 @@ fn next<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + '
         None => error.source(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write as _};
+    use std::net::{IpAddr, SocketAddr, TcpListener};
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    /// A resolver that says what it was last told.
+    #[derive(Clone)]
+    struct Resolver(Arc<Mutex<IpAddr>>);
+
+    impl reqwest::dns::Resolve for Resolver {
+        fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
+            let address = SocketAddr::new(*self.0.lock().unwrap(), 0);
+            Box::pin(async move { Ok(Box::new(std::iter::once(address)) as reqwest::dns::Addrs) })
+        }
+    }
+
+    /// Answers with its own address and closes the connection.
+    fn serve(listener: TcpListener) {
+        thread::spawn(move || {
+            let own = listener.local_addr().unwrap().ip().to_string();
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+                // To the empty line after the head.
+                lines.take_while(|line| !line.is_empty()).for_each(drop);
+                let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", own.len());
+                stream.write_all((head + &own).as_bytes()).unwrap();
+            }
+        });
+    }
+
+    #[tokio::test]
+    async fn an_address_that_changes_is_followed_with_the_next_connection() {
+        let old = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = old.local_addr().unwrap().port();
+        let new = TcpListener::bind(("127.0.0.2", port)).unwrap();
+        serve(old);
+        serve(new);
+        let resolver = Resolver(Arc::new(Mutex::new("127.0.0.1".parse().unwrap())));
+        let transport = Transport::new(false, None, None, Duration::from_secs(20), 4).unwrap();
+        // The same client as ever, but for who is asked for addresses.
+        let client = builder(Duration::from_secs(20), 4).tls_certs_only([]).dns_resolver(resolver.clone()).build();
+        transport.connector.lock().unwrap().client = Ok(client.unwrap());
+        let ask = || async {
+            let request = Request {
+                method: Method::Get,
+                url: address(&format!("http://kms.cloud.test:{port}"), "").unwrap(),
+                headers: Vec::new(),
+                body: SecretString::from(""),
+                secret_in_body: None,
+                direct: false,
+            };
+            String::from_utf8(transport.send(&request).await.unwrap().body).unwrap()
+        };
+        for address in ["127.0.0.1", "127.0.0.2", "127.0.0.1"] {
+            *resolver.0.lock().unwrap() = address.parse().unwrap();
+            assert_eq!(ask().await, address);
+        }
+    }
+}
