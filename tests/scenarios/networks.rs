@@ -1,6 +1,8 @@
 //! Proxies: what goes through them, what never does, and what they get to see.
 
-use std::net::TcpListener;
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
+use std::thread;
 
 use kms_rotationd::simulator::Operation;
 use rustix::process::Signal;
@@ -67,6 +69,9 @@ impl Behind {
         }
     }
 }
+
+/// The extension of a `ClientHello` in which the versions stand (RFC 8446, section 4.2.1).
+const SUPPORTED_VERSIONS: u16 = 43;
 
 const BY_TOKEN: &str = "{token_file: token}";
 const BY_PASSWORD: &str = "{password: {user_name: rotator, domain_name: ACCOUNT, password_file: password}}";
@@ -277,6 +282,77 @@ fn a_certificate_is_judged_behind_a_proxy_as_well() {
     assert_eq!(applied.code, Some(1));
     assert!(applied.stdout.contains("is not trusted"), "{}", applied.stdout);
     assert_eq!(behind.cloud.all_requests(), 0);
+}
+
+#[test]
+fn tls_is_offered_in_1_3_and_1_2_and_in_nothing_older() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let policy = Policy::of_one_key(&format!("https://{}", listener.local_addr().unwrap())).field("ca_file: ca.pem");
+    let site = Site::new(&Policy { max_elapsed: "300ms", ..policy });
+    site.write("ca.pem", &Authority::new().pem);
+    let ear = thread::spawn(move || client_hello(&mut listener.accept().unwrap().0));
+    assert_eq!(site.apply().key(KEY), "unknown: read_failed");
+    let hello = ear.join().unwrap();
+    let mut offered: Vec<u16> = extension(&hello, SUPPORTED_VERSIONS).vector(1).numbers();
+    offered.sort_unstable();
+    assert_eq!(offered, [0x0303, 0x0304]);
+}
+
+/// The body of a `ClientHello` (RFC 8446, section 4.1.2).
+fn client_hello(stream: &mut TcpStream) -> Vec<u8> {
+    let mut read = |count: usize| {
+        let mut bytes = vec![0; count];
+        stream.read_exact(&mut bytes).unwrap();
+        bytes
+    };
+    let record = read(5);
+    assert_eq!(record[0], 22, "a handshake");
+    let message = read(usize::from(u16::from_be_bytes([record[3], record[4]])));
+    assert_eq!(message[0], 1, "the greeting of a client");
+    message[4..].to_vec()
+}
+
+/// What an extension of a `ClientHello` says.
+#[track_caller]
+fn extension(hello: &[u8], wanted: u16) -> Bytes<'_> {
+    // Before the extensions: version and random, the session's id, ciphers, compressions.
+    let mut rest = Bytes(&hello[2 + 32..]);
+    for length in [1, 2, 1] {
+        rest.vector(length);
+    }
+    let mut extensions = rest.vector(2);
+    loop {
+        let kind = extensions.number(2);
+        let said = extensions.vector(2);
+        if kind == usize::from(wanted) {
+            return said;
+        }
+    }
+}
+
+/// Bytes as TLS writes them down.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, count: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(count);
+        self.0 = rest;
+        taken
+    }
+
+    fn number(&mut self, bytes: usize) -> usize {
+        self.take(bytes).iter().fold(0, |number, byte| number << 8 | usize::from(*byte))
+    }
+
+    /// So many bytes as the number before them says.
+    fn vector(&mut self, bytes: usize) -> Self {
+        let count = self.number(bytes);
+        Self(self.take(count))
+    }
+
+    fn numbers(&self) -> Vec<u16> {
+        self.0.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect()
+    }
 }
 
 #[test]
