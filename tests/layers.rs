@@ -45,6 +45,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("inotify", &["src/daemon/policy_file.rs"]),
     ("sd_notify", &["src/daemon/lifecycle.rs"]),
     ("clap", &["src/cli/"]),
+    ("rustix", &["src/cli/"]),
 ];
 
 #[test]

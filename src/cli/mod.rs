@@ -12,6 +12,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use arguments::{Arguments, Command, LogOptions, OutputFormat};
 
@@ -49,6 +50,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     if let Err(error) = start_logging(&arguments.log) {
         return complain(Exit::Invalid, &error);
     }
+    forbid_core_files();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(Exit::Failed, &format_args!("cannot start: {error}")),
@@ -66,6 +68,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     // A look-up of a name that hangs is not waited for.
     runtime.shutdown_background();
     exit
+}
+
+/// Whatever the machine allows: in a core file stands what is kept of secrets.
+fn forbid_core_files() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "cannot forbid core files, and secrets would stand in one");
+    }
 }
 
 fn start_logging(options: &LogOptions) -> Result<(), logging::LoggingError> {

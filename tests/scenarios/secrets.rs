@@ -205,3 +205,14 @@ fn a_secret_that_everybody_may_read_is_warned_of() {
     site.set_mode("token", 0o640);
     assert!(site.once("check").messages(warning).is_empty());
 }
+
+#[test]
+fn no_core_file_is_ever_written() {
+    let cloud = Cloud::of([off()]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = site.run();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.program.id())).unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    // Now, and as the most that could be allowed again.
+    assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"], "{limits}");
+}
