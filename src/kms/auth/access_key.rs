@@ -92,7 +92,9 @@ impl AccessKey {
 
     /// Whether it is the same key. Both are ours, so that the time it takes tells nobody anything.
     pub(super) fn is(&self, other: &Self) -> bool {
-        let token = |key: &Self| key.security_token.as_ref().map(|token| token.expose_secret().to_owned());
+        fn token(key: &AccessKey) -> Option<&str> {
+            key.security_token.as_ref().map(ExposeSecret::expose_secret)
+        }
         self.id == other.id
             && self.secret.expose_secret() == other.secret.expose_secret()
             && token(self) == token(other)
