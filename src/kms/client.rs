@@ -128,7 +128,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The additional certificates cannot be read, or the system has none at all.
+    /// An endpoint or the proxy's address is none. What files lack is found out, and told, with the first request.
     pub fn new(
         settings: ClientSettings,
         shared: &Shared,

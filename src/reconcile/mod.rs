@@ -42,7 +42,7 @@ pub struct Target<K> {
 pub enum Unreachable {
     /// There are no credentials to ask with.
     Credentials(String),
-    /// There is no way there, such as with a `ca_file` that does not exist.
+    /// There is no way there, such as with a proxy whose address is none.
     Way(String),
 }
 

@@ -126,7 +126,8 @@ impl Transport {
     pub(super) fn begin_run(&self) {
         let files = self.read_files();
         let mut connector = self.connector.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!((&files, &connector.files), (Ok(new), Ok(known)) if new.same(known)) {
+        let same = matches!((&files, &connector.files), (Ok(new), Ok(known)) if new.same(known));
+        if !same || connector.client.is_err() {
             let client = files.as_ref().map_err(Clone::clone).and_then(|files| self.connect(files));
             *connector = Connector { files, client };
         }
