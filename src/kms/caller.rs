@@ -125,7 +125,10 @@ impl Caller {
             Ok(answer) => Code::Http(answer.status),
             Err(no_answer) => no_answer.code,
         };
-        self.observer.request(operation, code, took);
+        // Without the files that connecting takes there was no attempt.
+        if !matches!(&result, Err(NoAnswer { barrier: Some(Barrier::File), .. })) {
+            self.observer.request(operation, code, took);
+        }
         if let Some(date) = result.as_ref().ok().and_then(Answer::date) {
             self.compare_clocks(date);
         }

@@ -127,6 +127,7 @@ fn a_password_of_the_proxy_that_changes_in_its_file_is_taken_up_by_the_next_run(
     let behind = Behind::new(Some(GATE));
     let site = behind.site_of(30, BY_PASSWORD, Some(&behind.with_password()));
     let daemon = site.run();
+    daemon.await_runs(1);
     let run = |asked: usize, status: &str| {
         let (seen, before) = (daemon.runs(), behind.proxy.connections());
         daemon.signal(Signal::HUP);
@@ -140,10 +141,14 @@ fn a_password_of_the_proxy_that_changes_in_its_file_is_taken_up_by_the_next_run(
     run(1, "unknown");
     let error = daemon.status().error();
     assert!(error.contains("the proxy") && error.contains("HTTP 407"), "{error}");
-    let refused = "kms_rotation_requests_total{project=\"payments\",operation=\"read_status\",code=\"407\"}";
-    assert_eq!(daemon.metric(refused), Some(1.0));
+    let requests = |code: &str| {
+        let of = "kms_rotation_requests_total{project=\"payments\",operation=\"read_status\"";
+        daemon.metric(&format!("{of},code=\"{code}\"}}"))
+    };
+    assert_eq!(requests("407"), Some(1.0));
     std::fs::remove_file(site.path("gate")).unwrap();
     run(0, "unknown");
+    assert!(requests("connect").is_none_or(|count| count < 1.0), "nothing was sent");
     assert!(daemon.status().error().contains("no password for the proxy: cannot read"), "{}", daemon.status().error());
     site.write("gate", GATE_PASSWORD);
     run(32, "compliant");
