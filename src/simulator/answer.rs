@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use hyper::body::Bytes;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::route::Side;
@@ -52,6 +53,12 @@ impl Answer {
 
     pub(super) fn value(status: u16, body: &Value) -> Self {
         Self::json(status, body.to_string())
+    }
+
+    /// A 200 with this as JSON.
+    pub(super) fn success(body: &impl Serialize) -> Self {
+        // Nothing that is answered can fail to be written as JSON.
+        Self::json(200, serde_json::to_vec(body).unwrap_or_default())
     }
 
     /// An error in the shape of the KMS.

@@ -10,7 +10,6 @@ use super::operation::{Operation, OperationSet};
 use super::rule::Rule;
 use super::server::{Shared, lock};
 use super::setup::{Behaviour, ProjectSetup};
-use super::world::StoredKey;
 
 /// A view of a running simulator; clones share it. What it changes holds from the next request on.
 #[derive(Clone)]
@@ -31,15 +30,15 @@ impl Handle {
     /// Adds a key, or replaces the one with its id. A project that does not exist gets none.
     pub fn set_key(&self, project_id: &str, key: Key) {
         if let Some(project) = lock(&self.world).projects.get_mut(project_id) {
-            project.keys.insert(key.id.clone(), StoredKey::new(key));
+            project.keys.extend([key]);
         }
     }
 
-    /// Changes a key behind the client's back; says whether there is one.
+    /// Changes a key behind the client's back: its name, tags, state, rotation, all but its id; says whether there is
+    /// one.
     pub fn change_key(&self, project_id: &str, key_id: &str, change: impl FnOnce(&mut Key)) -> bool {
         let mut world = lock(&self.world);
-        let stored = world.projects.get_mut(project_id).and_then(|project| project.keys.get_mut(key_id));
-        stored.map(|stored| change(&mut stored.key)).is_some()
+        world.projects.get_mut(project_id).is_some_and(|project| project.keys.change(key_id, change))
     }
 
     /// Takes a key away, as the end of its deletion does.
@@ -59,7 +58,7 @@ impl Handle {
     #[must_use]
     pub fn keys(&self, project_id: &str) -> Vec<Key> {
         let world = lock(&self.world);
-        let keys = world.projects.get(project_id).map(|project| project.keys.values());
+        let keys = world.projects.get(project_id).map(|project| project.keys.iter());
         keys.into_iter().flatten().map(|stored| stored.key.clone()).collect()
     }
 

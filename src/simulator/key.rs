@@ -3,6 +3,7 @@
 //! Knows nothing of HTTP: `kms` asks it for a refusal, carries out writes on it and renders it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 /// The interval that enabling sets, in days, as documented.
@@ -85,6 +86,10 @@ pub struct Key {
     pub keystore: Cow<'static, str>,
     /// A replica of a multi-region key.
     pub replica: bool,
+    /// The enterprise project that it belongs to; `0` is the default one.
+    pub enterprise_project: Cow<'static, str>,
+    /// Its tags, key and value.
+    pub tags: BTreeMap<Cow<'static, str>, Cow<'static, str>>,
     /// When it was made.
     pub created: SystemTime,
     /// Its rotation setting.
@@ -109,6 +114,8 @@ impl Key {
             default: false,
             keystore: Cow::Borrowed("0"),
             replica: false,
+            enterprise_project: Cow::Borrowed("0"),
+            tags: BTreeMap::new(),
             created: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
             rotation: RotationSetting::default(),
             last_rotation: None,
@@ -162,6 +169,19 @@ impl Key {
     #[must_use]
     pub fn replica(self) -> Self {
         Self { replica: true, ..self }
+    }
+
+    /// In this enterprise project.
+    #[must_use]
+    pub fn enterprise_project(self, id: impl Into<Cow<'static, str>>) -> Self {
+        Self { enterprise_project: id.into(), ..self }
+    }
+
+    /// With one tag more, or another value of it.
+    #[must_use]
+    pub fn tag(mut self, key: impl Into<Cow<'static, str>>, value: impl Into<Cow<'static, str>>) -> Self {
+        self.tags.insert(key.into(), value.into());
+        self
     }
 
     /// Made at this time.

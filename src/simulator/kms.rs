@@ -10,16 +10,12 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Answer;
 use super::key::{Key, Refusal, RotationSetting, is_key_id};
+use super::listing::{Details, list_keys};
 use super::operation::Operation;
 use super::setup::{Dialect, NeverRotated, SuccessBody};
-use super::world::{StoredKey, World};
+use super::world::World;
 
-/// Keys on a page of `list-keys` when no limit is given. No document says; small, so that clients must page.
-const DEFAULT_PAGE: usize = 10;
-/// The largest limit that was seen to be accepted.
-const LARGEST_PAGE: u64 = 2000;
-
-type Body = Map<String, Value>;
+pub(super) type Body = Map<String, Value>;
 
 impl World {
     pub(super) fn kms(
@@ -38,7 +34,7 @@ impl World {
         let body = body.ok_or_else(|| Answer::kms(400, "KMS.0202", "The request is not a valid JSON message."))?;
         check_sequence(body)?;
         if operation == Operation::ListKeys {
-            return list_keys(project.keys.values(), body, dialect);
+            return list_keys(&mut project.keys, body, dialect);
         }
         let key_id = key_id(body)?;
         let interval_days = match operation {
@@ -55,8 +51,8 @@ impl World {
             (Operation::DisableRotation, _) => stored.write(lag, Key::disable_rotation),
             (_, Some(days)) => stored.write(lag, |key| key.update_interval(days)),
             (Operation::DescribeKey, _) => {
-                let details = json!({"key_info": details(stored, dialect)});
-                return Ok(Answer::json(200, details.to_string()));
+                let details = json!({"key_info": Details::of(stored, dialect)});
+                return Ok(Answer::value(200, &details));
             }
             _ => {
                 if let Some(refusal) = stored.key.unrotatable().filter(|_| behaviour.status_refused_where_unrotatable) {
@@ -89,6 +85,15 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
     content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
+/// A parameter that must be text where it is given.
+pub(super) fn text<'a>(body: &'a Body, name: &str) -> Result<Option<&'a str>, Answer> {
+    match body.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Answer::kms(400, "KMS.0308", &format!("The parameter {name} is invalid."))),
+    }
+}
+
 fn check_sequence(body: &Body) -> Result<(), Answer> {
     match body.get("sequence") {
         None => Ok(()),
@@ -115,7 +120,7 @@ fn interval_days(body: &Body) -> Result<u32, Answer> {
         .ok_or_else(|| Answer::kms(400, "KMS.3001", "The rotation_interval must be an integer from 30 to 365."))
 }
 
-fn milliseconds(time: SystemTime) -> u128 {
+pub(super) fn milliseconds(time: SystemTime) -> u128 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
@@ -156,47 +161,8 @@ fn status(key: &Key, setting: RotationSetting, dialect: Dialect, never: NeverRot
     text
 }
 
-/// The details of a key: text throughout, as recorded.
-fn details(stored: &StoredKey, dialect: Dialect) -> Value {
-    let key = &stored.key;
-    let asymmetric = key.spec.starts_with("RSA") || key.spec.starts_with("EC") || key.spec == "SM2";
-    let mut details = json!({
-        "key_id": key.id,
-        "domain_id": "b168fe00ff56492495a7d22974df2d0b",
-        "key_alias": key.alias,
-        "realm": "simulated",
-        "key_spec": key.spec,
-        "key_usage": if key.spec.starts_with("HMAC") {
-            "GENERATE_VERIFY_MAC"
-        } else if asymmetric {
-            "SIGN_VERIFY"
-        } else {
-            "ENCRYPT_DECRYPT"
-        },
-        "key_description": "",
-        "creation_date": milliseconds(key.created).to_string(),
-        "scheduled_deletion_date": "",
-        "key_state": key.state.code().to_string(),
-        "default_key_flag": if key.default { "1" } else { "0" },
-        "key_type": "1",
-        "expiration_time": "",
-        "origin": key.origin.as_str(),
-        "sys_enterprise_project_id": "0",
-        "keystore_id": key.keystore,
-        "keystore_type": if key.keystore == "0" { "DEFAULT" } else { "DEDICATED" },
-        "multi_region_key_type": if key.replica { "REPLICA" } else { "SINGLE" },
-        "pending_days": "",
-    });
-    if dialect != Dialect::OpenTelekomCloud
-        && let Some(details) = details.as_object_mut()
-    {
-        details.insert("key_rotation_enabled".to_owned(), stored.shown().enabled.to_string().into());
-    }
-    details
-}
-
 /// A number that may also come as text.
-fn number(body: &Body, name: &str, code: &str) -> Result<Option<u64>, Answer> {
+pub(super) fn number(body: &Body, name: &str, code: &str) -> Result<Option<u64>, Answer> {
     let number = match body.get(name) {
         None => return Ok(None),
         Some(Value::String(text)) if text.is_empty() => return Ok(None),
@@ -204,49 +170,6 @@ fn number(body: &Body, name: &str, code: &str) -> Result<Option<u64>, Answer> {
         Some(value) => value.as_u64(),
     };
     number.map(Some).ok_or_else(|| Answer::kms(400, code, &format!("The parameter {name} is invalid.")))
-}
-
-fn list_keys<'a>(keys: impl Iterator<Item = &'a StoredKey>, body: &Body, dialect: Dialect) -> Result<Answer, Answer> {
-    let text = |name: &str| match body.get(name) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.as_str())),
-        Some(_) => Err(Answer::kms(400, "KMS.0308", &format!("The parameter {name} is invalid."))),
-    };
-    let limit = match number(body, "limit", "KMS.1601")? {
-        None => DEFAULT_PAGE,
-        Some(limit @ 1..=LARGEST_PAGE) => usize::try_from(limit).unwrap_or(DEFAULT_PAGE),
-        Some(_) => return Err(Answer::kms(400, "KMS.1601", "The parameter limit is invalid.")),
-    };
-    let marker = number(body, "marker", "KMS.1602")?.unwrap_or(0);
-    let marker = usize::try_from(marker).unwrap_or(usize::MAX);
-    let state = text("key_state")?.filter(|state| !state.is_empty());
-    if state.is_some_and(|state| !matches!(state, "1" | "2" | "3" | "4" | "5")) {
-        return Err(Answer::kms(400, "KMS.0308", "The parameter key_state is invalid."));
-    }
-    // Without it Huawei Cloud lists AES_256 alone; Open Telekom Cloud does not know the parameter.
-    let spec = match dialect {
-        Dialect::OpenTelekomCloud => "ALL",
-        _ => text("key_spec")?.filter(|spec| !spec.is_empty()).unwrap_or("AES_256"),
-    };
-    let enterprise_project = text("enterprise_project_id")?.unwrap_or("all");
-
-    let matching: Vec<&StoredKey> = keys
-        .filter(|stored| state.is_none_or(|state| stored.key.state.code().to_string() == state))
-        .filter(|stored| spec == "ALL" || stored.key.spec == spec)
-        // Every simulated key is in the default enterprise project.
-        .filter(|_| matches!(enterprise_project, "all" | "0" | ""))
-        .collect();
-    let page: Vec<&StoredKey> = matching.iter().skip(marker).take(limit).copied().collect();
-    let next = marker.saturating_add(page.len());
-    let truncated = next < matching.len() && !page.is_empty();
-    let answer = json!({
-        "keys": page.iter().map(|stored| stored.key.id.as_str()).collect::<Vec<_>>(),
-        "key_details": page.iter().map(|stored| details(stored, dialect)).collect::<Vec<_>>(),
-        "next_marker": if truncated { next.to_string() } else { String::new() },
-        "truncated": truncated.to_string(),
-        "total": matching.len(),
-    });
-    Ok(Answer::json(200, answer.to_string()))
 }
 
 #[cfg(test)]
@@ -286,47 +209,5 @@ mod tests {
         assert_eq!(last(NeverRotated::Empty), Some("".into()));
         assert_eq!(last(NeverRotated::Null), Some(Value::Null));
         assert_eq!(last(NeverRotated::Zero), Some(0.into()));
-    }
-
-    #[test]
-    fn listing_pages_through_every_key_once() {
-        let keys: Vec<_> = (0..25).map(|n| StoredKey::new(Key::new(format!("key-{n:02}")))).collect();
-        let mut marker = String::new();
-        let mut seen = Vec::new();
-        loop {
-            let body = json!({"marker": marker});
-            let answer = list_keys(keys.iter(), body.as_object().unwrap(), Dialect::Huawei).unwrap();
-            let page: Value = serde_json::from_slice(&answer.body).unwrap();
-            assert_eq!(page["total"], 25);
-            seen.extend(page["keys"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()));
-            marker = page["next_marker"].as_str().unwrap().to_owned();
-            assert_eq!(page["truncated"], if marker.is_empty() { "false" } else { "true" });
-            if marker.is_empty() {
-                break;
-            }
-        }
-        assert_eq!(seen, (0..25).map(|n| format!("key-{n:02}")).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn listing_knows_algorithms_and_states_as_the_cloud_does() {
-        let keys = [
-            StoredKey::new(Key::new("a")),
-            StoredKey::new(Key::new("b").spec("RSA_2048")),
-            StoredKey::new(Key::new("c").state(super::super::key::KeyState::Disabled)),
-        ];
-        let list = |body: Value, dialect| {
-            let answer = list_keys(keys.iter(), body.as_object().unwrap(), dialect).unwrap_or_else(|refusal| refusal);
-            let answer: Value = serde_json::from_slice(&answer.body).unwrap();
-            answer.get("keys").unwrap_or(&answer["error"]["error_code"]).clone()
-        };
-        assert_eq!(list(json!({}), Dialect::Huawei), json!(["a", "c"]));
-        assert_eq!(list(json!({"key_spec": "ALL", "limit": "100"}), Dialect::Huawei), json!(["a", "b", "c"]));
-        assert_eq!(list(json!({"limit": 2}), Dialect::OpenTelekomCloud), json!(["a", "b"]));
-        assert_eq!(list(json!({"key_state": "3"}), Dialect::Huawei), json!(["c"]));
-        assert_eq!(list(json!({"key_state": "6"}), Dialect::Huawei), "KMS.0308");
-        assert_eq!(list(json!({"limit": "0"}), Dialect::Huawei), "KMS.1601");
-        assert_eq!(list(json!({"marker": "-1"}), Dialect::Huawei), "KMS.1602");
-        assert_eq!(list(json!({"marker": "18446744073709551615"}), Dialect::Huawei), json!([]));
     }
 }

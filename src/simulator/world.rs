@@ -3,7 +3,7 @@
 //! [`World::respond`] is synchronous: everything that a request changes has changed, and is in the journal, before a
 //! byte of the answer is sent. `server` holds the lock around it and does the waiting afterwards.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
@@ -15,7 +15,8 @@ use super::access_key::AccessKeys;
 use super::agency::Agency;
 use super::answer::{Answer, Delivery, Reply, RequestId};
 use super::journal::{Call, Counts, ProjectJournal};
-use super::key::{Key, RotationSetting, is_key_id};
+use super::key::is_key_id;
+use super::keys::Keys;
 use super::operation::OperationSet;
 use super::route::{Route, Side};
 use super::rule::Script;
@@ -47,40 +48,8 @@ pub(super) struct Project {
     pub(super) name: String,
     pub(super) domain_name: String,
     pub(super) dialect: Option<Dialect>,
-    pub(super) keys: BTreeMap<String, StoredKey>,
+    pub(super) keys: Keys,
     pub(super) journal: ProjectJournal,
-}
-
-pub(super) struct StoredKey {
-    pub(super) key: Key,
-    /// The setting that status reads still show, and how many of them.
-    stale: Option<(RotationSetting, u32)>,
-}
-
-impl StoredKey {
-    pub(super) fn new(key: Key) -> Self {
-        Self { key, stale: None }
-    }
-
-    /// The setting that others see.
-    pub(super) fn shown(&self) -> RotationSetting {
-        self.stale.map_or(self.key.rotation, |(setting, _)| setting)
-    }
-
-    /// The setting that a status read sees; it brings the end of a lag nearer.
-    pub(super) fn read(&mut self) -> RotationSetting {
-        let shown = self.shown();
-        self.stale = self.stale.and_then(|(setting, left)| (left > 1).then(|| (setting, left - 1)));
-        shown
-    }
-
-    /// Writes, and hides what was written from the next `lag` status reads.
-    pub(super) fn write<E>(&mut self, lag: u32, write: impl FnOnce(&mut Key) -> Result<(), E>) -> Result<(), E> {
-        let shown = self.shown();
-        write(&mut self.key)?;
-        self.stale = (lag > 0).then_some((shown, lag));
-        Ok(())
-    }
 }
 
 pub(super) struct User {
@@ -138,10 +107,10 @@ impl World {
             name: setup.name,
             domain_name: setup.domain_name,
             dialect: setup.dialect,
-            keys: BTreeMap::new(),
+            keys: Keys::default(),
             journal: ProjectJournal::default(),
         });
-        project.keys.extend(setup.keys.into_iter().map(|key| (key.id.clone(), StoredKey::new(key))));
+        project.keys.extend(setup.keys);
     }
 
     /// Lets a request meet the cloud, and whatever fault is due.
@@ -236,23 +205,5 @@ impl World {
 
     pub(super) fn request_id(&mut self) -> RequestId {
         format!("{:032x}", self.rng.u128(..))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lag_hides_a_write_from_so_many_reads() {
-        let mut stored = StoredKey::new(Key::new("k"));
-        assert_eq!(stored.write(2, Key::enable_rotation), Ok(()));
-        assert!(stored.key.rotation.enabled);
-        assert!(!stored.shown().enabled, "looking does not end the lag");
-        assert!(!stored.read().enabled);
-        assert!(!stored.read().enabled);
-        assert!(stored.read().enabled);
-        assert_eq!(stored.write(0, |key| key.update_interval(90)), Ok(()));
-        assert_eq!(stored.read().interval_days, 90);
     }
 }

@@ -1,0 +1,221 @@
+//! `list-keys`: which keys are on a page, and how a key is described there and by `describe-key`.
+
+use serde::Serialize;
+
+use super::answer::Answer;
+use super::keys::{Filter, Keys, StoredKey};
+use super::kms::{Body, milliseconds, number, text};
+use super::setup::Dialect;
+
+/// The largest limit that was seen to be accepted, and what Huawei Cloud's newer page of `ListKeys` gives as the
+/// default.
+const LARGEST_PAGE: u64 = 2000;
+
+/// What a key is said to be: text throughout, as recorded.
+#[derive(Serialize)]
+pub(super) struct Details<'a> {
+    key_id: &'a str,
+    domain_id: &'static str,
+    key_alias: &'a str,
+    realm: &'static str,
+    key_spec: &'a str,
+    key_usage: &'static str,
+    key_description: &'static str,
+    creation_date: String,
+    scheduled_deletion_date: &'static str,
+    key_state: String,
+    default_key_flag: String,
+    key_type: String,
+    expiration_time: &'static str,
+    origin: &'static str,
+    #[serde(flatten)]
+    more: Option<MoreDetails<'a>>,
+}
+
+/// What the tables and examples of Open Telekom Cloud (`describe-key`, table 5) do not have.
+#[derive(Serialize)]
+struct MoreDetails<'a> {
+    key_rotation_enabled: String,
+    sys_enterprise_project_id: &'a str,
+    keystore_id: &'a str,
+    keystore_type: &'static str,
+    multi_region_key_type: &'static str,
+    pending_days: &'static str,
+}
+
+impl<'a> Details<'a> {
+    pub(super) fn of(stored: &'a StoredKey, dialect: Dialect) -> Self {
+        let key = &stored.key;
+        let asymmetric = key.spec.starts_with("RSA") || key.spec.starts_with("EC") || key.spec == "SM2";
+        let more = || MoreDetails {
+            key_rotation_enabled: stored.shown().enabled.to_string(),
+            sys_enterprise_project_id: &key.enterprise_project,
+            keystore_id: &key.keystore,
+            keystore_type: if key.keystore == "0" { "DEFAULT" } else { "DEDICATED" },
+            multi_region_key_type: if key.replica { "REPLICA" } else { "SINGLE" },
+            pending_days: "",
+        };
+        Self {
+            key_id: &key.id,
+            domain_id: "b168fe00ff56492495a7d22974df2d0b",
+            key_alias: &key.alias,
+            realm: "simulated",
+            key_spec: &key.spec,
+            key_usage: if key.spec.starts_with("HMAC") {
+                "GENERATE_VERIFY_MAC"
+            } else if asymmetric {
+                "SIGN_VERIFY"
+            } else {
+                "ENCRYPT_DECRYPT"
+            },
+            key_description: "",
+            creation_date: milliseconds(key.created).to_string(),
+            scheduled_deletion_date: "",
+            key_state: key.state.code().to_string(),
+            default_key_flag: u8::from(key.default).to_string(),
+            key_type: "1".to_owned(),
+            expiration_time: "",
+            origin: key.origin.as_str(),
+            more: (dialect != Dialect::OpenTelekomCloud).then(more),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Listing<'a> {
+    keys: Vec<&'a str>,
+    key_details: Vec<Details<'a>>,
+    next_marker: String,
+    truncated: String,
+    total: usize,
+}
+
+pub(super) fn list_keys(keys: &mut Keys, body: &Body, dialect: Dialect) -> Result<Answer, Answer> {
+    let limit = number(body, "limit", "KMS.1601")?.unwrap_or(LARGEST_PAGE);
+    if !(1..=LARGEST_PAGE).contains(&limit) {
+        return Err(Answer::kms(400, "KMS.1601", "The parameter limit is invalid."));
+    }
+    let marker = number(body, "marker", "KMS.1602")?.unwrap_or(0);
+    let found = keys.find(&filter(body, dialect)?);
+    let (marker, limit) = (position(marker), position(limit));
+    let page: Vec<&StoredKey> = found.iter().skip(marker).take(limit).filter_map(|id| keys.get(id)).collect();
+    let next = marker.saturating_add(page.len());
+    // A page that is exactly full ends the listing where nothing is left.
+    let truncated = next < found.len();
+    Ok(Answer::success(&Listing {
+        keys: page.iter().map(|stored| stored.key.id.as_str()).collect(),
+        key_details: page.iter().map(|stored| Details::of(stored, dialect)).collect(),
+        next_marker: if truncated { next.to_string() } else { String::new() },
+        truncated: truncated.to_string(),
+        total: found.len(),
+    }))
+}
+
+fn position(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn filter(body: &Body, dialect: Dialect) -> Result<Filter, Answer> {
+    let given = |name| Ok(text(body, name)?.filter(|text| !text.is_empty()));
+    let state = match given("key_state")? {
+        None => None,
+        Some(state @ ("1" | "2" | "3" | "4" | "5")) => state.parse().ok(),
+        Some(_) => return Err(Answer::kms(400, "KMS.0308", "The parameter key_state is invalid.")),
+    };
+    // Open Telekom Cloud knows neither parameter, and lists every algorithm. Elsewhere it is AES_256 alone unless asked.
+    let (spec, enterprise_project) = match dialect {
+        Dialect::OpenTelekomCloud => (None, None),
+        Dialect::Huawei | Dialect::AllText => (
+            Some(given("key_spec")?.unwrap_or("AES_256")).filter(|spec| *spec != "ALL"),
+            given("enterprise_project_id")?.filter(|id| *id != "all"),
+        ),
+    };
+    Ok(Filter {
+        state,
+        spec: spec.map(ToOwned::to_owned),
+        enterprise_project: enterprise_project.map(ToOwned::to_owned),
+        ..Filter::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::key::{Key, KeyState};
+    use super::*;
+
+    fn keys(keys: impl IntoIterator<Item = Key>) -> Keys {
+        let mut stored = Keys::default();
+        stored.extend(keys);
+        stored
+    }
+
+    fn list(keys: &mut Keys, body: &Value, dialect: Dialect) -> Value {
+        let answer = list_keys(keys, body.as_object().unwrap(), dialect).unwrap_or_else(|refusal| refusal);
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    #[test]
+    fn listing_pages_through_every_key_once() {
+        let mut keys = keys((0..25).map(|n| Key::new(format!("key-{n:02}"))));
+        // The last page is short, exactly full, and the only one.
+        for (limit, pages) in [(10, 3), (5, 5), (25, 1)] {
+            let mut marker = String::new();
+            let mut seen = Vec::new();
+            for at in 1..=pages {
+                let page = list(&mut keys, &json!({"marker": marker, "limit": limit}), Dialect::Huawei);
+                assert_eq!(page["total"], 25);
+                seen.extend(page["keys"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()));
+                page["next_marker"].as_str().unwrap().clone_into(&mut marker);
+                assert_eq!((&page["truncated"], marker.is_empty()), (&json!((at < pages).to_string()), at == pages));
+            }
+            assert_eq!(seen, (0..25).map(|n| format!("key-{n:02}")).collect::<Vec<_>>());
+        }
+        let past_the_end = list(&mut keys, &json!({"marker": "25"}), Dialect::Huawei);
+        assert_eq!((&past_the_end["keys"], &past_the_end["truncated"]), (&json!([]), &json!("false")));
+        assert_eq!(list(&mut keys, &json!({}), Dialect::Huawei)["keys"].as_array().unwrap().len(), 25);
+    }
+
+    #[test]
+    fn listing_knows_algorithms_states_and_enterprise_projects_as_the_cloud_does() {
+        let mut keys = keys([
+            Key::new("a"),
+            Key::new("b").spec("RSA_2048"),
+            Key::new("c").state(KeyState::Disabled),
+            Key::new("d").enterprise_project("7f2e"),
+        ]);
+        let mut list = |body: Value, dialect| {
+            let answer = list(&mut keys, &body, dialect);
+            answer.get("keys").unwrap_or(&answer["error"]["error_code"]).clone()
+        };
+        assert_eq!(list(json!({}), Dialect::Huawei), json!(["a", "c", "d"]));
+        assert_eq!(list(json!({"key_spec": "ALL", "limit": "100"}), Dialect::Huawei), json!(["a", "b", "c", "d"]));
+        assert_eq!(list(json!({"limit": 2}), Dialect::OpenTelekomCloud), json!(["a", "b"]));
+        assert_eq!(list(json!({"key_state": "3"}), Dialect::Huawei), json!(["c"]));
+        assert_eq!(list(json!({"key_state": "6"}), Dialect::Huawei), "KMS.0308");
+        assert_eq!(list(json!({"limit": "0"}), Dialect::Huawei), "KMS.1601");
+        assert_eq!(list(json!({"limit": "2001"}), Dialect::Huawei), "KMS.1601");
+        assert_eq!(list(json!({"marker": "-1"}), Dialect::Huawei), "KMS.1602");
+        assert_eq!(list(json!({"marker": "18446744073709551615"}), Dialect::Huawei), json!([]));
+        let mut of_project =
+            |id: &str, dialect| list(json!({"enterprise_project_id": id, "key_spec": "AES_256"}), dialect);
+        assert_eq!(of_project("0", Dialect::Huawei), json!(["a", "c"]));
+        assert_eq!(of_project("7f2e", Dialect::Huawei), json!(["d"]));
+        assert_eq!(of_project("5c11", Dialect::Huawei), json!([]));
+        assert_eq!(of_project("all", Dialect::AllText), json!(["a", "c", "d"]));
+        assert_eq!(of_project("7f2e", Dialect::OpenTelekomCloud), json!(["a", "b", "c", "d"]), "not known there");
+    }
+
+    #[test]
+    fn details_name_the_enterprise_project_where_the_cloud_has_them() {
+        let mut keys = keys([Key::new("a").enterprise_project("7f2e")]);
+        let mut details = |dialect| list(&mut keys, &json!({}), dialect)["key_details"][0].clone();
+        assert_eq!(details(Dialect::Huawei)["sys_enterprise_project_id"], "7f2e");
+        let without = details(Dialect::OpenTelekomCloud);
+        for field in ["sys_enterprise_project_id", "keystore_id", "key_rotation_enabled", "multi_region_key_type"] {
+            assert_eq!(without.get(field), None, "{field}");
+        }
+        assert_eq!(without["key_spec"], "AES_256");
+    }
+}
