@@ -13,6 +13,7 @@ use super::key::{Key, Refusal, RotationSetting, is_key_id};
 use super::listing::{Details, list_keys};
 use super::operation::Operation;
 use super::setup::{Dialect, NeverRotated, SuccessBody};
+use super::tags::query;
 use super::world::World;
 
 pub(super) type Body = Map<String, Value>;
@@ -35,6 +36,9 @@ impl World {
         check_sequence(body)?;
         if operation == Operation::ListKeys {
             return list_keys(&mut project.keys, body, dialect);
+        }
+        if operation == Operation::QueryByTag {
+            return query(&mut project.keys, body, dialect, behaviour.resource_detail);
         }
         let key_id = key_id(body)?;
         let interval_days = match operation {
@@ -75,7 +79,7 @@ fn refused(Refusal(code, text): Refusal) -> Answer {
     Answer::kms(400, code, text)
 }
 
-fn key_not_found() -> Answer {
+pub(super) fn key_not_found() -> Answer {
     Answer::kms(404, "KMS.0207", "The key does not exist.")
 }
 
@@ -104,10 +108,11 @@ fn check_sequence(body: &Body) -> Result<(), Answer> {
 
 fn key_id(body: &Body) -> Result<&str, Answer> {
     let key_id = body.get("key_id").ok_or_else(|| Answer::kms(400, "KMS.0204", "The parameter key_id is missing."))?;
-    key_id
-        .as_str()
-        .filter(|key_id| is_key_id(key_id))
-        .ok_or_else(|| Answer::kms(400, "KMS.0205", "The key_id is invalid."))
+    key_id.as_str().filter(|key_id| is_key_id(key_id)).ok_or_else(bad_key_id)
+}
+
+pub(super) fn bad_key_id() -> Answer {
+    Answer::kms(400, "KMS.0205", "The key_id is invalid.")
 }
 
 fn interval_days(body: &Body) -> Result<u32, Answer> {
@@ -120,8 +125,9 @@ fn interval_days(body: &Body) -> Result<u32, Answer> {
         .ok_or_else(|| Answer::kms(400, "KMS.3001", "The rotation_interval must be an integer from 30 to 365."))
 }
 
-pub(super) fn milliseconds(time: SystemTime) -> u128 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
+pub(super) fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    u64::try_from(since).unwrap_or(u64::MAX)
 }
 
 /// The answer of `get-key-rotation-status`.

@@ -11,7 +11,21 @@ use super::setup::Dialect;
 /// default.
 const LARGEST_PAGE: u64 = 2000;
 
-/// What a key is said to be: text throughout, as recorded.
+/// A number, or the text of one.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Number {
+    Text(String),
+    Plain(u64),
+}
+
+impl Number {
+    pub(super) fn new(number: u64, plain: bool) -> Self {
+        if plain { Self::Plain(number) } else { Self::Text(number.to_string()) }
+    }
+}
+
+/// What a key is said to be.
 #[derive(Serialize)]
 pub(super) struct Details<'a> {
     key_id: &'a str,
@@ -21,11 +35,11 @@ pub(super) struct Details<'a> {
     key_spec: &'a str,
     key_usage: &'static str,
     key_description: &'static str,
-    creation_date: String,
+    creation_date: Number,
     scheduled_deletion_date: &'static str,
-    key_state: String,
-    default_key_flag: String,
-    key_type: String,
+    key_state: Number,
+    default_key_flag: Number,
+    key_type: Number,
     expiration_time: &'static str,
     origin: &'static str,
     #[serde(flatten)]
@@ -44,8 +58,19 @@ struct MoreDetails<'a> {
 }
 
 impl<'a> Details<'a> {
+    /// Text throughout, as recorded.
     pub(super) fn of(stored: &'a StoredKey, dialect: Dialect) -> Self {
+        Self::new(stored, dialect, false)
+    }
+
+    /// With plain numbers, as in the examples of the search by tags.
+    pub(super) fn with_numbers(stored: &'a StoredKey, dialect: Dialect) -> Self {
+        Self::new(stored, dialect, true)
+    }
+
+    fn new(stored: &'a StoredKey, dialect: Dialect, plain: bool) -> Self {
         let key = &stored.key;
+        let number = |number| Number::new(number, plain);
         let asymmetric = key.spec.starts_with("RSA") || key.spec.starts_with("EC") || key.spec == "SM2";
         let more = || MoreDetails {
             key_rotation_enabled: stored.shown().enabled.to_string(),
@@ -69,11 +94,11 @@ impl<'a> Details<'a> {
                 "ENCRYPT_DECRYPT"
             },
             key_description: "",
-            creation_date: milliseconds(key.created).to_string(),
+            creation_date: number(milliseconds(key.created)),
             scheduled_deletion_date: "",
-            key_state: key.state.code().to_string(),
-            default_key_flag: u8::from(key.default).to_string(),
-            key_type: "1".to_owned(),
+            key_state: number(key.state.code().into()),
+            default_key_flag: number(key.default.into()),
+            key_type: number(1),
             expiration_time: "",
             origin: key.origin.as_str(),
             more: (dialect != Dialect::OpenTelekomCloud).then(more),
@@ -111,7 +136,7 @@ pub(super) fn list_keys(keys: &mut Keys, body: &Body, dialect: Dialect) -> Resul
     }))
 }
 
-fn position(number: u64) -> usize {
+pub(super) fn position(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 

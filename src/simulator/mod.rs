@@ -49,6 +49,7 @@ pub mod seed;
 mod server;
 mod setup;
 mod signature;
+mod tags;
 mod world;
 
 use std::io;
@@ -68,6 +69,7 @@ pub use rule::Rule;
 pub use setup::{
     Behaviour, Dialect, Journal, MetadataTokens, NeverRotated, ProjectSetup, Setup, SuccessBody, TokenRefusal,
 };
+pub use tags::ResourceDetail;
 
 /// A running simulator; it stops when it is dropped.
 pub struct Simulator {

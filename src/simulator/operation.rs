@@ -15,6 +15,12 @@ pub enum Operation {
     DescribeKey,
     /// `list-keys`
     ListKeys,
+    /// `resource_instances/action`
+    QueryByTag,
+    /// `GET {key_id}/tags`
+    KeyTags,
+    /// `GET tags`
+    ProjectTags,
     /// `POST /v3/auth/tokens`, by whatever method but an agency's
     Authenticate,
     /// `POST /v3/auth/tokens` by the method `assume_role`
@@ -35,13 +41,16 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::EnableRotation,
         Self::DisableRotation,
         Self::UpdateInterval,
         Self::ReadStatus,
         Self::DescribeKey,
         Self::ListKeys,
+        Self::QueryByTag,
+        Self::KeyTags,
+        Self::ProjectTags,
         Self::Authenticate,
         Self::AgencyToken,
         Self::TemporaryKeys,
@@ -52,7 +61,7 @@ impl Operation {
         Self::Other,
     ];
 
-    /// The last segment of the call's path, or another word where that is taken.
+    /// The end of the call's path, or another word where that is taken.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -62,6 +71,9 @@ impl Operation {
             Self::ReadStatus => "get-key-rotation-status",
             Self::DescribeKey => "describe-key",
             Self::ListKeys => "list-keys",
+            Self::QueryByTag => "resource_instances/action",
+            Self::KeyTags => "key_id/tags",
+            Self::ProjectTags => "tags",
             Self::Authenticate => "tokens",
             Self::AgencyToken => "assume_role",
             Self::TemporaryKeys => "securitytokens",
@@ -73,15 +85,19 @@ impl Operation {
         }
     }
 
-    /// The KMS call behind the path's last segment.
-    pub(super) fn of_kms(segment: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|operation| OperationSet::KMS.contains(*operation) && operation.as_str() == segment)
+    /// The KMS call behind the end of a path, and the key that the path itself names.
+    pub(super) fn of_kms(end: &str) -> Option<(Self, Option<&str>)> {
+        if let Some((key_id, "tags")) = end.split_once('/') {
+            return Some((Self::KeyTags, Some(key_id)));
+        }
+        let mut calls = Self::ALL.into_iter().filter(|operation| OperationSet::KMS.contains(*operation));
+        calls.find(|operation| operation.as_str() == end).map(|operation| (operation, None))
     }
 }
 
 /// A set of operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OperationSet(u16);
+pub struct OperationSet(u32);
 
 impl OperationSet {
     /// No operation.
@@ -94,12 +110,22 @@ impl OperationSet {
         Operation::ReadStatus,
         Operation::DescribeKey,
         Operation::ListKeys,
+        Operation::QueryByTag,
+        Operation::KeyTags,
+        Operation::ProjectTags,
     ]);
     /// The calls of the KMS that change a key.
     pub const WRITES: Self =
         Self::of(&[Operation::EnableRotation, Operation::DisableRotation, Operation::UpdateInterval]);
     /// The calls of the KMS that change nothing.
-    pub const READS: Self = Self::of(&[Operation::ReadStatus, Operation::DescribeKey, Operation::ListKeys]);
+    pub const READS: Self = Self::of(&[
+        Operation::ReadStatus,
+        Operation::DescribeKey,
+        Operation::ListKeys,
+        Operation::QueryByTag,
+        Operation::KeyTags,
+        Operation::ProjectTags,
+    ]);
     /// The calls of IAM.
     pub const IAM: Self = Self::of(&[
         Operation::Authenticate,
@@ -146,8 +172,10 @@ mod tests {
     fn paths_lead_to_the_calls_of_the_kms_only() {
         for operation in Operation::ALL {
             let expected = OperationSet::KMS.contains(operation).then_some(operation);
-            assert_eq!(Operation::of_kms(operation.as_str()), expected);
+            assert_eq!(Operation::of_kms(operation.as_str()).map(|(found, _)| found), expected);
         }
+        assert_eq!(Operation::of_kms("0d04/tags"), Some((Operation::KeyTags, Some("0d04"))));
+        assert_eq!(Operation::of_kms("0d04/tags/"), None);
         assert_eq!(Operation::of_kms("rotate-on-demand"), None);
     }
 

@@ -19,6 +19,8 @@ pub(super) enum Route<'a> {
     Kms {
         operation: Operation,
         project_id: &'a str,
+        /// The key that the path itself names.
+        key_id: Option<&'a str>,
     },
     /// One of [`OperationSet::IAM`](super::operation::OperationSet::IAM).
     Iam(Operation),
@@ -40,7 +42,11 @@ impl<'a> Route<'a> {
             "/openstack/latest/securitykey" => (Self::Metadata(Operation::InstanceKeys), Method::GET),
             _ => match path.strip_prefix("/v1.0/").and_then(|rest| rest.split_once('/')) {
                 Some((project_id, call)) => match call.strip_prefix("kms/").and_then(Operation::of_kms) {
-                    Some(operation) => (Self::Kms { operation, project_id }, Method::POST),
+                    Some((operation, key_id)) => {
+                        let gets = matches!(operation, Operation::KeyTags | Operation::ProjectTags);
+                        let method = if gets { Method::GET } else { Method::POST };
+                        (Self::Kms { operation, project_id, key_id }, method)
+                    }
                     None => return Self::Nowhere,
                 },
                 None => return Self::Nowhere,
@@ -56,6 +62,14 @@ impl<'a> Route<'a> {
         match self {
             Self::Kms { operation, .. } | Self::Iam(operation) | Self::Metadata(operation) => operation,
             Self::WrongMethod(_) | Self::Nowhere => Operation::Other,
+        }
+    }
+
+    /// The key that the path itself names.
+    pub(super) fn key_id(self) -> Option<&'a str> {
+        match self {
+            Self::Kms { key_id, .. } => key_id,
+            _ => None,
         }
     }
 
@@ -86,7 +100,7 @@ mod tests {
     #[test]
     fn routes_are_exact() {
         let post = |path| Route::of(&Method::POST, path, None);
-        let enable = Route::Kms { operation: Operation::EnableRotation, project_id: "p" };
+        let enable = Route::Kms { operation: Operation::EnableRotation, project_id: "p", key_id: None };
         assert_eq!(post("/v1.0/p/kms/enable-key-rotation"), enable);
         for nowhere in [
             "",
@@ -98,6 +112,8 @@ mod tests {
             "/v1.0/p/kms/tokens",
             "/v1.0//p/kms/list-keys",
             "/v1.0/p/x/list-keys",
+            "/v1.0/p/kms/resource_instances",
+            "/v1.0/p/kms/a/b/tags",
             "/v3/auth/tokens/",
             "/v3/projects/p",
         ] {
@@ -106,6 +122,22 @@ mod tests {
         let get = Route::of(&Method::GET, "/v1.0/p/kms/list-keys", None);
         assert_eq!(get, Route::WrongMethod(Side::Kms));
         assert_eq!(get.operation(), Operation::Other);
+    }
+
+    #[test]
+    fn tags_are_read_with_get_and_searched_with_post() {
+        let route = |method, end| Route::of(&method, end, None);
+        for (method, path, operation, key_id) in [
+            (Method::POST, "/v1.0/p/kms/resource_instances/action", Operation::QueryByTag, None),
+            (Method::GET, "/v1.0/p/kms/0d04/tags", Operation::KeyTags, Some("0d04")),
+            (Method::GET, "/v1.0/p/kms/tags", Operation::ProjectTags, None),
+        ] {
+            let other = if method == Method::GET { Method::POST } else { Method::GET };
+            assert_eq!(route(other, path), Route::WrongMethod(Side::Kms), "{path}");
+            let route = route(method, path);
+            assert_eq!(route, Route::Kms { operation, project_id: "p", key_id });
+            assert_eq!(route.key_id(), key_id);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::key::Key;
 use super::operation::OperationSet;
 use super::preset::Preset;
 use super::rule::Rule;
+use super::tags::ResourceDetail;
 
 /// Tells the time.
 pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -80,6 +81,8 @@ pub struct Behaviour {
     pub dialect: Dialect,
     /// `last_rotation_time` of a key that never rotated.
     pub never_rotated: NeverRotated,
+    /// How a search by tags describes a key.
+    pub resource_detail: ResourceDetail,
     /// The body of a write that succeeded; nothing means as the dialect's documents have it.
     pub success_body: Option<SuccessBody>,
     /// Who refuses tokens.
@@ -120,6 +123,7 @@ impl Default for Behaviour {
         Self {
             dialect: Dialect::default(),
             never_rotated: NeverRotated::default(),
+            resource_detail: ResourceDetail::default(),
             success_body: None,
             token_refusal: TokenRefusal::default(),
             rotation_offered: true,

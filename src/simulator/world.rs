@@ -17,7 +17,7 @@ use super::answer::{Answer, Delivery, Reply, RequestId};
 use super::journal::{Call, Counts, ProjectJournal};
 use super::key::is_key_id;
 use super::keys::Keys;
-use super::operation::OperationSet;
+use super::operation::{Operation, OperationSet};
 use super::route::{Route, Side};
 use super::rule::Script;
 use super::setup::{Behaviour, Clock, Dialect, Journal, Login, ProjectSetup, Setup};
@@ -119,7 +119,8 @@ impl World {
         let body = request.body.and_then(|body| serde_json::from_slice::<Map<String, Value>>(body).ok());
         let route = Route::of(request.method, request.path, body.as_ref());
         let operation = route.operation();
-        let key_id = body.as_ref().and_then(|body| body.get("key_id")).and_then(Value::as_str);
+        let in_body = body.as_ref().and_then(|body| body.get("key_id")).and_then(Value::as_str);
+        let key_id = route.key_id().or(in_body);
         self.counts.add(operation);
         self.count_access_key(request);
 
@@ -175,9 +176,12 @@ impl World {
             };
         }
         match route {
-            Route::Kms { operation, project_id } => self
+            Route::Kms { operation, project_id, key_id } => self
                 .admit(request, project_id, operation, request_id)
-                .and_then(|()| self.kms(operation, project_id, request.headers, body))
+                .and_then(|()| match operation {
+                    Operation::KeyTags | Operation::ProjectTags => self.tags(project_id, key_id),
+                    _ => self.kms(operation, project_id, request.headers, body),
+                })
                 .unwrap_or_else(|refusal| refusal),
             Route::Iam(operation) => self.iam(operation, request, body, request_id).unwrap_or_else(|refusal| refusal),
             Route::Metadata(operation) => self.metadata(operation, request.headers),

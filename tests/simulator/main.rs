@@ -14,6 +14,7 @@ mod metadata;
 mod presets;
 mod signatures;
 mod signing;
+mod tags;
 mod wire;
 
 use std::sync::Arc;
