@@ -9,6 +9,7 @@ use fastrand::Rng;
 use hyper::body::Bytes;
 
 use super::answer::{Answer, Delivery};
+use super::listing::BadListing;
 
 /// An answer of 200 that means nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ enum Effect {
     Gateway(u16, &'static str, &'static str),
     /// A 200 that means nothing instead of a 200 or 201.
     Garbage(Garbage),
+    /// A listing that misleads, where the request is for one.
+    Listing(BadListing),
     /// The answer, on a bad way.
     Delivery(Delivery),
 }
@@ -132,6 +135,12 @@ impl Fault {
         Self::new(Effect::Garbage(garbage), true)
     }
 
+    /// The request is carried out, and where it lists or searches keys the answer is a page that misleads.
+    #[must_use]
+    pub fn listing(bad: BadListing) -> Self {
+        Self::new(Effect::Listing(bad), true)
+    }
+
     /// The request is carried out and answered, this much later.
     #[must_use]
     pub fn delay(delay: Duration) -> Self {
@@ -161,6 +170,14 @@ impl Fault {
         self.carried_out
     }
 
+    /// What is to be wrong with a listing.
+    pub(super) fn bad_listing(&self) -> Option<BadListing> {
+        match self.effect {
+            Effect::Listing(bad) => Some(bad),
+            _ => None,
+        }
+    }
+
     /// Whether the request is carried out and its answer goes out as it is, if later.
     pub(super) fn is_mere_delay(&self) -> bool {
         matches!(self.effect, Effect::Nothing)
@@ -181,7 +198,7 @@ impl Fault {
             Effect::Kms(status, code, text) => (Answer::kms(status, code, text), Delivery::Whole),
             Effect::Gateway(status, code, text) => (Answer::gateway(status, code, text, request_id), Delivery::Whole),
             Effect::Garbage(garbage) if answer.status < 300 => (garble(garbage, answer), Delivery::Whole),
-            Effect::Nothing | Effect::Garbage(_) => (answer, Delivery::Whole),
+            Effect::Nothing | Effect::Garbage(_) | Effect::Listing(_) => (answer, Delivery::Whole),
             Effect::Delivery(delivery) => (with_a_body(answer), delivery),
         };
         answer.retry_after.clone_from(&self.retry_after);

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Answer;
 use super::key::{Key, Refusal, RotationSetting, is_key_id};
-use super::listing::{Details, list_keys};
+use super::listing::{BadListing, Details, list_keys};
 use super::operation::Operation;
 use super::setup::{Dialect, NeverRotated, SuccessBody};
 use super::tags::query;
@@ -25,6 +25,7 @@ impl World {
         project_id: &str,
         headers: &HeaderMap,
         body: Option<&Body>,
+        bad_listing: Option<BadListing>,
     ) -> Result<Answer, Answer> {
         let Some(project) = self.projects.get_mut(project_id) else { return Err(key_not_found()) };
         let behaviour = &self.behaviour;
@@ -35,10 +36,10 @@ impl World {
         let body = body.ok_or_else(|| Answer::kms(400, "KMS.0202", "The request is not a valid JSON message."))?;
         check_sequence(body)?;
         if operation == Operation::ListKeys {
-            return list_keys(&mut project.keys, body, dialect);
+            return list_keys(&mut project.keys, body, dialect, behaviour, bad_listing);
         }
         if operation == Operation::QueryByTag {
-            return query(&mut project.keys, body, dialect, behaviour.resource_detail);
+            return query(&mut project.keys, body, dialect, behaviour, bad_listing);
         }
         let key_id = key_id(body)?;
         let interval_days = match operation {

@@ -5,11 +5,49 @@ use serde::Serialize;
 use super::answer::Answer;
 use super::keys::{Filter, Keys, StoredKey};
 use super::kms::{Body, milliseconds, number, text};
-use super::setup::Dialect;
+use super::setup::{Behaviour, Dialect};
 
 /// The largest limit that was seen to be accepted, and what Huawei Cloud's newer page of `ListKeys` gives as the
 /// default.
 const LARGEST_PAGE: u64 = 2000;
+
+/// How many keys are on the largest page, and what becomes of a limit above that. No document says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LargestPage {
+    /// It is refused: `KMS.1601`, or `KMS.0308` in a search.
+    Refusing(u64),
+    /// The largest page is given for it.
+    Capping(u64),
+}
+
+impl Default for LargestPage {
+    fn default() -> Self {
+        Self::Refusing(LARGEST_PAGE)
+    }
+}
+
+/// A page that misleads whoever goes through a listing by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadListing {
+    /// There is always more, and where to go on is where the page began.
+    SameMarker,
+    /// There is always more, and it is the first page again under a new marker.
+    SameKeys,
+    /// The page begins with the last key of the one before.
+    Repeated,
+    /// There is always more, but not where: `truncated` with an empty marker.
+    NoMarker,
+    /// `{}`
+    Empty,
+    /// The ids alone, without details.
+    NoDetails,
+}
+
+impl BadListing {
+    /// Every kind.
+    pub const ALL: [Self; 6] =
+        [Self::SameMarker, Self::SameKeys, Self::Repeated, Self::NoMarker, Self::Empty, Self::NoDetails];
+}
 
 /// A number, or the text of one.
 #[derive(Serialize)]
@@ -106,38 +144,85 @@ impl<'a> Details<'a> {
     }
 }
 
+/// How many are on a page: as many as are asked for, or by default, as far as this cloud goes.
+pub(super) fn limit(body: &Body, default: u64, largest: u64, behaviour: &Behaviour, code: &str) -> Result<u64, Answer> {
+    let (here, capped) = match behaviour.largest_page {
+        LargestPage::Refusing(here) => (here, false),
+        LargestPage::Capping(here) => (here, true),
+    };
+    let largest = largest.min(here).max(1);
+    match number(body, "limit", code)? {
+        None => Ok(default.min(largest)),
+        Some(limit) if (1..=largest).contains(&limit) => Ok(limit),
+        Some(limit) if limit > largest && capped => Ok(largest),
+        Some(_) => Err(Answer::kms(400, code, "The parameter limit is invalid.")),
+    }
+}
+
+/// Part of what a search found.
+pub(super) struct Page<'a> {
+    pub(super) keys: Vec<&'a StoredKey>,
+    /// Where the next one begins.
+    pub(super) next: usize,
+}
+
+impl<'a> Page<'a> {
+    pub(super) fn of(found: &[Box<str>], keys: &'a Keys, from: u64, limit: u64, bad: Option<BadListing>) -> Self {
+        let position = |number| usize::try_from(number).unwrap_or(usize::MAX);
+        let (from, limit) = (position(from), position(limit));
+        let (begin, limit) = match bad {
+            Some(BadListing::SameKeys) => (0, limit),
+            // Of one key alone there would be no end.
+            Some(BadListing::Repeated) if from > 0 => (from - 1, limit.max(2)),
+            _ => (from, limit),
+        };
+        let keys: Vec<_> = found.iter().skip(begin).take(limit).filter_map(|id| keys.get(id)).collect();
+        let next = match bad {
+            Some(BadListing::SameMarker) if from > 0 => from,
+            Some(BadListing::SameKeys) => from.saturating_add(keys.len()),
+            _ => begin.saturating_add(keys.len()),
+        };
+        Self { keys, next }
+    }
+}
+
 #[derive(Serialize)]
 struct Listing<'a> {
     keys: Vec<&'a str>,
-    key_details: Vec<Details<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_details: Option<Vec<Details<'a>>>,
     next_marker: String,
     truncated: String,
     total: usize,
 }
 
-pub(super) fn list_keys(keys: &mut Keys, body: &Body, dialect: Dialect) -> Result<Answer, Answer> {
-    let limit = number(body, "limit", "KMS.1601")?.unwrap_or(LARGEST_PAGE);
-    if !(1..=LARGEST_PAGE).contains(&limit) {
-        return Err(Answer::kms(400, "KMS.1601", "The parameter limit is invalid."));
-    }
+pub(super) fn list_keys(
+    keys: &mut Keys,
+    body: &Body,
+    dialect: Dialect,
+    behaviour: &Behaviour,
+    bad: Option<BadListing>,
+) -> Result<Answer, Answer> {
+    let limit = limit(body, LARGEST_PAGE, LARGEST_PAGE, behaviour, "KMS.1601")?;
     let marker = number(body, "marker", "KMS.1602")?.unwrap_or(0);
     let found = keys.find(&filter(body, dialect)?);
-    let (marker, limit) = (position(marker), position(limit));
-    let page: Vec<&StoredKey> = found.iter().skip(marker).take(limit).filter_map(|id| keys.get(id)).collect();
-    let next = marker.saturating_add(page.len());
+    let page = Page::of(&found, keys, marker, limit, bad);
     // A page that is exactly full ends the listing where nothing is left.
-    let truncated = next < found.len();
+    let (next_marker, truncated) = match bad {
+        Some(BadListing::Empty) => return Ok(Answer::json(200, "{}")),
+        Some(BadListing::NoMarker) => (String::new(), true),
+        Some(BadListing::SameMarker | BadListing::SameKeys) => (page.next.to_string(), true),
+        _ if page.next < found.len() => (page.next.to_string(), true),
+        _ => (String::new(), false),
+    };
+    let details = || page.keys.iter().map(|stored| Details::of(stored, dialect)).collect();
     Ok(Answer::success(&Listing {
-        keys: page.iter().map(|stored| stored.key.id.as_str()).collect(),
-        key_details: page.iter().map(|stored| Details::of(stored, dialect)).collect(),
-        next_marker: if truncated { next.to_string() } else { String::new() },
+        keys: page.keys.iter().map(|stored| stored.key.id.as_str()).collect(),
+        key_details: (bad != Some(BadListing::NoDetails)).then(details),
+        next_marker,
         truncated: truncated.to_string(),
         total: found.len(),
     }))
-}
-
-pub(super) fn position(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn filter(body: &Body, dialect: Dialect) -> Result<Filter, Answer> {
@@ -177,8 +262,8 @@ mod tests {
     }
 
     fn list(keys: &mut Keys, body: &Value, dialect: Dialect) -> Value {
-        let answer = list_keys(keys, body.as_object().unwrap(), dialect).unwrap_or_else(|refusal| refusal);
-        serde_json::from_slice(&answer.body).unwrap()
+        let answer = list_keys(keys, body.as_object().unwrap(), dialect, &Behaviour::default(), None);
+        serde_json::from_slice(&answer.unwrap_or_else(|refusal| refusal).body).unwrap()
     }
 
     #[test]

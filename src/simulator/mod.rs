@@ -63,6 +63,7 @@ pub use fault::{Fault, Garbage};
 pub use handle::Handle;
 pub use journal::Call;
 pub use key::{INTERVAL_AFTER_ENABLING, Key, KeyState, Origin, RotationSetting};
+pub use listing::{BadListing, LargestPage};
 pub use operation::{Operation, OperationSet};
 pub use preset::{Preset, UnknownPreset};
 pub use rule::Rule;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::agency::Agency;
 use super::key::Key;
+use super::listing::LargestPage;
 use super::operation::OperationSet;
 use super::preset::Preset;
 use super::rule::Rule;
@@ -81,6 +82,8 @@ pub struct Behaviour {
     pub dialect: Dialect,
     /// `last_rotation_time` of a key that never rotated.
     pub never_rotated: NeverRotated,
+    /// The largest page of a listing or search, where that is less than the documented 2000 and 1000.
+    pub largest_page: LargestPage,
     /// How a search by tags describes a key.
     pub resource_detail: ResourceDetail,
     /// The body of a write that succeeded; nothing means as the dialect's documents have it.
@@ -123,6 +126,7 @@ impl Default for Behaviour {
         Self {
             dialect: Dialect::default(),
             never_rotated: NeverRotated::default(),
+            largest_page: LargestPage::default(),
             resource_detail: ResourceDetail::default(),
             success_body: None,
             token_refusal: TokenRefusal::default(),

@@ -11,8 +11,8 @@ use super::answer::Answer;
 use super::key::{Key, is_key_id};
 use super::keys::{Filter, Keys, StoredKey};
 use super::kms::{Body, bad_key_id, key_not_found, number};
-use super::listing::{Details, Number, position};
-use super::setup::Dialect;
+use super::listing::{BadListing, Details, Number, Page, limit};
+use super::setup::{Behaviour, Dialect};
 use super::world::World;
 
 /// Resources on a page where no limit is given, as documented.
@@ -55,7 +55,7 @@ struct Hit<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     resource_id: Option<&'a str>,
     #[serde(flatten)]
-    described: Described<'a>,
+    described: Option<Described<'a>>,
     resource_name: &'a str,
     tags: Vec<Tag<'a>>,
 }
@@ -71,20 +71,20 @@ enum Described<'a> {
 }
 
 impl<'a> Hit<'a> {
-    fn of(stored: &'a StoredKey, dialect: Dialect, detail: ResourceDetail) -> Self {
+    fn of(stored: &'a StoredKey, dialect: Dialect, detail: Option<ResourceDetail>) -> Self {
         let plain = match dialect {
-            Dialect::Huawei => detail == ResourceDetail::Array,
+            Dialect::Huawei => detail == Some(ResourceDetail::Array),
             Dialect::OpenTelekomCloud => true,
             Dialect::AllText => false,
         };
         let details = if plain { Details::with_numbers(stored, dialect) } else { Details::of(stored, dialect) };
         Self {
-            resource_id: (detail != ResourceDetail::Recorded).then_some(&stored.key.id),
-            described: match detail {
+            resource_id: (detail != Some(ResourceDetail::Recorded)).then_some(&stored.key.id),
+            described: detail.map(|detail| match detail {
                 ResourceDetail::Object => Described::Object(details),
                 ResourceDetail::Array => Described::Array([details]),
                 ResourceDetail::Recorded => Described::Recorded(details),
-            },
+            }),
             resource_name: &stored.key.alias,
             tags: tags(&stored.key),
         }
@@ -100,7 +100,13 @@ struct Found<'a> {
 }
 
 /// `resource_instances/action`
-pub(super) fn query(keys: &mut Keys, body: &Body, dialect: Dialect, detail: ResourceDetail) -> Result<Answer, Answer> {
+pub(super) fn query(
+    keys: &mut Keys,
+    body: &Body,
+    dialect: Dialect,
+    behaviour: &Behaviour,
+    bad: Option<BadListing>,
+) -> Result<Answer, Answer> {
     let counts = match body.get("action").map(Value::as_str) {
         // Mandatory in Open Telekom Cloud's document only.
         None if dialect != Dialect::OpenTelekomCloud => false,
@@ -112,19 +118,20 @@ pub(super) fn query(keys: &mut Keys, body: &Body, dialect: Dialect, detail: Reso
         return Err(Answer::kms(400, "KMS.0418", "The offset is not required."));
     }
     // The table has no code of its own for this limit.
-    let limit = number(body, "limit", "KMS.0308")?.unwrap_or(DEFAULT_PAGE);
-    if !(1..=LARGEST_PAGE).contains(&limit) {
-        return Err(invalid("KMS.0308", "limit"));
-    }
+    let limit = limit(body, DEFAULT_PAGE, LARGEST_PAGE, behaviour, "KMS.0308")?;
     let offset = number(body, "offset", "KMS.0417")?.unwrap_or(0);
     let found = keys.find(&filter(body)?);
-    let resources = || {
-        let page = found.iter().skip(position(offset)).take(position(limit)).filter_map(|id| keys.get(id));
-        page.map(|stored| Hit::of(stored, dialect, detail)).collect()
+    let page = Page::of(&found, keys, offset, limit, bad);
+    let total = match bad {
+        Some(BadListing::Empty) => return Ok(Answer::json(200, "{}")),
+        Some(BadListing::SameKeys) => page.next + 1,
+        _ => found.len(),
     };
+    let detail = (bad != Some(BadListing::NoDetails)).then_some(behaviour.resource_detail);
+    let resources = || page.keys.iter().map(|stored| Hit::of(stored, dialect, detail)).collect();
     Ok(Answer::success(&Found {
         resources: (!counts).then(resources),
-        total_count: Number::new(found.len() as u64, dialect == Dialect::Huawei),
+        total_count: Number::new(total as u64, dialect == Dialect::Huawei),
     }))
 }
 

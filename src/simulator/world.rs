@@ -17,6 +17,7 @@ use super::answer::{Answer, Delivery, Reply, RequestId};
 use super::journal::{Call, Counts, ProjectJournal};
 use super::key::is_key_id;
 use super::keys::Keys;
+use super::listing::BadListing;
 use super::operation::{Operation, OperationSet};
 use super::route::{Route, Side};
 use super::rule::Script;
@@ -128,13 +129,14 @@ impl World {
         let takes_effect = |answer: &Answer| OperationSet::WRITES.contains(operation) && answer.status == 200;
         let (answer, delivery, applied) = match strike.fault() {
             None => {
-                let answer = self.carry_out(route, request, body.as_ref(), &request_id);
+                let answer = self.carry_out(route, request, body.as_ref(), &request_id, None);
                 let applied = takes_effect(&answer);
                 (answer, Delivery::Whole, applied)
             }
             Some(fault) => {
+                let bad = fault.bad_listing();
                 let carried_out =
-                    fault.carries_out().then(|| self.carry_out(route, request, body.as_ref(), &request_id));
+                    fault.carries_out().then(|| self.carry_out(route, request, body.as_ref(), &request_id, bad));
                 let applied = carried_out.as_ref().is_some_and(takes_effect);
                 let counted = carried_out.as_ref().is_some_and(|answer| answer.status == 401);
                 let (answer, delivery) = fault.strike(carried_out, &request_id);
@@ -165,6 +167,7 @@ impl World {
         request: &Request<'_>,
         body: Option<&Map<String, Value>>,
         request_id: &str,
+        bad_listing: Option<BadListing>,
     ) -> Answer {
         if request.body.is_none() {
             return Answer::gateway(413, "APIGW.0201", "The request body is too large", request_id);
@@ -180,7 +183,7 @@ impl World {
                 .admit(request, project_id, operation, request_id)
                 .and_then(|()| match operation {
                     Operation::KeyTags | Operation::ProjectTags => self.tags(project_id, key_id),
-                    _ => self.kms(operation, project_id, request.headers, body),
+                    _ => self.kms(operation, project_id, request.headers, body, bad_listing),
                 })
                 .unwrap_or_else(|refusal| refusal),
             Route::Iam(operation) => self.iam(operation, request, body, request_id).unwrap_or_else(|refusal| refusal),

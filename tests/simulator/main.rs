@@ -10,6 +10,7 @@ mod agencies;
 mod faults;
 mod identities;
 mod kms;
+mod listings;
 mod metadata;
 mod presets;
 mod signatures;
@@ -64,9 +65,12 @@ fn setup() -> Setup {
     setup_with(Key::new(KEY))
 }
 
+fn project() -> ProjectSetup {
+    ProjectSetup::new(PROJECT, "eu-de").domain("ACCOUNT").token(TOKEN)
+}
+
 fn setup_with(key: Key) -> Setup {
-    let project = ProjectSetup::new(PROJECT, "eu-de").domain("ACCOUNT").key(key).token(TOKEN);
-    Setup::new().project(project).login("rotator", "ACCOUNT", "secret")
+    Setup::new().project(project().key(key)).login("rotator", "ACCOUNT", "secret")
 }
 
 async fn start(setup: Setup) -> Simulator {
