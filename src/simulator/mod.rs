@@ -6,8 +6,8 @@
 //!
 //! [`Simulator::start`] takes a [`Setup`] (projects, [`Key`]s, users and other ways in, [`Behaviour`]) and serves until the simulator is
 //! dropped. A [`Handle`] looks behind the wire: keys as they really are, what was asked and how often, every interval
-//! ever sent. [`Rule`]s make [`Fault`]s strike by script or by rate, [`Preset`] has them ready-made, and [`seed`] makes
-//! a believable mix of keys for a rehearsal.
+//! ever sent; and it changes the account while it is served. [`Rule`]s make [`Fault`]s strike by script or by rate,
+//! [`Preset`] has them ready-made, and [`seed`] makes a believable mix of keys for a rehearsal, or a whole account.
 //!
 //! It keeps no state on disk, speaks HTTP/1.1 without TLS, and does not rotate anything: only a test changes
 //! `last_rotation`.

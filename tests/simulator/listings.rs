@@ -1,9 +1,15 @@
-//! Listings on the wire: small pages, and pages that mislead.
+//! Listings on the wire: small pages, pages that mislead, and a large account.
 
-use kms_rotationd::simulator::{BadListing, Fault, Key, LargestPage, Operation, OperationSet, Rule, Setup, Simulator};
+use std::collections::HashSet;
+use std::time::SystemTime;
+
+use kms_rotationd::simulator::seed::{Kind, account};
+use kms_rotationd::simulator::{
+    BadListing, Dialect, Fault, Key, LargestPage, Operation, OperationSet, Rule, Setup, Simulator,
+};
 use serde_json::{Value, json};
 
-use crate::{ask, project, refused, start};
+use crate::{PROJECT, TOKEN, ask, project, refused, start};
 
 fn id(at: usize) -> String {
     format!("{at:08}-e727-4d9c-b35d-f84bb474a37f")
@@ -122,4 +128,28 @@ async fn a_search_by_tags_misleads_as_a_listing_does() {
     assert_eq!(found(BadListing::Empty, 0).await, json!({}));
     let answer = found(BadListing::NoDetails, 0).await;
     assert_eq!((ids(&answer).len(), answer["resources"][0].get("resource_detail")), (2, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_account_is_listed_whole_and_searched_by_tag() {
+    let (seeded, census) = account(PROJECT, "cn-north-4", Dialect::Huawei, 10_000, SystemTime::now());
+    let under_pci = seeded.keys.iter().filter(|key| key.tags.get("pci").is_some_and(|value| value == "true")).count();
+    let simulator = start(Setup::new().project(seeded.token(TOKEN))).await;
+    let (mut ids, mut default_keys, mut marker) = (HashSet::new(), 0, json!(""));
+    loop {
+        let page = page(&simulator, &marker).await;
+        let details = page["key_details"].as_array().unwrap();
+        default_keys += details.iter().filter(|key| key["default_key_flag"] == "1").count();
+        ids.extend(details.iter().map(|key| key["key_id"].as_str().unwrap().to_owned()));
+        marker = page["next_marker"].clone();
+        if page["truncated"] == "false" {
+            break;
+        }
+    }
+    assert_eq!((ids.len(), default_keys), (10_000, census.of(Kind::Default)));
+    assert_eq!(simulator.handle().requests(Operation::ListKeys), 5, "the last of them exactly full");
+    let search = json!({"tags": [{"key": "pci", "values": ["true"]}], "limit": "1000"});
+    let found = ask(&simulator, "resource_instances/action", search).await.json();
+    assert_eq!(found["total_count"], under_pci);
+    assert_eq!(found["resources"].as_array().unwrap().len(), under_pci.min(1000));
 }

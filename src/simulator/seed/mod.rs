@@ -4,9 +4,15 @@
 //! one that is right already, so that even the smallest policy has something to do. Of forty keys in a row,
 //! thirty-four can be rotated (12 off, 11 at another interval, 11 right) and one each is disabled, imported, pending
 //! deletion, a default key, asymmetric, and not there at all.
+//!
+//! [`account`] makes a whole account instead, whose keys no policy names one by one.
+
+mod account;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
+
+pub use account::{Census, Kind, RIGHT_INTERVAL, account};
 
 use super::key::{INTERVAL_AFTER_ENABLING, Key, KeyState, RotationSetting};
 use super::setup::ProjectSetup;
@@ -116,12 +122,17 @@ impl Mix {
 
 impl fmt::Display for Mix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, (count, name)) in self.parts().into_iter().filter(|(count, _)| *count > 0).enumerate() {
-            let separator = if at == 0 { "" } else { ", " };
-            write!(f, "{separator}{count} {name}")?;
-        }
-        Ok(())
+        enumerate(self.parts(), f)
     }
+}
+
+/// Writes how many there are of each, but for what there is none of.
+fn enumerate(parts: impl IntoIterator<Item = (usize, &'static str)>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (at, (count, name)) in parts.into_iter().filter(|(count, _)| *count > 0).enumerate() {
+        let separator = if at == 0 { "" } else { ", " };
+        write!(f, "{separator}{count} {name}")?;
+    }
+    Ok(())
 }
 
 /// Makes the projects of a rehearsal, one after the other; positions run on from one to the next, so that many small
@@ -161,22 +172,19 @@ impl Seed {
         let position = self.mix.total();
         let condition = Condition::at(position);
         self.mix.count(condition);
-        // Steps without a common divisor with the period spread age and names over the mix.
-        let spread = u32::try_from(position % 9973).unwrap_or_default();
-        let age = DAY * (200 + spread * 37 % 700);
-        let key = Key::new(key_id).alias(alias(position)).created(self.now - age);
+        let key = Key::new(key_id).alias(alias(position)).created(self.now - age(position));
         Some(match condition {
             Condition::Off => key,
             Condition::OtherInterval => {
                 let other =
                     if wanted_days == INTERVAL_AFTER_ENABLING { ANOTHER_INTERVAL } else { INTERVAL_AFTER_ENABLING };
-                self.rotating(key, other, age, spread)
+                rotating(key, other, position, self.now)
             }
-            Condition::Right => self.rotating(key, wanted_days, age, spread),
+            Condition::Right => rotating(key, wanted_days, position, self.now),
             Condition::Disabled => key.state(KeyState::Disabled),
             Condition::Imported => key.imported(),
             Condition::PendingDeletion => {
-                let key = self.rotating(key, wanted_days, age, spread);
+                let key = rotating(key, wanted_days, position, self.now);
                 key.state(KeyState::PendingDeletion)
             }
             Condition::Default => key.default_of(["evs", "obs", "rds", "sfs"][position / PERIOD % 4]),
@@ -184,20 +192,30 @@ impl Seed {
             Condition::Missing => return None,
         })
     }
+}
 
-    /// A key that has rotated at this interval for as long as it exists.
-    fn rotating(&self, key: Key, interval_days: u32, age: Duration, spread: u32) -> Key {
-        let interval = DAY * interval_days.max(1);
-        let rotations = u32::try_from(age.as_secs() / interval.as_secs()).unwrap_or_default();
-        let key = Key { rotation: RotationSetting { enabled: true, interval_days }, ..key };
-        if rotations == 0 {
-            return key;
-        }
-        // The cloud's own job comes some hours after the due time.
-        let late = Duration::from_secs(u64::from(spread * 421 % 36_000));
-        let last = (key.created + interval * rotations + late).min(self.now);
-        key.rotated(rotations, last)
+/// Steps without a common divisor with the periods of the mixes spread age and names over them.
+fn spread(position: usize) -> u32 {
+    u32::try_from(position % 9973).unwrap_or_default()
+}
+
+/// How long ago the key at this position was made.
+fn age(position: usize) -> Duration {
+    DAY * (200 + spread(position) * 37 % 700)
+}
+
+/// A key that has rotated at this interval for as long as it exists.
+fn rotating(key: Key, interval_days: u32, position: usize, now: SystemTime) -> Key {
+    let interval = DAY * interval_days.max(1);
+    let rotations = u32::try_from(age(position).as_secs() / interval.as_secs()).unwrap_or_default();
+    let key = Key { rotation: RotationSetting { enabled: true, interval_days }, ..key };
+    if rotations == 0 {
+        return key;
     }
+    // The cloud's own job comes some hours after the due time.
+    let late = Duration::from_secs(u64::from(spread(position) * 421 % 36_000));
+    let last = (key.created + interval * rotations + late).min(now);
+    key.rotated(rotations, last)
 }
 
 fn alias(position: usize) -> String {
