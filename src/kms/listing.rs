@@ -12,39 +12,38 @@ use uuid::Uuid;
 use super::client::{Client, Question};
 use super::error::{Error, Kind};
 use super::observe::{Code, Operation};
+use super::transport::Answer;
 use super::wire::{self, KeysPage, TaggedPage};
 use crate::rotation::key::{KeyId, ListedKey, Tag};
 
-/// Keys on a page: the default of the newest documents, and what the vendor's Terraform provider asks for (API sheet,
-/// section 1.4).
-const LARGEST_PAGE: u32 = 2000;
-/// Where that is refused, what the documents give as an example.
-const MODEST_PAGE: u32 = 100;
+/// Keys on a page, as the vendor's Terraform provider asks for (API sheet, section 1.4).
+const LARGEST_PAGE: &str = "2000";
 /// The most that a query by tag gives at a time (API sheet, section 1.5).
 const TAGGED_PAGE: usize = 1000;
-/// Values of one tag in a query.
-const MOST_VALUES: usize = 10;
 
 impl Client {
     /// Every key of the project.
     pub(super) async fn all_keys(&self) -> Result<Vec<ListedKey>, Error> {
-        match self.keys_by_page(LARGEST_PAGE).await {
+        match self.keys_by_page(Some(LARGEST_PAGE)).await {
+            // Too large for this site, it may be; its own size is not.
             Err(error) if error.code() == Some(Code::Http(400)) && error.kind() == Kind::Refused => {
-                self.keys_by_page(MODEST_PAGE).await
+                self.keys_by_page(None).await
             }
             result => result,
         }
     }
 
-    async fn keys_by_page(&self, limit: u32) -> Result<Vec<ListedKey>, Error> {
+    async fn keys_by_page(&self, limit: Option<&str>) -> Result<Vec<ListedKey>, Error> {
         let mut keys = Vec::new();
         let mut seen = HashSet::new();
         let mut marker: Option<String> = None;
         loop {
             let sequence = Uuid::new_v4().to_string();
-            let mut body = json!({"limit": limit.to_string(), "key_spec": "ALL", "sequence": sequence});
-            if let Some(marker) = &marker {
-                body["marker"] = marker.as_str().into();
+            let mut body = json!({"key_spec": "ALL", "sequence": sequence});
+            for (name, value) in [("limit", limit), ("marker", marker.as_deref())] {
+                if let Some(value) = value {
+                    body[name] = value.into();
+                }
             }
             let KeysPage { keys: page, next } = self
                 .list_call(Question::Keys, Some(&sequence), &body.to_string(), |answer| wire::keys_page(&answer.body))
@@ -64,45 +63,48 @@ impl Client {
 
     /// The keys with a tag, each with the tag.
     pub(super) async fn keys_with_tag(&self, key: &str, values: Option<&[&str]>) -> Result<Vec<(KeyId, Tag)>, Error> {
-        let mut tagged = Vec::new();
-        if let Some(values) = values {
-            self.add_tagged(key, values, &mut tagged).await?;
+        let every;
+        let values = if let Some(values) = values {
+            values.to_vec()
         } else {
-            let parse = |answer: &super::transport::Answer| wire::project_tags(&answer.body);
-            let tags = self.list_call(Question::Tags, None, "", parse).await?;
-            let values: Vec<&str> = tags.iter().filter(|tag| &*tag.key == key).map(|tag| &*tag.value).collect();
-            self.add_tagged(key, &values, &mut tagged).await?;
+            let parse = |answer: &Answer| wire::project_tags(&answer.body);
+            every = self.list_call(Question::Tags, None, "", parse).await?;
+            every.iter().filter(|tag| &*tag.key == key).map(|tag| &*tag.value).collect()
+        };
+        let mut tagged = Vec::new();
+        // One value at a time: whether several in one query are alternatives, the documents do not agree.
+        for value in values {
+            let tag = Tag { key: key.into(), value: value.into() };
+            let found = self.keys_with(&tag).await?;
+            tagged.extend(found.into_iter().map(|key_id| (key_id, tag.clone())));
         }
         Ok(tagged)
     }
 
-    async fn add_tagged(&self, key: &str, values: &[&str], tagged: &mut Vec<(KeyId, Tag)>) -> Result<(), Error> {
-        for values in values.chunks(MOST_VALUES) {
-            let mut offset = 0;
-            loop {
-                let sequence = Uuid::new_v4().to_string();
-                let body = json!({
-                    "action": "filter",
-                    "limit": TAGGED_PAGE.to_string(),
-                    "offset": offset.to_string(),
-                    "tags": [{"key": key, "values": values}],
-                    "sequence": sequence,
-                });
-                let body = body.to_string();
-                let TaggedPage { keys: page, total } = self
-                    .list_call(Question::KeysByTag, Some(&sequence), &body, |answer| wire::tagged_page(&answer.body))
-                    .await?;
-                offset += page.len();
-                let is_last = page.is_empty() || total.map_or(page.len() < TAGGED_PAGE, |total| offset >= total);
-                // What a key was found by must be among its tags; anything else there was not asked for.
-                let found = page.into_iter().flat_map(|(key_id, tags)| tags.into_iter().map(move |tag| (key_id, tag)));
-                tagged.extend(found.filter(|(_, tag)| &*tag.key == key && values.contains(&&*tag.value)));
-                if is_last {
-                    break;
-                }
+    async fn keys_with(&self, tag: &Tag) -> Result<Vec<KeyId>, Error> {
+        let mut found = Vec::new();
+        let mut offset = 0;
+        loop {
+            let sequence = Uuid::new_v4().to_string();
+            let body = json!({
+                "action": "filter",
+                "limit": TAGGED_PAGE.to_string(),
+                "offset": offset.to_string(),
+                "tags": [{"key": tag.key, "values": [tag.value]}],
+                "sequence": sequence,
+            });
+            let parse = |answer: &Answer| wire::tagged_page(&answer.body);
+            let TaggedPage { keys, total } =
+                self.list_call(Question::KeysByTag, Some(&sequence), &body.to_string(), parse).await?;
+            offset += keys.len();
+            let is_last = keys.is_empty() || total.map_or(keys.len() < TAGGED_PAGE, |total| offset >= total);
+            // An answer that does tell a key's tags must tell this one.
+            let has_it = |tags: &[Tag]| tags.is_empty() || tags.contains(tag);
+            found.extend(keys.into_iter().filter(|(_, tags)| has_it(tags)).map(|(key_id, _)| key_id));
+            if is_last {
+                return Ok(found);
             }
         }
-        Ok(())
     }
 }
 

@@ -1,0 +1,146 @@
+//! Lists of keys: read to their end in as few calls as can be, or not at all.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kms_rotationd::kms::{Error, Kms};
+use kms_rotationd::rotation::key::{Hindrance, ListedKey};
+use kms_rotationd::simulator::{
+    BadListing, Dialect, Fault, Key, KeyState, LargestPage, Operation, ProjectSetup, ResourceDetail, Rule, Setup,
+    Simulator,
+};
+
+use super::{Clock, PROJECT, client, token};
+
+fn id(number: usize) -> String {
+    format!("0d0466b0-e727-4d9c-b35d-{number:012}")
+}
+
+fn of(keys: impl IntoIterator<Item = Key>) -> Setup {
+    Setup::new().project(ProjectSetup::new(PROJECT, "eu-de").keys(keys).token("good"))
+}
+
+async fn list(setup: Setup) -> (Result<Vec<ListedKey>, Error>, Simulator) {
+    let cloud = Simulator::start(setup).await.unwrap();
+    let listed = client(&cloud, token("good"), Clock::system(), &Arc::default()).list_keys().await;
+    (listed, cloud)
+}
+
+fn ids(keys: &[ListedKey]) -> Vec<String> {
+    keys.iter().map(|key| key.key_id.to_string()).collect()
+}
+
+#[tokio::test]
+async fn every_key_is_listed_in_as_few_pages_as_the_cloud_allows() {
+    for (keys, pages) in [(0, 1), (1, 1), (1_999, 1), (2_000, 1), (2_001, 2), (4_100, 3)] {
+        let (listed, cloud) = list(of((0..keys).map(|number| Key::new(id(number))))).await;
+        assert_eq!(ids(&listed.unwrap()), (0..keys).map(id).collect::<Vec<_>>());
+        assert_eq!(cloud.handle().requests(Operation::ListKeys), pages, "{keys} keys");
+    }
+}
+
+#[tokio::test]
+async fn a_cloud_with_smaller_pages_is_asked_for_its_own() {
+    for (largest, pages) in [(LargestPage::Capping(10), 3), (LargestPage::Refusing(10), 4)] {
+        let keys = (0..25).map(|number| Key::new(id(number)));
+        let (listed, cloud) = list(of(keys).behave(|behaviour| behaviour.largest_page = largest)).await;
+        assert_eq!(listed.unwrap().len(), 25, "{largest:?}");
+        assert_eq!(cloud.handle().requests(Operation::ListKeys), pages, "{largest:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_on_two_pages_is_one_key() {
+    let keys = (0..25).map(|number| Key::new(id(number)));
+    let setup = of(keys).behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10));
+    let (listed, _) = list(setup.fault(Rule::always(Fault::listing(BadListing::Repeated)))).await;
+    let listed = ids(&listed.unwrap());
+    assert_eq!(listed.len(), 25);
+    assert_eq!(listed.iter().collect::<BTreeSet<_>>().len(), 25);
+}
+
+#[tokio::test]
+async fn a_list_that_may_lack_a_key_is_an_error_and_ends() {
+    let doubtful = BadListing::ALL.into_iter().filter(|bad| *bad != BadListing::Repeated);
+    for bad in doubtful {
+        let keys = (0..25).map(|number| Key::new(id(number)));
+        let setup = of(keys).behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10));
+        let (listed, cloud) = list(setup.fault(Rule::always(Fault::listing(bad)).on(Operation::ListKeys))).await;
+        let error = listed.expect_err(&format!("{bad:?}"));
+        assert!(error.to_string().contains("list"), "{bad:?}: {error}");
+        assert!(cloud.handle().requests(Operation::ListKeys) <= 3, "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_list_says_of_each_kind_of_key_what_a_description_would() {
+    let own = |number| Key::new(id(number)).alias(format!("key-{number}"));
+    for dialect in [Dialect::Huawei, Dialect::OpenTelekomCloud, Dialect::AllText] {
+        let keys = [
+            own(0),
+            own(1).default_of("evs"),
+            own(2).imported(),
+            own(3).spec("RSA_2048"),
+            own(4).state(KeyState::Disabled),
+            own(5).state(KeyState::PendingDeletion),
+            own(6).spec("HMAC_256"),
+        ];
+        let setup = Setup::new().project(ProjectSetup::new(PROJECT, "eu-de").keys(keys).token("good").dialect(dialect));
+        let (listed, cloud) = list(setup).await;
+        let listed = listed.unwrap();
+        let hindrances: Vec<_> = listed.iter().map(|key| key.description.hindrance).collect();
+        let expected = [
+            None,
+            Some(Hindrance::DefaultKey),
+            Some(Hindrance::ImportedMaterial),
+            Some(Hindrance::UnsupportedKeyType),
+            Some(Hindrance::Disabled),
+            Some(Hindrance::PendingDeletion),
+            Some(Hindrance::UnsupportedKeyType),
+        ];
+        assert_eq!(hindrances, expected, "{dialect:?}");
+        let client = client(&cloud, token("good"), Clock::system(), &Arc::default());
+        for key in listed {
+            assert_eq!(client.describe(key.key_id).await.unwrap(), key.description, "{dialect:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_are_found_by_tag_in_every_dialect_and_by_any_value() {
+    for detail in [ResourceDetail::Object, ResourceDetail::Array, ResourceDetail::Recorded] {
+        for dialect in [Dialect::Huawei, Dialect::OpenTelekomCloud, Dialect::AllText] {
+            let keys = [
+                Key::new(id(0)).tag("pci", "true").tag("env", "prod"),
+                Key::new(id(1)).tag("pci", "false"),
+                Key::new(id(2)).tag("env", "test"),
+                Key::new(id(3)),
+            ];
+            let project = ProjectSetup::new(PROJECT, "eu-de").keys(keys).token("good").dialect(dialect);
+            let setup = Setup::new().project(project).behave(|behaviour| behaviour.resource_detail = detail);
+            let cloud = Simulator::start(setup).await.unwrap();
+            let client = client(&cloud, token("good"), Clock::system(), &Arc::default());
+            let found = async |key: &str, values: Option<&[&str]>| {
+                let tagged = client.tagged(key, values).await.unwrap();
+                let said =
+                    tagged.iter().map(|(key_id, tag)| format!("{} {}={}", &key_id.as_str()[35..], tag.key, tag.value));
+                said.collect::<Vec<_>>()
+            };
+            let context = format!("{detail:?} {dialect:?}");
+            assert_eq!(found("pci", Some(&["true"])).await, ["0 pci=true"], "{context}");
+            assert_eq!(found("env", Some(&["prod", "test", "none"])).await, ["0 env=prod", "2 env=test"], "{context}");
+            assert_eq!(found("pci", None).await, ["1 pci=false", "0 pci=true"], "{context}");
+            assert_eq!(found("owner", None).await, [] as [&str; 0], "{context}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_search_by_tag_goes_through_all_pages_of_a_cloud_that_has_small_ones() {
+    let keys = (0..25).map(|number| Key::new(id(number)).tag("pci", "true"));
+    let setup = of(keys).behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10));
+    let cloud = Simulator::start(setup).await.unwrap();
+    let client = client(&cloud, token("good"), Clock::system(), &Arc::default());
+    assert_eq!(client.tagged("pci", Some(&["true"])).await.unwrap().len(), 25);
+    assert_eq!(cloud.handle().requests(Operation::QueryByTag), 3);
+}

@@ -1,0 +1,297 @@
+//! Which rule decides for which key: examples of each rule of precedence, and properties over all of them.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::time::{Duration, SystemTime};
+
+use kms_rotationd::rotation::cover::{Case, Course, Listing, Subject, cover};
+use kms_rotationd::rotation::decide::{Reason, Status};
+use kms_rotationd::rotation::key::{
+    DesiredRotation, Hindrance, KeyDescription, KeyId, ListedKey, RotationInterval, Tag,
+};
+use kms_rotationd::rotation::rule::{Asks, Exemption, Glob, LastDay, Names, Rule, Selector, TagCondition};
+use proptest::prelude::*;
+
+const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+fn id(number: u32) -> KeyId {
+    format!("0d0466b0-e727-4d9c-b35d-{number:012}").parse().unwrap()
+}
+
+fn key(number: u32, alias: &str) -> ListedKey {
+    ListedKey {
+        key_id: id(number),
+        description: KeyDescription { alias: Some(alias.into()), hindrance: None },
+        key_spec: "AES_256".into(),
+        enterprise_project_id: "0".into(),
+        tags: Vec::new(),
+    }
+}
+
+fn tagged(mut key: ListedKey, tag: &str, value: &str) -> ListedKey {
+    key.tags.push(Tag { key: tag.into(), value: value.into() });
+    key
+}
+
+fn hindered(mut key: ListedKey, hindrance: Hindrance) -> ListedKey {
+    key.description.hindrance = Some(hindrance);
+    key
+}
+
+fn days(days: u16) -> Asks {
+    Asks::Rotation(DesiredRotation::exactly(RotationInterval::from_days(days).unwrap()))
+}
+
+/// An exemption that ends so many days from now, before it where negative.
+fn exempt(days: i64) -> Asks {
+    let length = Duration::from_secs(days.unsigned_abs() * 86_400);
+    let ends = if days < 0 { NOW - length } else { NOW + length };
+    Asks::Exempt(Box::new(Exemption { reason: "SEC-1".into(), until: Some(LastDay { date: "day".into(), ends }) }))
+}
+
+fn selector(alias: &str, tags: &[(&str, &str)]) -> Names {
+    let condition = |(key, value): &(&str, &str)| TagCondition {
+        key: (*key).into(),
+        value: (*value != "*").then(|| (*value).into()),
+    };
+    Names::Select(Box::new(Selector {
+        alias: (!alias.is_empty()).then(|| Glob::new(alias)),
+        tags: tags.iter().map(condition).collect(),
+        ..Selector::default()
+    }))
+}
+
+fn rules(rules: impl IntoIterator<Item = (Names, Asks)>) -> Vec<Rule> {
+    rules.into_iter().zip(1..).map(|((names, asks), line)| Rule { names, asks, line }).collect()
+}
+
+/// Each case as text: its key, the line that decides, and what follows.
+fn cases(rules: &[Rule], listing: Listing<'_>) -> Vec<String> {
+    let said = |case: &Case<'_>| {
+        let course = match case.course {
+            Course::Observe(desired) => desired.interval.to_string(),
+            Course::Settled(status, reasons) => format!("{status}: {reasons}"),
+        };
+        let line = case.rule.map_or_else(|| "-".to_owned(), |rule| rule.line.to_string());
+        let subject = case.subject.as_str().rsplit_once("-0000000000").map_or(case.subject.as_str(), |(_, last)| last);
+        format!("{subject} {line} {course}")
+    };
+    cover(rules, listing, NOW).cases.iter().map(said).collect()
+}
+
+#[test]
+fn the_most_specific_rule_decides_and_of_equals_the_earlier_one() {
+    let rules = rules([
+        (selector("", &[]), days(365)),
+        (selector("pay-*", &[]), days(180)),
+        (selector("", &[("pci", "*")]), days(170)),
+        (selector("pay-*", &[("pci", "true")]), days(90)),
+        (Names::Alias("pay-cards".into()), days(60)),
+        (Names::Key(id(6)), days(30)),
+    ]);
+    let pay = |number| key(number, "pay-x");
+    let listed = [
+        key(1, "web"),
+        pay(2),
+        tagged(key(3, "web"), "pci", "no"),
+        tagged(pay(4), "pci", "true"),
+        tagged(key(5, "pay-cards"), "pci", "true"),
+        tagged(key(6, "pay-cash"), "pci", "true"),
+        tagged(pay(7), "pci", "no"),
+    ];
+    let expected = [
+        "01 1 365 days",
+        "02 2 180 days",
+        "07 2 180 days",
+        "03 3 170 days",
+        "04 4 90 days",
+        "05 5 60 days",
+        "06 6 30 days",
+    ];
+    assert_eq!(cases(&rules, Listing::Complete(&listed)), expected);
+}
+
+#[test]
+fn what_no_rule_speaks_of_is_uncovered_and_what_cannot_rotate_is_exempt_under_a_rule_or_none() {
+    let rules = rules([(selector("pay-*", &[]), days(90))]);
+    let listed = [
+        key(1, "web"),
+        hindered(key(2, "web"), Hindrance::UnsupportedKeyType),
+        hindered(key(3, "web"), Hindrance::Disabled),
+        hindered(key(4, "pay-1"), Hindrance::ImportedMaterial),
+        hindered(key(5, "pay-2"), Hindrance::Disabled),
+    ];
+    let expected = [
+        "04 1 exempt: imported_material",
+        "05 1 non_compliant: key_disabled",
+        "01 - uncovered: uncovered",
+        "02 - exempt: unsupported_key_type",
+        "03 - exempt: key_disabled",
+    ];
+    assert_eq!(cases(&rules, Listing::Complete(&listed)), expected);
+}
+
+#[test]
+fn an_alias_must_name_one_key() {
+    let rules = rules([
+        (Names::Alias("twice".into()), days(90)),
+        (Names::Alias("never".into()), days(90)),
+        (selector("*", &[]), days(180)),
+        (Names::Key(id(2)), days(30)),
+    ]);
+    let listed = [key(1, "twice"), key(2, "twice"), key(3, "once")];
+    let expected =
+        ["01 1 unknown: ambiguous_entry", "alias/never 2 unknown: not_found", "03 3 180 days", "02 4 30 days"];
+    assert_eq!(cases(&rules, Listing::Complete(&listed)), expected);
+}
+
+#[test]
+fn an_exemption_holds_until_its_day_and_then_the_next_rule_does() {
+    let listed = [key(1, "a"), key(2, "b"), key(3, "c")];
+    let rules = rules([
+        (Names::Key(id(1)), exempt(31)),
+        (Names::Alias("b".into()), exempt(30)),
+        (Names::Key(id(3)), exempt(0)),
+        (selector("", &[]), days(90)),
+    ]);
+    let expected = ["01 1 exempt: exempted", "02 2 exempt: exempted, exemption_ends_soon", "03 4 90 days"];
+    assert_eq!(cases(&rules, Listing::Complete(&listed)), expected);
+    // Nothing else speaks of it any more.
+    let alone = &rules[2..3];
+    assert_eq!(cases(alone, Listing::Complete(&listed))[0], "01 - uncovered: uncovered");
+    assert_eq!(cases(alone, Listing::None), ["03 - uncovered: uncovered"]);
+}
+
+#[test]
+fn a_list_that_failed_makes_everything_unknown_but_what_is_named_by_its_id() {
+    let rules = rules([
+        (selector("pay-*", &[]), days(90)),
+        (selector("new-*", &[]), days(90)),
+        (Names::Alias("web".into()), days(90)),
+        (Names::Key(id(4)), days(30)),
+        (Names::Key(id(5)), exempt(90)),
+    ]);
+    let known = [key(1, "pay-1"), key(2, "web"), key(3, "free"), key(4, "pay-4")];
+    let expected = [
+        "01 1 unknown: read_failed",
+        "entry@2 2 unknown: read_failed",
+        "02 3 unknown: read_failed",
+        "04 4 30 days",
+        "05 5 exempt: exempted",
+        "03 - unknown: read_failed",
+    ];
+    assert_eq!(cases(&rules, Listing::Failed(Reason::ReadFailed, &known)), expected);
+    let expected = [
+        "entry@1 1 unknown: throttled",
+        "entry@2 2 unknown: throttled",
+        "alias/web 3 unknown: throttled",
+        "04 4 30 days",
+        "05 5 exempt: exempted",
+    ];
+    assert_eq!(cases(&rules, Listing::Failed(Reason::Throttled, &[])), expected);
+}
+
+#[test]
+fn a_selector_that_no_key_meets_is_idle_and_one_that_never_decides_is_not() {
+    let rules = rules([
+        (selector("pay-*", &[]), days(90)),
+        (selector("pay-*", &[("pci", "*")]), days(90)),
+        (selector("old-*", &[]), exempt(-1)),
+        (Names::Key(id(1)), days(30)),
+    ]);
+    let listed = [key(1, "pay-1")];
+    let lines = |listing| cover(&rules, listing, NOW).idle.iter().map(|rule| rule.line).collect::<Vec<_>>();
+    assert_eq!(lines(Listing::Complete(&listed)), [2]);
+    assert_eq!(lines(Listing::Failed(Reason::ReadFailed, &listed)), [] as [u32; 0]);
+}
+
+fn any_rules() -> impl Strategy<Value = Vec<Rule>> {
+    let alias = prop_oneof![Just("a*"), Just("*b"), Just("*"), Just("ab"), Just("")];
+    let tags = prop::collection::vec((prop_oneof![Just("t"), Just("u")], prop_oneof![Just("1"), Just("*")]), 0..3);
+    let names = prop_oneof![
+        (0..6u32).prop_map(|number| Names::Key(id(number))),
+        prop_oneof![Just("ab"), Just("b")].prop_map(|alias| Names::Alias(alias.into())),
+        (alias, tags).prop_map(|(alias, tags)| selector(alias, &tags)),
+    ];
+    let asks = prop_oneof![2 => (30..=365u16).prop_map(days), 1 => (-40..40i64).prop_map(exempt)];
+    prop::collection::vec((names, asks), 1..8).prop_map(|mut entries| {
+        // A policy names a key once.
+        let mut earlier = Vec::new();
+        entries.retain(|(names, _)| {
+            let again = !matches!(names, Names::Select(_)) && earlier.contains(names);
+            earlier.push(names.clone());
+            !again
+        });
+        rules(entries)
+    })
+}
+
+fn any_listing() -> impl Strategy<Value = Vec<ListedKey>> {
+    let alias = prop_oneof![Just("a"), Just("b"), Just("ab"), Just("abb"), Just("c")];
+    let tags = prop::collection::vec((prop_oneof![Just("t"), Just("u")], prop_oneof![Just("1"), Just("2")]), 0..3);
+    let listed = (alias, tags, prop::option::weighted(0.2, Just(Hindrance::DefaultKey)));
+    prop::collection::vec(listed, 0..6).prop_map(|keys| {
+        let keyed = keys.into_iter().zip(0..).map(|((alias, tags, hindrance), number)| {
+            let key = tags.into_iter().fold(key(number, alias), |key, (tag, value)| tagged(key, tag, value));
+            hindrance.map_or_else(|| key.clone(), |hindrance| hindered(key.clone(), hindrance))
+        });
+        keyed.collect()
+    })
+}
+
+/// How specific a rule is for a key, as the contract has it; nothing where it does not speak of the key.
+fn specificity(rule: &Rule, key: &ListedKey) -> Option<(u8, usize)> {
+    match &rule.names {
+        _ if rule.has_ended(NOW) => None,
+        Names::Key(named) => (*named == key.key_id).then_some((2, 0)),
+        Names::Alias(alias) => (**alias == *key.alias()).then_some((1, 0)),
+        Names::Select(selector) => selector.matches(key).then(|| (0, selector.conditions())),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn every_key_has_one_case_by_a_rule_than_which_none_is_more_specific(rules in any_rules(), keys in any_listing()) {
+        let cover = cover(&rules, Listing::Complete(&keys), NOW);
+        for key in &keys {
+            let cases: Vec<_> = cover.cases.iter().filter(|case| case.subject == Subject::Key(key.key_id)).collect();
+            prop_assert_eq!(cases.len(), 1);
+            let best = rules.iter().filter_map(|rule| Some((specificity(rule, key)?, rule)));
+            // The last of the greatest, looked at from the end, is the first.
+            let best = best.rev().max_by_key(|(specificity, _)| *specificity).map(|(_, rule)| rule.line);
+            prop_assert_eq!(cases[0].rule.map(|rule| rule.line), best);
+        }
+    }
+
+    #[test]
+    fn only_a_rule_that_asks_for_rotation_has_a_key_looked_at(rules in any_rules(), keys in any_listing(), failed in any::<bool>()) {
+        let listing =
+            if failed { Listing::Failed(Reason::ReadFailed, &keys) } else { Listing::Complete(&keys) };
+        for case in cover(&rules, listing, NOW).cases {
+            let asked = match case.rule.map(|rule| &rule.asks) {
+                Some(Asks::Rotation(desired)) => Some(*desired),
+                _ => None,
+            };
+            if let Course::Observe(desired) = case.course {
+                prop_assert_eq!(asked, Some(desired));
+                prop_assert!(!failed || matches!(case.rule.unwrap().names, Names::Key(_)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_failed_list_leaves_no_key_well(rules in any_rules(), keys in any_listing()) {
+        let cover = cover(&rules, Listing::Failed(Reason::ReadFailed, &keys), NOW);
+        for case in &cover.cases {
+            if let Course::Settled(status, _) = case.course {
+                let by_id = case.rule.is_some_and(|rule| matches!(rule.names, Names::Key(_)));
+                let gone = case.listed.is_none() && case.rule.is_none();
+                prop_assert!(status == Status::Unknown || by_id || gone, "{case:?}");
+            }
+        }
+        let needs = rules.iter().any(|rule| rule.needs_listing() && !rule.has_ended(NOW));
+        prop_assert!(!needs || !cover.cases.is_empty());
+    }
+}
