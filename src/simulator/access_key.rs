@@ -34,6 +34,14 @@ struct Session {
     expires: SystemTime,
 }
 
+/// A temporary key as its holder sees it.
+pub(super) struct TemporaryKey {
+    pub(super) access: String,
+    pub(super) secret: String,
+    pub(super) security_token: String,
+    pub(super) expires: SystemTime,
+}
+
 /// What came of the requests under one access key, whether it exists or not.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Record {
@@ -200,8 +208,19 @@ impl World {
         }
     }
 
-    /// A new temporary key, as the API writes it.
+    /// A new temporary key, as IAM and the metadata service write it.
     pub(super) fn issue_temporary_key(&mut self, reach: Reach, lifetime: Duration) -> Value {
+        let key = self.new_temporary_key(reach, lifetime);
+        json!({"credential": {
+            "access": key.access,
+            "secret": key.secret,
+            "securitytoken": key.security_token,
+            "expires_at": iso(key.expires),
+        }})
+    }
+
+    /// A new temporary key.
+    pub(super) fn new_temporary_key(&mut self, reach: Reach, lifetime: Duration) -> TemporaryKey {
         const CAPITALS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
         let now = self.now();
         if self.access_keys.keys.len() >= REMEMBERED_KEYS {
@@ -214,14 +233,9 @@ impl World {
         access.extend((3..20).map(|_| char::from(CAPITALS[self.rng.usize(..CAPITALS.len())])));
         let secret: String = (0..40).map(|_| self.rng.alphanumeric()).collect();
         let security_token = self.long_text("gQpldS13ZXN0", "+/==");
-        let credential = json!({
-            "access": access,
-            "secret": secret,
-            "securitytoken": security_token,
-            "expires_at": iso(expires),
-        });
-        let session = Some(Session { security_token: security_token.into(), expires });
-        self.access_keys.keys.insert(access.into(), AccessKey { secret: secret.into(), session, reach });
-        json!({"credential": credential})
+        let session = Some(Session { security_token: security_token.as_str().into(), expires });
+        let key = AccessKey { secret: secret.as_str().into(), session, reach };
+        self.access_keys.keys.insert(access.as_str().into(), key);
+        TemporaryKey { access, secret, security_token, expires }
     }
 }

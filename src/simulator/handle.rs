@@ -129,6 +129,18 @@ impl Handle {
         lock(&self.world).id_tokens.insert(provider_id.to_owned(), accepted_jwt.to_owned());
     }
 
+    /// Accepts this token of a provider at STS and none that was accepted before.
+    pub fn set_oidc_token(&self, provider_urn: &str, accepted_jwt: &str) {
+        let mut world = lock(&self.world);
+        let trusts = world.trusts.iter_mut().filter(|trust| trust.provider_urn == provider_urn);
+        trusts.for_each(|trust| accepted_jwt.clone_into(&mut trust.accepted));
+    }
+
+    /// Knows the pod by this token from now on.
+    pub fn set_pod_token(&self, accepted_token: &str) {
+        lock(&self.world).pod_token = Some(accepted_token.to_owned());
+    }
+
     /// The access keys that requests came with so far, known or not, in order.
     #[must_use]
     pub fn access_keys_seen(&self) -> Vec<String> {

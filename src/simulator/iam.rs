@@ -32,6 +32,9 @@ impl World {
         if !is_json(request.headers) {
             return Err(bad_request("The Content-Type must be application/json."));
         }
+        if operation == Operation::AssumeWithOidc {
+            return self.assume_with_oidc(body);
+        }
         let auth = auth(body)?;
         match operation {
             Operation::AgencyToken => self.agency_token(request, auth, request_id),

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use hyper::HeaderMap;
+use serde_json::{Map, Value};
 
 use super::access::Reach;
 use super::answer::Answer;
@@ -20,8 +21,14 @@ const LONGEST_TOKEN: u64 = 21_600;
 const KEYS_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 impl World {
-    pub(super) fn metadata(&mut self, operation: Operation, headers: &HeaderMap) -> Answer {
+    pub(super) fn metadata(
+        &mut self,
+        operation: Operation,
+        headers: &HeaderMap,
+        body: Option<&Map<String, Value>>,
+    ) -> Answer {
         match operation {
+            Operation::PodKeys => self.pod_keys(headers, body),
             Operation::MetadataToken => self.metadata_token(headers),
             _ => self.instance_keys(headers),
         }

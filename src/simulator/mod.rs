@@ -1,4 +1,4 @@
-//! A KMS, an IAM and an instance's metadata service in this process, on a port of the loopback.
+//! A KMS, an IAM with its STS, and what an instance or a pod has next door, in this process, on a port of the loopback.
 //!
 //! The other side of the wire, written from the documents of the cloud and not from our client: nothing else of this
 //! crate is used here, so that a misreading of ours does not cancel itself out. `rehearse`, the tests and the
@@ -50,6 +50,7 @@ mod server;
 mod setup;
 mod signature;
 mod tags;
+mod workload;
 mod world;
 
 use std::io;
@@ -101,10 +102,16 @@ impl Simulator {
         self.address
     }
 
-    /// Where KMS, IAM and metadata service answer, such as `http://127.0.0.1:40123`.
+    /// Where KMS, IAM, STS and metadata service answer, such as `http://127.0.0.1:40123`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The address that a pod's environment has.
+    #[must_use]
+    pub fn pod_url(&self) -> String {
+        format!("{}{}", self.url(), workload::POD_PATH)
     }
 
     /// The view behind the wire.

@@ -31,17 +31,21 @@ pub enum Operation {
     IdToken,
     /// `GET /v3/projects`
     ListProjects,
+    /// `POST /v5/agencies/assume-with-oidc` of STS
+    AssumeWithOidc,
     /// `PUT /meta-data/latest/api/token` of the metadata service
     MetadataToken,
     /// `GET /openstack/latest/securitykey` of the metadata service
     InstanceKeys,
+    /// `POST` to the address in a pod's environment
+    PodKeys,
     /// Anything that is answered with "no such API".
     Other,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::EnableRotation,
         Self::DisableRotation,
         Self::UpdateInterval,
@@ -56,8 +60,10 @@ impl Operation {
         Self::TemporaryKeys,
         Self::IdToken,
         Self::ListProjects,
+        Self::AssumeWithOidc,
         Self::MetadataToken,
         Self::InstanceKeys,
+        Self::PodKeys,
         Self::Other,
     ];
 
@@ -79,8 +85,10 @@ impl Operation {
             Self::TemporaryKeys => "securitytokens",
             Self::IdToken => "id-token",
             Self::ListProjects => "projects",
+            Self::AssumeWithOidc => "assume-with-oidc",
             Self::MetadataToken => "metadata-token",
             Self::InstanceKeys => "securitykey",
+            Self::PodKeys => "pod-credentials",
             Self::Other => "other",
         }
     }
@@ -126,17 +134,19 @@ impl OperationSet {
         Operation::KeyTags,
         Operation::ProjectTags,
     ]);
-    /// The calls of IAM.
+    /// The calls of IAM, and of STS beside it.
     pub const IAM: Self = Self::of(&[
         Operation::Authenticate,
         Operation::AgencyToken,
         Operation::TemporaryKeys,
         Operation::IdToken,
         Operation::ListProjects,
+        Operation::AssumeWithOidc,
     ]);
-    /// The calls of an instance's metadata service, which is neither KMS nor IAM.
-    pub const METADATA: Self = Self::of(&[Operation::MetadataToken, Operation::InstanceKeys]);
-    /// KMS and IAM; not the metadata service, which is no part of the cloud's API.
+    /// The calls of what is next door and neither KMS nor IAM: an instance's metadata service, and a node's agent for its
+    /// pods.
+    pub const METADATA: Self = Self::of(&[Operation::MetadataToken, Operation::InstanceKeys, Operation::PodKeys]);
+    /// KMS and IAM; not what is next door, which is no part of the cloud's API.
     pub const ALL: Self = Self(Self::KMS.0 | Self::IAM.0);
 
     /// The set of these.

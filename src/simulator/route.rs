@@ -4,13 +4,14 @@ use hyper::Method;
 use serde_json::{Map, Value};
 
 use super::operation::Operation;
+use super::workload::POD_PATH;
 
 /// Which of the servers behind the one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Kms,
     Iam,
-    /// The metadata service of an instance.
+    /// The metadata service of an instance, and a node's agent for its pods.
     Metadata,
 }
 
@@ -38,8 +39,10 @@ impl<'a> Route<'a> {
             "/v3.0/OS-CREDENTIAL/securitytokens" => (Self::Iam(Operation::TemporaryKeys), Method::POST),
             "/v3.0/OS-AUTH/id-token/tokens" => (Self::Iam(Operation::IdToken), Method::POST),
             "/v3/projects" => (Self::Iam(Operation::ListProjects), Method::GET),
+            "/v5/agencies/assume-with-oidc" => (Self::Iam(Operation::AssumeWithOidc), Method::POST),
             "/meta-data/latest/api/token" => (Self::Metadata(Operation::MetadataToken), Method::PUT),
             "/openstack/latest/securitykey" => (Self::Metadata(Operation::InstanceKeys), Method::GET),
+            POD_PATH => (Self::Metadata(Operation::PodKeys), Method::POST),
             _ => match path.strip_prefix("/v1.0/").and_then(|rest| rest.split_once('/')) {
                 Some((project_id, call)) => match call.strip_prefix("kms/").and_then(Operation::of_kms) {
                     Some((operation, key_id)) => {
@@ -147,6 +150,8 @@ mod tests {
             ("/v3.0/OS-CREDENTIAL/securitytokens", Method::POST, Route::Iam(Operation::TemporaryKeys)),
             ("/v3.0/OS-AUTH/id-token/tokens", Method::POST, Route::Iam(Operation::IdToken)),
             ("/v3/projects", Method::GET, Route::Iam(Operation::ListProjects)),
+            ("/v5/agencies/assume-with-oidc", Method::POST, Route::Iam(Operation::AssumeWithOidc)),
+            (POD_PATH, Method::POST, Route::Metadata(Operation::PodKeys)),
             ("/meta-data/latest/api/token", Method::PUT, Route::Metadata(Operation::MetadataToken)),
             ("/openstack/latest/securitykey", Method::GET, Route::Metadata(Operation::InstanceKeys)),
         ] {

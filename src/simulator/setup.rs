@@ -12,6 +12,7 @@ use super::operation::OperationSet;
 use super::preset::Preset;
 use super::rule::Rule;
 use super::tags::ResourceDetail;
+use super::workload::Trust;
 
 /// Tells the time.
 pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -241,6 +242,8 @@ pub struct Setup {
     pub(super) access_keys: Vec<(String, String)>,
     pub(super) agencies: Vec<Agency>,
     pub(super) id_tokens: Vec<(String, String)>,
+    pub(super) trusts: Vec<Trust>,
+    pub(super) pod_token: Option<String>,
     pub(super) behaviour: Behaviour,
     pub(super) rules: Vec<Rule>,
     pub(super) seed: u64,
@@ -267,6 +270,8 @@ impl Setup {
             access_keys: Vec::new(),
             agencies: Vec::new(),
             id_tokens: Vec::new(),
+            trusts: Vec::new(),
+            pod_token: None,
             behaviour: Behaviour::default(),
             rules: Vec::new(),
             seed: 1,
@@ -335,6 +340,25 @@ impl Setup {
     pub fn identity_provider(mut self, id: impl Into<String>, accepted_jwt: impl Into<String>) -> Self {
         self.id_tokens.push((id.into(), accepted_jwt.into()));
         self
+    }
+
+    /// With one agency more that trusts a provider at STS, and the one token of that provider which is accepted.
+    #[must_use]
+    pub fn oidc_agency(
+        mut self,
+        provider_urn: impl Into<String>,
+        agency_urn: impl Into<String>,
+        accepted_jwt: impl Into<String>,
+    ) -> Self {
+        let (provider_urn, agency_urn) = (provider_urn.into(), agency_urn.into());
+        self.trusts.push(Trust { provider_urn, agency_urn, accepted: accepted_jwt.into() });
+        self
+    }
+
+    /// With an agent for pods at [`Simulator::pod_url`](super::Simulator::pod_url), who knows one by this token.
+    #[must_use]
+    pub fn pod_identity(self, accepted_token: impl Into<String>) -> Self {
+        Self { pod_token: Some(accepted_token.into()), ..self }
     }
 
     /// With other behaviour.

@@ -22,6 +22,7 @@ use super::operation::{Operation, OperationSet};
 use super::route::{Route, Side};
 use super::rule::Script;
 use super::setup::{Behaviour, Clock, Dialect, Journal, Login, ProjectSetup, Setup};
+use super::workload::Trust;
 
 pub(super) struct World {
     pub(super) behaviour: Behaviour,
@@ -38,6 +39,10 @@ pub(super) struct World {
     pub(super) agencies: Vec<Agency>,
     /// The token that each identity provider's word is.
     pub(super) id_tokens: HashMap<String, String>,
+    /// Agencies that believe a provider.
+    pub(super) trusts: Vec<Trust>,
+    /// The token that the node's agent knows the pod by; without one there is no agent.
+    pub(super) pod_token: Option<String>,
     /// Tokens of the metadata service, and when they end.
     pub(super) metadata_tokens: HashMap<Box<str>, SystemTime>,
     journal: Journal,
@@ -84,6 +89,8 @@ impl World {
             access_keys: AccessKeys::default(),
             agencies: setup.agencies,
             id_tokens: setup.id_tokens.into_iter().collect(),
+            trusts: setup.trusts,
+            pod_token: setup.pod_token,
             metadata_tokens: HashMap::new(),
             journal: setup.journal,
             clock: setup.clock,
@@ -187,7 +194,7 @@ impl World {
                 })
                 .unwrap_or_else(|refusal| refusal),
             Route::Iam(operation) => self.iam(operation, request, body, request_id).unwrap_or_else(|refusal| refusal),
-            Route::Metadata(operation) => self.metadata(operation, request.headers),
+            Route::Metadata(operation) => self.metadata(operation, request.headers, body),
             Route::WrongMethod(Side::Kms) => Answer::kms(405, "KMS.0215", "The method is not allowed."),
             Route::WrongMethod(Side::Iam) => {
                 Answer::iam(405, "Method Not Allowed", "The method is not allowed for the requested URL.")

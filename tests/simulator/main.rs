@@ -17,6 +17,7 @@ mod signatures;
 mod signing;
 mod tags;
 mod wire;
+mod workload;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

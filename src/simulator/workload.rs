@@ -1,0 +1,87 @@
+//! Workloads that are known by a token of their cluster: STS, which believes a provider's word for an agency, and the
+//! agent on a node, which gives each pod the keys of its agency (API sheet, section 5.4).
+//!
+//! STS is a part of the cloud's API. The agent is none: like the metadata service it answers on the node, with no
+//! gateway before it, and it is known by the address in the pod's environment alone; here that is [`POD_PATH`].
+
+use std::time::Duration;
+
+use hyper::HeaderMap;
+use serde_json::{Map, Value, json};
+
+use super::access::Reach;
+use super::answer::Answer;
+use super::iam::{bad_request, iso, not_found};
+use super::operation::Operation;
+use super::world::World;
+
+/// Where the agent of the node answers.
+pub(super) const POD_PATH: &str = "/v1/credentials";
+/// What keys of STS live for where nothing is asked for, in seconds; those of a pod, of which no document says.
+const DEFAULT_DURATION: u64 = 3600;
+
+/// An agency that trusts a provider, and the one token of that provider which is accepted.
+#[derive(Clone)]
+pub(super) struct Trust {
+    pub(super) provider_urn: String,
+    pub(super) agency_urn: String,
+    pub(super) accepted: String,
+}
+
+impl World {
+    /// Keys of an agency for the word of a provider.
+    pub(super) fn assume_with_oidc(&mut self, body: Option<&Map<String, Value>>) -> Result<Answer, Answer> {
+        let text = |name: &str| {
+            let text = body.and_then(|body| body.get(name)).and_then(Value::as_str).filter(|text| !text.is_empty());
+            text.ok_or_else(|| bad_request(&format!("The {name} is missing.")))
+        };
+        let (provider_urn, agency_urn) = (text("provider_urn")?, text("agency_urn")?);
+        let (session, token) = (text("agency_session_name")?, text("id_token")?);
+        let seconds = match body.and_then(|body| body.get("duration_seconds")) {
+            None => DEFAULT_DURATION,
+            Some(seconds) => seconds.as_u64().ok_or_else(|| bad_request("The duration_seconds is no number."))?,
+        };
+        let mut trusts = self.trusts.iter();
+        let trust = trusts.find(|trust| trust.agency_urn == agency_urn && trust.provider_urn == provider_urn);
+        let trust = trust.ok_or_else(|| not_found("Could not find the agency, or it does not trust the provider."))?;
+        if trust.accepted != token {
+            self.authentication_failures += 1;
+            return Err(Answer::iam_code(401, "IAM.0001", "The ID token is invalid or has expired."));
+        }
+        self.permit(Operation::AssumeWithOidc)?;
+        let key = self.new_temporary_key(Reach::Own(None), Duration::from_secs(seconds));
+        Ok(Answer::value(
+            200,
+            &json!({
+                "assumed_agency": {"urn": format!("{agency_urn}/{session}")},
+                "credentials": {
+                    "access_key_id": key.access,
+                    "secret_access_key": key.secret,
+                    "security_token": key.security_token,
+                    "expiration": iso(key.expires),
+                },
+            }),
+        ))
+    }
+
+    /// Keys of a pod's agency for the pod's token, as it is in the file.
+    pub(super) fn pod_keys(&mut self, headers: &HeaderMap, body: Option<&Map<String, Value>>) -> Answer {
+        if body.is_none_or(|body| !body.is_empty()) {
+            return Answer::text(400, "expected an empty JSON object");
+        }
+        let sent = headers.get("authorization").and_then(|token| token.to_str().ok());
+        match (&self.pod_token, sent) {
+            (None, _) => return Answer::html(404),
+            (Some(accepted), Some(sent)) if accepted == sent => {}
+            _ => return Answer::text(401, "the token is not that of a pod"),
+        }
+        let key = self.new_temporary_key(Reach::Own(None), Duration::from_secs(DEFAULT_DURATION));
+        let credentials = json!({
+            "accessKeyId": key.access,
+            "secretAccessKey": key.secret,
+            "securityToken": key.security_token,
+            "expiration": iso(key.expires),
+        });
+        Answer::value(200, &json!({ "credentials": credentials }))
+    }
+}
