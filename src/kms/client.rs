@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::auth::{Credentials, Login, ProjectScope, Proof, Session, unfit};
+use super::auth::{Credentials, ProjectScope, Proof, Session, unfit};
 use super::caller::{Call, Caller};
 use super::endpoint::Endpoints;
 use super::error::{Error, Kind};
@@ -139,15 +139,13 @@ impl Client {
         let Endpoints { kms, iam } = settings.endpoints;
         let is_https = |endpoint: &str| endpoint.starts_with("https:");
         let needs_iam = settings.scope.id.is_none() || settings.credentials.need_iam();
-        let tls = is_https(&kms) || (needs_iam && is_https(&iam));
+        let login = &settings.credentials.login;
+        let tls = is_https(&kms) || (needs_iam && is_https(&iam)) || login.own_endpoint().is_some_and(is_https);
         let transport =
             Transport::new(tls, settings.ca_file, settings.proxy, settings.request_timeout, settings.concurrency)?;
-        let transport = match &settings.credentials.login {
-            Login::EcsAgency { metadata_endpoint } => {
-                let tls = metadata_endpoint.as_deref().is_some_and(is_https);
-                transport.with_metadata(settings.request_timeout, tls)?
-            }
-            _ => transport,
+        let transport = match login.neighbour() {
+            Some(address) => transport.with_metadata(settings.request_timeout, is_https(address))?,
+            None => transport,
         };
         let caller = Caller {
             project: settings.project,

@@ -17,8 +17,7 @@ impl Endpoints {
     pub fn of(cloud: Cloud, region: &str) -> Self {
         match cloud {
             Cloud::HuaweiCloud => {
-                // The European site has a top-level domain of its own.
-                let top = if region.starts_with("eu-west-1") { "eu" } else { "com" };
+                let top = if is_european_site(region) { "eu" } else { "com" };
                 Self {
                     kms: format!("https://kms.{region}.myhuaweicloud.{top}"),
                     iam: format!("https://iam.{region}.myhuaweicloud.{top}"),
@@ -41,6 +40,25 @@ impl Endpoints {
     }
 }
 
+/// Where the official client asks STS when nobody says otherwise (API sheet, section 5.4); nothing where that is no
+/// part of the project's cloud.
+///
+/// The policy's region is not put into it. The sheet knows this one host from the one client that reads these variables,
+/// so that what is let through a firewall for it is let through for us, and none of the documents say which regions
+/// have an STS. But what is sent there is the word that the workload is who it is: Huawei Cloud's European site, Open
+/// Telekom Cloud and Flexible Engine have accounts of their own that this host knows nothing of, so theirs is never
+/// sent there, and who logs in has to name the endpoint.
+#[must_use]
+pub fn default_sts(cloud: Cloud, region: &str) -> Option<&'static str> {
+    let knows_the_account = cloud == Cloud::HuaweiCloud && !is_european_site(region);
+    knows_the_account.then_some("https://sts.cn-north-4.myhuaweicloud.com")
+}
+
+/// The European site of Huawei Cloud has a top-level domain of its own.
+fn is_european_site(region: &str) -> bool {
+    region.starts_with("eu-west-1")
+}
+
 /// Whether the region's API is documented without any rotation call: there, that the status call is unknown is no
 /// wrong address, but the answer.
 #[must_use]
@@ -51,6 +69,20 @@ pub fn may_lack_rotation(cloud: Cloud, region: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_workloads_token_is_sent_to_a_cloud_that_is_not_its_own() {
+        let sheet = Some("https://sts.cn-north-4.myhuaweicloud.com");
+        assert_eq!(default_sts(Cloud::HuaweiCloud, "cn-north-4"), sheet);
+        assert_eq!(default_sts(Cloud::HuaweiCloud, "ap-southeast-1"), sheet);
+        for (cloud, region) in [
+            (Cloud::HuaweiCloud, "eu-west-101"),
+            (Cloud::OpenTelekomCloud, "eu-de"),
+            (Cloud::FlexibleEngine, "eu-west-0"),
+        ] {
+            assert_eq!(default_sts(cloud, region), None, "{region}");
+        }
+    }
 
     #[test]
     fn the_addresses_are_those_of_the_sheet() {

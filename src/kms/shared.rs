@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::auth::{Credentials, Login, ProjectScope, Session};
+use super::auth::{Credentials, ProjectScope, Session};
 use super::limit::RequestLimit;
 use super::transport::SetUpError;
 
@@ -27,9 +27,7 @@ impl Shared {
         iam: &str,
         scope: &ProjectScope,
     ) -> Result<Arc<Session>, SetUpError> {
-        let for_any_project =
-            matches!(credentials.login, Login::AccessKey(_) | Login::EcsAgency { .. } | Login::IdToken(_));
-        let scope = (!for_any_project).then(|| scope.clone());
+        let scope = (!credentials.login.is_for_any_project()).then(|| scope.clone());
         let key = (credentials.clone(), iam.to_owned(), scope.clone());
         find_or_make(&self.sessions, key, || Session::new(credentials.clone(), iam, scope))
     }

@@ -93,6 +93,27 @@ impl Decoder<'_> {
     }
 }
 
+/// An address of the cloud that did not come from a policy, without a slash at its end.
+///
+/// # Errors
+///
+/// What was expected of it.
+pub fn cloud_address(text: &str) -> Result<&str, &'static str> {
+    parse(text, Service::Cloud).map(|endpoint| endpoint.address)
+}
+
+/// Whether an address with a path is one to which what proves who asks may be sent as it is: by TLS wherever it is, in
+/// clear text no further than the link.
+///
+/// # Errors
+///
+/// What was expected of it.
+pub fn neighbour_address(uri: &str) -> Result<(), &'static str> {
+    let authority = uri.find("://").map_or(0, |at| at + "://".len());
+    let end = uri[authority..].find(['/', '?', '#']).map_or(uri.len(), |at| authority + at);
+    parse(&uri[..end], Service::Metadata).map(|_| ())
+}
+
 /// Reads an address, or says what was expected of it.
 fn parse(text: &str, service: Service) -> Result<Endpoint<'_>, &'static str> {
     let address = text.strip_suffix('/').unwrap_or(text);
@@ -187,6 +208,32 @@ mod tests {
             assert_eq!(found, (metadata, cloud, true), "{text}");
         }
         assert!(super::parse("socks5://127.0.0.1:1080", Service::Proxy).is_err());
+    }
+
+    #[test]
+    fn a_neighbours_address_may_have_a_path_and_nothing_that_hides_where_it_leads() {
+        for uri in [
+            "http://169.254.170.23/v1/credentials",
+            "http://127.0.0.1:80?x=y",
+            "http://localhost/",
+            "http://[fe80::1]:8080/a/b",
+            "https://agent.example.com/v1/credentials#x",
+        ] {
+            assert_eq!(neighbour_address(uri), Ok(()), "{uri}");
+        }
+        for uri in [
+            "http://agent.example.com/v1",
+            "http://10.0.0.1/169.254.170.23",
+            "http://169.254.170.23@example.com/",
+            "http://169.254.170.23\\@example.com/",
+            "http://169.254.170.23\t.example.com/",
+            "http:///169.254.170.23",
+            "169.254.170.23/v1",
+            "ftp://169.254.170.23/",
+            "",
+        ] {
+            assert!(neighbour_address(uri).is_err(), "{uri}");
+        }
     }
 
     #[test]

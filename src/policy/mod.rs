@@ -30,6 +30,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 pub use calendar::Calendar;
+pub use endpoint::{cloud_address, neighbour_address};
 pub use file::{UnreadableFile, read_file};
 pub use foreign::foreign_yaml;
 pub use problem::{Problem, Problems, Severity};

@@ -1,5 +1,6 @@
 //! Assuming an agency: another account has delegated its project, and IAM gives credentials for it (API sheet, 5.1).
 
+use std::fmt;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -27,6 +28,13 @@ pub enum Account {
     Name(String),
     /// By its id.
     Id(String),
+}
+
+impl fmt::Display for Agency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Account::Name(account) | Account::Id(account)) = &self.account;
+        write!(f, "agency {} of {account}", self.name)
+    }
 }
 
 impl Agency {

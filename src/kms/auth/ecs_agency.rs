@@ -66,7 +66,8 @@ fn request(method: Method, endpoint: &Url, path: &str) -> Result<Request, Error>
     Ok(Request { method, url, headers: Vec::with_capacity(2), body, secret_in_body: None, direct: true })
 }
 
-fn passing_or_final(error: Error) -> Error {
+/// What an attempt at a service next door means: tried again if it may pass, a refusal if not.
+pub(super) fn passing_or_final(error: Error) -> Error {
     match error.kind() {
         Kind::Stopped => error,
         kind if kind.is_transient() => error,

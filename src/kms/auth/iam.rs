@@ -131,7 +131,8 @@ impl Iam<'_> {
         .await
     }
 
-    async fn ask<T>(
+    /// One call: `body` is wiped, and what is `secret` in it shows in no error.
+    pub(super) async fn ask<T>(
         &self,
         method: Method,
         path: &str,
@@ -239,7 +240,8 @@ fn wipe(value: &mut Value) {
     }
 }
 
-fn failed(answer: &Answer, text: &str) -> Error {
+/// An answer that is none.
+pub(super) fn failed(answer: &Answer, text: &str) -> Error {
     Error::new(Operation::Authenticate, Kind::Credentials, text).with_request_id(answer.request_id())
 }
 

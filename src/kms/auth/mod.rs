@@ -9,9 +9,11 @@ mod ecs_agency;
 mod iam;
 mod id_token;
 mod password;
+mod pod;
 mod secret;
 mod session;
 pub mod signing;
+mod sts;
 mod token;
 mod trial;
 
@@ -26,8 +28,10 @@ pub use iam::ProjectScope;
 pub(super) use iam::unfit;
 pub use id_token::IdToken;
 pub use password::Password;
+pub use pod::PodIdentity;
 pub use secret::SecretSource;
 pub(super) use session::{Proof, Session};
+pub use sts::OidcAgency;
 
 /// How to log in to a project. Holds where secrets are, never a secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,9 +72,37 @@ pub enum Login {
     },
     /// A workload that an identity provider vouches for.
     IdToken(IdToken),
+    /// A workload that a provider vouches for to STS.
+    OidcAgency(OidcAgency),
+    /// A pod, by the agent on its node.
+    Pod(PodIdentity),
 }
 
 impl Login {
+    /// An address of the cloud, beside IAM's, that is asked for credentials.
+    pub(super) fn own_endpoint(&self) -> Option<&str> {
+        match self {
+            Self::OidcAgency(agency) => Some(&agency.endpoint),
+            _ => None,
+        }
+    }
+
+    /// The address next door that is asked for credentials; nothing where none is asked.
+    pub(super) fn neighbour(&self) -> Option<&str> {
+        match self {
+            Self::EcsAgency { metadata_endpoint } => {
+                Some(metadata_endpoint.as_deref().unwrap_or(ecs_agency::METADATA_ENDPOINT))
+            }
+            Self::Pod(pod) => Some(&pod.uri),
+            _ => None,
+        }
+    }
+
+    /// Whether what it gives opens whatever project the user may open, as a signature does, and not one alone.
+    pub(super) fn is_for_any_project(&self) -> bool {
+        !matches!(self, Self::Token(_) | Self::Password(_))
+    }
+
     /// Where the secret is, for who has to look why it is refused.
     fn place(&self) -> String {
         match self {
@@ -81,6 +113,10 @@ impl Login {
             Self::AccessKey(AccessKeyFiles { id, secret, .. }) => format!("access key from {id} and {secret}"),
             Self::EcsAgency { .. } => "temporary access key of the machine's agency".to_owned(),
             Self::IdToken(IdToken { provider_id, token }) => format!("{token}, vouched for by {provider_id}"),
+            Self::OidcAgency(OidcAgency { provider_urn, agency_urn, token, .. }) => {
+                format!("{token}, vouched for by {provider_urn} for {agency_urn}")
+            }
+            Self::Pod(PodIdentity { token, .. }) => format!("the pod's token from {token}"),
         }
     }
 }

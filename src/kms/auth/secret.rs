@@ -13,6 +13,13 @@ use super::{Error, Kind, Operation};
 pub enum SecretSource {
     /// A file, read anew at each authentication, so that a rotated secret is picked up.
     File(PathBuf),
+    /// An entry of another program's file, read anew at each authentication like a file of its own.
+    Entry {
+        /// Gives the secret, or says why there is none: the file, never its content.
+        read: Arc<dyn Fn() -> Result<String, String> + Send + Sync>,
+        /// Which entry of which file, for people; two entries are the same where this is.
+        origin: Arc<str>,
+    },
     /// This process itself.
     Memory {
         /// The secret.
@@ -29,10 +36,21 @@ impl SecretSource {
         Self::Memory { secret: Arc::new(SecretString::from(secret)), origin: origin.into() }
     }
 
+    /// A secret that is an entry of a file, and which.
+    #[must_use]
+    pub fn entry(origin: &str, read: impl Fn() -> Result<String, String> + Send + Sync + 'static) -> Self {
+        Self::Entry { read: Arc::new(read), origin: origin.into() }
+    }
+
     /// The secret, without the line break at its end. The error names the file, never its content.
     pub(in crate::kms) fn read(&self) -> Result<SecretString, Error> {
         let path = match self {
             Self::Memory { secret, .. } => return Ok(SecretString::clone(secret)),
+            Self::Entry { read, .. } => {
+                return read()
+                    .map(SecretString::from)
+                    .map_err(|why| Error::new(Operation::Authenticate, Kind::Credentials, why));
+            }
             Self::File(path) => path,
         };
         let failed = |cause: String| {
@@ -54,6 +72,7 @@ impl PartialEq for SecretSource {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::File(one), Self::File(other)) => one == other,
+            (Self::Entry { origin: one, .. }, Self::Entry { origin: other, .. }) => one == other,
             (Self::Memory { secret: one, .. }, Self::Memory { secret: other, .. }) => {
                 Arc::ptr_eq(one, other) || one.expose_secret() == other.expose_secret()
             }
@@ -72,7 +91,7 @@ impl fmt::Display for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Memory { origin, .. } => f.write_str(origin),
+            Self::Memory { origin, .. } | Self::Entry { origin, .. } => f.write_str(origin),
         }
     }
 }

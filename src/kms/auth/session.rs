@@ -342,10 +342,14 @@ impl Session {
         };
         let token = |token: super::iam::Token| (Issued::Token(token.text, token.project_id), token.lifetime);
         let (key, lifetime) = match (&self.source.login, &self.source.agency) {
-            (Login::Token(source), _) => {
+            (Login::Token(source), None) => {
                 let given = token::read(source).map_err(counted)?;
                 caller.observer.operation(Operation::Authenticate, true);
                 return Ok((Issued::Token(given, None), None));
+            }
+            (Login::Token(source), Some(agency)) => {
+                let given = token::read(source).map_err(counted)?;
+                return Ok(token(agency.token(&iam, &given, &self.project).await?));
             }
             (Login::Password(password), None) => return Ok(token(password.token(&iam, &self.project).await?)),
             (Login::Password(password), Some(agency)) => {
@@ -361,6 +365,8 @@ impl Session {
             }
             (Login::EcsAgency { .. }, _) => ecs_agency::access_key(caller, effort, &self.metadata).await?,
             (Login::IdToken(id_token), _) => id_token.access_key(&iam).await?,
+            (Login::OidcAgency(agency), _) => agency.access_key(&iam).await?,
+            (Login::Pod(pod), _) => pod.access_key(caller, effort).await?,
         };
         let (key, lifetime) = match &self.source.agency {
             Some(agency) => agency.access_key(&iam, &key).await?,

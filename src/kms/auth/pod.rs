@@ -1,0 +1,62 @@
+//! Temporary access keys of the agency that a pod has in CCE, from the agent on its node (API sheet, section 5.4).
+//!
+//! The agent knows the pod by a token that the cluster keeps fresh in a file. No proxy is ever in between, as for the
+//! metadata service of a machine.
+
+use secrecy::SecretString;
+
+use super::super::caller::{Call, Caller};
+use super::super::observe::Code;
+use super::super::outage::Effort;
+use super::super::transport::{HeaderText, Method, Request, Url};
+use super::access_key::AccessKey;
+use super::ecs_agency::passing_or_final;
+use super::iam::unfit;
+use super::{Error, Kind, Lifetime, Operation, SecretSource, token};
+
+/// What a pod is known by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodIdentity {
+    /// The whole address that is asked. What is sent there proves who the pod is, so whoever makes this has seen to it
+    /// that it does not leave the node in clear text.
+    pub uri: String,
+    /// The pod's token, read anew at each authentication.
+    pub token: SecretSource,
+}
+
+impl PodIdentity {
+    /// A temporary access key.
+    pub(super) async fn access_key(
+        &self,
+        caller: &Caller,
+        effort: Effort,
+    ) -> Result<(AccessKey, Option<Lifetime>), Error> {
+        let call = Call::new(Operation::Authenticate, None, None);
+        let refused = |text: String| Error::new(call.operation, Kind::Credentials, text);
+        let url = Url::parse(&self.uri).map_err(|_| refused("the pod's credentials have no address".to_owned()))?;
+        let token =
+            token::read(&self.token).inspect_err(|_| caller.observer.operation(Operation::Authenticate, false))?;
+        let attempt = || async {
+            let request = Request {
+                method: Method::Post,
+                url: url.clone(),
+                headers: vec![
+                    ("content-type", HeaderText::plain("application/json")),
+                    ("authorization", HeaderText::secret(token.clone()).ok_or_else(unfit)?),
+                ],
+                body: SecretString::from("{}"),
+                secret_in_body: None,
+                direct: true,
+            };
+            let answer = caller.attempt(&call, &request).await.map_err(|error| match error.code() {
+                Some(Code::Http(401 | 403 | 404)) => error.with_kind(Kind::Credentials).with_hint(
+                    "has the pod's service account an agency? one is associated in the console of the cluster",
+                ),
+                _ => passing_or_final(error),
+            })?;
+            AccessKey::parse(&answer.body, answer.date(), caller.clock.now())
+                .ok_or_else(|| refused(format!("{} answered without an access key", request.host())))
+        };
+        caller.call_with(effort, &call, attempt).await
+    }
+}

@@ -1,0 +1,68 @@
+//! Workload identity by STS v5: a token of an `OpenID` Connect provider is exchanged for a temporary access key of an agency
+//! that trusts it (API sheet, section 5.4).
+//!
+//! It is one unsigned call, and the token in its body is all that proves who asks.
+
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use super::super::transport::{Method, SetUpError, Url, address};
+use super::access_key::AccessKey;
+use super::iam::{Asker, Iam};
+use super::{Error, Kind, Lifetime, Operation, SecretSource};
+
+/// An agency, the provider that it trusts, and the provider's word.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OidcAgency {
+    /// Where STS answers, without a slash at its end.
+    pub endpoint: String,
+    /// The provider.
+    pub provider_urn: String,
+    /// The agency.
+    pub agency_urn: String,
+    /// The provider's token, read anew at each authentication: they live for minutes.
+    pub token: SecretSource,
+    /// What the session is called in the cloud's audit.
+    pub session_name: String,
+    /// How long the temporary key shall hold.
+    pub duration_seconds: u32,
+    /// A policy that narrows what the key may do.
+    pub policy: Option<String>,
+    /// The ids of policies that do.
+    pub policy_ids: Vec<String>,
+}
+
+impl OidcAgency {
+    /// A temporary access key; asked for as `iam` asks, but of STS.
+    pub(super) async fn access_key(&self, iam: &Iam<'_>) -> Result<(AccessKey, Option<Lifetime>), Error> {
+        let token = iam.secret(&self.token)?;
+        let mut body = json!({
+            "provider_urn": self.provider_urn,
+            "agency_urn": self.agency_urn,
+            "agency_session_name": self.session_name,
+            "id_token": token.expose_secret(),
+            "duration_seconds": self.duration_seconds,
+        });
+        if let Some(policy) = &self.policy {
+            body["policy"] = json!(policy);
+        }
+        if !self.policy_ids.is_empty() {
+            body["policy_ids"] = json!(self.policy_ids);
+        }
+        let endpoint =
+            self.url().map_err(|error| Error::new(Operation::Authenticate, Kind::Credentials, error.to_string()))?;
+        let sts = Iam { caller: iam.caller, endpoint: &endpoint, effort: iam.effort };
+        let now = iam.caller.clock.now();
+        sts.ask(Method::Post, "v5/agencies/assume-with-oidc", Asker::Nobody, body, Some(&token), |answer| {
+            AccessKey::parse(&answer.body, answer.date(), now).ok_or_else(|| {
+                let text = "STS answered without a temporary access key; is HUAWEICLOUD_SDK_STS_ENDPOINT right?";
+                super::iam::failed(answer, text)
+            })
+        })
+        .await
+    }
+
+    fn url(&self) -> Result<Url, SetUpError> {
+        address(&self.endpoint, "")
+    }
+}
