@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use kms_rotationd::clock::Clock;
 use kms_rotationd::kms::observe::{Code, Operation};
 use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Receipt, RetryPolicy, Settled};
+use kms_rotationd::policy::Place;
 use kms_rotationd::policy::types::{Credentials, Guards, Project};
 use kms_rotationd::reconcile::{Intent, Memory, Reconciler, Target};
 use kms_rotationd::rotation::decide::{Reason, Status};
@@ -180,6 +181,7 @@ impl Bench {
             ca_file: None,
             mode: Mode::Enforce,
             credentials: Credentials::TokenFile("token".into()),
+            credentials_at: Place { line: 1, column: 1 },
             assume_agency: None,
             proxy: None,
             coverage: Coverage::Reported,

@@ -197,7 +197,8 @@ fn an_agency_and_a_proxy_stand_in_the_credentials_or_beside_them() {
     let proxy = "proxy: {url: 'http://10.0.0.1:3128/', user_name: me, password_file: /pw}";
     let inside = logging_in(&format!("    credentials:\n      ecs_agency: {{}}\n      {agency}\n      {proxy}"));
     let beside = logging_in(&format!("    {proxy}\n    credentials:\n      ecs_agency: {{}}\n    {agency}"));
-    assert_eq!(inside, beside);
+    assert_eq!((inside.credentials_at.line, beside.credentials_at.line), (7, 8));
+    assert_eq!(inside, Project { credentials_at: inside.credentials_at, ..beside });
     let domain = AgencyDomain::Id("0123".to_owned());
     let duration = Some(Duration::from_secs(900));
     assert_eq!(inside.assume_agency, Some(AssumeAgency { domain, agency_name: "rotation".to_owned(), duration }));

@@ -64,6 +64,8 @@ const AGENCY_DURATION: std::ops::RangeInclusive<Duration> =
 /// All that a project says of logging in.
 pub(super) struct Login {
     pub(super) credentials: Credentials,
+    /// Where they are given.
+    pub(super) at: Span,
     pub(super) assume_agency: Option<AssumeAgency>,
     pub(super) proxy: Option<Proxy>,
 }
@@ -85,7 +87,8 @@ impl Decoder<'_> {
             self.assume_agency(field)
         });
         let proxy = self.beside(project, fields.as_ref(), "proxy").map(|field| self.proxy(field));
-        Some(Login { credentials: credentials?, assume_agency: given(assume_agency)?, proxy: given(proxy)? })
+        let (_, at) = kind?;
+        Some(Login { credentials: credentials?, at, assume_agency: given(assume_agency)?, proxy: given(proxy)? })
     }
 
     /// A field that may stand in the credentials or beside them in the project, and in one of these places only.

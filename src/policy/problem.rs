@@ -18,6 +18,8 @@ pub enum Severity {
     Error,
     /// The policy is accepted.
     Warning,
+    /// Nothing is wrong: something that the policy alone does not tell.
+    Note,
 }
 
 impl Severity {
@@ -27,6 +29,7 @@ impl Severity {
         match self {
             Self::Error => "error",
             Self::Warning => "warning",
+            Self::Note => "note",
         }
     }
 }
@@ -87,7 +90,8 @@ pub struct Problem {
     pub related: Option<Related>,
     /// What to do about it, in one line.
     pub help: Option<String>,
-    pub(super) span: Span,
+    /// Nothing for what is not to be seen in the file.
+    pub(super) span: Option<Span>,
 }
 
 /// The second place of a problem.
@@ -102,8 +106,8 @@ pub struct Related {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.severity == Severity::Warning {
-            f.write_str("warning: ")?;
+        if self.severity != Severity::Error {
+            write!(f, "{}: ", self.severity.as_str())?;
         }
         f.write_str(&self.message)?;
         if let Some(Related { what, place, .. }) = &self.related {
@@ -144,9 +148,16 @@ impl Problems {
             message: printable(finding.message),
             related: finding.related.map(|(what, span)| Related { what, place: source.place(span.start), span }),
             help: finding.help.map(printable),
-            span: finding.span,
+            span: Some(finding.span),
         });
         Self { file: printable(file.to_owned()), text, list: list.collect() }
+    }
+
+    /// Adds what another than the file has to say of a place in it. It is not drawn, since the file does not show it.
+    pub fn add(&mut self, severity: Severity, place: Place, message: String) {
+        let at = self.list.partition_point(|problem| problem.place <= place);
+        let message = printable(message);
+        self.list.insert(at, Problem { severity, place, message, related: None, help: None, span: None });
     }
 
     /// There is none.
@@ -181,8 +192,11 @@ impl Problems {
     pub fn render_snippets(&self, colour: bool) -> String {
         self.list.iter().fold(String::new(), |mut out, problem| {
             self.line(&mut out, problem);
-            out.push_str(&snippet::draw(&self.text, problem, colour));
-            out.push_str("\n\n");
+            if let Some(span) = problem.span {
+                out.push_str(&snippet::draw(&self.text, problem, span, colour));
+                out.push('\n');
+            }
+            out.push('\n');
             out
         })
     }

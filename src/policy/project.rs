@@ -134,7 +134,7 @@ impl Decoder<'_> {
             draft.always.clear();
         }
         draft.project = (|| {
-            let Login { credentials, assume_agency, proxy } = login?;
+            let Login { credentials, at, assume_agency, proxy } = login?;
             Some(Project {
                 name: draft.name.as_ref().map(|(name, _)| Arc::clone(name))?,
                 cloud: cloud?,
@@ -145,6 +145,7 @@ impl Decoder<'_> {
                 ca_file: given(ca_file)?,
                 mode: mode?,
                 credentials,
+                credentials_at: self.source.place(at.start),
                 assume_agency,
                 proxy,
                 coverage: Coverage::default(),

@@ -28,13 +28,14 @@ struct Excerpt {
 }
 
 /// The lines of the text that the problem speaks of, its places marked; no line break at the end.
-pub(super) fn draw(text: &str, problem: &Problem, colour: bool) -> String {
+pub(super) fn draw(text: &str, problem: &Problem, span: Span, colour: bool) -> String {
     let level = match problem.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
+        Severity::Note => Level::NOTE,
     };
     let mut group = Group::with_level(level);
-    let first = (problem.span, problem.place, AnnotationKind::Primary, None);
+    let first = (span, problem.place, AnnotationKind::Primary, None);
     match &problem.related {
         None => group = group.element(marked(text, &[first])),
         Some(related) => {
@@ -42,7 +43,7 @@ pub(super) fn draw(text: &str, problem: &Problem, colour: bool) -> String {
             let second = (related.span, related.place, AnnotationKind::Context, Some(label));
             let ordered = if related.place < problem.place { [second, first] } else { [first, second] };
             let near = related.place.line.abs_diff(problem.place.line) < NEAR_LINES
-                && related.span.start.abs_diff(problem.span.start) < NEAR_BYTES;
+                && related.span.start.abs_diff(span.start) < NEAR_BYTES;
             // Near one another they are one piece of source; what lies between far ones costs more than it tells.
             if near {
                 group = group.element(marked(text, &ordered));

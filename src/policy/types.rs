@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::calendar::Calendar;
+use super::source::Place;
 use crate::rotation::project::{Cloud, Coverage, Mode};
 use crate::rotation::rule::Rule;
 
@@ -99,6 +100,8 @@ pub struct Project {
     pub mode: Mode,
     /// How to log in.
     pub credentials: Credentials,
+    /// Where in the file that is said.
+    pub credentials_at: Place,
     /// The agency to act for, once logged in.
     pub assume_agency: Option<AssumeAgency>,
     /// The proxy that leads to its cloud; where there is none, the environment says.
