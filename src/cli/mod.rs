@@ -10,6 +10,7 @@ mod serve;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -20,7 +21,7 @@ use crate::chain::Chain;
 use crate::daemon::{PolicyFile, environment, warn_of_exposed_secrets};
 use crate::observability::logging;
 use crate::policy::types::{Credentials, Policy};
-use crate::policy::{self, Problems, Refused};
+use crate::policy::{self, Place, Problems, Refused, Severity};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,34 +95,60 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn check(file: &Path, format: OutputFormat) -> Exit {
-    let (accepted, problems) = match policy::load(file, variable) {
+    let (accepted, mut problems) = match policy::load(file, variable) {
         Ok((policy, warnings)) => (Some(policy), warnings),
         Err(Refused::Invalid(problems)) => (None, problems),
         Err(Refused::Unreadable(error)) => return complain(Exit::Invalid, &Chain(&error)),
     };
-    let exit = if accepted.is_some() { Exit::Well } else { Exit::Invalid };
     accepted.iter().for_each(warn_of_exposed_secrets);
+    let sources = accepted.iter().flat_map(|policy| sources(policy, &mut problems)).collect::<Vec<_>>();
+    let accepted = accepted.filter(|_| problems.count(Severity::Error) == 0);
+    let exit = if accepted.is_some() { Exit::Well } else { Exit::Invalid };
     print(exit, |out| match format {
         OutputFormat::Json => {
+            for Source { project, place, found } in sources {
+                let message = format!("project `{project}` logs in by its environment: {found}");
+                problems.add(Severity::Note, place, message);
+            }
             serde_json::to_writer_pretty(&mut *out, &problems)?;
             writeln!(out)
         }
         OutputFormat::Text => {
             out.write_all(render(&problems, io::stdout().is_terminal()).as_bytes())?;
+            for Source { project, found, .. } in sources {
+                writeln!(out, "{project}: environment: {found}")?;
+            }
             match accepted {
-                Some(policy) => {
-                    for project in &policy.projects {
-                        if project.credentials == Credentials::Environment {
-                            let found = environment::find(variable).map_or_else(|why| why, |found| found.source);
-                            writeln!(out, "{}: environment: {found}", project.name)?;
-                        }
-                    }
-                    writeln!(out, "{}", summary(file, &policy))
-                }
+                Some(policy) => writeln!(out, "{}", summary(file, &policy)),
                 None => Ok(()),
             }
         }
     })
+}
+
+/// Where a project that logs in by the environment finds how.
+struct Source {
+    project: Arc<str>,
+    /// Where the policy asks for it.
+    place: Place,
+    found: String,
+}
+
+/// What the environment has for the projects that ask for it. Where it has half of something, that is a problem.
+fn sources(policy: &Policy, problems: &mut Problems) -> Vec<Source> {
+    let asking = policy.projects.iter().filter(|project| project.credentials == Credentials::Environment);
+    asking
+        .filter_map(|project| {
+            let (name, place) = (Arc::clone(&project.name), project.credentials_at);
+            match environment::find(variable, project) {
+                Ok(found) => Some(Source { project: name, place, found: found.source }),
+                Err(why) => {
+                    problems.add(Severity::Error, place, format!("project `{name}` has no credentials: {why}"));
+                    None
+                }
+            }
+        })
+        .collect()
 }
 
 fn render(problems: &Problems, is_terminal: bool) -> String {

@@ -67,9 +67,8 @@ impl<A: Alarm, C> Daemon<A, C> {
         let mut schedule = Schedule::new(&policy.schedule, self.clock.now());
         let mut alarm_set_for = None;
         let mut trigger = policy.schedule.run_on_start.then_some(Trigger::Start);
-        let mut targets = self.in_force(&policy);
         let mut guards = policy.guards;
-        let mut environment_policy = kept_for_environment(policy);
+        let (mut targets, mut environment_policy) = self.in_force(policy);
         self.supervisor.ready();
 
         while !self.signals.stop.is_cancelled() {
@@ -100,9 +99,8 @@ impl<A: Alarm, C> Daemon<A, C> {
             };
             if let Some((policy, why)) = reloaded {
                 schedule.replace(&policy.schedule);
-                targets = self.in_force(&policy);
                 guards = policy.guards;
-                environment_policy = kept_for_environment(policy);
+                (targets, environment_policy) = self.in_force(policy);
                 trigger = Some(why);
             }
         }
@@ -207,23 +205,23 @@ impl<A: Alarm, C> Daemon<A, C> {
         reloaded
     }
 
-    /// Shows the policy on the board, whose counters the clients then find their own projects in.
-    fn in_force<K>(&mut self, policy: &Policy) -> Vec<Target<K>>
+    /// Shows the policy on the board, whose counters the clients then find their own projects in, and connects to its
+    /// projects; or gives it back, to be connected to before each run. A file that the environment names may only then
+    /// be there, or say another way to log in. Secrets in it are read whenever somebody logs in, so that a client lasts
+    /// as long as its way does.
+    fn in_force<K>(&mut self, policy: Policy) -> (Vec<Target<K>>, Option<Policy>)
     where
         C: FnMut(&Policy) -> Vec<Target<K>>,
     {
-        warn_of_exposed_secrets(policy);
+        warn_of_exposed_secrets(&policy);
         let projects = policy.projects.iter().map(|project| &project.name);
         self.board.policy_loaded(self.clock.now(), self.policy_file.path(), projects);
-        (self.connect)(policy)
+        if policy.projects.iter().any(|project| project.credentials == Credentials::Environment) {
+            (Vec::new(), Some(policy))
+        } else {
+            ((self.connect)(&policy), None)
+        }
     }
-}
-
-/// The policy, if it has to be kept: files that the environment names are read again before each run, and where they
-/// have not changed, neither have the clients.
-fn kept_for_environment(policy: Policy) -> Option<Policy> {
-    let looks = policy.projects.iter().any(|project| project.credentials == Credentials::Environment);
-    looks.then_some(policy)
 }
 
 type Reloaded = (Policy, Trigger);

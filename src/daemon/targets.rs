@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::environment::{self, Variables};
+use super::environment::{self, Found, Variables};
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::kms::auth::{
@@ -63,13 +63,12 @@ impl Connector {
         before: &[(ClientSettings, Arc<Client>)],
     ) -> Target<Arc<Client>> {
         let concurrency = policy.limits.concurrency;
-        let login = match login(&project.credentials, self.environment) {
-            Ok(login) => login,
+        let mut settings = match settings(policy, project, self.environment) {
+            Ok(settings) => settings,
             Err(why) => {
                 return Target { project: project.clone(), kms: Err(Unreachable::Credentials(why)), concurrency };
             }
         };
-        let mut settings = settings(policy, project, login);
         settings.proxy = settings.proxy.or_else(|| proxy(self.environment));
         if let Some(redirect) = &self.redirect {
             redirect(&mut settings);
@@ -99,10 +98,12 @@ fn proxy(environment: Variables) -> Option<Proxy> {
     (!never).then_some(Proxy { url, except, user: None })
 }
 
-fn settings(policy: &Policy, project: &Project, login: Login) -> ClientSettings {
+/// What a client needs to know of its project; or why nobody can log in.
+fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<ClientSettings, String> {
+    let (credentials, project_name) = credentials(project, variables)?;
     let own = Endpoints::of(project.cloud, &project.region);
     let retry = policy.retry;
-    ClientSettings {
+    Ok(ClientSettings {
         project: Arc::clone(&project.name),
         endpoints: Endpoints {
             kms: project.kms_endpoint.clone().unwrap_or(own.kms),
@@ -110,10 +111,10 @@ fn settings(policy: &Policy, project: &Project, login: Login) -> ClientSettings 
         },
         scope: ProjectScope {
             id: project.project_id.clone(),
-            name: project.credentials.project_name(&project.region).to_owned(),
+            name: project_name.unwrap_or_else(|| project.credentials.project_name(&project.region).to_owned()),
         },
         may_lack_rotation: may_lack_rotation(project.cloud, &project.region),
-        credentials: Credentials { login, agency: project.assume_agency.as_ref().map(agency) },
+        credentials,
         ca_file: project.ca_file.clone(),
         proxy: project.proxy.as_ref().map(configured_proxy),
         request_timeout: policy.limits.request_timeout,
@@ -124,12 +125,13 @@ fn settings(policy: &Policy, project: &Project, login: Login) -> ClientSettings 
             max_interval: retry.max_interval,
             max_elapsed: retry.max_elapsed,
         },
-    }
+    })
 }
 
-fn login(credentials: &types::Credentials, variables: Variables) -> Result<Login, String> {
+/// How to log in, and the name of the project in the cloud where that goes with it.
+fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, Option<String>), String> {
     let file = |path: &PathBuf| SecretSource::File(path.clone());
-    Ok(match credentials {
+    let login = match &project.credentials {
         types::Credentials::TokenFile(path) => Login::Token(file(path)),
         types::Credentials::Password { user_name, domain_name, password_file, project_name } => {
             Login::Password(Password {
@@ -155,8 +157,12 @@ fn login(credentials: &types::Credentials, variables: Variables) -> Result<Login
         types::Credentials::IdToken { provider_id, token_file } => {
             Login::IdToken(IdToken { provider_id: provider_id.clone(), token: file(token_file) })
         }
-        types::Credentials::Environment => environment::find(variables)?.login,
-    })
+        types::Credentials::Environment => {
+            let Found { credentials, project_name, .. } = environment::find(variables, project)?;
+            return Ok((credentials, project_name));
+        }
+    };
+    Ok((Credentials { login, agency: project.assume_agency.as_ref().map(agency) }, None))
 }
 
 fn agency(agency: &AssumeAgency) -> Agency {

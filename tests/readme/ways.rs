@@ -111,7 +111,9 @@ async fn simulated(cloud: Cloud, way: &Way) -> Simulator {
         .project(project.token(TOKEN))
         .login("kms-rotation", "my-account", PASSWORD)
         .access_key("EXAMPLEACCESSKEY0001", SECRET_ACCESS_KEY)
-        .identity_provider("my-cluster", ID_TOKEN);
+        .identity_provider("my-cluster", ID_TOKEN)
+        .oidc_agency("iam::d:oidcProvider:my-cluster", "iam::d:agency:kms-rotation", ID_TOKEN)
+        .pod_identity(ID_TOKEN);
     // What an agency delegates is closed to everybody else.
     let setup = if delegated { setup.agency(account, "their-id", "kms-rotation", [PROJECT]) } else { setup };
     Simulator::start(setup).await.unwrap()
@@ -249,8 +251,18 @@ async fn each_way_logs_in_as_each_cloud() {
     }
 }
 
-/// What the official clients' variables are set to, and what `check` says was found; `{here}` is the test's folder.
+/// What the official clients' variables are set to, and what `check` says was found; `{here}` is the test's folder,
+/// `{url}` the cloud's.
 const ENVIRONMENTS: &[(&[(&str, &str)], &str)] = &[
+    (
+        &[
+            ("HUAWEICLOUD_OIDC_PROVIDER_URN", "iam::d:oidcProvider:my-cluster"),
+            ("HUAWEICLOUD_OIDC_AGENCY_URN", "iam::d:agency:kms-rotation"),
+            ("HUAWEICLOUD_OIDC_TOKEN_FILE", "{here}/id-token"),
+            ("HUAWEICLOUD_SDK_STS_ENDPOINT", "{url}"),
+        ],
+        "HUAWEICLOUD_OIDC_AGENCY_URN and HUAWEICLOUD_OIDC_TOKEN_FILE",
+    ),
     (
         &[("HUAWEICLOUD_SDK_IDP_ID", "my-cluster"), ("HUAWEICLOUD_SDK_ID_TOKEN_FILE", "{here}/id-token")],
         "HUAWEICLOUD_SDK_IDP_ID and HUAWEICLOUD_SDK_ID_TOKEN_FILE",
@@ -282,6 +294,14 @@ const ENVIRONMENTS: &[(&[(&str, &str)], &str)] = &[
         &[("OS_USERNAME", "kms-rotation"), ("OS_PASSWORD", PASSWORD), ("OS_USER_DOMAIN_NAME", "my-account")],
         "OS_USERNAME and OS_PASSWORD",
     ),
+    (&[("HW_SHARED_CONFIG_FILE", "{here}/config.json")], "the current profile of {here}/config.json"),
+    (
+        &[
+            ("HC_CONTAINER_CREDENTIALS_FULL_URI", "{url}/v1/credentials"),
+            ("HC_CONTAINER_AUTHORIZATION_TOKEN_FILE", "{here}/id-token"),
+        ],
+        "HC_CONTAINER_CREDENTIALS_FULL_URI and HC_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    ),
 ];
 
 #[tokio::test]
@@ -290,15 +310,20 @@ async fn the_environment_logs_in_as_each_cloud_and_check_says_what_was_found() {
     site.write("id-token", ID_TOKEN);
     let profile = format!("[basic]\nak = EXAMPLEACCESSKEY0001\nsk = {SECRET_ACCESS_KEY}\n");
     site.write(".huaweicloud/credentials", &profile);
+    let key = format!(r#""accessKeyId": "EXAMPLEACCESSKEY0001", "secretAccessKey": "{SECRET_ACCESS_KEY}""#);
+    site.write("config.json", &format!(r#"{{"current": "mine", "profiles": [{{"name": "mine", {key}}}]}}"#));
     let auth = "username: kms-rotation, user_domain_name: my-account, project_name: ";
     let way = way("environment");
     for cloud in Cloud::ALL {
         site.write("clouds.yaml", &format!("clouds: {{mine: {{auth: {{{auth}{}}}}}}}\n", region(cloud)));
         site.write("secure.yaml", &format!("clouds: {{mine: {{auth: {{password: {PASSWORD}}}}}}}\n"));
         for (variables, found) in ENVIRONMENTS {
-            let here = |text: &str| text.replace("{here}", &site.0.path().display().to_string());
-            let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, here(value))).collect();
             let simulator = simulated(cloud, &way).await;
+            let here = |text: &str| {
+                let text = text.replace("{here}", &site.0.path().display().to_string());
+                text.replace("{url}", &simulator.url())
+            };
+            let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, here(value))).collect();
             let policy = way.policy(cloud, Some(PROJECT), At::Url(&simulator.url()));
             let (code, said) = site.run("check", &policy, &variables).await;
             assert_eq!(code, Some(0), "{said}");

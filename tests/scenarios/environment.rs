@@ -1,45 +1,93 @@
 //! `environment: {}`: what the official clients would find is found, in their order, and never shown.
 
-use kms_rotationd::simulator::Operation;
+use std::time::Duration;
+
+use kms_rotationd::simulator::{Fault, Operation, ProjectSetup, Rule, Setup};
+use serde_json::Value;
 
 use super::access_keys::{ACCESS, SECRET, keyed, temporary_key};
-use super::cloud::{Cloud, off};
+use super::cloud::{Cloud, many, off};
 use super::program::Program;
 use super::secrets::JWT;
 use super::site::{Policy, Site};
-use super::{ACCOUNT, KEY, PASSWORD, TOKEN, USER, eventually};
+use super::workload::{AGENCY_URN, POD, POD_TOKEN, PROVIDER_URN, STS};
+use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER, eventually, key_id};
 
-fn cloud() -> Cloud {
-    Cloud::start(keyed([off()]).identity_provider("cluster", JWT))
+/// Everybody whom an environment of these tests may name, and one key.
+pub(super) fn cloud() -> Cloud {
+    let setup = keyed([off()]).identity_provider("cluster", JWT);
+    Cloud::start(setup.oidc_agency(PROVIDER_URN, AGENCY_URN, JWT).pod_identity(POD_TOKEN))
 }
 
 /// A folder, which is its own home, with these variables.
-fn site(cloud: &Cloud, variables: &[(&str, &str)]) -> Site {
+pub(super) fn site(cloud: &Cloud, variables: &[(&str, &str)]) -> Site {
     let mut site = Site::new(&Policy::of_one_key(cloud.url()).with("{environment: {}}"));
     let home = site.folder().to_str().unwrap().to_owned();
     site.set("HOME", &home);
     for (name, value) in variables {
-        site.set(name, value);
+        site.set(name, &value.replace("{url}", cloud.url()));
     }
     site.write("jwt", JWT);
+    site.write("pod-token", POD_TOKEN);
+    site.write("profile", &format!("[basic]\nak = {ACCESS}\nsk = {SECRET}\n"));
+    site.write("hcloud.json", &shared_config(""));
     site
 }
 
-/// What `check` says of the source, which has no secret in it.
+/// A shared configuration of two profiles, of which the current one has these further fields.
+fn shared_config(more: &str) -> String {
+    format!(
+        r#"{{"current": "mine", "profiles": [
+            {{"name": "default", "accessKeyId": "AKOFNOBODY", "secretAccessKey": "none"}},
+            {{"name": "mine", "accessKeyId": "{ACCESS}", "secretAccessKey": "{SECRET}", "securityToken": ""{more}}}
+        ]}}"#
+    )
+}
+
+/// What `check` says in text and in JSON, which has no secret in it, and how it ends.
+#[track_caller]
+fn check(site: &Site) -> (Option<i32>, String, Vec<Value>) {
+    let checked = Program::start(site.command(&["check", "--policy", "policy.yaml"])).finish();
+    let json = site.once("check");
+    assert_eq!(checked.code, json.code);
+    for secret in [SECRET, PASSWORD, TOKEN, JWT, POD_TOKEN] {
+        assert!(!format!("{checked:?}{json:?}").contains(secret), "{checked:?} {json:?}");
+    }
+    (checked.code, checked.stdout, serde_json::from_str(&json.stdout).unwrap())
+}
+
+/// The source that `check` names.
 #[track_caller]
 fn source(site: &Site) -> String {
-    let checked = Program::start(site.command(&["check", "--policy", "policy.yaml"])).finish();
-    assert_eq!(checked.code, Some(0), "{checked:?}");
-    for secret in [SECRET, PASSWORD, TOKEN, JWT] {
-        assert!(!format!("{checked:?}").contains(secret), "{checked:?}");
-    }
-    let line = checked.stdout.lines().find_map(|line| line.strip_prefix("payments: environment: "));
-    line.unwrap_or_else(|| panic!("no source in {checked:?}")).to_owned()
+    let (code, text, json) = check(site);
+    assert_eq!(code, Some(0), "{text}");
+    let line = text.lines().find_map(|line| line.strip_prefix("payments: environment: "));
+    let source = line.unwrap_or_else(|| panic!("no source in {text}")).to_owned();
+    let [note] = &json[..] else { panic!("one note, not {json:?}") };
+    assert_eq!(note["severity"], "note");
+    assert_eq!(note["message"], format!("project `payments` logs in by its environment: {source}"));
+    source
+}
+
+/// Why `check` finds none.
+#[track_caller]
+pub(super) fn no_source(site: &Site) -> String {
+    let (code, text, json) = check(site);
+    assert_eq!(code, Some(2), "{text}");
+    let [problem] = &json[..] else { panic!("one problem, not {json:?}") };
+    let (place, why) = text.trim_end().split_once(": project `payments` has no credentials: ").unwrap();
+    assert_eq!(problem["severity"], "error");
+    assert_eq!(place, format!("policy.yaml:{}:{}", problem["line"], problem["column"]));
+    assert_eq!(problem["message"], format!("project `payments` has no credentials: {why}"));
+    let policy = std::fs::read_to_string(site.path("policy.yaml")).unwrap();
+    let line = policy.lines().nth(usize::try_from(problem["line"].as_u64().unwrap()).unwrap() - 1).unwrap();
+    assert!(line[usize::try_from(problem["column"].as_u64().unwrap()).unwrap() - 1..].starts_with("environment"));
+    why.to_owned()
 }
 
 /// With these variables the key comes to its policy, and `check` names the source.
 #[track_caller]
-fn assert_found(variables: &[(&str, &str)], expected: &str) -> Cloud {
+pub(super) fn assert_found(variables: &[(&str, &str)], expected: &str) -> Cloud {
     let cloud = cloud();
     let site = site(&cloud, variables);
     assert_eq!(source(&site), expected);
@@ -156,17 +204,29 @@ fn the_machine_itself_is_the_last_source() {
 
 #[test]
 fn the_order_is_the_documented_one() {
-    let mut variables = vec![("OS_USERNAME", USER), ("OS_PASSWORD", PASSWORD), ("OS_USER_DOMAIN_NAME", ACCOUNT)];
-    let steps: [(&[(&str, &str)], &str); 8] = [
-        (&[], "OS_USERNAME and OS_PASSWORD"),
+    let mut variables = Vec::new();
+    let steps: [(&[(&str, &str)], &str); 15] = [
+        (&[], "the machine's metadata service, since no variable says anything else"),
+        (POD, "HC_CONTAINER_CREDENTIALS_FULL_URI and HC_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
+        (&[("HW_SHARED_CONFIG_FILE", "hcloud.json")], "the current profile of hcloud.json"),
+        (
+            &[("OS_USERNAME", USER), ("OS_PASSWORD", PASSWORD), ("OS_USER_DOMAIN_NAME", ACCOUNT)],
+            "OS_USERNAME and OS_PASSWORD",
+        ),
         (&[("OS_AK", ACCESS), ("OS_SK", SECRET)], "OS_AK and OS_SK"),
         (&[("OS_TOKEN", TOKEN)], "OS_TOKEN"),
+        (&[("OS_CLOUD", "otc")], "cloud otc of ./clouds.yaml"),
+        (
+            &[("HW_ASSUME_ROLE_IDP_ID", "cluster"), ("HW_ASSUME_ROLE_ID_TOKEN_FILE", "jwt")],
+            "HW_ASSUME_ROLE_IDP_ID and HW_ASSUME_ROLE_ID_TOKEN_FILE",
+        ),
         (
             &[("HW_USER_NAME", USER), ("HW_USER_PASSWORD", PASSWORD), ("HW_DOMAIN_NAME", ACCOUNT)],
             "HW_USER_NAME and HW_USER_PASSWORD",
         ),
         (&[("HW_ACCESS_KEY", ACCESS), ("HW_SECRET_KEY", SECRET)], "HW_ACCESS_KEY and HW_SECRET_KEY"),
         (&[("HW_AUTH_TOKEN", TOKEN)], "HW_AUTH_TOKEN"),
+        (&[("HUAWEICLOUD_SDK_CREDENTIALS_FILE", "profile")], "section [basic] of profile"),
         (
             &[("HUAWEICLOUD_SDK_AK", ACCESS), ("HUAWEICLOUD_SDK_SK", SECRET)],
             "HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK",
@@ -175,10 +235,13 @@ fn the_order_is_the_documented_one() {
             &[("HUAWEICLOUD_SDK_IDP_ID", "cluster"), ("HUAWEICLOUD_SDK_ID_TOKEN_FILE", "jwt")],
             "HUAWEICLOUD_SDK_IDP_ID and HUAWEICLOUD_SDK_ID_TOKEN_FILE",
         ),
+        (STS, "HUAWEICLOUD_OIDC_AGENCY_URN and HUAWEICLOUD_OIDC_TOKEN_FILE"),
     ];
     for (more, expected) in steps {
         variables.extend(more);
-        assert_eq!(source(&site(&cloud(), &variables)), expected);
+        let site = site(&cloud(), &variables);
+        site.write("clouds.yaml", &format!("clouds: {{otc: {{auth: {{token: {TOKEN}}}}}}}"));
+        assert_eq!(source(&site), expected);
     }
 }
 
@@ -191,17 +254,29 @@ fn half_of_something_is_named_and_nothing_else_is_tried() {
         ("HUAWEICLOUD_SDK_ID_TOKEN_FILE", "HUAWEICLOUD_SDK_IDP_ID"),
         ("HW_ACCESS_KEY", "HW_SECRET_KEY"),
         ("HW_SECRET_KEY", "HW_ACCESS_KEY"),
-        ("HW_USER_NAME", "HW_USER_PASSWORD"),
-        ("HW_USER_PASSWORD", "HW_USER_NAME"),
+        ("HW_USER_NAME", "HW_USER_PASSWORD, nor HW_DOMAIN_NAME"),
+        ("HW_USER_PASSWORD", "HW_USER_NAME, nor HW_DOMAIN_NAME"),
+        ("HW_ASSUME_ROLE_IDP_ID", "HW_ASSUME_ROLE_ID_TOKEN or HW_ASSUME_ROLE_ID_TOKEN_FILE"),
+        ("HW_ASSUME_ROLE_AGENCY_NAME", "HW_ASSUME_ROLE_DOMAIN_ID or HW_ASSUME_ROLE_DOMAIN_NAME"),
+        ("HW_ASSUME_ROLE_DOMAIN_NAME", "HW_ASSUME_ROLE_AGENCY_NAME"),
+        ("OS_AGENCY_NAME", "OS_AGENCY_DOMAIN_NAME"),
+        ("OS_AGENCY_DOMAIN_NAME", "OS_AGENCY_NAME"),
+        ("HC_CONTAINER_CREDENTIALS_FULL_URI", "HC_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
+        ("HC_CONTAINER_AUTHORIZATION_TOKEN_FILE", "HC_CONTAINER_CREDENTIALS_FULL_URI"),
+        ("HUAWEICLOUD_OIDC_ID_TOKEN", "HUAWEICLOUD_OIDC_PROVIDER_URN, nor HUAWEICLOUD_OIDC_AGENCY_URN"),
+        (
+            "HUAWEICLOUD_OIDC_AGENCY_URN",
+            "HUAWEICLOUD_OIDC_PROVIDER_URN, nor HUAWEICLOUD_OIDC_ID_TOKEN or HUAWEICLOUD_OIDC_TOKEN_FILE",
+        ),
         ("OS_AK", "OS_SECRET_KEY or OS_ACCESS_KEY_SECRET or OS_SK"),
         ("OS_SK", "OS_ACCESS_KEY or OS_ACCESS_KEY_ID or OS_AK"),
-        ("OS_USERNAME", "OS_PASSWORD"),
-        ("OS_PASSWORD", "OS_USERNAME"),
+        ("OS_USERNAME", "OS_PASSWORD, nor OS_USER_DOMAIN_NAME or OS_DOMAIN_NAME or OS_PROJECT_DOMAIN_NAME"),
+        ("OS_PASSWORD", "OS_USERNAME, nor OS_USER_DOMAIN_NAME or OS_DOMAIN_NAME or OS_PROJECT_DOMAIN_NAME"),
     ] {
         let cloud = cloud();
         let site = site(&cloud, &[(given, SECRET)]);
         let expected = format!("{given} is set, but not {missing}");
-        assert_eq!(source(&site), expected);
+        assert_eq!(no_source(&site), expected);
         let applied = site.apply();
         assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: authentication_failed"), "{expected}");
         assert_eq!(applied.report().error(), expected);
@@ -216,11 +291,25 @@ fn files_that_the_environment_names_are_told_by_name_when_they_are_no_use() {
         if !name.is_empty() {
             site.write(name, text);
         }
-        source(&site)
+        no_source(&site)
     };
-    let profile = [("HUAWEICLOUD_SDK_CREDENTIALS_FILE", "profile")];
-    assert!(files("", "", &profile).starts_with("cannot read profile: "));
-    assert_eq!(files("profile", "[basic]\nak = A\n", &profile), "profile has no ak and sk in its section [basic]");
+    let profile = [("HUAWEICLOUD_SDK_CREDENTIALS_FILE", "a-profile")];
+    assert!(files("", "", &profile).starts_with("cannot read a-profile: "));
+    assert_eq!(files("a-profile", "[basic]\nak = A\n", &profile), "section [basic] of a-profile has no ak and sk");
+    let config = [("HW_SHARED_CONFIG_FILE", "config.json"), ("HW_PROFILE", "theirs")];
+    assert!(files("", "", &config).starts_with("cannot read config.json: "));
+    assert!(files("", "", &config[1..]).ends_with("/.hcloud/config.json: No such file or directory (os error 2)"));
+    assert_eq!(files("config.json", "current: mine", &config), "config.json is no JSON file");
+    assert_eq!(files("config.json", &shared_config(""), &config), "config.json has no profile theirs");
+    let half = |fields: &str| format!(r#"{{"profiles": [{{"name": "theirs", {fields}}}]}}"#);
+    assert_eq!(
+        files("config.json", &half(r#""accessKeyId": "A""#), &config),
+        "profile theirs of config.json has no accessKeyId and secretAccessKey"
+    );
+    assert_eq!(
+        files("config.json", &half(r#""accessKeyId": "A", "secretAccessKey": "S", "agencyName": "r""#), &config),
+        "profile theirs of config.json has an agencyName, but neither agencyDomainName nor agencyDomainId"
+    );
     let clouds = [("OS_CLOUD", "otc")];
     assert!(files("", "", &clouds).contains("no clouds.yaml"));
     assert!(files("clouds.yaml", "clouds: {other: {}}", &clouds).contains("has no cloud otc"));
@@ -241,4 +330,152 @@ fn a_profile_that_changes_is_found_in_the_next_run() {
     assert_eq!(daemon.status().key(KEY), "unknown: authentication_failed");
     site.write("profile", &format!("[basic]\nak = {ACCESS}\nsk = {SECRET}\n"));
     eventually("the new key is used", || daemon.status().key(KEY) == "compliant");
+}
+
+#[test]
+fn the_shared_configuration_is_a_source_at_home_or_where_it_is_named() {
+    let cloud = cloud();
+    let at_home = site(&cloud, &[]);
+    std::fs::create_dir(at_home.path(".hcloud")).unwrap();
+    at_home.write(".hcloud/config.json", &shared_config(""));
+    let shown = at_home.path(".hcloud/config.json");
+    assert_eq!(source(&at_home), format!("the current profile of {}", shown.display()));
+    assert_eq!(at_home.apply().key(KEY), "compliant");
+    assert_found(&[("HW_SHARED_CONFIG_FILE", "hcloud.json"), ("HW_PROFILE", "mine")], "profile mine of hcloud.json");
+    let temporary = temporary_key(&cloud);
+    let with_token = site(&cloud, &[("HW_SHARED_CONFIG_FILE", "hcloud.json")]);
+    let [access, secret, token] = &temporary;
+    let fields = shared_config("").replace(ACCESS, access).replace(SECRET, secret);
+    with_token
+        .write("hcloud.json", &fields.replace(r#""securityToken": """#, &format!(r#""securityToken": "{token}""#)));
+    cloud.forget_requests();
+    assert_eq!(with_token.apply().key(KEY), "compliant");
+    assert_eq!(cloud.access_keys_seen(), [&**access]);
+}
+
+/// A cloud in which another account has delegated the project to whoever assumes `rotation`, and an own project with a
+/// token.
+fn delegating() -> Cloud {
+    let delegated = ProjectSetup::new(PROJECT, "their-project").domain("DELEGATING").key(off());
+    let own = ProjectSetup::new("fedcba9876543210fedcba9876543210", "eu-nl").domain(ACCOUNT).token(TOKEN);
+    let setup = Setup::new().project(delegated).project(own).login(USER, ACCOUNT, PASSWORD);
+    Cloud::start(setup.access_key(ACCESS, SECRET).agency("DELEGATING", "their-id", "rotation", [PROJECT]))
+}
+
+#[test]
+fn an_agency_of_the_environment_is_assumed_on_top_of_what_is_found() {
+    let ways: [&[(&str, &str)]; 5] = [
+        &[("HW_ACCESS_KEY", ACCESS), ("HW_SECRET_KEY", SECRET)],
+        &[("HW_USER_NAME", USER), ("HW_USER_PASSWORD", PASSWORD), ("HW_DOMAIN_NAME", ACCOUNT)],
+        &[("HW_AUTH_TOKEN", TOKEN)],
+        &[("OS_AK", ACCESS), ("OS_SK", SECRET)],
+        &[("HW_SHARED_CONFIG_FILE", "hcloud.json")],
+    ];
+    let agencies: [(&[(&str, &str)], &str); 3] = [
+        (
+            &[("HW_ASSUME_ROLE_AGENCY_NAME", "rotation"), ("HW_ASSUME_ROLE_DOMAIN_NAME", "DELEGATING")],
+            "agency rotation of DELEGATING",
+        ),
+        (
+            &[("HW_ASSUME_ROLE_AGENCY_NAME", "rotation"), ("HW_ASSUME_ROLE_DOMAIN_ID", "their-id")],
+            "agency rotation of their-id",
+        ),
+        (&[("OS_AGENCY_NAME", "rotation"), ("OS_AGENCY_DOMAIN_NAME", "DELEGATING")], "agency rotation of DELEGATING"),
+    ];
+    for way in ways {
+        let cloud = delegating();
+        assert_ne!(site(&cloud, way).apply().key(KEY), "compliant", "{way:?} does not open it alone");
+        for (agency, shown) in agencies {
+            let site = site(&cloud, &[way, agency].concat());
+            let found = source(&site);
+            assert!(found.ends_with(&format!(", acting for {shown}")), "{found}");
+            let applied = site.apply();
+            assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"), "{found}: {applied:#?}");
+        }
+    }
+}
+
+#[test]
+fn an_agency_of_the_shared_configuration_is_assumed_unless_a_variable_names_another() {
+    for account in [r#""agencyDomainName": "DELEGATING""#, r#""agencyDomainId": "their-id""#] {
+        let cloud = delegating();
+        let site = site(&cloud, &[("HW_SHARED_CONFIG_FILE", "hcloud.json")]);
+        site.write("hcloud.json", &shared_config(&format!(r#", "agencyName": "rotation", {account}"#)));
+        assert_eq!(site.apply().key(KEY), "compliant", "{account}");
+    }
+    let other = [("HW_ASSUME_ROLE_AGENCY_NAME", "retired"), ("HW_ASSUME_ROLE_DOMAIN_NAME", "DELEGATING")];
+    let cloud = delegating();
+    let site = site(&cloud, &[&[("HW_SHARED_CONFIG_FILE", "hcloud.json")], &other[..]].concat());
+    site.write("hcloud.json", &shared_config(r#", "agencyName": "rotation", "agencyDomainId": "their-id""#));
+    assert!(source(&site).ends_with("acting for agency retired of DELEGATING"));
+    assert!(site.apply().report().error().contains("Could not find the agency"));
+}
+
+#[test]
+fn a_duration_is_asked_for_and_a_delegated_project_goes_by_its_name() {
+    let cloud = delegating();
+    let key = [("HW_ACCESS_KEY", ACCESS), ("HW_SECRET_KEY", SECRET), ("HW_ASSUME_ROLE_DURATION", "1800")];
+    let agency = [("HW_ASSUME_ROLE_AGENCY_NAME", "rotation"), ("HW_ASSUME_ROLE_DOMAIN_NAME", "DELEGATING")];
+    let site_with = |more: &[(&str, &str)]| {
+        let site = site(&cloud, &[&key[..], &agency, more].concat());
+        let policy = Policy::of_one_key(cloud.url()).with("{environment: {}}").without_id();
+        site.write("policy.yaml", &policy.text());
+        site
+    };
+    let error = site_with(&[]).apply().report().error();
+    assert!(error.contains("IAM knows no project eu-de"), "{error}");
+    let site = site_with(&[("OS_DELEGATED_PROJECT", "their-project")]);
+    let daemon = site.run();
+    daemon.await_runs(1);
+    assert_eq!(daemon.status().key(KEY), "compliant");
+    let expiry = daemon.metric("kms_rotation_credentials_expiry_timestamp_seconds{project=\"payments\"}").unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!((expiry - now - 1800.0).abs() < 60.0, "{expiry}");
+    let cloud = delegating();
+    let odd = self::site(&cloud, &[&key[..2], &agency, &[("HW_ASSUME_ROLE_DURATION", "1h")]].concat());
+    assert_eq!(no_source(&odd), "HW_ASSUME_ROLE_DURATION is not a whole number of seconds");
+}
+
+#[test]
+fn a_key_of_a_file_that_changes_is_read_again_in_mid_run() {
+    for (variables, file, text) in [
+        (&[("HUAWEICLOUD_SDK_CREDENTIALS_FILE", "profile")], "profile", "[basic]\nak = AK\nsk = SK\n"),
+        (&[("OS_CLOUD", "otc")], "clouds.yaml", "clouds: {otc: {auth: {ak: AK, sk: SK}}}"),
+        (
+            &[("HW_SHARED_CONFIG_FILE", "hcloud.json")],
+            "hcloud.json",
+            r#"{"profiles": [{"name": "default", "accessKeyId": "AK", "secretAccessKey": "SK"}]}"#,
+        ),
+    ] {
+        let latency = Rule::always(Fault::delay(Duration::from_millis(20)));
+        let cloud = Cloud::start(keyed(many(40)).fault(latency));
+        let site = site(&cloud, variables);
+        let policy = Policy::of_keys(cloud.url(), (0..40).map(key_id)).with("{environment: {}}");
+        site.write("policy.yaml", &policy.text());
+        site.write(file, &text.replace("AK", ACCESS).replace("SK", SECRET));
+        let daemon = site.run();
+        cloud.await_requests(Operation::ReadStatus, 10);
+        cloud.set_access_key("KEYOFTODAY", "a-new-secret");
+        site.write(file, &text.replace("AK", "KEYOFTODAY").replace("SK", "a-new-secret"));
+        cloud.revoke_access_key(ACCESS);
+        daemon.await_runs(1);
+        assert_eq!(daemon.status().count("compliant"), 40, "{file}");
+        assert!(cloud.access_key_requests("KEYOFTODAY") > 0, "{file}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_yet_is_found_in_the_next_run() {
+    let cloud = cloud();
+    let site = site(&cloud, &[("HUAWEICLOUD_SDK_CREDENTIALS_FILE", "mounted-later")]);
+    let policy = Policy::of_one_key(cloud.url()).with("{environment: {}}").every_second();
+    site.write("policy.yaml", &policy.text());
+    let daemon = site.run();
+    daemon.await_runs(1);
+    assert_eq!(daemon.status().key(KEY), "unknown: authentication_failed");
+    site.write(
+        "mounted-later",
+        &format!("[basic]\nidp_id = cluster\nid_token_file = {}\n", site.path("jwt").display()),
+    );
+    eventually("it is found", || daemon.status().key(KEY) == "compliant");
 }

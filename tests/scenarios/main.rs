@@ -28,6 +28,7 @@ mod secrets_on_the_way;
 mod site;
 mod stand_in;
 mod unclear;
+mod workload;
 mod write_only;
 
 use std::time::{Duration, Instant};

@@ -9,6 +9,7 @@ use super::cloud::{Cloud, many, off, setup};
 use super::program::{Daemon, Finished};
 use super::site::{Policy, Site};
 use super::stand_in::{StandIn, answer};
+use super::workload::POD_TOKEN;
 use super::{KEY, PASSWORD, TOKEN, key_id};
 
 /// How the tokens of the simulated IAM begin, as real ones do.
@@ -26,13 +27,13 @@ pub(crate) const GATE_PASSWORD: &str = "pRoXyPaSsWoRd-9d8c7b";
 pub(crate) const GATE: &str = "Basic Z2F0ZTpwUm9YeVBhU3NXb1JkLTlkOGM3Yg==";
 
 /// The beginnings of all secrets: whoever prints a secret or the start of it prints these.
-fn beginnings() -> [&'static str; 10] {
-    let own = [TOKEN, PASSWORD, SECRET, JWT, METADATA_TOKEN, GATE_PASSWORD, &GATE[6..], SECURITY_TOKEN];
-    let mut beginnings = [""; 10];
+fn beginnings() -> [&'static str; 11] {
+    let own = [TOKEN, PASSWORD, SECRET, JWT, METADATA_TOKEN, GATE_PASSWORD, &GATE[6..], SECURITY_TOKEN, POD_TOKEN];
+    let mut beginnings = [""; 11];
     for (beginning, secret) in beginnings.iter_mut().zip(own.map(|secret| &secret[..8])) {
         *beginning = secret;
     }
-    beginnings[8..].copy_from_slice(&[ISSUED, SIGNATURE]);
+    beginnings[9..].copy_from_slice(&[ISSUED, SIGNATURE]);
     beginnings
 }
 
@@ -91,7 +92,9 @@ fn assert_nothing_leaks_with(setup: impl Fn() -> Setup) {
 
 #[test]
 fn the_secrets_of_these_tests_would_be_found() {
-    for secret in [TOKEN, PASSWORD, "MIIFabc", SECRET, JWT, METADATA_TOKEN, GATE_PASSWORD, GATE, "gQpldS13ZXN0abc"] {
+    for secret in
+        [TOKEN, PASSWORD, "MIIFabc", SECRET, JWT, METADATA_TOKEN, GATE_PASSWORD, GATE, "gQpldS13ZXN0abc", POD_TOKEN]
+    {
         assert!(beginnings().iter().any(|beginning| format!("token={secret}").contains(beginning)));
     }
 }

@@ -9,6 +9,7 @@ use super::machine::of_the_machine;
 use super::secrets::{GATE, GATE_PASSWORD, JWT, METADATA_TOKEN, assert_clean, look_everywhere};
 use super::site::{Policy, Site};
 use super::stand_in::{Asked, StandIn, answer};
+use super::workload::{AGENCY_URN, POD, POD_TOKEN, PROVIDER_URN, STS};
 use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER, key_id};
 
 const BY_ID_TOKEN: &str = "{id_token: {provider_id: cluster, token_file: jwt}}";
@@ -17,13 +18,15 @@ const BY_TEMPORARY: &str = "{access_key: {access_key_id_file: access, secret_acc
 const AGENCY: &str = "assume_agency: {domain_name: DELEGATING, agency_name: rotation}";
 
 fn known() -> Setup {
-    keyed(many(3)).identity_provider("cluster", JWT)
+    let setup = keyed(many(3)).identity_provider("cluster", JWT);
+    setup.oidc_agency(PROVIDER_URN, AGENCY_URN, JWT).pod_identity(POD_TOKEN)
 }
 
 fn folder(policy: &Policy) -> Site {
     let site = site(policy);
     site.write("jwt", &format!("{JWT}\n"));
     site.write("gate", GATE_PASSWORD);
+    site.write("pod-token", POD_TOKEN);
     site
 }
 
@@ -122,12 +125,21 @@ fn no_secret_shows_when_a_server_repeats_it_or_the_signature_in_an_error() {
             "token" => return answer("200 OK", "", METADATA_TOKEN),
             "securitykey" => METADATA_TOKEN.to_owned(),
             "tokens" if asked.body.contains("id_token") => JWT.to_owned(),
+            "assume-with-oidc" => JWT.to_owned(),
+            "credentials" => POD_TOKEN.to_owned(),
             _ => format!("signature not match: {signature}"),
         };
         answer("401 Unauthorized", "", &format!(r#"{{"error_code":"APIGW.0301","error_msg":"{text}"}}"#))
     });
-    for credentials in [BY_VALUE, BY_ID_TOKEN, &format!("{{ecs_agency: {{metadata_endpoint: \"{}\"}}}}", echo.url())] {
-        let site = folder(&Policy::of_one_key(&echo.url()).with(credentials));
+    let of_the_machine = format!("{{ecs_agency: {{metadata_endpoint: \"{}\"}}}}", echo.url());
+    let none = [].as_slice();
+    let ways = [(BY_VALUE, none), (BY_ID_TOKEN, none), (&*of_the_machine, none)];
+    let ways = ways.into_iter().chain([STS, POD].map(|variables| ("{environment: {}}", variables)));
+    for (credentials, variables) in ways {
+        let mut site = folder(&Policy::of_one_key(&echo.url()).with(credentials));
+        for (name, value) in variables {
+            site.set(name, &value.replace("{url}", &echo.url()));
+        }
         let before = echo.asked().len();
         let ended = look_everywhere(&site);
         assert!(echo.asked().len() > before, "{credentials}");
@@ -175,21 +187,26 @@ fn a_proxys_address_that_is_none_is_not_repeated() {
 
 #[test]
 fn no_secret_of_the_environment_shows_whether_it_is_accepted_or_not() {
-    let sources: [&[(&str, &str)]; 6] = [
+    let sources: [&[(&str, &str)]; 10] = [
         &[("HUAWEICLOUD_SDK_AK", ACCESS), ("HUAWEICLOUD_SDK_SK", SECRET)],
         &[("HW_ACCESS_KEY", ACCESS), ("HW_SECRET_KEY", SECRET), ("HW_SECURITY_TOKEN", "gQpldS13ZXN0-abc")],
         &[("OS_TOKEN", TOKEN)],
         &[("OS_USERNAME", USER), ("OS_PASSWORD", PASSWORD), ("OS_USER_DOMAIN_NAME", ACCOUNT)],
         &[("OS_PASSWORD", PASSWORD)],
         &[("OS_SK", SECRET)],
+        STS,
+        &[&STS[..2], &STS[3..], &[("HUAWEICLOUD_OIDC_ID_TOKEN", JWT)]].concat(),
+        POD,
+        &[("HUAWEICLOUD_OIDC_ID_TOKEN", JWT)],
     ];
     for variables in sources {
         for refused in [false, true] {
-            let rule = Rule::always(Fault::unauthorized()).on(OperationSet::ALL);
-            let cloud = Cloud::start(if refused { known().fault(rule) } else { known() });
+            let refuse = |operations| Rule::always(Fault::unauthorized()).on(operations);
+            let refusing = known().fault(refuse(OperationSet::ALL)).fault(refuse(OperationSet::METADATA));
+            let cloud = Cloud::start(if refused { refusing } else { known() });
             let mut site = folder(&Policy::of_keys(cloud.url(), (0..3).map(key_id)).with("{environment: {}}"));
             for (name, value) in variables {
-                site.set(name, value);
+                site.set(name, &value.replace("{url}", cloud.url()));
             }
             look_everywhere(&site);
             let checked = site.once("check");
@@ -209,11 +226,23 @@ fn no_secret_of_a_profile_or_clouds_yaml_shows_even_where_the_file_is_broken() {
         (".huaweicloud/credentials", format!("[basic]\nsk = {SECRET}\n{SECRET}\n")),
         (".huaweicloud/credentials", format!("[{SECRET}]\nak = {SECRET}\nsk = {SECRET}")),
         (".huaweicloud/credentials", format!("[basic]\nak = {ACCESS}\nsk = {SECRET}\nsecurity_token = gQpldS13ZXN0")),
+        (
+            ".hcloud/config.json",
+            format!(r#"{{"profiles": [{{"name": "default", "secretAccessKey": "{SECRET}"}}, {SECRET}"#),
+        ),
+        (".hcloud/config.json", format!(r#"{{"profiles": [{{"name": "{ACCESS}", "secretAccessKey": "{SECRET}"}}]}}"#)),
+        (
+            ".hcloud/config.json",
+            format!(
+                r#"{{"profiles": [{{"name": "default", "accessKeyId": "AKOFNOBODY", "secretAccessKey": "{SECRET}"}}]}}"#
+            ),
+        ),
     ];
     for (file, text) in broken {
         let cloud = Cloud::start(known());
         let mut site = folder(&Policy::of_one_key(cloud.url()).with("{environment: {}}"));
         std::fs::create_dir(site.path(".huaweicloud")).unwrap();
+        std::fs::create_dir(site.path(".hcloud")).unwrap();
         site.write(file, &text);
         let home = site.folder().to_str().unwrap().to_owned();
         site.set("HOME", &home);

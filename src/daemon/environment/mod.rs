@@ -1,254 +1,271 @@
 //! `environment: {}`: the credentials that the official clients would find, in their documented order (API sheet,
 //! section 5.5).
 //!
-//! First what belongs to Huawei Cloud's own SDKs (`HUAWEICLOUD_SDK_*`, then their profile file), then its Terraform
-//! provider's (`HW_*`), then those of `OpenStack` and Open Telekom Cloud (`OS_CLOUD` with its `clouds.yaml`, then `OS_*`), last
-//! the machine's metadata service. `AWS_*` is left to AWS, though one of the clients reads it.
+//! First what belongs to Huawei Cloud's own SDKs (`HUAWEICLOUD_OIDC_*`, `HUAWEICLOUD_SDK_*`, then their profile file),
+//! then its Terraform provider's (`HW_*`), then those of `OpenStack` and Open Telekom Cloud (`OS_CLOUD` with its
+//! `clouds.yaml`, then `OS_*`), then the Terraform provider's shared configuration, which comes after all variables
+//! there. Last is what a machine has by itself: a pod's identity, or the metadata service.
+//!
+//! The SDKs ask the metadata service before they look at `HC_CONTAINER_*`. Here these variables keep it from being asked:
+//! a cluster sets them for one pod, so they are somebody's decision, as every other variable is, while the metadata
+//! service answers whoever asks with the node's agency, which is of all pods on it and not this one's. And where the
+//! network keeps pods from it, as it should, each login would wait for it in vain, and who logs in would hang on
+//! whether a packet was dropped.
+//!
+//! `AWS_*` is left to AWS, though one of the clients reads it. Nothing here holds a secret of a file: it is read when
+//! somebody logs in.
 
-use std::path::{Path, PathBuf};
+mod files;
+mod variables;
 
-use serde_json::Value;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::kms::auth::{AccessKeyFiles, IdToken, KeyName, Login, Password, SecretSource};
+use crate::kms::auth::{
+    AccessKeyFiles, Account, Agency, Credentials, IdToken, KeyName, Login, OidcAgency, Password, PodIdentity,
+    SecretSource,
+};
+use crate::kms::endpoint::default_sts;
 use crate::policy;
+use crate::policy::types::Project;
+
+use files::Part;
+pub use variables::Variables;
+use variables::{Environment, Names};
 
 /// What was found.
 #[derive(Debug)]
 pub struct Found {
     /// How to log in.
-    pub login: Login,
+    pub credentials: Credentials,
+    /// What the project is called in the account that delegates it, where that was said.
+    pub project_name: Option<String>,
     /// Where it was found, for people.
     pub source: String,
 }
 
-/// Variables of the environment, by name.
-pub type Variables = fn(&str) -> Option<String>;
+/// A way to log in, and where it was found.
+type Way = (Login, String);
 
-/// The first credentials that the environment has.
+/// The first credentials that the environment has for a project.
 ///
 /// # Errors
 ///
 /// A file that the environment names is not there or not what it should be, or half of something is given; the text
 /// says which.
-pub fn find(variables: Variables) -> Result<Found, String> {
+pub fn find(variables: Variables, project: &Project) -> Result<Found, String> {
     let environment = Environment(variables);
-    if let Some(found) = environment.huawei_sdk()? {
-        return Ok(found);
+    // The SDKs know nothing of the variables for agencies.
+    if let Some((login, source)) = environment.huawei_sdk(project)? {
+        return Ok(Found { credentials: login.into(), project_name: None, source });
     }
-    if let Some(found) = environment.huawei_terraform()? {
-        return Ok(found);
+    if let Some(way) = environment.huawei_terraform()? {
+        return environment.for_agency(way, None);
     }
-    if let Some(found) = environment.open_stack()? {
-        return Ok(found);
+    if let Some(way) = environment.open_stack()? {
+        return environment.for_agency(way, None);
     }
-    let login = Login::EcsAgency { metadata_endpoint: None };
-    Ok(Found { login, source: "the machine's metadata service, since no variable says anything else".to_owned() })
+    if let Some((way, agency)) = environment.shared_config()? {
+        return environment.for_agency(way, agency);
+    }
+    if let Some(way) = environment.pod()? {
+        return environment.for_agency(way, None);
+    }
+    let source = "the machine's metadata service, since no variable says anything else".to_owned();
+    environment.for_agency((Login::EcsAgency { metadata_endpoint: None }, source), None)
 }
-
-struct Environment(Variables);
 
 impl Environment {
-    fn huawei_sdk(&self) -> Result<Option<Found>, String> {
-        let provider = self.pair("HUAWEICLOUD_SDK_IDP_ID", "HUAWEICLOUD_SDK_ID_TOKEN_FILE")?;
-        if let Some((provider_id, file)) = provider {
-            let token = SecretSource::File(PathBuf::from(file));
-            let source = "HUAWEICLOUD_SDK_IDP_ID and HUAWEICLOUD_SDK_ID_TOKEN_FILE".to_owned();
-            return Ok(Some(Found { login: Login::IdToken(IdToken { provider_id, token }), source }));
+    fn huawei_sdk(&self, project: &Project) -> Result<Option<Way>, String> {
+        if let Some(way) = self.oidc_agency(project)? {
+            return Ok(Some(way));
         }
-        let names = ["HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_SECURITY_TOKEN"];
-        match self.access_key(&names.map(|name| vec![name]))? {
-            Some(found) => Ok(Some(found)),
-            None => self.profile(),
+        let provider = self.together([&["HUAWEICLOUD_SDK_IDP_ID"], &["HUAWEICLOUD_SDK_ID_TOKEN_FILE"]], [])?;
+        if let Some(([(id, provider_id), (file, path)], [])) = provider {
+            let login = Login::IdToken(IdToken { provider_id, token: SecretSource::File(path.into()) });
+            return Ok(Some((login, format!("{id} and {file}"))));
         }
+        let names: [Names; 3] = [&["HUAWEICLOUD_SDK_AK"], &["HUAWEICLOUD_SDK_SK"], &["HUAWEICLOUD_SDK_SECURITY_TOKEN"]];
+        if let Some(way) = self.access_key(names)? {
+            return Ok(Some(way));
+        }
+        let Some(part) = Part::profile(self) else { return Ok(None) };
+        let login = part.login(&part.fields()?).ok_or_else(|| format!("{} has no ak and sk", part.shown()))?;
+        Ok(Some((login, part.shown())))
     }
 
-    /// The SDKs' profile file: `[basic]` with `ak`, `sk`, `security_token`, or `idp_id` and `id_token_file`.
-    fn profile(&self) -> Result<Option<Found>, String> {
-        let named = self.first(&["HUAWEICLOUD_SDK_CREDENTIALS_FILE"]).map(|(_, path)| PathBuf::from(path));
-        let path = match (&named, self.home(".huaweicloud/credentials")) {
-            (Some(path), _) => path.clone(),
-            (None, Some(path)) if path.exists() => path,
-            _ => return Ok(None),
-        };
-        let text = read(&path)?;
-        let mut section = "";
-        let mut fields = std::collections::HashMap::new();
-        for line in text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';'])) {
-            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-                section = name.trim();
-            } else if let Some((name, value)) = line.split_once('=').filter(|_| section == "basic") {
-                fields.insert(name.trim(), value.trim());
+    /// STS v5, with the defaults of the one client that has it (API sheet, section 5.4).
+    fn oidc_agency(&self, project: &Project) -> Result<Option<Way>, String> {
+        const TOKEN: Names = &["HUAWEICLOUD_OIDC_ID_TOKEN", "HUAWEICLOUD_OIDC_TOKEN_FILE"];
+        let found = self.together([&["HUAWEICLOUD_OIDC_PROVIDER_URN"], &["HUAWEICLOUD_OIDC_AGENCY_URN"], TOKEN], [])?;
+        let Some(([(_, provider_urn), (agency, agency_urn), (name, token)], [])) = found else { return Ok(None) };
+        let endpoint = match self.first(&["HUAWEICLOUD_SDK_STS_ENDPOINT"]) {
+            Some((name, given)) => {
+                policy::cloud_address(&given).map(str::to_owned).map_err(|expected| format!("{name} is not {expected}"))
             }
-        }
-        let shown = path.display();
-        let source = format!("section [basic] of {shown}");
-        if let (Some(provider_id), Some(file)) = (fields.get("idp_id"), fields.get("id_token_file")) {
-            let token = SecretSource::File(PathBuf::from(file));
-            let login = Login::IdToken(IdToken { provider_id: (*provider_id).to_owned(), token });
-            return Ok(Some(Found { login, source }));
-        }
-        let (Some(id), Some(secret)) = (fields.get("ak"), fields.get("sk")) else {
-            return Err(format!("{shown} has no ak and sk in its section [basic]"));
-        };
-        let login = Login::AccessKey(AccessKeyFiles {
-            id: KeyName::Known((*id).to_owned()),
-            secret: SecretSource::in_memory((*secret).to_owned(), &source),
-            security_token: fields
-                .get("security_token")
-                .map(|token| SecretSource::in_memory((*token).to_owned(), &source)),
+            None => default_sts(project.cloud, &project.region).map(str::to_owned).ok_or_else(|| {
+                format!(
+                    "{agency} is set, but not HUAWEICLOUD_SDK_STS_ENDPOINT, and no STS of {} in {} is known here",
+                    project.cloud.as_str(),
+                    project.region
+                )
+            }),
+        }?;
+        let ids = self.value(&["HUAWEICLOUD_OIDC_POLICY_IDS"]).unwrap_or_default();
+        let login = Login::OidcAgency(OidcAgency {
+            endpoint,
+            provider_urn,
+            agency_urn,
+            token: secret_or_file(name, token),
+            session_name: self
+                .value(&["HUAWEICLOUD_OIDC_SESSION_NAME"])
+                .unwrap_or_else(|| "oidc-sts-session".to_owned()),
+            duration_seconds: self.seconds(&["HUAWEICLOUD_OIDC_DURATION_SECONDS"])?.unwrap_or(3600),
+            policy: self.value(&["HUAWEICLOUD_OIDC_POLICY"]),
+            policy_ids: ids.split(',').map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned).collect(),
         });
-        Ok(Some(Found { login, source }))
+        Ok(Some((login, format!("{agency} and {name}"))))
     }
 
-    fn huawei_terraform(&self) -> Result<Option<Found>, String> {
-        if let Some(found) = self.token(&["HW_AUTH_TOKEN"]) {
-            return Ok(Some(found));
+    fn huawei_terraform(&self) -> Result<Option<Way>, String> {
+        if let Some(way) = self.token(&["HW_AUTH_TOKEN"]) {
+            return Ok(Some(way));
         }
-        let names = ["HW_ACCESS_KEY", "HW_SECRET_KEY", "HW_SECURITY_TOKEN"];
-        if let Some(found) = self.access_key(&names.map(|name| vec![name]))? {
-            return Ok(Some(found));
+        if let Some(way) = self.access_key([&["HW_ACCESS_KEY"], &["HW_SECRET_KEY"], &["HW_SECURITY_TOKEN"]])? {
+            return Ok(Some(way));
         }
-        self.password(&["HW_USER_NAME"], &["HW_USER_PASSWORD"], &["HW_DOMAIN_NAME"], &["HW_PROJECT_NAME"])
-    }
-
-    fn open_stack(&self) -> Result<Option<Found>, String> {
-        if let Some((_, cloud)) = self.first(&["OS_CLOUD"]) {
-            return self.clouds_yaml(&cloud).map(Some);
-        }
-        if let Some(found) = self.token(&["OS_TOKEN", "OS_TOKEN_ID", "OS_AUTH_TOKEN"]) {
-            return Ok(Some(found));
-        }
-        let key = self.access_key(&[
-            vec!["OS_ACCESS_KEY", "OS_ACCESS_KEY_ID", "OS_AK"],
-            vec!["OS_SECRET_KEY", "OS_ACCESS_KEY_SECRET", "OS_SK"],
-            vec!["OS_SECURITY_TOKEN"],
-        ])?;
-        if key.is_some() {
-            return Ok(key);
-        }
-        let domain = ["OS_USER_DOMAIN_NAME", "OS_DOMAIN_NAME", "OS_PROJECT_DOMAIN_NAME"];
-        self.password(&["OS_USERNAME"], &["OS_PASSWORD"], &domain, &["OS_PROJECT_NAME", "OS_TENANT_NAME"])
-    }
-
-    /// One cloud of `clouds.yaml`, with what `secure.yaml` beside it adds.
-    fn clouds_yaml(&self, cloud: &str) -> Result<Found, String> {
-        let path = self.clouds_file()?;
-        let parsed = |path: &Path| {
-            let text = read(path)?;
-            policy::foreign_yaml(&text).ok_or_else(|| format!("{} is no YAML file", path.display()))
-        };
-        let clouds = parsed(&path)?;
-        let secure = path.with_file_name("secure.yaml");
-        let secure = if secure.exists() { parsed(&secure)? } else { Value::Null };
-        let field = |name: &str| {
-            let of = |file: &Value| {
-                let cloud = &file["clouds"][cloud];
-                cloud["auth"][name].as_str().or_else(|| cloud[name].as_str()).map(str::to_owned)
-            };
-            of(&secure).or_else(|| of(&clouds))
-        };
-        let first = |names: &[&str]| names.iter().find_map(|name| field(name));
-        let shown = path.display();
-        let source = format!("cloud {cloud} of {shown}");
-        if clouds["clouds"][cloud].is_null() {
-            return Err(format!("{shown} has no cloud {cloud}, which OS_CLOUD names"));
-        }
-        let secret = |text: String| SecretSource::in_memory(text, &source);
-        let login = if let Some(token) = first(&["token"]) {
-            Login::Token(secret(token))
-        } else if let (Some(id), Some(key)) =
-            (first(&["access_key", "access_key_id", "ak"]), first(&["secret_key", "secret_access_key", "sk"]))
+        if let Some(way) =
+            self.password([&["HW_USER_NAME"], &["HW_USER_PASSWORD"], &["HW_DOMAIN_NAME"]], &["HW_PROJECT_NAME"])?
         {
-            let security_token = first(&["security_token"]).map(secret);
-            Login::AccessKey(AccessKeyFiles { id: KeyName::Known(id), secret: secret(key), security_token })
-        } else if let (Some(user_name), Some(password), Some(domain_name)) = (
-            first(&["username"]),
-            first(&["password"]),
-            first(&["user_domain_name", "domain_name", "project_domain_name"]),
-        ) {
-            let project_name = first(&["project_name", "tenant_name"]);
-            Login::Password(Password { user_name, domain_name, password: secret(password), project_name })
-        } else {
-            return Err(format!("{source} has neither a token, an access key nor user, password and domain"));
-        };
-        Ok(Found { login, source })
-    }
-
-    fn clouds_file(&self) -> Result<PathBuf, String> {
-        if let Some((_, path)) = self.first(&["OS_CLIENT_CONFIG_FILE"]) {
-            return Ok(PathBuf::from(path));
+            return Ok(Some(way));
         }
-        let folders = [Some(PathBuf::from(".")), self.home(".config/openstack"), Some(PathBuf::from("/etc/openstack"))];
-        let names = ["clouds.yaml", "clouds.yml"];
-        let candidates = folders.into_iter().flatten().flat_map(|folder| names.map(|name| folder.join(name)));
-        let missing = "OS_CLOUD is set, and there is no clouds.yaml here, in ~/.config/openstack or in /etc/openstack";
-        candidates.into_iter().find(|path| path.exists()).ok_or_else(|| missing.to_owned())
+        // Behind what the sheet orders, since it does not say where they come.
+        let token: Names = &["HW_ASSUME_ROLE_ID_TOKEN", "HW_ASSUME_ROLE_ID_TOKEN_FILE"];
+        let provider = self.together([&["HW_ASSUME_ROLE_IDP_ID"], token], [])?;
+        Ok(provider.map(|([(id, provider_id), (name, token)], [])| {
+            (Login::IdToken(IdToken { provider_id, token: secret_or_file(name, token) }), format!("{id} and {name}"))
+        }))
     }
 
-    fn token(&self, names: &[&'static str]) -> Option<Found> {
+    fn open_stack(&self) -> Result<Option<Way>, String> {
+        if let Some((_, cloud)) = self.first(&["OS_CLOUD"]) {
+            let part = Part::cloud(self, cloud)?;
+            let login = part.login(&part.fields()?).ok_or_else(|| {
+                format!("{} has neither a token, an access key nor user, password and domain", part.shown())
+            })?;
+            return Ok(Some((login, part.shown())));
+        }
+        if let Some(way) = self.token(&["OS_TOKEN", "OS_TOKEN_ID", "OS_AUTH_TOKEN"]) {
+            return Ok(Some(way));
+        }
+        let way = self.access_key([
+            &["OS_ACCESS_KEY", "OS_ACCESS_KEY_ID", "OS_AK"],
+            &["OS_SECRET_KEY", "OS_ACCESS_KEY_SECRET", "OS_SK"],
+            &["OS_SECURITY_TOKEN"],
+        ])?;
+        if way.is_some() {
+            return Ok(way);
+        }
+        let domain: Names = &["OS_USER_DOMAIN_NAME", "OS_DOMAIN_NAME", "OS_PROJECT_DOMAIN_NAME"];
+        self.password([&["OS_USERNAME"], &["OS_PASSWORD"], domain], &["OS_PROJECT_NAME", "OS_TENANT_NAME"])
+    }
+
+    /// The shared configuration, and the agency that it names.
+    fn shared_config(&self) -> Result<Option<(Way, Option<Agency>)>, String> {
+        let Some(part) = Part::shared_config(self) else { return Ok(None) };
+        let fields = part.fields()?;
+        let shown = part.shown();
+        let login = part.login(&fields).ok_or_else(|| format!("{shown} has no accessKeyId and secretAccessKey"))?;
+        let field = |name: &str| fields.get(name).filter(|value| !value.is_empty()).cloned();
+        let account = field("agencyDomainId").map(Account::Id).or_else(|| field("agencyDomainName").map(Account::Name));
+        let agency = match (field("agencyName"), account) {
+            (None, _) => None,
+            (Some(name), Some(account)) => Some(Agency { account, name, duration: None }),
+            (Some(_), None) => {
+                return Err(format!("{shown} has an agencyName, but neither agencyDomainName nor agencyDomainId"));
+            }
+        };
+        Ok(Some(((login, shown), agency)))
+    }
+
+    /// CCE's pod identity (API sheet, section 5.4).
+    fn pod(&self) -> Result<Option<Way>, String> {
+        const URI: Names = &["HC_CONTAINER_CREDENTIALS_FULL_URI"];
+        let Some(([(name, uri), (file, path)], [])) =
+            self.together([URI, &["HC_CONTAINER_AUTHORIZATION_TOKEN_FILE"]], [])?
+        else {
+            return Ok(None);
+        };
+        // The token goes there as it is, so it goes as far as the keys of a metadata service come. Not repeated: it may
+        // hold more than an address.
+        policy::neighbour_address(&uri).map_err(|expected| format!("{name} is not {expected}"))?;
+        let login = Login::Pod(PodIdentity { uri, token: SecretSource::File(path.into()) });
+        Ok(Some((login, format!("{name} and {file}"))))
+    }
+
+    fn token(&self, names: Names) -> Option<Way> {
         let (name, token) = self.first(names)?;
-        let source = name.to_owned();
-        Some(Found { login: Login::Token(SecretSource::in_memory(token, &source)), source })
+        Some((Login::Token(SecretSource::in_memory(token, name)), name.to_owned()))
     }
 
-    fn access_key(&self, names: &[Vec<&'static str>; 3]) -> Result<Option<Found>, String> {
-        let [id, secret, token] = names;
-        let found = match (self.first(id), self.first(secret)) {
-            (None, None) => return Ok(None),
-            (Some(id), Some(secret)) => (id, secret),
-            (Some((given, _)), None) => return Err(format!("{given} is set, but not {}", secret.join(" or "))),
-            (None, Some((given, _))) => return Err(format!("{given} is set, but not {}", id.join(" or "))),
-        };
-        let ((id_name, id), (secret_name, secret)) = found;
+    fn access_key(&self, [id, secret, token]: [Names; 3]) -> Result<Option<Way>, String> {
+        let Some(([(id_name, id), (name, secret)], [])) = self.together([id, secret], [])? else { return Ok(None) };
         let security_token = self.first(token).map(|(name, token)| SecretSource::in_memory(token, name));
-        let secret = SecretSource::in_memory(secret, secret_name);
+        let secret = SecretSource::in_memory(secret, name);
         let login = Login::AccessKey(AccessKeyFiles { id: KeyName::Known(id), secret, security_token });
-        Ok(Some(Found { login, source: format!("{id_name} and {secret_name}") }))
+        Ok(Some((login, format!("{id_name} and {name}"))))
     }
 
-    fn password(
-        &self,
-        user: &[&'static str],
-        password: &[&'static str],
-        domain: &[&'static str],
-        project: &[&'static str],
-    ) -> Result<Option<Found>, String> {
-        let found = match (self.first(user), self.first(password)) {
-            (None, None) => return Ok(None),
-            (Some(user), Some(password)) => (user, password),
-            (Some((given, _)), None) => return Err(format!("{given} is set, but not {}", password.join(" or "))),
-            (None, Some((given, _))) => return Err(format!("{given} is set, but not {}", user.join(" or "))),
-        };
-        let ((user_variable, user_name), (name, password)) = found;
-        let Some((_, domain_name)) = self.first(domain) else {
-            return Err(format!("{user_variable} and {name} are set, but not {}", domain.join(" or ")));
-        };
+    fn password(&self, [user, password, domain]: [Names; 3], project: Names) -> Result<Option<Way>, String> {
+        let found = self.together([user, password], [domain])?;
+        let Some(([(user, user_name), (name, password)], [(_, domain_name)])) = found else { return Ok(None) };
         let password = SecretSource::in_memory(password, name);
-        let project_name = self.first(project).map(|(_, name)| name);
+        let project_name = self.value(project);
         let login = Login::Password(Password { user_name, domain_name, password, project_name });
-        Ok(Some(Found { login, source: format!("{user_variable} and {name}") }))
+        Ok(Some((login, format!("{user} and {name}"))))
     }
 
-    /// Both variables, or neither.
-    fn pair(&self, one: &'static str, other: &'static str) -> Result<Option<(String, String)>, String> {
-        match (self.first(&[one]), self.first(&[other])) {
-            (None, None) => Ok(None),
-            (Some((_, one)), Some((_, other))) => Ok(Some((one, other))),
-            (Some(_), None) => Err(format!("{one} is set, but not {other}")),
-            (None, Some(_)) => Err(format!("{other} is set, but not {one}")),
-        }
+    /// The way with the agency of the variables on top of it, or else the `other` one.
+    fn for_agency(&self, (login, source): Way, other: Option<Agency>) -> Result<Found, String> {
+        let agency = match self.assumed_role()? {
+            None => self.open_stack_agency()?,
+            found => found,
+        };
+        let agency = agency.or(other);
+        let source = match &agency {
+            Some(agency) => format!("{source}, acting for {agency}"),
+            None => source,
+        };
+        let project_name = agency.as_ref().and_then(|_| self.value(&["OS_DELEGATED_PROJECT"]));
+        Ok(Found { credentials: Credentials { login, agency }, project_name, source })
     }
 
-    /// The first variable that is set to something.
-    fn first(&self, names: &[&'static str]) -> Option<(&'static str, String)> {
-        names.iter().find_map(|name| Some((*name, (self.0)(name).filter(|value| !value.is_empty())?)))
+    /// What the Terraform provider's block `assume_role` is without a block. It assumes an agency by its account's id
+    /// at STS; IAM knows both, by one documented call (API sheet, section 5.1).
+    fn assumed_role(&self) -> Result<Option<Agency>, String> {
+        const ACCOUNT: Names = &["HW_ASSUME_ROLE_DOMAIN_ID", "HW_ASSUME_ROLE_DOMAIN_NAME"];
+        let found = self.together([&["HW_ASSUME_ROLE_AGENCY_NAME"], ACCOUNT], [])?;
+        let Some(([(_, name), (by, account)], [])) = found else { return Ok(None) };
+        let account = if by == ACCOUNT[0] { Account::Id(account) } else { Account::Name(account) };
+        let duration = self.seconds(&["HW_ASSUME_ROLE_DURATION"])?.map(Duration::from_secs);
+        Ok(Some(Agency { account, name, duration }))
     }
 
-    fn home(&self, path: &str) -> Option<PathBuf> {
-        self.first(&["HOME"]).map(|(_, home)| Path::new(&home).join(path))
+    fn open_stack_agency(&self) -> Result<Option<Agency>, String> {
+        let found = self.together([&["OS_AGENCY_NAME"], &["OS_AGENCY_DOMAIN_NAME"]], [])?;
+        Ok(found.map(|([(_, name), (_, account)], [])| Agency {
+            account: Account::Name(account),
+            name,
+            duration: None,
+        }))
     }
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+/// A secret that stands in the variable, or in the file that it names.
+fn secret_or_file(name: &'static str, value: String) -> SecretSource {
+    if name.ends_with("_FILE") {
+        SecretSource::File(PathBuf::from(value))
+    } else {
+        SecretSource::in_memory(value, name)
+    }
 }
