@@ -342,25 +342,6 @@ impl Setup {
         self
     }
 
-    /// With one agency more that trusts a provider at STS, and the one token of that provider which is accepted.
-    #[must_use]
-    pub fn oidc_agency(
-        mut self,
-        provider_urn: impl Into<String>,
-        agency_urn: impl Into<String>,
-        accepted_jwt: impl Into<String>,
-    ) -> Self {
-        let (provider_urn, agency_urn) = (provider_urn.into(), agency_urn.into());
-        self.trusts.push(Trust { provider_urn, agency_urn, accepted: accepted_jwt.into() });
-        self
-    }
-
-    /// With an agent for pods at [`Simulator::pod_url`](super::Simulator::pod_url), who knows one by this token.
-    #[must_use]
-    pub fn pod_identity(self, accepted_token: impl Into<String>) -> Self {
-        Self { pod_token: Some(accepted_token.into()), ..self }
-    }
-
     /// With other behaviour.
     #[must_use]
     pub fn behave(mut self, change: impl FnOnce(&mut Behaviour)) -> Self {

@@ -13,6 +13,7 @@ use super::access::Reach;
 use super::answer::Answer;
 use super::iam::{bad_request, iso, not_found};
 use super::operation::Operation;
+use super::setup::Setup;
 use super::world::World;
 
 /// Where the agent of the node answers.
@@ -26,6 +27,27 @@ pub(super) struct Trust {
     pub(super) provider_urn: String,
     pub(super) agency_urn: String,
     pub(super) accepted: String,
+}
+
+impl Setup {
+    /// With one agency more that trusts a provider at STS, and the one token of that provider which is accepted.
+    #[must_use]
+    pub fn oidc_agency(
+        mut self,
+        provider_urn: impl Into<String>,
+        agency_urn: impl Into<String>,
+        accepted_jwt: impl Into<String>,
+    ) -> Self {
+        let (provider_urn, agency_urn) = (provider_urn.into(), agency_urn.into());
+        self.trusts.push(Trust { provider_urn, agency_urn, accepted: accepted_jwt.into() });
+        self
+    }
+
+    /// With an agent for pods at [`Simulator::pod_url`](super::Simulator::pod_url), who knows one by this token.
+    #[must_use]
+    pub fn pod_identity(self, accepted_token: impl Into<String>) -> Self {
+        Self { pod_token: Some(accepted_token.into()), ..self }
+    }
 }
 
 impl World {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kms_rotationd::simulator::{Fault, Operation, ProjectSetup, Rule, Setup};
+use kms_rotationd::simulator::{Fault, Operation, Rule};
 use serde_json::Value;
 
 use super::access_keys::{ACCESS, SECRET, keyed, temporary_key};
@@ -11,7 +11,7 @@ use super::program::Program;
 use super::secrets::JWT;
 use super::site::{Policy, Site};
 use super::workload::{AGENCY_URN, POD, POD_TOKEN, PROVIDER_URN, STS};
-use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER, eventually, key_id};
+use super::{ACCOUNT, KEY, PASSWORD, TOKEN, USER, eventually, key_id};
 
 /// Everybody whom an environment of these tests may name, and one key.
 pub(super) fn cloud() -> Cloud {
@@ -35,7 +35,7 @@ pub(super) fn site(cloud: &Cloud, variables: &[(&str, &str)]) -> Site {
 }
 
 /// A shared configuration of two profiles, of which the current one has these further fields.
-fn shared_config(more: &str) -> String {
+pub(super) fn shared_config(more: &str) -> String {
     format!(
         r#"{{"current": "mine", "profiles": [
             {{"name": "default", "accessKeyId": "AKOFNOBODY", "secretAccessKey": "none"}},
@@ -58,7 +58,7 @@ fn check(site: &Site) -> (Option<i32>, String, Vec<Value>) {
 
 /// The source that `check` names.
 #[track_caller]
-fn source(site: &Site) -> String {
+pub(super) fn source(site: &Site) -> String {
     let (code, text, json) = check(site);
     assert_eq!(code, Some(0), "{text}");
     let line = text.lines().find_map(|line| line.strip_prefix("payments: environment: "));
@@ -351,89 +351,6 @@ fn the_shared_configuration_is_a_source_at_home_or_where_it_is_named() {
     cloud.forget_requests();
     assert_eq!(with_token.apply().key(KEY), "compliant");
     assert_eq!(cloud.access_keys_seen(), [&**access]);
-}
-
-/// A cloud in which another account has delegated the project to whoever assumes `rotation`, and an own project with a
-/// token.
-fn delegating() -> Cloud {
-    let delegated = ProjectSetup::new(PROJECT, "their-project").domain("DELEGATING").key(off());
-    let own = ProjectSetup::new("fedcba9876543210fedcba9876543210", "eu-nl").domain(ACCOUNT).token(TOKEN);
-    let setup = Setup::new().project(delegated).project(own).login(USER, ACCOUNT, PASSWORD);
-    Cloud::start(setup.access_key(ACCESS, SECRET).agency("DELEGATING", "their-id", "rotation", [PROJECT]))
-}
-
-#[test]
-fn an_agency_of_the_environment_is_assumed_on_top_of_what_is_found() {
-    let ways: [&[(&str, &str)]; 5] = [
-        &[("HW_ACCESS_KEY", ACCESS), ("HW_SECRET_KEY", SECRET)],
-        &[("HW_USER_NAME", USER), ("HW_USER_PASSWORD", PASSWORD), ("HW_DOMAIN_NAME", ACCOUNT)],
-        &[("HW_AUTH_TOKEN", TOKEN)],
-        &[("OS_AK", ACCESS), ("OS_SK", SECRET)],
-        &[("HW_SHARED_CONFIG_FILE", "hcloud.json")],
-    ];
-    let agencies: [(&[(&str, &str)], &str); 3] = [
-        (
-            &[("HW_ASSUME_ROLE_AGENCY_NAME", "rotation"), ("HW_ASSUME_ROLE_DOMAIN_NAME", "DELEGATING")],
-            "agency rotation of DELEGATING",
-        ),
-        (
-            &[("HW_ASSUME_ROLE_AGENCY_NAME", "rotation"), ("HW_ASSUME_ROLE_DOMAIN_ID", "their-id")],
-            "agency rotation of their-id",
-        ),
-        (&[("OS_AGENCY_NAME", "rotation"), ("OS_AGENCY_DOMAIN_NAME", "DELEGATING")], "agency rotation of DELEGATING"),
-    ];
-    for way in ways {
-        let cloud = delegating();
-        assert_ne!(site(&cloud, way).apply().key(KEY), "compliant", "{way:?} does not open it alone");
-        for (agency, shown) in agencies {
-            let site = site(&cloud, &[way, agency].concat());
-            let found = source(&site);
-            assert!(found.ends_with(&format!(", acting for {shown}")), "{found}");
-            let applied = site.apply();
-            assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"), "{found}: {applied:#?}");
-        }
-    }
-}
-
-#[test]
-fn an_agency_of_the_shared_configuration_is_assumed_unless_a_variable_names_another() {
-    for account in [r#""agencyDomainName": "DELEGATING""#, r#""agencyDomainId": "their-id""#] {
-        let cloud = delegating();
-        let site = site(&cloud, &[("HW_SHARED_CONFIG_FILE", "hcloud.json")]);
-        site.write("hcloud.json", &shared_config(&format!(r#", "agencyName": "rotation", {account}"#)));
-        assert_eq!(site.apply().key(KEY), "compliant", "{account}");
-    }
-    let other = [("HW_ASSUME_ROLE_AGENCY_NAME", "retired"), ("HW_ASSUME_ROLE_DOMAIN_NAME", "DELEGATING")];
-    let cloud = delegating();
-    let site = site(&cloud, &[&[("HW_SHARED_CONFIG_FILE", "hcloud.json")], &other[..]].concat());
-    site.write("hcloud.json", &shared_config(r#", "agencyName": "rotation", "agencyDomainId": "their-id""#));
-    assert!(source(&site).ends_with("acting for agency retired of DELEGATING"));
-    assert!(site.apply().report().error().contains("Could not find the agency"));
-}
-
-#[test]
-fn a_duration_is_asked_for_and_a_delegated_project_goes_by_its_name() {
-    let cloud = delegating();
-    let key = [("HW_ACCESS_KEY", ACCESS), ("HW_SECRET_KEY", SECRET), ("HW_ASSUME_ROLE_DURATION", "1800")];
-    let agency = [("HW_ASSUME_ROLE_AGENCY_NAME", "rotation"), ("HW_ASSUME_ROLE_DOMAIN_NAME", "DELEGATING")];
-    let site_with = |more: &[(&str, &str)]| {
-        let site = site(&cloud, &[&key[..], &agency, more].concat());
-        let policy = Policy::of_one_key(cloud.url()).with("{environment: {}}").without_id();
-        site.write("policy.yaml", &policy.text());
-        site
-    };
-    let error = site_with(&[]).apply().report().error();
-    assert!(error.contains("IAM knows no project eu-de"), "{error}");
-    let site = site_with(&[("OS_DELEGATED_PROJECT", "their-project")]);
-    let daemon = site.run();
-    daemon.await_runs(1);
-    assert_eq!(daemon.status().key(KEY), "compliant");
-    let expiry = daemon.metric("kms_rotation_credentials_expiry_timestamp_seconds{project=\"payments\"}").unwrap();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
-    assert!((expiry - now - 1800.0).abs() < 60.0, "{expiry}");
-    let cloud = delegating();
-    let odd = self::site(&cloud, &[&key[..2], &agency, &[("HW_ASSUME_ROLE_DURATION", "1h")]].concat());
-    assert_eq!(no_source(&odd), "HW_ASSUME_ROLE_DURATION is not a whole number of seconds");
 }
 
 #[test]

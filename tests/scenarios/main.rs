@@ -11,6 +11,7 @@ mod authentication;
 mod cloud;
 mod commands;
 mod environment;
+mod environment_agencies;
 mod errors;
 mod faults;
 mod front;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::access_keys::temporary_key;
 use super::environment::{assert_found, cloud, no_source, site};
-use super::front::Front;
+use super::front::{Authority, Front};
 use super::secrets::JWT;
 use super::site::Policy;
 use super::stand_in::{StandIn, answer};
@@ -260,6 +260,21 @@ fn a_token_goes_no_further_in_clear_text_than_it_may() {
     let mut site = site(&cloud, POD);
     site.set("HC_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials");
     assert_eq!(site.once("check").code, Some(0));
+}
+
+#[test]
+fn sts_is_reached_by_tls_with_the_projects_own_authority_even_where_nothing_else_is() {
+    let authority = Authority::new();
+    let cloud = cloud();
+    let front = Front::tls(cloud.url(), &authority);
+    let mut site = site(&cloud, STS);
+    site.set("HUAWEICLOUD_SDK_STS_ENDPOINT", &front.https());
+    let policy = Policy::of_one_key(cloud.url()).with("{environment: {}}").field("ca_file: ca.pem");
+    site.write("policy.yaml", &policy.text());
+    site.write("ca.pem", &authority.pem);
+    let applied = site.apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"), "{applied:#?}");
+    assert_eq!((front.connections(), cloud.requests(Operation::AssumeWithOidc)), (1, 1));
 }
 
 #[test]
