@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::daemon::Redirect;
-use crate::kms::auth::{Credentials, Login, Password, SecretSource};
+use crate::kms::auth::{Credentials, Login, Named, Password, SecretSource};
 use crate::kms::endpoint::Endpoints;
 use crate::policy::Policy;
 use crate::rotation::KeyId;
@@ -84,8 +84,8 @@ impl Rehearsal {
             let id = settings.scope.id.take().unwrap_or_else(|| made_up_id(&settings.scope.name));
             settings.scope.id = Some(id);
             let login = Login::Password(Password {
-                user_name: USER_NAME.to_owned(),
-                domain_name: DOMAIN_NAME.to_owned(),
+                user: Named::Name(USER_NAME.to_owned()),
+                domain: Some(Named::Name(DOMAIN_NAME.to_owned())),
                 password: password.clone(),
                 project_name: None,
             });

@@ -9,7 +9,7 @@ use super::environment::{self, Found, Variables};
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::kms::auth::{
-    AccessKeyFiles, Account, Agency, Credentials, IdToken, KeyName, Login, Password, ProjectScope, SecretSource,
+    AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, Password, ProjectScope, SecretSource,
 };
 use crate::kms::endpoint::{Endpoints, may_lack_rotation};
 use crate::kms::observe::Observer;
@@ -135,8 +135,8 @@ fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, 
         types::Credentials::TokenFile(path) => Login::Token(file(path)),
         types::Credentials::Password { user_name, domain_name, password_file, project_name } => {
             Login::Password(Password {
-                user_name: user_name.clone(),
-                domain_name: domain_name.clone(),
+                user: Named::Name(user_name.clone()),
+                domain: Some(Named::Name(domain_name.clone())),
                 password: file(password_file),
                 project_name: project_name.clone(),
             })
@@ -168,8 +168,8 @@ fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, 
 fn agency(agency: &AssumeAgency) -> Agency {
     Agency {
         account: match &agency.domain {
-            AgencyDomain::Name(name) => Account::Name(name.clone()),
-            AgencyDomain::Id(id) => Account::Id(id.clone()),
+            AgencyDomain::Name(name) => Named::Name(name.clone()),
+            AgencyDomain::Id(id) => Named::Id(id.clone()),
         },
         name: agency.agency_name.clone(),
         duration: agency.duration,

@@ -119,6 +119,13 @@ impl World {
         agency.map_or_else(|| made_up_id(domain_name), |agency| agency.domain_id.clone())
     }
 
+    /// A user by the id that goes with name and account.
+    pub(super) fn user_by_id(&self, id: &str) -> Option<(String, String)> {
+        let mut users = self.users.iter().map(|user| &user.login);
+        let found = users.find(|login| user_id(&login.user_name, &login.domain_name) == id)?;
+        Some((found.user_name.clone(), found.domain_name.clone()))
+    }
+
     /// An account by what is said of it: its name, or its id.
     pub(super) fn domain_name(&self, domain: &Value) -> Option<String> {
         let by_id = |id: &str| {
@@ -134,6 +141,11 @@ impl World {
     pub(super) fn domain(&self, domain_name: &str) -> Value {
         json!({"id": self.domain_id(domain_name), "name": domain_name})
     }
+}
+
+/// The id of a user.
+pub(super) fn user_id(user_name: &str, domain_name: &str) -> String {
+    made_up_id(&format!("{user_name}@{domain_name}"))
 }
 
 /// 32 hexadecimal digits that go with a name.

@@ -104,6 +104,21 @@ impl Handle {
         }
     }
 
+    /// The id of a user, where there is one of this name.
+    #[must_use]
+    pub fn user_id(&self, user_name: &str, domain_name: &str) -> Option<String> {
+        let world = lock(&self.world);
+        let mut logins = world.users.iter().map(|user| &user.login);
+        let login = logins.find(|login| login.user_name == user_name && login.domain_name == domain_name)?;
+        Some(super::agency::user_id(&login.user_name, &login.domain_name))
+    }
+
+    /// The id of an account.
+    #[must_use]
+    pub fn domain_id(&self, domain_name: &str) -> String {
+        lock(&self.world).domain_id(domain_name)
+    }
+
     /// Adds a permanent access key, or gives the one that there is another secret. A lock holds on.
     pub fn set_access_key(&self, access: &str, secret: &str) {
         lock(&self.world).access_keys.set(access, secret);

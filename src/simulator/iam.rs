@@ -52,11 +52,18 @@ impl World {
             return Err(unsupported_method());
         }
         let user = &identity["password"]["user"];
-        let (Some(user_name), Some(domain_name), Some(password)) =
-            (user["name"].as_str(), user["domain"]["name"].as_str(), user["password"].as_str())
-        else {
-            return Err(bad_request("The user's name, domain or password is missing."));
+        let named = match user["id"].as_str() {
+            Some(id) => Some(self.user_by_id(id).unwrap_or_default()),
+            None if user["domain"].is_null() => None,
+            None => {
+                let domain_name = self.domain_name(&user["domain"]).unwrap_or_default();
+                user["name"].as_str().map(|name| (name.to_owned(), domain_name))
+            }
         };
+        let (Some((user_name, domain_name)), Some(password)) = (named, user["password"].as_str()) else {
+            return Err(bad_request("The user's id, or name and domain, or the password is missing."));
+        };
+        let (user_name, domain_name) = (user_name.as_str(), domain_name.as_str());
         self.check_password(user_name, domain_name, password)?;
         self.permit(Operation::Authenticate)?;
         let reach = Reach::Own(Some(domain_name.into()));

@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use kms_rotationd::clock::Clock;
-use kms_rotationd::kms::auth::{AccessKeyFiles, Credentials, KeyName, Login, Password, ProjectScope, SecretSource};
+use kms_rotationd::kms::auth::{
+    AccessKeyFiles, Credentials, KeyName, Login, Named, Password, ProjectScope, SecretSource,
+};
 use kms_rotationd::kms::endpoint::Endpoints;
 use kms_rotationd::kms::observe::{Code, Observer, Operation};
 use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy, Shared};
@@ -54,8 +56,8 @@ fn token(token: &str) -> Credentials {
 
 fn password() -> Credentials {
     let user = Password {
-        user_name: "u".to_owned(),
-        domain_name: "d".to_owned(),
+        user: Named::Name("u".to_owned()),
+        domain: Some(Named::Name("d".to_owned())),
         password: SecretSource::in_memory("right".to_owned(), "test"),
         project_name: None,
     };

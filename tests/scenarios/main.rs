@@ -12,6 +12,7 @@ mod cloud;
 mod commands;
 mod environment;
 mod environment_agencies;
+mod environment_files;
 mod errors;
 mod faults;
 mod front;

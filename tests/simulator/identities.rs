@@ -76,3 +76,28 @@ async fn projects_are_found_by_name_and_there_may_be_several_of_one_or_none() {
     simulator.handle().behave(|cloud| cloud.forbidden = Operation::ListProjects.into());
     assert_eq!(get(&simulator, "/v3/projects", &[token]).await.error(), (403, "IAM.0003".to_owned()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_user_and_its_account_go_by_their_ids_as_well() {
+    let simulator = start(setup()).await;
+    let handle = simulator.handle();
+    let (user_id, domain_id) = (handle.user_id("rotator", "ACCOUNT").unwrap(), handle.domain_id("ACCOUNT"));
+    assert_eq!(handle.user_id("rotator", "ANOTHER"), None);
+    for (user, status) in [
+        (json!({"id": user_id}), 201),
+        (json!({"name": "rotator", "domain": {"id": domain_id}}), 201),
+        (json!({"name": "rotator", "domain": {"id": PROJECT}}), 401),
+        (json!({"id": PROJECT}), 401),
+        (json!({"name": "rotator"}), 400),
+        (json!({"domain": {"id": domain_id}}), 400),
+    ] {
+        let mut user = user;
+        user["password"] = json!("secret");
+        let identity = json!({"methods": ["password"], "password": {"user": user}});
+        let body = json!({"auth": {"identity": identity, "scope": {"project": {"name": "eu-de"}}}}).to_string();
+        let answer = call(&simulator, "/v3/auth/tokens", &[JSON], &body).await;
+        assert_eq!(answer.status, status, "{body}");
+        let opened = (status == 201).then(|| answer.json()["token"]["project"]["id"].clone());
+        assert_eq!(opened, (status == 201).then(|| json!(PROJECT)), "{body}");
+    }
+}

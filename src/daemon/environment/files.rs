@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::Environment;
-use crate::kms::auth::{AccessKeyFiles, IdToken, KeyName, Login, Password, SecretSource};
+use crate::kms::auth::{AccessKeyFiles, IdToken, KeyName, Login, Named, Password, SecretSource};
 use crate::policy;
 
 /// One part of a file, such as a section.
@@ -142,9 +142,18 @@ impl Part {
         if let (Some(id), Some(secret)) = (id, secret) {
             return Some(Login::AccessKey(AccessKeyFiles { id: KeyName::In(id), secret, security_token }));
         }
+        let named = |name, id| field(name).map(Named::Name).or_else(|| field(id).map(Named::Id));
+        let user = named(&["username"], &["user_id"])?;
+        let domain = named(
+            &["user_domain_name", "domain_name", "project_domain_name"],
+            &["user_domain_id", "domain_id", "project_domain_id"],
+        );
+        if domain.is_none() && matches!(user, Named::Name(_)) {
+            return None;
+        }
         Some(Login::Password(Password {
-            user_name: field(&["username"])?,
-            domain_name: field(&["user_domain_name", "domain_name", "project_domain_name"])?,
+            user,
+            domain,
             password: self.entry(fields, &["password"])?,
             project_name: field(&["project_name", "tenant_name"]),
         }))

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::kms::auth::{
-    AccessKeyFiles, Account, Agency, Credentials, IdToken, KeyName, Login, OidcAgency, Password, PodIdentity,
+    AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, OidcAgency, Password, PodIdentity,
     SecretSource,
 };
 use crate::kms::endpoint::default_sts;
@@ -31,7 +31,7 @@ use crate::policy::types::Project;
 
 use files::Part;
 pub use variables::Variables;
-use variables::{Environment, Names};
+use variables::{Environment, Given, Names};
 
 /// What was found.
 #[derive(Debug)]
@@ -134,9 +134,12 @@ impl Environment {
         if let Some(way) = self.access_key([&["HW_ACCESS_KEY"], &["HW_SECRET_KEY"], &["HW_SECURITY_TOKEN"]])? {
             return Ok(Some(way));
         }
-        if let Some(way) =
-            self.password([&["HW_USER_NAME"], &["HW_USER_PASSWORD"], &["HW_DOMAIN_NAME"]], &["HW_PROJECT_NAME"])?
-        {
+        if let Some(way) = self.password(
+            &["HW_USER_NAME", "HW_USER_ID"],
+            &["HW_USER_PASSWORD"],
+            &["HW_DOMAIN_NAME", "HW_DOMAIN_ID"],
+            &["HW_PROJECT_NAME"],
+        )? {
             return Ok(Some(way));
         }
         // Behind what the sheet orders, since it does not say where they come.
@@ -166,8 +169,19 @@ impl Environment {
         if way.is_some() {
             return Ok(way);
         }
-        let domain: Names = &["OS_USER_DOMAIN_NAME", "OS_DOMAIN_NAME", "OS_PROJECT_DOMAIN_NAME"];
-        self.password([&["OS_USERNAME"], &["OS_PASSWORD"], domain], &["OS_PROJECT_NAME", "OS_TENANT_NAME"])
+        self.password(
+            &["OS_USERNAME", "OS_USER_ID", "OS_USERID"],
+            &["OS_PASSWORD"],
+            &[
+                "OS_USER_DOMAIN_NAME",
+                "OS_DOMAIN_NAME",
+                "OS_PROJECT_DOMAIN_NAME",
+                "OS_USER_DOMAIN_ID",
+                "OS_DOMAIN_ID",
+                "OS_PROJECT_DOMAIN_ID",
+            ],
+            &["OS_PROJECT_NAME", "OS_TENANT_NAME"],
+        )
     }
 
     /// The shared configuration, and the agency that it names.
@@ -177,7 +191,7 @@ impl Environment {
         let shown = part.shown();
         let login = part.login(&fields).ok_or_else(|| format!("{shown} has no accessKeyId and secretAccessKey"))?;
         let field = |name: &str| fields.get(name).filter(|value| !value.is_empty()).cloned();
-        let account = field("agencyDomainId").map(Account::Id).or_else(|| field("agencyDomainName").map(Account::Name));
+        let account = field("agencyDomainId").map(Named::Id).or_else(|| field("agencyDomainName").map(Named::Name));
         let agency = match (field("agencyName"), account) {
             (None, _) => None,
             (Some(name), Some(account)) => Some(Agency { account, name, duration: None }),
@@ -216,13 +230,23 @@ impl Environment {
         Ok(Some((login, format!("{id_name} and {name}"))))
     }
 
-    fn password(&self, [user, password, domain]: [Names; 3], project: Names) -> Result<Option<Way>, String> {
-        let found = self.together([user, password], [domain])?;
-        let Some(([(user, user_name), (name, password)], [(_, domain_name)])) = found else { return Ok(None) };
-        let password = SecretSource::in_memory(password, name);
-        let project_name = self.value(project);
-        let login = Login::Password(Password { user_name, domain_name, password, project_name });
-        Ok(Some((login, format!("{user} and {name}"))))
+    /// A user's name says who it is within an account, an id by itself.
+    fn password(&self, user: Names, password: Names, domain: Names, project: Names) -> Result<Option<Way>, String> {
+        let by_id = matches!(self.first(user).map(named), Some(Named::Id(_)));
+        let found = if by_id {
+            self.together([user, password], [])?.map(|(found, [])| (found, self.first(domain)))
+        } else {
+            self.together([user, password], [domain])?.map(|(found, [domain])| (found, Some(domain)))
+        };
+        let Some(([user, (name, password)], domain)) = found else { return Ok(None) };
+        let source = format!("{} and {name}", user.0);
+        let login = Login::Password(Password {
+            user: named(user),
+            domain: domain.map(named),
+            password: SecretSource::in_memory(password, name),
+            project_name: self.value(project),
+        });
+        Ok(Some((login, source)))
     }
 
     /// The way with the agency of the variables on top of it, or else the `other` one.
@@ -246,19 +270,19 @@ impl Environment {
         const ACCOUNT: Names = &["HW_ASSUME_ROLE_DOMAIN_ID", "HW_ASSUME_ROLE_DOMAIN_NAME"];
         let found = self.together([&["HW_ASSUME_ROLE_AGENCY_NAME"], ACCOUNT], [])?;
         let Some(([(_, name), (by, account)], [])) = found else { return Ok(None) };
-        let account = if by == ACCOUNT[0] { Account::Id(account) } else { Account::Name(account) };
         let duration = self.seconds(&["HW_ASSUME_ROLE_DURATION"])?.map(Duration::from_secs);
-        Ok(Some(Agency { account, name, duration }))
+        Ok(Some(Agency { account: named((by, account)), name, duration }))
     }
 
     fn open_stack_agency(&self) -> Result<Option<Agency>, String> {
         let found = self.together([&["OS_AGENCY_NAME"], &["OS_AGENCY_DOMAIN_NAME"]], [])?;
-        Ok(found.map(|([(_, name), (_, account)], [])| Agency {
-            account: Account::Name(account),
-            name,
-            duration: None,
-        }))
+        Ok(found.map(|([(_, name), (_, account)], [])| Agency { account: Named::Name(account), name, duration: None }))
     }
+}
+
+/// Somebody by name or by id, as the variable has it.
+fn named((name, value): Given) -> Named {
+    if name.ends_with("ID") { Named::Id(value) } else { Named::Name(value) }
 }
 
 /// A secret that stands in the variable, or in the file that it names.

@@ -14,26 +14,42 @@ use super::{Error, Lifetime};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agency {
     /// The account that delegates.
-    pub account: Account,
+    pub account: Named,
     /// The agency's name.
     pub name: String,
     /// How long temporary keys shall hold; tokens hold as long as IAM likes.
     pub duration: Option<Duration>,
 }
 
-/// An account, by one of its names.
+/// An account or a user, as IAM knows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Account {
-    /// By its name.
+pub enum Named {
+    /// By name.
     Name(String),
-    /// By its id.
+    /// By id.
     Id(String),
+}
+
+impl Named {
+    /// As IAM is told.
+    pub(super) fn json(&self) -> Value {
+        match self {
+            Self::Name(name) => json!({ "name": name }),
+            Self::Id(id) => json!({ "id": id }),
+        }
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Name(text) | Self::Id(text)) = self;
+        f.write_str(text)
+    }
 }
 
 impl fmt::Display for Agency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Account::Name(account) | Account::Id(account)) = &self.account;
-        write!(f, "agency {} of {account}", self.name)
+        write!(f, "agency {} of {}", self.name, self.account)
     }
 }
 
@@ -47,7 +63,7 @@ impl Agency {
     ) -> Result<Token, Error> {
         let scope = match &project.id {
             Some(id) => json!({ "id": id }),
-            None => json!({ "name": project.name, "domain": self.account() }),
+            None => json!({ "name": project.name, "domain": self.account.json() }),
         };
         let scope = json!({ "project": scope });
         iam.token(Asker::Token(own), self.identity(None), Some(scope), None).await
@@ -65,19 +81,12 @@ impl Agency {
     fn identity(&self, duration: Option<Duration>) -> Value {
         let mut role = json!({ "agency_name": self.name });
         match &self.account {
-            Account::Name(name) => role["domain_name"] = json!(name),
-            Account::Id(id) => role["domain_id"] = json!(id),
+            Named::Name(name) => role["domain_name"] = json!(name),
+            Named::Id(id) => role["domain_id"] = json!(id),
         }
         if let Some(duration) = duration {
             role["duration_seconds"] = json!(duration.as_secs());
         }
         json!({"methods": ["assume_role"], "assume_role": role})
-    }
-
-    fn account(&self) -> Value {
-        match &self.account {
-            Account::Name(name) => json!({ "name": name }),
-            Account::Id(id) => json!({ "id": id }),
-        }
     }
 }

@@ -23,7 +23,7 @@ use super::error::{Error, Kind};
 use super::observe::Operation;
 
 pub use access_key::{AccessKeyFiles, KeyName};
-pub use agency::{Account, Agency};
+pub use agency::{Agency, Named};
 pub use iam::ProjectScope;
 pub(super) use iam::unfit;
 pub use id_token::IdToken;
@@ -107,9 +107,7 @@ impl Login {
     fn place(&self) -> String {
         match self {
             Self::Token(source) => format!("token from {source}"),
-            Self::Password(Password { user_name, password, .. }) => {
-                format!("user {user_name}, password from {password}")
-            }
+            Self::Password(Password { user, password, .. }) => format!("user {user}, password from {password}"),
             Self::AccessKey(AccessKeyFiles { id, secret, .. }) => format!("access key from {id} and {secret}"),
             Self::EcsAgency { .. } => "temporary access key of the machine's agency".to_owned(),
             Self::IdToken(IdToken { provider_id, token }) => format!("{token}, vouched for by {provider_id}"),
