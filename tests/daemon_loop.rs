@@ -112,7 +112,7 @@ async fn beside_daemon(cron: &str, reading: Duration, test: impl AsyncFnOnce(&Wo
     let begin = Instant::now();
     let midnight = SystemTime::UNIX_EPOCH + Duration::from_secs(20_000 * 86_400);
     let clock = Clock::from_fn(move || midnight + begin.elapsed());
-    let mut policy_file = PolicyFile::new(path.clone(), |_| None);
+    let mut policy_file = PolicyFile::new(path.clone(), |_| None, clock.clone());
     let policy = policy_file.read().unwrap();
     let (runs, policies) = (Arc::<Mutex<Vec<Instant>>>::default(), Arc::<Mutex<Vec<String>>>::default());
     let signals = Signals::default();

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kms_rotationd::policy::types::{AccessKeyId, AgencyDomain, AssumeAgency, Credentials, Project, Proxy};
 use kms_rotationd::policy::{self, Accepted, Policy, Problems, Severity};
@@ -19,8 +19,13 @@ fn environment(name: &str) -> Option<String> {
     (name == "CREDENTIALS_DIRECTORY").then(|| "/run/credentials/kms-rotationd.service".to_owned())
 }
 
+/// The first of November 2026.
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_793_491_200)
+}
+
 fn read(bytes: &[u8]) -> Result<Accepted, Problems> {
-    policy::read(bytes, "policy.yaml", environment)
+    policy::read(bytes, "policy.yaml", environment, now())
 }
 
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
@@ -35,7 +40,7 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 fn every_kind_of_problem_has_its_text() {
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let policies = files("tests/golden/policy", "yaml");
-    assert!(policies.len() >= 50, "{} golden files", policies.len());
+    assert!(policies.len() >= 170, "{} golden files", policies.len());
     let mut differing = Vec::new();
     for path in &policies {
         let problems = match read(&fs::read(path).unwrap()) {
@@ -72,10 +77,10 @@ fn no_golden_text_is_left_without_its_policy() {
 fn every_example_is_accepted_without_a_warning() {
     let examples: Vec<_> =
         files("config", "yaml").into_iter().filter(|path| path.display().to_string().contains("policy")).collect();
-    assert_eq!(examples.len(), 2, "{examples:?}");
+    assert_eq!(examples.len(), 3, "{examples:?}");
     for path in examples {
         // In a clean clone, so without any variable.
-        match policy::load(&path, |_| None) {
+        match policy::load(&path, |_| None, now()) {
             Ok((_, warnings)) => assert!(warnings.is_empty(), "{warnings}"),
             Err(refused) => panic!("{refused}"),
         }
@@ -83,7 +88,7 @@ fn every_example_is_accepted_without_a_warning() {
 }
 
 fn example(name: &str) -> Policy {
-    policy::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name), |_| None).unwrap().0
+    policy::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name), |_| None, now()).unwrap().0
 }
 
 #[test]
@@ -92,19 +97,24 @@ fn the_complete_example_shows_the_defaults() {
     assert_eq!(complete.schedule, minimal.schedule);
     assert_eq!(complete.retry, minimal.retry);
     assert_eq!(complete.limits, minimal.limits);
+    assert_eq!(complete.guards, minimal.guards);
+    assert_eq!(complete.projects[0].coverage, minimal.projects[0].coverage);
     assert_eq!(complete.projects[0].keys[0].asks, minimal.projects[0].keys[0].asks);
     assert_eq!(complete.projects[0].mode, minimal.projects[0].mode);
 }
 
 #[test]
-fn the_complete_example_has_every_field_of_this_version() {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/policy.yaml")).unwrap();
+fn the_examples_have_every_field_that_there_is() {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let text =
+        ["policy.yaml", "policy.account.yaml"].map(|file| fs::read_to_string(config.join(file)).unwrap()).concat();
     // An unknown field is answered with all that are known, in backticks.
     for probe in [
         "x: 1",
         "schedule: {x: 1}",
         "retry: {x: 1}",
         "limits: {x: 1}",
+        "guards: {x: 1}",
         "projects: [{x: 1}]",
         "projects: [{credentials: {x: 1}}]",
         "projects: [{credentials: {password: {x: 1}}}]",
@@ -114,11 +124,13 @@ fn the_complete_example_has_every_field_of_this_version() {
         "projects: [{assume_agency: {x: 1}}]",
         "projects: [{proxy: {x: 1}}]",
         "projects: [{keys: [{x: 1}]}]",
+        "projects: [{keys: [{select: {x: 1}}]}]",
+        "projects: [{keys: [{exempt: {x: 1}}]}]",
     ] {
         let problems = read(probe.as_bytes()).unwrap_err();
         let unknown = problems.iter().find(|problem| problem.message.starts_with("unknown field")).unwrap();
         for field in unknown.message.split('`').skip(3).step_by(2) {
-            assert!(text.contains(&format!("{field}:")), "`{field}` is missing in config/policy.yaml");
+            assert!(text.contains(&format!("{field}:")), "`{field}` is in no example");
         }
     }
 }

@@ -18,6 +18,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use arguments::{Arguments, Command, LogOptions, OutputFormat};
 
 use crate::chain::Chain;
+use crate::clock::Clock;
 use crate::daemon::{PolicyFile, environment, warn_of_exposed_secrets};
 use crate::observability::logging;
 use crate::policy::types::{Credentials, Policy};
@@ -95,7 +96,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn check(file: &Path, format: OutputFormat) -> Exit {
-    let (accepted, mut problems) = match policy::load(file, variable) {
+    let (accepted, mut problems) = match policy::load(file, variable, Clock::system().now()) {
         Ok((policy, warnings)) => (Some(policy), warnings),
         Err(Refused::Invalid(problems)) => (None, problems),
         Err(Refused::Unreadable(error)) => return complain(Exit::Invalid, &Chain(&error)),
@@ -156,11 +157,14 @@ fn render(problems: &Problems, is_terminal: bool) -> String {
 }
 
 fn summary(file: &Path, policy: &Policy) -> String {
-    let keys: usize = policy.projects.iter().map(|project| project.keys.len()).sum();
-    let counted = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
-    let (keys, projects) = (counted(keys, "key"), counted(policy.projects.len(), "project"));
+    let entries: usize = policy.projects.iter().map(|project| project.keys.len()).sum();
+    let entries = if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
+    let projects = match policy.projects.len() {
+        1 => "1 project".to_owned(),
+        count => format!("{count} projects"),
+    };
     let schedule = policy.schedule.calendar.describe();
-    format!("{}: valid, {keys} in {projects}; {schedule}", file.display())
+    format!("{}: valid, {entries} in {projects}; {schedule}", file.display())
 }
 
 /// The policy; or the exit code after its problems were shown, as log lines where a machine

@@ -39,7 +39,7 @@ pub(super) async fn plan(file: PathBuf, format: OutputFormat, log: &LogOptions) 
 }
 
 async fn run(file: PathBuf, intent: Intent, log: &LogOptions) -> Result<Report, Exit> {
-    let policy = load(&mut PolicyFile::new(file, variable), log)?;
+    let policy = load(&mut PolicyFile::new(file, variable, Clock::system()), log)?;
     let signals = Signals::listen()
         .map_err(|error| complain(Exit::Failed, &format_args!("cannot listen to signals: {error}")))?;
     let clock = Clock::system();

@@ -23,7 +23,7 @@ use crate::simulator::Preset;
 const SILENCE: Duration = Duration::from_secs(2 * 60);
 
 pub(super) async fn run(file: PathBuf, listen: SocketAddr, log: &LogOptions) -> Exit {
-    let mut file = PolicyFile::new(file, variable);
+    let mut file = PolicyFile::new(file, variable, Clock::system());
     match load(&mut file, log) {
         Ok(policy) => serve(file, policy, listen, None).await,
         Err(exit) => exit,
@@ -31,7 +31,7 @@ pub(super) async fn run(file: PathBuf, listen: SocketAddr, log: &LogOptions) -> 
 }
 
 pub(super) async fn rehearse(file: PathBuf, listen: SocketAddr, faults: Option<Preset>, log: &LogOptions) -> Exit {
-    let mut file = PolicyFile::new(file, variable);
+    let mut file = PolicyFile::new(file, variable, Clock::system());
     let policy = match load(&mut file, log) {
         Ok(policy) => policy,
         Err(exit) => return exit,

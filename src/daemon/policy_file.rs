@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use inotify::{EventStream, Inotify, WatchMask};
 use tracing::warn;
 
+use crate::clock::Clock;
 use crate::policy::types::{Policy, Project};
 use crate::policy::{self, Refused, UnreadableFile};
 
@@ -17,14 +18,16 @@ use crate::policy::{self, Refused, UnreadableFile};
 pub struct PolicyFile {
     path: PathBuf,
     environment: fn(&str) -> Option<String>,
+    clock: Clock,
     last_read: Option<u64>,
 }
 
 impl PolicyFile {
-    /// The file at this path, whose policy may name variables of this environment; reads nothing yet.
+    /// The file at this path, whose policy may name variables of this environment and speak of days that are over by
+    /// this clock; reads nothing yet.
     #[must_use]
-    pub fn new(path: PathBuf, environment: fn(&str) -> Option<String>) -> Self {
-        Self { path, environment, last_read: None }
+    pub fn new(path: PathBuf, environment: fn(&str) -> Option<String>, clock: Clock) -> Self {
+        Self { path, environment, clock, last_read: None }
     }
 
     /// Where it is.
@@ -42,7 +45,8 @@ impl PolicyFile {
         let content = policy::read_file(&self.path);
         self.last_read = Some(fingerprint(&content));
         let file = self.path.display().to_string();
-        let (policy, warnings) = policy::read(&content?, &file, self.environment).map_err(Refused::Invalid)?;
+        let (policy, warnings) =
+            policy::read(&content?, &file, self.environment, self.clock.now()).map_err(Refused::Invalid)?;
         for warning in warnings.render_plain().lines() {
             warn!(problem = warning, "policy warning");
         }

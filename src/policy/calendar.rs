@@ -7,11 +7,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use croner::Cron;
 use croner::errors::CronError;
 use croner::parser::{CronParser, Year};
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
@@ -164,6 +165,28 @@ impl Zone {
         // The database finds names in any case; the name it has is the one to show.
         Ok(Self { name: rules.iana_name().unwrap_or(name).to_owned(), rules })
     }
+
+    /// The instant at which a day, written as `YYYY-MM-DD`, is over here: the first one of the next day, which is not
+    /// midnight where the clock jumps over it.
+    pub(super) fn end_of_day(&self, day: &str) -> Result<SystemTime, InvalidDay> {
+        let pattern = |(at, byte): (usize, u8)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() };
+        if day.len() != 10 || !day.bytes().enumerate().all(pattern) {
+            return Err(InvalidDay::Malformed);
+        }
+        let date: Date = day.parse().map_err(|_| InvalidDay::Impossible)?;
+        // Behind the last day there is, there is no other.
+        let next = date.tomorrow().and_then(|next| next.to_zoned(self.rules.clone()));
+        Ok(next.map_or(Timestamp::MAX, |next| next.timestamp()).into())
+    }
+}
+
+/// Why there is no such day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InvalidDay {
+    /// It is not written as `YYYY-MM-DD`.
+    Malformed,
+    /// No calendar has it.
+    Impossible,
 }
 
 fn parse(expression: &str) -> Result<Cron, InvalidCalendar> {

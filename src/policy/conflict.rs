@@ -1,15 +1,16 @@
 //! What is wrong between parts of a policy that are right one by one.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::calendar::Calendar;
 use super::decode::Decoder;
 use super::problem::quoted;
-use super::project::Draft;
+use super::project::{Draft, Identity};
 use super::scalar::short;
 use super::source::Span;
-use crate::rotation::key::{KeyId, SECONDS_PER_DAY};
+use crate::rotation::key::SECONDS_PER_DAY;
 
 /// What KMS allows one user in a second, as its documentation has it; more is answered with 429.
 const CLOUD_REQUESTS_PER_SECOND: f64 = 20.0;
@@ -23,6 +24,9 @@ pub(super) fn check(
 ) {
     names(decoder, drafts);
     keys(decoder, drafts);
+    aliases(decoder, drafts);
+    selectors(decoder, drafts);
+    overlaps(decoder, drafts);
     if let Some(calendar) = calendar {
         held_off(decoder, drafts, calendar);
     }
@@ -45,28 +49,85 @@ fn names(decoder: &mut Decoder<'_>, drafts: &[Draft]) {
 
 /// A key id names one key of one account in one region, under however many project names that is listed.
 fn keys(decoder: &mut Decoder<'_>, drafts: &[Draft]) {
-    let mut identities = HashMap::new();
-    let mut listed: Vec<(usize, &KeyId, usize, Span)> =
-        Vec::with_capacity(drafts.iter().map(|draft| draft.key_ids.len()).sum());
-    for (at, draft) in drafts.iter().enumerate() {
-        let identity = match &draft.identity {
-            Some((cloud, region, identity)) => *identities.entry((cloud.as_str(), region, identity)).or_insert(at),
-            None => at,
-        };
-        listed.extend(draft.key_ids.iter().map(|(key_id, span)| (identity, key_id, at, *span)));
+    let identities = same_projects(drafts, |_| true);
+    repeated(decoder, drafts, &identities, |draft| &draft.key_ids, |key_id| format!("key {key_id}"));
+}
+
+/// A name is one key's within a project. Where that is known by name only, another account may have both.
+fn aliases(decoder: &mut Decoder<'_>, drafts: &[Draft]) {
+    let identities = same_projects(drafts, |identity| matches!(identity, Identity::Id(_)));
+    repeated(decoder, drafts, &identities, |draft| &draft.aliases, |alias| format!("the key named {}", quoted(alias)));
+}
+
+/// For each project the first one of the same identity, where it is one of these, or else itself.
+fn same_projects(drafts: &[Draft], tells: impl Fn(&Identity) -> bool) -> Vec<usize> {
+    let mut first = HashMap::new();
+    let of = |(at, draft): (usize, &'_ Draft)| match &draft.identity {
+        Some((cloud, region, identity)) if tells(identity) => {
+            *first.entry((cloud.as_str(), Arc::clone(region), identity.clone())).or_insert(at)
+        }
+        _ => at,
+    };
+    drafts.iter().enumerate().map(of).collect()
+}
+
+/// Notes what is listed twice in a project, under whatever names that goes.
+fn repeated<T: Ord>(
+    decoder: &mut Decoder<'_>,
+    drafts: &[Draft],
+    identities: &[usize],
+    of: impl Fn(&Draft) -> &[(T, Span)],
+    what: impl Fn(&T) -> String,
+) {
+    let mut listed: Vec<(usize, &T, usize, Span)> =
+        Vec::with_capacity(drafts.iter().map(|draft| of(draft).len()).sum());
+    for (at, (draft, identity)) in drafts.iter().zip(identities).enumerate() {
+        listed.extend(of(draft).iter().map(|(named, span)| (*identity, named, at, *span)));
     }
     // Sorted rather than hashed: a tenth of the memory, and the first of equals is the first in the file.
     listed.sort_unstable();
     for same in listed.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-        let Some(((_, key_id, first_project, first), repeated)) = same.split_first() else { continue };
+        let Some(((_, named, first_project, first), repeated)) = same.split_first() else { continue };
         for (_, _, project, span) in repeated {
+            let what = what(named);
             let message = if project == first_project {
-                format!("key {key_id} is listed twice in this project, expected once")
+                format!("{what} is listed twice in this project, expected once")
             } else {
                 let identity = drafts[*project].identity.as_ref().map_or("name", |(_, _, identity)| identity.what());
-                format!("key {key_id} is in another project of the same cloud, region and {identity}, expected in one")
+                format!("{what} is in another project of the same cloud, region and {identity}, expected in one")
             };
             decoder.error(*span, message).related("first listed", *first);
+        }
+    }
+}
+
+/// Of selectors with the same conditions the first one decides, and the second only where that holds for a while.
+fn selectors(decoder: &mut Decoder<'_>, drafts: &[Draft]) {
+    for draft in drafts {
+        let mut deciding: HashMap<_, Span> = HashMap::new();
+        for selected in &draft.selectors {
+            if let Some(first) = deciding.get(&selected.selector) {
+                let message =
+                    "an earlier selector has the same conditions, so that this one never decides, expected others";
+                decoder.error(selected.span, message).related("the earlier one", *first);
+            } else if !selected.ends {
+                deciding.insert(&selected.selector, selected.span);
+            }
+        }
+    }
+}
+
+/// Entries of one project know of each other, and those of two do not: what both bring in would be set to and fro.
+fn overlaps(decoder: &mut Decoder<'_>, drafts: &[Draft]) {
+    let selects = |draft: &Draft| !draft.selectors.is_empty() || !draft.aliases.is_empty();
+    let identities = same_projects(drafts, |identity| matches!(identity, Identity::Id(_)));
+    for (at, first) in identities.into_iter().enumerate().filter(|(at, first)| at != first) {
+        let (draft, first) = (&drafts[at], &drafts[first]);
+        let (Some((_, span)), Some((_, first_span))) = (&draft.name, &first.name) else { continue };
+        if selects(draft) || selects(first) {
+            let message = "another project has the same cloud, region and project_id, and entries without a key id may \
+                           speak of the same keys, expected all entries in one of them";
+            decoder.warning(*span, message).related("the other one", *first_span);
         }
     }
 }
@@ -104,6 +165,8 @@ fn in_words(gap: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use crate::policy;
 
     const KEY: &str = "{key_id: 0d0466b0-e727-4d9c-b35d-f84bb474a37f, rotation_interval: 90, reapply: REAPPLY}";
@@ -119,8 +182,8 @@ mod tests {
         };
         let projects: String = projects.iter().enumerate().map(project).collect();
         let text = format!("{head}\nprojects:\n{projects}");
-        let found =
-            policy::read(text.as_bytes(), "p", |_| None).map_or_else(|problems| problems, |(_, warnings)| warnings);
+        let found = policy::read(text.as_bytes(), "p", |_| None, SystemTime::UNIX_EPOCH)
+            .map_or_else(|problems| problems, |(_, warnings)| warnings);
         found.iter().map(|problem| problem.message.clone()).collect()
     }
 

@@ -73,7 +73,7 @@ pub(super) struct Login {
 impl Decoder<'_> {
     /// What the fields of a project say of logging in.
     pub(super) fn login(&mut self, project: &Fields<'_>) -> Option<Login> {
-        let field = self.require(project, "credentials", &[]);
+        let field = self.require(project, "credentials");
         let fields = field.and_then(|field| self.fields(field, &CREDENTIALS));
         let (credentials, kind) = match field.zip(fields.as_ref()) {
             Some((field, fields)) => self.credentials(field, fields),
@@ -138,7 +138,7 @@ impl Decoder<'_> {
         let fields = self.fields(field, &PASSWORD)?;
         let user_name = self.identity(&fields, "user_name", "the name of an IAM user");
         let domain_name = self.identity(&fields, "domain_name", "the name of the account that the user belongs to");
-        let password_file = self.require(&fields, "password_file", &[]).and_then(|field| self.file_path(field));
+        let password_file = self.require(&fields, "password_file").and_then(|field| self.file_path(field));
         let project_name = fields
             .get("project_name")
             .map(|field| self.name(field, "the project's name in the cloud", LONGEST_IDENTITY).map(str::to_owned));
@@ -155,7 +155,7 @@ impl Decoder<'_> {
         self.require_one_of(&fields, &["access_key_id", "access_key_id_file"]);
         let value = fields.get("access_key_id").map(|field| self.access_key_id(field).map(AccessKeyId::Value));
         let file = fields.get("access_key_id_file").map(|field| self.file_path(field).map(AccessKeyId::File));
-        let secret = self.require(&fields, "secret_access_key_file", &[]).and_then(|field| self.file_path(field));
+        let secret = self.require(&fields, "secret_access_key_file").and_then(|field| self.file_path(field));
         let token = fields.get("security_token_file").map(|field| self.file_path(field));
         Some(Credentials::AccessKey {
             access_key_id: value.or(file)??,
@@ -185,10 +185,10 @@ impl Decoder<'_> {
 
     fn id_token(&mut self, field: Field<'_>) -> Option<Credentials> {
         let fields = self.fields(field, &ID_TOKEN)?;
-        let provider_id = self.require(&fields, "provider_id", &[]).and_then(|field| {
+        let provider_id = self.require(&fields, "provider_id").and_then(|field| {
             self.id(field, "the name of an identity provider in IAM, 1 to 128 ASCII characters without blanks")
         });
-        let token_file = self.require(&fields, "token_file", &[]).and_then(|field| self.file_path(field));
+        let token_file = self.require(&fields, "token_file").and_then(|field| self.file_path(field));
         Some(Credentials::IdToken { provider_id: provider_id?, token_file: token_file? })
     }
 
@@ -210,7 +210,7 @@ impl Decoder<'_> {
 
     fn proxy(&mut self, field: Field<'_>) -> Option<Proxy> {
         let fields = self.fields(field, &PROXY)?;
-        let url = self.require(&fields, "url", &[]).and_then(|field| self.address(field, Service::Proxy));
+        let url = self.require(&fields, "url").and_then(|field| self.address(field, Service::Proxy));
         let (user, file) = (fields.get("user_name"), fields.get("password_file"));
         for (one, other) in [(user, "password_file"), (file, "user_name")] {
             if let Some(one) = one.filter(|_| fields.get(other).is_none() && !fields.excuses(other)) {
@@ -247,7 +247,7 @@ impl Decoder<'_> {
 
     /// The required name of somebody.
     fn identity(&mut self, fields: &Fields<'_>, name: &'static str, expected: &str) -> Option<String> {
-        let field = self.require(fields, name, &[])?;
+        let field = self.require(fields, name)?;
         self.name(field, expected, LONGEST_IDENTITY).map(str::to_owned)
     }
 

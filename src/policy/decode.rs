@@ -5,6 +5,7 @@
 //! [`project`](super::project) say what a policy consists of.
 
 use std::borrow::Cow;
+use std::time::SystemTime;
 
 use super::nearest::nearest;
 use super::problem::{Finding, quoted};
@@ -18,6 +19,8 @@ pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 pub(super) struct Decoder<'e> {
     pub(super) source: &'e Source<'e>,
     pub(super) environment: Environment<'e>,
+    /// The time of day, which tells what is over.
+    pub(super) now: SystemTime,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -26,15 +29,13 @@ pub(super) struct Schema {
     /// What the mapping is, as in `missing field ..., expected in every project`.
     pub(super) place: &'static str,
     pub(super) fields: &'static [&'static str],
-    /// Fields of the public interface that this version does not read yet.
-    pub(super) later: &'static [&'static str],
     /// Fields that would hold a secret, where there is one for the path of its file.
     pub(super) secrets: &'static [Secret],
 }
 
 impl Schema {
     pub(super) const fn of(place: &'static str, fields: &'static [&'static str]) -> Self {
-        Self { place, fields, later: &[], secrets: &[] }
+        Self { place, fields, secrets: &[] }
     }
 
     /// Its fields as a sentence lists them.
@@ -89,8 +90,6 @@ pub(super) struct Fields<'n> {
     schema: &'static Schema,
     span: Span,
     given: Vec<Field<'n>>,
-    /// Fields of a later version that were given.
-    later: Vec<&'static str>,
     /// Fields that a misspelt one probably means.
     meant: Vec<&'static str>,
     /// A merge key was given, which might bring any field.
@@ -177,7 +176,6 @@ impl Decoder<'_> {
             schema,
             span: field.node.span,
             given: Vec::with_capacity(pairs.len()),
-            later: Vec::new(),
             meant: Vec::new(),
             merged: false,
         };
@@ -188,7 +186,7 @@ impl Decoder<'_> {
     }
 
     fn add<'n>(&mut self, fields: &mut Fields<'n>, key: &Node<'_>, node: &'n Node<'n>) {
-        let Schema { fields: known, later, secrets, .. } = *fields.schema;
+        let Schema { fields: known, secrets, .. } = *fields.schema;
         // Worded for a problem only: ten thousand keys have thirty thousand fields.
         let expected = || fields.schema.expected();
         let Some(written) = key.text() else {
@@ -208,9 +206,6 @@ impl Decoder<'_> {
                 }
                 None => fields.given.push(Field { name, key: key.span, node }),
             }
-        } else if let Some(name) = later.iter().find(|name| **name == written) {
-            fields.later.push(name);
-            self.error(key.span, format!("`{name}` is not supported by this version, expected {}", expected()));
         } else if let Some(secret) = secrets.iter().find(|secret| secret.name == written) {
             fields.meant.push(secret.meant);
             let message = format!(
@@ -235,17 +230,11 @@ impl Decoder<'_> {
         }
     }
 
-    /// A field that must be there. `instead` are fields of a later version that would take its place.
-    pub(super) fn require<'n>(
-        &mut self,
-        fields: &Fields<'n>,
-        name: &'static str,
-        instead: &[&str],
-    ) -> Option<Field<'n>> {
+    /// A field that must be there.
+    pub(super) fn require<'n>(&mut self, fields: &Fields<'n>, name: &'static str) -> Option<Field<'n>> {
         let given = fields.get(name);
-        // A misspelt field has its problem already, and so has one that this version does not read.
-        let excused = fields.excuses(name) || fields.later.iter().any(|later| instead.contains(later));
-        if given.is_none() && !excused {
+        // A misspelt field has its problem already.
+        if given.is_none() && !fields.excuses(name) {
             self.error(fields.span, format!("missing field `{name}`, expected in {}", fields.schema.place));
         }
         given
@@ -303,12 +292,13 @@ mod tests {
     use crate::policy::problem::Problems;
     use crate::policy::tree;
 
-    const SCHEMA: Schema = Schema { later: &["alias"], ..Schema::of("the test", &["name", "region"]) };
+    const SCHEMA: Schema = Schema::of("the test", &["name", "region"]);
 
     fn problems(text: &str, read: impl Fn(&mut Decoder<'_>, &Fields<'_>)) -> Vec<String> {
         let source = Source::new(text);
         let tree = tree::parse(&source).unwrap();
-        let mut decoder = Decoder { source: &source, environment: &|_| None, findings: Vec::new() };
+        let mut decoder =
+            Decoder { source: &source, environment: &|_| None, now: SystemTime::UNIX_EPOCH, findings: Vec::new() };
         let root = Field { name: "test", key: tree.span, node: &tree };
         if let Some(fields) = decoder.fields(root, &SCHEMA) {
             read(&mut decoder, &fields);
@@ -318,25 +308,24 @@ mod tests {
 
     #[test]
     fn a_mapping_can_have_many_problems_at_once() {
-        let text = "name: a\nregoin: b\nname: c\nalias: d\n<<: {}\n[x]: y\nzone: z\n";
+        let text = "name: a\nregoin: b\nname: c\n<<: {}\n[x]: y\nzone: z\n";
         let expected = [
             "p:2:1: unknown field `regoin`, expected `name` or `region`; did you mean `region`?",
             "p:3:1: duplicate field `name`, expected it once (first given at line 1)",
-            "p:4:1: `alias` is not supported by this version, expected `name` or `region`",
-            "p:5:1: the merge key `<<` is not supported, expected every field written out",
-            "p:6:1: a key is a list, expected `name` or `region`",
-            "p:7:1: unknown field `zone`, expected `name` or `region`",
+            "p:4:1: the merge key `<<` is not supported, expected every field written out",
+            "p:5:1: a key is a list, expected `name` or `region`",
+            "p:6:1: unknown field `zone`, expected `name` or `region`",
         ];
         assert_eq!(problems(text, |_, _| ()), expected);
     }
 
     #[test]
-    fn a_misspelt_or_replaced_field_is_not_missing_as_well() {
+    fn a_misspelt_field_is_not_missing_as_well() {
         let require_both = |decoder: &mut Decoder<'_>, fields: &Fields<'_>| {
-            decoder.require(fields, "region", &[]);
-            decoder.require(fields, "name", &["alias"]);
+            decoder.require(fields, "region");
+            decoder.require(fields, "name");
         };
-        assert_eq!(problems("regoin: a\nalias: b\n", require_both).len(), 2);
+        assert_eq!(problems("regoin: a\nname: b\n", require_both).len(), 1);
         let missing = [
             "p:1:1: missing field `name`, expected in the test",
             "p:1:1: missing field `region`, expected in the test",

@@ -6,16 +6,17 @@ use super::calendar::{Calendar, InvalidCalendar, Zone};
 use super::conflict;
 use super::decode::{Decoder, Field, Schema};
 use super::problem::quoted;
+use super::project::given;
 use super::scalar::short;
 use super::source::Span;
 use super::tree::Node;
 use super::types::{Guards, Limits, Policy, Retry, Schedule};
 
-const POLICY: Schema =
-    Schema { later: &["guards"], ..Schema::of("the policy", &["schedule", "retry", "limits", "projects"]) };
+const POLICY: Schema = Schema::of("the policy", &["schedule", "retry", "limits", "guards", "projects"]);
 const SCHEDULE: Schema = Schema::of("`schedule`", &["cron", "timezone", "jitter", "run_on_start"]);
 const RETRY: Schema = Schema::of("`retry`", &["initial_interval", "max_interval", "max_elapsed"]);
 const LIMITS: Schema = Schema::of("`limits`", &["requests_per_second", "concurrency", "request_timeout"]);
+const GUARDS: Schema = Schema::of("`guards`", &["max_changes_per_run", "flap_repairs", "flap_window"]);
 
 /// When to run, where the policy does not say.
 const DEFAULT_CRON: &str = "*/30 * * * *";
@@ -40,11 +41,16 @@ const REQUEST_TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_milli
 const MOST_CONCURRENCY: u64 = 64;
 /// The upper end is for simulators; the cloud's own limit is far below, and worth a warning.
 const REQUESTS_PER_SECOND: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
+/// More than any account has keys, and still a number.
+const MOST_CHANGES: u64 = 100_000;
+const MOST_REPAIRS: u64 = 100;
+/// Shorter than a minute no window has room for two runs, and what flaps once in a month is no flapping.
+const FLAP_WINDOW: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 3600);
 
 /// The policy that the tree says. Whether it may be used is for the decoder's findings to say.
 pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Policy> {
     let fields = decoder.fields(Field { name: "the file's content", key: root.span, node: root }, &POLICY)?;
-    let schedule = schedule(decoder, fields.get("schedule"));
+    let (schedule, zone) = schedule(decoder, fields.get("schedule"));
     let retry = match fields.get("retry") {
         Some(field) => retry(decoder, field),
         None => Some(DEFAULT_RETRY),
@@ -53,30 +59,35 @@ pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Polic
         Some(field) => limits(decoder, field),
         None => (Some(DEFAULT_LIMITS), None),
     };
-    let listed = decoder.require(&fields, "projects", &[])?;
+    let guards = match fields.get("guards") {
+        Some(field) => guards(decoder, field),
+        None => Some(Guards::default()),
+    };
+    let listed = decoder.require(&fields, "projects")?;
     let items = decoder.items(listed, "project");
+    // Days are judged even where the zone is wrong: in UTC they are as right or wrong as anywhere.
+    let zone = zone.or_else(|| Zone::find(DEFAULT_TIMEZONE).ok())?;
     let drafts: Vec<_> = items
         .iter()
-        .filter_map(|item| decoder.project(Field { name: "a project", key: item.span, node: item }))
+        .filter_map(|item| decoder.project(Field { name: "a project", key: item.span, node: item }, &zone))
         .collect();
     conflict::check(decoder, &drafts, schedule.as_ref().map(|schedule| &schedule.calendar), rate);
     let projects = drafts.into_iter().filter_map(|draft| draft.project).collect();
-    Some(Policy { schedule: schedule?, retry: retry?, limits: limits?, guards: Guards::default(), projects })
+    Some(Policy { schedule: schedule?, retry: retry?, limits: limits?, guards: guards?, projects })
 }
 
-fn schedule(decoder: &mut Decoder<'_>, field: Option<Field<'_>>) -> Option<Schedule> {
-    let fields = match field {
-        Some(field) => Some(decoder.fields(field, &SCHEDULE)?),
-        None => None,
-    };
+/// The schedule, and the zone that it gives.
+fn schedule(decoder: &mut Decoder<'_>, field: Option<Field<'_>>) -> (Option<Schedule>, Option<Zone>) {
+    let fields = field.map(|field| decoder.fields(field, &SCHEDULE));
+    let Some(fields) = given(fields) else { return (None, None) };
     let get = |name| fields.as_ref().and_then(|fields| fields.get(name));
     let zone = match get("timezone") {
         Some(field) => timezone(decoder, field),
         None => Zone::find(DEFAULT_TIMEZONE).ok(),
     };
-    let (cron, calendar) = match get("cron") {
-        Some(field) => cron(decoder, field, zone.as_ref())?,
-        None => (DEFAULT_CRON, Calendar::in_zone(DEFAULT_CRON, zone.clone()?).ok()?),
+    let due = match get("cron") {
+        Some(field) => cron(decoder, field, zone.as_ref()),
+        None => zone.clone().and_then(|zone| Some((DEFAULT_CRON, Calendar::in_zone(DEFAULT_CRON, zone).ok()?))),
     };
     let jitter = match get("jitter") {
         Some(field) => decoder.duration(field, &(Duration::ZERO..=LONGEST_JITTER)),
@@ -86,8 +97,11 @@ fn schedule(decoder: &mut Decoder<'_>, field: Option<Field<'_>>) -> Option<Sched
         Some(field) => decoder.boolean(field),
         None => Some(true),
     };
-    let (cron, timezone) = (cron.to_owned(), zone?.name);
-    Some(Schedule { cron, timezone, calendar, jitter: jitter?, run_on_start: run_on_start? })
+    let schedule = || {
+        let ((cron, calendar), timezone) = (due?, zone.as_ref()?.name.clone());
+        Some(Schedule { cron: cron.to_owned(), timezone, calendar, jitter: jitter?, run_on_start: run_on_start? })
+    };
+    (schedule(), zone)
 }
 
 fn timezone(decoder: &mut Decoder<'_>, field: Field<'_>) -> Option<Zone> {
@@ -199,8 +213,27 @@ fn limits(decoder: &mut Decoder<'_>, field: Field<'_>) -> (Option<Limits>, Optio
     (limits, rate.zip(rate_field.map(|field| field.span())))
 }
 
+fn guards(decoder: &mut Decoder<'_>, field: Field<'_>) -> Option<Guards> {
+    let fields = decoder.fields(field, &GUARDS)?;
+    let default = Guards::default();
+    let mut count = |name, most, expected, default| match fields.get(name) {
+        Some(field) => decoder.integer(field, &(1..=most), expected).and_then(|count| usize::try_from(count).ok()),
+        None => Some(default),
+    };
+    let changes = "a whole number of keys from 1 to 100000";
+    let max_changes_per_run = count("max_changes_per_run", MOST_CHANGES, changes, default.max_changes_per_run);
+    let flap_repairs = count("flap_repairs", MOST_REPAIRS, "a whole number from 1 to 100", default.flap_repairs);
+    let flap_window = match fields.get("flap_window") {
+        Some(field) => decoder.duration(field, &FLAP_WINDOW),
+        None => Some(default.flap_window),
+    };
+    Some(Guards { max_changes_per_run: max_changes_per_run?, flap_repairs: flap_repairs?, flap_window: flap_window? })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
     use crate::policy;
 
@@ -210,7 +243,7 @@ mod tests {
              0123456789abcdef0123456789abcdef, credentials: {{token_file: /t}}, keys: [{{key_id: \
              0d0466b0-e727-4d9c-b35d-f84bb474a37f, rotation_interval: 90}}]}}]\n"
         );
-        match policy::read(text.as_bytes(), "p", |_| None) {
+        match policy::read(text.as_bytes(), "p", |_| None, SystemTime::UNIX_EPOCH) {
             Ok((policy, _)) => policy,
             Err(problems) => panic!("{problems}"),
         }
@@ -218,12 +251,13 @@ mod tests {
 
     #[test]
     fn what_is_not_given_has_its_default() {
-        for policy in [read(""), read("schedule: {}\nretry: {}\nlimits: {}")] {
+        for policy in [read(""), read("schedule: {}\nretry: {}\nlimits: {}\nguards: {}")] {
             let Schedule { cron, timezone, calendar, jitter, run_on_start } = policy.schedule;
             assert_eq!((&*cron, &*timezone, jitter, run_on_start), ("*/30 * * * *", "UTC", Duration::ZERO, true));
             assert_eq!(calendar, Calendar::new(&cron, &timezone).unwrap());
             assert_eq!(policy.retry, DEFAULT_RETRY);
             assert_eq!(policy.limits, DEFAULT_LIMITS);
+            assert_eq!(policy.guards, Guards::default());
         }
     }
 
@@ -232,7 +266,8 @@ mod tests {
         let policy = read(
             "schedule: {cron: '0 0 3 * * 1-5', timezone: europe/berlin, jitter: 5m, run_on_start: false}\n\
              retry: {initial_interval: 1s, max_interval: 1s, max_elapsed: 1h}\n\
-             limits: {requests_per_second: 0.5, concurrency: 64, request_timeout: 1m30s}",
+             limits: {requests_per_second: 0.5, concurrency: 64, request_timeout: 1m30s}\n\
+             guards: {max_changes_per_run: 1000, flap_repairs: 1, flap_window: 720h}",
         );
         let second = Duration::from_secs(1);
         assert_eq!(policy.schedule.timezone, "Europe/Berlin", "by its own name");
@@ -241,5 +276,7 @@ mod tests {
         assert_eq!(policy.retry, Retry { initial_interval: second, max_interval: second, max_elapsed: second * 3600 });
         let limits = Limits { requests_per_second: 0.5, concurrency: 64, request_timeout: second * 90 };
         assert_eq!(policy.limits, limits);
+        let guards = Guards { max_changes_per_run: 1000, flap_repairs: 1, flap_window: second * 720 * 3600 };
+        assert_eq!(policy.guards, guards);
     }
 }

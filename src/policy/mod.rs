@@ -13,6 +13,7 @@ mod credentials;
 mod decode;
 mod document;
 mod endpoint;
+mod entry;
 pub mod file;
 mod foreign;
 mod nearest;
@@ -20,6 +21,7 @@ pub mod problem;
 mod project;
 mod region;
 mod scalar;
+mod selector;
 mod snippet;
 mod source;
 mod syntax;
@@ -28,6 +30,7 @@ pub mod types;
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::time::SystemTime;
 
 pub use calendar::Calendar;
 pub use endpoint::{cloud_address, neighbour_address};
@@ -56,14 +59,15 @@ pub enum Refused {
     Invalid(Problems),
 }
 
-/// Reads the policy file at `path`. `environment` gives the variables that its paths may name.
+/// Reads the policy file at `path`. `environment` gives the variables that its paths may name, and `now` tells which of
+/// its exemptions are over.
 ///
 /// # Errors
 ///
 /// The file cannot be read, or is no valid policy.
-pub fn load(path: &Path, environment: impl Fn(&str) -> Option<String>) -> Result<Accepted, Refused> {
+pub fn load(path: &Path, environment: impl Fn(&str) -> Option<String>, now: SystemTime) -> Result<Accepted, Refused> {
     let bytes = read_file(path)?;
-    read(&bytes, &path.display().to_string(), environment).map_err(Refused::Invalid)
+    read(&bytes, &path.display().to_string(), environment, now).map_err(Refused::Invalid)
 }
 
 /// Reads a policy from the bytes of a file; `file` is what problems call it.
@@ -71,7 +75,12 @@ pub fn load(path: &Path, environment: impl Fn(&str) -> Option<String>) -> Result
 /// # Errors
 ///
 /// The bytes are no valid policy: everything that is wrong with them, warnings among it.
-pub fn read(bytes: &[u8], file: &str, environment: impl Fn(&str) -> Option<String>) -> Result<Accepted, Problems> {
+pub fn read(
+    bytes: &[u8],
+    file: &str,
+    environment: impl Fn(&str) -> Option<String>,
+    now: SystemTime,
+) -> Result<Accepted, Problems> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         Err(error) => return Err(not_utf8(bytes, file, error.valid_up_to())),
@@ -82,7 +91,7 @@ pub fn read(bytes: &[u8], file: &str, environment: impl Fn(&str) -> Option<Strin
         Ok(tree) => tree,
         Err(fault) => return Err(Problems::new(file, &source, vec![fault])),
     };
-    let mut decoder = Decoder { source: &source, environment: &environment, findings: Vec::new() };
+    let mut decoder = Decoder { source: &source, environment: &environment, now, findings: Vec::new() };
     let policy = match tree.value {
         Value::Null => {
             decoder.error(Span::new(0, 0), "the file is empty, expected a policy with `projects`");

@@ -1,54 +1,36 @@
-//! One project of a policy: where it is, and the keys that are asked for. How to log in is for
-//! [`credentials`](super::credentials) to read.
+//! One project of a policy: where it is, and what its parts are. How to log in is for
+//! [`credentials`](super::credentials) to read, and its keys for [`entry`](super::entry).
 
 use std::sync::Arc;
 
+use super::calendar::Zone;
 use super::credentials::Login;
 use super::decode::{Decoder, Field, Schema};
 use super::endpoint::{Service, is_host_label};
 use super::source::Span;
 use super::types::Project;
-use crate::rotation::key::{Bound, DesiredRotation, KeyId, Reapply, RotationInterval};
+use crate::rotation::key::{KeyId, RotationInterval};
 use crate::rotation::project::{Cloud, Coverage, Mode};
-use crate::rotation::rule::{Asks, Names, Rule};
+use crate::rotation::rule::Selector;
 
-const PROJECT: Schema = Schema {
-    later: &["coverage"],
-    ..Schema::of(
-        "every project",
-        &[
-            "name",
-            "cloud",
-            "region",
-            "project_id",
-            "kms_endpoint",
-            "iam_endpoint",
-            "ca_file",
-            "mode",
-            "credentials",
-            "assume_agency",
-            "proxy",
-            "keys",
-        ],
-    )
-};
-
-const ENTRY: Schema = Schema {
-    later: &["alias", "select", "max_rotation_interval", "exempt"],
-    ..Schema::of("every entry of `keys`", &["key_id", "rotation_interval", "reapply"])
-};
-/// What names keys, and what asks something of them, instead of the fields that this version reads.
-const OTHER_NAMES: &[&str] = &["alias", "select"];
-const OTHER_WISHES: &[&str] = &["max_rotation_interval", "exempt"];
-
-const REAPPLY: [Reapply; 2] = [Reapply::OnDrift, Reapply::Always];
-
-fn reapply_name(reapply: Reapply) -> &'static str {
-    match reapply {
-        Reapply::OnDrift => "on_drift",
-        Reapply::Always => "always",
-    }
-}
+const PROJECT: Schema = Schema::of(
+    "every project",
+    &[
+        "name",
+        "cloud",
+        "region",
+        "project_id",
+        "kms_endpoint",
+        "iam_endpoint",
+        "ca_file",
+        "mode",
+        "credentials",
+        "assume_agency",
+        "proxy",
+        "coverage",
+        "keys",
+    ],
+);
 
 /// Names become metric labels and log fields.
 const LONGEST_NAME: usize = 128;
@@ -80,23 +62,34 @@ pub(super) struct Draft {
     pub(super) loopback: bool,
     /// Every well-formed key id, and where it is.
     pub(super) key_ids: Vec<(KeyId, Span)>,
+    /// The same of names of keys.
+    pub(super) aliases: Vec<(Box<str>, Span)>,
+    /// The same of selectors.
+    pub(super) selectors: Vec<Selected>,
     /// The intervals that every run sends, and where that is asked for.
     pub(super) always: Vec<(RotationInterval, Span)>,
     /// The whole, where all of it was right.
     pub(super) project: Option<Project>,
 }
 
+/// A selector, and what another one with the same conditions needs to know.
+pub(super) struct Selected {
+    pub(super) selector: Selector,
+    pub(super) span: Span,
+    /// Its entry holds for a while only.
+    pub(super) ends: bool,
+}
+
 impl Decoder<'_> {
-    /// One item of `projects`.
-    pub(super) fn project(&mut self, item: Field<'_>) -> Option<Draft> {
+    /// One item of `projects`. `zone` is the one in which days end.
+    pub(super) fn project(&mut self, item: Field<'_>, zone: &Zone) -> Option<Draft> {
         let fields = self.fields(item, &PROJECT)?;
-        let name = self.require(&fields, "name", &[]).and_then(|field| {
+        let name = self.require(&fields, "name").and_then(|field| {
             let name = self.name(field, "a name for metrics and reports", LONGEST_NAME)?;
             Some((Arc::from(name), field.span()))
         });
-        let cloud =
-            self.require(&fields, "cloud", &[]).and_then(|field| self.choice(field, &Cloud::ALL, Cloud::as_str));
-        let region = self.require(&fields, "region", &[]).and_then(|field| self.region(field));
+        let cloud = self.require(&fields, "cloud").and_then(|field| self.choice(field, &Cloud::ALL, Cloud::as_str));
+        let region = self.require(&fields, "region").and_then(|field| self.region(field));
         let project_id = fields.get("project_id").map(|field| self.project_id(field));
         let kms_endpoint = fields.get("kms_endpoint").map(|field| self.address(field, Service::Cloud));
         let iam_endpoint = fields.get("iam_endpoint").map(|field| self.address(field, Service::Cloud));
@@ -111,6 +104,10 @@ impl Decoder<'_> {
             Some(field) => self.choice(field, &Mode::ALL, Mode::as_str),
             None => Some(Mode::default()),
         };
+        let coverage = match fields.get("coverage") {
+            Some(field) => self.choice(field, &Coverage::ALL, Coverage::as_str),
+            None => Some(Coverage::default()),
+        };
         let login = self.login(&fields);
         let identity = match &project_id {
             Some(id) => id.clone().map(Identity::Id),
@@ -124,11 +121,13 @@ impl Decoder<'_> {
             identity: (|| Some((cloud?, region.clone()?, identity?)))(),
             loopback: matches!(&kms_endpoint, Some(Some(endpoint)) if endpoint.loopback),
             key_ids: Vec::new(),
+            aliases: Vec::new(),
+            selectors: Vec::new(),
             always: Vec::new(),
             name,
             project: None,
         };
-        let keys = self.require(&fields, "keys", &[]).and_then(|field| self.entries(field, &mut draft));
+        let keys = self.require(&fields, "keys").and_then(|field| self.entries(field, zone, &mut draft));
         if mode == Some(Mode::Monitor) {
             // Nothing is ever sent.
             draft.always.clear();
@@ -148,7 +147,7 @@ impl Decoder<'_> {
                 credentials_at: self.source.place(at.start),
                 assume_agency,
                 proxy,
-                coverage: Coverage::default(),
+                coverage: coverage?,
                 keys: keys?,
             })
         })();
@@ -175,64 +174,6 @@ impl Decoder<'_> {
         self.mismatch(field, EXPECTED);
         None
     }
-
-    fn entries(&mut self, field: Field<'_>, draft: &mut Draft) -> Option<Vec<Rule>> {
-        let items = self.items(field, "key");
-        let mut entries = Vec::with_capacity(items.len());
-        draft.key_ids.reserve_exact(items.len());
-        for item in items {
-            entries.extend(self.entry(Field { name: "an entry of `keys`", key: item.span, node: item }, draft));
-        }
-        (!entries.is_empty() && entries.len() == items.len()).then_some(entries)
-    }
-
-    fn entry(&mut self, item: Field<'_>, draft: &mut Draft) -> Option<Rule> {
-        let fields = self.fields(item, &ENTRY)?;
-        let key_id = self.require(&fields, "key_id", OTHER_NAMES).and_then(|field| {
-            let key_id = self.key_id(field)?;
-            draft.key_ids.push((key_id, field.span()));
-            Some(key_id)
-        });
-        let interval = self.require(&fields, "rotation_interval", OTHER_WISHES).and_then(|field| self.interval(field));
-        let reapply = match fields.get("reapply") {
-            Some(field) => {
-                let reapply = self.choice(field, &REAPPLY, reapply_name);
-                if let (Some(Reapply::Always), Some(interval)) = (reapply, interval) {
-                    draft.always.push((interval, field.span()));
-                }
-                reapply
-            }
-            None => Some(Reapply::default()),
-        };
-        let desired = DesiredRotation { interval: interval?, bound: Bound::Exact, reapply: reapply? };
-        Some(Rule {
-            names: Names::Key(key_id?),
-            asks: Asks::Rotation(desired),
-            line: self.source.line(fields.span().start),
-        })
-    }
-
-    fn key_id(&mut self, field: Field<'_>) -> Option<KeyId> {
-        const EXPECTED: &str = "a key id: 36 characters 0-9 and a-z in groups of 8-4-4-4-12";
-        let text = self.text(field, EXPECTED)?;
-        if let Ok(key_id) = text.parse() {
-            return Some(key_id);
-        }
-        let lower = text.to_ascii_lowercase();
-        let meant = lower.parse::<KeyId>().ok().or_else(|| grouped(&lower).and_then(|text| text.parse().ok()));
-        let finding = self.mismatch(field, EXPECTED);
-        if let Some(meant) = meant {
-            finding.help(format!("did you mean `{meant}`?"));
-        }
-        None
-    }
-
-    fn interval(&mut self, field: Field<'_>) -> Option<RotationInterval> {
-        const DAYS: std::ops::RangeInclusive<u64> =
-            RotationInterval::MIN_DAYS as u64..=RotationInterval::MAX_DAYS as u64;
-        let days = self.integer(field, &DAYS, "a whole number of days from 30 to 365")?;
-        RotationInterval::from_days(u16::try_from(days).ok()?)
-    }
 }
 
 /// A field that need not be given and must be right where it is.
@@ -244,15 +185,10 @@ pub(super) fn given<T>(field: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-/// The id that a UUID without hyphens stands for.
-fn grouped(bare: &str) -> Option<String> {
-    let hex = bare.len() == 32 && bare.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    hex.then(|| [&bare[..8], &bare[8..12], &bare[12..16], &bare[16..20], &bare[20..]].join("-"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::time::SystemTime;
 
     use super::*;
     use crate::policy;
@@ -264,7 +200,7 @@ mod tests {
              credentials: {{token_file: /t}}\n    {fields}\n    keys:\n      - key_id: \
              0d0466b0-e727-4d9c-b35d-f84bb474a37f\n        rotation_interval: 90\n"
         );
-        match policy::read(text.as_bytes(), "p", |_| None) {
+        match policy::read(text.as_bytes(), "p", |_| None, SystemTime::UNIX_EPOCH) {
             Ok((policy, _)) => policy.projects.into_iter().next().unwrap(),
             Err(problems) => panic!("{problems}"),
         }
@@ -292,7 +228,7 @@ mod tests {
             ("{password: {user_name: a, domain_name: b, password_file: /c, project_name: d}}", "d"),
         ] {
             let text = text.replace("CREDENTIALS", credentials);
-            let (policy, _) = policy::read(text.as_bytes(), "p", |_| None).unwrap();
+            let (policy, _) = policy::read(text.as_bytes(), "p", |_| None, SystemTime::UNIX_EPOCH).unwrap();
             let project = &policy.projects[0];
             assert_eq!(project.project_id, None);
             assert_eq!(project.credentials.project_name(&project.region), name);
@@ -310,15 +246,5 @@ mod tests {
     fn a_relative_path_is_left_as_it_is() {
         let project = project("0123456789abcdef0123456789abcdef", "ca_file: certs/ca.pem");
         assert_eq!(project.ca_file, Some(PathBuf::from("certs/ca.pem")));
-    }
-
-    #[test]
-    fn only_32_characters_without_hyphens_are_grouped() {
-        assert_eq!(
-            grouped("0d0466b0e7274d9cb35df84bb474a37f").as_deref(),
-            Some("0d0466b0-e727-4d9c-b35d-f84bb474a37f")
-        );
-        assert_eq!(grouped("0d0466b0e7274d9cb35df84bb474a37é"), None);
-        assert_eq!(grouped(""), None);
     }
 }

@@ -87,13 +87,16 @@ impl Decoder<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
     use crate::policy::problem::Problems;
     use crate::policy::source::Source;
 
     fn warnings(cloud: Cloud, region: &str) -> String {
         let source = Source::new(region);
-        let mut decoder = Decoder { source: &source, environment: &|_| None, findings: Vec::new() };
+        let mut decoder =
+            Decoder { source: &source, environment: &|_| None, now: SystemTime::UNIX_EPOCH, findings: Vec::new() };
         decoder.look_up_region(cloud, region, Span::new(0, region.len()));
         Problems::new("p", &source, decoder.findings).to_string()
     }

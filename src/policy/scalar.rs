@@ -231,6 +231,8 @@ pub(super) fn short(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
     use crate::policy::decode::Environment;
     use crate::policy::problem::Problems;
@@ -245,7 +247,7 @@ mod tests {
     ) -> Result<T, String> {
         let source = Source::new(text);
         let node = tree::parse(&source).unwrap();
-        let mut decoder = Decoder { source: &source, environment, findings: Vec::new() };
+        let mut decoder = Decoder { source: &source, environment, now: SystemTime::UNIX_EPOCH, findings: Vec::new() };
         let value = read(&mut decoder, Field { name: "it", key: node.span, node: &node });
         let problems = Problems::new("p", &source, decoder.findings);
         assert_eq!(value.is_some(), problems.is_empty(), "{problems}");

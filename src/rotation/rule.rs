@@ -89,7 +89,7 @@ impl Rule {
 }
 
 /// Conditions on a key, all of which must hold. Without any, every key is meant.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Selector {
     /// The alias is like this.
     pub alias: Option<Glob>,
@@ -124,7 +124,7 @@ impl Selector {
 }
 
 /// A condition on a tag.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TagCondition {
     /// The tag's key.
     pub key: Box<str>,
@@ -139,7 +139,7 @@ impl TagCondition {
 }
 
 /// A pattern for an alias: `*` stands for any text, `?` for any one character, everything else for itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Glob(Box<str>);
 
 impl Glob {

@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::SystemTime;
 
 use kms_rotationd::policy::{self, Policy};
 use kms_rotationd::rotation::project::{Cloud, Mode};
@@ -40,7 +41,7 @@ fn blocks(language: &str) -> Vec<String> {
 
 /// The policy, which must be valid without a warning.
 fn valid(yaml: &str, file: &str) -> Policy {
-    match policy::read(yaml.as_bytes(), file, |_| None) {
+    match policy::read(yaml.as_bytes(), file, |_| None, SystemTime::UNIX_EPOCH) {
         Ok((policy, warnings)) if warnings.is_empty() => policy,
         Ok((_, problems)) | Err(problems) => panic!("{problems}"),
     }

@@ -29,7 +29,7 @@ fn check_says_that_a_policy_is_valid_and_asks_nobody() {
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let text = in_text(&site, "check");
     assert_eq!((text.code, &*text.stderr), (Some(0), ""));
-    assert!(text.stdout.starts_with("policy.yaml: valid, 1 key in 1 project"), "{}", text.stdout);
+    assert!(text.stdout.starts_with("policy.yaml: valid, 1 entry in 1 project"), "{}", text.stdout);
     let machine = site.once("check");
     assert_eq!((machine.code, serde_json::from_str(&machine.stdout).ok()), (Some(0), Some(json!([]))));
     assert_eq!(cloud.all_requests(), 0);

@@ -1,0 +1,273 @@
+//! One entry of `keys`: which key or keys, and what is asked of them. Which keys a selector means is for
+//! [`selector`](super::selector) to read.
+
+use std::sync::Arc;
+
+use super::calendar::{InvalidDay, Zone};
+use super::decode::{Decoder, Field, Fields, Schema};
+use super::project::{Draft, Selected, given};
+use super::selector::Selection;
+use super::tree::Value;
+use crate::rotation::key::{Bound, DesiredRotation, KeyId, Reapply, RotationInterval};
+use crate::rotation::rule::{Asks, Exemption, LastDay, Names, Rule};
+
+const ENTRY: Schema = Schema::of(
+    "every entry of `keys`",
+    &["key_id", "alias", "select", "rotation_interval", "max_rotation_interval", "exempt", "reapply"],
+);
+/// Of [`ENTRY`] those that say which keys, and those that ask something of them.
+const NAMES: &[&str] = &["key_id", "alias", "select"];
+const ASKS: &[&str] = &["rotation_interval", "max_rotation_interval", "exempt"];
+
+const EXEMPT: Schema = Schema::of("`exempt`", &["reason", "until"]);
+
+const REAPPLY: [Reapply; 2] = [Reapply::OnDrift, Reapply::Always];
+
+fn reapply_name(reapply: Reapply) -> &'static str {
+    match reapply {
+        Reapply::OnDrift => "on_drift",
+        Reapply::Always => "always",
+    }
+}
+
+/// What KMS takes as the name of a key.
+pub(super) const LONGEST_ALIAS: usize = 255;
+/// It is shown in reports, in a line of its own at most.
+const LONGEST_REASON: usize = 500;
+
+impl Decoder<'_> {
+    /// The entries of `keys`, where all of them are right.
+    pub(super) fn entries(&mut self, field: Field<'_>, zone: &Zone, draft: &mut Draft) -> Option<Vec<Rule>> {
+        let items = self.items(field, "key");
+        let mut entries = Vec::with_capacity(items.len());
+        draft.key_ids.reserve_exact(items.len());
+        for item in items {
+            entries.extend(self.entry(Field { name: "an entry of `keys`", key: item.span, node: item }, zone, draft));
+        }
+        (!entries.is_empty() && entries.len() == items.len()).then_some(entries)
+    }
+
+    fn entry(&mut self, item: Field<'_>, zone: &Zone, draft: &mut Draft) -> Option<Rule> {
+        let fields = self.fields(item, &ENTRY)?;
+        self.require_one_of(&fields, NAMES);
+        self.require_one_of(&fields, ASKS);
+        let key = fields.get("key_id").map(|field| {
+            let key_id = self.key_id(field)?;
+            draft.key_ids.push((key_id, field.span()));
+            Some(Names::Key(key_id))
+        });
+        let alias = fields.get("alias").map(|field| {
+            let alias = self.alias(field)?;
+            draft.aliases.push((alias.into(), field.span()));
+            Some(Names::Alias(alias.into()))
+        });
+        let exemption = fields.get("exempt").map(|field| self.exempt(field, zone));
+        let selection = fields.get("select").map(|field| {
+            let Selection { selector, key_spec } = self.select(field)?;
+            if let Some(key_spec) = key_spec.filter(|_| exemption.is_none()) {
+                self.judge_spec(key_spec);
+            }
+            // What comes after an exemption that ends may say what is asked then.
+            let ends = matches!(&exemption, Some(Some(Exemption { until: Some(_), .. })));
+            draft.selectors.push(Selected { selector: selector.clone(), span: field.key, ends });
+            Some(Names::Select(Box::new(selector)))
+        });
+        let names = key.or(alias).or(selection);
+        let asks = match exemption {
+            Some(exemption) => {
+                if let Some((reapply, exempt)) = fields.get("reapply").zip(fields.get("exempt")) {
+                    let message = "`reapply` is given beside `exempt`, expected it beside an interval: nothing is sent \
+                                   to a key that is exempt";
+                    self.error(reapply.key, message).related("`exempt` given", exempt.key);
+                }
+                exemption.map(|exemption| Asks::Exempt(Box::new(exemption)))
+            }
+            None => self.rotation(&fields, draft).map(Asks::Rotation),
+        };
+        Some(Rule { names: names??, asks: asks?, line: self.source.line(fields.span().start) })
+    }
+
+    fn key_id(&mut self, field: Field<'_>) -> Option<KeyId> {
+        const EXPECTED: &str = "a key id: 36 characters 0-9 and a-z in groups of 8-4-4-4-12";
+        let text = self.text(field, EXPECTED)?;
+        if let Ok(key_id) = text.parse() {
+            return Some(key_id);
+        }
+        let lower = text.to_ascii_lowercase();
+        let meant = lower.parse::<KeyId>().ok().or_else(|| grouped(&lower).and_then(|text| text.parse().ok()));
+        let finding = self.mismatch(field, EXPECTED);
+        if let Some(meant) = meant {
+            finding.help(format!("did you mean `{meant}`?"));
+        } else if text.contains(|c: char| !(c.is_ascii_hexdigit() || c == '-')) {
+            finding.help("the name of a key belongs in `alias`");
+        }
+        None
+    }
+
+    fn alias<'n>(&mut self, field: Field<'n>) -> Option<&'n str> {
+        const EXPECTED: &str = "the exact name of one key";
+        let alias = self.name(field, EXPECTED, LONGEST_ALIAS)?;
+        let help = if alias.parse::<KeyId>().is_ok() {
+            "the id of a key belongs in `key_id`".to_owned()
+        } else if alias.contains(['*', '?']) {
+            format!("write `select: {{alias: \"{alias}\"}}` for every key whose name is like it")
+        } else {
+            return Some(alias);
+        };
+        self.mismatch(field, EXPECTED).help(help);
+        None
+    }
+
+    fn rotation(&mut self, fields: &Fields<'_>, draft: &mut Draft) -> Option<DesiredRotation> {
+        let exact = fields.get("rotation_interval").map(|field| (self.interval(field), Bound::Exact));
+        let longest = fields.get("max_rotation_interval").map(|field| (self.interval(field), Bound::Longest));
+        let asked = exact.or(longest);
+        let interval = asked.and_then(|(interval, _)| interval);
+        let reapply = match fields.get("reapply") {
+            Some(field) => {
+                let reapply = self.choice(field, &REAPPLY, reapply_name);
+                if let (Some(Reapply::Always), Some(interval)) = (reapply, interval) {
+                    draft.always.push((interval, field.span()));
+                }
+                reapply
+            }
+            None => Some(Reapply::default()),
+        };
+        Some(DesiredRotation { interval: interval?, bound: asked?.1, reapply: reapply? })
+    }
+
+    fn interval(&mut self, field: Field<'_>) -> Option<RotationInterval> {
+        const DAYS: std::ops::RangeInclusive<u64> =
+            RotationInterval::MIN_DAYS as u64..=RotationInterval::MAX_DAYS as u64;
+        let days = self.integer(field, &DAYS, "a whole number of days from 30 to 365")?;
+        RotationInterval::from_days(u16::try_from(days).ok()?)
+    }
+
+    fn exempt(&mut self, field: Field<'_>, zone: &Zone) -> Option<Exemption> {
+        let Value::Mapping(_) = field.node.value else {
+            self.mismatch(field, "a mapping with a `reason`").help("write `exempt: {reason: \"why\"}`");
+            return None;
+        };
+        let fields = self.fields(field, &EXEMPT)?;
+        let reason = self
+            .require(&fields, "reason")
+            .and_then(|field| self.name(field, "why the key is left alone", LONGEST_REASON).map(Arc::from));
+        let until = fields.get("until").map(|field| self.last_day(field, zone));
+        Some(Exemption { reason: reason?, until: given(until)? })
+    }
+
+    /// The last day of an exemption. One that is over is worth a warning and no more: a policy must not become invalid
+    /// by the passing of time, since no daemon could start with it then.
+    fn last_day(&mut self, field: Field<'_>, zone: &Zone) -> Option<LastDay> {
+        const EXPECTED: &str = "the last day of the exemption, such as 2027-03-31";
+        let date = self.verbatim(field, EXPECTED)?;
+        match zone.end_of_day(&date) {
+            Ok(ends) => {
+                if ends <= self.now {
+                    let message = format!(
+                        "the exemption has ended with {date}, expected a later day, or another entry for what it left alone"
+                    );
+                    self.warning(field.span(), message);
+                }
+                Some(LastDay { date: date.into(), ends })
+            }
+            Err(InvalidDay::Impossible) => {
+                let message = format!("`{}` is {date}, a day that no calendar has, expected {EXPECTED}", field.name);
+                self.error(field.span(), message);
+                None
+            }
+            Err(InvalidDay::Malformed) => {
+                self.mismatch(field, EXPECTED);
+                None
+            }
+        }
+    }
+}
+
+/// The id that a UUID without hyphens stands for.
+fn grouped(bare: &str) -> Option<String> {
+    let hex = bare.len() == 32 && bare.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    hex.then(|| [&bare[..8], &bare[8..12], &bare[12..16], &bare[16..20], &bare[20..]].join("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::policy;
+    use crate::rotation::rule::{Glob, Selector, TagCondition};
+
+    /// What is read of a policy with one such entry, in this time zone.
+    fn rule(entry: &str, timezone: &str) -> Rule {
+        let text = format!(
+            "schedule: {{timezone: {timezone}}}\nprojects:\n  - name: p\n    cloud: huawei-cloud\n    region: \
+             eu-west-101\n    project_id: 0123456789abcdef0123456789abcdef\n    credentials: {{token_file: /t}}\n    \
+             keys:\n      - {{{entry}}}\n"
+        );
+        match policy::read(text.as_bytes(), "p", |_| None, SystemTime::UNIX_EPOCH) {
+            Ok((mut policy, warnings)) if warnings.is_empty() => policy.projects.remove(0).keys.remove(0),
+            Ok((_, problems)) | Err(problems) => panic!("{problems}"),
+        }
+    }
+
+    #[test]
+    fn an_entry_is_read_as_it_is_written() {
+        let interval = |days| RotationInterval::from_days(days).unwrap();
+        let exactly = |days| Asks::Rotation(DesiredRotation::exactly(interval(days)));
+        let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
+        let one = rule(&format!("key_id: {key_id}, rotation_interval: 90"), "UTC");
+        assert_eq!(one, Rule { names: Names::Key(key_id.parse().unwrap()), asks: exactly(90), line: 9 });
+        let one = rule("alias: legacy/hsm, max_rotation_interval: 90, reapply: on_drift", "UTC");
+        assert_eq!(one.names, Names::Alias("legacy/hsm".into()));
+        let asks = DesiredRotation { interval: interval(90), bound: Bound::Longest, reapply: Reapply::OnDrift };
+        assert_eq!(one.asks, Asks::Rotation(asks));
+        assert_eq!(rule("select: {}, rotation_interval: 365", "UTC").names, Names::Select(Box::default()));
+        let all = rule(
+            "select: {alias: 'pay-*', tags: {pci: 'true', owner: '*', a: ''}, enterprise_project_id: 0, key_spec: SM4}, \
+             rotation_interval: 30",
+            "UTC",
+        );
+        let tag = |key: &str, value: Option<&str>| TagCondition { key: key.into(), value: value.map(Into::into) };
+        let selector = Selector {
+            alias: Some(Glob::new("pay-*")),
+            tags: vec![tag("a", Some("")), tag("owner", None), tag("pci", Some("true"))],
+            enterprise_project_id: Some("0".into()),
+            key_spec: Some("SM4".into()),
+        };
+        assert_eq!(all.names, Names::Select(Box::new(selector)));
+        let for_good = rule("select: {key_spec: RSA_2048}, exempt: {reason: 'signs, SEC-112'}", "UTC");
+        let exemption = Exemption { reason: "signs, SEC-112".into(), until: None };
+        assert_eq!(for_good.asks, Asks::Exempt(Box::new(exemption)));
+    }
+
+    #[test]
+    fn the_last_day_of_an_exemption_ends_with_midnight_in_the_zone_of_the_schedule() {
+        let ends = |date: &str, zone| {
+            let rule = rule(&format!("alias: a, exempt: {{reason: b, until: {date}}}"), zone);
+            let Asks::Exempt(exemption) = rule.asks else { panic!("{rule:?}") };
+            let until = exemption.until.unwrap();
+            assert_eq!(&*until.date, date);
+            until.ends.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / 3600
+        };
+        let april = 20_909 * 24;
+        assert_eq!(ends("2027-03-31", "UTC"), april);
+        assert_eq!(ends("2027-03-31", "Europe/Berlin"), april - 2, "summer time");
+        assert_eq!(ends("2027-01-31", "Europe/Berlin"), april - 59 * 24 - 1, "winter time");
+        assert_eq!(ends("2027-03-28", "Europe/Berlin") - ends("2027-03-27", "Europe/Berlin"), 23);
+        assert_eq!(ends("2027-10-31", "Europe/Berlin") - ends("2027-10-30", "Europe/Berlin"), 25);
+        // The clock went from 23:59:59 to 1:00 that night.
+        assert_eq!(ends("2018-11-03", "America/Sao_Paulo"), 17_839 * 24 + 3);
+        assert!(ends("9999-12-31", "UTC") > 8_000 * 365 * 24, "as good as never");
+    }
+
+    #[test]
+    fn only_32_characters_without_hyphens_are_grouped() {
+        assert_eq!(
+            grouped("0d0466b0e7274d9cb35df84bb474a37f").as_deref(),
+            Some("0d0466b0-e727-4d9c-b35d-f84bb474a37f")
+        );
+        assert_eq!(grouped("0d0466b0e7274d9cb35df84bb474a37é"), None);
+        assert_eq!(grouped(""), None);
+    }
+}
