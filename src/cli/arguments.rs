@@ -35,14 +35,20 @@ pub(super) enum Command {
         #[command(flatten)]
         policy: PolicyOption,
         #[command(flatten)]
-        output: OutputOption,
+        report: ReportOptions,
+        #[arg(
+            long,
+            help = "Change as many keys as selectors bring, whatever max_changes_per_run says: for the first policy of \
+                    an account"
+        )]
+        allow_many: bool,
     },
     /// Read the live state and print what a run would change; never writes
     Plan {
         #[command(flatten)]
         policy: PolicyOption,
         #[command(flatten)]
-        output: OutputOption,
+        report: ReportOptions,
     },
     /// Validate the policy; no network
     Check {
@@ -109,6 +115,15 @@ pub(super) struct OutputOption {
     /// How the result on standard output looks
     #[arg(id = "output", long = "output", value_name = "FORMAT", default_value = "text")]
     pub(super) format: OutputFormat,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ReportOptions {
+    #[command(flatten)]
+    pub(super) output: OutputOption,
+    /// List every key, also those on policy and exempt; JSON always has all
+    #[arg(long)]
+    pub(super) all: bool,
 }
 
 /// How a result is printed.

@@ -60,8 +60,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let Arguments { log, command } = arguments;
     let exit = match command {
         Command::Check { policy, output } => check(&policy.file, output.format),
-        Command::Apply { policy, output } => runtime.block_on(once::apply(policy.file, output.format, &log)),
-        Command::Plan { policy, output } => runtime.block_on(once::plan(policy.file, output.format, &log)),
+        Command::Apply { policy, report, allow_many } => {
+            runtime.block_on(once::apply(&policy.file, &report, allow_many, &log))
+        }
+        Command::Plan { policy, report } => runtime.block_on(once::plan(&policy.file, &report, &log)),
         Command::Run { policy, listen } => runtime.block_on(serve::run(policy.file, listen.address, &log)),
         Command::Rehearse { policy, listen, faults } => {
             runtime.block_on(serve::rehearse(policy.file, listen.address, faults, &log))

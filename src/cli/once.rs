@@ -1,28 +1,29 @@
 //! `apply` and `plan`: one run, its report, its exit code.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::arguments::{LogOptions, OutputFormat};
+use super::arguments::{LogOptions, OutputFormat, ReportOptions};
 use super::{Exit, complain, load, print, variable, wants_colour};
 use crate::clock::Clock;
 use crate::daemon::{Connector, Kept, PolicyFile, Signals};
-use crate::observability::{Purpose, write_json, write_text};
+use crate::observability::{Purpose, TextStyle, write_json, write_text};
+use crate::policy::types::Guards;
 use crate::reconcile::{Intent, Memory, Reconciler};
 use crate::rotation::report::{Report, Trigger};
 
-pub(super) async fn apply(file: PathBuf, format: OutputFormat, log: &LogOptions) -> Exit {
-    match run(file, Intent::Apply, log).await {
+pub(super) async fn apply(file: &Path, options: &ReportOptions, allow_many: bool, log: &LogOptions) -> Exit {
+    match run(file, Intent::Apply, allow_many, log).await {
         Ok(report) => {
             let exit = if report.is_success() { Exit::Well } else { Exit::Failed };
-            show(&report, Purpose::Applied, format, exit)
+            show(&report, Purpose::Applied, file, options, exit)
         }
         Err(exit) => exit,
     }
 }
 
-pub(super) async fn plan(file: PathBuf, format: OutputFormat, log: &LogOptions) -> Exit {
-    match run(file, Intent::Plan, log).await {
+pub(super) async fn plan(file: &Path, options: &ReportOptions, log: &LogOptions) -> Exit {
+    match run(file, Intent::Plan, false, log).await {
         Ok(report) => {
             // Changes to make are what `plan` is asked for, so they are told even where other keys are unknown.
             let exit = if report.planned().next().is_some() && !report.interrupted {
@@ -32,14 +33,14 @@ pub(super) async fn plan(file: PathBuf, format: OutputFormat, log: &LogOptions) 
             } else {
                 Exit::Failed
             };
-            show(&report, Purpose::Planned, format, exit)
+            show(&report, Purpose::Planned, file, options, exit)
         }
         Err(exit) => exit,
     }
 }
 
-async fn run(file: PathBuf, intent: Intent, log: &LogOptions) -> Result<Report, Exit> {
-    let policy = load(&mut PolicyFile::new(file, variable, Clock::system()), log)?;
+async fn run(file: &Path, intent: Intent, allow_many: bool, log: &LogOptions) -> Result<Report, Exit> {
+    let policy = load(&mut PolicyFile::new(file.to_owned(), variable, Clock::system()), log)?;
     let signals = Signals::listen()
         .map_err(|error| complain(Exit::Failed, &format_args!("cannot listen to signals: {error}")))?;
     let clock = Clock::system();
@@ -53,7 +54,9 @@ async fn run(file: PathBuf, intent: Intent, log: &LogOptions) -> Result<Report, 
     };
     let targets = connector.connect(&policy);
     let reconciler = Reconciler { clock, stop: signals.stop.clone(), memory: Memory::default() };
-    let mut report = std::pin::pin!(reconciler.run(&targets, Trigger::Start, intent, policy.guards));
+    let most = if allow_many { usize::MAX } else { policy.guards.max_changes_per_run };
+    let guards = Guards { max_changes_per_run: most, ..policy.guards };
+    let mut report = std::pin::pin!(reconciler.run(&targets, Trigger::Start, intent, guards));
     loop {
         tokio::select! {
             biased;
@@ -65,10 +68,10 @@ async fn run(file: PathBuf, intent: Intent, log: &LogOptions) -> Result<Report, 
     }
 }
 
-fn show(report: &Report, purpose: Purpose, format: OutputFormat, exit: Exit) -> Exit {
+fn show(report: &Report, purpose: Purpose, policy_file: &Path, options: &ReportOptions, exit: Exit) -> Exit {
     let colour = wants_colour(std::io::IsTerminal::is_terminal(&std::io::stdout()));
-    print(exit, |out| match format {
-        OutputFormat::Text => write_text(report, purpose, colour, out),
+    print(exit, |out| match options.output.format {
+        OutputFormat::Text => write_text(report, TextStyle { purpose, policy_file, all: options.all, colour }, out),
         OutputFormat::Json => write_json(report, out),
     })
 }

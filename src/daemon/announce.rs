@@ -10,6 +10,7 @@ use tracing::{Level, info, warn};
 
 use crate::rotation::cover::Subject;
 use crate::rotation::decide::{Reason, Reasons, Status};
+use crate::rotation::project::Coverage;
 use crate::rotation::report::{KeyReport, ProjectReport, Report};
 
 /// Keys of one project that share their news in one run beyond this number share a line: an outage is one thing that
@@ -41,7 +42,13 @@ impl Announcer {
         for key in &project.keys {
             let id = (Arc::clone(&project.name), key.subject.clone());
             let last = self.problems.get(&id);
-            if matches!(key.status, Status::NonCompliant | Status::Unknown) {
+            let required = project.coverage == Coverage::Required;
+            let is_problem = match key.status {
+                Status::NonCompliant | Status::Unknown => true,
+                Status::Uncovered => required,
+                Status::Compliant | Status::Exempt => false,
+            };
+            if is_problem {
                 // Where the whole project failed, that was said once.
                 let said = project.failure.is_some() && key.status == Status::Unknown;
                 if last != Some(&key.reasons) && !said {
@@ -78,7 +85,8 @@ impl Announcer {
 fn tell(project: &ProjectReport, keys: &[&KeyReport]) {
     let shared = keys.len() > LINES;
     for key in keys.iter().take(if shared { 1 } else { LINES }) {
-        let passing = [Reason::ReadFailed, Reason::WriteFailed, Reason::Throttled, Reason::NotVerified];
+        let passing =
+            [Reason::ReadFailed, Reason::WriteFailed, Reason::Throttled, Reason::NotVerified, Reason::ChangeLimit];
         let passes = passing.into_iter().any(|reason| key.reasons.contains(reason));
         let reasons = key.reasons.to_string();
         macro_rules! line {
@@ -99,6 +107,7 @@ fn tell(project: &ProjectReport, keys: &[&KeyReport]) {
                         project = &*project.name,
                         key_id = key.subject.as_str(),
                         reasons,
+                        entry_line = key.entry_line,
                         interval_days = key.rotation.and_then(|rotation| rotation.interval_days),
                         policy_interval_days = key.desired.map(|desired| desired.interval.days()),
                         error = key.error.as_deref(),
@@ -112,6 +121,15 @@ fn tell(project: &ProjectReport, keys: &[&KeyReport]) {
 }
 
 fn summarise(report: &Report) {
+    let held_back = report.held_back();
+    if held_back > 0 {
+        warn!(
+            keys = held_back,
+            "keys were left as they are, since selectors bring more changes than max_changes_per_run lets one run make; \
+             if all of them are meant, as with the first policy of an account, use `kms-rotationd apply --allow-many` \
+             once"
+        );
+    }
     let tally = report.tally();
     let of = |status| tally.of(status);
     let took_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
@@ -123,6 +141,7 @@ fn summarise(report: &Report) {
                 non_compliant = of(Status::NonCompliant),
                 unknown = of(Status::Unknown),
                 exempt = of(Status::Exempt),
+                uncovered = of(Status::Uncovered),
                 changes = report.changes(),
                 took_ms,
                 $text

@@ -30,4 +30,4 @@ pub use board::{Board, Health};
 pub use metrics::MetricsError;
 pub use server::Server;
 pub use status_json::write_json;
-pub use text_report::{Purpose, write_text};
+pub use text_report::{Purpose, TextStyle, write_text};

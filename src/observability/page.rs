@@ -232,7 +232,7 @@ fn write_row(out: &mut String, project: &ProjectReport, key: &KeyReport) -> fmt:
     write!(
         out,
         "<tr data-status=\"{status}\"><td><span class=\"badge {status}\">{} {}</span></td><td class=\"key\">",
-        sign(status),
+        words::sign(status),
         words::status(status)
     )?;
     if let Some(alias) = &key.alias {
@@ -240,7 +240,7 @@ fn write_row(out: &mut String, project: &ProjectReport, key: &KeyReport) -> fmt:
     }
     write!(out, "<code>{}</code></td><td>{}</td><td>", key.subject, Escaped(&project.name))?;
     if !key.reasons.is_empty() {
-        write!(out, "<p>{}</p>", Escaped(&words::reasons(key.reasons).to_string()))?;
+        write!(out, "<p>{}</p>", Escaped(&words::why(key).to_string()))?;
     }
     if let Some(error) = &key.error {
         write!(out, "<p class=\"more\">{}</p>", Escaped(error))?;
@@ -293,17 +293,6 @@ fn write_moment(out: &mut String, at: Option<SystemTime>) -> fmt::Result {
             write!(out, "<time datetime=\"{}\">{date} <span>{time}</span></time>", words::rfc3339(at))
         }
         None => write!(out, "<span class=\"none\">–</span>"),
-    }
-}
-
-/// A sign for those who do not see the colour; the word stands beside it.
-fn sign(status: Status) -> &'static str {
-    match status {
-        Status::Compliant => "✓",
-        Status::NonCompliant => "✗",
-        Status::Unknown => "?",
-        Status::Exempt => "–",
-        Status::Uncovered => "○",
     }
 }
 

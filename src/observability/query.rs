@@ -62,7 +62,7 @@ impl Filter {
             || key.error.as_deref().is_some_and(contains)
             || contains(&project.name)
             || contains(words::status(key.status))
-            || contains(&words::reasons(key.reasons).to_string())
+            || contains(&words::why(key).to_string())
     }
 }
 

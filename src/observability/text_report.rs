@@ -1,15 +1,19 @@
-//! The report of `apply` and `plan` for a terminal: a table by project, then one line that sums up.
+//! The report of `apply` and `plan` for a terminal: by project, what changes and what is a problem; then the totals.
 //!
-//! Text of the cloud (names, errors) is printed without its control characters, so that a key's name cannot move the
-//! cursor. Whether to colour is the caller's choice, who knows the terminal.
+//! Keys that are as they should be are a number, unless every key is asked for. Text of the cloud and of the policy
+//! (names, errors, reasons) is printed without its control characters, so that a key's name cannot move the cursor.
+//! Whether to colour is the caller's choice, who knows the terminal.
 
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Write};
+use std::path::Path;
 
 use super::words;
-use crate::rotation::decide::Status;
-use crate::rotation::key::{Bound, KeyId, Rotation};
-use crate::rotation::report::{KeyReport, ProjectReport, Report};
+use crate::rotation::cover::Subject;
+use crate::rotation::decide::{Reason, Status, Step};
+use crate::rotation::key::{Bound, DesiredRotation, KeyId, Rotation};
+use crate::rotation::project::{Coverage, Mode};
+use crate::rotation::report::{Change, KeyReport, ProjectReport, Report};
 
 /// What the report is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,111 +24,365 @@ pub enum Purpose {
     Planned,
 }
 
+/// How a report is told.
+#[derive(Clone, Copy, Debug)]
+pub struct TextStyle<'a> {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The policy file as its user calls it, so that editors find its lines.
+    pub policy_file: &'a Path,
+    /// Whether keys are listed that are as they should be.
+    pub all: bool,
+    /// Whether there are colours.
+    pub colour: bool,
+}
+
 /// Widest name that still gets a column of its own; a longer one pushes its row's rest to the right.
 const ALIAS_WIDTH: usize = 32;
-/// The widest status: `off policy`.
-const STATUS_WIDTH: usize = 10;
-/// The widest interval: `365 d → 365 d`.
-const INTERVAL_WIDTH: usize = 13;
+/// How many keys of a kind are listed where more of them say nothing new.
+const LISTED: usize = 20;
+
+const BOLD: &str = "\x1b[1m";
+const DIM: &str = "\x1b[2m";
+const RED: &str = "\x1b[31m";
+const GREEN: &str = "\x1b[32m";
+const YELLOW: &str = "\x1b[33m";
+const BLUE: &str = "\x1b[34m";
 
 /// Writes a report.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_text(report: &Report, purpose: Purpose, colour: bool, out: &mut dyn io::Write) -> io::Result<()> {
-    let mut row = String::new();
+pub fn write_text(report: &Report, style: TextStyle<'_>, out: &mut dyn io::Write) -> io::Result<()> {
+    let file = printable(&style.policy_file.to_string_lossy());
+    let mut text = Text { style, file, out };
     for project in &report.projects {
+        text.project(project)?;
+        if report.projects.len() > 1 {
+            let totals = totals(style.purpose, &[project]);
+            writeln!(text.out, "  {totals}")?;
+        }
+        writeln!(text.out)?;
+    }
+    text.held_back(report)?;
+    let projects: Vec<_> = report.projects.iter().collect();
+    let totals = totals(style.purpose, &projects);
+    let took = match style.purpose {
+        Purpose::Applied => format!(" in {}", words::took(report.took)),
+        Purpose::Planned => String::new(),
+    };
+    let end = if report.interrupted { "; it was stopped before it had looked at every key." } else { "." };
+    writeln!(text.out, "{totals}{took}{end}")
+}
+
+/// What keys have in common that are told of together, in the order in which they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Change,
+    HeldBack,
+    OffPolicy,
+    Unknown,
+    Uncovered,
+    EndsSoon,
+    Exempt,
+    OnPolicy,
+}
+
+impl Section {
+    const ALL: [Self; 8] = [
+        Self::Change,
+        Self::HeldBack,
+        Self::OffPolicy,
+        Self::Unknown,
+        Self::Uncovered,
+        Self::EndsSoon,
+        Self::Exempt,
+        Self::OnPolicy,
+    ];
+
+    fn of(purpose: Purpose, project: &ProjectReport, key: &KeyReport) -> Self {
+        let changes = match purpose {
+            Purpose::Applied => key.status == Status::Compliant && !key.changes.is_empty(),
+            Purpose::Planned => project.mode == Mode::Enforce && !key.planned.is_empty(),
+        };
+        match key.status {
+            _ if changes => Self::Change,
+            _ if key.reasons.contains(Reason::ChangeLimit) => Self::HeldBack,
+            Status::NonCompliant => Self::OffPolicy,
+            Status::Unknown => Self::Unknown,
+            Status::Uncovered => Self::Uncovered,
+            Status::Exempt if key.reasons.contains(Reason::ExemptionEndsSoon) => Self::EndsSoon,
+            Status::Exempt => Self::Exempt,
+            Status::Compliant => Self::OnPolicy,
+        }
+    }
+
+    fn heading(self, purpose: Purpose, project: &ProjectReport) -> &'static str {
+        match (self, purpose, project.mode) {
+            (Self::Change, Purpose::Applied, _) => "changed",
+            (Self::Change, Purpose::Planned, _) => "to change",
+            (Self::HeldBack, ..) => "held back by max_changes_per_run",
+            (Self::OffPolicy, _, Mode::Enforce) => "off policy, left alone",
+            (Self::OffPolicy, _, Mode::Monitor) => "off policy, only looked at",
+            (Self::Unknown, ..) => "unknown",
+            (Self::Uncovered, ..) if project.coverage == Coverage::Required => "uncovered, though coverage is required",
+            (Self::Uncovered, ..) => "uncovered, under no entry of the policy",
+            (Self::EndsSoon, ..) => "exempt, and soon no more",
+            (Self::Exempt, ..) => "exempt",
+            (Self::OnPolicy, ..) => "on policy",
+        }
+    }
+
+    fn sign(self) -> &'static str {
+        match self {
+            Self::Change => "~",
+            Self::HeldBack | Self::EndsSoon => "!",
+            Self::OffPolicy => words::sign(Status::NonCompliant),
+            Self::Unknown => words::sign(Status::Unknown),
+            Self::Uncovered => words::sign(Status::Uncovered),
+            Self::Exempt => words::sign(Status::Exempt),
+            Self::OnPolicy => words::sign(Status::Compliant),
+        }
+    }
+
+    fn colour(self) -> &'static str {
+        match self {
+            Self::Change => BLUE,
+            Self::OffPolicy => RED,
+            Self::HeldBack | Self::Unknown | Self::Uncovered | Self::EndsSoon => YELLOW,
+            Self::Exempt => DIM,
+            Self::OnPolicy => GREEN,
+        }
+    }
+
+    /// How many of its keys are listed.
+    fn shown(self, all: bool) -> usize {
+        match self {
+            _ if all => usize::MAX,
+            Self::Change | Self::OffPolicy | Self::EndsSoon => usize::MAX,
+            // An outage, a slip in a selector or a first policy: what holds for some holds for all of them.
+            Self::HeldBack | Self::Unknown | Self::Uncovered => LISTED,
+            Self::Exempt | Self::OnPolicy => 0,
+        }
+    }
+}
+
+struct Text<'a> {
+    style: TextStyle<'a>,
+    /// The policy file, fit to be printed.
+    file: String,
+    out: &'a mut dyn Write,
+}
+
+/// One key, ready to be aligned.
+struct Row<'a> {
+    key: &'a KeyReport,
+    alias: String,
+    setting: String,
+    place: String,
+}
+
+impl Text<'_> {
+    fn project(&mut self, project: &ProjectReport) -> io::Result<()> {
         let ProjectReport { name, cloud, region, mode, .. } = project;
-        let bold = if colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-        writeln!(out, "{}{name}{}  {} {region}, {}", bold.0, bold.1, cloud.as_str(), mode.as_str())?;
+        let name = self.coloured(BOLD, name);
+        writeln!(self.out, "{name}  {} {region}, {}", cloud.as_str(), mode.as_str())?;
         if let Some(failure) = &project.failure {
-            writeln!(out, "  {}", printable(failure))?;
+            let failure = self.coloured(RED, &printable(failure));
+            writeln!(self.out, "  {failure}")?;
         }
-        let aliases = project.keys.iter().map(|key| printable(alias(key)).chars().count());
-        let alias_width = aliases.max().unwrap_or_default().min(ALIAS_WIDTH);
+        if !project.listed {
+            let what = self.coloured(YELLOW, "coverage is not known");
+            writeln!(self.out, "  {what}: its keys were not listed, so one that no entry names is not seen")?;
+        }
+        for line in &project.idle_entries {
+            let warning = self.coloured(YELLOW, "warning");
+            writeln!(self.out, "  {warning}: {}:{line}: the selector matches no key", self.file)?;
+        }
+        let purpose = self.style.purpose;
+        let mut sections: [Vec<&KeyReport>; Section::ALL.len()] = Default::default();
         for key in &project.keys {
-            row.clear();
-            write_row(&mut row, key, alias_width, colour);
-            writeln!(out, "{}", row.trim_end())?;
-            if let Some(error) = &key.error {
-                writeln!(out, "  {:1$}  {2}", "", KeyId::LENGTH, printable(error))?;
+            sections[Section::of(purpose, project, key) as usize].push(key);
+        }
+        let told: Vec<(Section, usize, Vec<Row<'_>>)> = Section::ALL
+            .into_iter()
+            .zip(&sections)
+            .filter(|(section, keys)| !keys.is_empty() && section.shown(self.style.all) > 0)
+            .map(|(section, keys)| {
+                let rows = keys.iter().take(section.shown(self.style.all)).map(|key| self.row(section, key));
+                (section, keys.len(), rows.collect())
+            })
+            .collect();
+        let widths = Widths::of(told.iter().flat_map(|(_, _, rows)| rows));
+        for (section, keys, rows) in &told {
+            let heading = self.coloured(section.colour(), section.heading(purpose, project));
+            writeln!(self.out, "  {heading}: {keys}")?;
+            for row in rows {
+                self.write_row(*section, row, &widths)?;
+            }
+            if rows.len() < *keys {
+                writeln!(self.out, "    … and {} more; --all lists them", keys - rows.len())?;
             }
         }
-        writeln!(out)?;
+        Ok(())
     }
-    writeln!(out, "{}", summary(report, purpose))
-}
 
-fn alias(key: &KeyReport) -> &str {
-    key.alias.as_deref().unwrap_or_default()
-}
-
-/// One key. Writing to a `String` does not fail.
-fn write_row(row: &mut String, key: &KeyReport, alias_width: usize, colour: bool) {
-    let _ = write!(row, "  {}  ", key.subject);
-    if alias_width > 0 {
-        let _ = write!(row, "{:alias_width$}  ", printable(alias(key)));
-    }
-    let (on, off) = if colour { (status_colour(key.status), "\x1b[0m") } else { ("", "") };
-    let _ = write!(row, "{on}{:STATUS_WIDTH$}{off}  {:INTERVAL_WIDTH$}  ", words::status(key.status), interval(key));
-    let mut separator = "";
-    if !key.reasons.is_empty() {
-        let _ = write!(row, "{}", words::reasons(key.reasons));
-        separator = "; ";
-    }
-    for change in &key.changes {
-        let _ = write!(row, "{separator}{}", words::taken(change.step));
-        separator = "; ";
-    }
-    let mut would = "would ";
-    for step in key.planned.iter() {
-        let _ = write!(row, "{separator}{would}{step}");
-        (separator, would) = (", ", "");
-    }
-}
-
-/// The interval, and the policy's where it is another and the key could be brought to it.
-fn interval(key: &KeyReport) -> String {
-    let actual = match key.rotation {
-        Some(rotation) if !rotation.enabled => "off".to_owned(),
-        Some(Rotation { interval_days: Some(days), .. }) => format!("{days} d"),
-        _ => "?".to_owned(),
-    };
-    match key.desired {
-        Some(desired) if !matches!(key.status, Status::Compliant | Status::Exempt) => {
-            let most = if desired.bound == Bound::Longest { "≤ " } else { "" };
-            format!("{actual} → {most}{} d", desired.interval.days())
+    fn row<'k>(&self, section: Section, key: &'k KeyReport) -> Row<'k> {
+        Row {
+            key,
+            // An entry that stands for its key is called by its name already.
+            alias: key.subject.key_id().and(key.alias.as_deref()).map(printable).unwrap_or_default(),
+            setting: setting(section, self.style.purpose, key),
+            place: key.entry_line.map(|line| format!("{}:{line}", self.file)).unwrap_or_default(),
         }
-        _ => actual,
+    }
+
+    fn write_row(&mut self, section: Section, row: &Row<'_>, widths: &Widths) -> io::Result<()> {
+        let Row { key, alias, setting, place } = row;
+        let subject = printable(key.subject.as_str());
+        let mut text = format!("{subject:width$}", width = KeyId::LENGTH);
+        for (column, width) in [(alias, widths.alias), (setting, widths.setting), (place, widths.place)] {
+            if width > 0 {
+                // Writing to a `String` does not fail.
+                let _ = write!(text, "  {column:width$}");
+            }
+        }
+        let _ = write!(text, "  {}", printable(&details(section, self.style.purpose, key)));
+        let sign = self.coloured(section.colour(), section.sign());
+        writeln!(self.out, "    {sign} {}", text.trim_end())?;
+        match &key.error {
+            Some(error) => writeln!(self.out, "      {}", self.coloured(DIM, &printable(error))),
+            None => Ok(()),
+        }
+    }
+
+    /// What to do about keys beyond the limit of changes.
+    fn held_back(&mut self, report: &Report) -> io::Result<()> {
+        let keys = report.held_back();
+        if keys == 0 {
+            return Ok(());
+        }
+        let (keys, verb) = (words::count(keys, "key", "keys"), if keys == 1 { "is" } else { "are" });
+        writeln!(
+            self.out,
+            "{keys} {verb} held back: selectors bring more changes than max_changes_per_run lets one run make.\n\
+             If all of them are meant, as with the first policy of an account, use this once: \
+             kms-rotationd apply --allow-many\n"
+        )
+    }
+
+    fn coloured(&self, colour: &str, text: &str) -> String {
+        if self.style.colour { format!("{colour}{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
-fn summary(report: &Report, purpose: Purpose) -> String {
-    let mut line = words::headline(&report.tally()).to_string();
-    let done = match purpose {
+/// The columns of a project.
+struct Widths {
+    alias: usize,
+    setting: usize,
+    place: usize,
+}
+
+impl Widths {
+    fn of<'r>(rows: impl Iterator<Item = &'r Row<'r>>) -> Self {
+        let mut widths = Self { alias: 0, setting: 0, place: 0 };
+        for row in rows {
+            let wider = |width: &mut usize, text: &str| *width = (*width).max(text.chars().count());
+            wider(&mut widths.alias, &row.alias);
+            wider(&mut widths.setting, &row.setting);
+            wider(&mut widths.place, &row.place);
+        }
+        Self { alias: widths.alias.min(ALIAS_WIDTH), ..widths }
+    }
+}
+
+/// The setting: as it is, or from what to what it goes or should go.
+fn setting(section: Section, purpose: Purpose, key: &KeyReport) -> String {
+    if matches!(key.subject, Subject::Entry(_)) {
+        return String::new();
+    }
+    let now = key.rotation.map(number);
+    match (section, key.desired, key.changes.first()) {
+        (Section::Change, Some(desired), Some(change)) if purpose == Purpose::Applied => {
+            let before = match (change.before, change.step) {
+                (Some(before), _) => number(before),
+                (None, Step::EnableRotation) => "off".to_owned(),
+                (None, Step::UpdateInterval(_)) => "?".to_owned(),
+            };
+            let after = now.unwrap_or_else(|| desired.interval.days().to_string());
+            if before == after { format!("{after} days") } else { format!("{before} → {after} days") }
+        }
+        (Section::Exempt | Section::EndsSoon | Section::Uncovered, ..) | (_, None, _) => {
+            now.map(with_unit).unwrap_or_default()
+        }
+        (_, Some(desired), _) if key.status == Status::Compliant => {
+            let now = now.map(with_unit).unwrap_or_default();
+            match desired.bound {
+                Bound::Exact => now,
+                Bound::Longest => format!("{now} ({})", limit(desired)),
+            }
+        }
+        (_, Some(desired), _) => format!("{} → {} days", now.unwrap_or_else(|| "?".to_owned()), limit(desired)),
+    }
+}
+
+fn number(rotation: Rotation) -> String {
+    match rotation {
+        Rotation { enabled: false, .. } => "off".to_owned(),
+        Rotation { interval_days: Some(days), .. } => days.to_string(),
+        Rotation { interval_days: None, .. } => "?".to_owned(),
+    }
+}
+
+fn with_unit(number: String) -> String {
+    if number.starts_with(|first: char| first.is_ascii_digit()) { number + " days" } else { number }
+}
+
+fn limit(desired: DesiredRotation) -> String {
+    let most = if desired.bound == Bound::Longest { "≤ " } else { "" };
+    format!("{most}{}", desired.interval.days())
+}
+
+/// Why it is so, and what was done about it where the setting does not tell.
+fn details(section: Section, purpose: Purpose, key: &KeyReport) -> String {
+    let mut details = match section {
+        // The heading has said it.
+        Section::Uncovered => String::new(),
+        _ => words::why(key).to_string(),
+    };
+    let is_same = |change: &Change| change.before.map(number) == key.rotation.map(number);
+    match (section, purpose) {
+        // The setting tells what was changed, except where it was right before.
+        (Section::Change, Purpose::Applied) if !key.changes.iter().all(is_same) => {}
+        (Section::Change, _) if key.reasons.is_empty() => details.push_str("sent again, by reapply: always"),
+        _ => {
+            for change in &key.changes {
+                let separator = if details.is_empty() { "" } else { "; " };
+                let _ = write!(details, "{separator}{}", words::taken(change.step));
+            }
+        }
+    }
+    details
+}
+
+/// The state of the keys of these projects, and what was or would be changed, without a full stop.
+fn totals(purpose: Purpose, projects: &[&ProjectReport]) -> String {
+    let tally = projects.iter().map(|project| project.tally()).sum();
+    let headline = words::headline(&tally);
+    match purpose {
         Purpose::Applied => {
-            format!(". {} made in {}", words::count(report.changes(), "change", "changes"), words::took(report.took))
+            let changes = projects.iter().map(|project| project.changes()).sum();
+            format!("{headline}. {} made", words::count(changes, "change", "changes"))
         }
-        Purpose::Planned => match report.planned().count() {
-            0 => ". A run would change nothing".to_owned(),
-            keys => {
-                let keys = words::count(keys, "key", "keys");
-                let writes = words::count(report.planned().map(|steps| steps.iter().count()).sum(), "write", "writes");
-                format!(". A run would change {keys} with {writes}")
+        Purpose::Planned => {
+            let planned: Vec<_> = projects.iter().flat_map(|project| project.planned()).collect();
+            if planned.is_empty() {
+                return format!("{headline}. A run would change nothing");
             }
-        },
-    };
-    line.push_str(&done);
-    line.push_str(if report.interrupted { "; it was stopped before it had looked at every key." } else { "." });
-    line
-}
-
-fn status_colour(status: Status) -> &'static str {
-    match status {
-        Status::Compliant => "\x1b[32m",
-        Status::NonCompliant => "\x1b[31m",
-        Status::Unknown | Status::Uncovered => "\x1b[33m",
-        Status::Exempt => "\x1b[2m",
+            let keys = words::count(planned.len(), "key", "keys");
+            let writes = words::count(planned.iter().map(|steps| steps.iter().count()).sum(), "write", "writes");
+            format!("{headline}. A run would change {keys} with {writes}")
+        }
     }
 }
 

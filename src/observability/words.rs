@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use crate::rotation::decide::{Reason, Reasons, Status, Step};
+use crate::rotation::cover::Subject;
+use crate::rotation::decide::{Reason, Status, Step};
 use crate::rotation::key::{Bound, DesiredRotation};
-use crate::rotation::report::Tally;
+use crate::rotation::report::{KeyReport, Tally};
 
 /// Text that is made where it is written, without a `String` between.
 struct Said<F>(F);
@@ -66,15 +67,45 @@ pub(super) fn reason(reason: Reason) -> &'static str {
     }
 }
 
-/// Reasons in words, one after the other.
-pub(super) fn reasons(reasons: Reasons) -> impl fmt::Display {
+/// A reason that is about an entry of the policy and not about a key, where that is said in other words.
+fn reason_of_entry(of: Reason) -> &'static str {
+    match of {
+        Reason::NotFound => "no key of this project has this name",
+        Reason::ReadFailed => "the project's keys cannot be listed",
+        Reason::AccessDenied => "listing the project's keys was denied",
+        other => reason(other),
+    }
+}
+
+/// Why a key has its status: the reasons one after the other, and the policy's words for an exemption.
+pub(super) fn why(key: &KeyReport) -> impl fmt::Display {
     said(move |f| {
-        for (at, each) in reasons.iter().enumerate() {
-            let separator = if at == 0 { "" } else { "; " };
-            write!(f, "{separator}{}", reason(each))?;
+        for (at, each) in key.reasons.iter().enumerate() {
+            f.write_str(if at == 0 { "" } else { "; " })?;
+            f.write_str(match key.subject {
+                Subject::Key(_) => reason(each),
+                Subject::Entry(_) => reason_of_entry(each),
+            })?;
+            if let (Reason::Exempted, Some(exemption)) = (each, &key.exemption) {
+                if let Some(until) = &exemption.until {
+                    write!(f, " until {}", until.date)?;
+                }
+                write!(f, ": {}", exemption.reason)?;
+            }
         }
         Ok(())
     })
+}
+
+/// A sign for those who do not see the colour; the word stands beside it or above.
+pub(super) fn sign(status: Status) -> &'static str {
+    match status {
+        Status::Compliant => "✓",
+        Status::NonCompliant => "✗",
+        Status::Unknown => "?",
+        Status::Exempt => "–",
+        Status::Uncovered => "○",
+    }
 }
 
 /// What the policy wants of a key.
@@ -159,13 +190,6 @@ mod tests {
         words.sort_unstable();
         words.dedup();
         assert_eq!(words.len(), Reason::ALL.len());
-    }
-
-    #[test]
-    fn reasons_are_said_with_the_most_telling_first() {
-        let both = Reasons::from(Reason::NotVerified).with(Reason::RotationDisabled);
-        assert_eq!(reasons(both).to_string(), "rotation is off; a write is not proven");
-        assert_eq!(reasons(Reasons::NONE).to_string(), "");
     }
 
     #[test]

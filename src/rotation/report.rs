@@ -4,6 +4,7 @@
 //! and `plan`, the exit code. It is made once at the end of a run and never changed.
 
 use std::fmt;
+use std::iter::Sum;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -146,6 +147,12 @@ impl Tally {
     }
 }
 
+impl Sum for Tally {
+    fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
+        tallies.fold(Self::default(), |sum, tally| Self(std::array::from_fn(|at| sum.0[at] + tally.0[at])))
+    }
+}
+
 impl ProjectReport {
     /// How many keys have each status.
     #[must_use]
@@ -153,6 +160,18 @@ impl ProjectReport {
         let mut tally = Tally::default();
         self.keys.iter().for_each(|key| tally.add(key.status));
         tally
+    }
+
+    /// The writes that a run would make: none where the project's mode forbids them.
+    pub fn planned(&self) -> impl Iterator<Item = Steps> {
+        let keys = self.keys.iter().filter(|_| self.mode == Mode::Enforce);
+        keys.map(|key| key.planned).filter(|planned| !planned.is_empty())
+    }
+
+    /// How many writes took effect.
+    #[must_use]
+    pub fn changes(&self) -> usize {
+        self.keys.iter().map(|key| key.changes.len()).sum()
     }
 
     fn is_success(&self) -> bool {
@@ -175,9 +194,7 @@ impl Report {
     /// How many keys have each status.
     #[must_use]
     pub fn tally(&self) -> Tally {
-        let mut tally = Tally::default();
-        self.keys().for_each(|(_, key)| tally.add(key.status));
-        tally
+        self.projects.iter().map(ProjectReport::tally).sum()
     }
 
     /// Every key is on its policy or exempt, and every key was looked at; where a project requires it, every key is
@@ -189,8 +206,7 @@ impl Report {
 
     /// The writes that a run would make: none where the project's mode forbids them.
     pub fn planned(&self) -> impl Iterator<Item = Steps> {
-        let enforced = self.keys().filter(|(project, _)| project.mode == Mode::Enforce);
-        enforced.map(|(_, key)| key.planned).filter(|planned| !planned.is_empty())
+        self.projects.iter().flat_map(ProjectReport::planned)
     }
 
     /// How many keys were left as they are because the run had changed as many as it may.
@@ -202,7 +218,7 @@ impl Report {
     /// How many writes took effect.
     #[must_use]
     pub fn changes(&self) -> usize {
-        self.keys().map(|(_, key)| key.changes.len()).sum()
+        self.projects.iter().map(ProjectReport::changes).sum()
     }
 }
 

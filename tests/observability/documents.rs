@@ -4,10 +4,12 @@
 
 use std::path::Path;
 
-use kms_rotationd::observability::{Purpose, write_json, write_text};
-use kms_rotationd::rotation::report::Report;
+use kms_rotationd::observability::{Purpose, TextStyle, write_json, write_text};
+use kms_rotationd::rotation::decide::decide;
+use kms_rotationd::rotation::key::{DesiredRotation, ObservedKey, Reading, Reapply};
+use kms_rotationd::rotation::report::{KeyReport, Report};
 
-use crate::sample::{compliant, one_of_each, project, report};
+use crate::sample::{account, changed, compliant, days, one_of_each, project, report};
 
 /// Compares with a file under `tests/golden`.
 pub(crate) fn assert_golden(name: &str, text: &str) {
@@ -19,34 +21,85 @@ pub(crate) fn assert_golden(name: &str, text: &str) {
     assert!(golden == text, "{name} differs; it is now\n{text}");
 }
 
-fn text(report: &Report, purpose: Purpose, colour: bool) -> String {
+fn text(report: &Report, style: TextStyle<'_>) -> String {
     let mut out = Vec::new();
-    write_text(report, purpose, colour, &mut out).unwrap();
+    write_text(report, style, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
-#[test]
-fn apply_tells_what_was_done() {
-    assert_golden("observability-apply.txt", &text(&one_of_each(), Purpose::Applied, false));
+/// As it is where nothing is asked for.
+fn plain(purpose: Purpose) -> TextStyle<'static> {
+    TextStyle { purpose, policy_file: Path::new("policy.yaml"), all: false, colour: false }
 }
 
 #[test]
-fn plan_tells_what_a_run_would_change() {
-    assert_golden("observability-plan.txt", &text(&one_of_each(), Purpose::Planned, false));
-    let settled = report(vec![project("p", kms_rotationd::rotation::project::Mode::Enforce, vec![compliant(0)])]);
-    assert!(text(&settled, Purpose::Planned, false).ends_with("1 of 1 key on policy. A run would change nothing.\n"));
+fn apply_tells_what_was_done_and_what_is_a_problem() {
+    assert_golden("observability-apply.txt", &text(&account(), plain(Purpose::Applied)));
+}
+
+#[test]
+fn plan_tells_what_a_run_would_change_and_what_is_a_problem() {
+    assert_golden("observability-plan.txt", &text(&account(), plain(Purpose::Planned)));
+}
+
+#[test]
+fn every_key_is_listed_where_that_is_asked_for() {
+    let all = text(&account(), TextStyle { all: true, ..plain(Purpose::Planned) });
+    assert_golden("observability-plan-all.txt", &all);
+    let report = account();
+    for (_, key) in report.keys() {
+        assert_eq!(all.matches(key.subject.as_str()).count(), 1, "{}", key.subject);
+    }
+}
+
+#[test]
+fn text_of_the_cloud_moves_no_cursor() {
+    let text = text(&one_of_each(), plain(Purpose::Applied));
+    assert!(text.contains("a<b>&\"c\\\u{fffd}\u{fffd}[31m'ü"), "{text}");
+    assert!(text.contains("get-key-rotation-status: HTTP 502 <html>"), "{text}");
+}
+
+#[test]
+fn a_settled_project_is_two_lines() {
+    let mode = kms_rotationd::rotation::project::Mode::Enforce;
+    let settled = report(vec![project("p", mode, (0..5_000).map(compliant).collect())]);
+    let head = "p  open-telekom-cloud eu-de, enforce\n\n5000 of 5000 keys on policy. ";
+    assert_eq!(text(&settled, plain(Purpose::Planned)), format!("{head}A run would change nothing.\n"));
+    assert_eq!(text(&settled, plain(Purpose::Applied)), format!("{head}0 changes made in 3.2 s.\n"));
+}
+
+#[test]
+fn an_interval_that_is_sent_again_is_told_of() {
+    let mut always = changed(0);
+    always.changes[0].before = always.rotation;
+    let planned = KeyReport {
+        planned: decide(
+            DesiredRotation { reapply: Reapply::Always, ..DesiredRotation::exactly(days(90)) },
+            &ObservedKey::new(Reading::Rotation(always.rotation.unwrap())),
+        )
+        .steps,
+        ..compliant(0)
+    };
+    for (purpose, key) in [(Purpose::Applied, always), (Purpose::Planned, planned)] {
+        let report = report(vec![project("p", kms_rotationd::rotation::project::Mode::Enforce, vec![key])]);
+        let text = text(&report, plain(purpose));
+        assert!(text.contains("90 days  policy.yaml:12  sent again, by reapply: always\n"), "{text}");
+    }
 }
 
 #[test]
 fn colour_adds_escapes_and_changes_no_word() {
-    let plain = text(&one_of_each(), Purpose::Applied, false);
-    let coloured = text(&one_of_each(), Purpose::Applied, true);
-    assert!(!plain.contains('\x1b') && coloured.contains("\x1b[31m"));
-    let mut stripped = coloured;
-    for escape in ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m"] {
-        stripped = stripped.replace(escape, "");
+    for purpose in [Purpose::Applied, Purpose::Planned] {
+        let plain = TextStyle { all: true, ..plain(purpose) };
+        let coloured = text(&account(), TextStyle { colour: true, ..plain });
+        let plain = text(&account(), plain);
+        assert!(!plain.contains('\x1b') && coloured.contains("\x1b[31m"));
+        let mut stripped = coloured;
+        for escape in ["0", "1", "2", "31", "32", "33", "34"] {
+            stripped = stripped.replace(&format!("\x1b[{escape}m"), "");
+        }
+        assert_eq!(stripped, plain);
     }
-    assert_eq!(stripped, plain);
 }
 
 #[test]

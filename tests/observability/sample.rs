@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kms_rotationd::rotation::cover::Subject;
-use kms_rotationd::rotation::decide::{Reason, Status, Step, decide};
-use kms_rotationd::rotation::key::{DesiredRotation, KeyId, ObservedKey, Reading, Rotation, RotationInterval};
+use kms_rotationd::rotation::decide::{Reason, Reasons, Status, Step, Steps, decide};
+use kms_rotationd::rotation::key::{Bound, DesiredRotation, KeyId, ObservedKey, Reading, Rotation, RotationInterval};
 use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
 use kms_rotationd::rotation::report::{Change, KeyReport, ProjectReport, Report, Trigger};
+use kms_rotationd::rotation::rule::{Exemption, LastDay};
 
 /// 2026-11-22T01:51:25.120Z
 pub(crate) const ENDED: Duration = Duration::from_millis(1_795_312_285_120);
@@ -87,7 +88,7 @@ pub(crate) fn unknown(number: u64) -> KeyReport {
         reasons: Reason::ReadFailed.into(),
         rotation: None,
         observed: None,
-        planned: kms_rotationd::rotation::decide::Steps::NONE,
+        planned: Steps::NONE,
         error: Some("get-key-rotation-status: HTTP 502 <html>".into()),
         ..compliant(number)
     }
@@ -102,6 +103,16 @@ pub(crate) fn exempt(number: u64) -> KeyReport {
         rotation: None,
         ..compliant(number)
     }
+}
+
+/// A key about which all is clear without reading it.
+fn settled(number: u64, status: Status, reasons: Reasons) -> KeyReport {
+    KeyReport { status, reasons, rotation: None, observed: None, planned: Steps::NONE, ..compliant(number) }
+}
+
+/// A key that no entry speaks of.
+pub(crate) fn uncovered(number: u64) -> KeyReport {
+    KeyReport { entry_line: None, desired: None, ..settled(number, Status::Uncovered, Reason::Uncovered.into()) }
 }
 
 /// The size of the page's two uses: a mix as it is found, `keys` in all.
@@ -151,6 +162,64 @@ pub(crate) fn one_of_each() -> Arc<Report> {
         ..project("archive \"old\"", Mode::Monitor, vec![off(4)])
     };
     report(vec![project("payments-prod", Mode::Enforce, vec![compliant(0), changed(1), unknown(2), exempt(3)]), failed])
+}
+
+/// A project of which selectors bring the keys, with something to be told of each kind.
+pub(crate) fn account() -> Arc<Report> {
+    let at_most = DesiredRotation { bound: Bound::Longest, ..DesiredRotation::exactly(days(90)) };
+    let set_to = |interval_days, key: KeyReport| {
+        let rotation =
+            key.rotation.map(|rotation| Rotation { enabled: true, interval_days: Some(interval_days), ..rotation });
+        let desired = key.desired.unwrap_or(at_most);
+        let verdict = rotation.map(|rotation| decide(desired, &ObservedKey::new(Reading::Rotation(rotation)))).unwrap();
+        KeyReport { rotation, status: verdict.status, reasons: verdict.reasons, planned: verdict.steps, ..key }
+    };
+    let selected = |key| KeyReport { entry_line: Some(17), desired: Some(at_most), ..key };
+    let exempted = |number, until: Option<&str>, reasons| KeyReport {
+        entry_line: Some(20),
+        desired: None,
+        exemption: Some(Box::new(Exemption {
+            reason: "retired in March, <SEC-112>".into(),
+            until: until.map(|date| LastDay { date: date.into(), ends: at(0) }),
+        })),
+        ..settled(number, Status::Exempt, reasons)
+    };
+    let held =
+        |key: KeyReport| KeyReport { reasons: key.reasons.with(Reason::ChangeLimit), planned: Steps::NONE, ..key };
+    let entry = |name: &str, line, alias: Option<&str>, reason: Reason| KeyReport {
+        subject: Subject::Entry(name.into()),
+        entry_line: Some(line),
+        alias: alias.map(Into::into),
+        ..settled(0, Status::Unknown, reason.into())
+    };
+    let mut keys = vec![
+        compliant(0),
+        off(1),
+        set_to(60, selected(compliant(2))),
+        set_to(365, selected(compliant(3))),
+        held(selected(off(4))),
+        settled(5, Status::NonCompliant, Reason::KeyDisabled.into()),
+        unknown(6),
+        exempt(7),
+        exempted(8, Some("2027-03-31"), Reason::Exempted.into()),
+        exempted(9, Some("2026-12-01"), Reasons::from(Reason::Exempted).with(Reason::ExemptionEndsSoon)),
+        exempted(10, None, Reason::Exempted.into()),
+        entry("alias/legacy-hsm", 22, Some("legacy-hsm"), Reason::NotFound),
+        KeyReport { alias: Some("twice".into()), ..settled(11, Status::Unknown, Reason::AmbiguousEntry.into()) },
+    ];
+    keys.extend((12..35).map(uncovered));
+    let account = ProjectReport { idle_entries: vec![25], ..project("account", Mode::Enforce, keys) };
+    let unlisted = ProjectReport {
+        coverage: Coverage::Required,
+        listed: false,
+        failure: Some("the project's keys cannot be listed: list-keys: HTTP 500".into()),
+        ..project("closed", Mode::Monitor, vec![off(40), entry("entry@44", 44, None, Reason::ReadFailed)])
+    };
+    let required = ProjectReport {
+        coverage: Coverage::Required,
+        ..project("strict", Mode::Enforce, vec![changed(50), uncovered(51)])
+    };
+    report(vec![account, unlisted, required])
 }
 
 /// As many keys as asked for in four projects.

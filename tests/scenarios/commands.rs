@@ -100,7 +100,13 @@ fn plan_tells_the_steps_of_a_run_ends_with_3_and_writes_nothing() {
     assert_eq!(steps, [json!([{"step": "enable_rotation"}, update]), json!([update]), json!([])]);
     let text = in_text(&site, "plan");
     assert_eq!(text.code, Some(3));
-    assert!(text.stdout.contains("would enable rotation, set the interval to 90 days"), "{}", text.stdout);
+    let first = text.stdout.find(&format!("~ {}  ", key_id(0))).unwrap();
+    let second = text.stdout.find(&format!("~ {}  ", key_id(1))).unwrap();
+    assert!(text.stdout[first..second].contains("off → 90 days  policy.yaml:14  rotation is off"), "{}", text.stdout);
+    assert!(text.stdout[second..].contains("365 → 90 days  policy.yaml:15  the interval is not"), "{}", text.stdout);
+    assert!(!text.stdout.contains(&key_id(2)), "it is as it should be: {}", text.stdout);
+    let all = end(site.command(&["plan", "--policy", "policy.yaml", "--all"]));
+    assert!(all.stdout.contains(&format!("✓ {}  key-00000002  90 days", key_id(2))), "{}", all.stdout);
     assert!(text.stdout.ends_with("A run would change 2 keys with 3 writes.\n"), "{}", text.stdout);
     assert_eq!(cloud.write_requests(), 0);
 }

@@ -1,0 +1,66 @@
+//! What the daemon's log says of runs.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use kms_rotationd::daemon::Announcer;
+use kms_rotationd::rotation::project::{Coverage, Mode};
+use kms_rotationd::rotation::report::{ProjectReport, Report};
+
+use crate::sample::{account, compliant, project, report, uncovered};
+
+/// A log in memory.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is said of these runs, one after the other.
+fn said(reports: &[Arc<Report>]) -> Vec<String> {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(move || writer.clone());
+    tracing::subscriber::with_default(subscriber.finish(), || {
+        let mut announcer = Announcer::default();
+        for report in reports {
+            announcer.announce(report);
+        }
+    });
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    text.lines().map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn keys_beyond_the_limit_of_changes_are_a_warning_that_says_what_to_do() {
+    let said = said(&[account()]);
+    let about: Vec<_> = said.iter().filter(|line| line.contains("--allow-many")).collect();
+    assert_eq!(about.len(), 1, "{said:#?}");
+    assert!(about[0].contains(" WARN ") && about[0].contains("keys=1"), "{}", about[0]);
+    assert!(about[0].contains("as with the first policy of an account"), "{}", about[0]);
+}
+
+#[test]
+fn a_problem_is_told_with_the_line_of_the_policy_that_decides() {
+    let said = said(&[account()]);
+    assert!(said.iter().any(|line| line.contains("reasons=\"key_disabled\" entry_line=17")), "{said:#?}");
+}
+
+#[test]
+fn an_uncovered_key_is_a_problem_where_coverage_is_required() {
+    let keys = || vec![compliant(0), uncovered(1)];
+    for (coverage, told) in [(Coverage::Reported, 0), (Coverage::Required, 1)] {
+        let found = report(vec![ProjectReport { coverage, ..project("p", Mode::Enforce, keys()) }]);
+        let said = said(&[Arc::clone(&found), found]);
+        let about = said.iter().filter(|line| line.contains("key is a problem") && line.contains("uncovered"));
+        assert_eq!(about.count(), told, "said once, and not again in the next run: {said:#?}");
+        assert!(said.last().is_some_and(|line| line.contains("uncovered=1")), "{said:#?}");
+    }
+}
