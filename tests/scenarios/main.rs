@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail as tests do")]
 
 mod access_keys;
+mod account;
 mod agencies;
 mod authentication;
 mod cloud;

@@ -26,6 +26,8 @@ pub(crate) struct Policy {
     pub(crate) credentials: String,
     pub(crate) cloud: &'static str,
     pub(crate) region: &'static str,
+    /// The guards, where they are not the defaults.
+    pub(crate) guards: &'static str,
     /// Further fields of the project, one a line.
     pub(crate) more: Vec<String>,
     pub(crate) keys: Vec<String>,
@@ -48,6 +50,7 @@ impl Policy {
             credentials: "{token_file: token}".to_owned(),
             cloud: "open-telekom-cloud",
             region: "eu-de",
+            guards: "",
             more: Vec::new(),
             keys: Vec::new(),
         }
@@ -65,6 +68,12 @@ impl Policy {
 
     pub(crate) fn key(mut self, key_id: &str, days: u32) -> Self {
         self.keys.push(format!("{{key_id: {key_id}, rotation_interval: {days}}}"));
+        self
+    }
+
+    /// The same with this entry.
+    pub(crate) fn entry(mut self, entry: &str) -> Self {
+        self.keys.push(entry.to_owned());
         self
     }
 
@@ -102,9 +111,10 @@ impl Policy {
 
     /// The whole file.
     pub(crate) fn text(&self) -> String {
-        let Self { schedule, max_elapsed, concurrency, request_timeout, .. } = self;
+        let Self { schedule, max_elapsed, concurrency, request_timeout, guards, .. } = self;
+        let guards = if guards.is_empty() { String::new() } else { format!("guards: {guards}\n") };
         format!(
-            "schedule: {schedule}\n\
+            "{guards}schedule: {schedule}\n\
              retry: {{initial_interval: 10ms, max_interval: 50ms, max_elapsed: {max_elapsed}}}\n\
              limits: {{requests_per_second: 10000, concurrency: {concurrency}, request_timeout: {request_timeout}}}\n\
              projects:\n{}",

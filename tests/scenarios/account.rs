@@ -1,0 +1,332 @@
+//! Policies for a whole account: selectors, exemptions, coverage and guards, on lists of keys that change and fail.
+
+use std::time::{Duration, SystemTime};
+
+use kms_rotationd::simulator::seed::{self, Kind};
+use kms_rotationd::simulator::{
+    BadListing, Dialect, Fault, Garbage, Key, KeyState, Operation, OperationSet, Rule, Setup,
+};
+use rustix::process::Signal;
+
+use super::cloud::{Cloud, off, rotating, setup};
+use super::program::{Finished, Program};
+use super::site::{Policy, Site};
+use super::{KEY, PROJECT, TOKEN, key_id};
+
+const EVERY_KEY: &str = "{select: {}, rotation_interval: 90}";
+
+/// Keys by their aliases, with rotation off.
+fn named<'a>(aliases: impl IntoIterator<Item = &'a str>) -> Vec<Key> {
+    aliases.into_iter().enumerate().map(|(at, alias)| Key::new(key_id(at)).alias(alias)).collect()
+}
+
+fn apply_many(site: &Site) -> Finished {
+    let arguments = ["apply", "--allow-many", "--policy", "policy.yaml", "--output", "json", "--log-format", "json"];
+    Program::start(site.command(&arguments)).finish()
+}
+
+#[test]
+fn ten_lines_bring_an_account_of_5_000_keys_to_their_policy_at_the_least_cost() {
+    let (project, census) = seed::account(PROJECT, "eu-de", Dialect::Huawei, 5_000, SystemTime::now());
+    let cloud = Cloud::start(Setup::new().project(project.token(TOKEN)));
+    let policy = Policy { concurrency: 32, cloud: "huawei-cloud", region: "eu-west-101", ..Policy::at(cloud.url()) }
+        .entry("{select: {}, rotation_interval: 90}")
+        .entry("{select: {tags: {pci: 'true'}}, rotation_interval: 90}");
+    let site = Site::new(&policy);
+    let applied = apply_many(&site);
+    let report = applied.report();
+    let (of, stuck) = (|kind| census.of(kind) as u64, census.of(Kind::Disabled) + census.of(Kind::PendingDeletion));
+    assert_eq!(report.count("compliant"), census.rotatable() as u64, "{}", applied.stderr);
+    assert_eq!(report.count("non_compliant"), stuck as u64);
+    assert_eq!(report.count("exempt"), 5_000 - report.count("compliant") - stuck as u64);
+    assert_eq!(applied.code, Some(1), "for the keys that are disabled or to be deleted");
+    for key in report.keys() {
+        let line = key["entry_line"].as_u64().unwrap();
+        assert!(line > 0 && (key["status"] == "compliant" || key["reasons"][0].is_string()), "{key}");
+    }
+    // Three pages, a page of those with the tag, and for each key that can rotate one look before and one after each
+    // of its writes.
+    let changed = of(Kind::DefaultInterval) + of(Kind::OtherInterval);
+    assert_eq!(cloud.requests(Operation::ListKeys), 3);
+    assert_eq!(cloud.requests(Operation::QueryByTag), 1);
+    assert_eq!(cloud.requests(Operation::EnableRotation), of(Kind::Off));
+    assert_eq!(cloud.requests(Operation::UpdateInterval), of(Kind::Off) + changed);
+    let looks = census.rotatable() as u64 + 2 * of(Kind::Off) + changed;
+    assert_eq!(cloud.requests(Operation::ReadStatus), looks);
+    assert_eq!(cloud.all_requests(), 4 + looks + cloud.write_requests());
+    cloud.assert_only_sent(90);
+    // And when there is nothing more to do, one look each.
+    cloud.forget_requests();
+    assert_eq!(site.apply().report().count("compliant"), census.rotatable() as u64);
+    assert_eq!(cloud.all_requests(), 4 + census.rotatable() as u64);
+}
+
+#[test]
+fn tags_and_names_select_and_the_most_specific_entry_decides() {
+    let cloud = Cloud::of([
+        Key::new(key_id(0)).alias("pay-cards").tag("pci", "true"),
+        Key::new(key_id(1)).alias("pay-cash").tag("pci", "false"),
+        Key::new(key_id(2)).alias("pay-gold").spec("SM4"),
+        Key::new(key_id(3)).alias("web").tag("pci", "true").enterprise_project("5a1f6c1e-7d3b-4b52-9c58-0c2f4f1d9a01"),
+        Key::new(key_id(4)).alias("pay-old").rotating(45),
+    ]);
+    let policy = Policy { cloud: "huawei-cloud", region: "eu-west-101", ..Policy::at(cloud.url()) }
+        .entry("{select: {alias: 'pay-*'}, max_rotation_interval: 180}")
+        .entry("{select: {alias: 'pay-*', tags: {pci: '*'}}, rotation_interval: 120}")
+        .entry("{select: {tags: {pci: 'true'}, alias: 'pay-*'}, rotation_interval: 365}")
+        .entry("{select: {key_spec: SM4, alias: 'pay-*'}, rotation_interval: 60}")
+        .entry("{select: {enterprise_project_id: 5a1f6c1e-7d3b-4b52-9c58-0c2f4f1d9a01}, rotation_interval: 90}")
+        .entry("{alias: pay-cash, rotation_interval: 30}");
+    let applied = Site::new(&policy).apply();
+    assert_eq!((applied.code, applied.report().count("compliant")), (Some(0), 5), "{applied:#?}");
+    let intervals: Vec<_> = (0..5).map(|number| cloud.rotation(&key_id(number)).1).collect();
+    assert_eq!(intervals, [120, 30, 60, 90, 45]);
+}
+
+#[test]
+fn up_to_the_longest_interval_nothing_is_written_and_above_it_the_longest_is() {
+    let at = |number, days| Key::new(key_id(number)).rotating(days);
+    let cloud = Cloud::of([at(0, 30), at(1, 90), at(2, 91), Key::new(key_id(3))]);
+    let site = Site::new(&Policy::at(cloud.url()).entry("{select: {}, max_rotation_interval: 90}"));
+    let planned = site.once("plan");
+    assert_eq!((planned.code, &*planned.key(&key_id(2))), (Some(3), "non_compliant: interval_too_long"));
+    assert_eq!(site.apply().report().count("compliant"), 4);
+    let intervals: Vec<_> = (0..4).map(|number| cloud.rotation(&key_id(number)).1).collect();
+    assert_eq!(intervals, [30, 90, 90, 90]);
+    assert_eq!(cloud.write_requests(), 3);
+}
+
+#[test]
+fn an_alias_that_names_none_or_two_is_told_of_and_nothing_is_touched() {
+    let cloud = Cloud::of(named(["twice", "twice", "once"]));
+    let policy = Policy::at(cloud.url())
+        .entry("{alias: twice, rotation_interval: 90}")
+        .entry("{alias: never, rotation_interval: 90}")
+        .entry("{alias: once, rotation_interval: 90}")
+        .key(&key_id(9), 90);
+    let applied = Site::new(&policy).apply();
+    assert_eq!(applied.code, Some(1));
+    let status = [key_id(0), key_id(1), "alias/never".to_owned(), key_id(2), key_id(9)].map(|id| applied.key(&id));
+    let ambiguous = "unknown: ambiguous_entry";
+    assert_eq!(status, [ambiguous, ambiguous, "unknown: not_found", "compliant", "unknown: not_found"]);
+    assert_eq!((cloud.rotation(&key_id(0)), cloud.rotation(&key_id(1))), ((false, 0), (false, 0)));
+}
+
+#[test]
+fn an_exempted_key_is_left_alone_until_its_last_day_is_over() {
+    let cloud = Cloud::of(named(["a", "b", "c"]));
+    let in_a_week = jiff::Zoned::now().date().saturating_add(jiff::Span::new().days(7));
+    let policy = Policy::at(cloud.url())
+        .entry("{alias: a, exempt: {reason: 'retired, SEC-112'}}")
+        .entry(&format!("{{alias: b, exempt: {{reason: soon, until: {in_a_week}}}}}"))
+        .entry("{alias: c, exempt: {reason: was, until: 2024-02-29}}")
+        .entry(EVERY_KEY);
+    let applied = Site::new(&policy).apply();
+    let status = [0, 1, 2].map(|number| applied.key(&key_id(number)));
+    assert_eq!(status, ["exempt: exempted", "exempt: exempted, exemption_ends_soon", "compliant"]);
+    assert_eq!((applied.code, cloud.write_requests()), (Some(0), 2));
+    assert_eq!(cloud.requests(Operation::ReadStatus), 3, "for the one key that is not excused");
+}
+
+#[test]
+fn keys_under_no_entry_are_shown_and_fail_the_run_where_cover_is_required() {
+    let cloud = Cloud::of([off(), Key::new(key_id(1)), Key::new(key_id(2)).spec("RSA_2048")]);
+    let policy = Policy::of_one_key(cloud.url());
+    let reported = Site::new(&policy.clone()).apply();
+    assert_eq!((reported.code, &*reported.key(&key_id(1))), (Some(0), "uncovered: uncovered"));
+    assert_eq!(reported.key(&key_id(2)), "exempt: unsupported_key_type");
+    let required = policy.field("coverage: required");
+    let site = Site::new(&required);
+    let failed = site.apply();
+    assert_eq!((failed.code, failed.report().count("uncovered"), failed.report().count("compliant")), (Some(1), 1, 1));
+    assert_eq!(cloud.key_requests(PROJECT, &key_id(1), Operation::ReadStatus), 0, "nothing is asked of it");
+    let daemon = site.run();
+    daemon.await_runs(1);
+    let keys = |status: &str| daemon.metric(&format!("kms_rotation_keys{{project=\"payments\",status=\"{status}\"}}"));
+    assert_eq!([keys("uncovered"), keys("compliant"), keys("exempt")], [Some(1.0); 3]);
+    assert_eq!(daemon.metric("kms_rotation_runs_total{result=\"failure\",trigger=\"start\"}"), Some(1.0));
+}
+
+#[test]
+fn keys_come_and_go_between_runs() {
+    let cloud = Cloud::of(named(["pay-1"]));
+    let site = Site::new(&Policy::at(cloud.url()).entry("{select: {alias: 'pay-*'}, rotation_interval: 90}"));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    cloud.set_key(PROJECT, Key::new(key_id(1)).alias("pay-2"));
+    cloud.remove_key(PROJECT, &key_id(0));
+    daemon.signal(Signal::HUP);
+    daemon.await_runs(2);
+    assert_eq!(daemon.status().key(&key_id(1)), "compliant");
+    let (_, metrics) = daemon.get("/metrics");
+    assert!(metrics.contains(&key_id(1)) && !metrics.contains(&key_id(0)));
+}
+
+#[test]
+fn a_fault_in_listing_makes_every_key_unknown_and_none_is_written() {
+    let faults = [
+        Fault::html(502),
+        Fault::kms(500, "KMS.0100"),
+        Fault::kms(403, "KMS.0307"),
+        Fault::gateway(404, "APIGW.0101"),
+        Fault::throttled(),
+        Fault::cut_off(),
+        Fault::reset(),
+        Fault::garbage(Garbage::NotJson),
+        Fault::garbage(Garbage::WrongShape),
+        Fault::garbage(Garbage::Empty),
+    ];
+    let misleading = BadListing::ALL.into_iter().filter(|bad| *bad != BadListing::Repeated).map(Fault::listing);
+    for fault in faults.into_iter().chain(misleading) {
+        let cloud = Cloud::of(named(["a", "b", "c"]));
+        let policy = Policy { max_elapsed: "100ms", ..Policy::at(cloud.url()).entry(EVERY_KEY) };
+        let site = Site::new(&policy);
+        let strike = Rule::always(fault.clone()).on(Operation::ListKeys);
+        cloud.fault(strike.clone());
+        // Nothing is known of them yet, and still it is not "0 keys, all well".
+        let first = site.apply();
+        assert_eq!((first.code, first.report().count("unknown")), (Some(1), 1), "{fault:?} {first:#?}");
+        assert_ne!(first.report().error(), "", "{fault:?}");
+        assert_eq!(site.once("plan").code, Some(1), "{fault:?}");
+        cloud.clear_faults();
+        let daemon = site.run();
+        daemon.await_runs(1);
+        assert_eq!(daemon.status().count("compliant"), 3);
+        let written = cloud.write_requests();
+        cloud.change_key(PROJECT, &key_id(0), |key| key.rotation.enabled = false);
+        cloud.fault(strike);
+        daemon.signal(Signal::HUP);
+        daemon.await_runs(2);
+        assert_eq!((daemon.status().count("unknown"), daemon.status().keys().count()), (3, 3), "{fault:?}");
+        assert_eq!(cloud.write_requests(), written, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_fault_in_the_search_for_tags_makes_every_key_unknown() {
+    let cloud = Cloud::start(
+        setup(named(["a", "b"])).fault(Rule::always(Fault::kms(400, "KMS.0401")).on(Operation::QueryByTag)),
+    );
+    let policy =
+        Policy::at(cloud.url()).entry("{select: {tags: {pci: 'true'}}, rotation_interval: 90}").entry(EVERY_KEY);
+    let applied = Site::new(&policy).apply();
+    assert_eq!((applied.code, applied.report().count("unknown"), cloud.write_requests()), (Some(1), 2, 0));
+}
+
+#[test]
+fn a_user_who_may_not_list_keys_reconciles_those_that_are_named_by_their_ids() {
+    let listless = || setup([off()]).behave(|behaviour| behaviour.forbidden = Operation::ListKeys.into());
+    let cloud = Cloud::start(listless());
+    let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"));
+    // But nobody can say then that no key was forgotten.
+    let applied = Site::new(&Policy::of_one_key(cloud.url()).field("coverage: required")).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "compliant"));
+    assert!(applied.report().error().contains("403"), "{}", applied.report().error());
+}
+
+#[test]
+fn monitoring_never_sends_a_write_under_any_policy_and_fault() {
+    let policies: [&[&str]; 3] = [
+        &[EVERY_KEY],
+        &["{select: {}, max_rotation_interval: 30, reapply: always}"],
+        &["{alias: a, rotation_interval: 30, reapply: always}", "{select: {tags: {x: '*'}}, rotation_interval: 60}"],
+    ];
+    let faults = [
+        None,
+        Some(Rule::rate(0.3, [Fault::html(502)]).on(OperationSet::READS)),
+        Some(Rule::always(Fault::kms(403, "KMS.0307")).on(Operation::ReadStatus)),
+        Some(Rule::always(Fault::gateway(404, "APIGW.0101")).on(Operation::ReadStatus)),
+        Some(Rule::always(Fault::garbage(Garbage::Empty)).on(Operation::ReadStatus)),
+        Some(Rule::always(Fault::throttled()).on(Operation::ListKeys)),
+    ];
+    for entries in policies {
+        for fault in &faults {
+            let keys =
+                [named(["a", "b"]), vec![rotating(365).alias("c"), Key::new(key_id(7)).rotating(30).tag("x", "1")]];
+            let cloud = Cloud::start(fault.iter().cloned().fold(setup(keys.concat()), Setup::fault));
+            let policy = Policy { mode: "monitor", max_elapsed: "200ms", ..Policy::at(cloud.url()) };
+            let policy = entries.iter().fold(policy, |policy, entry| policy.entry(entry));
+            let site = Site::new(&policy);
+            site.apply();
+            apply_many(&site);
+            let daemon = site.run();
+            daemon.await_runs(1);
+            daemon.signal(Signal::HUP);
+            daemon.await_runs(2);
+            assert_eq!(cloud.write_requests(), 0, "{entries:?} {fault:?}");
+        }
+    }
+}
+
+#[test]
+fn a_run_changes_no_more_selected_keys_than_it_may() {
+    let cloud = Cloud::of((0..12).map(|number| Key::new(key_id(number))));
+    let policy = Policy { guards: "{max_changes_per_run: 5}", ..Policy::at(cloud.url()) }
+        .entry(EVERY_KEY)
+        .key(&key_id(0), 90)
+        .key(&key_id(1), 90);
+    let site = Site::new(&policy);
+    let planned = site.once("plan");
+    assert_eq!((planned.code, cloud.write_requests()), (Some(3), 0));
+    let held = |report: &super::program::Report| {
+        report.keys().filter(|key| key["reasons"].as_array().unwrap().contains(&"change_limit".into())).count()
+    };
+    assert_eq!(held(&planned.report()), 5);
+    let first = site.apply();
+    // Two that are listed one by one are not counted.
+    assert_eq!((first.code, first.report().count("compliant"), held(&first.report())), (Some(1), 7, 5));
+    assert!(first.report().keys().all(|key| key["status"] == "compliant" || key["reasons"][0] == "rotation_disabled"));
+    let many = apply_many(&site);
+    assert_eq!((many.code, many.report().count("compliant")), (Some(0), 12));
+    cloud.assert_only_sent(90);
+}
+
+#[test]
+fn a_key_that_something_keeps_changing_back_is_left_alone_until_an_operator_acts() {
+    let cloud = Cloud::of([rotating(90)]);
+    let policy = Policy { guards: "{flap_repairs: 3, flap_window: 24h}", ..Policy::of_one_key(cloud.url()) };
+    let site = Site::new(&policy.every_second());
+    let daemon = site.run();
+    daemon.await_runs(1);
+    for repaired in 1..=3 {
+        cloud.change_key(PROJECT, KEY, |key| key.rotation.interval_days = 365);
+        super::eventually("repaired", || cloud.sent(KEY).len() == repaired);
+    }
+    super::eventually("compliant", || daemon.status().key(KEY) == "compliant");
+    cloud.change_key(PROJECT, KEY, |key| key.rotation.interval_days = 365);
+    super::eventually("left alone", || daemon.status().key(KEY) == "non_compliant: interval_mismatch, flapping");
+    let seen = daemon.runs();
+    daemon.await_runs(seen + 2);
+    assert_eq!(cloud.sent(KEY).len(), 3);
+    daemon.signal(Signal::HUP);
+    super::eventually("repaired again", || daemon.status().key(KEY) == "compliant");
+    assert_eq!(cloud.sent(KEY).len(), 4);
+}
+
+#[test]
+fn a_key_that_changes_its_name_or_state_changes_its_entry() {
+    let cloud = Cloud::of(named(["pay-1"]));
+    let policy = Policy::at(cloud.url())
+        .entry("{select: {alias: 'pay-*'}, rotation_interval: 90}")
+        .entry("{select: {}, rotation_interval: 180}");
+    let site = Site::new(&policy);
+    site.apply();
+    cloud.change_key(PROJECT, &key_id(0), |key| key.alias = "web-1".into());
+    assert_eq!(site.apply().key(&key_id(0)), "compliant");
+    assert_eq!(cloud.rotation(&key_id(0)), (true, 180));
+    cloud.change_key(PROJECT, &key_id(0), |key| key.state = KeyState::PendingDeletion);
+    assert_eq!(site.apply().key(&key_id(0)), "non_compliant: pending_deletion");
+}
+
+#[test]
+fn a_key_that_is_deleted_while_the_run_looks_at_it_is_not_found() {
+    let slow = Rule::next(1, Fault::delay(Duration::from_millis(700))).on(Operation::ReadStatus);
+    let cloud = Cloud::start(setup([off()]).fault(slow));
+    let site = Site::new(&Policy::at(cloud.url()).entry(EVERY_KEY));
+    let daemon = site.run();
+    cloud.await_requests(Operation::ReadStatus, 1);
+    cloud.remove_key(PROJECT, KEY);
+    daemon.await_runs(1);
+    assert_eq!(daemon.status().key(KEY), "unknown: not_found");
+}
