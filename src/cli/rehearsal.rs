@@ -14,9 +14,8 @@ use crate::daemon::Redirect;
 use crate::kms::auth::{Credentials, Login, Named, Password, SecretSource};
 use crate::kms::endpoint::Endpoints;
 use crate::policy::Policy;
-use crate::rotation::KeyId;
-use crate::rotation::rule::{Asks, Names};
-use crate::simulator::seed::Seed;
+use crate::rotation::rule::{Asks, Names, Rule, Selector};
+use crate::simulator::seed::{Seed, Wanted};
 use crate::simulator::{Journal, Preset, Setup, Simulator};
 
 const USER_NAME: &str = "rehearsal";
@@ -33,7 +32,7 @@ pub(super) struct Rehearsal {
 struct Seeded {
     seed: Seed,
     /// Project and key of what the cloud was asked to make up; an id that it does not know stays unknown.
-    keys: HashSet<(String, KeyId)>,
+    keys: HashSet<(String, String)>,
 }
 
 impl Rehearsal {
@@ -62,13 +61,9 @@ impl Rehearsal {
             for project in &policy.projects {
                 let name = project.credentials.project_name(&project.region);
                 let project_id = &project.project_id.clone().unwrap_or_else(|| made_up_id(name));
-                let named = project.keys.iter().filter_map(|rule| match (&rule.names, &rule.asks) {
-                    (Names::Key(key_id), Asks::Rotation(desired)) => Some((*key_id, *desired)),
-                    _ => None,
-                });
-                let new: Vec<_> = named.filter(|(key_id, _)| keys.insert((project_id.clone(), *key_id))).collect();
-                let wanted = new.iter().map(|(key_id, desired)| (key_id.as_str(), u32::from(desired.interval.days())));
-                simulator.handle().add_project(seed.project(project_id, &project.region, wanted));
+                let new = wanted(project_id, &project.keys);
+                let new = new.into_iter().filter(|wanted| keys.insert((project_id.clone(), wanted.id.clone())));
+                simulator.handle().add_project(seed.project(project_id, &project.region, new));
             }
         }
     }
@@ -117,9 +112,70 @@ impl Rehearsal {
     }
 }
 
+/// How many keys each selector finds.
+const SELECTED: usize = 12;
+/// How many keys there are that no entry names, where some are selected.
+const OTHERS: usize = 3;
+
+/// Keys that meet what the entries of a project say, and some more where not all are named by their ids.
+fn wanted(project_id: &str, rules: &[Rule]) -> Vec<Wanted> {
+    let mut keys = Vec::new();
+    for rule in rules {
+        let interval_days = match &rule.asks {
+            Asks::Rotation(desired) => u32::from(desired.interval.days()),
+            Asks::Exempt(_) => 365,
+        };
+        let made_up = |name: &str| Wanted::new(made_up_key(project_id, name), interval_days);
+        match &rule.names {
+            Names::Key(key_id) => keys.push(Wanted::new(key_id.as_str(), interval_days)),
+            Names::Alias(alias) => keys.push(Wanted { alias: Some(alias.to_string()), ..made_up(alias) }),
+            Names::Select(selector) => {
+                let key = |number| met(selector, number, made_up(&format!("{selector:?} {number}")));
+                keys.extend((0..SELECTED).map(key));
+            }
+        }
+    }
+    if rules.iter().any(Rule::needs_listing) {
+        keys.extend((0..OTHERS).map(|number| Wanted::new(made_up_key(project_id, &format!("other {number}")), 365)));
+    }
+    keys
+}
+
+/// The key as one of those that meet the conditions.
+fn met(selector: &Selector, number: usize, key: Wanted) -> Wanted {
+    const WORDS: [&str; 4] = ["database", "objects", "volumes", "queue"];
+    let word = WORDS[number % WORDS.len()];
+    let any = match number / WORDS.len() {
+        0 => word.to_owned(),
+        round => format!("{word}-{}", round + 1),
+    };
+    let text = |text: &str| text.to_owned();
+    Wanted {
+        alias: selector.alias.as_ref().map(|glob| glob.as_str().replace('*', &any).replace('?', "1")),
+        tags: selector
+            .tags
+            .iter()
+            .map(|tag| (tag.key.to_string(), tag.value.as_deref().map_or_else(|| any.clone(), text)))
+            .collect(),
+        enterprise_project: selector.enterprise_project_id.as_deref().map(text),
+        spec: selector.key_spec.as_deref().map(text),
+        ..key
+    }
+}
+
 /// An id in the cloud's form for a project that the policy knows by name only.
 fn made_up_id(name: &str) -> String {
+    format!("{:032x}", hash(name))
+}
+
+/// An id in the cloud's form for a key that the policy does not know by its id.
+fn made_up_key(project_id: &str, name: &str) -> String {
+    let (first, last) = (hash((project_id, name)), hash((name, project_id)) & 0xffff_ffff_ffff);
+    format!("{:08x}-{:04x}-4{:03x}-8000-{last:012x}", first >> 32, first >> 16 & 0xffff, first & 0xfff)
+}
+
+fn hash(of: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
-    format!("{:032x}", hasher.finish())
+    of.hash(&mut hasher);
+    hasher.finish()
 }

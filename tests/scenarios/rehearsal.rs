@@ -49,6 +49,25 @@ fn a_rehearsal_without_faults_ends_with_every_rotatable_key_on_policy() {
 }
 
 #[test]
+fn a_rehearsal_makes_up_keys_for_entries_that_select_some() {
+    let policy = policy(2)
+        .entry("{alias: ledger, rotation_interval: 60}")
+        .entry("{select: {alias: 'pay-*', tags: {pci: 'true'}}, rotation_interval: 90}")
+        .entry("{select: {alias: 'old-?', key_spec: SM4}, exempt: {reason: retired}}");
+    let site = Site::new(&policy);
+    let daemon = rehearse(&site, &[]);
+    daemon.await_runs(1);
+    let report = daemon.status();
+    let of = |line: u64| report.keys().filter(move |key| key["entry_line"] == line).collect::<Vec<_>>();
+    let line = |text: &str| 1 + policy.text().lines().position(|line| line.contains(text)).unwrap() as u64;
+    assert_eq!(of(line("ledger"))[0]["alias"], "ledger");
+    let selected = of(line("pay-*"));
+    assert!(selected.iter().filter(|key| key["status"] == "compliant").count() > 4, "{selected:?}");
+    assert!(of(line("old-?")).iter().any(|key| key["alias"] == "old-1" && key["status"] == "exempt"));
+    assert!(report.count("uncovered") > 0);
+}
+
+#[test]
 fn every_preset_of_faults_serves_and_stops() {
     let site = Site::new(&policy(3));
     for preset in Preset::ALL {

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use kms_rotationd::simulator::{Key, KeyState, Preset, RotationSetting, Setup, Simulator, seed::Seed};
+use kms_rotationd::simulator::{
+    Key, KeyState, Preset, RotationSetting, Setup, Simulator,
+    seed::{Seed, Wanted},
+};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -52,7 +55,7 @@ async fn under_every_preset_a_client_that_perseveres_brings_every_rotatable_key_
         let started = Instant::now();
         let clock = move || SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + started.elapsed();
         let mut seed = Seed::new(clock());
-        let project = seed.project(PROJECT, "eu-de", ids.iter().map(|id| (id.as_str(), 90)));
+        let project = seed.project(PROJECT, "eu-de", ids.iter().map(|id| Wanted::new(id, 90)));
         let keys: Vec<_> = project.keys.iter().filter(|key| is_rotatable(key)).map(|key| key.id.clone()).collect();
         assert_eq!(keys.len(), seed.mix().rotatable());
         let setup = Setup::new().project(project).login("rotator", "ACCOUNT", "secret").clock(clock).preset(preset);

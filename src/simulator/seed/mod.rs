@@ -1,4 +1,4 @@
-//! Keys for a rehearsal: a believable mix, made from the ids that a policy names.
+//! Keys for a rehearsal: a believable mix, made from what a policy names and selects.
 //!
 //! Deterministic by position: the first three keys are one with rotation off, one at the cloud's default interval and
 //! one that is right already, so that even the smallest policy has something to do. Of forty keys in a row,
@@ -135,6 +135,51 @@ fn enumerate(parts: impl IntoIterator<Item = (usize, &'static str)>, f: &mut fmt
     Ok(())
 }
 
+/// A key that a policy speaks of, and what it takes to meet its conditions.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Its id.
+    pub id: String,
+    /// The interval in days that the policy wants of it.
+    pub interval_days: u32,
+    /// Its name, where the policy has one.
+    pub alias: Option<String>,
+    /// Its tags.
+    pub tags: Vec<(String, String)>,
+    /// Its enterprise project, where the policy asks for one.
+    pub enterprise_project: Option<String>,
+    /// Its algorithm, where the policy asks for one.
+    pub spec: Option<String>,
+}
+
+impl Wanted {
+    /// A key of which only the id matters.
+    #[must_use]
+    pub fn new(id: impl Into<String>, interval_days: u32) -> Self {
+        Self { id: id.into(), interval_days, ..Self::default() }
+    }
+
+    /// Makes the key meet the conditions, as far as it is one that can.
+    fn dress(self, key: Key) -> Key {
+        if key.default {
+            return key;
+        }
+        let key = match self.alias {
+            Some(alias) => key.alias(alias),
+            None => key,
+        };
+        let key = match self.spec {
+            Some(spec) if key.spec == "AES_256" => key.spec(spec),
+            _ => key,
+        };
+        let key = match self.enterprise_project {
+            Some(enterprise_project) => key.enterprise_project(enterprise_project),
+            None => key,
+        };
+        self.tags.into_iter().fold(key, |key, (name, value)| key.tag(name, value))
+    }
+}
+
 /// Makes the projects of a rehearsal, one after the other; positions run on from one to the next, so that many small
 /// projects are mixed as well as one large one.
 #[derive(Clone, Debug)]
@@ -150,15 +195,14 @@ impl Seed {
         Self { now, mix: Mix::default() }
     }
 
-    /// A project with keys made for these ids, each with the interval in days that the policy wants of it.
+    /// A project with keys made for what the policy wants.
     #[must_use]
-    pub fn project<'a>(
-        &mut self,
-        id: &str,
-        name: &str,
-        keys: impl IntoIterator<Item = (&'a str, u32)>,
-    ) -> ProjectSetup {
-        let keys = keys.into_iter().filter_map(|(key_id, interval_days)| self.key(key_id, interval_days)).collect();
+    pub fn project(&mut self, id: &str, name: &str, keys: impl IntoIterator<Item = Wanted>) -> ProjectSetup {
+        let keys = keys.into_iter().filter_map(|wanted| {
+            let key = self.key(&wanted.id, wanted.interval_days)?;
+            Some(wanted.dress(key))
+        });
+        let keys = keys.collect();
         ProjectSetup { keys, ..ProjectSetup::new(id, name) }
     }
 
@@ -244,7 +288,7 @@ mod tests {
     fn seeded(count: usize, interval_days: u32) -> (ProjectSetup, Mix) {
         let mut seed = Seed::new(now());
         let ids = ids(count);
-        let project = seed.project("p", "eu-de", ids.iter().map(|id| (id.as_str(), interval_days)));
+        let project = seed.project("p", "eu-de", ids.iter().map(|id| Wanted::new(id, interval_days)));
         (project, seed.mix())
     }
 
@@ -289,7 +333,7 @@ mod tests {
         let ids = ids(40);
         let mut seed = Seed::new(now());
         for pair in ids.chunks(2) {
-            let project = seed.project("p", "eu-de", pair.iter().map(|id| (id.as_str(), 90)));
+            let project = seed.project("p", "eu-de", pair.iter().map(|id| Wanted::new(id, 90)));
             assert!(project.keys.len() <= 2);
         }
         assert_eq!(seed.mix(), seeded(40, 90).1);
