@@ -1,21 +1,19 @@
 //! One key in one run: read it, ask for the verdict, take one step, read it again, until no step is left.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tracing::info;
 
 use super::guard::ChangeBudget;
+use super::progress::{Order, Progress};
 use super::{Failure, Reconciler};
 use crate::kms::{Backoff, Error, Kind, Kms, Receipt, Settled};
-use crate::rotation::cover::{Case, Course};
-use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps, Verdict, decide};
+use crate::rotation::decide::{Status, Step, Verdict, decide};
 use crate::rotation::key::{
-    DesiredRotation, Hold, KeyDescription, KeyId, ObservedKey, ReadFailure, Reading, Rotation, RotationInterval,
-    WriteFailure,
+    Hold, KeyDescription, KeyId, ReadFailure, Reading, Rotation, RotationInterval, WriteFailure,
 };
 use crate::rotation::report::{Change, KeyReport};
-use crate::rotation::rule::{Asks, Names, Rule};
 
 /// Waits before reading again a key whose accepted write does not show yet. The first reading follows at once; in all
 /// as long as the vendor's own tool polls, five seconds (API sheet, section 0).
@@ -40,65 +38,6 @@ pub(super) struct KeyRun<'a, K> {
     pub(super) budget: Option<&'a ChangeBudget>,
     /// What ended the project's run early.
     pub(super) failure: &'a Failure<'a>,
-}
-
-/// A key that is to be brought to its policy.
-#[derive(Clone, Copy)]
-pub(super) struct Order<'a> {
-    key_id: KeyId,
-    desired: DesiredRotation,
-    case: &'a Case<'a>,
-}
-
-impl<'a> Order<'a> {
-    /// The order to bring the case's key to this; nothing where the case is about no key.
-    pub(super) fn of(case: &'a Case<'a>, desired: DesiredRotation) -> Option<Self> {
-        Some(Self { key_id: case.subject.key_id()?, desired, case })
-    }
-
-    fn is_selected(&self) -> bool {
-        self.case.rule.is_some_and(|rule| matches!(rule.names, Names::Select(_)))
-    }
-}
-
-/// A key of which all is known without asking.
-pub(super) fn settled(case: &Case<'_>, status: Status, reasons: Reasons) -> KeyReport {
-    let Case { subject, rule, listed, .. } = case;
-    let (desired, exemption) = match rule.map(|rule| &rule.asks) {
-        Some(Asks::Rotation(desired)) => (Some(*desired), None),
-        Some(Asks::Exempt(exemption)) => (None, Some(exemption.clone())),
-        None => (None, None),
-    };
-    KeyReport {
-        subject: subject.clone(),
-        entry_line: rule.map(|rule: &Rule| rule.line),
-        alias: listed.and_then(|key| key.description.alias.clone()).or_else(|| alias_of(*rule)),
-        desired,
-        exemption,
-        status,
-        reasons,
-        rotation: None,
-        observed: None,
-        planned: Steps::NONE,
-        changes: Vec::new(),
-        error: None,
-    }
-}
-
-/// The name by which an entry calls its key.
-fn alias_of(rule: Option<&Rule>) -> Option<Box<str>> {
-    match rule.map(|rule| &rule.names) {
-        Some(Names::Alias(alias)) => Some(alias.clone()),
-        _ => None,
-    }
-}
-
-/// A key of a project that cannot be asked at all.
-pub(super) fn unreachable(case: &Case<'_>, reason: Reason) -> KeyReport {
-    match case.course {
-        Course::Observe(_) => settled(case, Status::Unknown, reason.into()),
-        Course::Settled(status, reasons) => settled(case, status, reasons),
-    }
 }
 
 impl<K: Kms> KeyRun<'_, K> {
@@ -352,72 +291,6 @@ impl<K: Kms> KeyRun<'_, K> {
             biased;
             () = self.reconciler.stop.cancelled() => false,
             () = tokio::time::sleep(wait) => true,
-        }
-    }
-}
-
-/// A key on its way through a run.
-struct Progress<'a> {
-    order: Order<'a>,
-    observed: ObservedKey,
-    seen: Option<(Rotation, SystemTime)>,
-    described: bool,
-    /// The guards were asked.
-    guarded: bool,
-    /// It was off its policy when they were.
-    off_policy: bool,
-    alias: Option<Box<str>>,
-    restarts: u32,
-    changes: Vec<Change>,
-    error: Option<Box<str>>,
-}
-
-impl<'a> Progress<'a> {
-    fn new(order: Order<'a>) -> Self {
-        Self {
-            order,
-            observed: ObservedKey::new(Reading::Failed(ReadFailure::Other)),
-            seen: None,
-            described: false,
-            guarded: false,
-            off_policy: false,
-            alias: None,
-            restarts: 0,
-            changes: Vec::new(),
-            error: None,
-        }
-    }
-
-    fn rotation(&self) -> Option<Rotation> {
-        match self.observed.reading {
-            Reading::Rotation(rotation) => Some(rotation),
-            _ => None,
-        }
-    }
-
-    /// The last reading shows what the step was to bring about, and it was not so before.
-    fn shows(&self, step: Step, before: Option<Rotation>) -> bool {
-        let Some(now) = self.rotation() else { return false };
-        match step {
-            Step::EnableRotation => now.enabled,
-            // A value that was right before the write (`reapply: always`) proves nothing about it.
-            Step::UpdateInterval(interval) => {
-                let wanted = Some(u32::from(interval.days()));
-                now.enabled && now.interval_days == wanted && before.is_none_or(|b| b.interval_days != wanted)
-            }
-        }
-    }
-
-    fn report(self, verdict: Verdict) -> KeyReport {
-        let is_settled = matches!(verdict.status, Status::Compliant | Status::Exempt);
-        KeyReport {
-            alias: self.alias.or_else(|| alias_of(self.order.case.rule)),
-            rotation: self.seen.map(|(rotation, _)| rotation),
-            observed: self.seen.map(|(_, at)| at),
-            planned: verdict.steps,
-            changes: self.changes,
-            error: self.error.filter(|_| !is_settled),
-            ..settled(self.order.case, verdict.status, verdict.reasons)
         }
     }
 }

@@ -7,6 +7,7 @@
 mod guard;
 mod key;
 mod memory;
+mod progress;
 mod survey;
 
 use std::sync::{Arc, OnceLock};
@@ -96,7 +97,7 @@ impl Reconciler {
                 failure.tell("project cannot be reached", text);
                 let known = self.memory.listing(&project.name);
                 let cover = cover(&project.keys, Listing::Failed(reason, &known), now);
-                (cover.cases.iter().map(|case| key::unreachable(case, reason)).collect(), Vec::new(), false)
+                (cover.cases.iter().map(|case| progress::unreachable(case, reason)).collect(), Vec::new(), false)
             }
             Ok(kms) => {
                 let survey = self.survey(kms, project, &failure).await;
@@ -159,8 +160,10 @@ impl<K: Kms> key::KeyRun<'_, K> {
         let mut observed = Vec::new();
         for (at, case) in cases.iter().enumerate() {
             match case.course {
-                Course::Settled(status, reasons) => done.push((at, key::settled(case, status, reasons))),
-                Course::Observe(desired) => observed.extend(key::Order::of(case, desired).map(|order| (at, order))),
+                Course::Settled(status, reasons) => done.push((at, progress::settled(case, status, reasons))),
+                Course::Observe(desired) => {
+                    observed.extend(progress::Order::of(case, desired).map(|order| (at, order)))
+                }
             }
         }
         let mut reports = stream::iter(observed)
