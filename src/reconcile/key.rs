@@ -72,12 +72,13 @@ impl<K: Kms> KeyRun<'_, K> {
             }
             if !key.guarded && verdict.status != Status::Compliant {
                 key.guarded = true;
-                let flaps = |budget: &&ChangeBudget| remembered.is_flapping(self.reconciler.clock.now(), budget.guards);
-                key.observed.hold = match self.budget {
-                    Some(_) if self.budget.as_ref().is_some_and(flaps) => Some(Hold::Flapping),
-                    Some(budget) if order.is_selected() && !budget.take() => Some(Hold::ChangeLimit),
-                    _ => None,
-                };
+                key.observed.hold = self.budget.and_then(|budget| {
+                    if remembered.is_flapping(self.reconciler.clock.now(), budget.guards) {
+                        Some(Hold::Flapping)
+                    } else {
+                        (order.is_selected() && !budget.take()).then_some(Hold::ChangeLimit)
+                    }
+                });
                 key.off_policy = verdict.status == Status::NonCompliant;
                 continue;
             }

@@ -162,7 +162,7 @@ impl<K: Kms> key::KeyRun<'_, K> {
             match case.course {
                 Course::Settled(status, reasons) => done.push((at, progress::settled(case, status, reasons))),
                 Course::Observe(desired) => {
-                    observed.extend(progress::Order::of(case, desired).map(|order| (at, order)))
+                    observed.extend(progress::Order::of(case, desired).map(|order| (at, order)));
                 }
             }
         }
