@@ -13,7 +13,7 @@ use kms_rotationd::kms::observe::{Code, Operation};
 use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Receipt, RetryPolicy, Settled};
 use kms_rotationd::policy::Place;
 use kms_rotationd::policy::types::{Credentials, Guards, Project};
-use kms_rotationd::reconcile::{Intent, Memory, Reconciler, Target};
+use kms_rotationd::reconcile::{Intent, Reconciler, Target};
 use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::key::{
     DesiredRotation, KeyDescription, KeyId, ListedKey, Reading, Rotation, RotationInterval, Tag,
@@ -192,7 +192,7 @@ impl Bench {
             reconciler: Reconciler {
                 clock: Clock::from_fn(|| SystemTime::UNIX_EPOCH),
                 stop: CancellationToken::new(),
-                memory: Memory::default(),
+                ..Reconciler::default()
             },
             targets: [Target { project, kms: Ok(FakeKms(Mutex::new(model))), concurrency: 4 }],
         }

@@ -14,7 +14,7 @@ use kms_rotationd::kms::observe::Operation;
 use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Receipt, RetryPolicy, Settled};
 use kms_rotationd::observability::{Board, Health};
 use kms_rotationd::policy::Policy;
-use kms_rotationd::reconcile::{Memory, Reconciler, Target};
+use kms_rotationd::reconcile::{Reconciler, Target};
 use kms_rotationd::rotation::key::{KeyDescription, KeyId, ListedKey, Reading, Rotation, RotationInterval, Tag};
 use tokio::time::Instant;
 
@@ -129,7 +129,7 @@ async fn beside_daemon(cron: &str, reading: Duration, test: impl AsyncFnOnce(&Wo
         policy_file,
         connect,
         alarm: PausedAlarm::default(),
-        reconciler: Reconciler { clock: clock.clone(), stop: signals.stop.clone(), memory: Memory::default() },
+        reconciler: Reconciler { clock: clock.clone(), stop: signals.stop.clone(), ..Reconciler::default() },
         signals: signals.clone(),
         board: Arc::new(Board::new().unwrap()),
         supervisor: Supervisor::from_environment(Health::new(Duration::from_secs(120))),

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod once;
+mod progress;
 mod rehearsal;
 mod serve;
 
@@ -16,6 +17,8 @@ use clap::Parser;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use arguments::{Arguments, Command, LogOptions, OutputFormat};
+
+use progress::Screen;
 
 use crate::chain::Chain;
 use crate::clock::Clock;
@@ -49,7 +52,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             return if error.use_stderr() { Exit::Invalid } else { Exit::Well };
         }
     };
-    if let Err(error) = start_logging(&arguments.log) {
+    let screen = Screen::default();
+    if let Err(error) = start_logging(&arguments.log, &screen) {
         return complain(Exit::Invalid, &error);
     }
     forbid_core_files();
@@ -58,12 +62,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => return complain(Exit::Failed, &format_args!("cannot start: {error}")),
     };
     let Arguments { log, command } = arguments;
+    let screen = shows_progress(&log).then_some(&screen);
     let exit = match command {
         Command::Check { policy, output } => check(&policy.file, output.format),
         Command::Apply { policy, report, allow_many } => {
-            runtime.block_on(once::apply(&policy.file, &report, allow_many, &log))
+            runtime.block_on(once::apply(&policy.file, &report, allow_many, &log, screen))
         }
-        Command::Plan { policy, report } => runtime.block_on(once::plan(&policy.file, &report, &log)),
+        Command::Plan { policy, report } => runtime.block_on(once::plan(&policy.file, &report, &log, screen)),
         Command::Run { policy, listen } => runtime.block_on(serve::run(policy.file, listen.address, &log)),
         Command::Rehearse { policy, listen, faults } => {
             runtime.block_on(serve::rehearse(policy.file, listen.address, faults, &log))
@@ -82,9 +87,16 @@ fn forbid_core_files() {
     }
 }
 
-fn start_logging(options: &LogOptions) -> Result<(), logging::LoggingError> {
+fn start_logging(options: &LogOptions, screen: &Screen) -> Result<(), logging::LoggingError> {
     let colour = wants_colour(io::stderr().is_terminal());
-    logging::init(options.log_format, &options.log_level, colour, io::stderr)
+    let screen = screen.clone();
+    logging::init(options.log_format, &options.log_level, colour, move || screen.log())
+}
+
+/// Progress is for people at a terminal that can erase a line.
+fn shows_progress(log: &LogOptions) -> bool {
+    let can_erase = || variable("TERM").is_none_or(|terminal| terminal != "dumb");
+    log.log_format == logging::Format::Text && io::stderr().is_terminal() && can_erase()
 }
 
 /// Colour only on a terminal, and not where `NO_COLOR` asks for none.

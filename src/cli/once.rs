@@ -4,16 +4,23 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::arguments::{LogOptions, OutputFormat, ReportOptions};
+use super::progress::Screen;
 use super::{Exit, complain, load, print, variable, wants_colour};
 use crate::clock::Clock;
 use crate::daemon::{Connector, Kept, PolicyFile, Signals};
 use crate::observability::{Purpose, TextStyle, write_json, write_text};
 use crate::policy::types::Guards;
-use crate::reconcile::{Intent, Memory, Reconciler};
+use crate::reconcile::{Intent, Reconciler};
 use crate::rotation::report::{Report, Trigger};
 
-pub(super) async fn apply(file: &Path, options: &ReportOptions, allow_many: bool, log: &LogOptions) -> Exit {
-    match run(file, Intent::Apply, allow_many, log).await {
+pub(super) async fn apply(
+    file: &Path,
+    options: &ReportOptions,
+    allow_many: bool,
+    log: &LogOptions,
+    screen: Option<&Screen>,
+) -> Exit {
+    match run(file, Intent::Apply, allow_many, log, screen).await {
         Ok(report) => {
             let exit = if report.is_success() { Exit::Well } else { Exit::Failed };
             show(&report, Purpose::Applied, file, options, exit)
@@ -22,8 +29,8 @@ pub(super) async fn apply(file: &Path, options: &ReportOptions, allow_many: bool
     }
 }
 
-pub(super) async fn plan(file: &Path, options: &ReportOptions, log: &LogOptions) -> Exit {
-    match run(file, Intent::Plan, false, log).await {
+pub(super) async fn plan(file: &Path, options: &ReportOptions, log: &LogOptions, screen: Option<&Screen>) -> Exit {
+    match run(file, Intent::Plan, false, log, screen).await {
         Ok(report) => {
             // Changes to make are what `plan` is asked for, so they are told even where other keys are unknown.
             let exit = if report.planned().next().is_some() && !report.interrupted {
@@ -39,7 +46,13 @@ pub(super) async fn plan(file: &Path, options: &ReportOptions, log: &LogOptions)
     }
 }
 
-async fn run(file: &Path, intent: Intent, allow_many: bool, log: &LogOptions) -> Result<Report, Exit> {
+async fn run(
+    file: &Path,
+    intent: Intent,
+    allow_many: bool,
+    log: &LogOptions,
+    screen: Option<&Screen>,
+) -> Result<Report, Exit> {
     let policy = load(&mut PolicyFile::new(file.to_owned(), variable, Clock::system()), log)?;
     let signals = Signals::listen()
         .map_err(|error| complain(Exit::Failed, &format_args!("cannot listen to signals: {error}")))?;
@@ -53,14 +66,25 @@ async fn run(file: &Path, intent: Intent, allow_many: bool, log: &LogOptions) ->
         kept: Kept::default(),
     };
     let targets = connector.connect(&policy);
-    let reconciler = Reconciler { clock, stop: signals.stop.clone(), memory: Memory::default() };
+    let reconciler = Reconciler { clock, stop: signals.stop.clone(), ..Reconciler::default() };
     let most = if allow_many { usize::MAX } else { policy.guards.max_changes_per_run };
     let guards = Guards { max_changes_per_run: most, ..policy.guards };
+    let whose = match &policy.projects[..] {
+        [project] => project.name.to_string(),
+        projects => format!("{} projects", projects.len()),
+    };
     let mut report = std::pin::pin!(reconciler.run(&targets, Trigger::Start, intent, guards));
+    let mut progress = std::pin::pin!(async {
+        match screen {
+            Some(screen) => screen.follow(&whose, &reconciler.headway).await,
+            None => std::future::pending().await,
+        }
+    });
     loop {
         tokio::select! {
             biased;
             () = signals.end_now.cancelled() => return Err(Exit::Failed),
+            never = &mut progress => match never {},
             report = &mut report => return Ok(report),
             // Whoever asked for this run has gone away.
             () = signals.hang_up.notified() => signals.stop.cancel(),

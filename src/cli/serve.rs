@@ -16,7 +16,7 @@ use crate::daemon::{Connector, CronAlarm, Daemon, Kept, PolicyFile, Signals, Sup
 use crate::kms::Client;
 use crate::observability::{Board, Health, Server};
 use crate::policy::Policy;
-use crate::reconcile::{Memory, Reconciler, Target};
+use crate::reconcile::{Reconciler, Target};
 use crate::simulator::Preset;
 
 /// A loop that gives no sign of life for so long is dead: several times the pause between two of its beats.
@@ -114,7 +114,7 @@ async fn prepare(
             connector.connect(policy)
         },
         alarm: CronAlarm::new().await?,
-        reconciler: Reconciler { clock: clock.clone(), stop: signals.stop.clone(), memory: Memory::default() },
+        reconciler: Reconciler { clock: clock.clone(), stop: signals.stop.clone(), ..Reconciler::default() },
         signals: signals.clone(),
         board,
         supervisor,

@@ -5,6 +5,7 @@
 //! what it hopes to have done.
 
 mod guard;
+mod headway;
 mod key;
 mod memory;
 mod progress;
@@ -26,6 +27,7 @@ use crate::rotation::decide::Reason;
 use crate::rotation::project::Mode;
 use crate::rotation::report::{KeyReport, ProjectReport, Report, Trigger};
 use guard::ChangeBudget;
+pub use headway::Headway;
 pub use memory::Memory;
 
 /// A project of the policy and the KMS that holds its keys.
@@ -65,6 +67,8 @@ pub struct Reconciler {
     pub stop: CancellationToken,
     /// What is known from earlier runs.
     pub memory: Memory,
+    /// How far the run has come.
+    pub headway: Headway,
 }
 
 impl Reconciler {
@@ -72,6 +76,7 @@ impl Reconciler {
     /// Projects run side by side, so that none waits for another.
     pub async fn run<K: Kms>(&self, targets: &[Target<K>], trigger: Trigger, intent: Intent, guards: Guards) -> Report {
         let (started, began) = (self.clock.now(), Instant::now());
+        self.headway.reset();
         if matches!(trigger, Trigger::Signal | Trigger::Reload) {
             // Somebody looks after it: what was left alone gets another chance.
             self.memory.forget_repairs();
@@ -156,6 +161,8 @@ impl Failure<'_> {
 impl<K: Kms> key::KeyRun<'_, K> {
     /// Every key, so many at a time, in the order of the cases.
     async fn all(&self, cases: &[Case<'_>], concurrency: usize) -> Vec<KeyReport> {
+        let headway = &self.reconciler.headway;
+        headway.find(cases.len());
         let mut done: Vec<(usize, KeyReport)> = Vec::with_capacity(cases.len());
         let mut observed = Vec::new();
         for (at, case) in cases.iter().enumerate() {
@@ -166,11 +173,13 @@ impl<K: Kms> key::KeyRun<'_, K> {
                 }
             }
         }
+        headway.finish(done.len());
         let mut reports = stream::iter(observed)
             .map(|(at, order)| async move { (at, self.reconcile(order).await) })
             .buffer_unordered(concurrency);
         while let Some(report) = reports.next().await {
             done.push(report);
+            headway.finish(1);
         }
         done.sort_unstable_by_key(|(at, _)| *at);
         done.into_iter().map(|(_, report)| report).collect()

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use kms_rotationd::simulator::{Key, KeyState, Operation};
+use kms_rotationd::simulator::{Fault, Key, KeyState, Operation, Rule};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
@@ -313,9 +313,37 @@ fn colour_is_for_terminals_that_want_it() {
         let arguments = [command, "--policy", "policy.yaml", "--log-level", "debug"];
         assert!(on_a_terminal(site.command(&arguments)).contains('\x1b'), "{command}");
         let mut plain = site.command(&arguments);
-        plain.env("NO_COLOR", "1");
+        // A line of progress is erased by an escape as well, though it has no colour.
+        plain.env("NO_COLOR", "1").env("TERM", "dumb");
         assert!(!on_a_terminal(plain).contains('\x1b'), "{command}");
         let piped = end(site.command(&arguments));
         assert!(!(piped.stdout + &piped.stderr).contains('\x1b'), "{command}");
     }
+}
+
+#[test]
+fn progress_is_told_on_a_terminal_only_and_is_gone_at_the_end() {
+    // The last key takes a second, so that there is something to wait for.
+    let hang = || Rule::next(1, Fault::hang()).on(Operation::ReadStatus).key(key_id(2));
+    let cloud = Cloud::of((0..3).map(|n| Key::new(key_id(n)).rotating(90)));
+    let policy = Policy { request_timeout: "1s", ..Policy::of_keys(cloud.url(), (0..3).map(key_id)) };
+    let site = Site::new(&policy);
+    let command = |more: &[&str]| site.command(&[&["plan", "--policy", "policy.yaml"], more].concat());
+    let (erase, line) = ("\r\x1b[2K", "payments: 2 of 3 keys");
+
+    cloud.fault(hang());
+    let shown = on_a_terminal(command(&[]));
+    assert!(shown.contains(line), "{shown:?}");
+    let (before, report) = shown.rsplit_once(erase).unwrap();
+    assert!(before.starts_with(erase) && report.contains("3 of 3 keys on policy"), "{shown:?}");
+    assert!(!report.contains(line), "{shown:?}");
+
+    cloud.fault(hang());
+    let machine = on_a_terminal(command(&["--log-format", "json"]));
+    assert!(!machine.contains(line) && machine.contains("3 of 3 keys on policy"), "{machine:?}");
+
+    cloud.fault(hang());
+    let piped = end(command(&[]));
+    assert_eq!((piped.code, &*piped.stderr), (Some(0), ""));
+    assert_eq!(cloud.faults_struck(), 3);
 }
