@@ -16,7 +16,9 @@ use super::document::{Document, write_to};
 use super::metrics::VERSION;
 use super::words;
 use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps};
+use crate::rotation::key::Bound;
 use crate::rotation::report::{Change, KeyReport, ProjectReport, Report, Tally};
+use crate::rotation::rule::Exemption;
 
 /// Writes a report of a command.
 ///
@@ -176,6 +178,9 @@ struct ProjectPart<'a> {
     cloud: &'static str,
     region: &'a str,
     mode: &'static str,
+    coverage: &'static str,
+    keys_listed: bool,
+    idle_entries: &'a [u32],
     error: Option<&'a str>,
     summary: Summary,
 }
@@ -187,6 +192,9 @@ impl<'a> ProjectPart<'a> {
             cloud: project.cloud.as_str(),
             region: &project.region,
             mode: project.mode.as_str(),
+            coverage: project.coverage.as_str(),
+            keys_listed: project.listed,
+            idle_entries: &project.idle_entries,
             error: project.failure.as_deref(),
             summary: Summary(project.tally()),
         }
@@ -202,6 +210,8 @@ struct KeyPart<'a> {
     enabled: Option<bool>,
     interval_days: Option<u32>,
     policy_interval_days: Option<u16>,
+    policy_max_interval_days: Option<u16>,
+    exemption: Option<ExemptionPart<'a>>,
     last_rotation_at: Option<Time>,
     rotations: Option<u64>,
     observed_at: Option<Time>,
@@ -213,6 +223,7 @@ struct KeyPart<'a> {
 
 impl<'a> KeyPart<'a> {
     fn of(key: &'a KeyReport) -> Self {
+        let at_most = key.desired.filter(|desired| desired.bound == Bound::Longest);
         Self {
             key_id: key.subject.as_str(),
             alias: key.alias.as_deref(),
@@ -221,6 +232,8 @@ impl<'a> KeyPart<'a> {
             enabled: key.rotation.map(|rotation| rotation.enabled),
             interval_days: key.rotation.and_then(|rotation| rotation.interval_days),
             policy_interval_days: key.desired.map(|desired| desired.interval.days()),
+            policy_max_interval_days: at_most.map(|desired| desired.interval.days()),
+            exemption: key.exemption.as_deref().map(ExemptionPart::of),
             last_rotation_at: key.rotation.and_then(|rotation| rotation.last_rotated).map(Time),
             rotations: key.rotation.and_then(|rotation| rotation.rotations),
             observed_at: key.observed.map(Time),
@@ -229,6 +242,18 @@ impl<'a> KeyPart<'a> {
             changes: ChangeList(&key.changes),
             error: key.error.as_deref(),
         }
+    }
+}
+
+#[derive(Serialize)]
+struct ExemptionPart<'a> {
+    reason: &'a str,
+    until: Option<&'a str>,
+}
+
+impl<'a> ExemptionPart<'a> {
+    fn of(exemption: &'a Exemption) -> Self {
+        Self { reason: &exemption.reason, until: exemption.until.as_ref().map(|until| &*until.date) }
     }
 }
 

@@ -2,12 +2,15 @@
 //!
 //! To renew the files after a wanted change: `UPDATE_GOLDEN=1 cargo test --test observability`, then read the diff.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use kms_rotationd::observability::{Purpose, TextStyle, write_json, write_text};
 use kms_rotationd::rotation::decide::decide;
 use kms_rotationd::rotation::key::{DesiredRotation, ObservedKey, Reading, Reapply};
 use kms_rotationd::rotation::report::{KeyReport, Report};
+
+use serde_json::{Value, json};
 
 use crate::sample::{account, changed, compliant, days, one_of_each, project, report};
 
@@ -106,9 +109,68 @@ fn colour_adds_escapes_and_changes_no_word() {
 fn a_command_prints_the_document_of_the_api() {
     let mut out = Vec::new();
     write_json(&one_of_each(), &mut out).unwrap();
-    let document: serde_json::Value = serde_json::from_slice(&out).unwrap();
-    assert_eq!((&document["policy"], &document["next_run_at"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    let document: Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!((&document["policy"], &document["next_run_at"]), (&Value::Null, &Value::Null));
     assert_eq!(document["run"]["result"], "failure");
     assert_eq!(document["projects"][0]["keys"][1]["changes"][0]["interval_days"], 90);
     assert_eq!(document["projects"][1]["keys"][0]["planned"][0]["step"], "enable_rotation");
+}
+
+#[test]
+fn the_document_tells_what_selectors_and_exemptions_make_of_keys() {
+    let mut out = Vec::new();
+    write_json(&account(), &mut out).unwrap();
+    let document: Value = serde_json::from_slice(&out).unwrap();
+    let project = &document["projects"][0];
+    assert_eq!((&project["coverage"], &project["keys_listed"]), (&json!("reported"), &json!(true)));
+    assert_eq!((&project["idle_entries"], &project["summary"]["uncovered"]), (&json!([25]), &json!(23)));
+    let closed = &document["projects"][1];
+    assert_eq!((&closed["coverage"], &closed["keys_listed"]), (&json!("required"), &json!(false)));
+
+    let of = |at: usize, field: &str| project["keys"][at][field].clone();
+    assert_eq!((of(1, "policy_interval_days"), of(1, "policy_max_interval_days")), (json!(90), Value::Null));
+    assert_eq!((of(2, "policy_interval_days"), of(2, "policy_max_interval_days")), (json!(90), json!(90)));
+    assert_eq!(of(2, "exemption"), Value::Null);
+    assert_eq!(of(8, "exemption"), json!({"reason": "retired in March, <SEC-112>", "until": "2027-03-31"}));
+    assert_eq!(of(10, "exemption")["until"], Value::Null);
+    assert_eq!((of(11, "key_id"), of(11, "entry_line")), (json!("alias/legacy-hsm"), json!(22)));
+    assert_eq!((of(13, "status"), of(13, "entry_line")), (json!("uncovered"), Value::Null));
+}
+
+/// The names of the fields of an object in the document.
+fn fields(document: &Value, pointer: &str) -> BTreeSet<String> {
+    let object = document.pointer(pointer).and_then(Value::as_object);
+    object.unwrap_or_else(|| panic!("no object at {pointer}")).keys().cloned().collect()
+}
+
+#[tokio::test]
+async fn readme_describes_every_field_of_the_document() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (_, section) = readme.split_once("\n## JSON\n").expect("README has a section on JSON");
+    let table = section.split("\n## ").next().unwrap().lines().filter(|line| line.starts_with("| "));
+    let described: BTreeMap<String, BTreeSet<String>> = table
+        .skip(1)
+        .map(|row| {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            // Whatever is set as code is a field.
+            let names = cells[2].split('`').skip(1).step_by(2);
+            (cells[1].trim_matches('`').to_owned(), names.map(ToOwned::to_owned).collect())
+        })
+        .collect();
+
+    let document = crate::server::document_of(account()).await;
+    let expected = [
+        ("the document", ""),
+        ("policy", "/policy"),
+        ("run", "/run"),
+        ("summary", "/summary"),
+        ("projects[]", "/projects/0"),
+        ("keys[]", "/projects/0/keys/0"),
+        ("exemption", "/projects/0/keys/8/exemption"),
+        ("planned[]", "/projects/0/keys/3/planned/0"),
+        ("changes[]", "/projects/2/keys/0/changes/0"),
+    ];
+    let expected: BTreeMap<_, _> =
+        expected.into_iter().map(|(name, pointer)| (name.to_owned(), fields(&document, pointer))).collect();
+    assert_eq!(described, expected);
 }

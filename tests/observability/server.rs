@@ -261,6 +261,12 @@ async fn the_status_document_is_as_documented() {
     assert_golden("observability-status.json", &answer.text().replace(env!("CARGO_PKG_VERSION"), "VERSION"));
 }
 
+/// The document that a daemon shows after this run.
+pub(crate) async fn document_of(report: Arc<Report>) -> serde_json::Value {
+    let answer = Running::with(report).await.get("/api/v1/status", "").await;
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
 #[tokio::test]
 async fn the_status_document_says_null_before_the_first_run() {
     let running = Running::start().await;
