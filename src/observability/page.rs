@@ -13,6 +13,7 @@ use super::document::{Document, KeyCursor};
 use super::metrics::VERSION;
 use super::query::Filter;
 use super::words::{self, PROBLEMS_FIRST};
+use crate::rotation::cover::Subject;
 use crate::rotation::decide::Status;
 use crate::rotation::key::Rotation;
 use crate::rotation::report::{KeyReport, ProjectReport, Report, Tally};
@@ -21,7 +22,7 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 /// What the page may load and run: its own style and script, known by their hash, and fresh copies of itself.
 pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-wXjBt5Z22p3x2QwLOLha2wow1z7iIay5odp3CQEgdE4='; \
+    style-src 'sha256-1BRsHTXmy9XHTyDbRZQZzX1s6Smo/GpSEdns8jHkfrg='; \
     script-src 'sha256-knUSjSgE/7lUs12s3tzgSzoK4mW7oD1DK2INmt4SX+E='; \
     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -83,7 +84,9 @@ impl Document for Page {
             Part::Tail => {
                 let none = match &self.report {
                     None => "No run has ended yet.",
-                    Some(report) if report.tally().total() == 0 => "The policy names no key.",
+                    Some(report) if report.tally().total() == 0 => {
+                        "The policy names no key, and the projects have none."
+                    }
                     Some(_) => "No key fits the filter.",
                 };
                 let hidden = if self.shown > 0 { " hidden" } else { "" };
@@ -190,10 +193,26 @@ fn write_notices(out: &mut String, facts: &Facts) -> fmt::Result {
     if run.report.interrupted {
         out.push_str("<p class=\"notice\">The last run was stopped before it had looked at every key.</p>\n");
     }
+    if run.report.held_back() > 0 {
+        let [what, remedy] = words::held_back(run.report.held_back());
+        writeln!(out, "<p class=\"notice mild\">{what} {remedy}</p>")?;
+    }
     for project in &run.report.projects {
+        let name = Escaped(&project.name);
         if let Some(failure) = &project.failure {
-            writeln!(out, "<p class=\"notice\">{}: {}</p>", Escaped(&project.name), Escaped(failure))?;
+            writeln!(out, "<p class=\"notice\">{name}: {}</p>", Escaped(failure))?;
         }
+        for line in &project.idle_entries {
+            writeln!(out, "<p class=\"notice mild\">{name}: {}: {}</p>", words::place(*line), words::IDLE_ENTRY)?;
+        }
+    }
+    let mut unlisted = run.report.projects.iter().filter(|project| !project.listed);
+    if let Some(first) = unlisted.next() {
+        write!(out, "<p class=\"notice mild\">{}", Escaped(&first.name))?;
+        for project in unlisted {
+            write!(out, ", {}", Escaped(&project.name))?;
+        }
+        writeln!(out, ": {}</p>", words::COVERAGE_NOT_KNOWN)?;
     }
     Ok(())
 }
@@ -235,10 +254,11 @@ fn write_row(out: &mut String, project: &ProjectReport, key: &KeyReport) -> fmt:
         words::sign(status),
         words::status(status)
     )?;
-    if let Some(alias) = &key.alias {
+    // An entry that stands for its key is called by its name already.
+    if let (Subject::Key(_), Some(alias)) = (&key.subject, &key.alias) {
         write!(out, "<b>{}</b>", Escaped(alias))?;
     }
-    write!(out, "<code>{}</code></td><td>{}</td><td>", key.subject, Escaped(&project.name))?;
+    write!(out, "<code>{}</code></td><td>{}</td><td>", Escaped(key.subject.as_str()), Escaped(&project.name))?;
     if !key.reasons.is_empty() {
         write!(out, "<p>{}</p>", Escaped(&words::why(key).to_string()))?;
     }
@@ -255,6 +275,9 @@ fn write_row(out: &mut String, project: &ProjectReport, key: &KeyReport) -> fmt:
     }
     if !key.planned.is_empty() {
         out.push_str("</p>");
+    }
+    if let Some(line) = key.entry_line {
+        write!(out, "<p class=\"more\">{}</p>", words::place(line))?;
     }
     out.push_str("</td><td data-label=\"Interval\">");
     write_interval(out, key)?;
@@ -276,7 +299,11 @@ fn write_interval(out: &mut String, key: &KeyReport) -> fmt::Result {
                 return Ok(());
             }
         }
-        _ => out.push_str("<span class=\"none\">unknown</span>"),
+        _ => {
+            let asked =
+                matches!(key.subject, Subject::Key(_)) && matches!(key.status, Status::NonCompliant | Status::Unknown);
+            out.push_str(if asked { "<span class=\"none\">unknown</span>" } else { "<span class=\"none\">–</span>" });
+        }
     }
     match key.desired {
         Some(desired) if key.status != Status::Exempt => {

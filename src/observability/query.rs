@@ -14,7 +14,7 @@ use crate::rotation::report::{KeyReport, ProjectReport};
 pub(super) struct Filter {
     /// Only keys with this status.
     pub(super) status: Option<Status>,
-    /// Only keys of which id, name, project, status, reasons or error contain this text, whatever its case.
+    /// Only keys of which id, name, project, status, reasons, policy line or error contain this text, whatever its case.
     pub(super) text: String,
     /// The text in lower case.
     needle: String,
@@ -63,6 +63,7 @@ impl Filter {
             || contains(&project.name)
             || contains(words::status(key.status))
             || contains(&words::why(key).to_string())
+            || key.entry_line.is_some_and(|line| contains(&words::place(line).to_string()))
     }
 }
 

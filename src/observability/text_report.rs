@@ -64,7 +64,10 @@ pub fn write_text(report: &Report, style: TextStyle<'_>, out: &mut dyn io::Write
         }
         writeln!(text.out)?;
     }
-    text.held_back(report)?;
+    if report.held_back() > 0 {
+        let [what, remedy] = words::held_back(report.held_back());
+        writeln!(text.out, "{what}\n{remedy}\n")?;
+    }
     let projects: Vec<_> = report.projects.iter().collect();
     let totals = totals(style.purpose, &projects);
     let took = match style.purpose {
@@ -192,12 +195,12 @@ impl Text<'_> {
             writeln!(self.out, "  {failure}")?;
         }
         if !project.listed {
-            let what = self.coloured(YELLOW, "coverage is not known");
-            writeln!(self.out, "  {what}: its keys were not listed, so one that no entry names is not seen")?;
+            let what = self.coloured(YELLOW, words::COVERAGE_NOT_KNOWN);
+            writeln!(self.out, "  {what}")?;
         }
         for line in &project.idle_entries {
             let warning = self.coloured(YELLOW, "warning");
-            writeln!(self.out, "  {warning}: {}:{line}: the selector matches no key", self.file)?;
+            writeln!(self.out, "  {warning}: {}:{line}: {}", self.file, words::IDLE_ENTRY)?;
         }
         let purpose = self.style.purpose;
         let mut sections: [Vec<&KeyReport>; Section::ALL.len()] = Default::default();
@@ -254,21 +257,6 @@ impl Text<'_> {
             Some(error) => writeln!(self.out, "      {}", self.coloured(DIM, &printable(error))),
             None => Ok(()),
         }
-    }
-
-    /// What to do about keys beyond the limit of changes.
-    fn held_back(&mut self, report: &Report) -> io::Result<()> {
-        let keys = report.held_back();
-        if keys == 0 {
-            return Ok(());
-        }
-        let (keys, verb) = (words::count(keys, "key", "keys"), if keys == 1 { "is" } else { "are" });
-        writeln!(
-            self.out,
-            "{keys} {verb} held back: selectors bring more changes than max_changes_per_run lets one run make.\n\
-             If all of them are meant, as with the first policy of an account, use this once: \
-             kms-rotationd apply --allow-many\n"
-        )
     }
 
     fn coloured(&self, colour: &str, text: &str) -> String {

@@ -97,6 +97,30 @@ pub(super) fn why(key: &KeyReport) -> impl fmt::Display {
     })
 }
 
+/// Which entry of the policy it is about, where the file is known.
+pub(super) fn place(line: u32) -> impl fmt::Display {
+    said(move |f| write!(f, "policy line {line}"))
+}
+
+/// What is said of a project whose keys are not all known.
+pub(super) const COVERAGE_NOT_KNOWN: &str =
+    "coverage is not known: the keys were not listed, so one that no entry names is not seen";
+
+/// What is said of a selector that matches nothing.
+pub(super) const IDLE_ENTRY: &str = "the selector matches no key";
+
+/// What is said of keys beyond the limit of changes, and what to do about it.
+pub(super) fn held_back(keys: usize) -> [impl fmt::Display; 2] {
+    let verb = if keys == 1 { "is" } else { "are" };
+    let keys = count(keys, "key", "keys");
+    [
+        format!("{keys} {verb} held back: selectors bring more changes than max_changes_per_run lets one run make."),
+        "If all of them are meant, as with the first policy of an account, use this once: kms-rotationd apply \
+         --allow-many"
+            .to_owned(),
+    ]
+}
+
 /// A sign for those who do not see the colour; the word stands beside it or above.
 pub(super) fn sign(status: Status) -> &'static str {
     match status {

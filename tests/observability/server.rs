@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::documents::assert_golden;
-use crate::sample::{ENDED, many, one_of_each, project, report};
+use crate::sample::{ENDED, account, many, one_of_each, project, report};
 
 struct Running {
     board: Arc<Board>,
@@ -191,8 +191,33 @@ async fn metrics_are_as_documented() {
 }
 
 #[tokio::test]
+async fn metrics_count_what_no_entry_covers_and_name_what_was_not_found() {
+    let running = Running::with(account()).await;
+    let answer = running.get("/metrics", "").await;
+    let covered = "project=\"account\",key_id=\"08d12e6b-000c-4d9c-b35d-2e6b76c84d11\"";
+    let missing = "project=\"account\",key_id=\"alias/legacy-hsm\"";
+    for line in [
+        "kms_rotation_keys{project=\"account\",status=\"uncovered\"} 23".to_owned(),
+        format!("kms_rotation_key_info{{{covered},alias=\"pay-00012\",entry=\"\"}} 1"),
+        format!("kms_rotation_key_status{{{covered},status=\"uncovered\"}} 1"),
+        format!("kms_rotation_key_finding{{{covered},reason=\"uncovered\"}} 1"),
+        format!("kms_rotation_key_info{{{missing},alias=\"legacy-hsm\",entry=\"22\"}} 1"),
+        format!("kms_rotation_key_finding{{{missing},reason=\"not_found\"}} 1"),
+        "kms_rotation_key_finding{project=\"closed\",key_id=\"entry@44\",reason=\"read_failed\"} 1".to_owned(),
+    ] {
+        assert!(answer.text().lines().any(|written| written == line), "{line}");
+    }
+    assert!(!answer.text().contains(&format!("kms_rotation_key_policy_interval_seconds{{{covered}")));
+}
+
+#[tokio::test]
 async fn no_family_is_torn_apart_and_no_series_comes_twice() {
-    let running = Running::with(many(400)).await;
+    for report in [many(400), account()] {
+        assert_well_formed(&Running::with(report).await).await;
+    }
+}
+
+async fn assert_well_formed(running: &Running) {
     let answer = running.get("/metrics", "").await;
     let mut families: Vec<&str> = Vec::new();
     let mut series = std::collections::HashSet::new();
@@ -312,6 +337,44 @@ async fn the_page_filters_without_script() {
     assert_eq!(rows("/?q=%22%3E%3Cscript%3E").await, 0);
     let page = running.get("/?q=%22%3E%3Cb%3E", "").await;
     assert!(page.text().contains("value=\"&quot;&gt;&lt;b&gt;\""));
+}
+
+#[tokio::test]
+async fn the_page_tells_what_the_policy_covers_and_what_it_excuses() {
+    let running = Running::with(account()).await;
+    let page = running.get("/", "").await.text().to_owned();
+    assert!(page.contains("<b>24</b> uncovered</a>"));
+    let row = |key: &str| page.lines().find(|line| line.starts_with("<tr") && line.contains(key)).unwrap();
+    for (key, told) in [
+        ("pay-00008", "exempted by the policy until 2027-03-31: retired in March, &lt;SEC-112&gt;</p>"),
+        ("pay-00009", "; the exemption ends soon</p>"),
+        ("pay-00012", "no entry of the policy speaks of it</p>"),
+        ("pay-00012", "<span class=\"none\">–</span></td><td data-label=\"Last rotated\">"),
+        ("alias/legacy-hsm", "no key of this project has this name</p><p class=\"more\">policy line 22</p>"),
+        ("entry@44", "the project's keys cannot be listed".replace('\'', "&#39;").as_str()),
+        ("pay-00003", "365 days<p class=\"more\">policy: 90 days or less</p>"),
+    ] {
+        assert!(row(key).contains(told), "{}", row(key));
+    }
+    assert!(!row("alias/legacy-hsm").contains("<b>"), "its name is said once");
+    let notices: Vec<_> = page.lines().filter(|line| line.starts_with("<p class=\"notice mild\">")).collect();
+    assert!(notices[0].contains("1 key is held back") && notices[0].contains("apply --allow-many"), "{notices:?}");
+    assert!(notices[1].contains("account: policy line 25: the selector matches no key"), "{notices:?}");
+    assert!(notices[2].contains("closed: coverage is not known"), "{notices:?}");
+    assert_eq!(notices.len(), 3);
+
+    for (query, rows) in [
+        ("status=uncovered", 24),
+        ("status=uncovered&q=pay-00012", 1),
+        ("q=sec-112", 3),
+        ("q=2027-03-31", 1),
+        ("q=alias%2Flegacy", 1),
+        ("q=policy+line+20", 3),
+    ] {
+        let answer = running.get(&format!("/?{query}"), "").await;
+        let shown = answer.text().lines().filter(|line| line.starts_with("<tr data-status")).count();
+        assert_eq!(shown, rows, "{query}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
