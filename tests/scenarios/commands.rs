@@ -322,6 +322,59 @@ fn colour_is_for_terminals_that_want_it() {
 }
 
 #[test]
+fn more_changes_than_are_allowed_are_held_back_with_the_way_to_allow_them() {
+    let cloud = Cloud::of(many(53));
+    let site = Site::new(&Policy::at(cloud.url()).entry("{select: {}, max_rotation_interval: 90}"));
+    let way = "use this once: kms-rotationd apply --allow-many\n";
+    let planned = in_text(&site, "plan");
+    assert_eq!(planned.code, Some(3));
+    assert_eq!(planned.stdout.matches("off → ≤ 90 days  policy.yaml:14  rotation is off").count(), 53, "{planned:?}");
+    for told in ["to change: 50\n", "held back by max_changes_per_run: 3\n", "3 keys are held back: ", way] {
+        assert!(planned.stdout.contains(told), "{told}: {}", planned.stdout);
+    }
+    let daemon = site.run();
+    daemon.await_runs(1);
+    assert_eq!(cloud.write_requests(), 100);
+    let log = daemon.stop().stderr;
+    let warning = log.lines().find(|line| line.contains("--allow-many")).unwrap_or_else(|| panic!("{log}"));
+    assert!(warning.contains("\"WARN\"") && warning.contains("\"keys\":3"), "{warning}");
+
+    let cloud = Cloud::of(many(53));
+    let site = Site::new(&Policy::at(cloud.url()).entry("{select: {}, max_rotation_interval: 90}"));
+    let held = in_text(&site, "apply");
+    assert_eq!((held.code, held.stdout.matches("off → 90 days").count()), (Some(1), 50), "{}", held.stdout);
+    assert!(held.stdout.contains("3 keys are held back: ") && held.stdout.contains(way), "{}", held.stdout);
+    let all = end(site.command(&["apply", "--policy", "policy.yaml", "--allow-many"]));
+    assert_eq!((all.code, all.stdout.matches("off → 90 days").count()), (Some(0), 3), "{}", all.stdout);
+    assert!(all.stdout.contains("  changed: 3\n") && !all.stdout.contains("held back"), "{}", all.stdout);
+    assert!(all.stdout.contains("\n53 of 53 keys on policy. 6 changes made in "), "{}", all.stdout);
+}
+
+#[test]
+fn plan_names_selectors_that_match_nothing_and_keys_under_no_entry() {
+    let cloud = Cloud::of([Key::new(key_id(0)).alias("pay-1").rotating(60), Key::new(key_id(1)).alias("web")]);
+    let policy = Policy::at(cloud.url())
+        .entry("{select: {alias: 'pay-*'}, max_rotation_interval: 90}")
+        .entry("{select: {alias: 'ledger-*'}, rotation_interval: 90}")
+        .entry("{alias: gone, rotation_interval: 90}");
+    let planned = in_text(&Site::new(&policy), "plan");
+    assert_eq!(planned.code, Some(1));
+    let lines: Vec<_> = planned.stdout.lines().map(str::trim_end).collect();
+    let missing = format!("    ? {:36}       policy.yaml:16  no key of this project has this name", "alias/gone");
+    let expected = [
+        "payments  open-telekom-cloud eu-de, enforce",
+        "  warning: policy.yaml:15: the selector matches no key",
+        "  unknown: 1",
+        &missing,
+        "  uncovered, under no entry of the policy: 1",
+        &format!("    ○ {}  web", key_id(1)),
+        "",
+        "1 of 3 keys on policy; 1 unknown; 1 uncovered. A run would change nothing.",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
 fn progress_is_told_on_a_terminal_only_and_is_gone_at_the_end() {
     // The last key takes a second, so that there is something to wait for.
     let hang = || Rule::next(1, Fault::hang()).on(Operation::ReadStatus).key(key_id(2));
