@@ -267,7 +267,7 @@ fn a_policy_and_its_problems_can_be_sent_to_another_task() {
 fn an_entry_knows_its_line() {
     let policy = example("policy.minimal.yaml");
     let project = &policy.projects[0];
-    assert_eq!((&*project.name, project.keys[0].line), ("payments", 10));
+    assert_eq!((&*project.name, project.keys[0].line), ("payments", 11));
 }
 
 #[test]

@@ -57,6 +57,8 @@ pub(super) enum Command {
         #[command(flatten)]
         output: OutputOption,
     },
+    /// Print the JSON Schema of the policy, for editors and programs
+    Schema,
     /// The daemon against a built-in simulated cloud with the policy's keys: no account, no network
     Rehearse {
         #[command(flatten)]

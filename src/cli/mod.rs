@@ -65,6 +65,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let screen = shows_progress(&log).then_some(&screen);
     let exit = match command {
         Command::Check { policy, output } => check(&policy.file, output.format),
+        Command::Schema => print(Exit::Well, |out| {
+            serde_json::to_writer_pretty(&mut *out, &policy::json_schema())?;
+            writeln!(out)
+        }),
         Command::Apply { policy, report, allow_many } => {
             runtime.block_on(once::apply(&policy.file, &report, allow_many, &log, screen))
         }

@@ -5,21 +5,36 @@
 
 use std::time::Duration;
 
-use super::decode::{Decoder, Field, Fields, Schema, Secret, listed};
+use super::decode::{Decoder, Field, Fields, listed};
 use super::endpoint::Service;
 use super::project::given;
+use super::schema::{Form, Kind, Known, Schema, Secret, Text};
 use super::source::Span;
 use super::tree::Value;
 use super::types::{AccessKeyId, AgencyDomain, AssumeAgency, Credentials, Proxy};
 
-const CREDENTIALS: Schema = Schema {
+pub(super) const CREDENTIALS: Schema = Schema {
     secrets: &[
         Secret::of("token", "token_file"),
         Secret { name: "secret_access_key", meant: "access_key", file: "secret_access_key_file" },
     ],
+    one_of: &[KINDS],
     ..Schema::of(
         "`credentials`",
-        &["token_file", "password", "access_key", "ecs_agency", "id_token", "environment", "assume_agency", "proxy"],
+        &[
+            Known::optional("token_file", Kind::Path, "an IAM token that something else keeps fresh"),
+            Known::optional("password", Kind::Mapping(&PASSWORD), "an IAM user; tokens are fetched and renewed"),
+            Known::optional("access_key", Kind::Mapping(&ACCESS_KEY), "signs each request"),
+            Known::optional("ecs_agency", Kind::Mapping(&ECS_AGENCY), "the agency of this virtual machine"),
+            Known::optional("id_token", Kind::Mapping(&ID_TOKEN), "workload identity"),
+            Known::optional("environment", Kind::Mapping(&ENVIRONMENT), "the variables of the official clients"),
+            Known::optional(
+                "assume_agency",
+                Kind::Mapping(&ASSUME_AGENCY),
+                "acts for another account, on top of `password`, `access_key` or `ecs_agency`",
+            ),
+            Known::optional("proxy", Kind::Mapping(&PROXY), "the way to the cloud; otherwise the environment says"),
+        ],
     )
 };
 /// Of [`CREDENTIALS`] those that log in.
@@ -29,37 +44,102 @@ const AGENTS: &[&str] = &["password", "access_key", "ecs_agency"];
 
 const PASSWORD: Schema = Schema {
     secrets: &[Secret::of("password", "password_file")],
-    ..Schema::of("`password`", &["user_name", "domain_name", "password_file", "project_name"])
+    ..Schema::of(
+        "`password`",
+        &[
+            Known::required("user_name", Kind::Text(&USER), "who logs in"),
+            Known::required("domain_name", Kind::Text(&DOMAIN), "whose user it is"),
+            Known::required("password_file", Kind::Path, "holds the password"),
+            Known::optional("project_name", Kind::Text(&PROJECT_NAME), "scopes the token in the place of an id"),
+        ],
+    )
 };
 const ACCESS_KEY: Schema = Schema {
     secrets: &[
         Secret::of("secret_access_key", "secret_access_key_file"),
         Secret::of("security_token", "security_token_file"),
     ],
+    one_of: &[&["access_key_id", "access_key_id_file"]],
     ..Schema::of(
         "`access_key`",
-        &["access_key_id", "access_key_id_file", "secret_access_key_file", "security_token_file"],
+        &[
+            Known::optional("access_key_id", Kind::Form(&ACCESS_KEY_ID), "which key"),
+            Known::optional("access_key_id_file", Kind::Path, "holds its id"),
+            Known::required("secret_access_key_file", Kind::Path, "holds its secret"),
+            Known::optional("security_token_file", Kind::Path, "holds the security token of a temporary key"),
+        ],
     )
 };
-const ECS_AGENCY: Schema = Schema::of("`ecs_agency`", &["metadata_endpoint"]);
+const ECS_AGENCY: Schema = Schema::of(
+    "`ecs_agency`",
+    &[Known::optional(
+        "metadata_endpoint",
+        Kind::Address(Service::Metadata),
+        "the metadata service, if not at the usual address",
+    )],
+);
 const ID_TOKEN: Schema = Schema {
     secrets: &[Secret::of("token", "token_file"), Secret::of("id_token", "token_file")],
-    ..Schema::of("`id_token`", &["provider_id", "token_file"])
+    ..Schema::of(
+        "`id_token`",
+        &[
+            Known::required("provider_id", Kind::Form(&PROVIDER_ID), "who has issued the token"),
+            Known::required("token_file", Kind::Path, "holds the provider's token"),
+        ],
+    )
 };
 const ENVIRONMENT: Schema = Schema::of("`environment`", &[]);
-const ASSUME_AGENCY: Schema = Schema::of("`assume_agency`", &["domain_name", "domain_id", "agency_name", "duration"]);
-const PROXY: Schema = Schema {
+pub(super) const ASSUME_AGENCY: Schema = Schema {
+    one_of: &[&["domain_name", "domain_id"]],
+    ..Schema::of(
+        "`assume_agency`",
+        &[
+            Known::optional("domain_name", Kind::Text(&DELEGATING), "by its name"),
+            Known::optional("domain_id", Kind::Form(&DOMAIN_ID), "by its id"),
+            Known::required("agency_name", Kind::Text(&AGENCY), "to act as"),
+            Known::optional("duration", Kind::Span(&AGENCY_DURATION), "how long its temporary keys shall hold"),
+        ],
+    )
+};
+pub(super) const PROXY: Schema = Schema {
     secrets: &[Secret::of("password", "password_file")],
-    ..Schema::of("`proxy`", &["url", "user_name", "password_file"])
+    together: &[["user_name", "password_file"]],
+    ..Schema::of(
+        "`proxy`",
+        &[
+            Known::required("url", Kind::Address(Service::Proxy), "where it is, without a user"),
+            Known::optional("user_name", Kind::Text(&PROXY_USER), "whom it lets through"),
+            Known::optional("password_file", Kind::Path, "holds that user's password"),
+        ],
+    )
 };
 
 /// The services' own limits are below it.
 const LONGEST_IDENTITY: usize = 256;
+const USER: Text = identity("the name of an IAM user");
+const DOMAIN: Text = identity("the name of the account that the user belongs to");
+const PROJECT_NAME: Text = identity("the project's name in the cloud");
+const DELEGATING: Text = identity("the name of the account that delegates");
+const AGENCY: Text = identity("the name of an agency in that account");
+const PROXY_USER: Text = identity("the name of a user of the proxy");
 /// Twenty characters are usual.
 const LONGEST_ID: usize = 128;
+const ACCESS_KEY_ID: Form = id("the id of an access key, 1 to 128 ASCII characters without blanks");
+const PROVIDER_ID: Form = id("the name of an identity provider in IAM, 1 to 128 ASCII characters without blanks");
+const DOMAIN_ID: Form = id("the id of the account that delegates, 1 to 128 ASCII characters without blanks");
 /// What IAM lets temporary keys of an agency hold.
 const AGENCY_DURATION: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(15 * 60)..=Duration::from_secs(24 * 3600);
+
+/// The name of somebody.
+const fn identity(what: &'static str) -> Text {
+    Text { what, longest: LONGEST_IDENTITY }
+}
+
+/// An id that the cloud gave, which may look like a number.
+const fn id(what: &'static str) -> Form {
+    Form { what, pattern: "^[!-~]{1,128}$", digits: true }
+}
 
 /// All that a project says of logging in.
 pub(super) struct Login {
@@ -73,12 +153,8 @@ pub(super) struct Login {
 impl Decoder<'_> {
     /// What the fields of a project say of logging in.
     pub(super) fn login(&mut self, project: &Fields<'_>) -> Option<Login> {
-        let field = self.require(project, "credentials");
-        let fields = field.and_then(|field| self.fields(field, &CREDENTIALS));
-        let (credentials, kind) = match field.zip(fields.as_ref()) {
-            Some((field, fields)) => self.credentials(field, fields),
-            None => (None, None),
-        };
+        let fields = project.get("credentials").and_then(|field| self.fields(field, &CREDENTIALS));
+        let (credentials, kind) = fields.as_ref().map_or((None, None), |fields| self.credentials(fields));
         let assume_agency = self.beside(project, fields.as_ref(), "assume_agency").map(|field| {
             if let Some((kind, span)) = kind.filter(|(kind, _)| !AGENTS.contains(kind)) {
                 let message = format!("`assume_agency` is given with `{kind}`, expected it with {}", listed(AGENTS));
@@ -103,22 +179,9 @@ impl Decoder<'_> {
     }
 
     /// The credentials, and of which kind they are.
-    fn credentials(
-        &mut self,
-        field: Field<'_>,
-        fields: &Fields<'_>,
-    ) -> (Option<Credentials>, Option<(&'static str, Span)>) {
+    fn credentials(&mut self, fields: &Fields<'_>) -> (Option<Credentials>, Option<(&'static str, Span)>) {
         let mut kinds: Vec<_> = KINDS.iter().filter_map(|kind| fields.get(kind)).collect();
         kinds.sort_by_key(|kind| kind.key);
-        if let Some((first, others)) = kinds.split_first() {
-            for other in others {
-                let message = format!("`{}` is another kind of credentials, expected exactly one", other.name);
-                self.error(other.key, message).related("the first given", first.key);
-            }
-        } else if !KINDS.iter().any(|kind| fields.excuses(kind)) {
-            let message = format!("no credentials, expected exactly one of {}", listed(KINDS));
-            self.error(field.span(), message);
-        }
         let read: Vec<_> = kinds.iter().map(|kind| self.kind(*kind)).collect();
         (read.into_iter().next().flatten(), kinds.first().map(|kind| (kind.name, kind.key)))
     }
@@ -136,12 +199,10 @@ impl Decoder<'_> {
 
     fn password(&mut self, field: Field<'_>) -> Option<Credentials> {
         let fields = self.fields(field, &PASSWORD)?;
-        let user_name = self.identity(&fields, "user_name", "the name of an IAM user");
-        let domain_name = self.identity(&fields, "domain_name", "the name of the account that the user belongs to");
-        let password_file = self.require(&fields, "password_file").and_then(|field| self.file_path(field));
-        let project_name = fields
-            .get("project_name")
-            .map(|field| self.name(field, "the project's name in the cloud", LONGEST_IDENTITY).map(str::to_owned));
+        let user_name = self.identity(&fields, "user_name", &USER);
+        let domain_name = self.identity(&fields, "domain_name", &DOMAIN);
+        let password_file = fields.get("password_file").and_then(|field| self.file_path(field));
+        let project_name = fields.get("project_name").map(|field| self.name(field, &PROJECT_NAME).map(str::to_owned));
         Some(Credentials::Password {
             user_name: user_name?,
             domain_name: domain_name?,
@@ -152,10 +213,9 @@ impl Decoder<'_> {
 
     fn access_key(&mut self, field: Field<'_>) -> Option<Credentials> {
         let fields = self.fields(field, &ACCESS_KEY)?;
-        self.require_one_of(&fields, &["access_key_id", "access_key_id_file"]);
         let value = fields.get("access_key_id").map(|field| self.access_key_id(field).map(AccessKeyId::Value));
         let file = fields.get("access_key_id_file").map(|field| self.file_path(field).map(AccessKeyId::File));
-        let secret = self.require(&fields, "secret_access_key_file").and_then(|field| self.file_path(field));
+        let secret = fields.get("secret_access_key_file").and_then(|field| self.file_path(field));
         let token = fields.get("security_token_file").map(|field| self.file_path(field));
         Some(Credentials::AccessKey {
             access_key_id: value.or(file)??,
@@ -165,7 +225,7 @@ impl Decoder<'_> {
     }
 
     fn access_key_id(&mut self, field: Field<'_>) -> Option<String> {
-        let id = self.verbatim(field, "the id of an access key")?;
+        let id = self.verbatim(field, ACCESS_KEY_ID.what)?;
         if is_id(&id) {
             return Some(id);
         }
@@ -185,39 +245,27 @@ impl Decoder<'_> {
 
     fn id_token(&mut self, field: Field<'_>) -> Option<Credentials> {
         let fields = self.fields(field, &ID_TOKEN)?;
-        let provider_id = self.require(&fields, "provider_id").and_then(|field| {
-            self.id(field, "the name of an identity provider in IAM, 1 to 128 ASCII characters without blanks")
-        });
-        let token_file = self.require(&fields, "token_file").and_then(|field| self.file_path(field));
+        let provider_id = fields.get("provider_id").and_then(|field| self.id(field, &PROVIDER_ID));
+        let token_file = fields.get("token_file").and_then(|field| self.file_path(field));
         Some(Credentials::IdToken { provider_id: provider_id?, token_file: token_file? })
     }
 
     fn assume_agency(&mut self, field: Field<'_>) -> Option<AssumeAgency> {
         let fields = self.fields(field, &ASSUME_AGENCY)?;
-        self.require_one_of(&fields, &["domain_name", "domain_id"]);
         let name = fields.get("domain_name").map(|field| {
-            let name = self.name(field, "the name of the account that delegates", LONGEST_IDENTITY)?;
+            let name = self.name(field, &DELEGATING)?;
             Some(AgencyDomain::Name(name.to_owned()))
         });
-        let id = fields.get("domain_id").map(|field| {
-            self.id(field, "the id of the account that delegates, 1 to 128 ASCII characters without blanks")
-                .map(AgencyDomain::Id)
-        });
-        let agency_name = self.identity(&fields, "agency_name", "the name of an agency in that account");
+        let id = fields.get("domain_id").map(|field| self.id(field, &DOMAIN_ID).map(AgencyDomain::Id));
+        let agency_name = self.identity(&fields, "agency_name", &AGENCY);
         let duration = fields.get("duration").map(|field| self.duration(field, &AGENCY_DURATION));
         Some(AssumeAgency { domain: name.or(id)??, agency_name: agency_name?, duration: given(duration)? })
     }
 
     fn proxy(&mut self, field: Field<'_>) -> Option<Proxy> {
         let fields = self.fields(field, &PROXY)?;
-        let url = self.require(&fields, "url").and_then(|field| self.address(field, Service::Proxy));
+        let url = fields.get("url").and_then(|field| self.address(field, Service::Proxy));
         let (user, file) = (fields.get("user_name"), fields.get("password_file"));
-        for (one, other) in [(user, "password_file"), (file, "user_name")] {
-            if let Some(one) = one.filter(|_| fields.get(other).is_none() && !fields.excuses(other)) {
-                let message = format!("`{}` is given without `{other}`, expected both or neither", one.name);
-                self.error(one.key, message);
-            }
-        }
         let user_name = user.map(|field| self.proxy_user(field));
         let password_file = file.map(|field| self.file_path(field));
         let (user_name, password_file) = (given(user_name)?, given(password_file)?);
@@ -226,13 +274,12 @@ impl Decoder<'_> {
 
     fn proxy_user(&mut self, field: Field<'_>) -> Option<String> {
         // The first colon ends the name in what is sent to the proxy (RFC 7617), and a password may come after it.
-        const EXPECTED: &str = "the name of a user of the proxy";
         if field.node.text().is_some_and(|text| text.contains(':')) {
             let message = "`user_name` has a colon in it, expected the name of a user of the proxy without one";
             self.error(field.span(), message).conceal(field.node.span);
             return None;
         }
-        self.name(field, EXPECTED, LONGEST_IDENTITY).map(str::to_owned)
+        self.name(field, &PROXY_USER).map(str::to_owned)
     }
 
     /// A mapping that may have no fields, but must be one.
@@ -246,18 +293,17 @@ impl Decoder<'_> {
     }
 
     /// The required name of somebody.
-    fn identity(&mut self, fields: &Fields<'_>, name: &'static str, expected: &str) -> Option<String> {
-        let field = self.require(fields, name)?;
-        self.name(field, expected, LONGEST_IDENTITY).map(str::to_owned)
+    fn identity(&mut self, fields: &Fields<'_>, name: &str, text: &Text) -> Option<String> {
+        self.name(fields.get(name)?, text).map(str::to_owned)
     }
 
     /// An id that the cloud gave, which may look like a number.
-    fn id(&mut self, field: Field<'_>, expected: &str) -> Option<String> {
-        let id = self.verbatim(field, expected)?;
+    fn id(&mut self, field: Field<'_>, form: &Form) -> Option<String> {
+        let id = self.verbatim(field, form.what)?;
         if is_id(&id) {
             return Some(id);
         }
-        self.mismatch(field, expected);
+        self.mismatch(field, form.what);
         None
     }
 }
@@ -283,7 +329,7 @@ mod tests {
 
     #[test]
     fn every_kind_is_a_field_and_every_agent_a_kind() {
-        assert!(KINDS.iter().all(|kind| CREDENTIALS.fields.contains(kind)));
+        assert!(KINDS.iter().all(|kind| CREDENTIALS.names().any(|name| name == *kind)));
         assert!(AGENTS.iter().all(|agent| KINDS.contains(agent)));
     }
 }

@@ -1,14 +1,15 @@
 //! The decoder's state and the shape of mappings: which fields there are, which are missing, misspelt or given twice.
 //!
 //! Every method notes what is wrong and hands back what is right, so that one pass finds all there is to find.
-//! [`scalar`](super::scalar) reads single values in the same manner; [`document`](super::document) and
-//! [`project`](super::project) say what a policy consists of.
+//! What fields there can be stands in a [`Schema`]. [`scalar`](super::scalar) reads single values in the same manner;
+//! [`document`](super::document) and [`project`](super::project) say what a policy consists of.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
 
 use super::nearest::nearest;
 use super::problem::{Finding, quoted};
+use super::schema::{Apart, Known, Need, Schema, Secret};
 use super::source::{Source, Span};
 use super::tree::{Node, Value};
 
@@ -22,47 +23,6 @@ pub(super) struct Decoder<'e> {
     /// The time of day, which tells what is over.
     pub(super) now: SystemTime,
     pub(super) findings: Vec<Finding>,
-}
-
-/// Which fields a mapping has.
-pub(super) struct Schema {
-    /// What the mapping is, as in `missing field ..., expected in every project`.
-    pub(super) place: &'static str,
-    pub(super) fields: &'static [&'static str],
-    /// Fields that would hold a secret, where there is one for the path of its file.
-    pub(super) secrets: &'static [Secret],
-}
-
-impl Schema {
-    pub(super) const fn of(place: &'static str, fields: &'static [&'static str]) -> Self {
-        Self { place, fields, secrets: &[] }
-    }
-
-    /// Its fields as a sentence lists them.
-    fn expected(&self) -> String {
-        if self.fields.is_empty() { "no field".to_owned() } else { listed(self.fields) }
-    }
-}
-
-/// A field that people write because other programs have it, and that no policy may have.
-pub(super) struct Secret {
-    pub(super) name: &'static str,
-    /// The field of the same mapping that is meant.
-    pub(super) meant: &'static str,
-    /// The field that takes the path of the secret's file: the same, or one within it.
-    pub(super) file: &'static str,
-}
-
-impl Secret {
-    /// A secret whose file is named in the same mapping.
-    pub(super) const fn of(name: &'static str, file: &'static str) -> Self {
-        Self { name, meant: file, file }
-    }
-
-    fn expected(&self) -> String {
-        let Self { meant, file, .. } = self;
-        if meant == file { format!("`{file}`") } else { format!("`{file}` in `{meant}`") }
-    }
 }
 
 /// A field that was given.
@@ -149,7 +109,7 @@ impl Decoder<'_> {
         }
     }
 
-    /// The fields of a mapping.
+    /// The fields of a mapping, of which what is missing, misspelt or out of place is told.
     pub(super) fn fields<'n>(&mut self, field: Field<'n>, schema: &'static Schema) -> Option<Fields<'n>> {
         let Value::Mapping(pairs) = &field.node.value else {
             // Not what it says: somebody may have written a password where it says where the password is.
@@ -160,7 +120,7 @@ impl Decoder<'_> {
             };
             let expected = match schema.fields {
                 [] => "an empty mapping".to_owned(),
-                fields => format!("a mapping with {}", listed(fields)),
+                _ => format!("a mapping with {}", schema.expected()),
             };
             let secret = schema.secrets.iter().find(|secret| secret.name == field.name);
             let finding = self.error(field.span(), format!("{} is {found}, expected {expected}", field.label()));
@@ -182,11 +142,12 @@ impl Decoder<'_> {
         for (key, node) in pairs {
             self.add(&mut fields, key, node);
         }
+        self.complete(&fields);
         Some(fields)
     }
 
     fn add<'n>(&mut self, fields: &mut Fields<'n>, key: &Node<'_>, node: &'n Node<'n>) {
-        let Schema { fields: known, secrets, .. } = *fields.schema;
+        let Schema { secrets, .. } = *fields.schema;
         // Worded for a problem only: ten thousand keys have thirty thousand fields.
         let expected = || fields.schema.expected();
         let Some(written) = key.text() else {
@@ -194,7 +155,7 @@ impl Decoder<'_> {
             self.error(key.span, format!("a key is {found}, expected {}", expected()));
             return;
         };
-        if let Some(name) = known.iter().find(|name| **name == written) {
+        if let Some(name) = fields.schema.names().find(|name| *name == written) {
             match fields.get(name) {
                 Some(first) => {
                     let finding = self.error(key.span, format!("duplicate field `{name}`, expected it once"));
@@ -217,7 +178,7 @@ impl Decoder<'_> {
             fields.merged = true;
             self.error(key.span, "the merge key `<<` is not supported, expected every field written out");
         } else {
-            let near = nearest(written, known.iter().copied());
+            let near = nearest(written, fields.schema.names());
             fields.meant.extend(near);
             let message = format!("unknown field {}, expected {}", quoted(written), expected());
             let finding = self.error(key.span, message);
@@ -230,18 +191,33 @@ impl Decoder<'_> {
         }
     }
 
-    /// A field that must be there.
-    pub(super) fn require<'n>(&mut self, fields: &Fields<'n>, name: &'static str) -> Option<Field<'n>> {
-        let given = fields.get(name);
-        // A misspelt field has its problem already.
-        if given.is_none() && !fields.excuses(name) {
-            self.error(fields.span, format!("missing field `{name}`, expected in {}", fields.schema.place));
+    /// Notes what is missing, and what is given beside what it excludes.
+    fn complete(&mut self, fields: &Fields<'_>) {
+        let Schema { fields: known, one_of, together, apart, place, .. } = fields.schema;
+        for Known { name, .. } in known.iter().filter(|known| known.need == Need::Required) {
+            // A misspelt field has its problem already.
+            if fields.get(name).is_none() && !fields.excuses(name) {
+                self.error(fields.span, format!("missing field `{name}`, expected in {place}"));
+            }
         }
-        given
+        for names in *one_of {
+            self.require_one_of(fields, names);
+        }
+        for [one, other] in together.iter().flat_map(|[one, other]| [[one, other], [other, one]]) {
+            if let Some(given) = fields.get(one).filter(|_| fields.get(other).is_none() && !fields.excuses(other)) {
+                self.error(given.key, format!("`{one}` is given without `{other}`, expected both or neither"));
+            }
+        }
+        for Apart { field, other, expected } in *apart {
+            if let Some((given, beside)) = fields.get(field).zip(fields.get(other)) {
+                let message = format!("`{field}` is given beside `{other}`, expected {expected}");
+                self.error(given.key, message).related("the other one", beside.key);
+            }
+        }
     }
 
     /// Of the fields `names`, which exclude one another, one must be there.
-    pub(super) fn require_one_of(&mut self, fields: &Fields<'_>, names: &[&str]) {
+    fn require_one_of(&mut self, fields: &Fields<'_>, names: &[&str]) {
         let mut given = fields.given.iter().filter(|field| names.contains(&field.name));
         if let Some(first) = given.next() {
             for other in given {
@@ -290,19 +266,21 @@ pub(super) fn listed(names: &[&str]) -> String {
 mod tests {
     use super::*;
     use crate::policy::problem::Problems;
+    use crate::policy::schema::{Kind, Text};
     use crate::policy::tree;
 
-    const SCHEMA: Schema = Schema::of("the test", &["name", "region"]);
+    const ANY: Text = Text { what: "a text", longest: 9 };
+    const SCHEMA: Schema = Schema::of(
+        "the test",
+        &[Known::required("name", Kind::Text(&ANY), "a name"), Known::required("region", Kind::Text(&ANY), "a region")],
+    );
 
-    fn problems(text: &str, read: impl Fn(&mut Decoder<'_>, &Fields<'_>)) -> Vec<String> {
+    fn problems(text: &str) -> Vec<String> {
         let source = Source::new(text);
         let tree = tree::parse(&source).unwrap();
         let mut decoder =
             Decoder { source: &source, environment: &|_| None, now: SystemTime::UNIX_EPOCH, findings: Vec::new() };
-        let root = Field { name: "test", key: tree.span, node: &tree };
-        if let Some(fields) = decoder.fields(root, &SCHEMA) {
-            read(&mut decoder, &fields);
-        }
+        decoder.fields(Field { name: "test", key: tree.span, node: &tree }, &SCHEMA);
         Problems::new("p", &source, decoder.findings).to_string().lines().map(str::to_owned).collect()
     }
 
@@ -316,26 +294,22 @@ mod tests {
             "p:5:1: a key is a list, expected `name` or `region`",
             "p:6:1: unknown field `zone`, expected `name` or `region`",
         ];
-        assert_eq!(problems(text, |_, _| ()), expected);
+        assert_eq!(problems(text), expected);
     }
 
     #[test]
     fn a_misspelt_field_is_not_missing_as_well() {
-        let require_both = |decoder: &mut Decoder<'_>, fields: &Fields<'_>| {
-            decoder.require(fields, "region");
-            decoder.require(fields, "name");
-        };
-        assert_eq!(problems("regoin: a\nname: b\n", require_both).len(), 1);
+        assert_eq!(problems("regoin: a\nname: b\n").len(), 1);
         let missing = [
             "p:1:1: missing field `name`, expected in the test",
             "p:1:1: missing field `region`, expected in the test",
         ];
-        assert_eq!(problems("{}", require_both), missing);
+        assert_eq!(problems("{}"), missing);
     }
 
     #[test]
     fn what_is_no_mapping_is_said_to_be_what_it_is() {
-        assert_eq!(problems("[]", |_, _| ()), ["p:1:1: `test` is a list, expected a mapping with `name` or `region`"]);
-        assert_eq!(problems("7", |_, _| ()), ["p:1:1: `test` is a number, expected a mapping with `name` or `region`"]);
+        assert_eq!(problems("[]"), ["p:1:1: `test` is a list, expected a mapping with `name` or `region`"]);
+        assert_eq!(problems("7"), ["p:1:1: `test` is a number, expected a mapping with `name` or `region`"]);
     }
 }

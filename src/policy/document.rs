@@ -1,22 +1,77 @@
 //! The top level of a policy: schedule, retry, limits, and the list of projects.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::calendar::{Calendar, InvalidCalendar, Zone};
 use super::conflict;
-use super::decode::{Decoder, Field, Schema};
+use super::decode::{Decoder, Field};
 use super::problem::quoted;
-use super::project::given;
+use super::project::{PROJECT, given};
 use super::scalar::short;
+use super::schema::{Count, Form, Kind, Known, Rate, Schema};
 use super::source::Span;
 use super::tree::Node;
 use super::types::{Guards, Limits, Policy, Retry, Schedule};
 
-const POLICY: Schema = Schema::of("the policy", &["schedule", "retry", "limits", "guards", "projects"]);
-const SCHEDULE: Schema = Schema::of("`schedule`", &["cron", "timezone", "jitter", "run_on_start"]);
-const RETRY: Schema = Schema::of("`retry`", &["initial_interval", "max_interval", "max_elapsed"]);
-const LIMITS: Schema = Schema::of("`limits`", &["requests_per_second", "concurrency", "request_timeout"]);
-const GUARDS: Schema = Schema::of("`guards`", &["max_changes_per_run", "flap_repairs", "flap_window"]);
+pub(super) const POLICY: Schema = Schema::of(
+    "the policy",
+    &[
+        Known::optional("schedule", Kind::Mapping(&SCHEDULE), "when to look at every key"),
+        Known::optional("retry", Kind::Mapping(&RETRY), "how to retry a call that failed for a passing reason"),
+        Known::optional("limits", Kind::Mapping(&LIMITS), "how hard to use the cloud, for each project"),
+        Known::optional("guards", Kind::Mapping(&GUARDS), "what keeps a slip from spreading"),
+        Known::required("projects", Kind::List(&PROJECT), "projects of the cloud, each with its keys"),
+    ],
+);
+const SCHEDULE: Schema = Schema::of(
+    "`schedule`",
+    &[
+        Known::default("cron", Kind::Form(&CRON), "\"*/30 * * * *\"", "when a run is due"),
+        Known::default("timezone", Kind::Form(&TIMEZONE), "\"UTC\"", "where `cron` is read and days end"),
+        Known::default("jitter", Kind::Span(&JITTER), "\"0s\"", "up to this much is added to each tick"),
+        Known::default("run_on_start", Kind::Boolean, "true", "look at every key when the daemon starts"),
+    ],
+);
+const RETRY: Schema = Schema::of(
+    "`retry`",
+    &[
+        Known::default("initial_interval", Kind::Span(&WAIT), "\"500ms\"", "the first wait is up to this long"),
+        Known::default("max_interval", Kind::Span(&WAIT), "\"30s\"", "no wait is longer, and this not below the first"),
+        Known::default(
+            "max_elapsed",
+            Kind::Span(&OPERATION),
+            "\"2m\"",
+            "the time of one operation with all its retries",
+        ),
+    ],
+);
+const LIMITS: Schema = Schema::of(
+    "`limits`",
+    &[
+        Known::default("requests_per_second", Kind::Rate(&REQUESTS), "10", "the cloud allows 20 to one user"),
+        Known::default("concurrency", Kind::Count(&CONCURRENCY), "4", "calls in flight"),
+        Known::default("request_timeout", Kind::Span(&REQUEST_TIMEOUT), "\"8s\"", "the time of one attempt"),
+    ],
+);
+const GUARDS: Schema = Schema::of(
+    "`guards`",
+    &[
+        Known::default(
+            "max_changes_per_run",
+            Kind::Count(&CHANGES),
+            "50",
+            "how many keys that selectors bring in one run may change",
+        ),
+        Known::default(
+            "flap_repairs",
+            Kind::Count(&REPAIRS),
+            "3",
+            "a key repaired so often within the window is left alone",
+        ),
+        Known::default("flap_window", Kind::Span(&FLAP_WINDOW), "\"24h\"", "the window in which repairs are counted"),
+    ],
+);
 
 /// When to run, where the policy does not say.
 const DEFAULT_CRON: &str = "*/30 * * * *";
@@ -31,21 +86,26 @@ const DEFAULT_RETRY: Retry = Retry {
 const DEFAULT_LIMITS: Limits =
     Limits { requests_per_second: 10.0, concurrency: 4, request_timeout: Duration::from_secs(8) };
 
+const CRON: Form = Form {
+    what: "a cron expression in quotes, five fields or six with leading seconds",
+    pattern: r"^\s*(@\w+|\S+(\s+\S+){4,5})\s*$",
+    digits: false,
+};
+const TIMEZONE: Form = Form { what: "the IANA name of a time zone", pattern: r"^[A-Za-z0-9_+/-]+$", digits: false };
 /// A tick that comes a day late is another tick.
-const LONGEST_JITTER: Duration = Duration::from_secs(24 * 3600);
-const SHORTEST_WAIT: Duration = Duration::from_millis(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
+const JITTER: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
+const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
 /// One operation that takes longer holds up everything behind it.
-const LONGEST_OPERATION: Duration = Duration::from_secs(3600);
-const REQUEST_TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
-const MOST_CONCURRENCY: u64 = 64;
+const OPERATION: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
+const REQUEST_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
+const CONCURRENCY: Count = Count { least: 1, most: 64, of: "" };
 /// The upper end is for simulators; the cloud's own limit is far below, and worth a warning.
-const REQUESTS_PER_SECOND: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
+const REQUESTS: Rate = Rate { least: 0.01, most: 100_000.0 };
 /// More than any account has keys, and still a number.
-const MOST_CHANGES: u64 = 100_000;
-const MOST_REPAIRS: u64 = 100;
+const CHANGES: Count = Count { least: 1, most: 100_000, of: "keys" };
+const REPAIRS: Count = Count { least: 1, most: 100, of: "" };
 /// Shorter than a minute no window has room for two runs, and what flaps once in a month is no flapping.
-const FLAP_WINDOW: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 3600);
+const FLAP_WINDOW: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 3600);
 
 /// The policy that the tree says. Whether it may be used is for the decoder's findings to say.
 pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Policy> {
@@ -63,7 +123,7 @@ pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Polic
         Some(field) => guards(decoder, field),
         None => Some(Guards::default()),
     };
-    let listed = decoder.require(&fields, "projects")?;
+    let listed = fields.get("projects")?;
     let items = decoder.items(listed, "project");
     // Days are judged even where the zone is wrong: in UTC they are as right or wrong as anywhere.
     let zone = zone.or_else(|| Zone::find(DEFAULT_TIMEZONE).ok())?;
@@ -90,7 +150,7 @@ fn schedule(decoder: &mut Decoder<'_>, field: Option<Field<'_>>) -> (Option<Sche
         None => zone.clone().and_then(|zone| Some((DEFAULT_CRON, Calendar::in_zone(DEFAULT_CRON, zone).ok()?))),
     };
     let jitter = match get("jitter") {
-        Some(field) => decoder.duration(field, &(Duration::ZERO..=LONGEST_JITTER)),
+        Some(field) => decoder.duration(field, &JITTER),
         None => Some(Duration::ZERO),
     };
     let run_on_start = match get("run_on_start") {
@@ -105,7 +165,7 @@ fn schedule(decoder: &mut Decoder<'_>, field: Option<Field<'_>>) -> (Option<Sche
 }
 
 fn timezone(decoder: &mut Decoder<'_>, field: Field<'_>) -> Option<Zone> {
-    let name = decoder.text(field, "the IANA name of a time zone")?;
+    let name = decoder.text(field, TIMEZONE.what)?;
     match Zone::find(name) {
         Ok(zone) => Some(zone),
         Err(error) => {
@@ -123,7 +183,7 @@ fn timezone(decoder: &mut Decoder<'_>, field: Field<'_>) -> Option<Zone> {
 /// The expression is judged even where the zone is wrong: in UTC it is as right or wrong as anywhere.
 fn cron<'n>(decoder: &mut Decoder<'_>, field: Field<'n>, zone: Option<&Zone>) -> Option<(&'n str, Calendar)> {
     const EXPECTED: &str = "five fields, or six with leading seconds";
-    let expression = decoder.text(field, "a cron expression in quotes")?;
+    let expression = decoder.text(field, CRON.what)?;
     let zone = zone.cloned().or_else(|| Zone::find(DEFAULT_TIMEZONE).ok())?;
     match Calendar::in_zone(expression, zone) {
         Ok(calendar) => {
@@ -164,12 +224,12 @@ fn cron<'n>(decoder: &mut Decoder<'_>, field: Field<'n>, zone: Option<&Zone>) ->
 fn retry(decoder: &mut Decoder<'_>, field: Field<'_>) -> Option<Retry> {
     let fields = decoder.fields(field, &RETRY)?;
     let mut duration = |name, range, default| match fields.get(name) {
-        Some(field) => decoder.duration(field, &range),
+        Some(field) => decoder.duration(field, range),
         None => Some(default),
     };
-    let initial = duration("initial_interval", SHORTEST_WAIT..=LONGEST_WAIT, DEFAULT_RETRY.initial_interval);
-    let max = duration("max_interval", SHORTEST_WAIT..=LONGEST_WAIT, DEFAULT_RETRY.max_interval);
-    let max_elapsed = duration("max_elapsed", SHORTEST_WAIT..=LONGEST_OPERATION, DEFAULT_RETRY.max_elapsed);
+    let initial = duration("initial_interval", &WAIT, DEFAULT_RETRY.initial_interval);
+    let max = duration("max_interval", &WAIT, DEFAULT_RETRY.max_interval);
+    let max_elapsed = duration("max_elapsed", &OPERATION, DEFAULT_RETRY.max_elapsed);
     let (initial_interval, max_interval) = (initial?, max?);
     if max_interval < initial_interval {
         let (initial_given, max_given) = (fields.get("initial_interval"), fields.get("max_interval"));
@@ -194,13 +254,11 @@ fn limits(decoder: &mut Decoder<'_>, field: Field<'_>) -> (Option<Limits>, Optio
     let Some(fields) = decoder.fields(field, &LIMITS) else { return (None, None) };
     let rate_field = fields.get("requests_per_second");
     let rate = match rate_field {
-        Some(field) => decoder.decimal(field, &REQUESTS_PER_SECOND, "a number from 0.01 to 100000, such as 10"),
+        Some(field) => decoder.decimal(field, &REQUESTS),
         None => Some(DEFAULT_LIMITS.requests_per_second),
     };
     let concurrency = match fields.get("concurrency") {
-        Some(field) => decoder
-            .integer(field, &(1..=MOST_CONCURRENCY), "a whole number from 1 to 64")
-            .and_then(|concurrency| usize::try_from(concurrency).ok()),
+        Some(field) => decoder.integer(field, &CONCURRENCY).and_then(|concurrency| usize::try_from(concurrency).ok()),
         None => Some(DEFAULT_LIMITS.concurrency),
     };
     let request_timeout = match fields.get("request_timeout") {
@@ -216,13 +274,12 @@ fn limits(decoder: &mut Decoder<'_>, field: Field<'_>) -> (Option<Limits>, Optio
 fn guards(decoder: &mut Decoder<'_>, field: Field<'_>) -> Option<Guards> {
     let fields = decoder.fields(field, &GUARDS)?;
     let default = Guards::default();
-    let mut count = |name, most, expected, default| match fields.get(name) {
-        Some(field) => decoder.integer(field, &(1..=most), expected).and_then(|count| usize::try_from(count).ok()),
+    let mut count = |name, count, default| match fields.get(name) {
+        Some(field) => decoder.integer(field, count).and_then(|count| usize::try_from(count).ok()),
         None => Some(default),
     };
-    let changes = "a whole number of keys from 1 to 100000";
-    let max_changes_per_run = count("max_changes_per_run", MOST_CHANGES, changes, default.max_changes_per_run);
-    let flap_repairs = count("flap_repairs", MOST_REPAIRS, "a whole number from 1 to 100", default.flap_repairs);
+    let max_changes_per_run = count("max_changes_per_run", &CHANGES, default.max_changes_per_run);
+    let flap_repairs = count("flap_repairs", &REPAIRS, default.flap_repairs);
     let flap_window = match fields.get("flap_window") {
         Some(field) => decoder.duration(field, &FLAP_WINDOW),
         None => Some(default.flap_window),

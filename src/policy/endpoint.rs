@@ -19,7 +19,7 @@ pub(super) enum Service {
 }
 
 impl Service {
-    fn example(self) -> &'static str {
+    pub(super) fn example(self) -> &'static str {
         match self {
             Self::Cloud => "an address such as https://kms.example.com",
             Self::Metadata => "an address such as http://169.254.169.254",

@@ -4,22 +4,73 @@
 use std::sync::Arc;
 
 use super::calendar::{InvalidDay, Zone};
-use super::decode::{Decoder, Field, Fields, Schema};
+use super::decode::{Decoder, Field, Fields};
 use super::project::{Draft, Selected, given};
-use super::selector::Selection;
+use super::schema::{Apart, Count, Form, Kind, Known, Schema, Text};
+use super::selector::{SELECT, Selection};
 use super::tree::Value;
 use crate::rotation::key::{Bound, DesiredRotation, KeyId, Reapply, RotationInterval};
 use crate::rotation::rule::{Asks, Exemption, LastDay, Names, Rule};
 
-const ENTRY: Schema = Schema::of(
-    "every entry of `keys`",
-    &["key_id", "alias", "select", "rotation_interval", "max_rotation_interval", "exempt", "reapply"],
-);
-/// Of [`ENTRY`] those that say which keys, and those that ask something of them.
-const NAMES: &[&str] = &["key_id", "alias", "select"];
-const ASKS: &[&str] = &["rotation_interval", "max_rotation_interval", "exempt"];
+pub(super) const ENTRY: Schema = Schema {
+    one_of: &[&["key_id", "alias", "select"], &["rotation_interval", "max_rotation_interval", "exempt"]],
+    apart: &[Apart {
+        field: "reapply",
+        other: "exempt",
+        expected: "it beside an interval: nothing is sent to a key that is exempt",
+    }],
+    ..Schema::of(
+        "every entry of `keys`",
+        &[
+            Known::optional("key_id", Kind::Form(&KEY_ID), "the key with this id"),
+            Known::optional("alias", Kind::Text(&ALIAS), "the key with this name"),
+            Known::optional(
+                "select",
+                Kind::Mapping(&SELECT),
+                "every key for which all conditions hold; `{}` is every key",
+            ),
+            Known::optional("rotation_interval", Kind::Count(&DAYS), "rotation is on, at exactly this interval"),
+            Known::optional(
+                "max_rotation_interval",
+                Kind::Count(&DAYS),
+                "rotation is on, and the interval no longer; what is off or longer becomes this",
+            ),
+            Known::optional("exempt", Kind::Mapping(&EXEMPT), "the key is left alone"),
+            Known::default(
+                "reapply",
+                Kind::Choice(|| REAPPLY.map(reapply_name).into()),
+                "\"on_drift\"",
+                "`always` sends the interval in every run, which starts the cloud's rotation period anew",
+            ),
+        ],
+    )
+};
 
-const EXEMPT: Schema = Schema::of("`exempt`", &["reason", "until"]);
+const EXEMPT: Schema = Schema::of(
+    "`exempt`",
+    &[
+        Known::required("reason", Kind::Text(&REASON), "shown wherever the key is"),
+        Known::optional("until", Kind::Form(&UNTIL), "in the time zone of `schedule`; without it there is no end"),
+    ],
+);
+
+const KEY_ID: Form = Form {
+    what: "a key id: 36 characters 0-9 and a-z in groups of 8-4-4-4-12",
+    pattern: "^[0-9a-z]{8}(-[0-9a-z]{4}){3}-[0-9a-z]{12}$",
+    digits: false,
+};
+/// As long as KMS lets a name be.
+const ALIAS: Text = Text { what: "the exact name of one key", longest: LONGEST_ALIAS };
+pub(super) const LONGEST_ALIAS: usize = 255;
+const DAYS: Count =
+    Count { least: RotationInterval::MIN_DAYS as u64, most: RotationInterval::MAX_DAYS as u64, of: "days" };
+/// It is shown in reports, in a line of its own at most.
+const REASON: Text = Text { what: "why the key is left alone", longest: 500 };
+const UNTIL: Form = Form {
+    what: "the last day of the exemption, such as 2027-03-31",
+    pattern: "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$",
+    digits: false,
+};
 
 const REAPPLY: [Reapply; 2] = [Reapply::OnDrift, Reapply::Always];
 
@@ -29,11 +80,6 @@ fn reapply_name(reapply: Reapply) -> &'static str {
         Reapply::Always => "always",
     }
 }
-
-/// What KMS takes as the name of a key.
-pub(super) const LONGEST_ALIAS: usize = 255;
-/// It is shown in reports, in a line of its own at most.
-const LONGEST_REASON: usize = 500;
 
 impl Decoder<'_> {
     /// The entries of `keys`, where all of them are right.
@@ -49,8 +95,6 @@ impl Decoder<'_> {
 
     fn entry(&mut self, item: Field<'_>, zone: &Zone, draft: &mut Draft) -> Option<Rule> {
         let fields = self.fields(item, &ENTRY)?;
-        self.require_one_of(&fields, NAMES);
-        self.require_one_of(&fields, ASKS);
         let key = fields.get("key_id").map(|field| {
             let key_id = self.key_id(field)?;
             draft.key_ids.push((key_id, field.span()));
@@ -74,28 +118,20 @@ impl Decoder<'_> {
         });
         let names = key.or(alias).or(selection);
         let asks = match exemption {
-            Some(exemption) => {
-                if let Some((reapply, exempt)) = fields.get("reapply").zip(fields.get("exempt")) {
-                    let message = "`reapply` is given beside `exempt`, expected it beside an interval: nothing is sent \
-                                   to a key that is exempt";
-                    self.error(reapply.key, message).related("`exempt` given", exempt.key);
-                }
-                exemption.map(|exemption| Asks::Exempt(Box::new(exemption)))
-            }
+            Some(exemption) => exemption.map(|exemption| Asks::Exempt(Box::new(exemption))),
             None => self.rotation(&fields, draft).map(Asks::Rotation),
         };
         Some(Rule { names: names??, asks: asks?, line: self.source.line(fields.span().start) })
     }
 
     fn key_id(&mut self, field: Field<'_>) -> Option<KeyId> {
-        const EXPECTED: &str = "a key id: 36 characters 0-9 and a-z in groups of 8-4-4-4-12";
-        let text = self.text(field, EXPECTED)?;
+        let text = self.text(field, KEY_ID.what)?;
         if let Ok(key_id) = text.parse() {
             return Some(key_id);
         }
         let lower = text.to_ascii_lowercase();
         let meant = lower.parse::<KeyId>().ok().or_else(|| grouped(&lower).and_then(|text| text.parse().ok()));
-        let finding = self.mismatch(field, EXPECTED);
+        let finding = self.mismatch(field, KEY_ID.what);
         if let Some(meant) = meant {
             finding.help(format!("did you mean `{meant}`?"));
         } else if text.contains(|c: char| !(c.is_ascii_hexdigit() || c == '-')) {
@@ -105,8 +141,7 @@ impl Decoder<'_> {
     }
 
     fn alias<'n>(&mut self, field: Field<'n>) -> Option<&'n str> {
-        const EXPECTED: &str = "the exact name of one key";
-        let alias = self.name(field, EXPECTED, LONGEST_ALIAS)?;
+        let alias = self.name(field, &ALIAS)?;
         let help = if alias.parse::<KeyId>().is_ok() {
             "the id of a key belongs in `key_id`".to_owned()
         } else if alias.contains(['*', '?']) {
@@ -114,7 +149,7 @@ impl Decoder<'_> {
         } else {
             return Some(alias);
         };
-        self.mismatch(field, EXPECTED).help(help);
+        self.mismatch(field, ALIAS.what).help(help);
         None
     }
 
@@ -137,9 +172,7 @@ impl Decoder<'_> {
     }
 
     fn interval(&mut self, field: Field<'_>) -> Option<RotationInterval> {
-        const DAYS: std::ops::RangeInclusive<u64> =
-            RotationInterval::MIN_DAYS as u64..=RotationInterval::MAX_DAYS as u64;
-        let days = self.integer(field, &DAYS, "a whole number of days from 30 to 365")?;
+        let days = self.integer(field, &DAYS)?;
         RotationInterval::from_days(u16::try_from(days).ok()?)
     }
 
@@ -149,9 +182,7 @@ impl Decoder<'_> {
             return None;
         };
         let fields = self.fields(field, &EXEMPT)?;
-        let reason = self
-            .require(&fields, "reason")
-            .and_then(|field| self.name(field, "why the key is left alone", LONGEST_REASON).map(Arc::from));
+        let reason = fields.get("reason").and_then(|field| self.name(field, &REASON).map(Arc::from));
         let until = fields.get("until").map(|field| self.last_day(field, zone));
         Some(Exemption { reason: reason?, until: given(until)? })
     }
@@ -159,8 +190,7 @@ impl Decoder<'_> {
     /// The last day of an exemption. One that is over is worth a warning and no more: a policy must not become invalid
     /// by the passing of time, since no daemon could start with it then.
     fn last_day(&mut self, field: Field<'_>, zone: &Zone) -> Option<LastDay> {
-        const EXPECTED: &str = "the last day of the exemption, such as 2027-03-31";
-        let date = self.verbatim(field, EXPECTED)?;
+        let date = self.verbatim(field, UNTIL.what)?;
         match zone.end_of_day(&date) {
             Ok(ends) => {
                 if ends <= self.now {
@@ -172,12 +202,13 @@ impl Decoder<'_> {
                 Some(LastDay { date: date.into(), ends })
             }
             Err(InvalidDay::Impossible) => {
-                let message = format!("`{}` is {date}, a day that no calendar has, expected {EXPECTED}", field.name);
+                let message =
+                    format!("`{}` is {date}, a day that no calendar has, expected {}", field.name, UNTIL.what);
                 self.error(field.span(), message);
                 None
             }
             Err(InvalidDay::Malformed) => {
-                self.mismatch(field, EXPECTED);
+                self.mismatch(field, UNTIL.what);
                 None
             }
         }

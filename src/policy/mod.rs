@@ -4,8 +4,8 @@
 //! keeps it from being one. [`types`] is what the rest of the program works with, [`calendar`] says when runs are due.
 //! Nothing here touches the network or the files that a policy names.
 //!
-//! On the way from bytes to policy: `tree` keeps places, `decode` and its neighbours collect problems, `conflict` looks
-//! across projects, [`problem`] tells it all.
+//! On the way from bytes to policy: `tree` keeps places, `decode` and its neighbours collect problems by the tables of
+//! `schema`, `conflict` looks across projects, [`problem`] tells it all. [`json_schema`] shows the same tables to editors.
 
 pub mod calendar;
 mod conflict;
@@ -16,11 +16,13 @@ mod endpoint;
 mod entry;
 pub mod file;
 mod foreign;
+mod json_schema;
 mod nearest;
 pub mod problem;
 mod project;
 mod region;
 mod scalar;
+mod schema;
 mod selector;
 mod snippet;
 mod source;
@@ -36,6 +38,7 @@ pub use calendar::Calendar;
 pub use endpoint::{cloud_address, neighbour_address};
 pub use file::{UnreadableFile, read_file};
 pub use foreign::foreign_yaml;
+pub use json_schema::json_schema;
 pub use problem::{Problem, Problems, Severity};
 pub use source::Place;
 pub use types::Policy;

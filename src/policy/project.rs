@@ -4,36 +4,80 @@
 use std::sync::Arc;
 
 use super::calendar::Zone;
-use super::credentials::Login;
-use super::decode::{Decoder, Field, Schema};
+use super::credentials::{ASSUME_AGENCY, CREDENTIALS, Login, PROXY};
+use super::decode::{Decoder, Field};
 use super::endpoint::{Service, is_host_label};
+use super::entry::ENTRY;
+use super::schema::{Form, Kind, Known, Schema, Text};
 use super::source::Span;
 use super::types::Project;
 use crate::rotation::key::{KeyId, RotationInterval};
 use crate::rotation::project::{Cloud, Coverage, Mode};
 use crate::rotation::rule::Selector;
 
-const PROJECT: Schema = Schema::of(
+pub(super) const PROJECT: Schema = Schema::of(
     "every project",
     &[
-        "name",
-        "cloud",
-        "region",
-        "project_id",
-        "kms_endpoint",
-        "iam_endpoint",
-        "ca_file",
-        "mode",
-        "credentials",
-        "assume_agency",
-        "proxy",
-        "coverage",
-        "keys",
+        Known::required("name", Kind::Text(&NAME), "unique; the `project` label of every metric"),
+        Known::required("cloud", Kind::Choice(|| Cloud::ALL.map(Cloud::as_str).into()), "the cloud it is in"),
+        Known::required(
+            "region",
+            Kind::Form(&REGION),
+            "one that is not known here is a warning without `kms_endpoint`",
+        ),
+        Known::optional(
+            "project_id",
+            Kind::Form(&PROJECT_ID),
+            "without it the project is the one named like the region, or as `password` says",
+        ),
+        Known::optional(
+            "kms_endpoint",
+            Kind::Address(Service::Cloud),
+            "where KMS answers, if not where the cloud has it",
+        ),
+        Known::optional(
+            "iam_endpoint",
+            Kind::Address(Service::Cloud),
+            "where IAM answers, if not where the cloud has it",
+        ),
+        Known::optional("ca_file", Kind::Path, "certificates to trust beside the system's"),
+        Known::default(
+            "mode",
+            Kind::Choice(|| Mode::ALL.map(Mode::as_str).into()),
+            "\"enforce\"",
+            "`monitor` looks and never writes",
+        ),
+        Known::required("credentials", Kind::Mapping(&CREDENTIALS), "how to log in"),
+        Known::optional("assume_agency", Kind::Mapping(&ASSUME_AGENCY), "as in `credentials`"),
+        Known::optional("proxy", Kind::Mapping(&PROXY), "as in `credentials`"),
+        Known::default(
+            "coverage",
+            Kind::Choice(|| Coverage::ALL.map(Coverage::as_str).into()),
+            "\"reported\"",
+            "`required` makes failures of rotatable keys that no entry speaks of",
+        ),
+        Known::required(
+            "keys",
+            Kind::List(&ENTRY),
+            "which keys, and what is asked of them; the most specific entry decides: `key_id`, then `alias`, then the \
+             selector with more conditions, then the earlier one",
+        ),
     ],
 );
 
 /// Names become metric labels and log fields.
-const LONGEST_NAME: usize = 128;
+const NAME: Text = Text { what: "a name for metrics and reports", longest: 128 };
+/// It becomes a part of a host name.
+const REGION: Form = Form {
+    what: "a region such as eu-de: lower-case letters, digits and hyphens",
+    pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    digits: false,
+};
+const PROJECT_ID: Form = Form {
+    what: "the 32 hexadecimal digits, in lower case, of the project's id in the cloud",
+    pattern: "^[0-9a-f]{32}$",
+    digits: true,
+};
 
 /// What a project is told by in its cloud and region.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -84,12 +128,12 @@ impl Decoder<'_> {
     /// One item of `projects`. `zone` is the one in which days end.
     pub(super) fn project(&mut self, item: Field<'_>, zone: &Zone) -> Option<Draft> {
         let fields = self.fields(item, &PROJECT)?;
-        let name = self.require(&fields, "name").and_then(|field| {
-            let name = self.name(field, "a name for metrics and reports", LONGEST_NAME)?;
+        let name = fields.get("name").and_then(|field| {
+            let name = self.name(field, &NAME)?;
             Some((Arc::from(name), field.span()))
         });
-        let cloud = self.require(&fields, "cloud").and_then(|field| self.choice(field, &Cloud::ALL, Cloud::as_str));
-        let region = self.require(&fields, "region").and_then(|field| self.region(field));
+        let cloud = fields.get("cloud").and_then(|field| self.choice(field, &Cloud::ALL, Cloud::as_str));
+        let region = fields.get("region").and_then(|field| self.region(field));
         let project_id = fields.get("project_id").map(|field| self.project_id(field));
         let kms_endpoint = fields.get("kms_endpoint").map(|field| self.address(field, Service::Cloud));
         let iam_endpoint = fields.get("iam_endpoint").map(|field| self.address(field, Service::Cloud));
@@ -127,7 +171,7 @@ impl Decoder<'_> {
             name,
             project: None,
         };
-        let keys = self.require(&fields, "keys").and_then(|field| self.entries(field, zone, &mut draft));
+        let keys = fields.get("keys").and_then(|field| self.entries(field, zone, &mut draft));
         if mode == Some(Mode::Monitor) {
             // Nothing is ever sent.
             draft.always.clear();
@@ -155,23 +199,20 @@ impl Decoder<'_> {
     }
 
     fn region(&mut self, field: Field<'_>) -> Option<Arc<str>> {
-        const EXPECTED: &str = "a region such as eu-de: lower-case letters, digits and hyphens";
-        let region = self.text(field, EXPECTED)?;
-        // It becomes a part of a host name.
+        let region = self.text(field, REGION.what)?;
         if is_host_label(region) && !region.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Some(Arc::from(region));
         }
-        self.mismatch(field, EXPECTED);
+        self.mismatch(field, REGION.what);
         None
     }
 
     fn project_id(&mut self, field: Field<'_>) -> Option<String> {
-        const EXPECTED: &str = "the 32 hexadecimal digits, in lower case, of the project's id in the cloud";
-        let id = self.verbatim(field, EXPECTED)?;
+        let id = self.verbatim(field, PROJECT_ID.what)?;
         if id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Some(id);
         }
-        self.mismatch(field, EXPECTED);
+        self.mismatch(field, PROJECT_ID.what);
         None
     }
 }

@@ -11,6 +11,7 @@ use jiff::SignedDuration;
 use super::decode::{Decoder, Field, listed};
 use super::nearest::nearest;
 use super::problem::quoted;
+use super::schema::{Count, Rate, Text, span_words};
 use super::source::Span;
 use super::tree::Value;
 
@@ -28,8 +29,9 @@ impl Decoder<'_> {
         text
     }
 
-    /// A text of at most `longest` characters, not empty, without control characters and without space at its ends.
-    pub(super) fn name<'n>(&mut self, field: Field<'n>, expected: &str, longest: usize) -> Option<&'n str> {
+    /// A text within its bounds, not empty, without control characters and without space at its ends.
+    pub(super) fn name<'n>(&mut self, field: Field<'n>, text: &Text) -> Option<&'n str> {
+        let &Text { what: expected, longest } = text;
         let text = self.text(field, expected)?;
         if text.is_empty() || text.trim() != text || text.chars().any(char::is_control) {
             self.mismatch(field, &format!("{expected}, without control characters or space at its ends"));
@@ -51,27 +53,27 @@ impl Decoder<'_> {
     }
 
     /// A whole number in plain decimal digits.
-    pub(super) fn integer(&mut self, field: Field<'_>, range: &RangeInclusive<u64>, expected: &str) -> Option<u64> {
+    pub(super) fn integer(&mut self, field: Field<'_>, count: &Count) -> Option<u64> {
         let written = self.source.slice(field.node.span);
         let plain = field.node.value == Value::Number && is_decimal(written);
         let value = if plain { written.parse().ok() } else { None };
-        let value = value.filter(|value| range.contains(value));
+        let value = value.filter(|value| (count.least..=count.most).contains(value));
         if value.is_none() {
-            self.wrong_number(field, expected);
+            self.wrong_number(field, &count.words());
         }
         value
     }
 
     /// A number, whole or with a decimal point.
-    pub(super) fn decimal(&mut self, field: Field<'_>, range: &RangeInclusive<f64>, expected: &str) -> Option<f64> {
+    pub(super) fn decimal(&mut self, field: Field<'_>, rate: &Rate) -> Option<f64> {
         let written = self.source.slice(field.node.span);
         let (whole, fraction) = written.split_once('.').unwrap_or((written, "0"));
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let plain = field.node.value == Value::Number && is_decimal(whole) && digits(fraction);
         let value = if plain { written.parse().ok() } else { None };
-        let value = value.filter(|value| range.contains(value));
+        let value = value.filter(|value| (rate.least..=rate.most).contains(value));
         if value.is_none() {
-            self.wrong_number(field, expected);
+            self.wrong_number(field, &rate.words());
         }
         value
     }
@@ -113,7 +115,7 @@ impl Decoder<'_> {
 
     /// A span of time with its unit.
     pub(super) fn duration(&mut self, field: Field<'_>, range: &RangeInclusive<Duration>) -> Option<Duration> {
-        let bounds = format!("a duration from {} to {}", short(*range.start()), short(*range.end()));
+        let bounds = span_words(range);
         let parsed = field.node.text().and_then(|text| text.parse::<SignedDuration>().ok());
         let Some(signed) = parsed else {
             let written = field.node.text().unwrap_or_else(|| self.source.slice(field.node.span)).trim();
@@ -256,22 +258,22 @@ mod tests {
 
     #[test]
     fn whole_numbers_are_plain_digits() {
-        let integer = |text| read(text, &|_| None, |d, f| d.integer(f, &(30..=365), "30 to 365"));
+        let integer = |text| read(text, &|_| None, |d, f| d.integer(f, &Count { least: 30, most: 365, of: "" }));
         assert_eq!(integer("90"), Ok(90));
         assert_eq!((integer("30"), integer("365")), (Ok(30), Ok(365)));
         for (text, problem) in [
-            ("29", "`it` is the number 29, expected 30 to 365"),
-            ("366", "`it` is the number 366, expected 30 to 365"),
-            ("-90", "`it` is the number -90, expected 30 to 365"),
-            ("0x5A", "`it` is the number 0x5A, expected 30 to 365"),
-            ("090", "`it` is the number 090, expected 30 to 365"),
-            ("90.0", "`it` is the number 90.0, expected 30 to 365"),
-            ("99999999999999999999", "`it` is the number 99999999999999999999, expected 30 to 365"),
-            ("\"90\"", "`it` is the text `90`, expected 30 to 365; write 90 without quotes"),
-            ("1_20", "`it` is the text `1_20`, expected 30 to 365; write 120 without underscores"),
-            ("90d", "`it` is the text `90d`, expected 30 to 365; write 90 without a unit"),
-            ("90 days", "`it` is the text `90 days`, expected 30 to 365; write 90 without a unit"),
-            ("true", "`it` is the boolean true, expected 30 to 365"),
+            ("29", "`it` is the number 29, expected a whole number from 30 to 365"),
+            ("366", "`it` is the number 366, expected a whole number from 30 to 365"),
+            ("-90", "`it` is the number -90, expected a whole number from 30 to 365"),
+            ("0x5A", "`it` is the number 0x5A, expected a whole number from 30 to 365"),
+            ("090", "`it` is the number 090, expected a whole number from 30 to 365"),
+            ("90.0", "`it` is the number 90.0, expected a whole number from 30 to 365"),
+            ("99999999999999999999", "`it` is the number 99999999999999999999, expected a whole number from 30 to 365"),
+            ("\"90\"", "`it` is the text `90`, expected a whole number from 30 to 365; write 90 without quotes"),
+            ("1_20", "`it` is the text `1_20`, expected a whole number from 30 to 365; write 120 without underscores"),
+            ("90d", "`it` is the text `90d`, expected a whole number from 30 to 365; write 90 without a unit"),
+            ("90 days", "`it` is the text `90 days`, expected a whole number from 30 to 365; write 90 without a unit"),
+            ("true", "`it` is the boolean true, expected a whole number from 30 to 365"),
         ] {
             assert_eq!(integer(text), Err(format!("p:1:1: {problem}")));
         }
@@ -279,7 +281,7 @@ mod tests {
 
     #[test]
     fn rates_may_have_a_decimal_point() {
-        let decimal = |text| read(text, &|_| None, |d, f| d.decimal(f, &(0.01..=100.0), "a rate"));
+        let decimal = |text| read(text, &|_| None, |d, f| d.decimal(f, &Rate { least: 0.01, most: 100.0 }));
         assert_eq!(decimal("10"), Ok(10.0));
         assert_eq!(decimal("0.5"), Ok(0.5));
         for text in ["0", "0.0", "-1", "1e1", ".5", "5.", ".inf", ".nan", "100.1", "\"10\""] {

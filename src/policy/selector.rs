@@ -1,15 +1,28 @@
 //! The conditions of `select`: which keys an entry means without naming them one by one.
 
-use super::decode::{Decoder, Field, Schema, listed};
+use super::decode::{Decoder, Field, listed};
 use super::entry::LONGEST_ALIAS;
 use super::nearest::nearest;
 use super::problem::{Finding, quoted};
 use super::project::given;
+use super::schema::{Form, Kind, Known, Schema, Text};
 use super::tree::{Node, Value};
 use crate::rotation::key::KeyId;
 use crate::rotation::rule::{Glob, Selector, TagCondition};
 
-const SELECT: Schema = Schema::of("`select`", &["alias", "tags", "enterprise_project_id", "key_spec"]);
+pub(super) const SELECT: Schema = Schema::of(
+    "`select`",
+    &[
+        Known::optional("alias", Kind::Text(&PATTERN), "the name is like it; `*` is any text, `?` any one character"),
+        Known::optional("tags", Kind::Tags, "it has these tags"),
+        Known::optional("enterprise_project_id", Kind::Form(&ENTERPRISE_PROJECT), "it belongs to this one"),
+        Known::optional(
+            "key_spec",
+            Kind::Text(&SPEC),
+            "it is of this algorithm; of those that rotate, `AES_256` or `SM4`",
+        ),
+    ],
+);
 
 /// The algorithms of keys that the cloud rotates, and of those that it does not (API sheet, section 1.3).
 const ROTATABLE: &[&str] = &["AES_256", "SM4"];
@@ -17,9 +30,17 @@ const NOT_ROTATABLE: &[&str] =
     &["RSA_2048", "RSA_3072", "RSA_4096", "EC_P256", "EC_P384", "SM2", "HMAC_256", "HMAC_384", "HMAC_512"];
 
 /// Tags of other services are longer than those that KMS lets be made (36 and 43 characters).
-const LONGEST_TAG_KEY: usize = 128;
-const LONGEST_TAG_VALUE: usize = 255;
-const LONGEST_SPEC: usize = 64;
+pub(super) const LONGEST_TAG_KEY: usize = 128;
+pub(super) const LONGEST_TAG_VALUE: usize = 255;
+const TAG_KEY: Text = Text { what: "a text", longest: LONGEST_TAG_KEY };
+
+const PATTERN: Text = Text { what: "a pattern for names of keys, such as `pay-*`", longest: LONGEST_ALIAS };
+const SPEC: Text = Text { what: "an algorithm such as `AES_256`", longest: 64 };
+const ENTERPRISE_PROJECT: Form = Form {
+    what: "`0` for the default one, or an id: 36 characters in groups of 8-4-4-4-12",
+    pattern: "^(0|[0-9a-z]{8}(-[0-9a-z]{4}){3}-[0-9a-z]{12})$",
+    digits: true,
+};
 
 /// What stands for any value of a tag.
 const ANY_VALUE: &str = "*";
@@ -35,7 +56,7 @@ impl Decoder<'_> {
     /// The value of `select`.
     pub(super) fn select<'n>(&mut self, field: Field<'n>) -> Option<Selection<'n>> {
         let Value::Mapping(_) = field.node.value else {
-            let finding = self.mismatch(field, &format!("a mapping with {}", listed(SELECT.fields)));
+            let finding = self.mismatch(field, &format!("a mapping with {}", SELECT.expected()));
             if field.node.value == Value::Null {
                 finding.help("write `select: {}` where every key of the project is meant");
             }
@@ -44,7 +65,7 @@ impl Decoder<'_> {
         let before = self.findings.len();
         let fields = self.fields(field, &SELECT)?;
         let alias = fields.get("alias").map(|field| {
-            let pattern = self.name(field, "a pattern for names of keys, such as `pay-*`", LONGEST_ALIAS)?;
+            let pattern = self.name(field, &PATTERN)?;
             Some(Glob::new(pattern))
         });
         let tags = match fields.get("tags") {
@@ -54,7 +75,7 @@ impl Decoder<'_> {
         let enterprise_project_id = fields.get("enterprise_project_id").map(|field| self.enterprise_project_id(field));
         let key_spec = fields.get("key_spec");
         let spec = key_spec.map(|field| {
-            let spec = self.name(field, "an algorithm such as `AES_256`", LONGEST_SPEC)?;
+            let spec = self.name(field, &SPEC)?;
             if spec.eq_ignore_ascii_case("all") {
                 self.mismatch(field, "one algorithm, such as `AES_256`").help("leave it out for keys of every kind");
                 return None;
@@ -92,7 +113,7 @@ impl Decoder<'_> {
                 continue;
             }
             let field = Field { name: "the key of a tag", key: key.span, node: key };
-            let Some(name) = self.name(field, "a text", LONGEST_TAG_KEY) else { continue };
+            let Some(name) = self.name(field, &TAG_KEY) else { continue };
             let wanted = self.tag_value(name, key, value);
             if let Some((_, first)) = first.iter().find(|(given, _)| *given == name) {
                 let message = format!("duplicate tag {}, expected it once: a tag has one value", quoted(name));
@@ -137,8 +158,7 @@ impl Decoder<'_> {
     }
 
     fn enterprise_project_id(&mut self, field: Field<'_>) -> Option<Box<str>> {
-        const EXPECTED: &str = "`0` for the default one, or an id: 36 characters in groups of 8-4-4-4-12";
-        let id = self.verbatim(field, EXPECTED)?;
+        let id = self.verbatim(field, ENTERPRISE_PROJECT.what)?;
         if id == "0" || id.parse::<KeyId>().is_ok() {
             return Some(id.into());
         }
@@ -147,7 +167,7 @@ impl Decoder<'_> {
             "all" | ANY_VALUE => Some("leave it out for keys of every enterprise project".to_owned()),
             lower => lower.parse::<KeyId>().ok().map(|meant| format!("did you mean `{meant}`?")),
         };
-        let finding = self.mismatch(field, EXPECTED);
+        let finding = self.mismatch(field, ENTERPRISE_PROJECT.what);
         if let Some(help) = help {
             finding.help(help);
         }

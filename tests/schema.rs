@@ -1,0 +1,252 @@
+//! The JSON Schema of the policy says what the decoder does: it is the one that is shipped, takes whatever is a policy,
+//! and refuses what a schema can know to be none.
+//!
+//! After a wanted change, `UPDATE_GOLDEN=1 cargo test --test schema` writes config/policy.schema.json anew.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use kms_rotationd::policy::{self, Policy};
+use serde_json::{Value, json};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The schema, ready to judge.
+struct Judge {
+    schemas: boon::Schemas,
+    schema: boon::SchemaIndex,
+}
+
+impl Judge {
+    fn new() -> Self {
+        let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+        compiler.add_resource("https://example.com/policy.schema.json", policy::json_schema()).unwrap();
+        let schema = compiler.compile("https://example.com/policy.schema.json", &mut schemas).unwrap();
+        Self { schemas, schema }
+    }
+
+    /// What keeps a document from being valid, or nothing.
+    fn fault(&self, document: &Value) -> Option<String> {
+        self.schemas.validate(document, self.schema).err().map(|fault| format!("{fault:#}"))
+    }
+}
+
+fn read(text: &str) -> Option<Policy> {
+    let environment = |name: &str| (name == "CREDENTIALS_DIRECTORY").then(|| "/run/credentials/it".to_owned());
+    let november = SystemTime::UNIX_EPOCH + Duration::from_secs(1_793_491_200);
+    policy::read(text.as_bytes(), "policy.yaml", environment, november).ok().map(|(policy, _)| policy)
+}
+
+#[test]
+fn the_schema_that_is_shipped_is_the_one_that_the_program_prints() {
+    let printed = Command::new(env!("CARGO_BIN_EXE_kms-rotationd")).arg("schema").output().unwrap();
+    assert_eq!((printed.status.code(), &*printed.stderr), (Some(0), &b""[..]));
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    let shipped = root().join("config/policy.schema.json");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&shipped, &printed).unwrap();
+    }
+    assert!(fs::read_to_string(shipped).unwrap() == printed, "config/policy.schema.json is out of step");
+}
+
+/// The text of every policy that stands somewhere as an example, and where that is.
+fn examples() -> Vec<(String, String)> {
+    let file = |name: &str| (name.to_owned(), fs::read_to_string(root().join(name)).unwrap());
+    let mut examples =
+        ["config/policy.yaml", "config/policy.minimal.yaml", "config/policy.account.yaml"].map(file).to_vec();
+    let (_, manifest) = file("config/kubernetes.yaml");
+    let mounted = manifest.split_once("  policy.yaml: |\n").unwrap().1.lines();
+    let mounted: Vec<_> = mounted.map_while(|line| line.strip_prefix("    ")).collect();
+    examples.push(("config/kubernetes.yaml".to_owned(), mounted.join("\n")));
+    let (_, readme) = file("README.md");
+    for block in readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+        if block.starts_with("projects:") {
+            examples.push(("README.md".to_owned(), block.to_owned()));
+        }
+    }
+    examples
+}
+
+#[test]
+fn every_example_is_valid_and_names_the_schema_where_it_is_a_file() {
+    let (judge, examples) = (Judge::new(), examples());
+    assert!(examples.len() >= 6, "{} examples", examples.len());
+    for (place, text) in examples {
+        assert!(read(&text).is_some(), "{place}");
+        assert_eq!(judge.fault(&policy::foreign_yaml(&text).unwrap()), None, "{place}");
+        if place.contains("/policy.") {
+            let named = text.lines().next().and_then(|line| line.strip_prefix("# yaml-language-server: $schema="));
+            assert!(root().join("config").join(named.unwrap()).exists(), "{place}");
+        }
+    }
+}
+
+fn goldens() -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join("tests/golden/policy")).unwrap().map(|entry| entry.unwrap().path());
+    let mut goldens: Vec<_> = entries.filter(|path| path.extension().is_some_and(|found| found == "yaml")).collect();
+    goldens.sort();
+    goldens
+}
+
+/// What is wrong with these is for `check` alone to tell.
+const BEYOND_A_SCHEMA: &[&str] = &[
+    // It sees one value at a time,
+    "assume_agency_in_two_places",
+    "assume_agency_without_an_agent",
+    "conflict_alias_in_two_projects",
+    "conflict_alias_twice",
+    "conflict_key_in_two_projects",
+    "conflict_key_in_two_projects_without_id",
+    "conflict_key_twice",
+    "conflict_project_name",
+    "conflict_selector_twice",
+    "conflict_selector_twice_after_an_exemption",
+    "proxy_in_two_places",
+    "retry_max_below_default",
+    "retry_max_below_initial",
+    // knows texts by their form only,
+    "alias_is_a_key_id",
+    "alias_is_a_pattern",
+    "credentials_with_the_token_itself",
+    "cron_impossible_date",
+    "cron_out_of_range",
+    "cron_step_without_range",
+    "cron_unknown_name",
+    "duration_too_long",
+    "endpoint_bad_host",
+    "endpoint_bad_port",
+    "endpoint_plain_http",
+    "metadata_endpoint_plain_http",
+    "retry_bounds",
+    "select_key_spec_all",
+    "timezone_unknown",
+    "variable_not_closed",
+    "variable_not_set",
+    "variable_without_name",
+    // and gets what YAML has made of the text.
+    "interval_hexadecimal",
+    "interval_leading_zero",
+    "interval_underscore",
+    "select_tag_merge_key",
+    "syntax_merge_key",
+    "syntax_tag",
+    "type_boolean",
+];
+
+#[test]
+fn the_schema_takes_every_policy_and_refuses_what_it_can_know_to_be_none() {
+    let judge = Judge::new();
+    let (mut taken, mut valid) = (BTreeSet::new(), 0);
+    for path in goldens() {
+        let Ok(text) = String::from_utf8(fs::read(&path).unwrap()) else { continue };
+        let Some(document) = policy::foreign_yaml(&text) else { continue };
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        match (read(&text), judge.fault(&document)) {
+            (Some(_), fault) => {
+                assert_eq!(fault, None, "{name}");
+                valid += 1;
+            }
+            (None, None) => {
+                taken.insert(name);
+            }
+            (None, Some(_)) => {}
+        }
+    }
+    assert!(valid >= 10, "{valid} policies with warnings");
+    assert_eq!(taken, BEYOND_A_SCHEMA.iter().map(|name| (*name).to_owned()).collect());
+}
+
+/// A policy in which a value stands at this path, beside what every policy needs.
+fn with(path: &[&str], value: Value) -> Value {
+    let mut document = json!({"projects": [{
+        "name": "p", "cloud": "huawei-cloud", "region": "eu-west-101", "credentials": {"token_file": "/t"},
+        "keys": [{"select": {}}],
+    }]});
+    let mut at = &mut document;
+    for name in path {
+        at = match name.parse::<usize>() {
+            Ok(index) => &mut at[index],
+            Err(_) => &mut at[*name],
+        };
+    }
+    *at = value;
+    let entry = &mut document["projects"][0]["keys"][0];
+    if entry["max_rotation_interval"].is_null() && entry["rotation_interval"].is_null() {
+        entry["rotation_interval"] = json!(90);
+    }
+    for name in ["rotation_interval", "max_rotation_interval"] {
+        if entry[name].is_null() {
+            entry.as_object_mut().unwrap().remove(name);
+        }
+    }
+    document
+}
+
+/// Every property of the schema with the path of its value; an item of a list is the first one.
+fn properties(schema: &Value, path: &[String], found: &mut Vec<(Vec<String>, Value)>) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let mut path = [path, std::slice::from_ref(name)].concat();
+        found.push((path.clone(), property.clone()));
+        properties(property, &path, found);
+        path.push("0".to_owned());
+        properties(&property["items"], &path, found);
+    }
+}
+
+fn all_properties() -> Vec<(Vec<String>, Value)> {
+    let mut found = Vec::new();
+    properties(&policy::json_schema(), &[], &mut found);
+    found
+}
+
+#[test]
+fn what_is_not_given_is_as_if_the_default_of_the_schema_were() {
+    let without = read(&with(&["schedule"], json!({})).to_string()).unwrap();
+    let judge = Judge::new();
+    let mut defaults = 0;
+    for (path, property) in all_properties() {
+        let Some(default) = property.get("default") else { continue };
+        let path: Vec<_> = path.iter().map(String::as_str).collect();
+        let document = with(&path, default.clone());
+        assert_eq!(judge.fault(&document), None, "{path:?}");
+        assert_eq!(read(&document.to_string()).as_ref(), Some(&without), "{path:?}");
+        defaults += 1;
+    }
+    assert_eq!(defaults, 16);
+}
+
+#[test]
+fn numbers_have_the_same_bounds_for_the_schema_and_for_the_decoder() {
+    let judge = Judge::new();
+    let mut bounds = 0;
+    for (path, property) in all_properties() {
+        let (Some(least), Some(most)) = (property["minimum"].as_f64(), property["maximum"].as_f64()) else { continue };
+        let path: Vec<_> = path.iter().map(String::as_str).collect();
+        let whole = property["type"] == "integer";
+        let step = if whole { 1.0 } else { 0.001 };
+        for (number, expected) in [(least, true), (most, true), (least - step, false), (most + step, false)] {
+            let text = if whole { format!("{number:.0}") } else { format!("{number:.3}") };
+            let document = with(&path, serde_json::from_str(&text).unwrap());
+            assert_eq!(judge.fault(&document).is_none(), expected, "{path:?} {text}");
+            assert_eq!(read(&document.to_string()).is_some(), expected, "{path:?} {text}");
+        }
+        bounds += 1;
+    }
+    assert_eq!(bounds, 6);
+}
+
+#[test]
+fn every_field_has_a_description() {
+    let properties = all_properties();
+    assert!(properties.len() > 60, "{}", properties.len());
+    for (path, property) in properties {
+        assert!(property["description"].as_str().is_some_and(|text| !text.is_empty()), "{path:?}");
+    }
+}
