@@ -192,6 +192,14 @@ fn a_list_that_failed_makes_everything_unknown_but_what_is_named_by_its_id() {
 }
 
 #[test]
+fn selectors_on_one_line_are_told_apart() {
+    let mut rules = rules([(selector("a-*", &[]), days(90)), (selector("b-*", &[]), days(90))]);
+    rules[1].line = 1;
+    let expected = ["entry@1 1 unknown: read_failed", "entry@1.2 1 unknown: read_failed"];
+    assert_eq!(cases(&rules, Listing::Failed(Reason::ReadFailed, &[])), expected);
+}
+
+#[test]
 fn a_selector_that_no_key_meets_is_idle_and_one_that_never_decides_is_not() {
     let rules = rules([
         (selector("pay-*", &[]), days(90)),

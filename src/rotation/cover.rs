@@ -133,7 +133,7 @@ pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Co
                 case(subject, Some(rule), unknown(failure.unwrap_or(Reason::NotFound)))
             }
             Names::Select(_) if !ended => {
-                let subject = Subject::Entry(format!("entry@{}", rule.line).into());
+                let subject = Subject::Entry(unresolved(rules, at).into());
                 failure.and_then(|reason| case(subject, Some(rule), unknown(reason)))
             }
             _ => None,
@@ -144,6 +144,13 @@ pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Co
     let complete = matches!(listing, Listing::Complete(_));
     let idle = index.selectors.iter().filter(|(at, _)| complete && !met[*at]).map(|(at, _)| &rules[*at]).collect();
     Cover { cases: cases.into_iter().map(|(_, case)| case).collect(), idle }
+}
+
+/// What stands for the keys of a selector: its line, and its place there where that has several.
+fn unresolved(rules: &[Rule], at: usize) -> String {
+    let line = rules[at].line;
+    let before = rules[..at].iter().filter(|rule| rule.line == line && matches!(rule.names, Names::Select(_))).count();
+    if before == 0 { format!("entry@{line}") } else { format!("entry@{line}.{}", before + 1) }
 }
 
 fn unknown(reason: Reason) -> Course {
