@@ -63,8 +63,8 @@ const ACCESS_KEY: Schema = Schema {
     ..Schema::of(
         "`access_key`",
         &[
-            Known::optional("access_key_id", Kind::Form(&ACCESS_KEY_ID), "which key"),
-            Known::optional("access_key_id_file", Kind::Path, "holds its id"),
+            Known::optional("access_key_id", Kind::Form(&ACCESS_KEY_ID), "or `access_key_id_file`"),
+            Known::optional("access_key_id_file", Kind::Path, "holds the id of the access key"),
             Known::required("secret_access_key_file", Kind::Path, "holds its secret"),
             Known::optional("security_token_file", Kind::Path, "holds the security token of a temporary key"),
         ],
@@ -94,9 +94,9 @@ pub(super) const ASSUME_AGENCY: Schema = Schema {
     ..Schema::of(
         "`assume_agency`",
         &[
-            Known::optional("domain_name", Kind::Text(&DELEGATING), "by its name"),
-            Known::optional("domain_id", Kind::Form(&DOMAIN_ID), "by its id"),
-            Known::required("agency_name", Kind::Text(&AGENCY), "to act as"),
+            Known::optional("domain_name", Kind::Text(&DELEGATING), "or `domain_id`"),
+            Known::optional("domain_id", Kind::Form(&DOMAIN_ID), "or `domain_name`"),
+            Known::required("agency_name", Kind::Text(&AGENCY), "whom to act as"),
             Known::optional("duration", Kind::Span(&AGENCY_DURATION), "how long its temporary keys shall hold"),
         ],
     )

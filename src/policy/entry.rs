@@ -22,20 +22,20 @@ pub(super) const ENTRY: Schema = Schema {
     ..Schema::of(
         "every entry of `keys`",
         &[
-            Known::optional("key_id", Kind::Form(&KEY_ID), "the key with this id"),
-            Known::optional("alias", Kind::Text(&ALIAS), "the key with this name"),
+            Known::optional("key_id", Kind::Form(&KEY_ID), "the one key that is meant"),
+            Known::optional("alias", Kind::Text(&ALIAS), "where two keys have it, neither is touched"),
             Known::optional(
                 "select",
                 Kind::Mapping(&SELECT),
-                "every key for which all conditions hold; `{}` is every key",
+                "every key for which all of these hold; `{}` is every key",
             ),
-            Known::optional("rotation_interval", Kind::Count(&DAYS), "rotation is on, at exactly this interval"),
+            Known::optional("rotation_interval", Kind::Count(&DAYS), "rotation is on, with exactly this interval"),
             Known::optional(
                 "max_rotation_interval",
                 Kind::Count(&DAYS),
-                "rotation is on, and the interval no longer; what is off or longer becomes this",
+                "rotation is on, with an interval from 30 days to this; what is off or longer becomes this",
             ),
-            Known::optional("exempt", Kind::Mapping(&EXEMPT), "the key is left alone"),
+            Known::optional("exempt", Kind::Mapping(&EXEMPT), "left alone, for a while or for good"),
             Known::default(
                 "reapply",
                 Kind::Choice(|| REAPPLY.map(reapply_name).into()),
@@ -50,7 +50,11 @@ const EXEMPT: Schema = Schema::of(
     "`exempt`",
     &[
         Known::required("reason", Kind::Text(&REASON), "shown wherever the key is"),
-        Known::optional("until", Kind::Form(&UNTIL), "in the time zone of `schedule`; without it there is no end"),
+        Known::optional(
+            "until",
+            Kind::Form(&UNTIL),
+            "it ends in the time zone of `schedule`; without it there is no end",
+        ),
     ],
 );
 

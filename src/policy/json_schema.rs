@@ -49,7 +49,7 @@ fn mapping(schema: &Schema) -> Map<String, Value> {
 fn property(known: &Known) -> Value {
     let mut object = kind(&known.kind);
     let description = match known.kind.words() {
-        Some(words) => format!("{}: {words}", known.about),
+        Some(words) => format!("{words}; {}", known.about),
         None => known.about.to_owned(),
     };
     object.insert("description".to_owned(), description.into());

@@ -18,7 +18,7 @@ use crate::rotation::rule::Selector;
 pub(super) const PROJECT: Schema = Schema::of(
     "every project",
     &[
-        Known::required("name", Kind::Text(&NAME), "unique; the `project` label of every metric"),
+        Known::required("name", Kind::Text(&NAME), "unique, the `project` label of every metric"),
         Known::required("cloud", Kind::Choice(|| Cloud::ALL.map(Cloud::as_str).into()), "the cloud it is in"),
         Known::required(
             "region",

@@ -144,7 +144,7 @@ impl Kind {
     pub(super) fn words(&self) -> Option<String> {
         Some(match self {
             Self::Mapping(_) | Self::List(_) => return None,
-            Self::Tags => "texts, or `\"*\"` for any".to_owned(),
+            Self::Tags => "a mapping from keys of tags to their values, `\"*\"` for any".to_owned(),
             Self::Text(Text { what, longest }) => format!("{what}, at most {longest} characters"),
             Self::Form(form) => form.what.to_owned(),
             Self::Path => "the path of a file".to_owned(),

@@ -13,14 +13,14 @@ use crate::rotation::rule::{Glob, Selector, TagCondition};
 pub(super) const SELECT: Schema = Schema::of(
     "`select`",
     &[
-        Known::optional("alias", Kind::Text(&PATTERN), "the name is like it; `*` is any text, `?` any one character"),
-        Known::optional("tags", Kind::Tags, "it has these tags"),
-        Known::optional("enterprise_project_id", Kind::Form(&ENTERPRISE_PROJECT), "it belongs to this one"),
+        Known::optional("alias", Kind::Text(&PATTERN), "`*` is any text, `?` any one character"),
+        Known::optional("tags", Kind::Tags, "the key has all of them"),
         Known::optional(
-            "key_spec",
-            Kind::Text(&SPEC),
-            "it is of this algorithm; of those that rotate, `AES_256` or `SM4`",
+            "enterprise_project_id",
+            Kind::Form(&ENTERPRISE_PROJECT),
+            "the enterprise project that the key belongs to",
         ),
+        Known::optional("key_spec", Kind::Text(&SPEC), "keys of `AES_256` and `SM4` can rotate"),
     ],
 );
 
