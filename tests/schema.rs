@@ -246,6 +246,17 @@ fn numbers_have_the_same_bounds_for_the_schema_and_for_the_decoder() {
 }
 
 #[test]
+fn every_field_is_in_an_example() {
+    let text: String = ["policy.yaml", "policy.account.yaml"]
+        .map(|file| fs::read_to_string(root().join("config").join(file)).unwrap())
+        .concat();
+    for (path, _) in all_properties() {
+        let name = path.last().unwrap();
+        assert!(text.contains(&format!("{name}:")), "{path:?} is in no example");
+    }
+}
+
+#[test]
 fn every_field_has_a_description() {
     let properties = all_properties();
     assert!(properties.len() > 60, "{}", properties.len());
