@@ -100,6 +100,7 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     // It sees one value at a time,
     "assume_agency_in_two_places",
     "assume_agency_without_an_agent",
+    "mode_enforced_in_a_monitored_file",
     "conflict_alias_in_two_projects",
     "conflict_alias_twice",
     "conflict_key_in_two_projects",
@@ -222,7 +223,7 @@ fn what_is_not_given_is_as_if_the_default_of_the_schema_were() {
         assert_eq!(given, without, "{path:?}");
         defaults += 1;
     }
-    assert_eq!(defaults, 16);
+    assert_eq!(defaults, 17);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::schema::{Count, Form, Kind, Known, Rate, Schema};
 use super::source::Span;
 use super::tree::Node;
 use super::types::{Guards, Limits, Policy, Retry, Schedule};
+use crate::rotation::project::Mode;
 
 pub(super) const POLICY: Schema = Schema::of(
     "the policy",
@@ -21,6 +22,12 @@ pub(super) const POLICY: Schema = Schema::of(
         Known::optional("retry", Kind::Mapping(&RETRY), "how to retry a call that failed for a passing reason"),
         Known::optional("limits", Kind::Mapping(&LIMITS), "how hard to use the cloud, for each project"),
         Known::optional("guards", Kind::Mapping(&GUARDS), "what keeps a slip from spreading"),
+        Known::default(
+            "mode",
+            Kind::Choice(|| Mode::ALL.map(Mode::as_str).into()),
+            "\"enforce\"",
+            "`monitor` looks and never writes, in all projects",
+        ),
         Known::required("projects", Kind::List(&PROJECT), "projects of the cloud, each with its keys"),
     ],
 );
@@ -123,13 +130,15 @@ pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Polic
         Some(field) => guards(decoder, field),
         None => Some(Guards::default()),
     };
+    let mode =
+        fields.get("mode").and_then(|field| Some((decoder.choice(field, &Mode::ALL, Mode::as_str)?, field.span())));
     let listed = fields.get("projects")?;
     let items = decoder.items(listed, "project");
     // Days are judged even where the zone is wrong: in UTC they are as right or wrong as anywhere.
     let zone = zone.or_else(|| Zone::find(DEFAULT_TIMEZONE).ok())?;
     let drafts: Vec<_> = items
         .iter()
-        .filter_map(|item| decoder.project(Field { name: "a project", key: item.span, node: item }, &zone))
+        .filter_map(|item| decoder.project(Field { name: "a project", key: item.span, node: item }, &zone, mode))
         .collect();
     conflict::check(decoder, &drafts, schedule.as_ref().map(|schedule| &schedule.calendar), rate);
     let projects = drafts.into_iter().filter_map(|draft| draft.project).collect();

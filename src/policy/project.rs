@@ -45,7 +45,7 @@ pub(super) const PROJECT: Schema = Schema::of(
             "mode",
             Kind::Choice(|| Mode::ALL.map(Mode::as_str).into()),
             "\"enforce\"",
-            "`monitor` looks and never writes",
+            "`monitor` looks and never writes; where the file has a mode, that is the default",
         ),
         Known::required("credentials", Kind::Mapping(&CREDENTIALS), "how to log in"),
         Known::optional("assume_agency", Kind::Mapping(&ASSUME_AGENCY), "as in `credentials`"),
@@ -126,7 +126,8 @@ pub(super) struct Selected {
 
 impl Decoder<'_> {
     /// One item of `projects`. `zone` is the one in which days end.
-    pub(super) fn project(&mut self, item: Field<'_>, zone: &Zone) -> Option<Draft> {
+    /// `file_mode` is the mode of the whole file, where it has one.
+    pub(super) fn project(&mut self, item: Field<'_>, zone: &Zone, file_mode: Option<(Mode, Span)>) -> Option<Draft> {
         let fields = self.fields(item, &PROJECT)?;
         let name = fields.get("name").and_then(|field| {
             let name = self.name(field, &NAME)?;
@@ -145,8 +146,8 @@ impl Decoder<'_> {
         }
         let ca_file = fields.get("ca_file").map(|field| self.file_path(field));
         let mode = match fields.get("mode") {
-            Some(field) => self.choice(field, &Mode::ALL, Mode::as_str),
-            None => Some(Mode::default()),
+            Some(field) => self.project_mode(field, file_mode),
+            None => Some(file_mode.map(|(mode, _)| mode).unwrap_or_default()),
         };
         let coverage = match fields.get("coverage") {
             Some(field) => self.choice(field, &Coverage::ALL, Coverage::as_str),
@@ -196,6 +197,19 @@ impl Decoder<'_> {
             })
         })();
         Some(draft)
+    }
+
+    /// The mode of a project that says it. Whoever reads `monitor` at the top of a file shall be able to rely on it.
+    fn project_mode(&mut self, field: Field<'_>, file_mode: Option<(Mode, Span)>) -> Option<Mode> {
+        let mode = self.choice(field, &Mode::ALL, Mode::as_str)?;
+        match file_mode {
+            Some((Mode::Monitor, at)) if mode == Mode::Enforce => {
+                let message = "`enforce` in a file that is `monitor` as a whole, expected no `mode` here";
+                self.error(field.span(), message).related("the mode of the whole file", at);
+                None
+            }
+            _ => Some(mode),
+        }
     }
 
     fn region(&mut self, field: Field<'_>) -> Option<Arc<str>> {

@@ -196,10 +196,11 @@ fn the_permissions_are_those_of_the_calls_that_are_made() {
     let policies: Vec<Value> = blocks("json").iter().map(|json| serde_json::from_str(json).unwrap()).collect();
     let actions = |mode| {
         let policy = &policies[usize::from(mode == Mode::Monitor)];
-        let actions = policy["Statement"][0]["Action"].as_array().unwrap();
-        actions.iter().map(|action| action.as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+        let statements = policy["Statement"].as_array().unwrap().iter();
+        let actions = statements.flat_map(|statement| statement["Action"].as_array().unwrap());
+        actions.map(|action| action.as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
     };
-    let read = ["kms:cmk:get", "kms:cmk:getRotation"];
+    let read = ["kms:cmk:list", "kms:cmkTag:list", "kms:cmkTag:listInstance", "kms:cmk:get", "kms:cmk:getRotation"];
     let write = ["kms:cmk:enableRotation", "kms:cmk:updateRotation"];
     assert_eq!(actions(Mode::Monitor), read.map(str::to_owned).into());
     assert_eq!(actions(Mode::Enforce), read.into_iter().chain(write).map(str::to_owned).collect());

@@ -126,6 +126,8 @@ fn an_exempted_key_is_left_alone_until_its_last_day_is_over() {
     assert_eq!(status, ["exempt: exempted", "exempt: exempted, exemption_ends_soon", "compliant"]);
     assert_eq!((applied.code, cloud.write_requests()), (Some(0), 2));
     assert_eq!(cloud.requests(Operation::ReadStatus), 3, "for the one key that is not excused");
+    let exemption = applied.report().keys().next().unwrap()["exemption"].clone();
+    assert_eq!(exemption["reason"], "retired, SEC-112");
 }
 
 #[test]
@@ -257,6 +259,19 @@ fn monitoring_never_sends_a_write_under_any_policy_and_fault() {
             assert_eq!(cloud.write_requests(), 0, "{entries:?} {fault:?}");
         }
     }
+}
+
+#[test]
+fn a_file_can_be_monitored_as_a_whole() {
+    let cloud = Cloud::of(named(["a", "b"]));
+    let policy = Policy { mode: "monitor", ..Policy::at(cloud.url()).entry(EVERY_KEY) };
+    let site = Site::new(&policy);
+    let whole = policy.text().replace("  mode: monitor\n", "");
+    site.write("policy.yaml", &format!("mode: monitor\n{whole}"));
+    let applied = apply_many(&site);
+    assert_eq!((applied.code, applied.report().count("non_compliant"), cloud.write_requests()), (Some(1), 2, 0));
+    site.write("policy.yaml", &whole);
+    assert_eq!((site.apply().code, cloud.write_requests()), (Some(0), 4));
 }
 
 #[test]
