@@ -34,6 +34,8 @@ pub(super) struct KeyRun<'a, K> {
     pub(super) project: &'a Arc<str>,
     pub(super) reconciler: &'a Reconciler,
     pub(super) may_write: bool,
+    /// Whether what cases have from the list is of this run.
+    pub(super) listed: bool,
     /// What bounds the changes of a run; nothing where it would make none.
     pub(super) budget: Option<&'a ChangeBudget>,
     /// What ended the project's run early.
@@ -47,8 +49,8 @@ impl<K: Kms> KeyRun<'_, K> {
         let remembered = self.reconciler.memory.recall(self.project, order.key_id);
         key.observed.interval_set_before = remembered.written == Some(order.desired.interval);
         match &order.case.listed {
-            // The list has said all that a description would.
-            Some(listed) => (key.described, key.alias) = (true, listed.description.alias.clone()),
+            // A list says all that a description would.
+            Some(listed) => (key.described, key.alias) = (self.listed, listed.description.alias.clone()),
             None => key.alias.clone_from(&remembered.alias),
         }
         self.read(&mut key).await;

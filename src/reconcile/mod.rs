@@ -112,6 +112,7 @@ impl Reconciler {
                     kms,
                     project: &project.name,
                     reconciler: self,
+                    listed: survey.is_complete(),
                     may_write: intent == Intent::Apply && enforced,
                     budget: enforced.then_some(budget),
                     failure: &failure,

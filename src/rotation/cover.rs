@@ -66,7 +66,7 @@ pub struct Case<'a> {
     pub subject: Subject,
     /// The rule that decides for it.
     pub rule: Option<&'a Rule>,
-    /// What the list says of it.
+    /// What the list says of it, or the last one where this one failed.
     pub listed: Option<&'a ListedKey>,
     /// What is to be done.
     pub course: Course,
@@ -98,6 +98,7 @@ pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Co
         Listing::Complete(keys) => (keys, None),
         Listing::Failed(reason, known) => (known, Some(reason)),
     };
+    let complete = matches!(listing, Listing::Complete(_));
     let index = Index::new(rules, now);
     let mut namesakes: HashMap<&str, usize> = HashMap::new();
     for key in listed {
@@ -109,8 +110,9 @@ pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Co
         let decides = index.decides(key, &mut met);
         let rule = decides.map(|at| &rules[at]);
         let course = match (rule.map(|rule| &rule.names), failure) {
-            // What names a key by its id needs no list to be asked about it.
-            (Some(Names::Key(_)), _) => course(rule, Some(key), now),
+            // What names a key by its id needs no list for the key to be asked about, and what an earlier list said of
+            // its state may be over.
+            (Some(Names::Key(_)), Some(_)) => course(rule, None, now),
             (_, Some(reason)) => unknown(reason),
             (Some(Names::Alias(alias)), None) if namesakes[&**alias] > 1 => unknown(Reason::AmbiguousEntry),
             _ => course(rule, Some(key), now),
@@ -124,9 +126,9 @@ pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Co
         let ended = rule.has_ended(now);
         match &rule.names {
             Names::Key(key_id) if !ended => case(Subject::Key(*key_id), Some(rule), course(Some(rule), None, now)),
-            // Excused no more, and nothing else speaks of it.
-            Names::Key(key_id) if listed.iter().all(|key| key.key_id != *key_id) => {
-                case(Subject::Key(*key_id), None, course(None, None, now))
+            // Excused no more, and whether anything else speaks of it only a list would tell.
+            Names::Key(key_id) if !complete && listed.iter().all(|key| key.key_id != *key_id) => {
+                case(Subject::Key(*key_id), None, failure.map_or_else(|| course(None, None, now), unknown))
             }
             Names::Alias(alias) if !ended && !namesakes.contains_key(&**alias) => {
                 let subject = Subject::Entry(format!("alias/{alias}").into());
@@ -141,7 +143,6 @@ pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Co
     }));
     // Stable: within a rule, and among what no rule speaks of, keys stay in the cloud's order.
     cases.sort_by_key(|(place, _)| *place);
-    let complete = matches!(listing, Listing::Complete(_));
     let idle = index.selectors.iter().filter(|(at, _)| complete && !met[*at]).map(|(at, _)| &rules[*at]).collect();
     Cover { cases: cases.into_iter().map(|(_, case)| case).collect(), idle }
 }

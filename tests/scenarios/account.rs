@@ -345,3 +345,27 @@ fn a_key_that_is_deleted_while_the_run_looks_at_it_is_not_found() {
     daemon.await_runs(1);
     assert_eq!(daemon.status().key(KEY), "unknown: not_found");
 }
+
+#[test]
+fn what_a_list_once_said_of_a_keys_state_decides_nothing_when_no_list_comes_any_more() {
+    let keys = [Key::new(key_id(0)).alias("a").state(KeyState::Disabled), Key::new(key_id(1)).alias("b").rotating(90)];
+    let cloud = Cloud::of(keys);
+    let policy = Policy::at(cloud.url()).entry(EVERY_KEY).key(&key_id(0), 90).key(&key_id(1), 90);
+    let site = Site::new(&policy);
+    let daemon = site.run();
+    daemon.await_runs(1);
+    assert_eq!(daemon.status().key(&key_id(0)), "non_compliant: key_disabled");
+    cloud.fault(Rule::always(Fault::kms(403, "KMS.0307")).on(Operation::ListKeys));
+    cloud.change_key(PROJECT, &key_id(0), |key| key.state = KeyState::Enabled);
+    cloud.change_key(PROJECT, &key_id(1), |key| {
+        key.state = KeyState::Disabled;
+        key.rotation.enabled = false;
+    });
+    let written = cloud.write_requests();
+    daemon.signal(Signal::HUP);
+    daemon.await_runs(2);
+    let status = daemon.status();
+    assert_eq!([0, 1].map(|at| status.key(&key_id(at))), ["compliant", "non_compliant: key_disabled"]);
+    assert_eq!(cloud.write_requests(), written + 2, "and none to the key that is disabled now");
+    assert!(daemon.get("/metrics").1.contains(r#"alias="b""#), "the name is still known");
+}
