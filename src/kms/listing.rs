@@ -1,7 +1,8 @@
 //! Lists of keys, read to their end.
 //!
 //! A list that may lack a key is worse than none: whoever is told of it would believe that all is well. So every doubt
-//! about its end is an error: a marker that does not move, pages that bring nothing new, a page without its details.
+//! about its end is an error: a marker that does not move, pages that bring nothing new or end too soon, a page without
+//! its details.
 //! Keys come and go between pages, which are not one snapshot (API sheet, section 1.4), so a key may be on two of them.
 
 use std::collections::HashSet;
@@ -45,17 +46,23 @@ impl Client {
                     body[name] = value.into();
                 }
             }
-            let KeysPage { keys: page, next } = self
+            let KeysPage { keys: page, next, total } = self
                 .list_call(Question::Keys, Some(&sequence), &body.to_string(), |answer| wire::keys_page(&answer.body))
                 .await?;
             let before = keys.len();
             keys.extend(page.into_iter().filter(|key| seen.insert(key.key_id)));
-            let Some(next) = next else { return Ok(keys) };
+            let Some(next) = next else {
+                return if keys.is_empty() && total.is_some_and(|total| total > 0) {
+                    Err(incomplete("counts keys and lists none"))
+                } else {
+                    Ok(keys)
+                };
+            };
             if next.is_empty() || marker.as_ref() == Some(&next) {
-                return Err(endless("says that more keys follow and not where"));
+                return Err(incomplete("says that more keys follow and not where"));
             }
             if keys.len() == before {
-                return Err(endless("goes on without a further key"));
+                return Err(incomplete("goes on without a further key"));
             }
             marker = Some(next);
         }
@@ -83,6 +90,7 @@ impl Client {
 
     async fn keys_with(&self, tag: &Tag) -> Result<Vec<KeyId>, Error> {
         let mut found = Vec::new();
+        let mut seen = HashSet::new();
         let mut offset = 0;
         loop {
             let sequence = Uuid::new_v4().to_string();
@@ -97,7 +105,12 @@ impl Client {
             let TaggedPage { keys, total } =
                 self.list_call(Question::KeysByTag, Some(&sequence), &body.to_string(), parse).await?;
             offset += keys.len();
-            let is_last = keys.is_empty() || total.map_or(keys.len() < TAGGED_PAGE, |total| offset >= total);
+            let is_last = total.map_or(keys.len() < TAGGED_PAGE, |total| offset >= total);
+            let before = seen.len();
+            seen.extend(keys.iter().map(|(key_id, _)| *key_id));
+            if !is_last && seen.len() == before {
+                return Err(incomplete("goes on without a further key with the tag"));
+            }
             // An answer that does tell a key's tags must tell this one.
             let has_it = |tags: &[Tag]| tags.is_empty() || tags.contains(tag);
             found.extend(keys.into_iter().filter(|(_, tags)| has_it(tags)).map(|(key_id, _)| key_id));
@@ -108,6 +121,6 @@ impl Client {
     }
 }
 
-fn endless(what: &str) -> Error {
+fn incomplete(what: &str) -> Error {
     Error::new(Operation::ListKeys, Kind::Garbled, format!("the list of keys is not complete: the cloud {what}"))
 }

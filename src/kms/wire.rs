@@ -3,6 +3,7 @@
 //! Documents and recordings disagree on the type of nearly every field (API sheet, section 1.6), so each is read as
 //! what it says and not as what it is: a flag may be `true` or `"true"`, a number may be text.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
@@ -75,7 +76,8 @@ struct Details {
 impl Details {
     fn description(&self) -> KeyDescription {
         let alias = text(self.key_alias.as_ref());
-        KeyDescription { alias: (!alias.is_empty()).then(|| alias.into()), hindrance: self.hindrance(alias) }
+        let hindrance = self.hindrance(&alias);
+        KeyDescription { alias: (!alias.is_empty()).then(|| alias.into()), hindrance }
     }
 
     /// What stands in the way. What never changes comes before what may pass. A value that is not known stands in
@@ -89,7 +91,7 @@ impl Details {
             Some(Hindrance::ImportedMaterial)
         } else if ["RSA_", "EC_", "HMAC_", "SM2", "ML_"].iter().any(|family| spec.starts_with(family)) {
             Some(Hindrance::UnsupportedKeyType)
-        } else if !matches!(text(self.keystore_id.as_ref()), "" | "0") {
+        } else if !matches!(&*text(self.keystore_id.as_ref()), "" | "0") {
             Some(Hindrance::CustomKeystore)
         } else if text(self.multi_region_key_type.as_ref()).eq_ignore_ascii_case("replica") {
             Some(Hindrance::ReplicaKey)
@@ -119,6 +121,8 @@ pub(super) struct KeysPage {
     pub(super) keys: Vec<ListedKey>,
     /// Where the next page begins, as the cloud says; nothing where this one is the last.
     pub(super) next: Option<String>,
+    /// How many there are on all pages, where the answer says.
+    pub(super) total: Option<u64>,
 }
 
 /// The answer of `list-keys`; nothing where it is no such answer, or has an id without its details.
@@ -129,6 +133,7 @@ pub(super) fn keys_page(body: &[u8]) -> Option<KeysPage> {
         key_details: Option<Vec<Details>>,
         next_marker: Option<Value>,
         truncated: Option<Value>,
+        total: Option<Value>,
     }
     let answer: Answer = serde_json::from_slice(body).ok()?;
     let ids = answer.keys.as_ref().map(Vec::len);
@@ -141,12 +146,9 @@ pub(super) fn keys_page(body: &[u8]) -> Option<KeysPage> {
         return None;
     }
     let keys = details.iter().map(Details::listed).collect::<Option<Vec<_>>>()?;
-    let marker = match answer.next_marker {
-        Some(Value::Number(number)) => number.to_string(),
-        marker => text(marker.as_ref()).to_owned(),
-    };
+    let marker = text(answer.next_marker.as_ref()).into_owned();
     let more = flag(answer.truncated.as_ref()).unwrap_or(!marker.is_empty());
-    Some(KeysPage { keys, next: more.then_some(marker) })
+    Some(KeysPage { keys, next: more.then_some(marker), total: number(answer.total.as_ref()) })
 }
 
 /// A page of `resource_instances/action`.
@@ -229,8 +231,12 @@ fn number(value: Option<&Value>) -> Option<u64> {
     }
 }
 
-fn text(value: Option<&Value>) -> &str {
-    value.and_then(Value::as_str).unwrap_or_default()
+fn text(value: Option<&Value>) -> Cow<'_, str> {
+    match value {
+        Some(Value::String(text)) => text.into(),
+        Some(Value::Number(number)) => number.to_string().into(),
+        _ => Cow::default(),
+    }
 }
 
 /// A point in time from its magnitude: documented as seconds, milliseconds in every example, and one client's comment
@@ -292,6 +298,21 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_read_as_text_or_as_numbers() {
+        let id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
+        let page = |project: &str, marker: &str| {
+            let details = format!(r#"{{"key_id":"{id}","key_state":2,"sys_enterprise_project_id":{project}}}"#);
+            let body = format!(r#"{{"keys":["{id}"],"key_details":[{details}],"next_marker":{marker}}}"#);
+            keys_page(body.as_bytes()).unwrap()
+        };
+        for (project, marker) in [(r#""0""#, r#""10""#), ("0", "10")] {
+            let page = page(project, marker);
+            assert_eq!((&*page.keys[0].enterprise_project_id, page.next.as_deref()), ("0", Some("10")));
+        }
+        assert_eq!(page("null", r#""""#).next, None);
+    }
+
+    #[test]
     fn a_description_tells_what_stands_in_the_way() {
         let described = |fields: &str| {
             let body = format!(r#"{{"key_info":{{"key_state":"2","default_key_flag":"0",{fields}}}}}"#);
@@ -302,6 +323,8 @@ mod tests {
         assert_eq!(described(r#""origin":"external""#), Some(Hindrance::ImportedMaterial));
         assert_eq!(described(r#""key_spec":"EC_P256""#), Some(Hindrance::UnsupportedKeyType));
         assert_eq!(described(r#""keystore_id":"9a3""#), Some(Hindrance::CustomKeystore));
+        assert_eq!(described(r#""keystore_id":0"#), None);
+        assert_eq!(described(r#""keystore_id":7"#), Some(Hindrance::CustomKeystore));
         assert_eq!(described(r#""multi_region_key_type":"REPLICA""#), Some(Hindrance::ReplicaKey));
         let state = |code: &str| description(format!(r#"{{"key_info":{{"key_state":{code}}}}}"#).as_bytes()).unwrap();
         assert_eq!(state("3").hindrance, Some(Hindrance::Disabled));

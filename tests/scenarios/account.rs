@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use super::cloud::{Cloud, off, rotating, setup};
 use super::program::{Finished, Program};
 use super::site::{Policy, Site};
+use super::stand_in::{Asked, StandIn, answer};
 use super::{KEY, PROJECT, TOKEN, key_id};
 
 const EVERY_KEY: &str = "{select: {}, rotation_interval: 90}";
@@ -368,4 +369,45 @@ fn what_a_list_once_said_of_a_keys_state_decides_nothing_when_no_list_comes_any_
     assert_eq!([0, 1].map(|at| status.key(&key_id(at))), ["compliant", "non_compliant: key_disabled"]);
     assert_eq!(cloud.write_requests(), written + 2, "and none to the key that is disabled now");
     assert!(daemon.get("/metrics").1.contains(r#"alias="b""#), "the name is still known");
+}
+
+/// A cloud whose lists are these, and whose keys are all off.
+fn lists(keys: &'static str, tagged: impl Fn(&Asked) -> String + Send + Sync + 'static) -> StandIn {
+    StandIn::start(move |asked| match asked.call() {
+        "list-keys" => answer("200 OK", "", keys),
+        "action" => answer("200 OK", "", &tagged(asked)),
+        _ => answer("200 OK", "", r#"{"key_rotation_enabled":"false"}"#),
+    })
+}
+
+#[test]
+fn an_empty_list_of_a_cloud_that_counts_keys_is_not_believed() {
+    for (total, code, unknown) in [("5", 1, 1), (r#""5""#, 1, 1), ("0", 0, 0), ("null", 0, 0)] {
+        let list = format!(r#"{{"keys":[],"key_details":[],"next_marker":"","truncated":"false","total":{total}}}"#);
+        let cloud = lists(list.leak(), |_| String::new());
+        let planned = Site::new(&Policy::at(&cloud.url()).entry(EVERY_KEY)).once("plan");
+        assert_eq!((planned.code, planned.report().count("unknown")), (Some(code), unknown), "{total}");
+    }
+}
+
+#[test]
+fn a_search_by_tag_that_breaks_off_or_does_not_end_makes_every_key_unknown() {
+    let id = key_id(0);
+    let found = format!(r#"{{"resource_id":"{id}","tags":[{{"key":"pci","value":"true"}}]}}"#);
+    let full = vec![&*found; 1_000].join(",");
+    let is_first = |asked: &Asked| asked.body.contains(r#""offset":"0""#);
+    let keys = format!(r#"{{"keys":["{id}"],"key_details":[{{"key_id":"{id}"}}],"truncated":"false"}}"#);
+    let broken_off = move |asked: &Asked| {
+        let (keys, total) = if is_first(asked) { (&*found, "2") } else { ("", "2") };
+        format!(r#"{{"resources":[{keys}],"total_count":{total}}}"#)
+    };
+    let endless = move |_: &Asked| format!(r#"{{"resources":[{full}]}}"#);
+    let keys: &str = keys.leak();
+    for cloud in [lists(keys, broken_off), lists(keys, endless)] {
+        let policy =
+            Policy::at(&cloud.url()).entry("{select: {tags: {pci: 'true'}}, rotation_interval: 90}").entry(EVERY_KEY);
+        let planned = Site::new(&policy).once("plan");
+        assert_eq!((planned.code, planned.report().count("unknown")), (Some(1), 2));
+        assert!(planned.report().error().contains("the list of keys is not complete"), "{}", planned.report().error());
+    }
 }
