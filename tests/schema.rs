@@ -208,6 +208,18 @@ fn all_properties() -> Vec<(Vec<String>, Value)> {
 }
 
 #[test]
+fn every_pattern_means_the_same_in_python_and_javascript() {
+    let mut found = Vec::new();
+    properties(&policy::json_schema(), &[], &mut found);
+    let patterns: Vec<_> = found.iter().filter_map(|(_, property)| property["pattern"].as_str()).collect();
+    assert!(patterns.len() > 20, "{patterns:?}");
+    for pattern in patterns {
+        // Classes by name and flags are spelt in another way in each of them, where there are any.
+        assert!(!["\\p", "\\P", "\\u", "(?", "[:"].iter().any(|odd| pattern.contains(odd)), "{pattern}");
+    }
+}
+
+#[test]
 fn what_is_not_given_is_as_if_the_default_of_the_schema_were() {
     let without = read(&with(&["schedule"], json!({})).to_string()).unwrap();
     let judge = Judge::new();

@@ -9,6 +9,10 @@ use super::document::POLICY;
 use super::schema::{Form, Kind, Known, Need, Schema};
 use super::selector::{LONGEST_TAG_KEY, LONGEST_TAG_VALUE};
 
+/// No blank at its ends, and no control character. Spelt out, since not every language in which schemas are read has
+/// names for classes of characters (`\p{Cc}`).
+const TEXT: &str = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$";
+
 /// The schema of a policy file.
 #[must_use]
 pub fn json_schema() -> Value {
@@ -70,9 +74,8 @@ fn kind(kind: &Kind) -> Map<String, Value> {
             "propertyNames": {"minLength": 1, "maxLength": LONGEST_TAG_KEY},
             "additionalProperties": {"type": "string", "maxLength": LONGEST_TAG_VALUE},
         }),
-        // No blank at its ends, and no control character.
         Kind::Text(text) => {
-            json!({"type": "string", "minLength": 1, "maxLength": text.longest, "pattern": r"^[^\s\p{Cc}]([^\p{Cc}]*[^\s\p{Cc}])?$"})
+            json!({"type": "string", "minLength": 1, "maxLength": text.longest, "pattern": TEXT})
         }
         Kind::Form(Form { pattern, digits: true, .. }) => json!({"type": ["string", "number"], "pattern": pattern}),
         Kind::Form(Form { pattern, .. }) => json!({"type": "string", "pattern": pattern}),
@@ -82,7 +85,7 @@ fn kind(kind: &Kind) -> Map<String, Value> {
         Kind::Count(count) => json!({"type": "integer", "minimum": count.least, "maximum": count.most}),
         Kind::Rate(rate) => json!({"type": "number", "minimum": rate.least, "maximum": rate.most}),
         // Numbers with their units; the bounds are in the description.
-        Kind::Span(_) => json!({"type": "string", "pattern": r"^[^-]*[0-9][^-]*\p{L}[^-]*$"}),
+        Kind::Span(_) => json!({"type": "string", "pattern": r"^[^-]*[0-9][^-]*[A-Za-zµμ][^-]*$"}),
         Kind::Boolean => json!({"type": "boolean"}),
     };
     match value {
