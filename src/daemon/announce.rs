@@ -49,8 +49,8 @@ impl Announcer {
                 Status::Compliant | Status::Exempt => false,
             };
             if is_problem {
-                // Where the whole project failed, that was said once.
-                let said = project.failure.is_some() && key.status == Status::Unknown;
+                // Where the whole project failed, that was said once; a key with an error of its own is another matter.
+                let said = project.failure.is_some() && key.status == Status::Unknown && key.error.is_none();
                 if last != Some(&key.reasons) && !said {
                     news.entry(key.reasons.bits()).or_default().push(key);
                 }

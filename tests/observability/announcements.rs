@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use kms_rotationd::daemon::Announcer;
+use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::project::{Coverage, Mode};
-use kms_rotationd::rotation::report::{ProjectReport, Report};
+use kms_rotationd::rotation::report::{KeyReport, ProjectReport, Report};
 
 use crate::sample::{account, compliant, project, report, uncovered};
 
@@ -63,4 +64,23 @@ fn an_uncovered_key_is_a_problem_where_coverage_is_required() {
         assert_eq!(about.count(), told, "said once, and not again in the next run: {said:#?}");
         assert!(said.last().is_some_and(|line| line.contains("uncovered=1")), "{said:#?}");
     }
+}
+
+#[test]
+fn a_key_with_an_error_of_its_own_is_told_of_beside_what_ails_its_project() {
+    let missing = KeyReport {
+        status: Status::Unknown,
+        reasons: Reason::NotFound.into(),
+        error: Some("read_status: HTTP 404 KMS.0207".into()),
+        ..compliant(0)
+    };
+    let untold = KeyReport { status: Status::Unknown, reasons: Reason::ReadFailed.into(), ..compliant(1) };
+    let project = ProjectReport {
+        failure: Some("list_keys: HTTP 500".into()),
+        ..project("p", Mode::Enforce, vec![missing, untold])
+    };
+    let said = said(&[report(vec![project])]);
+    let about: Vec<_> = said.iter().filter(|line| line.contains("key is a problem")).collect();
+    assert_eq!(about.len(), 1, "{said:#?}");
+    assert!(about[0].contains("not_found"), "{}", about[0]);
 }
