@@ -74,11 +74,13 @@ impl<K: Kms> KeyRun<'_, K> {
             }
             if !key.guarded && verdict.status != Status::Compliant {
                 key.guarded = true;
+                // What cannot be read is only asked, by enabling it, whether it is still as this process has set it.
+                let changes = verdict.status == Status::NonCompliant || !key.observed.interval_set_before;
                 key.observed.hold = self.budget.and_then(|budget| {
                     if remembered.is_flapping(self.reconciler.clock.now(), budget.guards) {
                         Some(Hold::Flapping)
                     } else {
-                        (order.is_selected() && !budget.take()).then_some(Hold::ChangeLimit)
+                        (changes && order.is_selected() && !budget.take()).then_some(Hold::ChangeLimit)
                     }
                 });
                 key.off_policy = verdict.status == Status::NonCompliant;

@@ -411,3 +411,18 @@ fn a_search_by_tag_that_breaks_off_or_does_not_end_makes_every_key_unknown() {
         assert!(planned.report().error().contains("the list of keys is not complete"), "{}", planned.report().error());
     }
 }
+
+#[test]
+fn keys_that_cannot_be_read_take_no_part_in_the_limit_once_they_are_set() {
+    let keys = (0..12).map(|number| Key::new(key_id(number)));
+    let cloud = Cloud::start(setup(keys).behave(|cloud| cloud.unknown = Operation::ReadStatus.into()));
+    let policy = Policy { guards: "{max_changes_per_run: 5}", ..Policy::at(cloud.url()).entry(EVERY_KEY) };
+    let site = Site::new(&policy);
+    let daemon = site.run();
+    for (run, set) in [(1, 5), (2, 10), (3, 12)] {
+        daemon.await_runs(run);
+        let on = (0..12).filter(|number| cloud.rotation(&key_id(*number)) == (true, 90)).count();
+        assert_eq!(on, set, "after run {run}");
+        daemon.signal(Signal::HUP);
+    }
+}
