@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tracing::debug;
 
 use super::{Failure, Reconciler};
+use crate::kms::observe::Operation;
 use crate::kms::{Error, Kind, Kms};
 use crate::policy::types::Project;
 use crate::rotation::cover::Listing;
@@ -64,7 +65,15 @@ impl Reconciler {
     async fn list<K: Kms>(&self, kms: &K, rules: &[Rule]) -> Result<Vec<ListedKey>, Error> {
         let mut keys = kms.list_keys().await?;
         let now = self.clock.now();
-        let wanted = wanted_tags(rules.iter().filter(|rule| !rule.has_ended(now)));
+        let in_force = || rules.iter().filter(|rule| !rule.has_ended(now));
+        let untold = !keys.is_empty() && keys.iter().all(|key| key.enterprise_project_id.is_empty());
+        if untold && in_force().any(selects_enterprise_project) {
+            // No key would meet the selector, and what it exempts would be written by another entry.
+            let text = "the cloud does not tell which enterprise project its keys belong to, so none can be selected \
+                        by enterprise_project_id";
+            return Err(Error::new(Operation::ListKeys, Kind::Garbled, text));
+        }
+        let wanted = wanted_tags(in_force());
         if wanted.is_empty() {
             return Ok(keys);
         }
@@ -80,6 +89,10 @@ impl Reconciler {
         }
         Ok(keys)
     }
+}
+
+fn selects_enterprise_project(rule: &Rule) -> bool {
+    matches!(&rule.names, Names::Select(selector) if selector.enterprise_project_id.is_some())
 }
 
 /// The tags that selectors ask for, each with the values, or with nothing where any will do.

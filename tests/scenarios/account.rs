@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use kms_rotationd::simulator::seed::{self, Kind};
 use kms_rotationd::simulator::{
-    BadListing, Dialect, Fault, Garbage, Key, KeyState, Operation, OperationSet, Rule, Setup,
+    BadListing, Dialect, Fault, Garbage, Key, KeyState, Operation, OperationSet, ProjectSetup, Rule, Setup,
 };
 use rustix::process::Signal;
 
@@ -425,4 +425,18 @@ fn keys_that_cannot_be_read_take_no_part_in_the_limit_once_they_are_set() {
         assert_eq!(on, set, "after run {run}");
         daemon.signal(Signal::HUP);
     }
+}
+
+#[test]
+fn a_selector_by_enterprise_project_is_not_judged_by_a_cloud_that_tells_none() {
+    let project = ProjectSetup::new(PROJECT, "eu-de").keys(named(["a"])).token(TOKEN);
+    let cloud = Cloud::start(Setup::new().project(project.dialect(Dialect::OpenTelekomCloud)));
+    let policy = Policy::at(cloud.url())
+        .entry("{select: {enterprise_project_id: 0}, exempt: {reason: theirs}}")
+        .entry(EVERY_KEY)
+        .key(&key_id(7), 90);
+    let applied = Site::new(&policy).apply();
+    assert_eq!((applied.report().count("unknown"), &*applied.key(&key_id(7))), (3, "unknown: not_found"));
+    assert!(applied.report().error().contains("by enterprise_project_id"), "{}", applied.report().error());
+    assert_eq!((applied.code, cloud.write_requests()), (Some(1), 0));
 }
