@@ -1,4 +1,4 @@
-//! The metrics of keys and of how many keys a project has in each status, from one report.
+//! The metrics of keys and of what a project is and how many keys it has in each status, from one report.
 //!
 //! Knows nothing of counters or of HTTP. The routes stream it as plain text, and `gzip` compresses it once a report.
 
@@ -10,7 +10,8 @@ use crate::rotation::decide::Status;
 use crate::rotation::key::SECONDS_PER_DAY;
 use crate::rotation::report::{KeyReport, ProjectReport, Report};
 
-const KEYS: Family = Family { name: "kms_rotation_keys", kind: "gauge", help: "Keys with this status." };
+const PROJECT_INFO: Family = gauge("kms_rotation_project_info", "Always 1; the labels tell what the project is.");
+const KEYS: Family = gauge("kms_rotation_keys", "Keys with this status.");
 
 /// The series of one family for one key.
 type Write = fn(&mut Samples<'_>, &ProjectReport, &KeyReport);
@@ -105,6 +106,8 @@ fn labels<'r>(project: &'r ProjectReport, key: &'r KeyReport) -> [(&'static str,
 /// The series of a report.
 pub(super) struct KeySeries {
     report: Arc<Report>,
+    /// How many projects have been told of.
+    told: usize,
     /// How many projects have their numbers of keys written.
     tallied: usize,
     family: usize,
@@ -115,12 +118,24 @@ pub(super) struct KeySeries {
 impl KeySeries {
     /// Nothing of the report is written yet.
     pub(super) fn new(report: Arc<Report>) -> Self {
-        Self { report, tallied: 0, family: 0, begun: false, cursor: KeyCursor::default() }
+        Self { report, told: 0, tallied: 0, family: 0, begun: false, cursor: KeyCursor::default() }
     }
 }
 
 impl Document for KeySeries {
     fn next_part(&mut self, piece: &mut Vec<u8>) -> bool {
+        if let Some(project) = self.report.projects.get(self.told) {
+            let labels = [
+                ("project", &*project.name),
+                ("cloud", project.cloud.as_str()),
+                ("region", &*project.region),
+                ("mode", project.mode.as_str()),
+                ("coverage", project.coverage.as_str()),
+            ];
+            Samples::resume(&PROJECT_INFO, piece, self.told > 0).write(&labels, true);
+            self.told += 1;
+            return true;
+        }
         if let Some(project) = self.report.projects.get(self.tallied) {
             let tally = project.tally();
             let mut samples = Samples::resume(&KEYS, piece, self.tallied > 0);

@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
+mod alerts;
+#[path = "../installed/mod.rs"]
+mod installed;
+mod metrics;
 mod reference;
 mod ways;
 
@@ -9,7 +13,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::SystemTime;
 
 use kms_rotationd::policy::{self, Policy};
@@ -22,6 +26,16 @@ fn root() -> &'static Path {
 
 fn text(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Every file under a folder of the repository.
+fn files(folder: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(root().join(folder)).unwrap().map(Result::unwrap) {
+        let path = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+        if entry.file_type().unwrap().is_dir() { files.extend(self::files(&path)) } else { files.push(path) }
+    }
+    files
 }
 
 /// The fenced blocks of README in this language.
@@ -123,17 +137,21 @@ fn ci_runs_the_test_command_of_readme() {
 }
 
 /// Ends the program with the test, however that ends.
-struct Running(Child);
+struct Running {
+    child: Child,
+    /// Kept open, so that the program can go on writing.
+    log: Option<BufReader<ChildStderr>>,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
-#[test]
-fn the_rehearsal_of_readme_brings_every_key_that_can_rotate_to_its_policy() {
+/// The rehearsal of README, once its first run has ended, and where it serves.
+fn rehearsal() -> (Running, String) {
     let commands = blocks("sh");
     let (cargo, arguments) = commands[0].split_once(" -- ").unwrap();
     assert!(cargo.starts_with("cargo run"), "{cargo}");
@@ -146,7 +164,7 @@ fn the_rehearsal_of_readme_brings_every_key_that_can_rotate_to_its_policy() {
         .spawn()
         .unwrap();
     let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let _running = Running(child);
+    let mut running = Running { child, log: None };
     let line = BufReader::new(out).lines().map(Result::unwrap).find(|line| line.ends_with("status page")).unwrap();
     let address = line.trim().strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned();
     // The program says when the run has ended; whoever reads the log waits no longer than that.
@@ -156,6 +174,13 @@ fn the_rehearsal_of_readme_brings_every_key_that_can_rotate_to_its_policy() {
         ended.clear();
         assert!(log.read_line(&mut ended).unwrap() > 0, "the program ended before its first run did");
     }
+    running.log = Some(log);
+    (running, address)
+}
+
+#[test]
+fn the_rehearsal_of_readme_brings_every_key_that_can_rotate_to_its_policy() {
+    let (_running, address) = rehearsal();
     let status: Value = serde_json::from_str(&get(&address, "/api/v1/status")).unwrap();
     let keys = status["projects"].as_array().unwrap().iter().flat_map(|project| {
         let monitored = project["mode"] == "monitor";
@@ -205,34 +230,6 @@ fn the_permissions_are_those_of_the_calls_that_are_made() {
     assert_eq!(actions(Mode::Monitor), read.map(str::to_owned).into());
     assert_eq!(actions(Mode::Enforce), read.into_iter().chain(write).map(str::to_owned).collect());
     assert!(policies.iter().all(|policy| policy["Version"] == "1.1"));
-}
-
-/// Names of metrics in a text: words with the prefix.
-fn metrics_in(text: &str) -> BTreeSet<&str> {
-    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-        .filter(|word| word.starts_with("kms_rotation_") && !word.ends_with('_'))
-        .collect()
-}
-
-#[test]
-fn every_metric_is_in_readme_and_every_metric_named_exists() {
-    let golden = text("tests/golden/observability-metrics.txt");
-    let families: BTreeSet<_> = golden
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
-        .filter(|name| name.starts_with("kms_rotation_"))
-        .collect();
-    assert!(families.len() >= 20, "{families:?}");
-    let readme = text("README.md");
-    for family in &families {
-        let short = family.trim_start_matches("kms_rotation_");
-        assert!(readme.contains(&format!("`{short}`")), "README does not speak of {family}");
-    }
-    let others = ["config/prometheus-rules.yaml", "config/prometheus-rules.test.yaml", "CHANGELOG.md"].map(text);
-    for named in others.iter().chain([&readme]).flat_map(|text| metrics_in(text)) {
-        let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| named.strip_suffix(end)).unwrap_or(named);
-        assert!(families.contains(family), "{named} does not exist");
-    }
 }
 
 #[test]

@@ -1,0 +1,16 @@
+//! Programs of others that some tests drive: they are not everywhere, and what is skipped for want of one is said.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+/// A program on the path.
+pub(crate) fn installed(name: &str) -> Option<PathBuf> {
+    let found = std::env::var_os("PATH")
+        .and_then(|path| std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file()));
+    if found.is_none() {
+        // Not by a macro, whose words the test runner keeps to itself when a test passes.
+        let said = format!("skipped in {:?}: {name} is not installed\n", std::thread::current().name());
+        std::io::stderr().write_all(said.as_bytes()).unwrap();
+    }
+    found
+}

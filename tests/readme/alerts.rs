@@ -1,0 +1,108 @@
+//! The alerts: loaded and tried by Prometheus' own promtool where that is installed, and complete.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use kms_rotationd::policy::foreign_yaml;
+use serde_json::Value;
+
+use super::installed::installed;
+use super::{blocks, root, text};
+
+const FOLDER: &str = "config/prometheus";
+
+fn yaml(name: &str) -> Value {
+    foreign_yaml(&text(&format!("{FOLDER}/{name}"))).unwrap_or_else(|| panic!("{name} is no YAML file"))
+}
+
+fn list<'v>(value: &'v Value, field: &str) -> &'v [Value] {
+    value[field].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Every rule of a file.
+fn rules(file: &Value) -> impl Iterator<Item = &Value> {
+    list(file, "groups").iter().flat_map(|group| list(group, "rules"))
+}
+
+fn word<'v>(value: &'v Value, field: &str) -> &'v str {
+    value[field].as_str().unwrap_or_default()
+}
+
+/// What stands in a text between this and a quote.
+fn quoted_after<'t>(text: &'t str, start: &str) -> Vec<&'t str> {
+    text.split(start).skip(1).filter_map(|rest| rest.split('"').next()).collect()
+}
+
+#[track_caller]
+fn promtool(arguments: &[&str], folder: &Path) {
+    let Some(promtool) = installed("promtool") else { return };
+    let ran = Command::new(promtool).args(arguments).current_dir(folder).output().unwrap();
+    let said = [ran.stdout, ran.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(ran.status.success(), "promtool {arguments:?}: {said:?}");
+}
+
+#[test]
+fn prometheus_takes_its_configuration_and_the_rules_pass_their_tests() {
+    let folder = root().join(FOLDER);
+    promtool(&["check", "config", "prometheus.yaml"], &folder);
+    promtool(&["test", "rules", "rules.test.yaml"], &folder);
+}
+
+#[test]
+fn prometheus_takes_the_queries_of_readme() {
+    let queries = blocks("promql");
+    assert!(queries.len() >= 3, "{queries:?}");
+    // Each becomes a rule of its own, since promtool parses no bare query.
+    let mut rules = "groups:\n- name: readme\n  rules:\n".to_owned();
+    for (at, query) in queries.iter().enumerate() {
+        let query = query.replace('\n', "\n      ");
+        let _ = writeln!(rules, "  - record: readme:query{at}\n    expr: |\n      {query}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("readme.yaml"), rules).unwrap();
+    promtool(&["check", "rules", "readme.yaml"], folder.path());
+}
+
+#[test]
+fn every_alert_is_of_one_of_two_severities_and_says_what_it_is_and_what_to_do() {
+    let file = yaml("rules.yaml");
+    let alerts: Vec<_> = rules(&file).filter(|rule| !rule["alert"].is_null()).collect();
+    assert!(alerts.len() >= 13, "{}", alerts.len());
+    for alert in alerts {
+        assert!(["warning", "critical"].contains(&word(&alert["labels"], "severity")), "{alert}");
+        for text in ["summary", "description", "runbook"] {
+            assert!(word(&alert["annotations"], text).len() > 20, "{text} of {alert}");
+        }
+    }
+}
+
+#[test]
+fn every_alert_is_tried_both_ways() {
+    let (file, tests) = (yaml("rules.yaml"), yaml("rules.test.yaml"));
+    let all = rules(&file).filter(|rule| !rule["alert"].is_null());
+    let all: BTreeSet<_> = all.map(|rule| (word(rule, "alert"), word(&rule["labels"], "severity"))).collect();
+    let (mut fires, mut does_not) = (BTreeSet::new(), BTreeSet::new());
+    for test in list(&tests, "tests").iter().flat_map(|test| list(test, "promql_expr_test")) {
+        for alert in quoted_after(word(test, "expr"), "alertname=\"") {
+            let samples = list(test, "exp_samples").iter().map(|sample| word(sample, "labels"));
+            let severities: BTreeSet<_> = samples.flat_map(|labels| quoted_after(labels, "severity=\"")).collect();
+            fires.extend(severities.iter().map(|severity| (alert, *severity)));
+            let silent = all.iter().filter(|(name, severity)| *name == alert && !severities.contains(severity));
+            does_not.extend(silent);
+        }
+    }
+    assert_eq!(fires, all);
+    assert_eq!(does_not, all);
+}
+
+#[test]
+fn every_threshold_is_used_and_every_one_that_is_used_is_there() {
+    let file = yaml("thresholds.yaml");
+    let there: BTreeSet<_> = rules(&file).map(|rule| word(&rule["labels"], "of")).collect();
+    let rules = text(&format!("{FOLDER}/rules.yaml"));
+    let used: BTreeSet<_> = quoted_after(&rules, "kms_rotation:threshold{of=\"").into_iter().collect();
+    assert_eq!(used, there);
+    assert_eq!(rules.matches("kms_rotation:threshold").count(), rules.matches("kms_rotation:threshold{of=").count());
+}
