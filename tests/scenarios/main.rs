@@ -8,20 +8,25 @@
 mod access_keys;
 mod account;
 mod agencies;
+mod alerting;
 mod authentication;
 mod cloud;
 mod commands;
+mod dashboard;
 mod environment;
 mod environment_agencies;
 mod environment_files;
 mod errors;
 mod faults;
 mod front;
+#[path = "../installed/mod.rs"]
+mod installed;
 mod lifecycle;
 mod machine;
 mod networks;
 mod program;
 mod projects;
+mod prometheus;
 mod rehearsal;
 mod reload;
 mod rules;

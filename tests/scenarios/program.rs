@@ -72,15 +72,21 @@ impl Program {
     /// The next line of the log with this message.
     #[track_caller]
     pub(crate) fn await_message(&self, message: &str) -> Value {
+        self.await_line("message", message)
+    }
+
+    /// The next line of the log with this text in a field.
+    #[track_caller]
+    pub(crate) fn await_line(&self, field: &str, text: &str) -> Value {
         let begin = Instant::now();
         let mut passed = String::new();
         while let Ok(line) = self.log.recv_timeout(DEADLINE.saturating_sub(begin.elapsed())) {
             match serde_json::from_str::<Value>(&line) {
-                Ok(line) if line["message"] == message => return line,
+                Ok(line) if line[field] == text => return line,
                 _ => passed = passed + &line + "\n",
             }
         }
-        panic!("no line {message:?} in\n{passed}");
+        panic!("no line {text:?} in\n{passed}");
     }
 
     /// Waits for the end.
@@ -162,6 +168,17 @@ impl Report {
     }
 }
 
+/// The status and the body of an answer.
+pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    // 1.0, so that the answer ends with the connection and has no chunks.
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
 /// `run` or `rehearse`, serving. Its folder has to outlive it.
 pub(crate) struct Daemon<'s> {
     pub(crate) program: Program,
@@ -209,13 +226,12 @@ impl Daemon<'_> {
 
     /// The status and the body of an answer.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        // 1.0, so that the answer ends with the connection and has no chunks.
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        get(&self.address, path)
+    }
+
+    /// Where it serves.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     pub(crate) fn status(&self) -> Report {

@@ -7,7 +7,7 @@ use super::site::{Policy, Site};
 use super::{KEY, eventually, key_id};
 
 /// A policy whose cloud nobody could reach: the rehearsal brings its own, and its own credentials.
-fn policy(keys: usize) -> Policy {
+pub(crate) fn policy(keys: usize) -> Policy {
     let policy = Policy::of_keys("https://kms.invalid", (0..keys).map(key_id));
     Policy { credentials: "{token_file: /nowhere/at/all}".to_owned(), request_timeout: "1s", ..policy }
 }
@@ -18,7 +18,7 @@ fn rotatable(keys: usize) -> impl Iterator<Item = usize> {
 }
 
 #[track_caller]
-fn rehearse<'s>(site: &'s Site, more: &[&str]) -> Daemon<'s> {
+pub(crate) fn rehearse<'s>(site: &'s Site, more: &[&str]) -> Daemon<'s> {
     let arguments = ["rehearse", "--policy", "policy.yaml", "--listen", "127.0.0.1:0", "--log-format", "json"];
     Daemon::start(site.command(&[&arguments, more].concat()))
 }

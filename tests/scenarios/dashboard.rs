@@ -1,0 +1,89 @@
+//! The Grafana dashboard: what each of its queries finds in a real Prometheus that scrapes a rehearsal.
+
+use std::collections::BTreeSet;
+
+use kms_rotationd::simulator::Preset;
+use serde_json::Value;
+
+use super::prometheus::Prometheus;
+use super::rehearsal::{policy, rehearse};
+use super::site::Site;
+use super::{eventually, key_id};
+
+/// Of these a rehearsal has nothing: one of its keys is disabled, so that no run succeeds.
+const NOTHING_TO_FIND: [&str; 1] = ["Last success"];
+
+fn dashboard() -> Value {
+    serde_json::from_str(include_str!("../../config/grafana/kms-rotation.json")).unwrap()
+}
+
+fn list<'v>(value: &'v Value, field: &str) -> &'v [Value] {
+    value[field].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Every query with the title of its panel.
+fn queries(dashboard: &Value) -> Vec<(&str, &str)> {
+    let panels = list(dashboard, "panels").iter();
+    let all = panels.flat_map(|panel| list(panel, "targets").iter().map(move |target| (panel, target)));
+    all.map(|(panel, target)| (panel["title"].as_str().unwrap(), target["expr"].as_str().unwrap())).collect()
+}
+
+/// The query as Grafana sends it.
+fn filled(query: &str, project: &str, key: &str) -> String {
+    let filled = query.replace("$__rate_interval", "5s").replace("$project", project).replace("$key", key);
+    assert!(!filled.contains('$'), "{filled} speaks of a variable that there is not");
+    filled
+}
+
+#[test]
+fn every_query_of_the_dashboard_finds_what_it_should_in_a_rehearsal() {
+    // With faults, since there are no retries without.
+    let site = Site::new(&policy(12).every_second());
+    let daemon = rehearse(&site, &["--faults", Preset::Flaky.as_str()]);
+    let Some(prometheus) = Prometheus::watching(&daemon) else { return };
+    eventually("it is scraped", || !prometheus.query("kms_rotation_keys").is_empty());
+    let dashboard = dashboard();
+    for (title, query) in queries(&dashboard) {
+        let all = filled(query, ".*", ".*");
+        let expected = !NOTHING_TO_FIND.contains(&title);
+        eventually(&format!("{title}: {all} finds what it should"), || prometheus.query(&all).is_empty() != expected);
+        // Of one key it finds that key's and no other's. The fourth is off policy, so that there is a finding.
+        let one = filled(query, "payments", &key_id(3));
+        let found = prometheus.query(&one);
+        let keys: BTreeSet<_> = found.iter().filter_map(|found| found["metric"]["key_id"].as_str()).collect();
+        assert!(keys.iter().all(|key| *key == key_id(3)), "{title}: {one} finds {keys:?}");
+        let nobody = prometheus.query(&filled(query, "nobody", "none"));
+        assert!(nobody.is_empty() || !query.contains("$project"), "{title}: {query} does not heed its variables");
+    }
+    for variable in list(&dashboard["templating"], "list") {
+        let Some(query) = variable["query"]["query"].as_str() else { continue };
+        let (series, label) =
+            query.strip_prefix("label_values(").unwrap().trim_end_matches(')').rsplit_once(", ").unwrap();
+        let found = prometheus.query(&filled(series, ".*", ".*"));
+        assert!(found.iter().any(|found| found["metric"][label].is_string()), "{query}");
+    }
+}
+
+#[test]
+fn the_panels_of_the_dashboard_have_a_place_and_a_source_of_their_own() {
+    let dashboard = dashboard();
+    let mut places = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for panel in list(&dashboard, "panels") {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{} has another's id", panel["title"]);
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+        assert!(x + w <= 24, "{} is too wide", panel["title"]);
+        for place in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
+            assert!(places.insert(place), "{} lies on another", panel["title"]);
+        }
+        for target in list(panel, "targets") {
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
+        }
+    }
+    let queries = queries(&dashboard);
+    assert!(queries.len() > 25, "{}", queries.len());
+    let asked: String = queries.iter().map(|(_, query)| *query).collect();
+    for part in ["keys{", "runs_total", "requests_total", "retries_total", "key_finding", "expiry", "429"] {
+        assert!(asked.contains(part), "no panel asks for {part}");
+    }
+}

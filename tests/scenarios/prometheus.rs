@@ -1,0 +1,84 @@
+//! A real Prometheus with the configuration that ships, where one is installed.
+//!
+//! It scrapes one daemon on the loopback, and often, since a test has no minute to wait. Of an alert's `for` a second is
+//! left for the same reason; what the rules ask for is as it ships.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::installed::installed;
+use super::program::{Daemon, Program, get};
+
+/// A running Prometheus; it ends when it is dropped.
+pub(crate) struct Prometheus {
+    address: String,
+    _program: Program,
+    _folder: TempDir,
+}
+
+impl Prometheus {
+    /// One that scrapes this daemon; nothing where Prometheus is not installed.
+    pub(crate) fn watching(daemon: &Daemon<'_>) -> Option<Self> {
+        let prometheus = installed("prometheus")?;
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["prometheus.yaml", "rules.yaml", "thresholds.yaml"] {
+            let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/prometheus").join(file);
+            fs::write(folder.path().join(file), hastened(&fs::read_to_string(shipped).unwrap(), daemon)).unwrap();
+        }
+        let mut command = Command::new(prometheus);
+        command.args(["--config.file=prometheus.yaml", "--storage.tsdb.path=data", "--log.format=json"]);
+        let program = Program::start({
+            command.args(["--web.listen-address=127.0.0.1:0"]).current_dir(folder.path());
+            command
+        });
+        let address = program.await_line("msg", "Listening on")["address"].as_str().unwrap().to_owned();
+        Some(Self { address, _program: program, _folder: folder })
+    }
+
+    /// What a query finds now.
+    #[track_caller]
+    pub(crate) fn query(&self, expression: &str) -> Vec<Value> {
+        let (status, body) = get(&self.address, &format!("/api/v1/query?query={}", escaped(expression)));
+        // It is not ready yet.
+        if status == 503 {
+            return Vec::new();
+        }
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(answer["status"], "success", "{expression}: {answer}");
+        answer["data"]["result"].as_array().unwrap().clone()
+    }
+}
+
+/// A file of the configuration, for a test's pace and its daemon.
+fn hastened(shipped: &str, daemon: &Daemon<'_>) -> String {
+    let mut text = String::new();
+    for line in shipped.lines() {
+        let line = match line.trim_start().split_once(": ") {
+            Some(("for", length)) => line.replace(length, "1s"),
+            Some(("scrape_interval", length)) => line.replace(length, "200ms"),
+            _ if line == "rule_files:" => "global: {evaluation_interval: 200ms}\nrule_files:".to_owned(),
+            _ => line.replace("127.0.0.1:9847", daemon.address()),
+        };
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+/// For a query string.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            escaped.push(char::from(byte));
+        } else {
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
+}
