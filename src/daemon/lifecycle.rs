@@ -63,13 +63,14 @@ pub struct Supervisor {
     health: Health,
     watchdog: Option<Duration>,
     last_ping: Arc<Mutex<Option<Instant>>>,
+    last_line: Arc<Mutex<String>>,
 }
 
 impl Supervisor {
     /// Reads from the environment what systemd wants to hear.
     #[must_use]
     pub fn from_environment(health: Health) -> Self {
-        Self { health, watchdog: sd_notify::watchdog_enabled(), last_ping: Arc::default() }
+        Self { health, watchdog: sd_notify::watchdog_enabled(), last_ping: Arc::default(), last_line: Arc::default() }
     }
 
     /// The policy is in force and the loop runs.
@@ -90,9 +91,13 @@ impl Supervisor {
         notify(&[NotifyState::Stopping]);
     }
 
-    /// The line that `systemctl status` shows.
-    pub fn status(&self, line: &str) {
-        notify(&[NotifyState::Status(line)]);
+    /// The line that `systemctl status` shows. It is sent when it differs from the one before.
+    pub fn status(&self, line: String) {
+        let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != line {
+            notify(&[NotifyState::Status(&line)]);
+            *last = line;
+        }
     }
 
     /// The longest the loop may go without a sign of life.

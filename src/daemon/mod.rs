@@ -75,7 +75,7 @@ impl<A: Alarm, C> Daemon<A, C> {
             let reloaded = match trigger.take() {
                 Some(trigger) => {
                     schedule.run_began(self.clock.now());
-                    self.board.next_run(schedule.due());
+                    self.show_next_run(schedule.due());
                     debug!(trigger = trigger.as_str(), "run begins");
                     if let Some(policy) = &environment_policy {
                         targets = (self.connect)(policy);
@@ -83,7 +83,6 @@ impl<A: Alarm, C> Daemon<A, C> {
                     let (report, reloaded) = self.run_once(&targets, trigger, guards).await;
                     announcer.announce(&report);
                     if !report.interrupted {
-                        self.supervisor.status(&report.tally().to_string());
                         self.board.publish(Arc::new(report));
                     }
                     reloaded
@@ -166,7 +165,7 @@ impl<A: Alarm, C> Daemon<A, C> {
             return Ok(Woken::Due);
         }
         let due = schedule.due();
-        self.board.next_run(due);
+        self.show_next_run(due);
         if due != *alarm_set_for
             && let Some(after) = due.and_then(|due| due.duration_since(now).ok())
         {
@@ -184,6 +183,12 @@ impl<A: Alarm, C> Daemon<A, C> {
             () = tokio::time::sleep(self.supervisor.longest_silence()) => {}
         }
         Ok(Woken::Nothing)
+    }
+
+    /// Shows when the next run is due, and systemd with it how things are.
+    fn show_next_run(&self, due: Option<SystemTime>) {
+        self.board.next_run(due);
+        self.supervisor.status(self.board.line());
     }
 
     /// Reads the policy again; nothing where it is refused and the old one stays in force.

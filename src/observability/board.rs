@@ -1,7 +1,7 @@
 //! What the daemon's loop tells and the server shows: one board between the two.
 //!
 //! The loop is the only writer. Readers take all facts in one step, so that they never see a new run with an old
-//! policy. Nothing here renders anything.
+//! policy. Nothing here renders anything but the one line that a service manager is told.
 
 use std::io;
 use std::path::Path;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::gzip::Archive;
 use super::key_series::KeySeries;
 use super::metrics::{Metrics, MetricsError};
+use super::words;
 use crate::kms::observe::Observer;
 use crate::rotation::report::Report;
 
@@ -98,6 +99,14 @@ impl Board {
     #[must_use]
     pub fn observer(&self, project: &Arc<str>) -> Arc<dyn Observer> {
         self.metrics.calls(project)
+    }
+
+    /// What a service manager shows in one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let facts = self.facts.borrow();
+        let tally = facts.run.as_ref().map(|run| run.report.tally());
+        words::daemon_line(tally.as_ref(), facts.next_run, facts.reload_error.is_some()).to_string()
     }
 
     pub(super) fn facts(&self) -> Facts {

@@ -161,6 +161,22 @@ pub(super) fn headline(tally: &Tally) -> impl fmt::Display {
     })
 }
 
+/// The daemon in one line, as a service manager shows it: what the last run saw, when the next one is due, and that a
+/// changed policy was refused. "27 of 30 keys on policy; 2 off policy; 1 unknown; next run 2026-11-22 06:00 UTC".
+pub(super) fn daemon_line(last: Option<&Tally>, next_run: Option<SystemTime>, refused: bool) -> impl fmt::Display {
+    said(move |f| {
+        match last {
+            Some(tally) => write!(f, "{}", headline(tally))?,
+            None => f.write_str("no run has ended yet")?,
+        }
+        match next_run {
+            Some(at) => write!(f, "; next run {} UTC", minute(at))?,
+            None => f.write_str("; no run is due")?,
+        }
+        f.write_str(if refused { "; the policy as it is now was refused, the one before stays in force" } else { "" })
+    })
+}
+
 /// A number of things.
 pub(super) fn count(number: usize, one: &str, many: &str) -> impl fmt::Display {
     said(move |f| write!(f, "{number} {}", if number == 1 { one } else { many }))
@@ -214,6 +230,17 @@ mod tests {
         words.sort_unstable();
         words.dedup();
         assert_eq!(words.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn the_daemons_line_tells_the_last_run_the_next_one_and_a_refused_policy() {
+        let none = Tally::default();
+        let due = Some(UNIX_EPOCH + Duration::from_secs(1_795_327_200));
+        assert_eq!(daemon_line(None, due, false).to_string(), "no run has ended yet; next run 2026-11-22 06:00 UTC");
+        assert_eq!(
+            daemon_line(Some(&none), None, true).to_string(),
+            "0 of 0 keys on policy; no run is due; the policy as it is now was refused, the one before stays in force"
+        );
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod rules;
 mod schedule;
 mod secrets;
 mod secrets_on_the_way;
+mod service_manager;
 mod site;
 mod stand_in;
 mod unclear;

@@ -1,0 +1,114 @@
+//! What systemd is told, on a notification socket of the test's own.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use kms_rotationd::simulator::{Key, KeyState};
+use rustix::process::Signal;
+
+use super::cloud::{Cloud, rotating};
+use super::program::Daemon;
+use super::site::{Policy, Site};
+use super::{DEADLINE, KEY, PROJECT, key_id};
+
+/// The other end of `NOTIFY_SOCKET`.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    /// The one to whom the daemon of this folder reports.
+    fn of(site: &mut Site) -> Self {
+        let path = site.path("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        site.set("NOTIFY_SOCKET", path.to_str().unwrap());
+        Self(socket)
+    }
+
+    /// The first line of the next message.
+    #[track_caller]
+    fn hear(&self) -> String {
+        let mut message = [0; 4096];
+        let length = self.0.recv(&mut message).unwrap();
+        let message = std::str::from_utf8(&message[..length]).unwrap();
+        message.lines().next().unwrap_or_default().to_owned()
+    }
+
+    #[track_caller]
+    fn assert_hears<const N: usize>(&self, messages: [&str; N]) {
+        assert_eq!([(); N].map(|()| self.hear()), messages);
+    }
+}
+
+/// When the next run is due, in the words of the status.
+fn next(daemon: &Daemon<'_>) -> String {
+    let due = daemon.metric("kms_rotation_next_run_timestamp_seconds").unwrap();
+    let due = jiff::Timestamp::UNIX_EPOCH + Duration::from_secs_f64(due);
+    format!("next run {} UTC", due.strftime("%Y-%m-%d %H:%M"))
+}
+
+#[test]
+fn systemd_hears_that_it_is_ready_how_many_keys_are_on_policy_when_the_next_run_is_and_that_it_stops() {
+    let cloud = Cloud::of([rotating(90)]);
+    let mut site = Site::new(&Policy::of_one_key(cloud.url()).key(&key_id(1), 90));
+    let manager = Manager::of(&mut site);
+    let daemon = site.run();
+    daemon.await_runs(1);
+    let next = next(&daemon);
+    assert_eq!(daemon.stop().code, Some(0));
+    let waiting = format!("STATUS=no run has ended yet; {next}");
+    let after = format!("STATUS=1 of 2 keys on policy; 1 unknown; {next}");
+    manager.assert_hears(["READY=1", &waiting, &after, "STOPPING=1"]);
+}
+
+#[test]
+fn a_status_that_is_as_before_is_not_sent_again() {
+    let cloud = Cloud::of([rotating(90)]);
+    let mut site = Site::new(&Policy::of_one_key(cloud.url()));
+    let manager = Manager::of(&mut site);
+    let daemon = site.run();
+    daemon.await_runs(1);
+    let next = next(&daemon);
+    let (waiting, well) =
+        (format!("STATUS=no run has ended yet; {next}"), format!("STATUS=1 of 1 key on policy; {next}"));
+    manager.assert_hears(["READY=1", &waiting, &well]);
+    daemon.signal(Signal::HUP);
+    daemon.await_runs(2);
+    cloud.set_key(PROJECT, Key::new(KEY).rotating(90).state(KeyState::Disabled));
+    daemon.signal(Signal::HUP);
+    manager.assert_hears(["RELOADING=1", "READY=1", "RELOADING=1", "READY=1"]);
+    manager.assert_hears([&*format!("STATUS=0 of 1 key on policy; 1 off policy; {next}")]);
+}
+
+#[test]
+fn a_refused_policy_is_in_the_status_until_it_is_mended() {
+    let cloud = Cloud::of([rotating(90)]);
+    let good = Policy::of_one_key(cloud.url());
+    let mut site = Site::new(&good);
+    let manager = Manager::of(&mut site);
+    let daemon = site.run();
+    daemon.await_runs(1);
+    let well = format!("STATUS=1 of 1 key on policy; {}", next(&daemon));
+    manager.assert_hears(["READY=1", &format!("STATUS=no run has ended yet; {}", next(&daemon)), &well]);
+    let replace = |text: &str| {
+        site.write("new.yaml", text);
+        fs::rename(site.path("new.yaml"), site.path("policy.yaml")).unwrap();
+    };
+    replace("projects: []\n");
+    let refused = format!("{well}; the policy as it is now was refused, the one before stays in force");
+    manager.assert_hears(["RELOADING=1", "READY=1", &refused]);
+    replace(&good.text());
+    manager.assert_hears(["RELOADING=1", "READY=1", &well]);
+}
+
+#[test]
+fn the_watchdog_is_fed_while_the_loop_waits() {
+    let cloud = Cloud::of([rotating(90)]);
+    let mut site = Site::new(&Policy::of_one_key(cloud.url()));
+    let manager = Manager::of(&mut site);
+    site.set("WATCHDOG_USEC", "300000");
+    let daemon = site.run();
+    daemon.await_runs(1);
+    while !manager.hear().starts_with("STATUS=1 of 1") {}
+    manager.assert_hears(["WATCHDOG=1"; 3]);
+}
