@@ -7,6 +7,7 @@ mod alerts;
 mod installed;
 mod metrics;
 mod reference;
+mod units;
 mod ways;
 
 use std::collections::BTreeSet;
