@@ -172,21 +172,20 @@ pub(super) fn tagged_page(body: &[u8]) -> Option<TaggedPage> {
         id: Option<Value>,
         #[serde(rename = "resource_detail", alias = "key_details")]
         details: Option<Value>,
-        #[serde(default)]
-        tags: Vec<WireTag>,
+        tags: Option<Vec<WireTag>>,
     }
     #[derive(Deserialize)]
     struct WireTag {
-        key: Box<str>,
-        #[serde(default)]
-        value: Box<str>,
+        key: Option<Value>,
+        value: Option<Value>,
     }
     let answer: Answer = serde_json::from_slice(body).ok()?;
     let resources = answer.resources.into_iter().map(|resource| {
         let details = resource.details.as_ref().map(|details| details.get(0).unwrap_or(details));
         let own = text(resource.id.as_ref());
         let id = if own.is_empty() { text(details.and_then(|details| details.get("key_id"))) } else { own };
-        let tags = resource.tags.into_iter().map(|WireTag { key, value }| Tag { key, value });
+        let tag = |tag: &WireTag| Tag { key: text(tag.key.as_ref()).into(), value: text(tag.value.as_ref()).into() };
+        let tags = resource.tags.iter().flatten().map(tag);
         Some((id.parse().ok()?, tags.collect()))
     });
     let total = number(answer.total_count.as_ref()).and_then(|total| total.try_into().ok());
@@ -201,15 +200,16 @@ pub(super) fn project_tags(body: &[u8]) -> Option<Vec<Tag>> {
     }
     #[derive(Deserialize)]
     struct Values {
-        key: Box<str>,
-        values: Vec<Box<str>>,
+        key: Option<Value>,
+        values: Option<Vec<Value>>,
     }
     let answer: Answer = serde_json::from_slice(body).ok()?;
-    let tags = answer.tags.into_iter();
-    Some(
-        tags.flat_map(|Values { key, values }| values.into_iter().map(move |value| Tag { key: key.clone(), value }))
-            .collect(),
-    )
+    let mut tags = Vec::new();
+    for Values { key, values } in &answer.tags {
+        let tag = |value| Tag { key: text(key.as_ref()).into(), value: text(Some(value)).into() };
+        tags.extend(values.iter().flatten().map(tag));
+    }
+    Some(tags)
 }
 
 fn flag(value: Option<&Value>) -> Option<bool> {
@@ -310,6 +310,19 @@ mod tests {
             assert_eq!((&*page.keys[0].enterprise_project_id, page.next.as_deref()), ("0", Some("10")));
         }
         assert_eq!(page("null", r#""""#).next, None);
+    }
+
+    #[test]
+    fn tags_without_values_and_with_numbers_are_tags() {
+        let id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
+        let tag = |key: &str, value: &str| Tag { key: key.into(), value: value.into() };
+        let tags = r#"[{"key":"a"},{"key":"b","value":null},{"key":"c","value":7}]"#;
+        let body = format!(r#"{{"resources":[{{"resource_id":"{id}","tags":{tags}}}],"total_count":"1"}}"#);
+        assert_eq!(tagged_page(body.as_bytes()).unwrap().keys[0].1, [tag("a", ""), tag("b", ""), tag("c", "7")]);
+        let body = format!(r#"{{"resources":[{{"resource_id":"{id}","tags":null}}]}}"#);
+        assert!(tagged_page(body.as_bytes()).unwrap().keys[0].1.is_empty());
+        let all = r#"{"tags":[{"key":"a","values":["x",7,null]},{"key":"b","values":null}]}"#;
+        assert_eq!(project_tags(all.as_bytes()).unwrap(), [tag("a", "x"), tag("a", "7"), tag("a", "")]);
     }
 
     #[test]
