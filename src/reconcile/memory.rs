@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use crate::policy::types::Guards;
+use crate::policy::types::{Guards, Project};
 use crate::rotation::key::{KeyId, ListedKey, RotationInterval};
+use crate::rotation::project::Cloud;
 
 /// What is known from earlier runs.
 #[derive(Debug, Default)]
@@ -15,7 +16,14 @@ pub struct Memory(Mutex<Known>);
 struct Known {
     keys: HashMap<(Arc<str>, KeyId), Remembered>,
     /// The last complete list of each project's keys.
-    listings: HashMap<Arc<str>, Arc<[ListedKey]>>,
+    listings: HashMap<Arc<str>, (Place, Arc<[ListedKey]>)>,
+}
+
+/// Where a project is in the cloud: a new policy may call another one by the same name.
+type Place = (Cloud, Arc<str>, Option<String>);
+
+fn place(project: &Project) -> Place {
+    (project.cloud, Arc::clone(&project.region), project.project_id.clone())
 }
 
 #[derive(Clone, Debug, Default)]
@@ -38,12 +46,15 @@ impl Memory {
     }
 
     /// The keys that the project was last known to have.
-    pub(super) fn listing(&self, project: &Arc<str>) -> Arc<[ListedKey]> {
-        self.lock().listings.get(project).cloned().unwrap_or_default()
+    pub(super) fn listing(&self, project: &Project) -> Arc<[ListedKey]> {
+        match self.lock().listings.get(&project.name) {
+            Some((of, listing)) if *of == place(project) => Arc::clone(listing),
+            _ => Arc::default(),
+        }
     }
 
-    pub(super) fn keep_listing(&self, project: &Arc<str>, listing: Arc<[ListedKey]>) {
-        self.lock().listings.insert(Arc::clone(project), listing);
+    pub(super) fn keep_listing(&self, project: &Project, listing: Arc<[ListedKey]>) {
+        self.lock().listings.insert(Arc::clone(&project.name), (place(project), listing));
     }
 
     /// Forgets that keys had to be repaired.

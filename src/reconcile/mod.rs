@@ -100,7 +100,7 @@ impl Reconciler {
                     Unreachable::Way(text) => (Reason::ReadFailed, text),
                 };
                 failure.tell("project cannot be reached", text);
-                let known = self.memory.listing(&project.name);
+                let known = self.memory.listing(project);
                 let cover = cover(&project.keys, Listing::Failed(reason, &known), now);
                 (cover.cases.iter().map(|case| progress::unreachable(case, reason)).collect(), Vec::new(), false)
             }

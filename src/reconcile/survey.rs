@@ -44,7 +44,7 @@ impl Reconciler {
         match self.list(kms, &project.keys).await {
             Ok(keys) => {
                 let keys: Arc<[ListedKey]> = keys.into();
-                self.memory.keep_listing(&project.name, Arc::clone(&keys));
+                self.memory.keep_listing(project, Arc::clone(&keys));
                 Survey::Complete(keys)
             }
             Err(error) => {
@@ -57,7 +57,7 @@ impl Reconciler {
                 if !failure.ends_run(&error) && error.kind() != Kind::Stopped {
                     failure.tell("the project's keys cannot be listed", &error.to_string());
                 }
-                Survey::Failed(reason, self.memory.listing(&project.name))
+                Survey::Failed(reason, self.memory.listing(project))
             }
         }
     }

@@ -440,3 +440,18 @@ fn a_selector_by_enterprise_project_is_not_judged_by_a_cloud_that_tells_none() {
     assert!(applied.report().error().contains("by enterprise_project_id"), "{}", applied.report().error());
     assert_eq!((applied.code, cloud.write_requests()), (Some(1), 0));
 }
+
+#[test]
+fn keys_of_a_project_that_had_the_name_before_are_not_taken_for_this_ones() {
+    let cloud = Cloud::of(named(["before"]));
+    let policy = Policy::at(cloud.url()).entry(EVERY_KEY);
+    let site = Site::new(&policy);
+    let daemon = site.run();
+    daemon.await_runs(1);
+    cloud.fault(Rule::always(Fault::kms(403, "KMS.0307")).on(Operation::ListKeys));
+    site.write("policy.yaml", &policy.text().replace(PROJECT, "fedcba9876543210fedcba9876543210"));
+    daemon.await_runs(2);
+    let status = daemon.status();
+    assert_eq!((status.count("unknown"), status.keys().count()), (1, 1));
+    assert!(!daemon.get("/metrics").1.contains(&key_id(0)), "no key of the other project");
+}
