@@ -5,6 +5,7 @@
 mod alerts;
 #[path = "../installed/mod.rs"]
 mod installed;
+mod kubernetes;
 mod metrics;
 mod reference;
 mod units;
@@ -70,62 +71,6 @@ fn the_smallest_policies_are_valid() {
     let policies: Vec<_> = whole.map(|yaml| valid(yaml, "README.md")).collect();
     let clouds: Vec<_> = policies.iter().map(|policy| policy.projects[0].cloud).collect();
     assert_eq!(clouds, [Cloud::HuaweiCloud, Cloud::OpenTelekomCloud]);
-}
-
-#[test]
-fn the_policy_in_the_kubernetes_manifest_is_valid_and_reads_the_secret_that_is_mounted() {
-    let manifest = text("config/kubernetes.yaml");
-    let policy::types::Credentials::Password { password_file, .. } = mounted(&manifest) else {
-        panic!("the manifest's secret is a password");
-    };
-    let mount = password_file.parent().unwrap().to_str().unwrap();
-    assert!(manifest.contains(&format!("mountPath: {mount}\n")), "{mount}");
-}
-
-/// The credentials of the one project in the policy of a manifest.
-fn mounted(manifest: &str) -> policy::types::Credentials {
-    let (_, after) = manifest.split_once("  policy.yaml: |\n").unwrap();
-    let policy: Vec<_> = after.lines().map_while(|line| line.strip_prefix("    ")).collect();
-    valid(&policy.join("\n"), "config/kubernetes.yaml").projects.remove(0).credentials
-}
-
-/// The manifest with what is commented out in the place of what stands before it under the same parent.
-fn with_alternatives(manifest: &str) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    for line in manifest.lines() {
-        let text = line.trim_start();
-        let indent = line.len() - text.len();
-        // An alternative begins with a field and nothing else; what follows of it is indented further.
-        let is_first = text.strip_prefix("# ").is_some_and(|text| text.ends_with(':') && !text.contains(' '));
-        if indent > 0 && is_first {
-            while lines.last().is_some_and(|line| line.len() - line.trim_start().len() >= indent) {
-                lines.pop();
-            }
-        }
-        let continues = text.starts_with("#   ");
-        let line = if indent > 0 && (is_first || continues) { line.replacen("# ", "", 1) } else { line.to_owned() };
-        lines.push(line);
-    }
-    lines.join("\n")
-}
-
-#[test]
-fn the_alternative_in_the_kubernetes_manifest_reads_the_token_that_is_projected() {
-    let manifest = with_alternatives(&text("config/kubernetes.yaml"));
-    let policy::types::Credentials::IdToken { token_file, .. } = mounted(&manifest) else {
-        panic!("the alternative is workload identity: {manifest}");
-    };
-    let document: Value = policy::foreign_yaml(manifest.rsplit("---\n").next().unwrap()).unwrap();
-    let pod = &document["spec"]["template"]["spec"];
-    let volumes = pod["volumes"].as_array().unwrap();
-    let volume = volumes.iter().find(|volume| volume["name"] == "secret").unwrap();
-    assert!(volume["secret"].is_null(), "it takes the place of the secret: {volume}");
-    let projected = &volume["projected"]["sources"][0]["serviceAccountToken"];
-    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
-    let mount = mounts.iter().find(|mount| mount["name"] == "secret").unwrap();
-    let path = [&mount["mountPath"], &projected["path"]].map(|part| part.as_str().unwrap()).join("/");
-    assert_eq!(token_file, Path::new(&path));
-    assert!(projected["audience"].is_string() && projected["expirationSeconds"].as_u64() >= Some(600), "{projected}");
 }
 
 #[test]

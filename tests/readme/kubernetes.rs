@@ -1,0 +1,260 @@
+//! The manifests: what they mount is what the policy reads, each pod keeps to the restricted profile, and Kubernetes'
+//! own schemas and kustomize take them where these are installed.
+//!
+//! The alerts are there once more, since the Prometheus operator wants them in a resource. To write that file anew after
+//! a change of the rules: `UPDATE_GOLDEN=1 cargo test --test readme kubernetes`.
+
+use std::path::Path;
+use std::process::Command;
+
+use kms_rotationd::policy::foreign_yaml;
+use kms_rotationd::policy::types::Credentials;
+use serde_json::Value;
+
+use super::installed::installed;
+use super::{files, root, text, valid};
+
+const FOLDER: &str = "config/kubernetes";
+
+/// The versions of Kubernetes that are spoken of.
+const VERSIONS: std::ops::RangeInclusive<u32> = 28..=35;
+
+fn documents(manifest: &str) -> Vec<Value> {
+    manifest.split("\n---\n").map(|document| foreign_yaml(document).unwrap_or_else(|| panic!("{document}"))).collect()
+}
+
+/// The files with resources, and what they hold.
+fn resources() -> Vec<(String, Value)> {
+    let manifests = files(FOLDER).into_iter().filter(|file| !file.ends_with("/policy.yaml"));
+    let all =
+        manifests.flat_map(|file| documents(&text(&file)).into_iter().map(move |document| (file.clone(), document)));
+    all.filter(|(_, document)| document["kind"] != "Kustomization").collect()
+}
+
+fn resource(kind: &str, name: &str) -> Value {
+    let found = resources().into_iter().find(|(_, at)| at["kind"] == kind && at["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("no {kind} {name}")).1
+}
+
+/// Every pod that the manifests would start, with its file.
+fn pods() -> Vec<(String, Value)> {
+    let pod = |document: &Value| match document["kind"].as_str() {
+        Some("Deployment") => Some(document["spec"]["template"].clone()),
+        Some("CronJob") => Some(document["spec"]["jobTemplate"]["spec"]["template"].clone()),
+        _ => None,
+    };
+    resources().into_iter().filter_map(|(file, document)| Some((file, pod(&document)?))).collect()
+}
+
+#[track_caller]
+fn list<'v>(value: &'v Value, field: &str) -> &'v [Value] {
+    value[field].as_array().unwrap_or_else(|| panic!("{field} is no list in {value}"))
+}
+
+#[track_caller]
+fn named<'v>(values: &'v [Value], name: &str) -> &'v Value {
+    values.iter().find(|value| value["name"] == name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// The credentials of the policy's one project.
+fn credentials(policy: &str) -> Credentials {
+    valid(policy, "policy.yaml").projects.remove(0).credentials
+}
+
+#[test]
+fn each_pod_mounts_the_policy_and_the_secret_that_the_policy_reads() {
+    let Credentials::Password { password_file, .. } = credentials(&text(&format!("{FOLDER}/policy.yaml"))) else {
+        panic!("the secret is a password");
+    };
+    let pods = pods();
+    assert_eq!(pods.len(), 3, "a pod of its own, a job, a sidecar");
+    for (file, pod) in pods {
+        let container = named(list(&pod["spec"], "containers"), "kms-rotationd");
+        assert_eq!(container["image"], concat!("kms-rotationd:", env!("CARGO_PKG_VERSION")), "{file}");
+        let mounts = list(container, "volumeMounts");
+        assert_eq!(named(mounts, "policy")["mountPath"], "/etc/kms-rotationd", "{file}");
+        assert_eq!(named(mounts, "secret")["mountPath"], password_file.parent().unwrap().to_str().unwrap(), "{file}");
+        assert!(mounts.iter().all(|mount| mount["subPath"].is_null() && mount["readOnly"] == true), "{file}");
+        let volumes = list(&pod["spec"], "volumes");
+        assert_eq!(named(volumes, "policy")["configMap"]["name"], "kms-rotationd", "{file}");
+        assert_eq!(named(volumes, "secret")["secret"]["secretName"], "kms-rotationd", "{file}");
+    }
+}
+
+/// A file with what is commented out in the place of what stands before it under the same parent.
+fn with_alternatives(manifest: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in manifest.lines() {
+        let text = line.trim_start();
+        let indent = line.len() - text.len();
+        // An alternative begins with a field and nothing else; what follows of it is indented further.
+        let is_first = text.strip_prefix("# ").is_some_and(|text| text.ends_with(':') && !text.contains(' '));
+        if indent > 0 && is_first {
+            while lines.last().is_some_and(|line| line.len() - line.trim_start().len() >= indent) {
+                lines.pop();
+            }
+        }
+        let continues = text.starts_with("#   ");
+        let line = if indent > 0 && (is_first || continues) { line.replacen("# ", "", 1) } else { line.to_owned() };
+        lines.push(line);
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn the_alternative_to_the_secret_reads_the_token_that_is_projected() {
+    let policy = with_alternatives(&text(&format!("{FOLDER}/policy.yaml")));
+    let Credentials::IdToken { token_file, .. } = credentials(&policy) else {
+        panic!("the alternative is workload identity: {policy}");
+    };
+    let manifest = documents(&with_alternatives(&text(&format!("{FOLDER}/deployment.yaml"))));
+    let pod = &manifest.iter().find(|document| document["kind"] == "Deployment").unwrap()["spec"]["template"]["spec"];
+    let volume = named(list(pod, "volumes"), "secret");
+    assert!(volume["secret"].is_null(), "it takes the place of the secret: {volume}");
+    let projected = &volume["projected"]["sources"][0]["serviceAccountToken"];
+    let mount = named(list(&pod["containers"][0], "volumeMounts"), "secret");
+    let path = [&mount["mountPath"], &projected["path"]].map(|part| part.as_str().unwrap()).join("/");
+    assert_eq!(token_file, Path::new(&path));
+    assert!(projected["audience"].is_string() && projected["expirationSeconds"].as_u64() >= Some(600), "{projected}");
+}
+
+#[test]
+fn each_pod_keeps_to_the_restricted_profile_and_says_what_it_needs() {
+    for (file, pod) in pods() {
+        let spec = &pod["spec"];
+        let own = &spec["securityContext"];
+        assert_eq!((&own["runAsNonRoot"], &own["seccompProfile"]["type"]), (&true.into(), &"RuntimeDefault".into()));
+        assert_eq!(spec["automountServiceAccountToken"], false, "{file}");
+        for forbidden in ["hostNetwork", "hostPID", "hostIPC"] {
+            assert!(spec[forbidden].is_null(), "{file}: {forbidden}");
+        }
+        for volume in list(spec, "volumes") {
+            let kind = volume.as_object().unwrap().keys().find(|field| *field != "name").unwrap();
+            assert!(["configMap", "secret", "projected"].contains(&&**kind), "{file}: {kind}");
+        }
+        for container in list(spec, "containers") {
+            let context = &container["securityContext"];
+            assert_eq!(context["allowPrivilegeEscalation"], false, "{file}: {container}");
+            assert_eq!(context["capabilities"], serde_json::json!({"drop": ["ALL"]}), "{file}: {container}");
+            assert!(context["privileged"].is_null() && context["runAsNonRoot"].is_null(), "{file}: {container}");
+            let resources = &container["resources"];
+            assert!(resources["requests"]["cpu"].is_string() && resources["limits"]["memory"].is_string(), "{file}");
+        }
+        let daemon = named(list(spec, "containers"), "kms-rotationd");
+        assert_eq!(daemon["securityContext"]["readOnlyRootFilesystem"], true, "{file}");
+        let user = [&own["runAsUser"], &daemon["securityContext"]["runAsUser"]];
+        assert!(user.iter().any(|user| **user == 65532), "{file}: the Containerfile's user");
+    }
+}
+
+#[test]
+fn there_is_one_daemon_and_never_two_at_a_time() {
+    let spec = &resource("Deployment", "kms-rotationd")["spec"];
+    assert_eq!((&spec["replicas"], &spec["strategy"]["type"]), (&1.into(), &"Recreate".into()));
+    let container = named(list(&spec["template"]["spec"], "containers"), "kms-rotationd");
+    assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/healthz");
+    assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
+    let job = &resource("CronJob", "kms-rotationd-apply")["spec"];
+    assert_eq!((&job["concurrencyPolicy"], &job["jobTemplate"]["spec"]["backoffLimit"]), (&"Forbid".into(), &0.into()));
+}
+
+#[test]
+fn prometheus_finds_the_pod_under_the_job_that_the_alerts_know_and_the_network_lets_it_in() {
+    let pod = resource("Deployment", "kms-rotationd")["spec"]["template"].clone();
+    let labels = pod["metadata"]["labels"].as_object().unwrap();
+    let meets = |selector: &Value| selector.as_object().unwrap().iter().all(|(key, value)| labels[key] == *value);
+    let container = named(list(&pod["spec"], "containers"), "kms-rotationd");
+    let port = named(list(container, "ports"), "http")["containerPort"].clone();
+
+    let service = resource("Service", "kms-rotationd");
+    assert!(meets(&service["spec"]["selector"]));
+    let monitor = &resource("ServiceMonitor", "kms-rotationd")["spec"];
+    assert_eq!(monitor["selector"]["matchLabels"], service["metadata"]["labels"]);
+    assert_eq!(monitor["endpoints"][0]["port"], service["spec"]["ports"][0]["name"]);
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], "http");
+    let job = &service["metadata"]["labels"][monitor["jobLabel"].as_str().unwrap()];
+    assert!(text("config/prometheus/prometheus.yaml").contains(&format!("job_name: {}\n", job.as_str().unwrap())));
+
+    let network = &resource("NetworkPolicy", "kms-rotationd")["spec"];
+    assert!(meets(&network["podSelector"]["matchLabels"]));
+    assert_eq!(network["ingress"][0]["ports"][0]["port"], port);
+}
+
+#[test]
+fn the_operators_rules_are_those_of_prometheus() {
+    let file = format!("{FOLDER}/monitoring/prometheus-rule.yaml");
+    let mut rule = "# Written by a test from config/prometheus/thresholds.yaml and rules.yaml, which say more.\n\
+                    apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\n\
+                    metadata:\n  name: kms-rotationd\n  labels:\n    app.kubernetes.io/name: kms-rotationd\n\
+                    spec:\n  groups:\n"
+        .to_owned();
+    for source in ["thresholds.yaml", "rules.yaml"].map(|name| text(&format!("config/prometheus/{name}"))) {
+        for line in source.split_once("\ngroups:\n").unwrap().1.lines() {
+            let indent = if line.is_empty() { "" } else { "  " };
+            rule.extend([indent, line, "\n"]);
+        }
+    }
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(root().join(&file), &rule).unwrap();
+    }
+    assert!(text(&file) == rule, "{file} is not what the rules say; see the top of this test");
+
+    // The operator's schema has `expr` as a whole number or text.
+    let written = foreign_yaml(&rule).unwrap();
+    let groups = list(&written["spec"], "groups").iter();
+    let expressions = groups.flat_map(|group| list(group, "rules")).map(|rule| &rule["expr"]);
+    assert!(expressions.clone().count() > 20 && expressions.clone().all(|expr| expr.is_string() || expr.is_i64()));
+}
+
+#[test]
+fn the_example_changes_the_number_that_it_speaks_of() {
+    let kustomization = text(&format!("{FOLDER}/monitoring/kustomization.yaml"));
+    let path = kustomization.split("path: ").nth(1).unwrap().split("/expr").next().unwrap();
+    let rule = resource("PrometheusRule", "kms-rotationd").pointer(path).unwrap().clone();
+    assert_eq!((&rule["labels"]["of"], &rule["expr"]), (&"success_age_warning_seconds".into(), &"24 * 3600".into()));
+
+    let Some(kubectl) = installed("kubectl") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for file in files(&format!("{FOLDER}/monitoring")) {
+        let text = text(&file).replace("\n#   ", "\n");
+        std::fs::write(folder.path().join(Path::new(&file).file_name().unwrap()), text).unwrap();
+    }
+    let built = Command::new(kubectl).arg("kustomize").arg(folder.path()).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    assert!(String::from_utf8(built.stdout).unwrap().contains("expr: 48 * 3600\n"));
+}
+
+#[test]
+fn kustomize_builds_what_is_applied() {
+    let Some(kubectl) = installed("kubectl") else { return };
+    for (folder, kinds) in [
+        (FOLDER.to_owned(), vec!["ServiceAccount", "ConfigMap", "Service", "Deployment", "NetworkPolicy"]),
+        (format!("{FOLDER}/monitoring"), vec!["PrometheusRule", "ServiceMonitor"]),
+    ] {
+        let built = Command::new(&kubectl).args(["kustomize", &folder]).current_dir(root()).output().unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let built = documents(&String::from_utf8(built.stdout).unwrap());
+        assert_eq!(built.iter().map(|document| document["kind"].as_str().unwrap()).collect::<Vec<_>>(), kinds);
+        for map in built.iter().filter(|document| document["kind"] == "ConfigMap") {
+            assert_eq!(map["metadata"]["name"], "kms-rotationd", "no hash: the daemon reads a change");
+            assert_eq!(map["data"]["policy.yaml"], text(&format!("{FOLDER}/policy.yaml")).as_str());
+        }
+    }
+}
+
+#[test]
+fn every_version_of_kubernetes_takes_the_manifests() {
+    let Some(validate) = installed("kubernetes-validate") else { return };
+    // The operator's resources are none of Kubernetes' own.
+    let mut files: Vec<_> =
+        resources().into_iter().map(|(file, _)| file).filter(|file| !file.contains("/monitoring/")).collect();
+    files.dedup();
+    for minor in VERSIONS {
+        let version = format!("1.{minor}.0");
+        let ran = Command::new(&validate).args(["--strict", "-k", &version]).args(&files).current_dir(root()).output();
+        let ran = ran.unwrap();
+        let said = [ran.stdout, ran.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        assert!(ran.status.success(), "{version}: {said}");
+        assert_eq!(said.matches(&format!(" against version 1.{minor}")).count(), 6, "{said}");
+    }
+}
