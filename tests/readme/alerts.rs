@@ -104,5 +104,5 @@ fn every_threshold_is_used_and_every_one_that_is_used_is_there() {
     let rules = text(&format!("{FOLDER}/rules.yaml"));
     let used: BTreeSet<_> = quoted_after(&rules, "kms_rotation:threshold{of=\"").into_iter().collect();
     assert_eq!(used, there);
-    assert_eq!(rules.matches("kms_rotation:threshold").count(), rules.matches("kms_rotation:threshold{of=").count());
+    assert!(rules.contains(&format!("count(kms_rotation:threshold) or vector(0)) != {}\n", there.len())), "{there:?}");
 }
