@@ -149,8 +149,8 @@ fn an_alias_must_name_one_key() {
 fn an_exemption_holds_until_its_day_and_then_the_next_rule_does() {
     let listed = [key(1, "a"), key(2, "b"), key(3, "c")];
     let rules = rules([
-        (Names::Key(id(1)), exempt(31)),
-        (Names::Alias("b".into()), exempt(30)),
+        (Names::Key(id(1)), exempt(32)),
+        (Names::Alias("b".into()), exempt(31)),
         (Names::Key(id(3)), exempt(0)),
         (selector("", &[]), days(90)),
     ]);

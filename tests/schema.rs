@@ -59,12 +59,14 @@ fn the_schema_that_is_shipped_is_the_one_that_the_program_prints() {
 /// The text of every policy that stands somewhere as an example, and where that is.
 fn examples() -> Vec<(String, String)> {
     let file = |name: &str| (name.to_owned(), fs::read_to_string(root().join(name)).unwrap());
-    let mut examples =
-        ["config/policy.yaml", "config/policy.minimal.yaml", "config/policy.account.yaml"].map(file).to_vec();
-    let (_, manifest) = file("config/kubernetes.yaml");
-    let mounted = manifest.split_once("  policy.yaml: |\n").unwrap().1.lines();
-    let mounted: Vec<_> = mounted.map_while(|line| line.strip_prefix("    ")).collect();
-    examples.push(("config/kubernetes.yaml".to_owned(), mounted.join("\n")));
+    let mut examples = [
+        "config/policy.yaml",
+        "config/policy.minimal.yaml",
+        "config/policy.account.yaml",
+        "config/kubernetes/policy.yaml",
+    ]
+    .map(file)
+    .to_vec();
     let (_, readme) = file("README.md");
     for block in readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
         if block.starts_with("projects:") {
@@ -83,7 +85,7 @@ fn every_example_is_valid_and_names_the_schema_where_it_is_a_file() {
         assert_eq!(judge.fault(&policy::foreign_yaml(&text).unwrap()), None, "{place}");
         if place.contains("/policy.") {
             let named = text.lines().next().and_then(|line| line.strip_prefix("# yaml-language-server: $schema="));
-            assert!(root().join("config").join(named.unwrap()).exists(), "{place}");
+            assert!(root().join(&place).parent().unwrap().join(named.unwrap()).exists(), "{place}");
         }
     }
 }

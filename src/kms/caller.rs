@@ -97,7 +97,13 @@ impl Caller {
                 Kind::Unclear | Kind::Stopped => {}
                 // Refused because rotation is on: what was asked for holds.
                 Kind::AlreadyOn => self.succeeded(operation),
-                kind if kind.is_transient() => self.exhausted(operation, began),
+                kind if kind.is_transient() => {
+                    self.exhausted(operation, began);
+                    if operation == Operation::ListKeys && error.code().is_none_or(Code::is_nobodys) {
+                        // A run begins with the list, and what is not there for it is not there for anything else.
+                        self.outage(Operation::ReadStatus).exhausted(began);
+                    }
+                }
                 Kind::NoWay => self.observer.operation(operation, false),
                 _ => {
                     // Refused, but by somebody who is there.
@@ -191,10 +197,6 @@ impl Caller {
     /// A call has failed with all its effort, for a reason that may pass.
     pub(super) fn exhausted(&self, operation: Operation, began: Instant) {
         self.outage(operation).exhausted(began);
-        if operation == Operation::ListKeys {
-            // A run begins with the list, and what kept that from coming may well keep everything from coming.
-            self.outage(Operation::ReadStatus).exhausted(began);
-        }
         self.observer.operation(operation, false);
     }
 

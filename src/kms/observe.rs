@@ -62,6 +62,17 @@ pub enum Code {
     Body,
 }
 
+impl Code {
+    /// Whether nobody of the cloud has answered: there was no answer, or one of a gateway that has nobody behind it.
+    pub(super) fn is_nobodys(self) -> bool {
+        match self {
+            Self::Http(status) => matches!(status, 502 | 504),
+            Self::Timeout | Self::Connect | Self::Tls => true,
+            Self::Body => false,
+        }
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -48,6 +48,7 @@ impl<K: Kms> KeyRun<'_, K> {
         let mut key = Progress::new(order);
         let remembered = self.reconciler.memory.recall(self.project, order.key_id);
         key.observed.interval_set_before = remembered.written == Some(order.desired.interval);
+        key.observed.hindrance = remembered.hindrance;
         match &order.case.listed {
             // A list says all that a description would.
             Some(listed) => (key.described, key.alias) = (self.listed, listed.description.alias.clone()),
@@ -217,6 +218,11 @@ impl<K: Kms> KeyRun<'_, K> {
                 }
                 Kind::Hindered(hindrance) => {
                     key.observed.hindrance = Some(hindrance);
+                    if hindrance.is_permanent() {
+                        // So that the next run does not earn another refusal, which the customer's audit log keeps.
+                        let memory = &self.reconciler.memory;
+                        memory.update(self.project, key.order.key_id, |known| known.hindrance = Some(hindrance));
+                    }
                     return self.note(key, &error);
                 }
                 kind => {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use crate::policy::types::{Guards, Project};
-use crate::rotation::key::{KeyId, ListedKey, RotationInterval};
+use crate::rotation::key::{Hindrance, KeyId, ListedKey, RotationInterval};
 use crate::rotation::project::Cloud;
 
 /// What is known from earlier runs.
@@ -32,6 +32,8 @@ pub(super) struct Remembered {
     pub(super) written: Option<RotationInterval>,
     /// The name that a description gave, since most runs ask for none.
     pub(super) alias: Option<Box<str>>,
+    /// What the refusal of a write told that stands in the way of rotating it for good, where no list says so.
+    pub(super) hindrance: Option<Hindrance>,
     /// When runs had to change the key.
     repairs: Vec<SystemTime>,
 }
@@ -57,9 +59,12 @@ impl Memory {
         self.lock().listings.insert(Arc::clone(&project.name), (place(project), listing));
     }
 
-    /// Forgets that keys had to be repaired.
-    pub(super) fn forget_repairs(&self) {
-        self.lock().keys.values_mut().for_each(|key| key.repairs.clear());
+    /// Forgets why keys were left alone.
+    pub(super) fn forgive(&self) {
+        for key in self.lock().keys.values_mut() {
+            key.repairs.clear();
+            key.hindrance = None;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

@@ -79,7 +79,7 @@ impl Reconciler {
         self.headway.reset();
         if matches!(trigger, Trigger::Signal | Trigger::Reload) {
             // Somebody looks after it: what was left alone gets another chance.
-            self.memory.forget_repairs();
+            self.memory.forgive();
         }
         // All of them first: projects may share their credentials, and one must not forget what another has just learnt.
         targets.iter().filter_map(|target| target.kms.as_ref().ok()).for_each(Kms::begin_run);

@@ -125,6 +125,11 @@ pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Co
         let case = |subject, rule, course| Some((at, Case { subject, rule, listed: None, course }));
         let ended = rule.has_ended(now);
         match &rule.names {
+            // The cloud is asked about a key that its list lacks: the user may be shown less than there is. But nothing
+            // asks about one that is excused.
+            Names::Key(key_id) if !ended && complete && matches!(rule.asks, Asks::Exempt(_)) => {
+                case(Subject::Key(*key_id), Some(rule), unknown(Reason::NotFound))
+            }
             Names::Key(key_id) if !ended => case(Subject::Key(*key_id), Some(rule), course(Some(rule), None, now)),
             // Excused no more, and whether anything else speaks of it only a list would tell.
             Names::Key(key_id) if !complete && listed.iter().all(|key| key.key_id != *key_id) => {

@@ -211,6 +211,14 @@ pub enum Hindrance {
     PendingDeletion,
 }
 
+impl Hindrance {
+    /// Whether it never passes; a key can be enabled again, or saved from deletion.
+    #[must_use]
+    pub fn is_permanent(self) -> bool {
+        !matches!(self, Self::Disabled | Self::PendingDeletion)
+    }
+}
+
 /// The life of a key (`key_state` of `describe-key` and `list-keys`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use super::key::{DesiredRotation, KeyId, ListedKey, SECONDS_PER_DAY, Tag};
 
-/// How long before its end an exemption is told of.
-const ENDS_SOON: Duration = Duration::from_secs(30 * SECONDS_PER_DAY);
+/// How long before its end an exemption is told of: its last day, and the 30 before it.
+const ENDS_SOON: Duration = Duration::from_secs(31 * SECONDS_PER_DAY);
 
 /// One entry of a project's `keys`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Exemption {
         self.until.as_ref().is_some_and(|until| until.ends <= now)
     }
 
-    /// Whether it will be over within 30 days.
+    /// Whether its last day is 30 days away or less.
     #[must_use]
     pub fn ends_soon(&self, now: SystemTime) -> bool {
         self.until.as_ref().is_some_and(|until| until.ends <= now + ENDS_SOON)
@@ -219,8 +219,9 @@ mod tests {
         let until = LastDay { date: "1970-04-10".into(), ends: day(100) };
         let exemption = Exemption { reason: "x".into(), until: Some(until) };
         let at = |now| (exemption.has_ended(now), exemption.ends_soon(now));
-        assert_eq!(at(day(69)), (false, false));
-        assert_eq!(at(day(70)), (false, true));
+        // Its last day begins with 99.
+        assert_eq!(at(day(69) - Duration::from_secs(1)), (false, false));
+        assert_eq!(at(day(69)), (false, true));
         assert_eq!(at(day(100) - Duration::from_secs(1)), (false, true));
         assert_eq!(at(day(100)), (true, true));
         let for_good = Exemption { until: None, ..exemption.clone() };

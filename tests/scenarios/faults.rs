@@ -237,7 +237,7 @@ fn a_dead_endpoint_makes_every_key_unknown() {
 
 #[test]
 fn a_dead_endpoint_costs_one_retry_budget_and_a_few_attempts_however_many_keys_there_are() {
-    let cloud = Cloud::start(setup(many(20)).fault(Rule::always(Fault::html(503))));
+    let cloud = Cloud::start(setup(many(20)).fault(Rule::always(Fault::html(504))));
     let policy = Policy::of_keys(cloud.url(), (0..20).map(key_id));
     let site = Site::new(&Policy { max_elapsed: "500ms", concurrency: 1, ..policy });
     assert_eq!(site.apply().report().count("unknown"), 20);
@@ -245,6 +245,15 @@ fn a_dead_endpoint_costs_one_retry_budget_and_a_few_attempts_however_many_keys_t
     let asked = |n| cloud.key_requests(PROJECT, &key_id(n), Operation::ReadStatus);
     let after: Vec<u64> = (0..20).map(asked).collect();
     assert_eq!(after, [[1; 8].as_slice(), [0; 12].as_slice()].concat());
+}
+
+#[test]
+fn a_list_that_fails_costs_no_key_the_retries_of_its_own_status() {
+    let broken = Rule::always(Fault::kms(500, "KMS.0100")).on(Operation::ListKeys);
+    let busy = Rule::next(3, Fault::kms(503, "KMS.0104")).on(Operation::ReadStatus);
+    let cloud = Cloud::start(setup([off()]).fault(broken).fault(busy));
+    let policy = Policy { max_elapsed: "500ms", ..Policy::of_one_key(cloud.url()) };
+    assert_eq!(Site::new(&policy).apply().key(KEY), "compliant");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kms_rotationd::simulator::{Fault, Key, KeyState, Operation, OperationSet, Rule};
+use kms_rotationd::simulator::{Dialect, Fault, Key, KeyState, Operation, OperationSet, Rule};
 use rustix::process::Signal;
 
 use super::cloud::{Cloud, off, rotating, setup, unlisted};
@@ -132,6 +132,20 @@ fn a_refused_write_tells_why_a_key_cannot_rotate_where_describing_it_failed() {
     let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "exempt: imported_material"));
     assert_eq!(cloud.write_requests(), 1);
+}
+
+#[test]
+fn a_refusal_that_is_for_good_is_met_once_and_again_when_an_operator_asks() {
+    // Neither the list nor a description of Open Telekom Cloud tells of keystores.
+    let silent = setup([off().keystore("6b5a")]).behave(|b| b.dialect = Dialect::OpenTelekomCloud);
+    let cloud = Cloud::start(silent);
+    let site = Site::new(&Policy::of_one_key(cloud.url()).every_second());
+    let daemon = site.run();
+    daemon.await_runs(3);
+    assert_eq!(daemon.status().key(KEY), "exempt: custom_keystore");
+    assert_eq!(cloud.write_requests(), 1);
+    daemon.signal(Signal::HUP);
+    eventually("asked again", || cloud.write_requests() == 2);
 }
 
 #[test]

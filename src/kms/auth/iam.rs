@@ -199,7 +199,7 @@ impl Iam<'_> {
         let lifetime = described.and_then(|token| {
             let end = time(token.expires_at)?;
             let span = time(token.issued_at).and_then(|begin| Duration::try_from(end.duration_since(begin)).ok());
-            match span {
+            match span.filter(|span| !span.is_zero()) {
                 Some(span) => Some((now, now + span)),
                 None => lifetime(end.into(), answer.date(), now),
             }
