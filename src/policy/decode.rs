@@ -174,6 +174,9 @@ impl Decoder<'_> {
                 secret.expected()
             );
             self.error(key.span, message).conceal(node.span);
+        } else if let Some((_, instead)) = fields.schema.unsupported.iter().find(|(name, _)| *name == written) {
+            // Its value may be a key.
+            self.error(key.span, format!("`{written}` is not supported here, expected {instead}")).conceal(node.span);
         } else if written == "<<" {
             fields.merged = true;
             self.error(key.span, "the merge key `<<` is not supported, expected every field written out");

@@ -29,6 +29,7 @@ mod source;
 mod syntax;
 mod tree;
 pub mod types;
+pub mod web;
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -43,10 +44,10 @@ pub use problem::{Problem, Problems, Severity};
 pub use source::Place;
 pub use types::Policy;
 
-use decode::Decoder;
+use decode::{Decoder, Environment};
 use problem::Finding;
 use source::{Source, Span};
-use tree::Value;
+use tree::{Node, Value};
 
 /// A policy, and the warnings about it.
 pub type Accepted = (Policy, Problems);
@@ -84,6 +85,18 @@ pub fn read(
     environment: impl Fn(&str) -> Option<String>,
     now: SystemTime,
 ) -> Result<Accepted, Problems> {
+    decode(bytes, file, &environment, now, "a policy with `projects`", document::policy)
+}
+
+/// What `meaning` finds in the tree of the file, if it finds no error.
+fn decode<T>(
+    bytes: &[u8],
+    file: &str,
+    environment: Environment<'_>,
+    now: SystemTime,
+    expected: &str,
+    meaning: impl FnOnce(&mut Decoder<'_>, &Node<'_>) -> Option<T>,
+) -> Result<(T, Problems), Problems> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         Err(error) => return Err(not_utf8(bytes, file, error.valid_up_to())),
@@ -94,17 +107,17 @@ pub fn read(
         Ok(tree) => tree,
         Err(fault) => return Err(Problems::new(file, &source, vec![fault])),
     };
-    let mut decoder = Decoder { source: &source, environment: &environment, now, findings: Vec::new() };
-    let policy = match tree.value {
+    let mut decoder = Decoder { source: &source, environment, now, findings: Vec::new() };
+    let meant = match tree.value {
         Value::Null => {
-            decoder.error(Span::new(0, 0), "the file is empty, expected a policy with `projects`");
+            decoder.error(Span::new(0, 0), format!("the file is empty, expected {expected}"));
             None
         }
-        _ => document::policy(&mut decoder, &tree),
+        _ => meaning(&mut decoder, &tree),
     };
     let findings = decoder.findings;
-    match policy {
-        Some(policy) if !findings.iter().any(Finding::is_error) => Ok((policy, Problems::new(file, &source, findings))),
+    match meant {
+        Some(meant) if !findings.iter().any(Finding::is_error) => Ok((meant, Problems::new(file, &source, findings))),
         _ => Err(Problems::new(file, &source, findings)),
     }
 }

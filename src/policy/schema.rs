@@ -24,6 +24,8 @@ pub(super) struct Schema {
     pub(super) apart: &'static [Apart],
     /// Fields that would hold a secret, where there is one for the path of its file.
     pub(super) secrets: &'static [Secret],
+    /// Fields that other programs know in this place, and what is expected instead.
+    pub(super) unsupported: &'static [(&'static str, &'static str)],
 }
 
 /// A field of a mapping.
@@ -112,7 +114,7 @@ pub(super) struct Secret {
 
 impl Schema {
     pub(super) const fn of(place: &'static str, fields: &'static [Known]) -> Self {
-        Self { place, fields, one_of: &[], together: &[], apart: &[], secrets: &[] }
+        Self { place, fields, one_of: &[], together: &[], apart: &[], secrets: &[], unsupported: &[] }
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
