@@ -7,7 +7,11 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::observability::logging::Format;
+use crate::observability::{Probe, Way};
 use crate::simulator::Preset;
+
+const LISTEN: &str = "127.0.0.1:9847";
+const LISTEN_VARIABLE: &str = "KMS_ROTATIOND_LISTEN";
 
 /// Keeps the keys of a cloud's Key Management Service on a rotation policy, and proves it.
 #[derive(Debug, Parser)]
@@ -29,6 +33,8 @@ pub(super) enum Command {
         policy: PolicyOption,
         #[command(flatten)]
         listen: ListenOption,
+        #[command(flatten)]
+        web: WebOption,
     },
     /// Bring every key to the policy once, print the report and exit
     Apply {
@@ -65,9 +71,16 @@ pub(super) enum Command {
         policy: PolicyOption,
         #[command(flatten)]
         listen: ListenOption,
+        #[command(flatten)]
+        web: WebOption,
         /// Let the simulated cloud fail
         #[arg(long, value_name = "PRESET", value_parser = presets())]
         faults: Option<Preset>,
+    },
+    /// Ask the running daemon whether it is alive, for containers without curl
+    Healthcheck {
+        #[command(flatten)]
+        options: HealthOptions,
     },
 }
 
@@ -101,15 +114,52 @@ pub(super) struct PolicyOption {
 
 #[derive(Args, Debug)]
 pub(super) struct ListenOption {
-    /// Where to serve /metrics, /healthz, /readyz, /api/v1/status and /
+    /// Where to serve /metrics, /healthz, /readyz, /api/v1/status and /; a socket from systemd goes before
     #[arg(
         id = "listen",
         long = "listen",
         value_name = "ADDR:PORT",
-        env = "KMS_ROTATIOND_LISTEN",
-        default_value = "127.0.0.1:9847"
+        env = LISTEN_VARIABLE,
+        default_value = LISTEN
     )]
     pub(super) address: SocketAddr,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct WebOption {
+    #[arg(
+        long = "web-config",
+        value_name = "FILE",
+        env = "KMS_ROTATIOND_WEB_CONFIG",
+        help = "TLS and logins for what is served, in the form of the Prometheus exporters' web configuration file"
+    )]
+    pub(super) web_config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct HealthOptions {
+    /// What the daemon has as its --listen
+    #[arg(long, value_name = "ADDR:PORT", env = LISTEN_VARIABLE, default_value = LISTEN)]
+    pub(super) listen: SocketAddr,
+    #[arg(
+        long,
+        value_name = "URL",
+        value_parser = |url: &str| Probe::address(url),
+        help = "Where it is, such as https://127.0.0.1:9847; without it where --listen says, with or without TLS"
+    )]
+    pub(super) url: Option<(Way, String, u16)>,
+    /// Ask whether its first run has ended, and not only whether it is alive
+    #[arg(long)]
+    pub(super) ready: bool,
+    /// The authority that must vouch for its certificate
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// A certificate of our own, where the daemon asks its clients for one
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    pub(super) cert_file: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    pub(super) key_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -3,6 +3,7 @@
 //! The only place that reads the environment and writes to standard output.
 
 mod arguments;
+mod healthcheck;
 mod once;
 mod progress;
 mod rehearsal;
@@ -17,6 +18,7 @@ use clap::Parser;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use arguments::{Arguments, Command, LogOptions, OutputFormat};
+use serve::Front;
 
 use progress::Screen;
 
@@ -73,10 +75,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             runtime.block_on(once::apply(&policy.file, &report, allow_many, &log, screen))
         }
         Command::Plan { policy, report } => runtime.block_on(once::plan(&policy.file, &report, &log, screen)),
-        Command::Run { policy, listen } => runtime.block_on(serve::run(policy.file, listen.address, &log)),
-        Command::Rehearse { policy, listen, faults } => {
-            runtime.block_on(serve::rehearse(policy.file, listen.address, faults, &log))
+        Command::Run { policy, listen, web } => {
+            let front = Front::new(listen.address, web.web_config);
+            runtime.block_on(serve::run(policy.file, front, &log))
         }
+        Command::Rehearse { policy, listen, web, faults } => {
+            let front = Front::new(listen.address, web.web_config);
+            runtime.block_on(serve::rehearse(policy.file, front, faults, &log))
+        }
+        Command::Healthcheck { options } => runtime.block_on(healthcheck::healthcheck(options)),
     };
     // A look-up of a name that hangs is not waited for.
     runtime.shutdown_background();

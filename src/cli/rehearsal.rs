@@ -6,10 +6,11 @@
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use super::healthcheck::local;
 use crate::daemon::Redirect;
 use crate::kms::auth::{Credentials, Login, Named, Password, SecretSource};
 use crate::kms::endpoint::Endpoints;
@@ -89,7 +90,7 @@ impl Rehearsal {
     }
 
     /// Says what was made up and where to look.
-    pub(super) fn introduce(&self, listen: SocketAddr, out: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn introduce(&self, scheme: &str, listen: SocketAddr, out: &mut dyn Write) -> io::Result<()> {
         let mix = self.seeded.lock().unwrap_or_else(PoisonError::into_inner).seed.mix();
         let keys = if mix.total() == 1 { "key" } else { "keys" };
         writeln!(out, "A simulated cloud at {} has the policy's {} {keys}:", self.simulator.url(), mix.total())?;
@@ -97,16 +98,12 @@ impl Rehearsal {
         if let Some(preset) = self.faults {
             writeln!(out, "  faults: {}", preset.description())?;
         }
-        // Whoever listens everywhere looks from here.
-        let listen = match listen.ip() {
-            ip if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, listen.port())),
-            _ => listen,
-        };
+        let listen = SocketAddr::from((local(listen.ip()), listen.port()));
         writeln!(out, "See what becomes of them:")?;
         for (path, what) in
             [("/", "status page"), ("/metrics", "Prometheus metrics"), ("/api/v1/status", "the same as JSON")]
         {
-            writeln!(out, "  {:<42} {what}", format!("http://{listen}{path}"))?;
+            writeln!(out, "  {:<42} {what}", format!("{scheme}://{listen}{path}"))?;
         }
         writeln!(out, "Stop with Ctrl-C.")
     }

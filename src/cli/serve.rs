@@ -1,11 +1,13 @@
 //! `run` and `rehearse`: the daemon with everything around it.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::info;
+use listenfd::ListenFd;
+use tracing::{error, info};
 
 use super::arguments::LogOptions;
 use super::rehearsal::Rehearsal;
@@ -14,7 +16,8 @@ use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::daemon::{Connector, CronAlarm, Daemon, Kept, PolicyFile, Signals, Supervisor};
 use crate::kms::Client;
-use crate::observability::{Board, Health, Server};
+use crate::observability::logging::Format;
+use crate::observability::{Board, Health, Server, WebError, WebFile};
 use crate::policy::Policy;
 use crate::reconcile::{Reconciler, Target};
 use crate::simulator::Preset;
@@ -22,32 +25,92 @@ use crate::simulator::Preset;
 /// A loop that gives no sign of life for so long is dead: several times the pause between two of its beats.
 const SILENCE: Duration = Duration::from_secs(2 * 60);
 
-pub(super) async fn run(file: PathBuf, listen: SocketAddr, log: &LogOptions) -> Exit {
+/// Where and to whom is served.
+pub(super) struct Front {
+    listen: SocketAddr,
+    /// What systemd has opened for us (`sd_listen_fds(3)`).
+    passed: ListenFd,
+    web_config: Option<PathBuf>,
+}
+
+impl Front {
+    /// To be called before there are other threads: it takes what is for us out of the environment.
+    pub(super) fn new(listen: SocketAddr, web_config: Option<PathBuf>) -> Self {
+        Self { listen, passed: ListenFd::from_env(), web_config }
+    }
+
+    /// The web configuration; or the exit code after its problems were shown.
+    fn web(&mut self, log: &LogOptions) -> Result<Option<WebFile>, Exit> {
+        let Some(path) = self.web_config.take() else { return Ok(None) };
+        WebFile::open(path, variable).map(Some).map_err(|refused| {
+            let text = Chain(&refused).to_string();
+            match (&refused, log.log_format) {
+                (_, Format::Json) => {
+                    for problem in text.lines() {
+                        error!(problem, "web configuration refused");
+                    }
+                    Exit::Invalid
+                }
+                (WebError::Invalid(_), _) => {
+                    let _ = writeln!(std::io::stderr(), "{text}");
+                    Exit::Invalid
+                }
+                _ => complain(Exit::Invalid, &text),
+            }
+        })
+    }
+
+    async fn server(mut self, board: Arc<Board>, health: Health) -> std::io::Result<Server> {
+        let unfit = |why: &dyn std::fmt::Display| {
+            std::io::Error::other(format!("cannot use what systemd has passed, expected one TCP socket: {why}"))
+        };
+        match self.passed.len() {
+            0 => Server::bind(self.listen, board, health).await,
+            1 => match self.passed.take_tcp_listener(0) {
+                Ok(Some(listener)) => Server::adopt(listener, board, health),
+                Ok(None) => Err(unfit(&"it is taken")),
+                Err(error) => Err(unfit(&error)),
+            },
+            count => Err(unfit(&format_args!("there are {count}"))),
+        }
+    }
+}
+
+pub(super) async fn run(file: PathBuf, mut front: Front, log: &LogOptions) -> Exit {
     let mut file = PolicyFile::new(file, variable, Clock::system());
-    match load(&mut file, log) {
-        Ok(policy) => serve(file, policy, listen, None).await,
+    let loaded = load(&mut file, log).and_then(|policy| Ok((policy, front.web(log)?)));
+    match loaded {
+        Ok((policy, web)) => serve(file, policy, front, web, None).await,
         Err(exit) => exit,
     }
 }
 
-pub(super) async fn rehearse(file: PathBuf, listen: SocketAddr, faults: Option<Preset>, log: &LogOptions) -> Exit {
+pub(super) async fn rehearse(file: PathBuf, mut front: Front, faults: Option<Preset>, log: &LogOptions) -> Exit {
     let mut file = PolicyFile::new(file, variable, Clock::system());
-    let policy = match load(&mut file, log) {
-        Ok(policy) => policy,
+    let loaded = load(&mut file, log).and_then(|policy| Ok((policy, front.web(log)?)));
+    let (policy, web) = match loaded {
+        Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
     match Rehearsal::start(&policy, faults).await {
-        Ok(rehearsal) => serve(file, policy, listen, Some(rehearsal)).await,
+        Ok(rehearsal) => serve(file, policy, front, web, Some(rehearsal)).await,
         Err(error) => complain(Exit::Failed, &format_args!("cannot start the simulated cloud: {error}")),
     }
 }
 
-async fn serve(file: PolicyFile, policy: Policy, listen: SocketAddr, rehearsal: Option<Rehearsal>) -> Exit {
-    match prepare(file, listen, rehearsal.as_ref()).await {
+async fn serve(
+    file: PolicyFile,
+    policy: Policy,
+    front: Front,
+    web: Option<WebFile>,
+    rehearsal: Option<Rehearsal>,
+) -> Exit {
+    let scheme = if web.as_ref().is_some_and(WebFile::speaks_tls) { "https" } else { "http" };
+    match prepare(file, front, web, rehearsal.as_ref()).await {
         Ok(Prepared { daemon, server, signals }) => {
             info!(address = %server.address(), "serving");
             if let Some(rehearsal) = &rehearsal {
-                let shown = super::print(Exit::Well, |out| rehearsal.introduce(server.address(), out));
+                let shown = super::print(Exit::Well, |out| rehearsal.introduce(scheme, server.address(), out));
                 if shown != Exit::Well {
                     return shown;
                 }
@@ -83,7 +146,8 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn prepare(
     policy_file: PolicyFile,
-    listen: SocketAddr,
+    front: Front,
+    web: Option<WebFile>,
     rehearsal: Option<&Rehearsal>,
 ) -> Result<Prepared<impl FnMut(&Policy) -> Vec<Target<Arc<Client>>> + use<>>, AnyError> {
     let signals = Signals::listen()?;
@@ -91,7 +155,11 @@ async fn prepare(
     let board = Arc::new(Board::new()?);
     let health = Health::new(SILENCE);
     let supervisor = Supervisor::from_environment(health.clone());
-    let server = Server::bind(listen, Arc::clone(&board), health).await?;
+    let server = front.server(Arc::clone(&board), health).await?;
+    let server = match web {
+        Some(web) => server.guarded_by(web),
+        None => server,
+    };
     let mut connector = Connector {
         clock: clock.clone(),
         stop: signals.stop.clone(),

@@ -8,14 +8,17 @@
 //! Documents over all keys can be long (15 MB of metrics for 10 000 keys), so they are never whole in memory: see
 //! `document` and `gzip`.
 
+mod access;
 mod board;
 mod document;
+mod entrance;
 mod exposition;
 mod gzip;
 mod key_series;
 pub mod logging;
 mod metrics;
 mod page;
+mod probe;
 mod process;
 mod project_calls;
 mod query;
@@ -24,10 +27,14 @@ mod server;
 mod stall;
 mod status_json;
 mod text_report;
+mod tls;
 mod words;
 
 pub use board::{Board, Health};
+pub use entrance::{WebError, WebFile};
 pub use metrics::MetricsError;
+pub use probe::{Probe, ProbeError, Way};
 pub use server::Server;
 pub use status_json::write_json;
 pub use text_report::{Purpose, TextStyle, write_text};
+pub use tls::TlsError;

@@ -1,16 +1,21 @@
 //! Which request gets which answer. Nothing here changes anything, and nothing here knows of sockets.
+//!
+//! `/healthz` and `/readyz` are answered to everybody: kubelet and load balancers ask them without credentials (those
+//! that a pod's probe can send would stand in its manifest), and they tell of no key.
 
 use std::sync::Arc;
 
 use hyper::body::Bytes;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+    RETRY_AFTER, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 
+use super::access::Verdict;
 use super::board::{Board, Facts, Health};
 use super::document::Content;
+use super::entrance::{Entrance, WebFile};
 use super::gzip::Archive;
 use super::key_series::KeySeries;
 use super::page::{self, Page};
@@ -25,11 +30,57 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) struct Site {
     pub(super) board: Arc<Board>,
     pub(super) health: Health,
+    /// Who gets in; everybody where there is no such file.
+    pub(super) web: Option<WebFile>,
+    pub(super) open: Arc<Entrance>,
+}
+
+impl Site {
+    /// What is in force for who comes now.
+    pub(super) fn entrance(&self) -> Arc<Entrance> {
+        self.web.as_ref().map_or_else(|| Arc::clone(&self.open), WebFile::entrance)
+    }
 }
 
 /// The answer to a request. The request's body is not looked at.
 pub(super) async fn respond<B>(site: &Site, request: &Request<B>) -> Response<Content> {
-    let mut response = if matches!(*request.method(), Method::GET | Method::HEAD) {
+    let mut response = match refusal(site, request).await {
+        Some(refusal) => refusal,
+        None => answer(site, request).await,
+    };
+    set(&mut response, CACHE_CONTROL, "no-store");
+    set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
+    response
+}
+
+/// What those are told who may not ask.
+async fn refusal<B>(site: &Site, request: &Request<B>) -> Option<Response<Content>> {
+    if matches!(request.uri().path(), "/healthz" | "/readyz") {
+        return None;
+    }
+    let entrance = site.entrance();
+    let mut refusal = match entrance.access.judge(request.headers()).await {
+        Verdict::Allowed => return None,
+        Verdict::Refused => {
+            let mut refusal = line(StatusCode::UNAUTHORIZED, "who asks here has to log in");
+            for challenge in entrance.access.challenges() {
+                refusal.headers_mut().append(WWW_AUTHENTICATE, challenge);
+            }
+            refusal
+        }
+        Verdict::Busy => {
+            let mut refusal = line(StatusCode::SERVICE_UNAVAILABLE, "too many passwords wait to be checked");
+            set(&mut refusal, RETRY_AFTER, "10");
+            refusal
+        }
+    };
+    // Who tries many passwords queues for a connection with each of them.
+    set(&mut refusal, CONNECTION, "close");
+    Some(refusal)
+}
+
+async fn answer<B>(site: &Site, request: &Request<B>) -> Response<Content> {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
         match request.uri().path() {
             "/" => status_page(site, request),
             "/metrics" => metrics(site, request).await,
@@ -45,10 +96,7 @@ pub(super) async fn respond<B>(site: &Site, request: &Request<B>) -> Response<Co
         let mut refusal = line(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here");
         set(&mut refusal, ALLOW, "GET, HEAD");
         refusal
-    };
-    set(&mut response, CACHE_CONTROL, "no-store");
-    set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
-    response
+    }
 }
 
 fn status_page<B>(site: &Site, request: &Request<B>) -> Response<Content> {

@@ -401,6 +401,27 @@ async fn more_connections_than_there_is_room_for_wait_their_turn() {
     assert_eq!(begun.elapsed().as_secs(), 10, "the silent ones are given up first");
 }
 
+#[tokio::test(start_paused = true)]
+async fn nobody_stays_where_others_wait_for_a_place() {
+    let running = Running::start().await;
+    let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut staying = Vec::new();
+    for _ in 0..63 {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut answer = [0; 1];
+        stream.read_exact(&mut answer).await.unwrap();
+        staying.push(stream);
+    }
+    let begun = tokio::time::Instant::now();
+    // The last place, and one after the other has it.
+    for _ in 0..3 {
+        let answer = running.ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert_eq!((answer.status(), answer.header("connection")), (200, Some("close")));
+    }
+    assert_eq!(begun.elapsed().as_secs(), 0);
+}
+
 #[tokio::test]
 async fn a_taken_port_is_named() {
     let running = Running::start().await;

@@ -19,9 +19,13 @@ mod environment_files;
 mod errors;
 mod faults;
 mod front;
+mod guest;
+mod healthcheck;
 #[path = "../installed/mod.rs"]
 mod installed;
 mod lifecycle;
+mod limits;
+mod listening;
 mod machine;
 mod networks;
 mod program;
@@ -37,6 +41,7 @@ mod service_manager;
 mod site;
 mod stand_in;
 mod unclear;
+mod web;
 mod workload;
 mod write_only;
 

@@ -11,6 +11,7 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::guest::{connect, exchange};
 use super::site::Site;
 use super::{DEADLINE, eventually};
 
@@ -38,8 +39,13 @@ pub(crate) struct Finished {
 }
 
 impl Program {
-    pub(crate) fn start(mut command: Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    pub(crate) fn start(command: Command) -> Self {
+        Self::fed(command, Stdio::null())
+    }
+
+    /// The same with something else than nothing as its standard input.
+    pub(crate) fn fed(mut command: Command, stdin: Stdio) -> Self {
+        let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, log) = channel();
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let stderr = thread::spawn(move || {
@@ -182,7 +188,7 @@ pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
 /// `run` or `rehearse`, serving. Its folder has to outlive it.
 pub(crate) struct Daemon<'s> {
     pub(crate) program: Program,
-    address: String,
+    pub(crate) address: String,
     site: PhantomData<&'s Site>,
 }
 
@@ -190,7 +196,12 @@ impl Daemon<'_> {
     /// Waits until it serves.
     #[track_caller]
     pub(crate) fn start(command: Command) -> Self {
-        let program = Program::start(command);
+        Self::serving(Program::start(command))
+    }
+
+    /// The same of a program that was started.
+    #[track_caller]
+    pub(crate) fn serving(program: Program) -> Self {
         let address = program.await_message("serving")["address"].as_str().unwrap().to_owned();
         Self { program, address, site: PhantomData }
     }
@@ -241,7 +252,16 @@ impl Daemon<'_> {
     /// The value of a series, written as in the text format.
     pub(crate) fn metric(&self, series: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics");
-        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        value.map(|value| value.parse().unwrap())
+        series_in(&text, series)
     }
+
+    /// The same for who has to log in.
+    pub(crate) fn metric_with(&self, series: &str, authorization: &str) -> Option<f64> {
+        series_in(&exchange(connect(&self.address), "/metrics", authorization).unwrap().body, series)
+    }
+}
+
+fn series_in(text: &str, series: &str) -> Option<f64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.map(|value| value.parse().unwrap())
 }

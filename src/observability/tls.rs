@@ -1,0 +1,118 @@
+//! TLS as the web configuration asks for it, from the files that it names.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use zeroize::Zeroizing;
+
+use crate::policy::web::{ClientAuth, Tls, TlsVersion};
+
+/// More than any chain of certificates has, and the end of a file that has none.
+const LARGEST_FILE: u64 = 1024 * 1024;
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("read {}", .0.display())]
+    Read(PathBuf, #[source] io::Error),
+    /// A file is not what it should be.
+    #[error("{} holds no {what} in PEM", .path.display())]
+    NotPem {
+        /// Where it is.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+    },
+    /// The certificates of authorities are of no use.
+    #[error("{} holds no usable certificate of an authority", .0.display())]
+    Authorities(PathBuf, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Certificate and key do not make a server.
+    #[error("certificate {} and key {} cannot be used together", .0.display(), .1.display())]
+    Pair(PathBuf, PathBuf, #[source] rustls::Error),
+    /// The versions are of no use.
+    #[error("set up TLS")]
+    Versions(#[source] rustls::Error),
+}
+
+/// The server's side of TLS.
+pub(super) fn server(tls: &Tls) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let offered = |version: &&'static SupportedProtocolVersion| {
+        let version = if **version == rustls::version::TLS12 { TlsVersion::Tls12 } else { TlsVersion::Tls13 };
+        (tls.min_version..=tls.max_version).contains(&version)
+    };
+    let versions: Vec<_> = [&rustls::version::TLS13, &rustls::version::TLS12].into_iter().filter(offered).collect();
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions)
+        .map_err(TlsError::Versions)?;
+    let config = config.with_client_cert_verifier(clients(&tls.clients, provider)?);
+    let (chain, key) = pair(&tls.cert_file, &tls.key_file)?;
+    let mut config = config
+        .with_single_cert(chain, key)
+        .map_err(|error| TlsError::Pair(tls.cert_file.clone(), tls.key_file.clone(), error))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Who decides on the certificates of clients.
+fn clients(clients: &ClientAuth, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let (file, required) = match clients {
+        ClientAuth::None => return Ok(WebPkiClientVerifier::no_client_auth()),
+        ClientAuth::IfGiven(file) => (file, false),
+        ClientAuth::Required(file) => (file, true),
+    };
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities(file)?), provider);
+    let builder = if required { builder } else { builder.allow_unauthenticated() };
+    builder.build().map_err(|error| TlsError::Authorities(file.clone(), error.into()))
+}
+
+/// A certificate with what leads to its authority, and its key.
+pub(super) fn pair(
+    cert_file: &Path,
+    key_file: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let key = read(key_file)?;
+    let key = PrivateKeyDer::from_pem_slice(&key)
+        .map_err(|_| TlsError::NotPem { path: key_file.to_owned(), what: "private key without a password" })?;
+    Ok((certificates(cert_file)?, key))
+}
+
+/// Authorities whose word is taken.
+pub(super) fn authorities(file: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        roots.add(certificate).map_err(|error| TlsError::Authorities(file.to_owned(), error.into()))?;
+    }
+    Ok(roots)
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(file)?).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(TlsError::NotPem { path: file.to_owned(), what: "certificate" }),
+    }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    contents(path).map_err(|error| TlsError::Read(path.to_owned(), error))
+}
+
+/// The bytes of a file of a sensible size.
+pub(super) fn contents(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(8 * 1024));
+    File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is larger than 1 MiB"));
+    }
+    Ok(bytes)
+}

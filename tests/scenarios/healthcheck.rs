@@ -1,0 +1,111 @@
+//! `healthcheck`: a question to a daemon that is well, is not, is not there, or speaks TLS.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use kms_rotationd::simulator::{Fault, Rule};
+
+use super::cloud::{Cloud, off, rotating, setup};
+use super::guest::Authority;
+use super::program::{Daemon, Finished, Program};
+use super::site::{Policy, Site};
+use super::stand_in::{StandIn, answer};
+
+fn check(site: &Site, more: &[&str]) -> Finished {
+    Program::start(site.command(&[&["healthcheck"], more].concat())).finish()
+}
+
+#[track_caller]
+fn assert_is_well(finished: &Finished) {
+    assert_eq!((finished.code, &*finished.stdout, &*finished.stderr), (Some(0), "", ""));
+}
+
+/// One line, which says why.
+#[track_caller]
+fn assert_says(finished: &Finished, why: &str) {
+    assert_eq!((finished.code, finished.stderr.lines().count()), (Some(1), 1), "{finished:?}");
+    assert!(finished.stderr.starts_with("kms-rotationd: ") && finished.stderr.contains(why), "{finished:?}");
+}
+
+#[test]
+fn a_daemon_is_alive_before_it_is_ready() {
+    let cloud = Cloud::start(setup([off()]).fault(Rule::always(Fault::hang())));
+    let site = Site::new(&Policy { request_timeout: "4m", ..Policy::of_one_key(cloud.url()) });
+    let daemon = site.run();
+    assert_is_well(&check(&site, &["--listen", &daemon.address]));
+    assert_is_well(&check(&site, &["--url", &format!("http://{}", daemon.address)]));
+    assert_says(
+        &check(&site, &["--listen", &daemon.address, "--ready"]),
+        "HTTP 503 Service Unavailable: the first run",
+    );
+}
+
+#[test]
+fn where_the_daemon_listens_is_known_from_the_same_variable() {
+    let cloud = Cloud::of([rotating(90)]);
+    let mut site = Site::new(&Policy::of_one_key(cloud.url()));
+    let arguments = ["run", "--policy", "policy.yaml", "--listen", "0.0.0.0:0", "--log-format", "json"];
+    let daemon: Daemon<'_> = Daemon::start(site.command(&arguments));
+    let port = daemon.address.strip_prefix("0.0.0.0:").unwrap();
+    daemon.await_message("run ended");
+    site.set("KMS_ROTATIOND_LISTEN", &format!("0.0.0.0:{port}"));
+    assert_is_well(&check(&site, &["--ready"]));
+    // Nobody listens there.
+    assert_says(&check(&site, &["--listen", "127.0.0.1:1"]), "connect to 127.0.0.1:1: Connection refused");
+}
+
+#[test]
+fn tls_and_logins_are_no_obstacle_on_the_loopback() {
+    let cloud = Cloud::of([rotating(90)]);
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let (papers, own) = (authority.sign(), authority.sign());
+    for (name, text) in [
+        ("server.crt", &papers.certificate),
+        ("server.key", &papers.key),
+        ("own.crt", &own.certificate),
+        ("own.key", &own.key),
+        ("ca.crt", &authority.pem()),
+        ("other.crt", &stranger.pem()),
+        ("token-of-web", &"t0ken".to_owned()),
+    ] {
+        site.write(name, text);
+    }
+    let tls = "cert_file: server.crt, key_file: server.key";
+    site.write("web.yaml", &format!("tls_server_config: {{{tls}}}\nbearer_token_file: token-of-web\n"));
+    let daemon = site.run_with(&["--web-config", "web.yaml"]);
+    let url = format!("https://{}", daemon.address);
+    assert_is_well(&check(&site, &["--listen", &daemon.address]));
+    assert_is_well(&check(&site, &["--url", &url]));
+    assert_is_well(&check(&site, &["--url", &url, "--ca-file", "ca.crt"]));
+    assert_says(&check(&site, &["--url", &url, "--ca-file", "other.crt"]), "speak TLS with 127.0.0.1:");
+    assert_says(&check(&site, &["--url", &url, "--ca-file", "no.crt"]), "read no.crt: No such file");
+    let clients = "client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.crt";
+    site.write("web.yaml", &format!("tls_server_config: {{{tls}, {clients}}}\n"));
+    let listen = ["--listen", &daemon.address];
+    assert_eq!(check(&site, &listen).code, Some(1));
+    assert_is_well(&check(&site, &[&listen[..], &["--cert-file", "own.crt", "--key-file", "own.key"]].concat()));
+}
+
+#[test]
+fn who_is_silent_or_no_daemon_is_not_well() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let other = StandIn::start(|_| answer("404 Not Found", "", "what?\u{1b}[31m"));
+    assert_says(&check(&site, &["--url", &other.url()]), "HTTP 404 Not Found: what?[31m");
+    // The system takes the connection, and nobody ever reads from it.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let begin = Instant::now();
+    let address = silent.local_addr().unwrap().to_string();
+    assert_says(&check(&site, &["--listen", &address]), &format!("no answer from {address} within 4 s"));
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_url_that_is_none_is_a_usage_error() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    for more in [&["--url", "127.0.0.1:9847"][..], &["--cert-file", "own.crt"]] {
+        assert_eq!(check(&site, more).code, Some(2), "{more:?}");
+    }
+}

@@ -1,0 +1,75 @@
+//! Where the daemon listens: IPv6, and sockets that somebody else has opened.
+
+use std::net::{Ipv6Addr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+
+use super::cloud::{Cloud, rotating};
+use super::program::{Daemon, Program, binary};
+use super::site::{Policy, Site};
+
+/// The daemon with this as the one socket that systemd passes; the shell says which process it is for.
+fn passing(site: &Site, socket: OwnedFd, more: &[&str]) -> Program {
+    let mut command = Command::new("/bin/sh");
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
+    command.current_dir(site.folder()).env_clear().args(["-c", script, "sh"]).arg(binary(&[]).get_program());
+    command.args(["run", "--policy", "policy.yaml", "--log-format", "json"]).args(more);
+    Program::fed(command, Stdio::from(socket))
+}
+
+#[test]
+fn a_socket_that_is_passed_goes_before_listen() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    // Port 1 is nobody's to take.
+    let daemon: Daemon<'_> = Daemon::serving(passing(&site, socket.into(), &["--listen", "127.0.0.1:1"]));
+    assert_eq!(daemon.address, address);
+    daemon.await_runs(1);
+    assert_eq!(daemon.get("/readyz").0, 200);
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn a_socket_that_is_no_tcp_is_refused_by_name() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let socket = UnixListener::bind(site.path("socket")).unwrap();
+    let ended = passing(&site, socket.into(), &[]).finish();
+    assert_eq!(ended.code, Some(1));
+    let expected = "kms-rotationd: cannot use what systemd has passed, expected one TCP socket: ";
+    assert!(ended.stderr.lines().any(|line| line.starts_with(expected)), "{}", ended.stderr);
+}
+
+#[test]
+fn a_socket_for_another_process_is_left_alone() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let mut command =
+        site.command(&["run", "--policy", "policy.yaml", "--listen", "127.0.0.1:0", "--log-format", "json"]);
+    command.envs([("LISTEN_PID", "1"), ("LISTEN_FDS", "1")]);
+    let daemon: Daemon<'_> = Daemon::start(command);
+    assert_eq!(daemon.get("/healthz").0, 200);
+}
+
+#[test]
+fn an_address_of_ipv6_is_listened_on() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    let arguments = ["run", "--policy", "policy.yaml", "--listen", "[::1]:0", "--log-format", "json"];
+    let program = Program::start(site.command(&arguments));
+    if !has_ipv6 {
+        let ended = program.finish();
+        assert_eq!(ended.code, Some(1));
+        assert!(ended.stderr.contains("kms-rotationd: cannot listen on [::1]:0: "), "{}", ended.stderr);
+        return;
+    }
+    let daemon: Daemon<'_> = Daemon::serving(program);
+    assert!(daemon.address.starts_with("[::1]:"), "{}", daemon.address);
+    assert_eq!(daemon.get("/healthz").0, 200);
+    let asked = Program::start(site.command(&["healthcheck", "--listen", &daemon.address])).finish();
+    assert_eq!(asked.code, Some(0), "{asked:?}");
+}
