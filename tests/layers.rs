@@ -48,6 +48,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("inotify", &["src/daemon/policy_file.rs"]),
     ("sd_notify", &["src/daemon/lifecycle.rs"]),
     ("clap", &["src/cli/"]),
+    ("clap_complete", &["src/cli/"]),
+    ("clap_mangen", &["src/cli/generate.rs"]),
     ("listenfd", &["src/cli/serve.rs"]),
     ("rustix", &["src/cli/"]),
 ];

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
+use super::examples;
 use crate::observability::logging::Format;
 use crate::observability::{Probe, Way};
 use crate::simulator::Preset;
@@ -16,8 +18,7 @@ const LISTEN_VARIABLE: &str = "KMS_ROTATIOND_LISTEN";
 /// Keeps the keys of a cloud's Key Management Service on a rotation policy, and proves it.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 all well; 1 a key failed, is unknown or still off policy, or the program could \
-not go on; 2 usage error or invalid policy; 3 plan found changes to make.")]
+#[command(after_help = examples::ALL)]
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) log: LogOptions,
@@ -28,6 +29,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// The daemon: reconcile on the policy's schedule until stopped, and serve metrics and a status page
+    #[command(after_help = examples::RUN)]
     Run {
         #[command(flatten)]
         policy: PolicyOption,
@@ -37,6 +39,7 @@ pub(super) enum Command {
         web: WebOption,
     },
     /// Bring every key to the policy once, print the report and exit
+    #[command(after_help = examples::APPLY)]
     Apply {
         #[command(flatten)]
         policy: PolicyOption,
@@ -50,6 +53,7 @@ pub(super) enum Command {
         allow_many: bool,
     },
     /// Read the live state and print what a run would change; never writes
+    #[command(after_help = examples::PLAN)]
     Plan {
         #[command(flatten)]
         policy: PolicyOption,
@@ -57,6 +61,7 @@ pub(super) enum Command {
         report: ReportOptions,
     },
     /// Validate the policy; no network
+    #[command(after_help = examples::CHECK)]
     Check {
         #[command(flatten)]
         policy: PolicyOption,
@@ -66,6 +71,7 @@ pub(super) enum Command {
     /// Print the JSON Schema of the policy, for editors and programs
     Schema,
     /// The daemon against a built-in simulated cloud with the policy's keys: no account, no network
+    #[command(after_help = examples::REHEARSE)]
     Rehearse {
         #[command(flatten)]
         policy: PolicyOption,
@@ -78,9 +84,16 @@ pub(super) enum Command {
         faults: Option<Preset>,
     },
     /// Ask the running daemon whether it is alive, for containers without curl
+    #[command(after_help = examples::HEALTHCHECK)]
     Healthcheck {
         #[command(flatten)]
         options: HealthOptions,
+    },
+    /// Print completions for a shell, or write the pages of the manual
+    #[command(after_help = examples::GENERATE)]
+    Generate {
+        #[command(subcommand)]
+        what: Generated,
     },
 }
 
@@ -160,6 +173,20 @@ pub(super) struct HealthOptions {
     /// Its key
     #[arg(long, value_name = "FILE", requires = "cert_file")]
     pub(super) key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Generated {
+    /// Completions for a shell, to standard output
+    Completions {
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// A page for the program and for each command, into a folder
+    Man {
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(Args, Debug)]

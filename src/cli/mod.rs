@@ -3,6 +3,8 @@
 //! The only place that reads the environment and writes to standard output.
 
 mod arguments;
+mod examples;
+mod generate;
 mod healthcheck;
 mod once;
 mod progress;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use arguments::{Arguments, Command, LogOptions, OutputFormat};
+use arguments::{Arguments, Command, Generated, LogOptions, OutputFormat};
 use serve::Front;
 
 use progress::Screen;
@@ -84,6 +86,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             runtime.block_on(serve::rehearse(policy.file, front, faults, &log))
         }
         Command::Healthcheck { options } => runtime.block_on(healthcheck::healthcheck(options)),
+        Command::Generate { what: Generated::Completions { shell } } => generate::completions(shell),
+        Command::Generate { what: Generated::Man { folder } } => generate::man(&folder),
     };
     // A look-up of a name that hangs is not waited for.
     runtime.shutdown_background();

@@ -19,6 +19,7 @@ mod environment_files;
 mod errors;
 mod faults;
 mod front;
+mod generate;
 mod guest;
 mod healthcheck;
 #[path = "../installed/mod.rs"]

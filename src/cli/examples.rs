@@ -1,0 +1,62 @@
+//! What `--help` of each command shows to start from: lines that can be pasted.
+
+pub(super) const ALL: &str = "Start with:
+  kms-rotationd check --policy policy.yaml
+  kms-rotationd rehearse --policy policy.yaml
+  kms-rotationd plan --policy policy.yaml
+
+Exit codes: 0 all well; 1 a key failed, is unknown or still off policy, or the program could not go on; 2 usage error or \
+invalid policy; 3 plan found changes to make.";
+
+pub(super) const RUN: &str = "Examples:
+  Where the policy is /etc/kms-rotationd/policy.yaml:
+    kms-rotationd run
+  Metrics for another machine, in TLS and with a login:
+    kms-rotationd run --listen 0.0.0.0:9847 --web-config /etc/kms-rotationd/web.yaml
+  On IPv6, and on IPv4 as well:
+    kms-rotationd run --listen [::]:9847
+  For a log collector:
+    kms-rotationd run --log-format json
+
+SIGHUP or a changed policy file: read the policy again. SIGTERM or SIGINT: end after the calls in flight; a second one \
+ends it at once.";
+
+pub(super) const APPLY: &str = "Examples:
+  Bring the keys to the policy, and tell by the exit code whether they are:
+    kms-rotationd apply --policy policy.yaml
+  Which keys are not as they should be, for a script:
+    kms-rotationd apply --policy policy.yaml --output json |
+      jq -r '.projects[].keys[] | select(.status != \"compliant\") | .key_id'";
+
+pub(super) const PLAN: &str = "Examples:
+  What would a run change?
+    kms-rotationd plan --policy policy.yaml
+  In a pipeline, where 3 says that there is something to change:
+    kms-rotationd plan --policy policy.yaml; test $? -ne 3";
+
+pub(super) const CHECK: &str = "Examples:
+  All that is wrong with a policy, with line and column:
+    kms-rotationd check --policy policy.yaml
+  The same for an editor or a pipeline:
+    kms-rotationd check --policy policy.yaml --output json";
+
+pub(super) const REHEARSE: &str = "Examples:
+  See what becomes of the policy's keys, on http://127.0.0.1:9847/:
+    kms-rotationd rehearse --policy policy.yaml
+  The same with every tenth call failing:
+    kms-rotationd rehearse --policy policy.yaml --faults flaky";
+
+pub(super) const HEALTHCHECK: &str = "Examples:
+  The daemon of this container or machine, where --listen is the same for both:
+    kms-rotationd healthcheck
+  Has it ended its first run?
+    kms-rotationd healthcheck --ready
+  One on another machine:
+    kms-rotationd healthcheck --url https://keys.example.com:9847 --ca-file /etc/ssl/private-ca.pem
+
+It exits with 0 or 1, and says why on standard error. On the loopback a certificate is not verified unless --ca-file is \
+given: nothing is sent there but the question.";
+
+pub(super) const GENERATE: &str = "Examples:
+  kms-rotationd generate completions bash > /usr/share/bash-completion/completions/kms-rotationd
+  kms-rotationd generate man /usr/share/man/man1";

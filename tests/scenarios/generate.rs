@@ -1,0 +1,49 @@
+//! `generate`: completions and manual, and what `--help` has to start from.
+
+use super::program::{Program, binary};
+
+const COMMANDS: [&str; 7] = ["run", "apply", "plan", "check", "rehearse", "healthcheck", "generate"];
+
+#[test]
+fn completions_know_every_command_in_every_shell() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let done = Program::start(binary(&["generate", "completions", shell])).finish();
+        assert_eq!((done.code, &*done.stderr), (Some(0), ""), "{shell}");
+        for word in COMMANDS.into_iter().chain(["web-config", "kms-rotationd"]) {
+            assert!(done.stdout.contains(word), "{shell}: {word}");
+        }
+    }
+    assert_eq!(Program::start(binary(&["generate", "completions", "dos"])).finish().code, Some(2));
+}
+
+#[test]
+fn the_manual_has_a_page_for_every_command_and_nothing_of_this_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("share/man1");
+    let mut command = binary(&["generate", "man"]);
+    command.arg(&pages).env("KMS_ROTATIOND_LISTEN", "127.0.0.1:4711");
+    let done = Program::start(command).finish();
+    assert_eq!((done.code, &*done.stdout, &*done.stderr), (Some(0), "", ""));
+    let page = |name: &str| std::fs::read_to_string(pages.join(name)).unwrap();
+    assert!(page("kms-rotationd.1").contains("Exit codes: 0 all well"));
+    for name in COMMANDS {
+        let page = page(&format!("kms-rotationd-{name}.1"));
+        assert!(page.contains(".SH OPTIONS") && !page.contains("4711"), "{page}");
+    }
+    assert!(page("kms-rotationd-run.1").replace('\\', "").contains("KMS_ROTATIOND_WEB_CONFIG"));
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let mut command = binary(&["generate", "man"]);
+    command.arg(folder.path().join("file"));
+    let failed = Program::start(command).finish();
+    assert_eq!(failed.code, Some(1));
+    assert!(failed.stderr.starts_with("kms-rotationd: cannot write the manual to "), "{}", failed.stderr);
+}
+
+#[test]
+fn help_of_every_command_has_examples_that_name_it() {
+    for name in COMMANDS {
+        let help = Program::start(binary(&[name, "--help"])).finish();
+        let (_, examples) = help.stdout.split_once("\nExamples:\n").unwrap();
+        assert!(examples.contains(&format!("  kms-rotationd {name}")), "{examples}");
+    }
+}
