@@ -74,6 +74,39 @@ fn the_smallest_policies_are_valid() {
 }
 
 #[test]
+fn the_web_configuration_is_valid_with_and_without_what_is_commented_out() {
+    let blocks = blocks("yaml");
+    let yaml = blocks.iter().find(|yaml| yaml.starts_with("tls_server_config:")).unwrap();
+    for yaml in
+        [yaml.clone(), yaml.replace("# client_", "client_").replace("# min_", "min_").replace("# bearer", "bearer")]
+    {
+        let config = policy::web::read(yaml.as_bytes(), Path::new("/etc/web.yaml"), |_| None);
+        let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+        let files: Vec<_> = config.files().collect();
+        assert!(config.users.len() == 1 && files.starts_with(&[Path::new("/etc/server.crt")]), "{files:?}");
+        assert_eq!(files.len(), if yaml.contains("# bearer") { 2 } else { 4 });
+    }
+}
+
+#[test]
+fn what_ships_around_the_program_knows_its_port_and_its_commands() {
+    let help = Command::new(env!("CARGO_BIN_EXE_kms-rotationd")).args(["run", "--help"]).env_clear().output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("[default: 127.0.0.1:9847]") && help.contains("KMS_ROTATIOND_WEB_CONFIG"), "{help}");
+    assert!(text("systemd/kms-rotationd.socket").contains("\nListenStream=127.0.0.1:9847\n"));
+    assert!(text("systemd/kms-rotationd.service").contains("\n#Environment=KMS_ROTATIOND_WEB_CONFIG="));
+    let containerfile = text("Containerfile");
+    let check = containerfile.lines().find(|line| line.starts_with("HEALTHCHECK ")).unwrap();
+    let (_, command) = check.split_once("CMD ").unwrap();
+    let [program, arguments @ ..] = &*serde_json::from_str::<Vec<String>>(command).unwrap() else {
+        panic!("{command}")
+    };
+    assert!(containerfile.contains(&format!("ENTRYPOINT [\"{program}\"]")), "{program}");
+    let helped = Command::new(env!("CARGO_BIN_EXE_kms-rotationd")).args(arguments).arg("--help").output().unwrap();
+    assert!(helped.status.success(), "{command}");
+}
+
+#[test]
 fn ci_runs_the_test_command_of_readme() {
     let commands = blocks("sh");
     let test = commands[1].trim();
