@@ -155,10 +155,18 @@ impl Access {
 mod tests {
     use super::*;
 
+    /// Of `secret-pw`, as the C library's crypt(3) makes it.
+    const OF_CRYPT: &str = "$2y$10$abcdefghijklmnopqrstuufqFY9d8x6CvHKrWjGN.IpWaUP8NRs32";
+
     fn access(checks: Checks) -> Access {
-        let user =
-            |name: &str, password: &str| web::User { name: name.to_owned(), hash: bcrypt::hash(password, 4).unwrap() };
-        Access::new(vec![user("alice", "a:b ü"), user("bob", "")], Some(b"t0ken"), checks).unwrap()
+        let user = |name: &str, hash: String| web::User { name: name.to_owned(), hash };
+        let hash = |password: &str| bcrypt::hash(password, 4).unwrap();
+        let users = vec![
+            user("alice", hash("a:b ü")),
+            user("bob", hash("").replacen("$2b$", "$2a$", 1)),
+            user("carol", OF_CRYPT.to_owned()),
+        ];
+        Access::new(users, Some(b"t0ken"), checks).unwrap()
     }
 
     async fn judged(access: &Access, sent: &[&str]) -> Verdict {
@@ -176,7 +184,8 @@ mod tests {
     #[tokio::test]
     async fn a_password_or_the_token_lets_in_and_nothing_else_does() {
         let access = access(checks());
-        for sent in [&basic("alice:a:b ü"), &basic("bob:"), "bEARER t0ken", "Bearer  t0ken "] {
+        for sent in [&basic("alice:a:b ü"), &basic("bob:"), &basic("carol:secret-pw"), "bEARER t0ken", "Bearer  t0ken "]
+        {
             assert_eq!(judged(&access, &[sent]).await, Verdict::Allowed, "{sent}");
         }
         let (alice, wrong) = (basic("alice:a:b ü"), basic("alice:a"));

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::access::{self, Access, Checks};
 use super::tls::{self, TlsError};
@@ -142,6 +142,11 @@ fn mark(path: &Path) -> Option<Mark> {
     std::fs::metadata(path).ok().map(mark)
 }
 
+/// Whether everybody on this machine may read it.
+fn is_exposed(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o004 != 0)
+}
+
 /// What the file says, and which files were looked at for it. Each is marked before it is read, so that a change
 /// between the two is seen the next time.
 fn read(
@@ -152,6 +157,9 @@ fn read(
     let mut seen = vec![Seen::now(path)];
     let entrance = config(path, environment).and_then(|config| {
         seen.extend(config.files().map(Seen::now));
+        config.secret_files().filter(|file| is_exposed(file)).for_each(|file| {
+            warn!(file = %file.display(), "everybody on this machine may read this secret; take the right away: chmod o-r");
+        });
         enter(config, checks)
     });
     (seen, entrance)

@@ -95,6 +95,12 @@ pub struct WebConfig {
 }
 
 impl WebConfig {
+    /// Those of the files that it names whose content nobody else is to know.
+    pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        let key = self.tls.as_ref().map(|tls| &tls.key_file);
+        key.into_iter().chain(&self.bearer_token_file).map(PathBuf::as_path)
+    }
+
     /// The files that it names.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let of_tls = self.tls.iter().flat_map(|tls| {

@@ -44,6 +44,7 @@ fn tls_and_a_password_guard_everything_but_the_probes() {
     let site = site(&cloud, &format!("{TLS}basic_auth_users: {{prometheus: {hash}}}\n"));
     let papers = authority.sign();
     set_up(&site, &papers);
+    site.set_mode("server.key", 0o644);
     let daemon = site.run_with(&["--web-config", "web.yaml", "--log-level", "trace"]);
     daemon.await_message("run ended");
     let guest = Guest::new(&authority);
@@ -66,6 +67,8 @@ fn tls_and_a_password_guard_everything_but_the_probes() {
     assert!(plain.is_err(), "nothing is said without TLS: {plain:?}");
     let ended = daemon.stop();
     assert_eq!(ended.code, Some(0));
+    let exposed = ended.messages("everybody on this machine may read this secret; take the right away: chmod o-r");
+    assert_eq!(exposed.iter().map(|line| &line["file"]).collect::<Vec<_>>(), ["server.key"]);
     for secret in [WEB_PASSWORD, &hash, papers.key.lines().nth(1).unwrap(), &right] {
         assert!(!ended.stderr.contains(secret), "{}", ended.stderr);
     }
