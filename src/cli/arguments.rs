@@ -69,6 +69,7 @@ pub(super) enum Command {
         output: OutputOption,
     },
     /// Print the JSON Schema of the policy, for editors and programs
+    #[command(after_help = examples::SCHEMA)]
     Schema,
     /// The daemon against a built-in simulated cloud with the policy's keys: no account, no network
     #[command(after_help = examples::REHEARSE)]

@@ -40,6 +40,10 @@ pub(super) const CHECK: &str = "Examples:
   The same for an editor or a pipeline:
     kms-rotationd check --policy policy.yaml --output json";
 
+pub(super) const SCHEMA: &str = "Examples:
+  For an editor, named in the policy's first line as: # yaml-language-server: $schema=policy.schema.json
+    kms-rotationd schema > policy.schema.json";
+
 pub(super) const REHEARSE: &str = "Examples:
   See what becomes of the policy's keys, on http://127.0.0.1:9847/:
     kms-rotationd rehearse --policy policy.yaml

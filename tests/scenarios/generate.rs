@@ -2,7 +2,7 @@
 
 use super::program::{Program, binary};
 
-const COMMANDS: [&str; 7] = ["run", "apply", "plan", "check", "rehearse", "healthcheck", "generate"];
+const COMMANDS: [&str; 8] = ["run", "apply", "plan", "check", "schema", "rehearse", "healthcheck", "generate"];
 
 #[test]
 fn completions_know_every_command_in_every_shell() {
