@@ -8,6 +8,7 @@ pub mod cover;
 pub mod decide;
 pub mod key;
 pub mod project;
+pub mod reason;
 pub mod report;
 pub mod rule;
 

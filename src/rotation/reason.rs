@@ -1,0 +1,182 @@
+//! What is said of a key: its status, and the reasons for it. Both are closed sets, and part of the public interface.
+
+use std::fmt;
+
+/// What is known of a key against its policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// Rotation is on and the interval is the policy's: the cloud said so.
+    Compliant,
+    /// The cloud said that it is not so, or the key is in a state in which it does not rotate.
+    NonCompliant,
+    /// It could not be found out.
+    Unknown,
+    /// The key cannot be rotated, or the policy excuses it.
+    Exempt,
+    /// A key that could be rotated and that no entry of the policy speaks of.
+    Uncovered,
+}
+
+impl Status {
+    /// Every status, in the order in which they are shown.
+    pub const ALL: [Self; 5] = [Self::Compliant, Self::NonCompliant, Self::Unknown, Self::Exempt, Self::Uncovered];
+
+    /// The name in metrics and reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Compliant => "compliant",
+            Self::NonCompliant => "non_compliant",
+            Self::Unknown => "unknown",
+            Self::Exempt => "exempt",
+            Self::Uncovered => "uncovered",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)+) => {
+        /// Why a key has its status. A closed set: the names are part of the public interface.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Reason { $($(#[$doc])* $name,)+ }
+
+        impl Reason {
+            /// Every reason, the most telling first.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The name in metrics and reports.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The credentials of the project were refused.
+    AuthenticationFailed = "authentication_failed",
+    /// The key does not exist in the project.
+    NotFound = "not_found",
+    /// The key is disabled, so its rotation cannot be changed.
+    KeyDisabled = "key_disabled",
+    /// The key is scheduled for deletion.
+    PendingDeletion = "pending_deletion",
+    /// Rotation is off.
+    RotationDisabled = "rotation_disabled",
+    /// The interval is not the policy's.
+    IntervalMismatch = "interval_mismatch",
+    /// The interval is above the longest that the policy accepts.
+    IntervalTooLong = "interval_too_long",
+    /// The cloud does not tell the rotation setting, so nothing proves it.
+    StatusUnreadable = "status_unreadable",
+    /// Reading the rotation setting failed.
+    ReadFailed = "read_failed",
+    /// A write failed for good.
+    WriteFailed = "write_failed",
+    /// The user may not do what is needed.
+    AccessDenied = "access_denied",
+    /// The cloud's request limit kept the call from succeeding.
+    Throttled = "throttled",
+    /// A write was accepted, and reading back did not show it.
+    NotVerified = "not_verified",
+    /// A default key, made by a cloud service.
+    DefaultKey = "default_key",
+    /// The key material was imported.
+    ImportedMaterial = "imported_material",
+    /// An asymmetric or HMAC key.
+    UnsupportedKeyType = "unsupported_key_type",
+    /// The key lives in a custom keystore.
+    CustomKeystore = "custom_keystore",
+    /// A replica of a multi-region key.
+    ReplicaKey = "replica_key",
+    /// The region's KMS has no rotation.
+    RotationUnsupported = "rotation_unsupported",
+    /// The policy excuses the key.
+    Exempted = "exempted",
+    /// The policy's excuse for the key is about to end.
+    ExemptionEndsSoon = "exemption_ends_soon",
+    /// Several keys answer to the entry's name.
+    AmbiguousEntry = "ambiguous_entry",
+    /// The run had changed as many keys as it may.
+    ChangeLimit = "change_limit",
+    /// Something keeps changing the key back.
+    Flapping = "flapping",
+    /// No entry of the policy speaks of the key.
+    Uncovered = "uncovered",
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A set of reasons; iterates with the most telling first.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reasons(u32);
+
+impl Reasons {
+    /// No reason.
+    pub const NONE: Self = Self(0);
+
+    /// This set and one reason more.
+    #[must_use]
+    pub fn with(self, reason: Reason) -> Self {
+        Self(self.0 | 1 << reason as u8)
+    }
+
+    /// Whether the reason is in the set.
+    #[must_use]
+    pub fn contains(self, reason: Reason) -> bool {
+        self.0 & 1 << reason as u8 != 0
+    }
+
+    /// Whether there is no reason at all.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The set as a number, one bit for each reason.
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The reasons, the most telling first.
+    pub fn iter(self) -> impl Iterator<Item = Reason> {
+        Reason::ALL.iter().copied().filter(move |reason| self.contains(*reason))
+    }
+}
+
+impl From<Reason> for Reasons {
+    fn from(reason: Reason) -> Self {
+        Self::NONE.with(reason)
+    }
+}
+
+impl fmt::Display for Reasons {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, reason) in self.iter().enumerate() {
+            if at > 0 {
+                f.write_str(", ")?;
+            }
+            f.write_str(reason.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Reasons {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
