@@ -1,6 +1,7 @@
-//! A simulated cloud for `tests/systemd/run`: one key whose rotation is off, on a port of the loopback.
+//! A simulated cloud in a process of its own: one key whose rotation is off, on a port of the loopback.
 //!
-//! Prints the policy that knows it, then serves until it is killed.
+//! Its argument is the token that it accepts. It prints a policy for it, whose token comes by `LoadCredential`,
+//! and serves until it is killed. `tests/systemd/run` tries the units with it.
 
 use kms_rotationd::simulator::{Key, ProjectSetup, Setup, Simulator};
 
