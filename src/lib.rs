@@ -25,6 +25,7 @@ pub mod chain;
 pub mod cli;
 pub mod clock;
 pub mod daemon;
+pub mod gate;
 pub mod kms;
 pub mod observability;
 pub mod policy;

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use kms_rotationd::clock::Clock;
+use kms_rotationd::gate::Gate;
 use kms_rotationd::kms::observe::{Code, Operation};
 use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Receipt, RetryPolicy, Settled};
 use kms_rotationd::policy::Place;
@@ -22,6 +23,7 @@ use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
 use kms_rotationd::rotation::report::{KeyReport, Trigger};
 use kms_rotationd::rotation::rule::{Asks, Names, Rule};
 use proptest::prelude::*;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What happens to one call.
@@ -39,6 +41,7 @@ enum Fault {
 }
 
 /// One key of a cloud, and what was done to it.
+#[derive(Clone)]
 struct Model {
     enabled: bool,
     days: u32,
@@ -50,6 +53,8 @@ struct Model {
     calls: usize,
     writes: Vec<(Operation, Option<u16>)>,
     unsettled: i32,
+    /// What the client asks before it sends a write.
+    gate: Gate,
 }
 
 struct FakeKms(Mutex<Model>);
@@ -74,6 +79,9 @@ impl FakeKms {
     }
 
     fn write(&self, operation: Operation, interval: Option<RotationInterval>) -> Result<Receipt, Error> {
+        if !self.0.lock().unwrap().gate.is_open() {
+            return Err(Self::fail(operation, Kind::Stopped));
+        }
         let fault = self.next(operation)?;
         let mut model = self.0.lock().unwrap();
         model.writes.push((operation, interval.map(RotationInterval::days)));
@@ -228,7 +236,7 @@ prop_compose! {
         readable in prop::bool::weighted(0.8),
         faults in prop::collection::vec(fault(), 0..24),
     ) -> Model {
-        Model { enabled, days, lag, shown: None, readable, faults, calls: 0, writes: Vec::new(), unsettled: 0 }
+        Model { enabled, days, lag, shown: None, readable, faults, calls: 0, writes: Vec::new(), unsettled: 0, gate: Gate::default() }
     }
 }
 
@@ -320,5 +328,39 @@ proptest! {
         let bench = Bench::new(desired(90), model);
         bench.run(Intent::Plan);
         prop_assert!(bench.model(|model| model.writes.is_empty()));
+    }
+
+    #[test]
+    fn a_run_of_one_that_stands_by_reports_as_a_plan_does_and_writes_nothing(model in model()) {
+        let plan = Bench::new(desired(90), model.clone()).run(Intent::Plan);
+        let mut bench = Bench::new(desired(90), model);
+        let (_keeper, gate) = Gate::kept();
+        bench.reconciler.gate = gate;
+        let report = bench.run(Intent::Apply);
+        prop_assert!(bench.model(|model| model.writes.is_empty()));
+        prop_assert_eq!((report.status, report.reasons), (plan.status, plan.reasons));
+    }
+
+    #[test]
+    fn a_gate_that_closes_in_mid_run_ends_the_writes_and_the_report_stays_true(
+        model in model(),
+        open_for in 0..6_000u64,
+    ) {
+        let mut bench = Bench::new(desired(90), model);
+        let (keeper, gate) = Gate::kept();
+        keeper.open_until(bench.runtime.block_on(async { Instant::now() }) + Duration::from_millis(open_for));
+        bench.model(|model| model.gate = gate.clone());
+        bench.reconciler.gate = gate;
+        let report = bench.run(Intent::Apply);
+        let (left, readable, unsettled) =
+            bench.model(|model| ((model.enabled, model.days), model.readable, model.unsettled));
+        if report.status == Status::Compliant {
+            prop_assert!(left == (true, 90) && readable, "reported compliant, is {left:?}");
+        }
+        prop_assert_eq!(unsettled, 0, "every unclear write is settled once");
+        let written = bench.model(|model| model.writes.len());
+        bench.runtime.block_on(async { tokio::time::sleep(Duration::from_secs(6)).await });
+        bench.run(Intent::Apply);
+        prop_assert_eq!(bench.model(|model| model.writes.len()), written, "it is closed now");
     }
 }

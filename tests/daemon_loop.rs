@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use kms_rotationd::clock::Clock;
 use kms_rotationd::daemon::{Alarm, AlarmError, Daemon, PolicyFile, Signals, Supervisor};
+use kms_rotationd::gate::Gate;
 use kms_rotationd::kms::observe::Operation;
 use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Receipt, RetryPolicy, Settled};
 use kms_rotationd::observability::{Board, Health};
@@ -106,9 +107,14 @@ fn policy_text(name: &str, cron: &str) -> String {
 
 /// Runs the test beside a daemon whose clock begins at midnight and goes with tokio's time.
 async fn beside_daemon(cron: &str, reading: Duration, test: impl AsyncFnOnce(&World)) {
+    beside_daemon_with(&policy_text("first", cron), reading, Gate::default(), test).await;
+}
+
+/// The same with this policy, behind this gate.
+async fn beside_daemon_with(policy: &str, reading: Duration, gate: Gate, test: impl AsyncFnOnce(&World)) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.yaml");
-    fs::write(&path, policy_text("first", cron)).unwrap();
+    fs::write(&path, policy).unwrap();
     let begin = Instant::now();
     let midnight = SystemTime::UNIX_EPOCH + Duration::from_secs(20_000 * 86_400);
     let clock = Clock::from_fn(move || midnight + begin.elapsed());
@@ -129,7 +135,7 @@ async fn beside_daemon(cron: &str, reading: Duration, test: impl AsyncFnOnce(&Wo
         policy_file,
         connect,
         alarm: PausedAlarm::default(),
-        reconciler: Reconciler { clock: clock.clone(), stop: signals.stop.clone(), ..Reconciler::default() },
+        reconciler: Reconciler { clock: clock.clone(), stop: signals.stop.clone(), gate, ..Reconciler::default() },
         signals: signals.clone(),
         board: Arc::new(Board::new().unwrap()),
         supervisor: Supervisor::from_environment(Health::new(Duration::from_secs(120))),
@@ -223,4 +229,34 @@ async fn a_policy_file_that_is_gone_for_a_while_is_no_change() {
         assert_eq!((world.policies.lock().unwrap().len(), world.runs().len()), (1, 0));
     })
     .await;
+}
+
+/// Runs a daemon with this `run_on_start` behind a gate that opens after ten minutes; the seconds at which runs began
+/// within the hour.
+async fn runs_of_one_that_takes_over(run_on_start: bool) -> Vec<u64> {
+    let policy =
+        policy_text("first", "0 * * * *").replace("run_on_start: false", &format!("run_on_start: {run_on_start}"));
+    let (keeper, gate) = Gate::kept();
+    let mut runs = Vec::new();
+    beside_daemon_with(&policy, Duration::from_secs(2), gate, async |world| {
+        pass(600).await;
+        keeper.open_until(Instant::now() + Duration::from_secs(60));
+        // Losing it, and getting it back with no run between, starts none.
+        pass(120).await;
+        keeper.open_until(Instant::now() + Duration::from_secs(86_400));
+        pass(3_000).await;
+        runs = world.runs();
+    })
+    .await;
+    runs
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_stands_by_looks_and_runs_at_once_when_it_is_to_act() {
+    assert_eq!(runs_of_one_that_takes_over(true).await, [0, 600, 3_600]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_is_to_act_waits_for_its_schedule_where_a_start_makes_no_run() {
+    assert_eq!(runs_of_one_that_takes_over(false).await, [3_600]);
 }

@@ -13,15 +13,19 @@ use std::path::{Path, PathBuf};
 const WALLS: &[(&str, &[&str])] = &[
     ("chain", &[]),
     ("clock", &[]),
+    ("gate", &[]),
     ("rotation", &[]),
     ("policy", &["rotation::key", "rotation::project", "rotation::rule"]),
-    ("kms", &["rotation::key", "rotation::project", "clock"]),
+    ("kms", &["rotation::key", "rotation::project", "clock", "gate"]),
     ("simulator", &[]),
-    ("reconcile", &["rotation", "policy::types", "kms", "clock"]),
+    ("reconcile", &["rotation", "policy::types", "kms", "clock", "gate"]),
     // Its own configuration is a YAML file, which is read where YAML is read.
-    ("observability", &["rotation", "kms::observe", "policy::web", "policy::problem", "chain"]),
-    ("daemon", &["rotation", "policy", "kms", "reconcile", "observability", "clock", "chain"]),
-    ("cli", &["rotation", "policy", "kms", "reconcile", "observability", "daemon", "simulator", "clock", "chain"]),
+    ("observability", &["rotation", "kms::observe", "policy::web", "policy::problem", "chain", "gate"]),
+    ("daemon", &["rotation", "policy", "kms", "reconcile", "observability", "clock", "chain", "gate"]),
+    (
+        "cli",
+        &["rotation", "policy", "kms", "reconcile", "observability", "daemon", "simulator", "clock", "chain", "gate"],
+    ),
     ("main", &["cli"]),
     ("lib", &[]),
 ];

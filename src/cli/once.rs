@@ -8,6 +8,7 @@ use super::progress::Screen;
 use super::{Exit, complain, load, print, variable, wants_colour};
 use crate::clock::Clock;
 use crate::daemon::{Connector, Kept, PolicyFile, Signals};
+use crate::gate::Gate;
 use crate::observability::{Purpose, TextStyle, write_json, write_text};
 use crate::policy::types::Guards;
 use crate::reconcile::{Intent, Reconciler};
@@ -60,6 +61,7 @@ async fn run(
     let mut connector = Connector {
         clock: clock.clone(),
         stop: signals.stop.clone(),
+        gate: Gate::default(),
         observer: Box::new(|_| Arc::new(())),
         environment: variable,
         redirect: None,

@@ -15,6 +15,7 @@ use super::{Exit, complain, load, variable};
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::daemon::{Connector, CronAlarm, Daemon, Kept, PolicyFile, Signals, Supervisor};
+use crate::gate::Gate;
 use crate::kms::Client;
 use crate::observability::logging::Format;
 use crate::observability::{Board, Health, Server, WebError, WebFile};
@@ -106,7 +107,7 @@ async fn serve(
     rehearsal: Option<Rehearsal>,
 ) -> Exit {
     let scheme = if web.as_ref().is_some_and(WebFile::speaks_tls) { "https" } else { "http" };
-    match prepare(file, front, web, rehearsal.as_ref()).await {
+    match prepare(file, front, web, rehearsal.as_ref(), Gate::default()).await {
         Ok(Prepared { daemon, server, signals }) => {
             info!(address = %server.address(), "serving");
             if let Some(rehearsal) = &rehearsal {
@@ -149,10 +150,11 @@ async fn prepare(
     front: Front,
     web: Option<WebFile>,
     rehearsal: Option<&Rehearsal>,
+    gate: Gate,
 ) -> Result<Prepared<impl FnMut(&Policy) -> Vec<Target<Arc<Client>>> + use<>>, AnyError> {
     let signals = Signals::listen()?;
     let clock = Clock::system();
-    let board = Arc::new(Board::new()?);
+    let board = Arc::new(Board::new()?.behind(gate.clone()));
     let health = Health::new(SILENCE);
     let supervisor = Supervisor::from_environment(health.clone());
     let server = front.server(Arc::clone(&board), health).await?;
@@ -163,6 +165,7 @@ async fn prepare(
     let mut connector = Connector {
         clock: clock.clone(),
         stop: signals.stop.clone(),
+        gate: gate.clone(),
         observer: {
             let board = Arc::clone(&board);
             Box::new(move |project| board.observer(project))
@@ -182,7 +185,7 @@ async fn prepare(
             connector.connect(policy)
         },
         alarm: CronAlarm::new().await?,
-        reconciler: Reconciler { clock: clock.clone(), stop: signals.stop.clone(), ..Reconciler::default() },
+        reconciler: Reconciler { clock: clock.clone(), stop: signals.stop.clone(), gate, ..Reconciler::default() },
         signals: signals.clone(),
         board,
         supervisor,

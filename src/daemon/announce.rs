@@ -143,6 +143,7 @@ fn summarise(report: &Report) {
                 exempt = of(Status::Exempt),
                 uncovered = of(Status::Uncovered),
                 changes = report.changes(),
+                standby = report.standby.then_some(true),
                 took_ms,
                 $text
             )

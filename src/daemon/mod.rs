@@ -1,8 +1,9 @@
 //! The daemon: one loop that is woken by schedule, signal or a changed policy, and always does the same complete scan.
 //!
 //! The loop owns the policy, the clients and the schedule, so nothing runs beside a run and nothing is shared but what
-//! the [`Board`] shows. Whatever wakes it during a run makes one more run after it; a policy that changes meanwhile is
-//! read at once, so that whoever changed it hears whether it is right, and takes effect after the run.
+//! the [`Board`] shows and the gate that lets writes through. Whatever wakes it during a run makes one more run after
+//! it; a policy that changes meanwhile is read at once, so that whoever changed it hears whether it is right, and takes
+//! effect after the run.
 
 mod announce;
 pub mod environment;
@@ -66,7 +67,10 @@ impl<A: Alarm, C> Daemon<A, C> {
         let mut announcer = Announcer::default();
         let mut schedule = Schedule::new(&policy.schedule, self.clock.now());
         let mut alarm_set_for = None;
-        let mut trigger = policy.schedule.run_on_start.then_some(Trigger::Start);
+        let mut acts_at_once = policy.schedule.run_on_start;
+        let mut trigger = acts_at_once.then_some(Trigger::Start);
+        // The last run was one of a replica that stands by, and the first one that acts is not to wait for a tick.
+        let mut to_act = false;
         let mut guards = policy.guards;
         let (mut targets, mut environment_policy) = self.in_force(policy);
         self.supervisor.ready();
@@ -82,13 +86,18 @@ impl<A: Alarm, C> Daemon<A, C> {
                     }
                     let (report, reloaded) = self.run_once(&targets, trigger, guards).await;
                     announcer.announce(&report);
+                    to_act = report.standby && acts_at_once;
                     if !report.interrupted {
                         self.board.publish(Arc::new(report));
                     }
                     reloaded
                 }
-                None => match self.wait(&mut schedule, &mut alarm_set_for, &mut watch).await? {
+                None => match self.wait(&mut schedule, &mut alarm_set_for, &mut watch, to_act).await? {
                     Woken::Nothing => None,
+                    Woken::ToAct => {
+                        trigger = Some(Trigger::Start);
+                        None
+                    }
                     Woken::Due => {
                         trigger = Some(Trigger::Schedule);
                         None
@@ -99,6 +108,7 @@ impl<A: Alarm, C> Daemon<A, C> {
             if let Some((policy, why)) = reloaded {
                 schedule.replace(&policy.schedule);
                 guards = policy.guards;
+                acts_at_once = policy.schedule.run_on_start;
                 (targets, environment_policy) = self.in_force(policy);
                 trigger = Some(why);
             }
@@ -151,6 +161,7 @@ impl<A: Alarm, C> Daemon<A, C> {
         schedule: &mut Schedule,
         alarm_set_for: &mut Option<SystemTime>,
         watch: &mut DirectoryWatch,
+        to_act: bool,
     ) -> Result<Woken, AlarmError> {
         self.supervisor.beat();
         if self.signals.hang_up.notified().now_or_never().is_some() {
@@ -176,6 +187,7 @@ impl<A: Alarm, C> Daemon<A, C> {
             biased;
             () = self.signals.stop.cancelled() => {}
             () = self.signals.hang_up.notified() => return Ok(Woken::Reload(Trigger::Signal)),
+            () = self.reconciler.gate.opens(), if to_act => return Ok(Woken::ToAct),
             // It rings once; if that was too early, it is set again.
             () = self.alarm.rings() => *alarm_set_for = None,
             () = watch.stirs() => {}
@@ -235,5 +247,7 @@ type Reloaded = (Policy, Trigger);
 enum Woken {
     Nothing,
     Due,
+    /// This replica became the one that acts.
+    ToAct,
     Reload(Trigger),
 }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::environment::{self, Found, Variables};
 use crate::chain::Chain;
 use crate::clock::Clock;
+use crate::gate::Gate;
 use crate::kms::auth::{
     AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, Password, ProjectScope, SecretSource,
 };
@@ -29,6 +30,8 @@ pub struct Connector {
     pub clock: Clock,
     /// Ends all calls.
     pub stop: CancellationToken,
+    /// Lets writes through.
+    pub gate: Gate,
     /// Who listens to the calls of a project.
     pub observer: ObserverOf,
     /// Variables of the environment: `HTTPS_PROXY` and `NO_PROXY`, and credentials where a project asks for them.
@@ -83,7 +86,8 @@ impl Connector {
 
     fn client(&self, settings: ClientSettings) -> Result<Arc<Client>, Unreachable> {
         let observer = (self.observer)(&settings.project);
-        let client = Client::new(settings, &self.kept.shared, observer, self.clock.clone(), self.stop.clone());
+        let (clock, stop, gate) = (self.clock.clone(), self.stop.clone(), self.gate.clone());
+        let client = Client::new(settings, &self.kept.shared, observer, clock, stop, gate);
         client.map(Arc::new).map_err(|error| Unreachable::Way(Chain(&error).to_string()))
     }
 }

@@ -19,6 +19,7 @@ use super::retry::{Backoff, LONGEST_RETRY_AFTER, RetryPolicy, with_retries};
 use super::transport::{Answer, Barrier, NoAnswer, Request, Transport};
 use super::way::Way;
 use crate::clock::Clock;
+use crate::gate::Gate;
 
 /// What one project's calls share.
 pub(super) struct Caller {
@@ -29,6 +30,7 @@ pub(super) struct Caller {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) clock: Clock,
     pub(super) stop: CancellationToken,
+    pub(super) gate: Gate,
     pub(super) outages: [Outage; Operation::ALL.len()],
     pub(super) way: Way,
     /// A difference between the clocks was told in this run.
@@ -123,6 +125,10 @@ impl Caller {
         }
         // It may have been closed while this one waited for its turn or for a trial.
         self.way.check(operation)?;
+        // Here and not before the call: between its first attempt and its last one minutes may pass.
+        if operation.is_write() && !self.gate.is_open() {
+            return Err(Error::new(operation, Kind::Stopped, "not sent: another replica may act now"));
+        }
         let began = Instant::now();
         let result = self.transport.send(request).await;
         let took = began.elapsed();
@@ -293,8 +299,5 @@ fn barred(barrier: Barrier, host: &str, cause: &str) -> String {
 
 /// An answer that was lost on its way says nothing of whether a write was applied.
 fn lost_answer(operation: Operation) -> Kind {
-    match operation {
-        Operation::EnableRotation | Operation::UpdateInterval => Kind::Unclear,
-        _ => Kind::Transient,
-    }
+    if operation.is_write() { Kind::Unclear } else { Kind::Transient }
 }

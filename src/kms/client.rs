@@ -21,6 +21,7 @@ use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, T
 use super::way::Way;
 use super::{Kms, Receipt, Settled, wire};
 use crate::clock::Clock;
+use crate::gate::Gate;
 use crate::rotation::key::{Hindrance, KeyDescription, KeyId, ListedKey, Reading, RotationInterval, Tag};
 
 /// All that a client needs to know of its project.
@@ -124,7 +125,7 @@ impl Question {
 
 impl Client {
     /// A client that connects to nothing yet, and shares with others what belongs to the same user. It makes no
-    /// further call once `stop` is cancelled.
+    /// further call once `stop` is cancelled, and sends no write while `gate` is closed.
     ///
     /// # Errors
     ///
@@ -135,6 +136,7 @@ impl Client {
         observer: Arc<dyn Observer>,
         clock: Clock,
         stop: CancellationToken,
+        gate: Gate,
     ) -> Result<Self, SetUpError> {
         let Endpoints { kms, iam } = settings.endpoints;
         let is_https = |endpoint: &str| endpoint.starts_with("https:");
@@ -155,6 +157,7 @@ impl Client {
             observer,
             clock,
             stop,
+            gate,
             outages: std::array::from_fn(|_| Outage::none()),
             way: Way::default(),
             skew_told: AtomicBool::new(false),

@@ -43,7 +43,7 @@ pub enum Kind {
     Garbled,
     /// Refused for any other reason; the same call would be refused again.
     Refused,
-    /// The program was told to stop before the call was made.
+    /// The program was told to stop before the call was made, or another replica has taken over the writing.
     Stopped,
 }
 

@@ -33,6 +33,12 @@ impl Operation {
         Self::Authenticate,
     ];
 
+    /// Whether it changes anything in the cloud.
+    #[must_use]
+    pub fn is_write(self) -> bool {
+        matches!(self, Self::EnableRotation | Self::UpdateInterval)
+    }
+
     /// The name in metrics and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -15,6 +15,7 @@ use super::gzip::Archive;
 use super::key_series::KeySeries;
 use super::metrics::{Metrics, MetricsError};
 use super::words;
+use crate::gate::Gate;
 use crate::kms::observe::Observer;
 use crate::rotation::report::Report;
 
@@ -22,11 +23,14 @@ use crate::rotation::report::Report;
 pub struct Board {
     pub(super) metrics: Metrics,
     facts: watch::Sender<Facts>,
+    gate: Gate,
 }
 
 /// All that changes, as of one moment.
 #[derive(Clone, Default)]
 pub(super) struct Facts {
+    /// Of several replicas this is the one that acts.
+    pub(super) acting: bool,
     pub(super) policy: Option<LoadedPolicy>,
     /// Why the file as it is now was refused.
     pub(super) reload_error: Option<Arc<str>>,
@@ -61,7 +65,13 @@ impl Board {
     /// # Errors
     /// None that a user can cause: the definitions of the metrics contradict each other.
     pub fn new() -> Result<Self, MetricsError> {
-        Ok(Self { metrics: Metrics::new()?, facts: watch::Sender::default() })
+        Ok(Self { metrics: Metrics::new()?, facts: watch::Sender::default(), gate: Gate::default() })
+    }
+
+    /// The same, showing whether this process may write by this gate.
+    #[must_use]
+    pub fn behind(self, gate: Gate) -> Self {
+        Self { gate, ..self }
     }
 
     /// A policy came into force. Counters of projects that it names first begin at 0, those of projects that it does
@@ -106,11 +116,13 @@ impl Board {
     pub fn line(&self) -> String {
         let facts = self.facts.borrow();
         let tally = facts.run.as_ref().map(|run| run.report.tally());
-        words::daemon_line(tally.as_ref(), facts.next_run, facts.reload_error.is_some()).to_string()
+        let line = words::daemon_line(tally.as_ref(), facts.next_run, facts.reload_error.is_some());
+        let standing_by = facts.run.as_ref().is_some_and(|run| run.report.standby);
+        if standing_by { format!("standing by; {line}") } else { line.to_string() }
     }
 
     pub(super) fn facts(&self) -> Facts {
-        self.facts.borrow().clone()
+        Facts { acting: self.gate.is_open(), ..self.facts.borrow().clone() }
     }
 
     /// Compresses each new report as soon as it is there, if the one before was asked for in that form: whoever
@@ -176,6 +188,7 @@ mod tests {
             ended,
             took: Duration::from_secs(1),
             interrupted,
+            standby: false,
             projects: Vec::new(),
         })
     }

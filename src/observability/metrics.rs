@@ -159,6 +159,12 @@ fn write_facts(facts: &Facts, out: &mut Vec<u8>) {
         help: "Whether the policy file could be loaded when it was last read.",
     };
     Samples::of(&family, out).write(&[], facts.policy.is_some() && facts.reload_error.is_none());
+    let family = Family {
+        name: "kms_rotation_acting",
+        kind: "gauge",
+        help: "Whether this replica may write; without a lease always 1.",
+    };
+    Samples::of(&family, out).write(&[], facts.acting);
 }
 
 #[cfg(test)]

@@ -189,6 +189,9 @@ fn write_notices(out: &mut String, facts: &Facts) -> fmt::Result {
         let text = "The policy file was refused, the one before stays in force:";
         writeln!(out, "<p class=\"notice\">{text} {}</p>", Escaped(error))?;
     }
+    if !facts.acting {
+        out.push_str("<p class=\"notice mild\">Standing by: another replica acts, this one only looks.</p>\n");
+    }
     let Some(run) = &facts.run else { return Ok(()) };
     if run.report.interrupted {
         out.push_str("<p class=\"notice\">The last run was stopped before it had looked at every key.</p>\n");

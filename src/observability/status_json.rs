@@ -157,6 +157,7 @@ struct RunPart {
     ended_at: Time,
     duration_seconds: f64,
     interrupted: bool,
+    standby: bool,
 }
 
 impl RunPart {
@@ -168,6 +169,7 @@ impl RunPart {
             ended_at: Time(report.ended),
             duration_seconds: report.took.as_secs_f64(),
             interrupted: report.interrupted,
+            standby: report.standby,
         }
     }
 }

@@ -87,7 +87,7 @@ impl<K: Kms> KeyRun<'_, K> {
                 key.off_policy = verdict.status == Status::NonCompliant;
                 continue;
             }
-            if !self.may_write {
+            if !self.may_write || !self.reconciler.gate.is_open() {
                 return self.ended(key, verdict);
             }
             self.take(step, &mut key).await;
@@ -225,6 +225,8 @@ impl<K: Kms> KeyRun<'_, K> {
                     }
                     return self.note(key, &error);
                 }
+                // Another replica brings it about.
+                Kind::Stopped if !self.reconciler.gate.is_open() => return,
                 kind => {
                     key.observed.failure = Some(write_failure(kind));
                     self.note(key, &error);

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::clock::Clock;
+use crate::gate::Gate;
 use crate::kms::{Error, Kind, Kms};
 use crate::policy::types::{Guards, Project};
 use crate::rotation::cover::{Case, Course, Cover, Listing, cover};
@@ -65,6 +66,8 @@ pub struct Reconciler {
     pub clock: Clock,
     /// Ends a run early: calls in flight are finished, no further ones are made.
     pub stop: CancellationToken,
+    /// Asked before a run and before each step: while it is closed, a run is one that only looks.
+    pub gate: Gate,
     /// What is known from earlier runs.
     pub memory: Memory,
     /// How far the run has come.
@@ -76,6 +79,8 @@ impl Reconciler {
     /// Projects run side by side, so that none waits for another.
     pub async fn run<K: Kms>(&self, targets: &[Target<K>], trigger: Trigger, intent: Intent, guards: Guards) -> Report {
         let (started, began) = (self.clock.now(), Instant::now());
+        let acts = self.gate.is_open();
+        let intent = if acts { intent } else { Intent::Plan };
         self.headway.reset();
         if matches!(trigger, Trigger::Signal | Trigger::Reload) {
             // Somebody looks after it: what was left alone gets another chance.
@@ -86,7 +91,8 @@ impl Reconciler {
         let budget = ChangeBudget::new(guards);
         let projects = join_all(targets.iter().map(|target| self.project(target, intent, &budget))).await;
         let (ended, took) = (self.clock.now(), began.elapsed());
-        Report { trigger, started, ended, took, interrupted: self.stop.is_cancelled(), projects }
+        let standby = !(acts && self.gate.is_open());
+        Report { trigger, started, ended, took, interrupted: self.stop.is_cancelled(), standby, projects }
     }
 
     async fn project<K: Kms>(&self, target: &Target<K>, intent: Intent, budget: &ChangeBudget) -> ProjectReport {

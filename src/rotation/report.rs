@@ -17,7 +17,8 @@ use super::rule::Exemption;
 /// What woke a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Trigger {
-    /// The start of the process, or a single run of `apply` or `plan`.
+    /// The start of the process, or of its time as the one of several replicas that acts; a single run of `apply` or
+    /// `plan`.
     Start,
     /// The policy's schedule.
     Schedule,
@@ -56,6 +57,8 @@ pub struct Report {
     pub took: Duration,
     /// The run was stopped before it had looked at every key.
     pub interrupted: bool,
+    /// Another replica acts, so that this run only looked, at least at its end.
+    pub standby: bool,
     /// The projects, in the policy's order.
     pub projects: Vec<ProjectReport>,
 }

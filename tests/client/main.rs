@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use kms_rotationd::clock::Clock;
+use kms_rotationd::gate::Gate;
 use kms_rotationd::kms::auth::{
     AccessKeyFiles, Credentials, KeyName, Login, Named, Password, ProjectScope, SecretSource,
 };
@@ -17,6 +18,7 @@ use kms_rotationd::kms::observe::{Code, Observer, Operation};
 use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy, Shared};
 use kms_rotationd::rotation::KeyId;
 use kms_rotationd::simulator::{Fault, Garbage, Key, ProjectSetup, Rule, Setup, Simulator};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const PROJECT: &str = "0123456789abcdef0123456789abcdef";
@@ -66,8 +68,8 @@ fn password() -> Credentials {
 
 fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, heard: &Arc<Heard>) -> Client {
     let settings = settings(cloud, credentials);
-    Client::new(settings, &Shared::default(), Arc::clone(heard) as Arc<dyn Observer>, clock, CancellationToken::new())
-        .unwrap()
+    let (observer, stop) = (Arc::clone(heard) as Arc<dyn Observer>, CancellationToken::new());
+    Client::new(settings, &Shared::default(), observer, clock, stop, Gate::default()).unwrap()
 }
 
 fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
@@ -99,7 +101,8 @@ fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<Client> {
     let client = |name: &&str| {
         let scope = ProjectScope { id: None, name: (*name).to_owned() };
         let settings = ClientSettings { scope, ..settings(cloud, credentials.clone()) };
-        Client::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new()).unwrap()
+        Client::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), Gate::default())
+            .unwrap()
     };
     names.iter().map(client).collect()
 }
@@ -112,6 +115,29 @@ async fn an_answer_that_is_none_of_kms_counts_as_a_failure() {
     let error = client.read_status(key()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Garbled);
     assert_eq!(heard.operations(), ["authenticate true", "read_status false"]);
+}
+
+#[tokio::test]
+async fn a_write_that_is_tried_again_is_not_sent_once_the_gate_has_closed() {
+    let enable = kms_rotationd::simulator::Operation::EnableRotation;
+    let cloud = Simulator::start(setup().fault(Rule::always(Fault::html(503)).on(enable))).await.unwrap();
+    let (keeper, gate) = Gate::kept();
+    keeper.open_until(Instant::now() + Duration::from_secs(3_600));
+    let (clock, stop) = (Clock::system(), CancellationToken::new());
+    let settings = settings(&cloud, token("good"));
+    let client = Client::new(settings, &Shared::default(), Arc::new(()), clock, stop, gate).unwrap();
+    let close = async {
+        while cloud.handle().requests(enable) < 3 {
+            tokio::task::yield_now().await;
+        }
+        keeper.close();
+        // One may be on its way.
+        cloud.handle().requests(enable) + 1
+    };
+    let (ended, at_most) = tokio::join!(client.enable_rotation(key()), close);
+    assert_eq!(ended.unwrap_err().kind(), Kind::Stopped);
+    assert!(cloud.handle().requests(enable) <= at_most);
+    assert!(client.read_status(key()).await.is_ok(), "what only looks goes on");
 }
 
 #[tokio::test]

@@ -149,6 +149,7 @@ pub(crate) fn report(projects: Vec<ProjectReport>) -> Arc<Report> {
         ended,
         took: Duration::from_millis(3_250),
         interrupted: false,
+        standby: false,
         projects,
     })
 }
