@@ -15,7 +15,8 @@
 //!
 //! # What serves
 //!
-//! [`daemon`] is one loop that makes such runs on a schedule. [`observability`] shows the last report: metrics, a
+//! [`daemon`] is one loop that makes such runs on a schedule. [`gate`] lets their writes through where this process is the
+//! one of several replicas that acts. [`observability`] shows the last report: metrics, a
 //! status page, JSON, text, logs. [`cli`] turns arguments into one of the two, or into a single run.
 //!
 //! [`simulator`] is the other side of the wire, a cloud in this process for rehearsals, tests and benchmarks. It is

@@ -49,6 +49,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["src/observability/", "src/simulator/"]),
     ("hyper_util", &["src/observability/", "src/simulator/"]),
     ("http_body_util", &["src/observability/", "src/simulator/"]),
+    ("kube", &["src/daemon/lease.rs"]),
+    ("kube_leader_election", &["src/daemon/lease.rs"]),
     ("inotify", &["src/daemon/policy_file.rs"]),
     ("sd_notify", &["src/daemon/lifecycle.rs"]),
     ("clap", &["src/cli/"]),

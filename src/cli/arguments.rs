@@ -37,6 +37,8 @@ pub(super) enum Command {
         listen: ListenOption,
         #[command(flatten)]
         web: WebOption,
+        #[command(flatten)]
+        lease: LeaseOptions,
     },
     /// Bring every key to the policy once, print the report and exit
     #[command(after_help = examples::APPLY)]
@@ -188,6 +190,43 @@ pub(super) enum Generated {
         #[arg(value_name = "FOLDER")]
         folder: PathBuf,
     },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct LeaseOptions {
+    /// Of several replicas let only the one write that holds this Kubernetes lease; the others look
+    #[arg(long, value_name = "NAMESPACE/NAME", env = "KMS_ROTATIOND_LEASE", value_parser = lease_name)]
+    pub(super) lease: Option<LeaseName>,
+    /// How long a lease lasts that is not renewed; longer than a request to the cloud takes, three times over
+    #[arg(
+        id = "lease_duration",
+        long = "lease-duration",
+        value_name = "SECONDS",
+        env = "KMS_ROTATIOND_LEASE_DURATION",
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u16).range(3..=3600)
+    )]
+    pub(super) duration: u16,
+}
+
+/// Where a lease is.
+#[derive(Clone, Debug)]
+pub(super) struct LeaseName {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+fn lease_name(text: &str) -> Result<LeaseName, &'static str> {
+    let is_name = |name: &str| {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+        !name.is_empty() && name.bytes().all(fits)
+    };
+    match text.split_once('/') {
+        Some((namespace, name)) if is_name(namespace) && is_name(name) => {
+            Ok(LeaseName { namespace: namespace.to_owned(), name: name.to_owned() })
+        }
+        _ => Err("expected NAMESPACE/NAME, each of lower-case letters, digits, - and ."),
+    }
 }
 
 #[derive(Args, Debug)]

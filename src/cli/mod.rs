@@ -10,6 +10,7 @@ mod once;
 mod progress;
 mod rehearsal;
 mod serve;
+mod standing;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -77,9 +78,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             runtime.block_on(once::apply(&policy.file, &report, allow_many, &log, screen))
         }
         Command::Plan { policy, report } => runtime.block_on(once::plan(&policy.file, &report, &log, screen)),
-        Command::Run { policy, listen, web } => {
+        Command::Run { policy, listen, web, lease } => {
             let front = Front::new(listen.address, web.web_config);
-            runtime.block_on(serve::run(policy.file, front, &log))
+            runtime.block_on(serve::run(policy.file, front, lease, &log))
         }
         Command::Rehearse { policy, listen, web, faults } => {
             let front = Front::new(listen.address, web.web_config);

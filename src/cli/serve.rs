@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use listenfd::ListenFd;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use super::arguments::LogOptions;
+use super::arguments::{LeaseOptions, LogOptions};
 use super::rehearsal::Rehearsal;
+use super::standing::Standing;
 use super::{Exit, complain, load, variable};
 use crate::chain::Chain;
 use crate::clock::Clock;
@@ -77,11 +78,24 @@ impl Front {
     }
 }
 
-pub(super) async fn run(file: PathBuf, mut front: Front, log: &LogOptions) -> Exit {
+pub(super) async fn run(file: PathBuf, mut front: Front, lease: LeaseOptions, log: &LogOptions) -> Exit {
     let mut file = PolicyFile::new(file, variable, Clock::system());
     let loaded = load(&mut file, log).and_then(|policy| Ok((policy, front.web(log)?)));
-    match loaded {
-        Ok((policy, web)) => serve(file, policy, front, web, None).await,
+    let (policy, web) = match loaded {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    let (longest, bound) = (policy.limits.request_timeout, Duration::from_secs(lease.duration.into()) / 3);
+    if lease.lease.is_some() && longest > bound {
+        let (request_timeout, lease_duration) = (longest.as_secs(), lease.duration);
+        warn!(
+            request_timeout,
+            lease_duration,
+            "a write may outlast the right to write: request_timeout should be at most a third of the lease's duration"
+        );
+    }
+    match Standing::of(lease).await {
+        Ok(standing) => serve(file, policy, front, web, None, standing).await,
         Err(exit) => exit,
     }
 }
@@ -94,7 +108,7 @@ pub(super) async fn rehearse(file: PathBuf, mut front: Front, faults: Option<Pre
         Err(exit) => return exit,
     };
     match Rehearsal::start(&policy, faults).await {
-        Ok(rehearsal) => serve(file, policy, front, web, Some(rehearsal)).await,
+        Ok(rehearsal) => serve(file, policy, front, web, Some(rehearsal), Standing::default()).await,
         Err(error) => complain(Exit::Failed, &format_args!("cannot start the simulated cloud: {error}")),
     }
 }
@@ -105,9 +119,10 @@ async fn serve(
     front: Front,
     web: Option<WebFile>,
     rehearsal: Option<Rehearsal>,
+    standing: Standing,
 ) -> Exit {
     let scheme = if web.as_ref().is_some_and(WebFile::speaks_tls) { "https" } else { "http" };
-    match prepare(file, front, web, rehearsal.as_ref(), Gate::default()).await {
+    match prepare(file, front, web, rehearsal.as_ref(), standing.gate.clone()).await {
         Ok(Prepared { daemon, server, signals }) => {
             info!(address = %server.address(), "serving");
             if let Some(rehearsal) = &rehearsal {
@@ -119,6 +134,7 @@ async fn serve(
             let server = tokio::spawn(server.serve(signals.stop.clone()));
             let live = async {
                 let ended = daemon.run(policy).await;
+                standing.give_up().await;
                 // The loop has ended, so nothing more will be shown; the server drains on the same signal.
                 signals.stop.cancel();
                 let _ = server.await;

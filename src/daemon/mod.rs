@@ -7,6 +7,8 @@
 
 mod announce;
 pub mod environment;
+#[cfg(feature = "kubernetes")]
+mod lease;
 mod lifecycle;
 mod policy_file;
 mod schedule;
@@ -19,6 +21,8 @@ use futures_util::FutureExt;
 use tracing::{debug, error, info};
 
 pub use announce::Announcer;
+#[cfg(feature = "kubernetes")]
+pub use lease::{Campaign, Candidate, NoCluster};
 pub use lifecycle::{Signals, Supervisor};
 pub use policy_file::{DirectoryWatch, PolicyFile, warn_of_exposed_secrets};
 pub use schedule::{Alarm, AlarmError, CronAlarm, Schedule};

@@ -66,7 +66,7 @@ pub struct Reconciler {
     pub clock: Clock,
     /// Ends a run early: calls in flight are finished, no further ones are made.
     pub stop: CancellationToken,
-    /// Asked before a run and before each step: while it is closed, a run is one that only looks.
+    /// Asked before each step: while it is closed, a run is one that only looks.
     pub gate: Gate,
     /// What is known from earlier runs.
     pub memory: Memory,
@@ -80,7 +80,6 @@ impl Reconciler {
     pub async fn run<K: Kms>(&self, targets: &[Target<K>], trigger: Trigger, intent: Intent, guards: Guards) -> Report {
         let (started, began) = (self.clock.now(), Instant::now());
         let acts = self.gate.is_open();
-        let intent = if acts { intent } else { Intent::Plan };
         self.headway.reset();
         if matches!(trigger, Trigger::Signal | Trigger::Reload) {
             // Somebody looks after it: what was left alone gets another chance.

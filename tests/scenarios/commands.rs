@@ -35,6 +35,16 @@ fn check_says_that_a_policy_is_valid_and_asks_nobody() {
     assert_eq!(cloud.all_requests(), 0);
 }
 
+#[cfg(not(feature = "kubernetes"))]
+#[test]
+fn a_lease_is_refused_by_a_program_that_knows_of_none() {
+    let mut site = Site::new(&Policy::of_one_key("http://127.0.0.1:9"));
+    site.set("KMS_ROTATIOND_LEASE", "kms/rotation");
+    let ended = end(site.command(&["run", "--policy", "policy.yaml"]));
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("this program was built without the feature `kubernetes`"), "{ended:?}");
+}
+
 #[test]
 fn check_tells_every_problem_at_once_with_its_place() {
     let site = Site::new(&Policy::at("http://127.0.0.1:1").key(KEY, 29).key("not-a-key", 90).key(KEY, 90));

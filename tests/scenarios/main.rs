@@ -11,6 +11,8 @@ mod agencies;
 mod alerting;
 mod authentication;
 mod cloud;
+#[cfg(feature = "kubernetes")]
+mod cluster;
 mod commands;
 mod dashboard;
 mod environment;
@@ -34,6 +36,8 @@ mod projects;
 mod prometheus;
 mod rehearsal;
 mod reload;
+#[cfg(feature = "kubernetes")]
+mod replicas;
 mod rules;
 mod schedule;
 mod secrets;

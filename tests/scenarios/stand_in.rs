@@ -14,6 +14,8 @@ pub(crate) struct StandIn {
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only a cluster tells by it"))]
+    pub(crate) method: String,
     pub(crate) path: String,
     /// In lower case.
     pub(crate) headers: String,
@@ -76,8 +78,9 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked)
     let length = headers.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
     let mut body = vec![0; length.parse().unwrap()];
     reader.read_exact(&mut body)?;
-    let path = lines.first().and_then(|line| line.split(' ').nth(1)).unwrap_or_default().to_owned();
-    let asked = Asked { path, headers, body: String::from_utf8(body).unwrap() };
+    let mut words = lines.first().map(|line| line.split(' ').map(str::to_owned)).into_iter().flatten();
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let asked = Asked { method, path, headers, body: String::from_utf8(body).unwrap() };
     log.lock().unwrap().push(asked.clone());
     stream.write_all(answer(&asked).as_bytes())
 }

@@ -1,0 +1,71 @@
+//! Whether this process acts alone, or is one of several replicas of which one acts.
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::arguments::LeaseOptions;
+use super::{Exit, complain};
+use crate::gate::Gate;
+
+/// The gate that writes pass, and what keeps it.
+#[derive(Default)]
+pub(super) struct Standing {
+    pub(super) gate: Gate,
+    campaign: Option<JoinHandle<()>>,
+    over: CancellationToken,
+}
+
+impl Standing {
+    /// As the options say; or the exit code after it was said why that cannot be.
+    #[cfg(feature = "kubernetes")]
+    pub(super) async fn of(options: LeaseOptions) -> Result<Self, Exit> {
+        use crate::chain::Chain;
+        use crate::daemon::{Campaign, Candidate};
+
+        let Some(lease) = options.lease else { return Ok(Self::default()) };
+        let candidate = Candidate {
+            namespace: lease.namespace,
+            lease: lease.name,
+            identity: identity(),
+            duration: std::time::Duration::from_secs(options.duration.into()),
+        };
+        let (campaign, gate) = match Campaign::new(candidate).await {
+            Ok(campaign) => campaign,
+            Err(error) => return Err(complain(Exit::Failed, &format_args!("cannot {}", Chain(&error)))),
+        };
+        let over = CancellationToken::new();
+        Ok(Self { gate, campaign: Some(tokio::spawn(campaign.run(over.clone()))), over })
+    }
+
+    #[cfg(not(feature = "kubernetes"))]
+    #[expect(clippy::unused_async, reason = "so that its caller is the same with leases and without")]
+    pub(super) async fn of(options: LeaseOptions) -> Result<Self, Exit> {
+        let Some(lease) = options.lease else { return Ok(Self::default()) };
+        let why = format_args!(
+            "cannot ask for the lease {}/{} of {} seconds: this program was built without the feature `kubernetes`",
+            lease.namespace, lease.name, options.duration
+        );
+        Err(complain(Exit::Invalid, &why))
+    }
+
+    /// Gives a lease back, for another replica to act. Only when nothing is written any more.
+    pub(super) async fn give_up(self) {
+        self.over.cancel();
+        if let Some(campaign) = self.campaign {
+            let _ = campaign.await;
+        }
+    }
+}
+
+/// The pod's name and something of this process's own: pods on the network of one node have one host name.
+#[cfg(feature = "kubernetes")]
+fn identity() -> String {
+    /// With what is added below the field manager's 128 that the cluster takes.
+    const LONGEST: usize = 119;
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = super::variable("POD_NAME").or_else(host).unwrap_or_default();
+    let name: String = name.trim().chars().take(LONGEST).collect();
+    let mut own = uuid::Uuid::new_v4().simple().to_string();
+    own.truncate(8);
+    format!("{name}_{own}")
+}

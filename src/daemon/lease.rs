@@ -1,0 +1,190 @@
+//! The lease in Kubernetes by which one of several replicas acts and the others stand by.
+//!
+//! `kube-leader-election` asks for the lease, renews it and gives it back. What it says is not enough to write by: it
+//! judges by wall clocks whether a lease has ended, and two replicas that find it ended in the same moment are both told
+//! that they have it. So the [`Gate`] opens only
+//!
+//! * once this replica has seen itself as the holder for a whole duration of the lease, without a break, and
+//! * until two thirds of a duration after it last *asked* when it was told so, by this machine's monotonic clock.
+//!
+//! Whoever acted before has by then had no good answer for a duration, and stopped writing a third of one ago, which is
+//! there for the request in flight. That holds however wrong the clocks are, and whatever two replicas were told.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube_leader_election::{LeaseLock, LeaseLockParams, LeaseLockResult};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::chain::Chain;
+use crate::gate::{Gate, Keeper};
+
+/// Attempts in the duration of a lease. With this many one may be lost, and take its time, before the gate closes.
+const ATTEMPTS: u32 = 6;
+
+/// What lease, who asks for it, and for how long.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The namespace of the lease.
+    pub namespace: String,
+    /// The name of the lease, which is made where there is none.
+    pub lease: String,
+    /// The name of this replica, of which no two may be alike; at most 128 characters, since it is the field manager
+    /// of patches too.
+    pub identity: String,
+    /// How long the lease holds after it was last renewed.
+    pub duration: Duration,
+}
+
+/// There is no way to the API server.
+#[derive(Debug, thiserror::Error)]
+pub enum NoCluster {
+    /// Neither the mounted service account nor a kubeconfig says where it is.
+    #[error(
+        "find the Kubernetes API (the pod needs the token of its service account, or KUBECONFIG is to name a file)"
+    )]
+    Config(#[source] Box<kube::config::InferConfigError>),
+    /// What is said of it is of no use.
+    #[error("set up the way to the Kubernetes API")]
+    Client(#[source] Box<kube::Error>),
+}
+
+/// The endeavour to hold the lease.
+pub struct Campaign {
+    candidate: Candidate,
+    lock: LeaseLock,
+    keeper: Keeper,
+    gate: Gate,
+    hold: Option<Hold>,
+    /// Who holds the lease as far as this replica knows.
+    holder: String,
+    /// Whether the last attempt failed.
+    failing: bool,
+}
+
+/// An unbroken hold on the lease.
+#[derive(Clone, Copy)]
+struct Hold {
+    /// When it was taken by the word of the lease, which is another each time that it is taken.
+    taken: Option<Timestamp>,
+    /// When this replica heard of it.
+    since: Instant,
+}
+
+impl Campaign {
+    /// Prepares to ask for the lease; the gate is closed until [`Campaign::run`] opens it.
+    ///
+    /// # Errors
+    ///
+    /// Nothing says where the API server is. Whether it answers is found out later, and again and again.
+    pub async fn new(candidate: Candidate) -> Result<(Self, Gate), NoCluster> {
+        let patience = candidate.patience();
+        let mut config = kube::Config::infer().await.map_err(|error| NoCluster::Config(Box::new(error)))?;
+        config.connect_timeout = Some(patience);
+        config.default_retry = false;
+        let client = kube::Client::try_from(config).map_err(|error| NoCluster::Client(Box::new(error)))?;
+        let params = LeaseLockParams {
+            lease_name: candidate.lease.clone(),
+            holder_id: candidate.identity.clone(),
+            lease_ttl: candidate.duration,
+        };
+        let lock = LeaseLock::new(client, &candidate.namespace, params);
+        let (keeper, gate) = Gate::kept();
+        let campaign =
+            Self { candidate, lock, keeper, gate: gate.clone(), hold: None, holder: String::new(), failing: false };
+        Ok((campaign, gate))
+    }
+
+    /// Asks for the lease, and renews it, until `over` is cancelled, and then gives it back.
+    pub async fn run(mut self, over: CancellationToken) {
+        let mut acted = None;
+        loop {
+            self.ask().await;
+            let acts = self.gate.is_open();
+            if acted.replace(acts) != Some(acts) {
+                let (lease, holder) = (self.candidate.to_string(), &*self.holder);
+                if acts {
+                    info!(lease, holder, "this replica acts");
+                } else {
+                    info!(lease, holder, "this replica stands by");
+                }
+            }
+            tokio::select! {
+                biased;
+                () = over.cancelled() => break,
+                () = sleep(self.candidate.patience()) => {}
+            }
+        }
+        self.keeper.close();
+        if self.hold.is_some() {
+            self.release().await;
+        }
+    }
+
+    async fn ask(&mut self) {
+        let asked = Instant::now();
+        let error = match timeout(self.candidate.patience(), self.lock.try_acquire_or_renew()).await {
+            Ok(Ok(result)) => {
+                self.failing = false;
+                return self.heard(&result, asked);
+            }
+            Ok(Err(error)) => Chain(&error).to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        if !std::mem::replace(&mut self.failing, true) {
+            let lease = self.candidate.to_string();
+            warn!(lease, error, "cannot ask for the lease; it is tried again, and without it nothing is written");
+        }
+    }
+
+    fn heard(&mut self, result: &LeaseLockResult, asked: Instant) {
+        let spec = result.lease().and_then(|lease| lease.spec.as_ref());
+        let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+        holder.clone_into(&mut self.holder);
+        // The answer to a renewal says who holds it, and that may be another by now.
+        if !matches!(result, LeaseLockResult::Acquired(_)) || holder != self.candidate.identity {
+            self.hold = None;
+            self.keeper.close();
+            return;
+        }
+        let taken = spec.and_then(|spec| spec.acquire_time.as_ref()).map(|time| time.0);
+        let heard = Instant::now();
+        let hold = match self.hold {
+            Some(hold) if hold.taken == taken => hold,
+            _ => {
+                self.keeper.close();
+                Hold { taken, since: heard }
+            }
+        };
+        self.hold = Some(hold);
+        if heard >= hold.since + self.candidate.duration {
+            self.keeper.open_until(asked + self.candidate.duration * 2 / 3);
+        }
+    }
+
+    async fn release(&self) {
+        let lease = self.candidate.to_string();
+        let error = match timeout(self.candidate.patience(), self.lock.step_down()).await {
+            Ok(Ok(())) => return info!(lease, "lease given back"),
+            Ok(Err(error)) => Chain(&error).to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        warn!(lease, error, "cannot give the lease back; another replica has it once its duration is over");
+    }
+}
+
+impl Candidate {
+    /// How long to wait for an answer, and between an answer and the next attempt.
+    fn patience(&self) -> Duration {
+        self.duration / ATTEMPTS
+    }
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.lease)
+    }
+}
