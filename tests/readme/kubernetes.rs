@@ -28,7 +28,7 @@ fn resources() -> Vec<(String, Value)> {
     let manifests = files(FOLDER).into_iter().filter(|file| !file.ends_with("/policy.yaml"));
     let all =
         manifests.flat_map(|file| documents(&text(&file)).into_iter().map(move |document| (file.clone(), document)));
-    all.filter(|(_, document)| document["kind"] != "Kustomization").collect()
+    all.filter(|(_, document)| document["kind"] != "Kustomization" && document["kind"] != "Component").collect()
 }
 
 fn resource(kind: &str, name: &str) -> Value {
@@ -240,6 +240,31 @@ fn kustomize_builds_what_is_applied() {
             assert_eq!(map["data"]["policy.yaml"], text(&format!("{FOLDER}/policy.yaml")).as_str());
         }
     }
+}
+
+#[test]
+fn with_the_component_there_are_two_replicas_and_what_they_need_to_share_a_lease() {
+    let Some(kubectl) = installed("kubectl") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("replicas")).unwrap();
+    for file in files(FOLDER).into_iter().filter(|file| !file.contains("/monitoring/")) {
+        let text = text(&file).replace("\n# components:\n#   - replicas\n", "\ncomponents:\n  - replicas\n");
+        std::fs::write(folder.path().join(file.strip_prefix(FOLDER).unwrap().trim_start_matches('/')), text).unwrap();
+    }
+    let built = Command::new(kubectl).arg("kustomize").arg(folder.path()).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let built = documents(&String::from_utf8(built.stdout).unwrap());
+    let of = |kind: &str| built.iter().find(|document| document["kind"] == kind).unwrap();
+    let deployment = &of("Deployment")["spec"];
+    assert_eq!((&deployment["replicas"], &deployment["strategy"]["type"]), (&2.into(), &"RollingUpdate".into()));
+    let pod = &deployment["template"]["spec"];
+    assert_eq!(pod["automountServiceAccountToken"], true);
+    let lease = named(list(&list(pod, "containers")[0], "env"), "KMS_ROTATIOND_LEASE")["value"].clone();
+    assert_eq!(
+        lease,
+        format!("$(POD_NAMESPACE)/{}", list(&list(of("Role"), "rules")[1], "resourceNames")[0].as_str().unwrap())
+    );
+    assert_eq!(of("RoleBinding")["subjects"][0]["name"], pod["serviceAccountName"]);
 }
 
 #[test]
