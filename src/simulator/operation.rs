@@ -111,17 +111,7 @@ impl OperationSet {
     /// No operation.
     pub const NONE: Self = Self(0);
     /// The calls of the KMS; not IAM.
-    pub const KMS: Self = Self::of(&[
-        Operation::EnableRotation,
-        Operation::DisableRotation,
-        Operation::UpdateInterval,
-        Operation::ReadStatus,
-        Operation::DescribeKey,
-        Operation::ListKeys,
-        Operation::QueryByTag,
-        Operation::KeyTags,
-        Operation::ProjectTags,
-    ]);
+    pub const KMS: Self = Self(Self::READS.0 | Self::WRITES.0);
     /// The calls of the KMS that change a key.
     pub const WRITES: Self =
         Self::of(&[Operation::EnableRotation, Operation::DisableRotation, Operation::UpdateInterval]);
