@@ -48,6 +48,12 @@
       seen = page;
       const fresh = new DOMParser().parseFromString(page, "text/html");
       const focused = document.activeElement.closest("nav a")?.dataset.status;
+      // A status that no key has any more stays on offer to whoever waits for it.
+      const links = fresh.getElementById("statuses");
+      if (status && !links.querySelector(`[data-status="${status}"]`)) {
+        const chosen = links.appendChild(document.querySelector(`nav a[data-status="${status}"]`));
+        chosen.querySelector("b").textContent = 0;
+      }
       for (const part of ["summary", "statuses", "rows", "caption", "none"]) {
         byId(part).replaceWith(document.adoptNode(fresh.getElementById(part)));
       }

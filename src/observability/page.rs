@@ -23,7 +23,7 @@ const SCRIPT: &str = include_str!("page.js");
 /// What the page may load and run: its own style and script, known by their hash, and fresh copies of itself.
 pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
     style-src 'sha256-1BRsHTXmy9XHTyDbRZQZzX1s6Smo/GpSEdns8jHkfrg='; \
-    script-src 'sha256-knUSjSgE/7lUs12s3tzgSzoK4mW7oD1DK2INmt4SX+E='; \
+    script-src 'sha256-r3CjJ/oi/c+tU6iRiso1Rd8Y+uZ4JKjZMuHUcYcOQ94='; \
     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The page over the last report.
@@ -92,7 +92,7 @@ impl Document for Page {
                 let hidden = if self.shown > 0 { " hidden" } else { "" };
                 let _ = write!(
                     row,
-                    "</tbody></table>\n<p id=\"none\"{hidden}>{none}</p>\n{FOOTER}<script>{SCRIPT}</script>\n\
+                    "</tbody></table>\n<p id=\"none\"{hidden}>{none}</p></main>\n{FOOTER}<script>{SCRIPT}</script>\n\
                      </body></html>\n"
                 );
                 Part::End
@@ -129,7 +129,7 @@ fn write_head(out: &mut String, facts: &Facts, filter: &Filter, shown: usize) ->
         "</header>\n<p id=\"lost\" class=\"notice\" role=\"status\" hidden>\
          The daemon does not answer. This is what it said last.</p>\n",
     );
-    out.push_str("<div class=\"controls\"><nav id=\"statuses\" aria-label=\"Keys by status\">");
+    out.push_str("<main><div class=\"controls\"><nav id=\"statuses\" aria-label=\"Keys by status\">");
     write_filter_link(out, filter, None, tally.total(), "all")?;
     for status in PROBLEMS_FIRST {
         if tally.of(status) > 0 || filter.status == Some(status) || status == Status::Compliant {
@@ -149,7 +149,7 @@ fn write_head(out: &mut String, facts: &Facts, filter: &Filter, shown: usize) ->
     let total = words::count(tally.total(), "key", "keys");
     write!(
         out,
-        "<table id=\"keys\"><caption id=\"caption\"><span id=\"shown\">{shown}</span> of {total}, problems first; times are UTC\
+        "<table id=\"keys\"><caption id=\"caption\" aria-live=\"polite\"><span id=\"shown\">{shown}</span> of {total}, problems first; times are UTC\
          </caption>\n<thead><tr><th scope=\"col\" class=\"c-status\">Status</th><th scope=\"col\" class=\"c-key\">Key\
          </th><th scope=\"col\" class=\"c-project\">Project</th><th scope=\"col\">Details</th>\
          <th scope=\"col\" class=\"c-interval\">Interval</th><th scope=\"col\" class=\"c-rotated\">Last rotated</th>\

@@ -10,6 +10,7 @@ mod account;
 mod agencies;
 mod alerting;
 mod authentication;
+mod browser;
 mod cloud;
 #[cfg(feature = "kubernetes")]
 mod cluster;
@@ -45,6 +46,7 @@ mod secrets_on_the_way;
 mod service_manager;
 mod site;
 mod stand_in;
+mod status_page;
 mod unclear;
 mod web;
 mod workload;

@@ -1,0 +1,203 @@
+//! A real Chromium without a screen, where one is installed with its driver.
+//!
+//! Its driver is asked over HTTP, by the W3C's protocol for it, and by Chromium's own where that has no word for a thing.
+//! No library stands between: those that there are bring either a licence of another kind or features of `serde_json` that
+//! would change the program under test.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::installed::installed;
+use super::{DEADLINE, eventually};
+
+const ENTER: char = '\u{e007}';
+const SHIFT: char = '\u{e008}';
+const TAB: char = '\u{e004}';
+
+/// A window on the page of a daemon; it is shut when it is dropped.
+pub(crate) struct Browser {
+    driver: Driver,
+    session: String,
+    /// Where the daemon serves.
+    origin: String,
+}
+
+/// The running driver, and where it listens.
+struct Driver {
+    process: Child,
+    address: String,
+    _said: BufReader<ChildStdout>,
+    /// The home of driver and browser, so that they leave nothing behind.
+    _home: TempDir,
+}
+
+impl Browser {
+    /// A window on this address; nothing where Chromium and its driver are not installed.
+    pub(crate) fn at(address: &str) -> Option<Self> {
+        let (chromium, chromedriver) = (installed("chromium")?, installed("chromedriver")?);
+        let driver = Driver::start(&chromedriver);
+        let options = json!({
+            "binary": chromium,
+            // Whoever runs tests as root, or in a container, has no sandbox. Nothing but the page under test is asked for,
+            // also not of the browser's maker.
+            "args": [
+                "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking",
+                "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--window-size=1400,900",
+            ],
+        });
+        let wanted = json!({"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}});
+        let begun = driver.ask("POST", "/session", &json!({"capabilities": {"alwaysMatch": wanted}}));
+        let session = format!("/session/{}", begun["sessionId"].as_str().unwrap());
+        let browser = Self { driver, session, origin: format!("http://{address}") };
+        browser.open("/");
+        Some(browser)
+    }
+
+    fn ask(&self, command: &str, parameters: &Value) -> Value {
+        self.driver.ask("POST", &format!("{}{command}", self.session), parameters)
+    }
+
+    /// Goes to a page of the daemon.
+    pub(crate) fn open(&self, path: &str) {
+        self.ask("/url", &json!({"url": format!("{}{path}", self.origin)}));
+    }
+
+    /// What a function with this body returns.
+    #[track_caller]
+    pub(crate) fn find(&self, body: &str) -> Value {
+        self.ask("/execute/sync", &json!({"script": body, "args": []}))
+    }
+
+    /// The same, of one that returns a text.
+    #[track_caller]
+    pub(crate) fn text(&self, body: &str) -> String {
+        self.find(body).as_str().unwrap().to_owned()
+    }
+
+    /// Waits until a function with this body returns this.
+    #[track_caller]
+    pub(crate) fn await_found(&self, body: &str, expected: &Value) {
+        eventually(&format!("{body} is {expected}"), || self.find(body) == *expected);
+    }
+
+    /// Presses and releases keys, one after the other.
+    pub(crate) fn press(&self, keys: impl IntoIterator<Item = char>) {
+        let strokes: Vec<_> = keys.into_iter().flat_map(|key| [stroke("keyDown", key), stroke("keyUp", key)]).collect();
+        self.act(&strokes);
+    }
+
+    /// To what comes next in the order of the page.
+    pub(crate) fn tab(&self) {
+        self.press([TAB]);
+    }
+
+    /// To what comes before.
+    pub(crate) fn tab_back(&self) {
+        self.act(&[stroke("keyDown", SHIFT), stroke("keyDown", TAB), stroke("keyUp", TAB), stroke("keyUp", SHIFT)]);
+    }
+
+    pub(crate) fn enter(&self) {
+        self.press([ENTER]);
+    }
+
+    fn act(&self, strokes: &[Value]) {
+        self.ask("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]}));
+    }
+
+    /// Clicks the first element that the selector finds.
+    #[track_caller]
+    pub(crate) fn click(&self, selector: &str) {
+        let found = self.ask("/element", &json!({"using": "css selector", "value": selector}));
+        let element = found.as_object().unwrap().values().next().unwrap().as_str().unwrap();
+        self.ask(&format!("/element/{element}/click"), &json!({}));
+    }
+
+    /// A command of Chromium's own protocol.
+    pub(crate) fn devtools(&self, command: &str, parameters: &Value) {
+        self.ask("/goog/cdp/execute", &json!({"cmd": command, "params": parameters}));
+    }
+
+    /// What the browser has complained of since the last time: scripts that fail, what a security policy forbids.
+    pub(crate) fn complaints(&self) -> Vec<Value> {
+        self.ask("/se/log", &json!({"type": "browser"})).as_array().unwrap().clone()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The browser ends with its session and not with the driver.
+        let _ = self.driver.try_ask("DELETE", &self.session, "");
+    }
+}
+
+fn stroke(kind: &str, key: char) -> Value {
+    json!({"type": kind, "value": key})
+}
+
+impl Driver {
+    #[track_caller]
+    fn start(chromedriver: &Path) -> Self {
+        // It ends where somebody has the port on IPv6 that it was given on IPv4: then it is given another.
+        (0..20).find_map(|_| Self::try_start(Command::new(chromedriver))).unwrap()
+    }
+
+    fn try_start(mut command: Command) -> Option<Self> {
+        let home = tempfile::tempdir().unwrap();
+        command.arg("--port=0").env("HOME", home.path()).env("TMPDIR", home.path());
+        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut said = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        while said.read_line(&mut line).unwrap() > 0 {
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                let address = format!("127.0.0.1:{}", port.trim().trim_end_matches('.'));
+                return Some(Self { process, address, _said: said, _home: home });
+            }
+            line.clear();
+        }
+        process.wait().unwrap();
+        None
+    }
+
+    /// The value of the answer to a command.
+    #[track_caller]
+    fn ask(&self, method: &str, path: &str, parameters: &Value) -> Value {
+        let answer = self.try_ask(method, path, &parameters.to_string()).unwrap();
+        let value = serde_json::from_slice::<Value>(&answer).unwrap()["value"].take();
+        assert!(value["error"].is_null(), "{path} {parameters}: {value}");
+        value
+    }
+
+    fn try_ask(&self, method: &str, path: &str, body: &str) -> io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(&self.address)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        let length = body.len();
+        write!(stream, "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {length}\r\n\r\n{body}", self.address)?;
+        // Not to the end of the connection: the browser that a driver starts holds the driver's connections open.
+        let mut stream = BufReader::new(stream);
+        let mut length = 0;
+        let mut line = String::new();
+        while stream.read_line(&mut line)? > 2 {
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().map_err(io::Error::other)?;
+            }
+            line.clear();
+        }
+        let mut answer = vec![0; length];
+        stream.read_exact(&mut answer)?;
+        Ok(answer)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,279 @@
+//! The status page as people meet it: in a real browser, with and without its script, by mouse and by keyboard.
+
+use kms_rotationd::simulator::Key;
+use serde_json::{Value, json};
+
+use super::browser::Browser;
+use super::cloud::{Cloud, many};
+use super::program::Daemon;
+use super::site::{Policy, Site};
+use super::{PROJECT, key_id};
+
+/// The rows that are seen, one a line: the status, and what the key is called.
+const ROWS: &str = r#"
+    const seen = [...document.querySelectorAll("tbody tr")].filter((row) => row.checkVisibility());
+    return seen.map((row) => row.dataset.status + " " + row.querySelector(".key b, .key code").textContent).join("\n");
+"#;
+const PROBLEMS: &str = "non_compliant <b onclick=\"x\">pay</b>\nnon_compliant pay-orders";
+const ALL: &str = "non_compliant <b onclick=\"x\">pay</b>\nnon_compliant pay-orders\nunknown alias/nowhere\n\
+                   uncovered forgotten\nexempt legacy\ncompliant ledger";
+/// What has the focus: the text of a link, or the name of another element; an empty text where it cannot be seen.
+const FOCUS: &str = r#"
+    const at = document.activeElement;
+    const style = getComputedStyle(at);
+    const seen = at.matches(":focus-visible") && style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+    if (at === document.body) return "body";
+    return seen ? (at.matches("a") ? at.textContent : at.localName) : "";
+"#;
+/// The texts with less contrast to what is behind them than 4.5 to 1, the least by the W3C's WCAG 2.2 (criterion 1.4.3,
+/// with its definitions of contrast ratio and relative luminance).
+const HARD_TO_READ: &str = r#"
+    const linear = (part) => part <= 0.04045 * 255 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4;
+    const parts = (colour) => colour.match(/[\d.]+/g).map(Number);
+    const light = ([red, green, blue]) => 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue);
+    const behind = (element) => {
+      for (let at = element; at; at = at.parentElement) {
+        const colour = parts(getComputedStyle(at).backgroundColor);
+        if (colour.length === 3 || colour[3] === 1) return colour;
+      }
+      throw new Error("nothing is behind " + element.outerHTML);
+    };
+    const found = [];
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    let count = 0;
+    for (let text = texts.nextNode(); text; text = texts.nextNode()) {
+      const element = text.parentElement;
+      if (!text.textContent.trim() || element.matches("script") || !element.checkVisibility()) continue;
+      const [one, other] = [light(parts(getComputedStyle(element).color)), light(behind(element))];
+      const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+      count += 1;
+      if (ratio < 4.5) found.push(text.textContent.trim() + " " + ratio.toFixed(2));
+    }
+    if (count < 40) found.push("only " + count + " texts were looked at");
+    return found;
+"#;
+
+/// A cloud and a policy that only looks, with a key of each status and one with a name that is HTML.
+fn every_status() -> (Cloud, Site) {
+    let named = |n: usize, alias: &str| Key::new(key_id(n)).alias(alias);
+    let cloud = Cloud::of([
+        named(0, "ledger").rotating(90),
+        named(1, "<b onclick=\"x\">pay</b>"),
+        named(2, "pay-orders").rotating(365),
+        named(3, "legacy"),
+        named(4, "forgotten"),
+    ]);
+    let policy = Policy { mode: "monitor", ..Policy::of_keys(cloud.url(), (0..3).map(key_id)) };
+    let policy = policy
+        .entry("{alias: legacy, exempt: {reason: 'retired, <i>SEC-112</i>', until: 2099-03-31}}")
+        .entry("{alias: nowhere, rotation_interval: 90}");
+    let site = Site::new(&policy);
+    (cloud, site)
+}
+
+/// A browser on the page of a daemon whose first run has ended.
+fn looking_at(daemon: &Daemon<'_>) -> Option<Browser> {
+    daemon.await_runs(1);
+    Browser::at(daemon.address())
+}
+
+#[test]
+fn the_page_tells_of_every_key_and_why_with_problems_first() {
+    let (_cloud, site) = every_status();
+    let daemon = site.run();
+    let Some(browser) = looking_at(&daemon) else { return };
+    assert_eq!(
+        browser.text("return document.title"),
+        "1 of 6 keys on policy; 2 off policy; 1 unknown; 1 uncovered; 1 exempt · kms-rotationd"
+    );
+    assert_eq!(browser.text(ROWS), ALL);
+    let row = |n: usize| browser.text(&format!("return document.querySelectorAll('#rows tr')[{n}].innerText"));
+    let told = [
+        ["off policy", "rotation is off", "would enable rotation"],
+        ["off policy", "the interval is not the policy's", "365 days"],
+        ["unknown", "no key of this project has this name", "policy line"],
+        ["uncovered", "no entry of the policy speaks of it", &key_id(4)],
+        ["exempt", "exempted by the policy until 2099-03-31: retired, <i>SEC-112</i>", "policy line"],
+        ["on policy", "90 days", &key_id(0)],
+    ];
+    for (at, told) in told.iter().enumerate() {
+        let row = row(at);
+        assert!(told.iter().all(|told| row.contains(told)), "{told:?} in {row}");
+    }
+    let numbers = browser.text("return document.querySelector('nav').innerText.replace(/\\s+/g, ' ')");
+    assert_eq!(numbers, "6 all 2 off policy 1 unknown 1 uncovered 1 exempt 1 on policy");
+    // Neither did a script fail, nor did the page want what its security policy forbids.
+    assert_eq!(browser.complaints(), Vec::<Value>::new());
+}
+
+#[test]
+fn a_click_and_typed_text_filter_at_once_and_last() {
+    let (_cloud, site) = every_status();
+    let daemon = site.run();
+    let Some(browser) = looking_at(&daemon) else { return };
+    browser.click("nav a[data-status=non_compliant]");
+    assert_eq!(browser.text(ROWS), PROBLEMS);
+    browser.click("#q");
+    browser.press("ORDERS".chars());
+    assert_eq!(browser.text(ROWS), "non_compliant pay-orders");
+    assert_eq!(browser.text("return document.getElementById('caption').textContent.split(',')[0]"), "1 of 6 keys");
+    let address = browser.text("return location.pathname + location.search");
+    assert_eq!(address, "/?status=non_compliant&q=ORDERS");
+    // The address can be passed on, and whoever opens it comes back to the rest.
+    browser.open(&address);
+    assert_eq!(browser.text(ROWS), "non_compliant pay-orders");
+    browser.await_found("return document.querySelectorAll('#rows tr').length", &json!(6));
+    browser.click("#q");
+    browser.press(" not there".chars());
+    assert_eq!(browser.text(ROWS), "");
+    assert_eq!(browser.text("return document.getElementById('none').innerText"), "No key fits the filter.");
+    browser.find("document.getElementById('q').select()");
+    browser.press(['\u{e017}']);
+    browser.click("nav a[data-status='']");
+    assert_eq!(browser.text(ROWS), ALL);
+    assert_eq!(browser.text("return location.pathname + location.search"), "/");
+    assert_eq!(browser.complaints(), Vec::<Value>::new());
+}
+
+#[test]
+fn without_a_script_the_server_filters() {
+    let (_cloud, site) = every_status();
+    let daemon = site.run();
+    let Some(browser) = looking_at(&daemon) else { return };
+    browser.devtools("Emulation.setScriptExecutionDisabled", &json!({"value": true}));
+    browser.open("/");
+    browser.click("nav a[data-status=non_compliant]");
+    browser.await_found("return location.search", &json!("?status=non_compliant"));
+    assert_eq!(browser.text(ROWS), PROBLEMS);
+    browser.click("#q");
+    browser.press("orders".chars());
+    browser.click("form button");
+    browser.await_found("return location.search", &json!("?status=non_compliant&q=orders"));
+    assert_eq!(browser.text(ROWS), "non_compliant pay-orders");
+    assert_eq!(browser.find("return document.querySelectorAll('#rows tr').length"), 1);
+}
+
+#[test]
+fn all_of_it_is_done_by_keyboard_with_the_focus_in_sight() {
+    let (_cloud, site) = every_status();
+    let daemon = site.run();
+    let Some(browser) = looking_at(&daemon) else { return };
+    let mut order = Vec::new();
+    while order.len() < 20 && order.last().is_none_or(|last| last != "metrics") {
+        browser.tab();
+        order.push(browser.text(FOCUS));
+    }
+    let statuses = ["6 all", "2 off policy", "1 unknown", "1 uncovered", "1 exempt", "1 on policy"];
+    assert_eq!(order, [&statuses[..], &["input", "JSON", "metrics"]].concat());
+    // Back to the field, and on to a status.
+    browser.tab_back();
+    browser.tab_back();
+    browser.press("l".chars());
+    for _ in 0..5 {
+        browser.tab_back();
+    }
+    assert_eq!(browser.text(FOCUS), "2 off policy");
+    browser.enter();
+    assert_eq!(browser.text("return location.search"), "?status=non_compliant&q=l");
+    assert_eq!(browser.text("return document.querySelector('[aria-current]').textContent"), "2 off policy");
+    // A page that renews itself leaves the focus where it was.
+    browser.find("document.getElementById('rows').dataset.old = 'yes'");
+    renew(&browser);
+    browser.await_found("return document.getElementById('rows').dataset.old ?? 'no'", &json!("no"));
+    assert_eq!(browser.text(FOCUS), "2 off policy");
+}
+
+#[test]
+fn every_text_can_be_read_in_the_light_and_in_the_dark() {
+    let (_cloud, site) = every_status();
+    let daemon = site.run();
+    // With a notice of each kind: the policy is refused, a selector matches nothing.
+    daemon.await_runs(1);
+    site.write("policy.yaml", "projects: []\n");
+    daemon.await_message("new policy refused; the old one stays in force");
+    let Some(browser) = looking_at(&daemon) else { return };
+    let mut pages = Vec::new();
+    for scheme in ["light", "dark"] {
+        let wanted = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        browser.devtools("Emulation.setEmulatedMedia", &wanted);
+        assert_eq!(browser.find(HARD_TO_READ), json!([]), "{scheme}");
+        pages.push(browser.text("return getComputedStyle(document.body).backgroundColor"));
+    }
+    assert_ne!(pages[0], pages[1]);
+}
+
+#[test]
+fn two_thousand_keys_are_there_at_once_and_filtered_as_one_types() {
+    let cloud = Cloud::of(many(2_000).into_iter().zip((30..40).cycle()).map(|(key, days)| key.rotating(days)));
+    let policy = Policy::of_keys(cloud.url(), (0..2_000).map(key_id));
+    let policy = Policy { mode: "monitor", concurrency: 32, ..policy };
+    let site = Site::new(&policy);
+    let daemon = site.run();
+    let Some(browser) = looking_at(&daemon) else { return };
+    let shown = "return document.getElementById('caption').textContent.split(',')[0]";
+    assert_eq!(browser.text(shown), "2000 of 2000 keys");
+    // Far more than it takes, so that a busy machine is no failure.
+    let loaded = browser.find("return performance.getEntriesByType('navigation')[0].loadEventEnd");
+    assert!(loaded.as_f64().unwrap() < 10_000.0, "{loaded} ms");
+    let filtered = browser.find(
+        "const begun = performance.now();
+         const text = document.getElementById('q');
+         text.value = '0000004A-';
+         text.dispatchEvent(new Event('input', { bubbles: true }));
+         document.body.getBoundingClientRect();
+         return performance.now() - begun;",
+    );
+    assert!(filtered.as_f64().unwrap() < 1_000.0, "{filtered} ms");
+    assert_eq!(browser.text(shown), "1 of 2000 keys");
+}
+
+#[test]
+fn the_page_renews_itself_and_says_when_nobody_answers() {
+    let (cloud, site) = every_status();
+    let daemon = site.run();
+    let Some(browser) = looking_at(&daemon) else { return };
+    browser.click("nav a[data-status=unknown]");
+    assert_eq!(browser.text(ROWS), "unknown alias/nowhere");
+    cloud.set_key(PROJECT, Key::new(key_id(7)).alias("nowhere").rotating(90));
+    let address = daemon.address().to_owned();
+    daemon.signal(rustix::process::Signal::HUP);
+    daemon.await_runs(2);
+    renew(&browser);
+    browser.await_found(
+        "return document.title",
+        &json!("2 of 6 keys on policy; 2 off policy; 1 uncovered; 1 exempt · kms-rotationd"),
+    );
+    // Whoever waits for a status goes on waiting for it, though no key has it now.
+    assert_eq!(browser.text(ROWS), "");
+    assert_eq!(browser.text("return document.querySelector('[aria-current]').textContent"), "0 unknown");
+    daemon.stop();
+    let lost = "return document.getElementById('lost').checkVisibility()";
+    assert_eq!(browser.find(lost), false);
+    renew(&browser);
+    browser.await_found(lost, &json!(true));
+    let again =
+        Daemon::start(site.command(&["run", "--policy", "policy.yaml", "--listen", &address, "--log-format", "json"]));
+    again.await_runs(1);
+    renew(&browser);
+    browser.await_found(lost, &json!(false));
+}
+
+#[test]
+fn a_narrow_window_is_not_scrolled_sideways() {
+    let (_cloud, site) = every_status();
+    let daemon = site.run();
+    let Some(browser) = looking_at(&daemon) else { return };
+    for width in [320, 600, 900, 1200, 1900] {
+        let window = json!({"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false});
+        browser.devtools("Emulation.setDeviceMetricsOverride", &window);
+        let [inner, needed] = ["clientWidth", "scrollWidth"]
+            .map(|side| browser.find(&format!("return document.documentElement.{side}")).as_u64().unwrap());
+        assert!(needed <= inner, "{needed} of {inner} at {width}");
+        assert_eq!(browser.text(ROWS), ALL);
+    }
+}
+
+/// What the page does every fifteen seconds, at once: as if one came back to it from another.
+fn renew(browser: &Browser) {
+    browser.find("document.dispatchEvent(new Event('visibilitychange'))");
+}
