@@ -1,8 +1,9 @@
 //! The HTTP server: connections, their limits, and their end. What is answered is in `routes`.
 //!
 //! An own accept loop over hyper, because the limits are the point: a bounded number of connections, each with a time
-//! for TLS, for a request's head and for taking the answer, and a stop that waits for answers in flight, but not for
-//! ever. Who gets in, and whether in TLS, is for `entrance` to say. `run` and `rehearse` bind it before the first run and let it serve until the daemon stops.
+//! for TLS, for a request's head, for taking the answer and for all of it, and a stop that waits for answers in flight,
+//! but not for ever. Who gets in, and whether in TLS, is for `entrance` to say. `run` and `rehearse` bind it before the
+//! first run and let it serve until the daemon stops.
 
 use std::convert::Infallible;
 use std::io;
@@ -33,6 +34,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time in which a client must take some of what is sent to it.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection takes requests. Without it a client that takes a byte now and then keeps its place for ever.
+const LIFETIME: Duration = Duration::from_secs(5 * 60);
+/// The time for the last answer of a connection that is to end: 15 MB at two megabits a second.
+const FAREWELL: Duration = Duration::from_secs(60);
 /// What answers in flight get when the daemon stops; less than the grace that systemd and Kubernetes give.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Without file descriptors accepting fails at once, again and again.
@@ -132,7 +137,12 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpSt
 }
 
 /// Lets a connection in, by TLS where that is asked for, and answers its requests.
-async fn attend(stream: TcpStream, slot: OwnedSemaphorePermit, site: Arc<Site>, stop: CancellationToken) {
+async fn attend(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    slot: OwnedSemaphorePermit,
+    site: Arc<Site>,
+    stop: CancellationToken,
+) {
     let entrance = site.entrance();
     let stream = StallGuard::new(stream, STALL_TIMEOUT);
     let Some(tls) = &entrance.tls else { return answer(stream, &slot, &entrance, &site, &stop).await };
@@ -148,7 +158,7 @@ async fn attend(stream: TcpStream, slot: OwnedSemaphorePermit, site: Arc<Site>, 
     }
 }
 
-/// Answers the requests of one connection.
+/// Answers the requests of one connection, until there is a reason to part with its client.
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     slot: &OwnedSemaphorePermit,
@@ -170,15 +180,103 @@ async fn answer(
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    // Whatever ends a connection is its client's affair; the server has nothing to do about it.
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = async { tokio::select! { () = stop.cancelled() => {}, () = entrance.retired.cancelled() => {} } } => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let parting = async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = entrance.retired.cancelled() => {}
+            () = tokio::time::sleep(LIFETIME) => {}
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "an HTTP connection ended early");
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Ok(ended),
+        () = parting => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(FAREWELL, connection).await
+        }
+    };
+    // Whatever ends a connection is its client's affair; the server has nothing to do about it.
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection ended early"),
+        Err(_) => tracing::debug!("the last answer of an HTTP connection took too long"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::task::JoinHandle;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    /// A client whose connection is attended to, and of whose answers so many bytes can be on the way.
+    fn client(on_the_way: usize) -> (DuplexStream, JoinHandle<()>) {
+        let (server, client) = tokio::io::duplex(on_the_way);
+        let board = Arc::new(Board::new().unwrap());
+        let site = Site { board, health: Health::new(LIFETIME * 2), web: None, open: Arc::new(Entrance::open()) };
+        let slot = Arc::new(Semaphore::new(2)).try_acquire_owned().unwrap();
+        (client, tokio::spawn(attend(server, slot, Arc::new(site), CancellationToken::new())))
+    }
+
+    /// How many answers these are, the last of which is whole.
+    fn whole(answers: &[u8]) -> Option<usize> {
+        let answers = str::from_utf8(answers).unwrap();
+        let (before, body) = answers.rsplit_once("\r\n\r\n").unwrap();
+        let (_, rest) = before.rsplit_once("content-length: ").unwrap();
+        let length: usize = rest.lines().next().unwrap().parse().unwrap();
+        (body.len() == length).then(|| answers.matches("HTTP/1.1 200 OK").count())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_a_little_now_and_then_loses_its_place() {
+        let begun = Instant::now();
+        let (mut client, attended) = client(64);
+        let taking = tokio::spawn(async move {
+            client.write_all(REQUEST).await.unwrap();
+            let mut taken = Vec::new();
+            while client.read_buf(&mut taken).await.unwrap() > 0 {
+                tokio::time::sleep(Duration::from_secs(29)).await;
+            }
+            taken
+        });
+        attended.await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 6 * 60);
+        assert_eq!(whole(&taking.await.unwrap()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_under_way_at_the_end_comes_whole_and_is_the_last() {
+        let begun = Instant::now();
+        let (mut client, attended) = client(256);
+        client.write_all(&REQUEST.repeat(2)).await.unwrap();
+        let mut taken = Vec::new();
+        while begun.elapsed() < LIFETIME {
+            client.read_buf(&mut taken).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(25)).await;
+        }
+        assert_eq!(whole(&taken), None);
+        client.read_to_end(&mut taken).await.unwrap();
+        assert_eq!(whole(&taken), Some(1));
+        attended.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_keeps_asking_is_parted_with_between_two_answers() {
+        let begun = Instant::now();
+        let (mut client, attended) = client(BUFFER);
+        let asking = tokio::spawn(async move {
+            let mut taken = Vec::new();
+            while client.write_all(REQUEST).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(9)).await;
+                client.read_buf(&mut taken).await.unwrap();
+            }
+            taken
+        });
+        attended.await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 5 * 60);
+        assert_eq!(whole(&asking.await.unwrap()), Some(34));
     }
 }

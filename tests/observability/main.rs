@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod announcements;
 #[cfg(test)]
+mod connections;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod sample;

@@ -17,26 +17,27 @@ use tokio_util::sync::CancellationToken;
 use crate::documents::assert_golden;
 use crate::sample::{ENDED, account, many, one_of_each, project, report};
 
-struct Running {
-    board: Arc<Board>,
-    health: Health,
-    address: SocketAddr,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
+/// A server, and what a daemon would tell it.
+pub(crate) struct Running {
+    pub(crate) board: Arc<Board>,
+    pub(crate) health: Health,
+    pub(crate) address: SocketAddr,
+    pub(crate) stop: CancellationToken,
+    pub(crate) task: JoinHandle<()>,
 }
 
 /// An answer, its head as text and its body without the framing.
-struct Answer {
+pub(crate) struct Answer {
     head: String,
     body: Vec<u8>,
 }
 
 impl Answer {
-    fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.head.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (found, value) = line.split_once(": ")?;
             found.eq_ignore_ascii_case(name).then_some(value)
@@ -49,7 +50,7 @@ impl Answer {
 }
 
 impl Running {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let board = Arc::new(Board::new().unwrap());
         let health = Health::new(Duration::from_secs(60));
         let server = Server::bind(([127, 0, 0, 1], 0).into(), Arc::clone(&board), health.clone()).await.unwrap();
@@ -60,7 +61,7 @@ impl Running {
     }
 
     /// A daemon that has loaded its policy and ended this run.
-    async fn with(report: Arc<Report>) -> Self {
+    pub(crate) async fn with(report: Arc<Report>) -> Self {
         let running = Self::start().await;
         let names: Vec<Arc<str>> = report.projects.iter().map(|project| Arc::clone(&project.name)).collect();
         let loaded = UNIX_EPOCH + ENDED - Duration::from_secs(60);
@@ -70,7 +71,7 @@ impl Running {
         running
     }
 
-    async fn ask(&self, request: &str) -> Answer {
+    pub(crate) async fn ask(&self, request: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut bytes = Vec::new();
@@ -84,7 +85,7 @@ impl Running {
         answer
     }
 
-    async fn get(&self, path: &str, headers: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str, headers: &str) -> Answer {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n")).await
     }
 }
@@ -375,90 +376,4 @@ async fn the_page_tells_what_the_policy_covers_and_what_it_excuses() {
         let shown = answer.text().lines().filter(|line| line.starts_with("<tr data-status")).count();
         assert_eq!(shown, rows, "{query}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_half_sent_request_is_given_up() {
-    let running = Running::start().await;
-    let mut stream = TcpStream::connect(running.address).await.unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await.unwrap();
-    let begun = tokio::time::Instant::now();
-    let mut answer = Vec::new();
-    // A reset ends the connection as well as an orderly end.
-    let _ = stream.read_to_end(&mut answer).await;
-    assert_eq!(begun.elapsed().as_secs(), 10);
-}
-
-#[tokio::test(start_paused = true)]
-async fn more_connections_than_there_is_room_for_wait_their_turn() {
-    let running = Running::start().await;
-    let mut silent = Vec::new();
-    for _ in 0..64 {
-        silent.push(TcpStream::connect(running.address).await.unwrap());
-    }
-    let begun = tokio::time::Instant::now();
-    assert_eq!(running.get("/healthz", "").await.status(), 200);
-    assert_eq!(begun.elapsed().as_secs(), 10, "the silent ones are given up first");
-}
-
-#[tokio::test(start_paused = true)]
-async fn nobody_stays_where_others_wait_for_a_place() {
-    let running = Running::start().await;
-    let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
-    let mut staying = Vec::new();
-    for _ in 0..63 {
-        let mut stream = TcpStream::connect(running.address).await.unwrap();
-        stream.write_all(request).await.unwrap();
-        let mut answer = [0; 1];
-        stream.read_exact(&mut answer).await.unwrap();
-        staying.push(stream);
-    }
-    let begun = tokio::time::Instant::now();
-    // The last place, and one after the other has it.
-    for _ in 0..3 {
-        let answer = running.ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
-        assert_eq!((answer.status(), answer.header("connection")), (200, Some("close")));
-    }
-    assert_eq!(begun.elapsed().as_secs(), 0);
-}
-
-#[tokio::test]
-async fn a_taken_port_is_named() {
-    let running = Running::start().await;
-    let refused =
-        Server::bind(running.address, Arc::clone(&running.board), running.health.clone()).await.err().unwrap();
-    assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
-    assert!(refused.to_string().starts_with(&format!("cannot listen on {}: ", running.address)), "{refused}");
-}
-
-#[tokio::test]
-async fn a_stop_ends_idle_connections_and_finishes_answers_in_flight() {
-    let running = Running::with(many(3_000)).await;
-    let mut idle = TcpStream::connect(running.address).await.unwrap();
-    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    let mut head = [0; 12];
-    idle.read_exact(&mut head).await.unwrap();
-    let mut busy = TcpStream::connect(running.address).await.unwrap();
-    busy.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    busy.read_exact(&mut head).await.unwrap();
-    running.stop.cancel();
-    let mut rest = Vec::new();
-    busy.read_to_end(&mut rest).await.unwrap();
-    assert!(rest.ends_with(b"\r\n0\r\n\r\n"), "the answer in flight came whole");
-    idle.read_to_end(&mut rest).await.unwrap();
-    running.task.await.unwrap();
-    assert!(TcpStream::connect(running.address).await.is_err());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stop_does_not_wait_for_ever_for_a_client_that_does_not_read() {
-    let running = Running::with(many(10_000)).await;
-    let mut stuck = TcpStream::connect(running.address).await.unwrap();
-    stuck.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    let mut head = [0; 12];
-    stuck.read_exact(&mut head).await.unwrap();
-    let begun = tokio::time::Instant::now();
-    running.stop.cancel();
-    running.task.await.unwrap();
-    assert!(begun.elapsed() <= Duration::from_secs(6), "{:?}", begun.elapsed());
 }
