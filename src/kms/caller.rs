@@ -76,7 +76,6 @@ impl Caller {
         F: Future<Output = Result<T, Error>>,
     {
         let Call { operation, key_id, .. } = *call;
-        self.way.check(operation).inspect_err(|_| self.observer.operation(operation, false))?;
         if effort == Effort::None {
             self.observer.operation(operation, false);
             let text = "not called: it has failed for every key of this run that it was called for";

@@ -216,6 +216,9 @@ impl Client {
         parse: fn(&Answer) -> Option<T>,
     ) -> Result<T, Error> {
         let addresses = self.addresses().await?;
+        // What ends the run for all keys is told to each of them before it waits for its turn.
+        let hope = self.caller.way.check(call.operation).and_then(|()| self.session.check(&self.caller));
+        hope.inspect_err(|_| self.caller.observer.operation(call.operation, false))?;
         let request = |proof: Proof| {
             let (method, url) = addresses.of(question);
             let mut request = Request {

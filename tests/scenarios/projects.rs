@@ -12,6 +12,7 @@ use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER, key_id};
 
 const REFUSED: &str = "unknown: authentication_failed";
 const BY_PASSWORD: &str = "{password: {user_name: rotator, domain_name: ACCOUNT, password_file: password}}";
+const BY_TOKEN: &str = "{token_file: token}";
 const OTHER: &str = "fedcba9876543210fedcba9876543210";
 
 #[test]
@@ -143,4 +144,30 @@ fn projects_of_one_access_key_share_its_request_budget() {
     let (one, two) = (at(PROJECT), at(OTHER));
     let apart = one.duration_since(two).unwrap_or_else(|error| error.duration());
     assert!(apart > Duration::from_millis(400), "{apart:?} apart, at two requests a second for both");
+}
+
+#[test]
+fn keys_of_a_project_whose_run_is_over_wait_for_no_turn() {
+    const KEYS: usize = 400;
+    // The right token ends when the keys are listed.
+    for (credentials, secret, reads) in
+        [(BY_TOKEN, "not it", 0), (BY_PASSWORD, "not it", 0), (BY_VALUE, "not it", 0), (BY_TOKEN, TOKEN, 2)]
+    {
+        let keys = || (0..KEYS).map(key_id);
+        let ended = Rule::always(Fault::unauthorized()).on(Operation::ReadStatus);
+        let cloud = Cloud::start(keyed(keys().map(Key::new)).fault(ended));
+        let policy = Policy::of_keys(cloud.url(), keys()).with(credentials);
+        let site = site(&policy);
+        // A hundred seconds of turns.
+        site.write("policy.yaml", &policy.text().replace("requests_per_second: 10000", "requests_per_second: 4"));
+        for file in ["token", "password", "secret"] {
+            site.write(file, secret);
+        }
+        let began = Instant::now();
+        let applied = site.apply();
+        assert!(began.elapsed() < Duration::from_secs(20), "{credentials}: {:?}", began.elapsed());
+        assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), KEYS as u64), "{credentials}");
+        assert_eq!(applied.stdout.matches("\"authentication_failed\"").count(), KEYS, "{credentials}");
+        assert_eq!(cloud.requests(Operation::ReadStatus), reads, "{credentials}");
+    }
 }

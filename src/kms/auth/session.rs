@@ -145,6 +145,16 @@ impl Session {
         }
     }
 
+    /// The error of a call that would end without a request, since what there is was refused in this run.
+    pub(in crate::kms) fn check(&self, caller: &Caller) -> Result<(), Error> {
+        let is_over = self.refused.load(Ordering::Relaxed)
+            && match self.cached(None, caller.clock.now()) {
+                Cached::Good(proof) | Cached::Due(proof) => self.trial.has_refused(proof.generation),
+                Cached::Nothing => true,
+            };
+        if is_over { Err(given_up()) } else { Ok(()) }
+    }
+
     /// Has the request made with a proof, and once more with a renewed one where the first was refused.
     pub(in crate::kms) async fn with_proof<T, F>(
         &self,

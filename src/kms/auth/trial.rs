@@ -31,20 +31,28 @@ impl Trial {
         self.confirmed.store(0, Ordering::Relaxed);
     }
 
+    /// Whether all that is known of the proof of this generation is that it was refused.
+    pub(super) fn has_refused(&self, generation: u64) -> bool {
+        self.rejected.load(Ordering::Relaxed) >= generation && !self.has_confirmed(generation)
+    }
+
+    fn has_confirmed(&self, generation: u64) -> bool {
+        self.confirmed.load(Ordering::Relaxed) >= generation
+    }
+
     /// Makes a request with the proof of this generation; alone, while nothing has confirmed it.
     pub(super) async fn of<T, F>(&self, generation: u64, request: impl FnOnce() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let is_confirmed = || self.confirmed.load(Ordering::Relaxed) >= generation;
-        let unconfirmed = if is_confirmed() {
+        let _turn = if self.has_confirmed(generation) {
             None
         } else {
             // A server that does not answer must not hold up the projects that share the proof.
             let turn = tokio::time::timeout(LONGEST_TRIAL, self.turn.lock()).await;
-            (!is_confirmed()).then_some(turn)
+            (!self.has_confirmed(generation)).then_some(turn)
         };
-        if unconfirmed.is_some() && self.rejected.load(Ordering::Relaxed) >= generation {
+        if self.has_refused(generation) {
             return Err(given_up());
         }
         let result = request().await;
