@@ -4,9 +4,9 @@
 
 use kms_rotationd::rotation::decide::{Reason, Status, Step, decide};
 use kms_rotationd::rotation::key::{
-    Bound, DesiredRotation, Enabling, Hindrance, Hold, ObservedKey, ReadFailure, Reading, Reapply, Rotation,
-    RotationInterval, WriteFailure,
+    Bound, DesiredRotation, Hindrance, ReadFailure, Reading, Reapply, Rotation, RotationInterval,
 };
+use kms_rotationd::rotation::observed::{Enabling, Hold, ObservedKey, WriteFailure};
 use proptest::option;
 use proptest::prelude::*;
 

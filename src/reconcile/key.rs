@@ -10,9 +10,8 @@ use super::progress::{Order, Progress};
 use super::{Failure, Reconciler};
 use crate::kms::{Backoff, Error, Kind, Kms, Receipt, Settled};
 use crate::rotation::decide::{Status, Step, Verdict, decide};
-use crate::rotation::key::{
-    Hold, KeyDescription, KeyId, ReadFailure, Reading, Rotation, RotationInterval, WriteFailure,
-};
+use crate::rotation::key::{KeyDescription, KeyId, ReadFailure, Reading, Rotation, RotationInterval};
+use crate::rotation::observed::{Hold, WriteFailure};
 use crate::rotation::report::{Change, KeyReport};
 
 /// Waits before reading again a key whose accepted write does not show yet. The first reading follows at once; in all

@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use crate::rotation::cover::{Case, Course};
 use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps, Verdict};
-use crate::rotation::key::{DesiredRotation, KeyId, ObservedKey, ReadFailure, Reading, Rotation};
+use crate::rotation::key::{DesiredRotation, KeyId, ReadFailure, Reading, Rotation};
+use crate::rotation::observed::ObservedKey;
 use crate::rotation::report::{Change, KeyReport};
 use crate::rotation::rule::{Asks, Names, Rule};
 

@@ -7,10 +7,8 @@ use std::fmt;
 
 pub use super::reason::{Reason, Reasons, Status};
 
-use super::key::{
-    Bound, DesiredRotation, Enabling, Hindrance, Hold, ObservedKey, ReadFailure, Reading, Reapply, RotationInterval,
-    WriteFailure,
-};
+use super::key::{Bound, DesiredRotation, Hindrance, ReadFailure, Reading, Reapply, RotationInterval};
+use super::observed::{Enabling, Hold, ObservedKey, WriteFailure};
 
 /// One write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 pub mod cover;
 pub mod decide;
 pub mod key;
+pub mod observed;
 pub mod project;
 pub mod reason;
 pub mod report;
@@ -14,5 +15,6 @@ pub mod rule;
 
 pub use cover::cover;
 pub use decide::{Reason, Reasons, Status, Step, Steps, Verdict, decide};
-pub use key::{DesiredRotation, KeyId, ObservedKey, Reading, Rotation, RotationInterval};
+pub use key::{DesiredRotation, KeyId, Reading, Rotation, RotationInterval};
+pub use observed::ObservedKey;
 pub use report::{KeyReport, ProjectReport, Report};

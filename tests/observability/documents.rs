@@ -7,7 +7,8 @@ use std::path::Path;
 
 use kms_rotationd::observability::{Purpose, TextStyle, write_json, write_text};
 use kms_rotationd::rotation::decide::decide;
-use kms_rotationd::rotation::key::{DesiredRotation, ObservedKey, Reading, Reapply};
+use kms_rotationd::rotation::key::{DesiredRotation, Reading, Reapply};
+use kms_rotationd::rotation::observed::ObservedKey;
 use kms_rotationd::rotation::report::{KeyReport, Report};
 
 use serde_json::{Value, json};

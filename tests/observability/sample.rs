@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kms_rotationd::rotation::cover::Subject;
 use kms_rotationd::rotation::decide::{Reason, Reasons, Status, Step, Steps, decide};
-use kms_rotationd::rotation::key::{Bound, DesiredRotation, KeyId, ObservedKey, Reading, Rotation, RotationInterval};
+use kms_rotationd::rotation::key::{Bound, DesiredRotation, KeyId, Reading, Rotation, RotationInterval};
+use kms_rotationd::rotation::observed::ObservedKey;
 use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
 use kms_rotationd::rotation::report::{Change, KeyReport, ProjectReport, Report, Trigger};
 use kms_rotationd::rotation::rule::{Exemption, LastDay};
