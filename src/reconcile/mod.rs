@@ -112,17 +112,18 @@ impl Reconciler {
             Ok(kms) => {
                 let survey = self.survey(kms, project, &failure).await;
                 let Cover { cases, idle } = cover(&project.keys, survey.listing(), now);
+                let listed = survey.is_complete();
                 let enforced = project.mode == Mode::Enforce;
                 let run = key::KeyRun {
                     kms,
                     project: &project.name,
                     reconciler: self,
-                    listed: survey.is_complete(),
+                    listed,
                     may_write: intent == Intent::Apply && enforced,
                     budget: enforced.then_some(budget),
                     failure: &failure,
                 };
-                (run.all(&cases, *concurrency).await, idle.iter().map(|rule| rule.line).collect(), survey.is_complete())
+                (run.all(&cases, *concurrency).await, idle.iter().map(|rule| rule.line).collect(), listed)
             }
         };
         ProjectReport {
