@@ -6,9 +6,9 @@
 use std::time::{Duration, SystemTime};
 
 use super::answer::Answer;
+use super::behaviour::TokenRefusal;
 use super::fault::ACCESS_LOCKED;
 use super::operation::Operation;
-use super::setup::TokenRefusal;
 use super::world::{Request, World};
 
 /// How long access stays locked after too many failures: documented for access keys, chosen for users.

@@ -4,12 +4,13 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
+use super::behaviour::Behaviour;
 use super::journal::Call;
 use super::key::Key;
 use super::operation::{Operation, OperationSet};
 use super::rule::Rule;
 use super::server::{Shared, lock};
-use super::setup::{Behaviour, ProjectSetup};
+use super::setup::ProjectSetup;
 
 /// A view of a running simulator; clones share it. What it changes holds from the next request on.
 #[derive(Clone)]

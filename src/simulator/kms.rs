@@ -9,10 +9,10 @@ use hyper::header::CONTENT_TYPE;
 use serde_json::{Map, Value, json};
 
 use super::answer::Answer;
+use super::behaviour::{Dialect, NeverRotated, SuccessBody};
 use super::key::{Key, Refusal, RotationSetting, is_key_id};
 use super::listing::{BadListing, Details, list_keys};
 use super::operation::Operation;
-use super::setup::{Dialect, NeverRotated, SuccessBody};
 use super::tags::query;
 use super::world::World;
 

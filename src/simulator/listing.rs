@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::answer::Answer;
+use super::behaviour::{Behaviour, Dialect};
 use super::keys::{Filter, Keys, StoredKey};
 use super::kms::{Body, milliseconds, number, text};
-use super::setup::{Behaviour, Dialect};
 
 /// The largest limit that was seen to be accepted, and what Huawei Cloud's newer page of `ListKeys` gives as the
 /// default.

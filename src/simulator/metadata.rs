@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use super::access::Reach;
 use super::answer::Answer;
+use super::behaviour::MetadataTokens;
 use super::operation::Operation;
-use super::setup::MetadataTokens;
 use super::world::World;
 
 /// The longest life of a token, in seconds; the one that clients ask for.

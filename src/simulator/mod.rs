@@ -32,6 +32,7 @@ mod access;
 mod access_key;
 mod agency;
 mod answer;
+mod behaviour;
 mod fault;
 mod handle;
 mod iam;
@@ -60,6 +61,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+pub use behaviour::{Behaviour, Dialect, MetadataTokens, NeverRotated, SuccessBody, TokenRefusal};
 pub use fault::{Fault, Garbage};
 pub use handle::Handle;
 pub use journal::Call;
@@ -68,9 +70,7 @@ pub use listing::{BadListing, LargestPage};
 pub use operation::{Operation, OperationSet};
 pub use preset::{Preset, UnknownPreset};
 pub use rule::Rule;
-pub use setup::{
-    Behaviour, Dialect, Journal, MetadataTokens, NeverRotated, ProjectSetup, Setup, SuccessBody, TokenRefusal,
-};
+pub use setup::{Journal, ProjectSetup, Setup};
 pub use tags::ResourceDetail;
 
 /// A running simulator; it stops when it is dropped.

@@ -7,10 +7,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::behaviour::{Behaviour, MetadataTokens};
 use super::fault::{Fault, Garbage};
 use super::operation::OperationSet;
 use super::rule::Rule;
-use super::setup::{Behaviour, MetadataTokens};
 
 /// A named set of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

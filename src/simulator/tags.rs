@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::answer::Answer;
+use super::behaviour::{Behaviour, Dialect};
 use super::key::{Key, is_key_id};
 use super::keys::{Filter, Keys, StoredKey};
 use super::kms::{Body, bad_key_id, key_not_found, number};
 use super::listing::{BadListing, Details, Number, Page, limit};
-use super::setup::{Behaviour, Dialect};
 use super::world::World;
 
 /// Resources on a page where no limit is given, as documented.

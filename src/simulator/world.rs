@@ -14,6 +14,7 @@ use super::access::{Lock, Token};
 use super::access_key::AccessKeys;
 use super::agency::Agency;
 use super::answer::{Answer, Delivery, Reply, RequestId};
+use super::behaviour::{Behaviour, Dialect};
 use super::journal::{Call, Counts, ProjectJournal};
 use super::key::is_key_id;
 use super::keys::Keys;
@@ -21,7 +22,7 @@ use super::listing::BadListing;
 use super::operation::{Operation, OperationSet};
 use super::route::{Route, Side};
 use super::rule::Script;
-use super::setup::{Behaviour, Clock, Dialect, Journal, Login, ProjectSetup, Setup};
+use super::setup::{Clock, Journal, Login, ProjectSetup, Setup};
 use super::workload::Trust;
 
 pub(super) struct World {

@@ -9,8 +9,9 @@
 use std::fmt;
 use std::time::SystemTime;
 
+use super::super::behaviour::Dialect;
 use super::super::key::{INTERVAL_AFTER_ENABLING, Key, KeyState};
-use super::super::setup::{Dialect, ProjectSetup};
+use super::super::setup::ProjectSetup;
 use super::{age, enumerate, rotating};
 
 /// The interval in days of the keys that are [`Kind::Right`].
