@@ -1,4 +1,4 @@
-//! Credentials: where they come from, one file for each kind, and one cache above them all (`session`).
+//! Credentials: where they come from (`source`), one file for each kind, and one cache above them all (`session`).
 //!
 //! Whatever the kind, it ends in a token or an access key, and a request gets either through one seam,
 //! `Proof::authenticate`. `signing` is the pure function behind the second.
@@ -13,6 +13,7 @@ mod pod;
 mod secret;
 mod session;
 pub mod signing;
+mod source;
 mod sts;
 mod token;
 mod trial;

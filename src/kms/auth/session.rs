@@ -18,11 +18,12 @@ use super::super::caller::Caller;
 use super::super::error::printable;
 use super::super::observe::Code;
 use super::super::outage::Effort;
-use super::super::transport::{HeaderText, Request, SetUpError, Url, address};
+use super::super::transport::{HeaderText, Request, SetUpError};
 use super::access_key::AccessKey;
-use super::iam::{Asker, Iam, ProjectScope, unfit};
+use super::iam::{Asker, ProjectScope, unfit};
+use super::source::{Issued, Source};
 use super::trial::{Trial, given_up};
-use super::{Credentials, Error, Kind, Lifetime, Login, Operation, ecs_agency, token};
+use super::{Credentials, Error, Kind, Lifetime, Operation};
 
 /// How long an early renewal that failed is not tried again.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
@@ -59,19 +60,9 @@ impl Proof {
     }
 }
 
-/// Credentials as their source gave them.
-enum Issued {
-    /// A token, and the project that it is for where that was told.
-    Token(SecretString, Option<String>),
-    Key(AccessKey),
-}
-
 /// The cache of one project's credentials.
 pub(in crate::kms) struct Session {
-    source: Credentials,
-    iam: Url,
-    metadata: Url,
-    project: ProjectScope,
+    source: Source,
     /// The id of the project that tokens are for, once it is known.
     project_id: OnceLock<String>,
     /// The ids of projects that were looked up by name; nothing for those that were not found in this run.
@@ -112,17 +103,10 @@ impl Session {
         project: Option<ProjectScope>,
     ) -> Result<Self, SetUpError> {
         let project = project.unwrap_or_else(|| ProjectScope { id: None, name: String::new() });
-        let metadata = match &source.login {
-            Login::EcsAgency { metadata_endpoint: Some(endpoint) } => endpoint,
-            _ => ecs_agency::METADATA_ENDPOINT,
-        };
         Ok(Self {
-            iam: address(iam, "")?,
-            metadata: address(metadata, "")?,
             project_id: project.id.clone().map_or_else(OnceLock::new, OnceLock::from),
+            source: Source::new(source, iam, project)?,
             names: Mutex::default(),
-            source,
-            project,
             current: std::sync::Mutex::default(),
             renewal: Mutex::default(),
             trial: Trial::default(),
@@ -140,7 +124,7 @@ impl Session {
         if let Ok(mut names) = self.names.try_lock() {
             names.retain(|_, id| id.is_some());
         }
-        if let (Login::Token(_) | Login::AccessKey(_), None) = (&self.source.login, &self.source.agency) {
+        if self.source.is_in_files() {
             current.proof = None;
         }
     }
@@ -184,7 +168,7 @@ impl Session {
         match result {
             Err(error) if error.kind() == Kind::Credentials => {
                 self.refused.store(true, Ordering::Relaxed);
-                Err(error.with_hint(&self.source.login.place()))
+                Err(error.with_hint(&self.source.place()))
             }
             result => result,
         }
@@ -208,13 +192,13 @@ impl Session {
                 if self.refused.load(Ordering::Relaxed) {
                     return Err(given_up());
                 }
-                let issued = self.issue(caller, Effort::Full).await;
+                let issued = self.source.issue(caller, Effort::Full).await;
                 let renewed = issued.and_then(|(issued, lifetime)| {
                     let again = |proof: &Proof| matches!(&issued, Issued::Key(key) if proof.is_key(key));
                     if refused.is_some() && self.current().proof.as_ref().is_some_and(again) {
                         let text = "the access key was refused, and what is given has not changed since";
                         return Err(Error::new(Operation::Authenticate, Kind::Credentials, text)
-                            .with_hint(&self.source.login.place()));
+                            .with_hint(&self.source.place()));
                     }
                     self.keep(caller, issued, lifetime)
                 });
@@ -245,7 +229,7 @@ impl Session {
 
     /// One attempt at a newer proof while the old one holds.
     async fn renew_early(&self, caller: &Caller) -> Option<Proof> {
-        let issued = self.issue(caller, Effort::Single).await;
+        let issued = self.source.issue(caller, Effort::Single).await;
         match issued.and_then(|(issued, lifetime)| self.keep(caller, issued, lifetime)) {
             Ok(proof) => Some(proof),
             Err(error) => {
@@ -310,7 +294,7 @@ impl Session {
             None if self.refused.load(Ordering::Relaxed) => return Err(given_up()),
             None => {}
         }
-        let iam = self.iam(caller, Effort::Full);
+        let iam = self.source.iam(caller, Effort::Full);
         let found = match &proof.means {
             Means::Token(token) => iam.project_id(Asker::Token(&SecretString::from(token.as_str())), name).await,
             Means::Key(key) => iam.project_id(Asker::Key(key), name).await,
@@ -323,66 +307,10 @@ impl Session {
                 self.refused.store(true, Ordering::Relaxed);
             }
             names.insert(name.to_owned(), None);
-            self.placed(error).with_kind(Kind::Credentials)
+            self.source.placed(error).with_kind(Kind::Credentials)
         })?;
         names.insert(name.to_owned(), Some(found.clone()));
         Ok(found)
-    }
-
-    fn iam<'a>(&'a self, caller: &'a Caller, effort: Effort) -> Iam<'a> {
-        Iam { caller, endpoint: &self.iam, effort }
-    }
-
-    async fn issue(&self, caller: &Caller, effort: Effort) -> Result<(Issued, Option<Lifetime>), Error> {
-        let result = self.issue_from_source(caller, effort).await;
-        // What is wrong with a file names the file itself.
-        result.map_err(|error| if error.code().is_some() { self.placed(error) } else { error })
-    }
-
-    /// The error and where the secret is, which has nothing to do with what bars the way.
-    fn placed(&self, error: Error) -> Error {
-        if error.kind() == Kind::NoWay { error } else { error.with_hint(&self.source.login.place()) }
-    }
-
-    async fn issue_from_source(&self, caller: &Caller, effort: Effort) -> Result<(Issued, Option<Lifetime>), Error> {
-        let iam = self.iam(caller, effort);
-        let counted = |error: Error| {
-            caller.observer.operation(Operation::Authenticate, false);
-            error
-        };
-        let token = |token: super::iam::Token| (Issued::Token(token.text, token.project_id), token.lifetime);
-        let (key, lifetime) = match (&self.source.login, &self.source.agency) {
-            (Login::Token(source), None) => {
-                let given = token::read(source).map_err(counted)?;
-                caller.observer.operation(Operation::Authenticate, true);
-                return Ok((Issued::Token(given, None), None));
-            }
-            (Login::Token(source), Some(agency)) => {
-                let given = token::read(source).map_err(counted)?;
-                return Ok(token(agency.token(&iam, &given, &self.project).await?));
-            }
-            (Login::Password(password), None) => return Ok(token(password.token(&iam, &self.project).await?)),
-            (Login::Password(password), Some(agency)) => {
-                let own = password.account_token(&iam).await?.text;
-                return Ok(token(agency.token(&iam, &own, &self.project).await?));
-            }
-            (Login::AccessKey(files), agency) => {
-                let key = files.read().map_err(counted)?;
-                if agency.is_none() {
-                    caller.observer.operation(Operation::Authenticate, true);
-                }
-                (key, None)
-            }
-            (Login::EcsAgency { .. }, _) => ecs_agency::access_key(caller, effort, &self.metadata).await?,
-            (Login::IdToken(id_token), _) => id_token.access_key(&iam).await?,
-            (Login::OidcAgency(agency), _) => agency.access_key(&iam).await?,
-            (Login::Pod(pod), _) => pod.access_key(caller, effort).await?,
-        };
-        let (key, lifetime) = match &self.source.agency {
-            Some(agency) => agency.access_key(&iam, &key).await?,
-            None => (key, lifetime),
-        };
-        Ok((Issued::Key(key), lifetime))
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
