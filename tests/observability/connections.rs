@@ -1,32 +1,100 @@
 //! The server's connections: who is slow, who stays, who comes when there is no room, and the end of all of them.
 
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_rotationd::observability::Server;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use kms_rotationd::observability::{Server, WebFile};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
 
 use crate::sample::many;
 use crate::server::Running;
+
+const HALF_A_REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost:";
+/// The head of a record of TLS that is to have 512 bytes.
+const HALF_A_HANDSHAKE: &[u8] = &[22, 3, 1, 2, 0, 1];
+
+/// A server that speaks TLS, and who trusts it.
+async fn speaking_tls() -> (Running, TlsConnector) {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["daemon.test".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("web.yaml");
+    fs::write(folder.path().join("server.crt"), cert.pem()).unwrap();
+    fs::write(folder.path().join("server.key"), signing_key.serialize_pem()).unwrap();
+    fs::write(&path, "tls_server_config: {cert_file: server.crt, key_file: server.key}\n").unwrap();
+    let running = Running::guarded_by(WebFile::open(path, |_| None).unwrap()).await;
+    let mut roots = RootCertStore::empty();
+    roots.add(cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    (running, TlsConnector::from(Arc::new(config)))
+}
+
+/// When the other side ends the connection, in seconds; what it still said does not matter.
+async fn ends_after(mut stream: impl AsyncRead + Unpin) -> u64 {
+    let begun = Instant::now();
+    // A reset, and TLS without its farewell, are ends too.
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+    begun.elapsed().as_secs()
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_half_sent_request_is_given_up() {
     let running = Running::start().await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await.unwrap();
-    let begun = tokio::time::Instant::now();
-    let mut answer = Vec::new();
-    // A reset ends the connection as well as an orderly end.
-    let _ = stream.read_to_end(&mut answer).await;
-    assert_eq!(begun.elapsed().as_secs(), 10);
+    stream.write_all(HALF_A_REQUEST).await.unwrap();
+    assert_eq!(ends_after(stream).await, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_begins_tls_and_does_not_go_on_is_given_up() {
+    let (running, guest) = speaking_tls().await;
+    let silent = TcpStream::connect(running.address).await.unwrap();
+    assert_eq!(ends_after(silent).await, 10);
+    let mut half_a_handshake = TcpStream::connect(running.address).await.unwrap();
+    half_a_handshake.write_all(HALF_A_HANDSHAKE).await.unwrap();
+    assert_eq!(ends_after(half_a_handshake).await, 10);
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    let mut half_a_request = guest.connect(ServerName::try_from("daemon.test").unwrap(), stream).await.unwrap();
+    half_a_request.write_all(HALF_A_REQUEST).await.unwrap();
+    half_a_request.flush().await.unwrap();
+    assert_eq!(ends_after(half_a_request).await, 10);
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_refused() {
+    let running = Running::start().await;
+    let heads = [
+        format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}", "a".repeat(256 * 1024)),
+        format!("GET / HTTP/1.1\r\nHost: x\r\n{}", "X: a\r\n".repeat(1_000)),
+        format!("GET /{}", "a".repeat(256 * 1024)),
+    ];
+    for head in heads {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        // The server may have refused it before all of it is sent.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let mut answer = [0; 12];
+        // The refusal can be lost with a connection that is reset, but never be another answer.
+        if stream.read_exact(&mut answer).await.is_ok() {
+            assert!(matches!(&answer, b"HTTP/1.1 431" | b"HTTP/1.1 414"), "{}", String::from_utf8_lossy(&answer));
+        }
+        ends_after(stream).await;
+    }
+    assert_eq!(running.get("/healthz", "").await.status(), 200);
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_asks_and_never_reads_is_given_up() {
     let running = Running::start().await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     // More answers than fit into the buffers of the system, so that the server cannot get rid of them.
     let requests = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(4_000);
     while stream.write_all(&requests).await.is_ok() {}
@@ -41,8 +109,21 @@ async fn more_connections_than_there_is_room_for_wait_their_turn() {
     for _ in 0..64 {
         silent.push(TcpStream::connect(running.address).await.unwrap());
     }
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     assert_eq!(running.get("/healthz", "").await.status(), 200);
+    assert_eq!(begun.elapsed().as_secs(), 10, "the silent ones are given up first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_connections_without_tls_than_there_is_room_for_only_make_others_wait() {
+    let (running, guest) = speaking_tls().await;
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        silent.push(TcpStream::connect(running.address).await.unwrap());
+    }
+    let begun = Instant::now();
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    guest.connect(ServerName::try_from("daemon.test").unwrap(), stream).await.unwrap();
     assert_eq!(begun.elapsed().as_secs(), 10, "the silent ones are given up first");
 }
 
@@ -58,7 +139,7 @@ async fn nobody_stays_where_others_wait_for_a_place() {
         stream.read_exact(&mut answer).await.unwrap();
         staying.push(stream);
     }
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     // The last place, and one after the other has it.
     for _ in 0..3 {
         let answer = running.ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -102,7 +183,7 @@ async fn a_stop_does_not_wait_for_ever_for_a_client_that_does_not_read() {
     stuck.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut head = [0; 12];
     stuck.read_exact(&mut head).await.unwrap();
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     running.stop.cancel();
     running.task.await.unwrap();
     assert!(begun.elapsed() <= Duration::from_secs(6), "{:?}", begun.elapsed());

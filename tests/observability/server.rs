@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use kms_rotationd::kms::observe::{Code, Operation};
-use kms_rotationd::observability::{Board, Health, Server};
+use kms_rotationd::observability::{Board, Health, Server, WebFile};
 use kms_rotationd::rotation::report::Report;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -51,9 +51,19 @@ impl Answer {
 
 impl Running {
     pub(crate) async fn start() -> Self {
+        Self::serving(|server| server).await
+    }
+
+    /// One that lets in only whom this file lets in.
+    pub(crate) async fn guarded_by(web: WebFile) -> Self {
+        Self::serving(|server| server.guarded_by(web)).await
+    }
+
+    async fn serving(prepare: impl FnOnce(Server) -> Server) -> Self {
         let board = Arc::new(Board::new().unwrap());
         let health = Health::new(Duration::from_secs(60));
         let server = Server::bind(([127, 0, 0, 1], 0).into(), Arc::clone(&board), health.clone()).await.unwrap();
+        let server = prepare(server);
         let address = server.address();
         let stop = CancellationToken::new();
         let task = tokio::spawn(server.serve(stop.clone()));

@@ -28,7 +28,6 @@ mod healthcheck;
 #[path = "../installed/mod.rs"]
 mod installed;
 mod lifecycle;
-mod limits;
 mod listening;
 mod machine;
 mod networks;
