@@ -5,7 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use kms_rotationd::clock::Clock;
@@ -17,14 +18,14 @@ use kms_rotationd::policy::types::{Credentials, Guards, Project};
 use kms_rotationd::reconcile::{Intent, Reconciler, Target};
 use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::key::{
-    DesiredRotation, KeyDescription, KeyId, ListedKey, Reading, Rotation, RotationInterval, Tag,
+    Bound, DesiredRotation, Hindrance, KeyDescription, KeyId, ListedKey, Reading, Reapply, Rotation, RotationInterval,
+    Tag,
 };
 use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
 use kms_rotationd::rotation::report::{KeyReport, Trigger};
 use kms_rotationd::rotation::rule::{Asks, Names, Rule};
 use proptest::prelude::*;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// What happens to one call.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,10 +39,14 @@ enum Fault {
     AppliedAnswerLost,
     /// A write is lost on its way and nobody knows; a read fails.
     LostUnclear,
+    /// A write is applied and fails, and what is made of it is told by the answer to the next attempt; a read fails.
+    AppliedAndFailed,
+    /// The cloud says this, whether it makes sense or not.
+    Says(Kind),
 }
 
 /// One key of a cloud, and what was done to it.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Model {
     enabled: bool,
     days: u32,
@@ -50,6 +55,8 @@ struct Model {
     shown: Option<(bool, u32)>,
     readable: bool,
     faults: Vec<Fault>,
+    /// What each kind of call is always answered, in the place of the script.
+    for_ever: Option<[Fault; 4]>,
     calls: usize,
     writes: Vec<(Operation, Option<u16>)>,
     unsettled: i32,
@@ -67,11 +74,19 @@ impl FakeKms {
     /// The next fault of the script, and what it means for a read.
     fn next(&self, operation: Operation) -> Result<Fault, Error> {
         let mut model = self.0.lock().unwrap();
-        let fault = model.faults.get(model.calls).copied().unwrap_or(Fault::None);
+        let scripted = model.faults.get(model.calls).copied().unwrap_or(Fault::None);
+        let [read, describe, enable, update] = model.for_ever.unwrap_or([scripted; 4]);
+        let fault = match operation {
+            Operation::ReadStatus => read,
+            Operation::EnableRotation => enable,
+            Operation::UpdateInterval => update,
+            _ => describe,
+        };
         model.calls += 1;
         assert!(model.calls < 200, "a run does not end");
         match fault {
-            Fault::None | Fault::AppliedAnswerLost | Fault::LostUnclear => Ok(fault),
+            Fault::None | Fault::AppliedAnswerLost | Fault::LostUnclear | Fault::AppliedAndFailed => Ok(fault),
+            Fault::Says(kind) => Err(Self::fail(operation, kind)),
             Fault::Exhausted => Err(Self::fail(operation, Kind::Transient)),
             Fault::Throttled => Err(Self::fail(operation, Kind::Throttled)),
             Fault::Denied => Err(Self::fail(operation, Kind::Permission)),
@@ -102,6 +117,9 @@ impl FakeKms {
             model.unsettled += 1;
             return Err(Self::fail(operation, Kind::Unclear));
         }
+        if fault == Fault::AppliedAndFailed && operation == Operation::EnableRotation {
+            return Err(Self::fail(operation, Kind::AlreadyOn).doubtful());
+        }
         Ok(Receipt::default())
     }
 }
@@ -110,8 +128,11 @@ impl Kms for FakeKms {
     fn begin_run(&self) {}
 
     async fn read_status(&self, _: KeyId) -> Result<Reading, Error> {
-        let fault = self.next(Operation::ReadStatus)?;
-        if matches!(fault, Fault::AppliedAnswerLost | Fault::LostUnclear) {
+        let fault = match self.next(Operation::ReadStatus) {
+            Err(error) if error.kind() == Kind::NotOffered => return Ok(Reading::NotOffered),
+            fault => fault?,
+        };
+        if matches!(fault, Fault::AppliedAnswerLost | Fault::LostUnclear | Fault::AppliedAndFailed) {
             return Err(Self::fail(Operation::ReadStatus, Kind::Transient));
         }
         let mut model = self.0.lock().unwrap();
@@ -171,6 +192,8 @@ const UNGUARDED: Guards =
     Guards { max_changes_per_run: 50, flap_repairs: usize::MAX, flap_window: Duration::from_secs(86_400) };
 
 struct Bench {
+    /// Seconds since 1970.
+    now: Arc<AtomicU64>,
     runtime: tokio::runtime::Runtime,
     reconciler: Reconciler,
     targets: [Target<FakeKms>; 1],
@@ -195,13 +218,14 @@ impl Bench {
             coverage: Coverage::Reported,
             keys: vec![Rule { names: Names::Key(key_id), asks: Asks::Rotation(desired), line: 1 }],
         };
+        let now = Arc::<AtomicU64>::default();
+        let seconds = Arc::clone(&now);
+        let clock =
+            Clock::from_fn(move || SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.load(Ordering::Relaxed)));
         Self {
+            now,
             runtime: tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap(),
-            reconciler: Reconciler {
-                clock: Clock::from_fn(|| SystemTime::UNIX_EPOCH),
-                stop: CancellationToken::new(),
-                ..Reconciler::default()
-            },
+            reconciler: Reconciler { clock, ..Reconciler::default() },
             targets: [Target { project, kms: Ok(FakeKms(Mutex::new(model))), concurrency: 4 }],
         }
     }
@@ -225,7 +249,26 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::Denied),
         2 => Just(Fault::AppliedAnswerLost),
         2 => Just(Fault::LostUnclear),
+        1 => Just(Fault::AppliedAndFailed),
     ]
+}
+
+/// Anything that the cloud could say, also what it never does.
+fn nonsense() -> impl Strategy<Value = Fault> {
+    let kinds = [
+        Kind::AlreadyOn,
+        Kind::NotOn,
+        Kind::Hindered(Hindrance::ReplicaKey),
+        Kind::Hindered(Hindrance::Disabled),
+        Kind::NotFound,
+        Kind::NotOffered,
+        Kind::Garbled,
+        Kind::Refused,
+        Kind::Credentials,
+        Kind::NoWay,
+        Kind::Stopped,
+    ];
+    prop_oneof![1 => fault(), 1 => prop::sample::select(kinds.to_vec()).prop_map(Fault::Says)]
 }
 
 prop_compose! {
@@ -236,7 +279,7 @@ prop_compose! {
         readable in prop::bool::weighted(0.8),
         faults in prop::collection::vec(fault(), 0..24),
     ) -> Model {
-        Model { enabled, days, lag, shown: None, readable, faults, calls: 0, writes: Vec::new(), unsettled: 0, gate: Gate::default() }
+        Model { enabled, days, lag, readable, faults, ..Model::default() }
     }
 }
 
@@ -249,6 +292,23 @@ impl std::fmt::Debug for Model {
 
 fn desired(days: u16) -> DesiredRotation {
     DesiredRotation::exactly(RotationInterval::from_days(days).unwrap())
+}
+
+/// Regions get rotation, replicas become keys of their own, and a roll-out shows the one server and then the other.
+#[test]
+fn a_write_that_was_refused_for_good_is_tried_again_after_a_day() {
+    let refused = Fault::Says(Kind::Hindered(Hindrance::RotationUnsupported));
+    // The reading, the description, the write.
+    let faults = vec![Fault::None, Fault::None, refused];
+    let off = Model { enabled: false, days: 365, lag: 0, readable: true, faults, ..Model::default() };
+    let bench = Bench::new(desired(90), off);
+    for hours in [0, 1, 23] {
+        bench.now.store(hours * 3600, Ordering::Relaxed);
+        assert_eq!(bench.run(Intent::Apply).status, Status::Exempt, "after {hours} hours");
+    }
+    assert_eq!(bench.model(|model| model.writes.len()), 0);
+    bench.now.store(25 * 3600, Ordering::Relaxed);
+    assert_eq!(bench.run(Intent::Apply).status, Status::Compliant);
 }
 
 proptest! {
@@ -272,6 +332,27 @@ proptest! {
             prop_assert!(matches!(report.status, Status::NonCompliant | Status::Unknown));
         }
         prop_assert_eq!(unsettled, 0, "every unclear write is settled once");
+    }
+
+    #[test]
+    fn a_run_ends_whatever_the_cloud_says_and_goes_on_to_say(
+        model in model(),
+        script in prop::collection::vec(nonsense(), 4),
+        days in prop_oneof![Just(90u16), Just(365)],
+        always in any::<bool>(),
+        longest in any::<bool>(),
+    ) {
+        let desired = DesiredRotation {
+            reapply: if always { Reapply::Always } else { Reapply::OnDrift },
+            bound: if longest { Bound::Longest } else { Bound::Exact },
+            ..desired(days)
+        };
+        let bench = Bench::new(desired, Model { for_ever: script.try_into().ok(), ..model });
+        for _ in 0..2 {
+            // The model counts the calls, and fails the run that does not end.
+            bench.model(|model| model.calls = 0);
+            bench.run(Intent::Apply);
+        }
     }
 
     #[test]

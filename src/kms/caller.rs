@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::error::{Error, Kind, classify, parse_body};
+use super::error::{Error, Kind, classify, lost_answer, parse_body};
 use super::limit::RequestLimit;
 use super::observe::{Code, Observer, Operation};
 use super::outage::{Effort, Outage};
@@ -85,13 +85,16 @@ impl Caller {
         call.first_turn.store(true, Ordering::Relaxed);
         let began = Instant::now();
         let mut attempts = 1;
+        let mut doubtful = false;
         let result = with_retries(self.backoff(effort), &self.stop, attempt, |error, wait| {
+            doubtful |= may_be_applied(error);
             self.repeats(error);
             let (project, wait_ms) = (&*self.project, wait.as_millis());
             debug!(project, key_id, attempt = attempts, wait_ms, error = %error, "will be tried again");
             attempts += 1;
         })
         .await;
+        let result = result.map_err(|error| if doubtful || may_be_applied(&error) { error.doubtful() } else { error });
         match &result {
             Ok(_) => self.succeeded(operation),
             Err(error) => match error.kind() {
@@ -122,8 +125,11 @@ impl Caller {
         if !call.first_turn.swap(false, Ordering::Relaxed) {
             self.turn(call).await?;
         }
-        // It may have been closed while this one waited for its turn or for a trial.
+        // It may have been closed, and the program told to stop, while this one waited for its turn or for credentials.
         self.way.check(operation)?;
+        if self.stop.is_cancelled() {
+            return Err(stopping(operation));
+        }
         // Here and not before the call: between its first attempt and its last one minutes may pass.
         if operation.is_write() && !self.gate.is_open() {
             return Err(Error::new(operation, Kind::Stopped, "not sent: another replica may act now"));
@@ -226,7 +232,7 @@ impl Caller {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => {
-                Err(Error::new(call.operation, Kind::Stopped, "not called: the program is stopping"))
+                Err(stopping(call.operation))
             }
             () = self.limit.turn() => Ok(()),
         }
@@ -282,6 +288,15 @@ fn lost(operation: Operation, request: &Request, no_answer: &NoAnswer) -> Error 
     Error::new(operation, kind, text).with_code(*code)
 }
 
+fn stopping(operation: Operation) -> Error {
+    Error::new(operation, Kind::Stopped, "not called: the program is stopping")
+}
+
+/// A write that was answered like this may have taken effect: a server that fails may do so after the work.
+fn may_be_applied(error: &Error) -> bool {
+    error.operation().is_write() && error.kind() == Kind::Transient && matches!(error.code(), Some(Code::Http(_)))
+}
+
 /// What is in the way to a server, and what to do about it.
 fn barred(barrier: Barrier, host: &str, cause: &str) -> String {
     match barrier {
@@ -294,9 +309,4 @@ fn barred(barrier: Barrier, host: &str, cause: &str) -> String {
         ),
         Barrier::File => format!("no connection to {host}: {cause}"),
     }
-}
-
-/// An answer that was lost on its way says nothing of whether a write was applied.
-fn lost_answer(operation: Operation) -> Kind {
-    if operation.is_write() { Kind::Unclear } else { Kind::Transient }
 }

@@ -251,7 +251,8 @@ impl Kms for Client {
     }
 
     async fn read_status(&self, key_id: KeyId) -> Result<Reading, Error> {
-        let parse = |answer: &Answer| wire::rotation_status(&answer.body);
+        // Another 2xx says nothing of the key, not even that the cloud does not tell.
+        let parse = |answer: &Answer| if answer.status == 200 { wire::rotation_status(&answer.body) } else { None };
         match self.key_call(Operation::ReadStatus, key_id, None, parse).await {
             // The Swiss region documents no rotation calls at all (API sheet, section 2.3).
             Err(error) if error.kind() == Kind::NotOffered && self.may_lack_rotation => {

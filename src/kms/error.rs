@@ -67,13 +67,23 @@ struct Inner {
     text: String,
     request_id: Option<Box<str>>,
     retry_after: Option<Duration>,
+    doubtful: bool,
 }
 
 impl Error {
     /// An error that is no answer of the cloud. `text` says what happened and, where the user can do something, what.
     #[must_use]
     pub fn new(operation: Operation, kind: Kind, text: impl Into<String>) -> Self {
-        Self(Box::new(Inner { operation, kind, code: None, text: text.into(), request_id: None, retry_after: None }))
+        let text = text.into();
+        Self(Box::new(Inner {
+            operation,
+            kind,
+            code: None,
+            text,
+            request_id: None,
+            retry_after: None,
+            doubtful: false,
+        }))
     }
 
     /// The same, and how the last attempt ended.
@@ -101,6 +111,13 @@ impl Error {
         self
     }
 
+    /// The same of a call of which an attempt may have been applied for all that its answer said.
+    #[must_use]
+    pub fn doubtful(mut self) -> Self {
+        self.0.doubtful = true;
+        self
+    }
+
     /// The error with another meaning: what an answer means can depend on what came before it.
     pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
         self.0.kind = kind;
@@ -111,6 +128,12 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.0.kind
+    }
+
+    /// An attempt of the call was answered with a server's error such as 500, which does not say that nothing was done.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.0.doubtful
     }
 
     /// The call that failed.
@@ -159,21 +182,14 @@ impl std::error::Error for Error {}
 /// What an answer with this HTTP status and the cloud's error code, where its body had one, means.
 #[must_use]
 pub fn classify(operation: Operation, status: u16, cloud_code: &str) -> Kind {
-    let is_write = matches!(operation, Operation::EnableRotation | Operation::UpdateInterval);
     match (status, cloud_code) {
         (500 | 503 | 408, _) => Kind::Transient,
-        (502 | 504, _) => {
-            if is_write {
-                Kind::Unclear
-            } else {
-                Kind::Transient
-            }
-        }
+        (502 | 504, _) => lost_answer(operation),
         (429, _) => Kind::Throttled,
         (401, _) | (_, "KMS.0301" | "KMS.0302" | "KMS.0303") => Kind::Credentials,
         (_, "KMS.0207") => Kind::NotFound,
-        (_, "KMS.2901") => Kind::AlreadyOn,
-        (_, "KMS.0313") => Kind::NotOn,
+        (_, "KMS.2901") if operation == Operation::EnableRotation => Kind::AlreadyOn,
+        (_, "KMS.0313") if operation == Operation::UpdateInterval => Kind::NotOn,
         (_, "KMS.0106") => Kind::Hindered(Hindrance::ReplicaKey),
         (_, "KMS.0209" | "KMS.1301") => Kind::Hindered(Hindrance::Disabled),
         (_, "KMS.0210") => Kind::Hindered(Hindrance::PendingDeletion),
@@ -189,6 +205,11 @@ pub fn classify(operation: Operation, status: u16, cloud_code: &str) -> Kind {
         (405 | 501, _) => Kind::NotOffered,
         _ => Kind::Refused,
     }
+}
+
+/// An answer that was lost on its way says nothing of whether a write was applied.
+pub(super) fn lost_answer(operation: Operation) -> Kind {
+    if operation.is_write() { Kind::Unclear } else { Kind::Transient }
 }
 
 /// The cloud's own error code and message, from any of the four shapes in which its parts write them (API sheet,
@@ -250,6 +271,16 @@ mod tests {
             assert_eq!(classify(EnableRotation, 500, code), Kind::Transient);
             assert_eq!(classify(EnableRotation, 429, code), Kind::Throttled);
         }
+    }
+
+    #[test]
+    fn that_rotation_is_on_or_off_answers_only_the_write_that_asks_for_it() {
+        let [on, off] = ["KMS.2901", "KMS.0313"].map(|code| move |operation| classify(operation, 400, code));
+        assert_eq!(
+            [EnableRotation, UpdateInterval, ReadStatus].map(on),
+            [Kind::AlreadyOn, Kind::Refused, Kind::Refused]
+        );
+        assert_eq!([EnableRotation, UpdateInterval, ReadStatus].map(off), [Kind::Refused, Kind::NotOn, Kind::Refused]);
     }
 
     #[test]

@@ -105,7 +105,11 @@ impl Client {
             let TaggedPage { keys, total } =
                 self.list_call(Question::KeysByTag, Some(&sequence), &body.to_string(), parse).await?;
             offset += keys.len();
-            let is_last = total.map_or(keys.len() < TAGGED_PAGE, |total| offset >= total);
+            // A full page is never taken for the last one: what the total counts is not documented.
+            let is_last = keys.is_empty() || (keys.len() < TAGGED_PAGE && total.is_none_or(|total| offset >= total));
+            if keys.is_empty() && total.is_some_and(|total| offset < total) {
+                return Err(incomplete("counts more keys with the tag than it lists"));
+            }
             let before = seen.len();
             seen.extend(keys.iter().map(|(key_id, _)| *key_id));
             if !is_last && seen.len() == before {

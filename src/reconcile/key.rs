@@ -47,7 +47,7 @@ impl<K: Kms> KeyRun<'_, K> {
         let mut key = Progress::new(order);
         let remembered = self.reconciler.memory.recall(self.project, order.key_id);
         key.observed.interval_set_before = remembered.written == Some(order.desired.interval);
-        key.observed.hindrance = remembered.hindrance;
+        key.observed.hindrance = remembered.hindrance(self.reconciler.clock.now());
         match &order.case.listed {
             // A list says all that a description would.
             Some(listed) => (key.described, key.alias) = (self.listed, listed.description.alias.clone()),
@@ -107,16 +107,23 @@ impl<K: Kms> KeyRun<'_, K> {
     }
 
     async fn read(&self, key: &mut Progress<'_>) {
+        let memory = &self.reconciler.memory;
         match self.kms.read_status(key.order.key_id).await {
+            Ok(Reading::NotOffered) if memory.forget_readable(key.order.key_id) => {
+                // One odd answer of a gateway is no reason to write without looking. If it stays so, the next run does.
+                key.observed.reading = Reading::Failed(ReadFailure::Other);
+                key.error = Some("the setting, which could be read before, was refused".into());
+            }
             Ok(reading) => {
                 key.observed.reading = reading;
                 if let Reading::Rotation(rotation) = reading {
                     key.seen = Some((rotation, self.reconciler.clock.now()));
+                    memory.remember_readable(key.order.key_id);
                 }
             }
             Err(error) => {
                 // Only a key that nothing has been found out about yet is worth the question why it cannot be read.
-                let unexplained = matches!(error.kind(), Kind::Refused | Kind::NotOn) && !key.described;
+                let unexplained = error.kind() == Kind::Refused && !key.described;
                 key.observed.reading = Reading::Failed(read_failure(error.kind()));
                 if let Kind::Hindered(hindrance) = error.kind() {
                     key.observed.hindrance = Some(hindrance);
@@ -138,7 +145,7 @@ impl<K: Kms> KeyRun<'_, K> {
                     memory.update(self.project, key.order.key_id, |remembered| remembered.alias.clone_from(&alias));
                     key.alias = alias;
                 }
-                key.observed.hindrance = hindrance;
+                key.observed.hindrance = hindrance.or(key.observed.hindrance);
             }
             Err(error) => match error.kind() {
                 Kind::NotFound | Kind::Credentials | Kind::NoWay => {
@@ -161,9 +168,11 @@ impl<K: Kms> KeyRun<'_, K> {
                 Step::EnableRotation => self.kms.enable_rotation(key.order.key_id).await,
                 Step::UpdateInterval(interval) => self.kms.update_interval(key.order.key_id, interval).await,
             };
-            let was_on = matches!(&result, Err(error) if error.kind() == Kind::AlreadyOn && unclear.is_none());
-            if step == Step::EnableRotation && !was_on {
-                // Enabling may have set the interval back, whether its answer arrived or not.
+            let doubtful = unclear.is_some() || result.as_ref().is_err_and(Error::is_doubtful);
+            let may_be_applied =
+                doubtful || result.as_ref().map_or_else(|error| error.kind() == Kind::Unclear, |_| true);
+            if step == Step::EnableRotation && may_be_applied {
+                // It sets the interval back, whether its answer arrived or not.
                 self.remember_written(key.order.key_id, None);
             }
             let error = match result {
@@ -174,19 +183,19 @@ impl<K: Kms> KeyRun<'_, K> {
                 Err(error) => error,
             };
             match error.kind() {
-                Kind::AlreadyOn => {
-                    if unclear.is_some() && before.is_some() {
-                        // It was read as off, and the attempt whose answer was lost has switched it on.
+                Kind::AlreadyOn if step == Step::EnableRotation => {
+                    if doubtful && before.is_some() {
+                        // It was read as off, and the attempt whose answer was lost or an error has switched it on.
                         self.accepted(step, before, Receipt::default(), key);
                     } else {
                         key.observed.enable_found_on();
                         // Whether that attempt did it cannot be told from a key that is never read. If it did, the
                         // interval is the cloud's, so it is sent once more.
-                        key.observed.interval_set_before &= unclear.is_none();
+                        key.observed.interval_set_before &= !doubtful;
                     }
                     return self.read_back(key).await;
                 }
-                Kind::NotOn if key.restarts < RESTARTS => {
+                Kind::NotOn if step != Step::EnableRotation && key.restarts < RESTARTS => {
                     key.restarts += 1;
                     key.observed.interval_found_off();
                     // Enabling may just not be visible yet.
@@ -219,8 +228,8 @@ impl<K: Kms> KeyRun<'_, K> {
                     key.observed.hindrance = Some(hindrance);
                     if hindrance.is_permanent() {
                         // So that the next run does not earn another refusal, which the customer's audit log keeps.
-                        let memory = &self.reconciler.memory;
-                        memory.update(self.project, key.order.key_id, |known| known.hindrance = Some(hindrance));
+                        let (memory, now) = (&self.reconciler.memory, self.reconciler.clock.now());
+                        memory.update(self.project, key.order.key_id, |known| known.hindrance = Some((hindrance, now)));
                     }
                     return self.note(key, &error);
                 }

@@ -1,12 +1,16 @@
 //! What this process remembers from run to run. Nothing that it judges a readable key by.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::policy::types::{Guards, Project};
 use crate::rotation::key::{Hindrance, KeyId, ListedKey, RotationInterval};
 use crate::rotation::project::Cloud;
+
+/// So long a refused write is not tried again. The reason may pass: a region gets rotation, a replica becomes a key of
+/// its own.
+const REFUSAL_HOLDS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is known from earlier runs.
 #[derive(Debug, Default)]
@@ -17,6 +21,8 @@ struct Known {
     keys: HashMap<(Arc<str>, KeyId), Remembered>,
     /// The last complete list of each project's keys.
     listings: HashMap<Arc<str>, (Place, Arc<[ListedKey]>)>,
+    /// The keys whose setting the cloud has told.
+    readable: HashSet<KeyId>,
 }
 
 /// Where a project is in the cloud: a new policy may call another one by the same name.
@@ -32,8 +38,8 @@ pub(super) struct Remembered {
     pub(super) written: Option<RotationInterval>,
     /// The name that a description gave, since most runs ask for none.
     pub(super) alias: Option<Box<str>>,
-    /// What the refusal of a write told that stands in the way of rotating it for good, where no list says so.
-    pub(super) hindrance: Option<Hindrance>,
+    /// What the refusal of a write told that stands in the way of rotating it, where no list says so; and when.
+    pub(super) hindrance: Option<(Hindrance, SystemTime)>,
     /// When runs had to change the key.
     repairs: Vec<SystemTime>,
 }
@@ -59,6 +65,16 @@ impl Memory {
         self.lock().listings.insert(Arc::clone(&project.name), (place(project), listing));
     }
 
+    /// The cloud has told the key's setting.
+    pub(super) fn remember_readable(&self, key_id: KeyId) {
+        self.lock().readable.insert(key_id);
+    }
+
+    /// Whether the cloud has told the key's setting since this was last asked.
+    pub(super) fn forget_readable(&self, key_id: KeyId) -> bool {
+        self.lock().readable.remove(&key_id)
+    }
+
     /// Forgets why keys were left alone.
     pub(super) fn forgive(&self) {
         for key in self.lock().keys.values_mut() {
@@ -73,6 +89,12 @@ impl Memory {
 }
 
 impl Remembered {
+    /// What is known to stand in the way of rotating the key.
+    pub(super) fn hindrance(&self, now: SystemTime) -> Option<Hindrance> {
+        let (hindrance, since) = self.hindrance?;
+        now.duration_since(since).is_ok_and(|ago| ago < REFUSAL_HOLDS).then_some(hindrance)
+    }
+
     /// Whether the key was repaired so often lately that somebody seems to work against it.
     pub(super) fn is_flapping(&self, now: SystemTime, guards: Guards) -> bool {
         let lately = |at: &&SystemTime| now.duration_since(**at).is_ok_and(|ago| ago < guards.flap_window);

@@ -110,7 +110,7 @@ impl Reconciler {
                 (cover.cases.iter().map(|case| progress::unreachable(case, reason)).collect(), Vec::new(), false)
             }
             Ok(kms) => {
-                let survey = self.survey(kms, project, &failure).await;
+                let survey = self.survey(kms, project, now, &failure).await;
                 let Cover { cases, idle } = cover(&project.keys, survey.listing(), now);
                 let listed = survey.is_complete();
                 let enforced = project.mode == Mode::Enforce;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tracing::debug;
 
@@ -40,8 +41,14 @@ impl Survey {
 
 impl Reconciler {
     /// Lists the project's keys, with the tags that its selectors ask for.
-    pub(super) async fn survey<K: Kms>(&self, kms: &K, project: &Project, failure: &Failure<'_>) -> Survey {
-        match self.list(kms, &project.keys).await {
+    pub(super) async fn survey<K: Kms>(
+        &self,
+        kms: &K,
+        project: &Project,
+        now: SystemTime,
+        failure: &Failure<'_>,
+    ) -> Survey {
+        match list(kms, &project.keys, now).await {
             Ok(keys) => {
                 let keys: Arc<[ListedKey]> = keys.into();
                 self.memory.keep_listing(project, Arc::clone(&keys));
@@ -61,34 +68,34 @@ impl Reconciler {
             }
         }
     }
+}
 
-    async fn list<K: Kms>(&self, kms: &K, rules: &[Rule]) -> Result<Vec<ListedKey>, Error> {
-        let mut keys = kms.list_keys().await?;
-        let now = self.clock.now();
-        let in_force = || rules.iter().filter(|rule| !rule.has_ended(now));
-        let untold = !keys.is_empty() && keys.iter().all(|key| key.enterprise_project_id.is_empty());
-        if untold && in_force().any(selects_enterprise_project) {
-            // No key would meet the selector, and what it exempts would be written by another entry.
-            let text = "the cloud does not tell which enterprise project its keys belong to, so none can be selected \
-                        by enterprise_project_id";
-            return Err(Error::new(Operation::ListKeys, Kind::Garbled, text));
-        }
-        let wanted = wanted_tags(in_force());
-        if wanted.is_empty() {
-            return Ok(keys);
-        }
-        let places: HashMap<_, _> = keys.iter().enumerate().map(|(at, key)| (key.key_id, at)).collect();
-        for (tag, values) in wanted {
-            let values: Option<Vec<&str>> = values.map(|values| values.into_iter().collect());
-            for (key_id, tag) in kms.tagged(tag, values.as_deref()).await? {
-                // One that was made since the list was taken is there next time.
-                if let Some(at) = places.get(&key_id) {
-                    keys[*at].tags.push(tag);
-                }
+/// The keys, as the rules that are in force need to know them.
+async fn list<K: Kms>(kms: &K, rules: &[Rule], now: SystemTime) -> Result<Vec<ListedKey>, Error> {
+    let mut keys = kms.list_keys().await?;
+    let in_force = || rules.iter().filter(|rule| !rule.has_ended(now));
+    let untold = !keys.is_empty() && keys.iter().all(|key| key.enterprise_project_id.is_empty());
+    if untold && in_force().any(selects_enterprise_project) {
+        // No key would meet the selector, and what it exempts would be written by another entry.
+        let text = "the cloud does not tell which enterprise project its keys belong to, so none can be selected \
+                    by enterprise_project_id";
+        return Err(Error::new(Operation::ListKeys, Kind::Garbled, text));
+    }
+    let wanted = wanted_tags(in_force());
+    if wanted.is_empty() {
+        return Ok(keys);
+    }
+    let places: HashMap<_, _> = keys.iter().enumerate().map(|(at, key)| (key.key_id, at)).collect();
+    for (tag, values) in wanted {
+        let values: Option<Vec<&str>> = values.map(|values| values.into_iter().collect());
+        for (key_id, tag) in kms.tagged(tag, values.as_deref()).await? {
+            // One that was made since the list was taken is there next time.
+            if let Some(at) = places.get(&key_id) {
+                keys[*at].tags.push(tag);
             }
         }
-        Ok(keys)
     }
+    Ok(keys)
 }
 
 fn selects_enterprise_project(rule: &Rule) -> bool {

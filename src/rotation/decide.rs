@@ -169,7 +169,8 @@ fn rotation_off(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
 }
 
 fn rotation_right(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
-    let send = desired.reapply == Reapply::Always && !observed.was_written();
+    // What stands in the way of a write is not met a second time.
+    let send = desired.reapply == Reapply::Always && !observed.was_written() && observed.hindrance.is_none();
     // Where several intervals are right, it is the key's own that is sent once more.
     let own = observed.interval_days().and_then(|days| RotationInterval::from_days(days.try_into().ok()?));
     let steps = if send { Steps::interval(own.unwrap_or(desired.interval)) } else { Steps::NONE };
@@ -191,22 +192,33 @@ fn interval_wrong(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     }
 }
 
-/// Rotation is known to be on and its interval is not told: the interval is sent once by this process.
+/// Rotation is known to be on and its interval is not told: the interval is sent once by this process. Where several
+/// are right, it may be one of them, and a write might make the key rotate less often: then it is sent only to a key
+/// that this run has switched on.
 fn write_interval_only(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
-    let unreadable = Verdict::settled(Status::Unknown, Reason::StatusUnreadable);
-    let sent = observed.interval_sent || (observed.interval_set_before && desired.reapply == Reapply::OnDrift);
-    if sent { unreadable } else { Verdict { steps: Steps::interval(desired.interval), ..unreadable } }
+    let may_be_right = desired.bound == Bound::Longest && observed.enabling != Enabling::Accepted;
+    let send = !may_be_right && unsent(desired, observed);
+    unreadable(if send { Steps::interval(desired.interval) } else { Steps::NONE })
 }
 
 /// The setting cannot be read: enabling tells by its answer whether rotation was off.
 fn write_only(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     match observed.enabling {
         Enabling::NotSent => {
-            let after = write_interval_only(desired, observed);
-            Verdict { steps: Steps { enable: true, ..after.steps }, ..after }
+            let interval = unsent(desired, observed).then_some(desired.interval);
+            unreadable(Steps::enable_then(interval))
         }
         Enabling::Accepted | Enabling::AlreadyOn => write_interval_only(desired, observed),
     }
+}
+
+fn unreadable(steps: Steps) -> Verdict {
+    Verdict { steps, ..Verdict::settled(Status::Unknown, Reason::StatusUnreadable) }
+}
+
+/// The interval of a key that cannot be read is still to be sent.
+fn unsent(desired: DesiredRotation, observed: &ObservedKey) -> bool {
+    !observed.interval_sent && (!observed.interval_set_before || desired.reapply == Reapply::Always)
 }
 
 /// The reason, and that a write of this run was left unproven where there was one.

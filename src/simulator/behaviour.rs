@@ -65,6 +65,25 @@ pub enum MetadataTokens {
     Absent(u16),
 }
 
+/// What `total` and `total_count` count. No document says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Total {
+    /// All keys that were found.
+    #[default]
+    Found,
+    /// Those on the page.
+    Page,
+}
+
+impl Total {
+    pub(super) fn of(self, found: usize, page: usize) -> usize {
+        match self {
+            Self::Found => found,
+            Self::Page => page,
+        }
+    }
+}
+
 /// How this cloud behaves where the documents leave a choice or are silent. May be changed while the simulator runs.
 #[derive(Clone, Debug)]
 pub struct Behaviour {
@@ -74,6 +93,8 @@ pub struct Behaviour {
     pub never_rotated: NeverRotated,
     /// The largest page of a listing or search, where that is less than the documented 2000 and 1000.
     pub largest_page: LargestPage,
+    /// What the total of a listing and of a search counts.
+    pub total: Total,
     /// How a search by tags describes a key.
     pub resource_detail: ResourceDetail,
     /// The body of a write that succeeded; nothing means as the dialect's documents have it.
@@ -117,6 +138,7 @@ impl Default for Behaviour {
             dialect: Dialect::default(),
             never_rotated: NeverRotated::default(),
             largest_page: LargestPage::default(),
+            total: Total::default(),
             resource_detail: ResourceDetail::default(),
             success_body: None,
             token_refusal: TokenRefusal::default(),

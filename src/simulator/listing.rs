@@ -221,7 +221,7 @@ pub(super) fn list_keys(
         key_details: (bad != Some(BadListing::NoDetails)).then(details),
         next_marker,
         truncated: truncated.to_string(),
-        total: found.len(),
+        total: behaviour.total.of(found.len(), page.keys.len()),
     }))
 }
 

@@ -61,7 +61,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-pub use behaviour::{Behaviour, Dialect, MetadataTokens, NeverRotated, SuccessBody, TokenRefusal};
+pub use behaviour::{Behaviour, Dialect, MetadataTokens, NeverRotated, SuccessBody, TokenRefusal, Total};
 pub use fault::{Fault, Garbage};
 pub use handle::Handle;
 pub use journal::Call;

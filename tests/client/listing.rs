@@ -7,7 +7,7 @@ use kms_rotationd::kms::{Error, Kms};
 use kms_rotationd::rotation::key::{Hindrance, ListedKey};
 use kms_rotationd::simulator::{
     BadListing, Dialect, Fault, Key, KeyState, LargestPage, Operation, ProjectSetup, ResourceDetail, Rule, Setup,
-    Simulator,
+    Simulator, Total,
 };
 
 use super::{Clock, PROJECT, client, token};
@@ -143,4 +143,18 @@ async fn a_search_by_tag_goes_through_all_pages_of_a_cloud_that_has_small_ones()
     let client = client(&cloud, token("good"), Clock::system(), &Arc::default());
     assert_eq!(client.tagged("pci", Some(&["true"])).await.unwrap().len(), 25);
     assert_eq!(cloud.handle().requests(Operation::QueryByTag), 3);
+}
+
+#[tokio::test]
+async fn a_search_by_tag_is_read_to_its_end_whatever_its_total_counts() {
+    for total in [Total::Found, Total::Page] {
+        for keys in [999, 1_000, 1_001, 2_500] {
+            let tagged = (0..keys).map(|number| Key::new(id(number)).tag("pci", "true"));
+            let setup = of(tagged).behave(|behaviour| behaviour.total = total);
+            let cloud = Simulator::start(setup).await.unwrap();
+            let client = client(&cloud, token("good"), Clock::system(), &Arc::default());
+            let found = client.tagged("pci", Some(&["true"])).await.unwrap();
+            assert_eq!(found.len(), keys, "{total:?}");
+        }
+    }
 }

@@ -126,6 +126,84 @@ fn a_key_that_was_switched_off_between_runs_gets_enable_and_interval_again() {
 }
 
 #[test]
+fn an_enable_that_took_effect_though_it_was_answered_500_is_followed_by_the_interval() {
+    let failed = || Rule::next(1, Fault::html(500).after_applying()).on(Operation::EnableRotation);
+    let cloud = Cloud::start(setup([rotating(365)]).behave(only_writes));
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    cloud.change_key(PROJECT, KEY, |key| key.rotation.enabled = false);
+    cloud.fault(failed());
+    daemon.signal(Signal::HUP);
+    daemon.await_runs(2);
+    assert_eq!((cloud.rotation(KEY), cloud.sent(KEY)), ((true, 90), vec![90, 90]));
+    // Of a key that can be read it is told as the change that it is.
+    let cloud = Cloud::start(setup([off()]).fault(failed()));
+    let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
+    let changes = applied.messages("rotation changed");
+    let steps: Vec<_> = changes.iter().map(|change| change["step"].as_str().unwrap()).collect();
+    assert_eq!((steps, &*applied.key(KEY)), (vec!["enable_rotation", "update_interval"], "compliant"));
+}
+
+#[test]
+fn an_enable_that_was_surely_not_made_does_not_bring_the_interval_again() {
+    let cloud = Cloud::start(setup([rotating(365)]).behave(only_writes));
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    cloud.fault(Rule::next(1, Fault::kms(403, "KMS.0307")).on(Operation::EnableRotation));
+    for runs in 2..=3 {
+        daemon.signal(Signal::HUP);
+        daemon.await_runs(runs);
+    }
+    assert_eq!((cloud.asked(Operation::EnableRotation), cloud.sent(KEY)), (3, vec![90]));
+}
+
+#[test]
+fn a_key_that_could_be_read_is_not_written_for_one_odd_answer() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    let mut runs = 1;
+    let mut next_run = |refused: u64| {
+        cloud.fault(Rule::next(refused, Fault::html(404)).on(Operation::ReadStatus));
+        daemon.signal(Signal::HUP);
+        runs += 1;
+        daemon.await_runs(runs);
+        daemon.status().key(KEY)
+    };
+    assert_eq!(next_run(1), "unknown: read_failed");
+    assert_eq!(next_run(0), "compliant");
+    assert_eq!(cloud.write_requests(), 0);
+    // It stays so: then it is a cloud that does not tell.
+    assert_eq!(next_run(1), "unknown: read_failed");
+    assert_eq!(next_run(1), UNREADABLE);
+    assert_eq!(cloud.sent(KEY), [90]);
+}
+
+#[test]
+fn an_interval_that_may_be_shorter_than_the_longest_is_left_alone_where_it_cannot_be_read() {
+    for (key, left, sent) in [(rotating(30), 30, vec![]), (off(), 90, vec![90])] {
+        let cloud = Cloud::start(setup([key]).behave(only_writes));
+        let entry = format!("{{key_id: {KEY}, max_rotation_interval: 90}}");
+        let applied = Site::new(&Policy::at(cloud.url()).entry(&entry)).apply();
+        assert_eq!((&*applied.key(KEY), cloud.rotation(KEY)), (UNREADABLE, (true, left)));
+        assert_eq!(cloud.sent(KEY), sent);
+    }
+}
+
+#[test]
+fn a_status_without_content_is_no_status() {
+    for status in ["202 Accepted", "204 No Content", "206 Partial Content"] {
+        let kms = StandIn::start(move |_| answer(status, "", "{}"));
+        let applied = Site::new(&Policy::of_one_key(&kms.url())).apply();
+        assert_eq!(applied.key(KEY), "unknown: read_failed", "{status}");
+        assert!(kms.asked().iter().all(|asked| !asked.path.contains("enable") && !asked.path.contains("update")));
+    }
+}
+
+#[test]
 fn another_interval_in_the_policy_is_sent_even_though_one_was_sent_before() {
     let cloud = Cloud::start(setup([rotating(365)]).behave(only_writes));
     let site = Site::new(&Policy::of_one_key(cloud.url()));
