@@ -18,6 +18,7 @@ mod key_series;
 pub mod logging;
 mod metrics;
 mod page;
+mod places;
 mod probe;
 mod process;
 mod project_calls;

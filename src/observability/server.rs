@@ -17,16 +17,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::board::{Board, Health};
 use super::entrance::{Entrance, WebFile};
+use super::places::{Place, Places};
 use super::routes::{Site, respond};
 use super::stall::StallGuard;
 
-/// Connections at a time: a handful of Prometheus servers, probes and people; the next ones wait in the kernel's queue.
+/// Connections at a time: a handful of Prometheus servers, probes and people.
 const CONNECTIONS: usize = 64;
 /// The time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -98,23 +98,29 @@ impl Server {
     pub async fn serve(self, stop: CancellationToken) {
         let Self { listener, site, .. } = self;
         let site = Arc::new(site);
-        let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut places = Places::new(CONNECTIONS);
         let mut connections = JoinSet::new();
+        // Accepted, and without a place.
+        let mut arrived = None;
         let mut archive = std::pin::pin!(site.board.keep_archive_fresh());
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                accepted = accept(&listener, &slots) => match accepted {
-                    Some((stream, slot)) => {
-                        connections.spawn(attend(stream, slot, Arc::clone(&site), stop.clone()));
+                stream = accept(&listener), if arrived.is_none() => {
+                    places.make_room();
+                    arrived = Some(stream);
+                }
+                place = places.take(), if arrived.is_some() => {
+                    if let Some(stream) = arrived.take() {
+                        connections.spawn(attend(stream, place, Arc::clone(&site), stop.clone()));
                     }
-                    None => break,
-                },
+                }
                 Some(_) = connections.join_next() => {}
                 () = &mut archive => {}
             }
         }
         drop(listener);
+        places.clear();
         let drained = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             connections.shutdown().await;
@@ -122,12 +128,11 @@ impl Server {
     }
 }
 
-/// The next connection, once there is room for it; nothing when there will be none.
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+/// The next connection.
+async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return Some((stream, slot)),
+            Ok((stream, _)) => return stream,
             Err(error) => {
                 tracing::warn!(%error, "accepting an HTTP connection failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -136,23 +141,31 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpSt
     }
 }
 
-/// Lets a connection in, by TLS where that is asked for, and answers its requests.
+/// Answers the requests of one connection, unless it has to give up its place before the first of them.
 async fn attend(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    slot: OwnedSemaphorePermit,
+    place: Arc<Place>,
     site: Arc<Site>,
     stop: CancellationToken,
 ) {
+    tokio::select! {
+        () = let_in(stream, &place, &site, &stop) => {}
+        () = place.dismissed() => tracing::debug!("an HTTP connection without a request has given up its place"),
+    }
+}
+
+/// Lets a connection in, by TLS where that is asked for, and answers its requests.
+async fn let_in(stream: impl AsyncRead + AsyncWrite + Unpin, place: &Place, site: &Site, stop: &CancellationToken) {
     let entrance = site.entrance();
     let stream = StallGuard::new(stream, STALL_TIMEOUT);
-    let Some(tls) = &entrance.tls else { return answer(stream, &slot, &entrance, &site, &stop).await };
+    let Some(tls) = &entrance.tls else { return answer(stream, place, &entrance, site, stop).await };
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
     let shaken = tokio::select! {
         shaken = handshake => shaken,
         () = stop.cancelled() => return,
     };
     match shaken {
-        Ok(Ok(stream)) => answer(stream, &slot, &entrance, &site, &stop).await,
+        Ok(Ok(stream)) => answer(stream, place, &entrance, site, stop).await,
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
     }
@@ -161,14 +174,15 @@ async fn attend(
 /// Answers the requests of one connection, until there is a reason to part with its client.
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    slot: &OwnedSemaphorePermit,
+    place: &Place,
     entrance: &Entrance,
     site: &Site,
     stop: &CancellationToken,
 ) {
     let service = service_fn(async |request| {
+        let is_last = place.has_asked();
         let mut response = respond(site, &request).await;
-        if slot.semaphore().available_permits() == 0 {
+        if is_last {
             // The house is full, so nobody stays: others wait for their turn.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -204,6 +218,7 @@ async fn answer(
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio::task::JoinHandle;
     use tokio::time::Instant;
@@ -217,8 +232,8 @@ mod tests {
         let (server, client) = tokio::io::duplex(on_the_way);
         let board = Arc::new(Board::new().unwrap());
         let site = Site { board, health: Health::new(LIFETIME * 2), web: None, open: Arc::new(Entrance::open()) };
-        let slot = Arc::new(Semaphore::new(2)).try_acquire_owned().unwrap();
-        (client, tokio::spawn(attend(server, slot, Arc::new(site), CancellationToken::new())))
+        let place = Places::new(2).take().now_or_never().unwrap();
+        (client, tokio::spawn(attend(server, place, Arc::new(site), CancellationToken::new())))
     }
 
     /// How many answers these are, the last of which is whole.
