@@ -61,64 +61,72 @@ pub struct Client {
     may_lack_rotation: bool,
 }
 
-/// Where each call of one project goes.
+/// Where the calls of one project go.
 struct Addresses {
     project_id: String,
-    read_status: Url,
-    describe_key: Url,
-    enable_rotation: Url,
-    update_interval: Url,
-    list_keys: Url,
-    by_tag: Url,
-    tags: Url,
+    /// By route.
+    urls: Vec<Url>,
 }
 
 impl Addresses {
     fn new(kms: &str, project_id: &str) -> Result<Self, SetUpError> {
-        let url = |call: &str| address(kms, &format!("v1.0/{project_id}/kms/{call}"));
-        Ok(Self {
-            project_id: project_id.to_owned(),
-            read_status: url("get-key-rotation-status")?,
-            describe_key: url("describe-key")?,
-            enable_rotation: url("enable-key-rotation")?,
-            update_interval: url("update-key-rotation-interval")?,
-            list_keys: url("list-keys")?,
-            by_tag: url("resource_instances/action")?,
-            tags: url("tags")?,
-        })
-    }
-
-    fn of(&self, question: Question) -> (Method, &Url) {
-        match question {
-            Question::Key(Operation::EnableRotation) => (Method::Post, &self.enable_rotation),
-            Question::Key(Operation::UpdateInterval) => (Method::Post, &self.update_interval),
-            Question::Key(Operation::DescribeKey) => (Method::Post, &self.describe_key),
-            Question::Key(_) => (Method::Post, &self.read_status),
-            Question::Keys => (Method::Post, &self.list_keys),
-            Question::KeysByTag => (Method::Post, &self.by_tag),
-            Question::Tags => (Method::Get, &self.tags),
-        }
+        let root = format!("v1.0/{project_id}/kms");
+        let urls = Route::ALL.map(|route| address(kms, &format!("{root}/{}", route.path())));
+        let urls: Vec<_> = urls.into_iter().collect::<Result<_, _>>()?;
+        Ok(Self { project_id: project_id.to_owned(), urls })
     }
 }
 
-/// What a call is about.
+/// A call of the KMS (API sheet, section 1).
 #[derive(Clone, Copy)]
-pub(super) enum Question {
-    /// One key, by this operation.
-    Key(Operation),
-    /// A page of all keys (`list-keys`).
-    Keys,
-    /// A page of the keys with a tag (`resource_instances/action`).
+pub(super) enum Route {
+    ReadStatus,
+    Enable,
+    SetInterval,
+    Describe,
+    ListKeys,
     KeysByTag,
-    /// The tags of all keys (`tags`).
     Tags,
 }
 
-impl Question {
+impl Route {
+    const ALL: [Self; 7] = [
+        Self::ReadStatus,
+        Self::Enable,
+        Self::SetInterval,
+        Self::Describe,
+        Self::ListKeys,
+        Self::KeysByTag,
+        Self::Tags,
+    ];
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::ReadStatus => "get-key-rotation-status",
+            Self::Enable => "enable-key-rotation",
+            Self::SetInterval => "update-key-rotation-interval",
+            Self::Describe => "describe-key",
+            Self::ListKeys => "list-keys",
+            Self::KeysByTag => "resource_instances/action",
+            Self::Tags => "tags",
+        }
+    }
+
+    fn method(self) -> Method {
+        match self {
+            Self::Tags => Method::Get,
+            _ => Method::Post,
+        }
+    }
+
+    /// What it counts as.
     fn operation(self) -> Operation {
         match self {
-            Self::Key(operation) => operation,
-            Self::Keys | Self::KeysByTag | Self::Tags => Operation::ListKeys,
+            Self::ReadStatus => Operation::ReadStatus,
+            Self::Enable => Operation::EnableRotation,
+            Self::SetInterval => Operation::UpdateInterval,
+            Self::Describe => Operation::DescribeKey,
+            Self::ListKeys | Self::KeysByTag | Self::Tags => Operation::ListKeys,
         }
     }
 }
@@ -185,32 +193,32 @@ impl Client {
     /// One call about one key.
     async fn key_call<T>(
         &self,
-        operation: Operation,
+        route: Route,
         key_id: KeyId,
         interval: Option<RotationInterval>,
         parse: fn(&Answer) -> Option<T>,
     ) -> Result<T, Error> {
         let sequence = Uuid::new_v4().to_string();
         let body = wire::key_body(key_id, &sequence, interval);
-        let call = Call::new(operation, Some(key_id.as_str()), Some(&sequence));
-        self.call(Question::Key(operation), &call, &body, parse).await
+        let call = Call::new(route.operation(), Some(key_id.as_str()), Some(&sequence));
+        self.call(route, &call, &body, parse).await
     }
 
     /// One call about all keys.
     pub(super) async fn list_call<T>(
         &self,
-        question: Question,
+        route: Route,
         sequence: Option<&str>,
         body: &str,
         parse: fn(&Answer) -> Option<T>,
     ) -> Result<T, Error> {
-        self.call(question, &Call::new(question.operation(), None, sequence), body, parse).await
+        self.call(route, &Call::new(route.operation(), None, sequence), body, parse).await
     }
 
     /// One call; `parse` makes what is wanted of an answer, or nothing where it is none of KMS.
     async fn call<T>(
         &self,
-        question: Question,
+        route: Route,
         call: &Call<'_>,
         body: &str,
         parse: fn(&Answer) -> Option<T>,
@@ -220,10 +228,9 @@ impl Client {
         let hope = self.caller.way.check(call.operation).and_then(|()| self.session.check(&self.caller));
         hope.inspect_err(|_| self.caller.observer.operation(call.operation, false))?;
         let request = |proof: Proof| {
-            let (method, url) = addresses.of(question);
             let mut request = Request {
-                method,
-                url: url.clone(),
+                method: route.method(),
+                url: addresses.urls[route as usize].clone(),
                 headers: Vec::with_capacity(6),
                 body: SecretString::from(body),
                 secret_in_body: None,
@@ -253,7 +260,7 @@ impl Kms for Client {
     async fn read_status(&self, key_id: KeyId) -> Result<Reading, Error> {
         // Another 2xx says nothing of the key, not even that the cloud does not tell.
         let parse = |answer: &Answer| if answer.status == 200 { wire::rotation_status(&answer.body) } else { None };
-        match self.key_call(Operation::ReadStatus, key_id, None, parse).await {
+        match self.key_call(Route::ReadStatus, key_id, None, parse).await {
             // The Swiss region documents no rotation calls at all (API sheet, section 2.3).
             Err(error) if error.kind() == Kind::NotOffered && self.may_lack_rotation => {
                 Err(error.with_kind(Kind::Hindered(Hindrance::RotationUnsupported)))
@@ -265,7 +272,7 @@ impl Kms for Client {
 
     async fn describe(&self, key_id: KeyId) -> Result<KeyDescription, Error> {
         let parse = |answer: &Answer| wire::description(&answer.body);
-        self.key_call(Operation::DescribeKey, key_id, None, parse).await
+        self.key_call(Route::Describe, key_id, None, parse).await
     }
 
     async fn list_keys(&self) -> Result<Vec<ListedKey>, Error> {
@@ -277,11 +284,11 @@ impl Kms for Client {
     }
 
     async fn enable_rotation(&self, key_id: KeyId) -> Result<Receipt, Error> {
-        self.key_call(Operation::EnableRotation, key_id, None, receipt).await
+        self.key_call(Route::Enable, key_id, None, receipt).await
     }
 
     async fn update_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.key_call(Operation::UpdateInterval, key_id, Some(interval), receipt).await
+        self.key_call(Route::SetInterval, key_id, Some(interval), receipt).await
     }
 
     fn backoff(&self, operation: Operation) -> Backoff {

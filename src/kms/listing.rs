@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::client::{Client, Question};
+use super::client::{Client, Route};
 use super::error::{Error, Kind};
 use super::observe::{Code, Operation};
 use super::transport::Answer;
@@ -47,7 +47,7 @@ impl Client {
                 }
             }
             let KeysPage { keys: page, next, total } = self
-                .list_call(Question::Keys, Some(&sequence), &body.to_string(), |answer| wire::keys_page(&answer.body))
+                .list_call(Route::ListKeys, Some(&sequence), &body.to_string(), |answer| wire::keys_page(&answer.body))
                 .await?;
             let before = keys.len();
             keys.extend(page.into_iter().filter(|key| seen.insert(key.key_id)));
@@ -75,7 +75,7 @@ impl Client {
             values.to_vec()
         } else {
             let parse = |answer: &Answer| wire::project_tags(&answer.body);
-            every = self.list_call(Question::Tags, None, "", parse).await?;
+            every = self.list_call(Route::Tags, None, "", parse).await?;
             every.iter().filter(|tag| &*tag.key == key).map(|tag| &*tag.value).collect()
         };
         let mut tagged = Vec::new();
@@ -103,7 +103,7 @@ impl Client {
             });
             let parse = |answer: &Answer| wire::tagged_page(&answer.body);
             let TaggedPage { keys, total } =
-                self.list_call(Question::KeysByTag, Some(&sequence), &body.to_string(), parse).await?;
+                self.list_call(Route::KeysByTag, Some(&sequence), &body.to_string(), parse).await?;
             offset += keys.len();
             // A full page is never taken for the last one: what the total counts is not documented.
             let is_last = keys.is_empty() || (keys.len() < TAGGED_PAGE && total.is_none_or(|total| offset >= total));
