@@ -29,6 +29,7 @@ use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::daemon::{PolicyFile, environment, warn_of_exposed_secrets};
 use crate::observability::logging;
+use crate::observability::{LastLines, LogQueue};
 use crate::policy::types::{Credentials, Policy};
 use crate::policy::{self, Place, Problems, Refused, Severity};
 
@@ -57,10 +58,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             return if error.use_stderr() { Exit::Invalid } else { Exit::Well };
         }
     };
+    let passed = serve::passed();
     let screen = Screen::default();
-    if let Err(error) = start_logging(&arguments.log, &screen) {
-        return complain(Exit::Invalid, &error);
-    }
+    let _last_lines = match start_logging(&arguments, &screen) {
+        Ok(last_lines) => last_lines,
+        Err(error) => return complain(Exit::Invalid, &error),
+    };
     forbid_core_files();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -79,11 +82,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         }
         Command::Plan { policy, report } => runtime.block_on(once::plan(&policy.file, &report, &log, screen)),
         Command::Run { policy, listen, web, lease } => {
-            let front = Front::new(listen.address, web.web_config);
+            let front = Front { listen: listen.address, passed, web_config: web.web_config };
             runtime.block_on(serve::run(policy.file, front, lease, &log))
         }
         Command::Rehearse { policy, listen, web, faults } => {
-            let front = Front::new(listen.address, web.web_config);
+            let front = Front { listen: listen.address, passed, web_config: web.web_config };
             runtime.block_on(serve::rehearse(policy.file, front, faults, &log))
         }
         Command::Healthcheck { options } => runtime.block_on(healthcheck::healthcheck(options)),
@@ -103,10 +106,20 @@ fn forbid_core_files() {
     }
 }
 
-fn start_logging(options: &LogOptions, screen: &Screen) -> Result<(), logging::LoggingError> {
+/// A command waits until somebody takes its log; the daemon does not.
+fn start_logging(
+    Arguments { log, command }: &Arguments,
+    screen: &Screen,
+) -> Result<Option<LastLines>, logging::LoggingError> {
     let colour = wants_colour(io::stderr().is_terminal());
+    let is_daemon = matches!(command, Command::Run { .. } | Command::Rehearse { .. });
+    if is_daemon && let Ok((queue, last_lines)) = LogQueue::to(io::stderr()) {
+        logging::init(log.log_format, &log.log_level, colour, move || queue.clone())?;
+        return Ok(Some(last_lines));
+    }
     let screen = screen.clone();
-    logging::init(options.log_format, &options.log_level, colour, move || screen.log())
+    logging::init(log.log_format, &log.log_level, colour, move || screen.log())?;
+    Ok(None)
 }
 
 /// Progress is for people at a terminal that can erase a line.

@@ -29,18 +29,19 @@ const SILENCE: Duration = Duration::from_secs(2 * 60);
 
 /// Where and to whom is served.
 pub(super) struct Front {
-    listen: SocketAddr,
+    pub(super) listen: SocketAddr,
     /// What systemd has opened for us (`sd_listen_fds(3)`).
-    passed: ListenFd,
-    web_config: Option<PathBuf>,
+    pub(super) passed: ListenFd,
+    pub(super) web_config: Option<PathBuf>,
+}
+
+/// What systemd has opened for us. To be called before there are other threads: it takes what is for us out of the
+/// environment.
+pub(super) fn passed() -> ListenFd {
+    ListenFd::from_env()
 }
 
 impl Front {
-    /// To be called before there are other threads: it takes what is for us out of the environment.
-    pub(super) fn new(listen: SocketAddr, web_config: Option<PathBuf>) -> Self {
-        Self { listen, passed: ListenFd::from_env(), web_config }
-    }
-
     /// The web configuration; or the exit code after its problems were shown.
     fn web(&mut self, log: &LogOptions) -> Result<Option<WebFile>, Exit> {
         let Some(path) = self.web_config.take() else { return Ok(None) };

@@ -15,6 +15,7 @@ mod entrance;
 mod exposition;
 mod gzip;
 mod key_series;
+mod log_queue;
 pub mod logging;
 mod metrics;
 mod page;
@@ -33,6 +34,7 @@ mod words;
 
 pub use board::{Board, Health};
 pub use entrance::{WebError, WebFile};
+pub use log_queue::{LastLines, LogQueue};
 pub use metrics::MetricsError;
 pub use probe::{Probe, ProbeError, Way};
 pub use server::Server;

@@ -44,6 +44,7 @@ mod secrets;
 mod secrets_on_the_way;
 mod service_manager;
 mod site;
+mod stalled_log;
 mod stand_in;
 mod status_page;
 mod unclear;

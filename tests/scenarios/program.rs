@@ -261,7 +261,7 @@ impl Daemon<'_> {
     }
 }
 
-fn series_in(text: &str, series: &str) -> Option<f64> {
+pub(crate) fn series_in(text: &str, series: &str) -> Option<f64> {
     let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     value.map(|value| value.parse().unwrap())
 }
