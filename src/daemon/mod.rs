@@ -76,6 +76,7 @@ impl<A: Alarm, C> Daemon<A, C> {
         // The last run was one of a replica that stands by, and the first one that acts is not to wait for a tick.
         let mut to_act = false;
         let mut guards = policy.guards;
+        self.board.policy_loaded(self.clock.now(), self.policy_file.path());
         let (mut targets, mut environment_policy) = self.in_force(policy);
         self.supervisor.ready();
 
@@ -213,6 +214,7 @@ impl<A: Alarm, C> Daemon<A, C> {
         let reloaded = match self.policy_file.read() {
             Ok(policy) => {
                 info!(file = %self.policy_file.path().display(), "policy reloaded");
+                self.board.policy_loaded(self.clock.now(), self.policy_file.path());
                 Some((policy, why))
             }
             Err(refused) => {
@@ -226,8 +228,8 @@ impl<A: Alarm, C> Daemon<A, C> {
         reloaded
     }
 
-    /// Shows the policy on the board, whose counters the clients then find their own projects in, and connects to its
-    /// projects; or gives it back, to be connected to before each run. A file that the environment names may only then
+    /// Tells the board of the policy's projects, whose counters the clients then find their own in, and connects to
+    /// them; or gives it back, to be connected to before each run. A file that the environment names may only then
     /// be there, or say another way to log in. Secrets in it are read whenever somebody logs in, so that a client lasts
     /// as long as its way does.
     fn in_force<K>(&mut self, policy: Policy) -> (Vec<Target<K>>, Option<Policy>)
@@ -236,7 +238,7 @@ impl<A: Alarm, C> Daemon<A, C> {
     {
         warn_of_exposed_secrets(&policy);
         let projects = policy.projects.iter().map(|project| &project.name);
-        self.board.policy_loaded(self.clock.now(), self.policy_file.path(), projects);
+        self.board.policy_in_force(projects);
         if policy.projects.iter().any(|project| project.credentials == Credentials::Environment) {
             (Vec::new(), Some(policy))
         } else {

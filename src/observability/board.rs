@@ -39,7 +39,7 @@ pub(super) struct Facts {
     pub(super) run: Option<Arc<Run>>,
 }
 
-/// The policy that is in force.
+/// The last policy that was read and is valid.
 #[derive(Clone)]
 pub(super) struct LoadedPolicy {
     pub(super) file: Arc<Path>,
@@ -74,17 +74,21 @@ impl Board {
         Self { gate, ..self }
     }
 
-    /// A policy came into force. Counters of projects that it names first begin at 0, those of projects that it does
-    /// not name any more are gone.
-    pub fn policy_loaded<'a>(&self, at: SystemTime, file: &Path, projects: impl IntoIterator<Item = &'a Arc<str>>) {
-        self.metrics.set_projects(projects);
+    /// The policy file was read and is valid: its policy is in force, or will be after the run that is under way.
+    pub fn policy_loaded(&self, at: SystemTime, file: &Path) {
         self.facts.send_modify(|facts| {
             facts.policy = Some(LoadedPolicy { file: file.into(), at });
             facts.reload_error = None;
         });
     }
 
-    /// The policy file was read again and refused; the old policy stays in force. The message is for people.
+    /// A policy of these projects came into force. Counters of those that it names first begin at 0, those of projects
+    /// that it does not name any more are gone. Of the file it tells nothing: that may have become another since.
+    pub fn policy_in_force<'a>(&self, projects: impl IntoIterator<Item = &'a Arc<str>>) {
+        self.metrics.set_projects(projects);
+    }
+
+    /// The policy file was read again and refused; what was loaded before stays. The message is for people.
     pub fn reload_failed(&self, message: &str) {
         self.facts.send_modify(|facts| facts.reload_error = Some(message.into()));
     }
@@ -105,7 +109,7 @@ impl Board {
         });
     }
 
-    /// Who listens to the calls of a project of the policy that was loaded last.
+    /// Who listens to the calls of a project of the policy that is in force.
     #[must_use]
     pub fn observer(&self, project: &Arc<str>) -> Arc<dyn Observer> {
         self.metrics.calls(project)
@@ -215,12 +219,15 @@ mod tests {
     #[test]
     fn a_refused_reload_keeps_the_policy_and_a_good_one_clears_the_error() {
         let board = Board::new().unwrap();
-        board.policy_loaded(UNIX_EPOCH, Path::new("a.yaml"), []);
+        board.policy_loaded(UNIX_EPOCH, Path::new("a.yaml"));
         board.reload_failed("bad cron");
         let facts = board.facts();
         assert_eq!(facts.reload_error.as_deref(), Some("bad cron"));
         assert_eq!(facts.policy.map(|policy| policy.at), Some(UNIX_EPOCH));
-        board.policy_loaded(UNIX_EPOCH + Duration::from_secs(1), Path::new("a.yaml"), []);
+        // Of an earlier file, which was valid.
+        board.policy_in_force([]);
+        assert_eq!(board.facts().reload_error.as_deref(), Some("bad cron"));
+        board.policy_loaded(UNIX_EPOCH + Duration::from_secs(1), Path::new("a.yaml"));
         assert_eq!(board.facts().reload_error, None);
     }
 

@@ -150,7 +150,7 @@ fn write_facts(facts: &Facts, out: &mut Vec<u8>) {
     gauge("kms_rotation_next_run_timestamp_seconds", "When the next run is due; 0 when none is.", facts.next_run);
     gauge(
         "kms_rotation_policy_reload_success_timestamp_seconds",
-        "When the policy in force was loaded.",
+        "When the policy file was last loaded.",
         facts.policy.as_ref().map(|policy| policy.at),
     );
     let family = Family {

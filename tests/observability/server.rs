@@ -75,7 +75,8 @@ impl Running {
         let running = Self::start().await;
         let names: Vec<Arc<str>> = report.projects.iter().map(|project| Arc::clone(&project.name)).collect();
         let loaded = UNIX_EPOCH + ENDED - Duration::from_secs(60);
-        running.board.policy_loaded(loaded, Path::new("/etc/kms-rotationd/policy.yaml"), &names);
+        running.board.policy_loaded(loaded, Path::new("/etc/kms-rotationd/policy.yaml"));
+        running.board.policy_in_force(&names);
         running.board.publish(report);
         running.board.next_run(Some(UNIX_EPOCH + ENDED + Duration::from_secs(1800)));
         running
@@ -131,7 +132,7 @@ async fn readiness_waits_for_a_policy_and_the_first_run() {
     let running = Running::start().await;
     let answer = running.get("/readyz", "").await;
     assert_eq!((answer.status(), answer.text()), (503, "no policy is loaded yet\n"));
-    running.board.policy_loaded(UNIX_EPOCH, Path::new("policy.yaml"), []);
+    running.board.policy_loaded(UNIX_EPOCH, Path::new("policy.yaml"));
     let answer = running.get("/readyz", "").await;
     assert_eq!((answer.status(), answer.text()), (503, "the first run has not ended yet\n"));
     running.board.publish(report(vec![]));
@@ -249,7 +250,7 @@ async fn assert_well_formed(running: &Running) {
 #[tokio::test]
 async fn before_the_first_run_there_are_counters_and_no_keys() {
     let running = Running::start().await;
-    running.board.policy_loaded(UNIX_EPOCH, Path::new("policy.yaml"), &["p".into()]);
+    running.board.policy_in_force(&["p".into()]);
     for headers in ["", "Accept-Encoding: gzip\r\n"] {
         let answer = running.get("/metrics", headers).await;
         let text = if headers.is_empty() { answer.text().to_owned() } else { gunzip(&answer.body) };
@@ -278,7 +279,7 @@ async fn a_new_report_replaces_all_that_was_shown() {
     let running = Running::with(many(100)).await;
     running.get("/metrics", "Accept-Encoding: gzip\r\n").await;
     let mode = kms_rotationd::rotation::project::Mode::Enforce;
-    running.board.policy_loaded(UNIX_EPOCH, Path::new("policy.yaml"), &["next".into()]);
+    running.board.policy_in_force(&["next".into()]);
     running.board.publish(report(vec![project("next", mode, vec![crate::sample::compliant(7)])]));
     for headers in ["", "Accept-Encoding: gzip\r\n"] {
         let answer = running.get("/metrics", headers).await;

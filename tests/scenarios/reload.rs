@@ -17,6 +17,7 @@ use super::{KEY, PROJECT, key_id};
 const HEARD: Duration = Duration::from_secs(25);
 
 const LOADED: &str = "kms_rotation_policy_reload_successful";
+const LOADED_AT: &str = "kms_rotation_policy_reload_success_timestamp_seconds";
 
 /// The same policy with another interval.
 fn at(cloud: &Cloud, days: u32) -> Policy {
@@ -127,6 +128,32 @@ fn a_policy_that_is_taken_away_stays_in_force() {
     daemon.signal(Signal::HUP);
     eventually("being asked to read it is refused", || daemon.metric(LOADED) == Some(0.0));
     assert_eq!(daemon.status().key(KEY), "compliant");
+}
+
+#[test]
+fn a_file_that_was_refused_is_told_of_when_the_valid_one_before_it_comes_into_force_after_a_run() {
+    let cloud = Cloud::of([rotating(90)]);
+    cloud.fault(Rule::next(1, Fault::delay(Duration::from_secs(2))).on(Operation::ReadStatus));
+    let site = Site::new(&at(&cloud, 90));
+    let daemon = site.run();
+    cloud.await_requests(Operation::ReadStatus, 1);
+    let start = daemon.metric(LOADED_AT).unwrap();
+    site.write("policy.yaml", &at(&cloud, 120).text());
+    daemon.signal(Signal::HUP);
+    daemon.await_message("policy reloaded");
+    let second = daemon.metric(LOADED_AT).unwrap();
+    assert!(second > start && daemon.metric(LOADED) == Some(1.0), "{start} {second}");
+    site.write("policy.yaml", "projects: []\n");
+    daemon.signal(Signal::HUP);
+    daemon.await_message("new policy refused; the old one stays in force");
+    assert_eq!((daemon.runs(), daemon.metric(LOADED)), (0, Some(0.0)));
+
+    daemon.await_runs(2);
+    assert_eq!((cloud.rotation(KEY), &*daemon.status().key(KEY)), ((true, 120), "compliant"));
+    assert_eq!((daemon.metric(LOADED), daemon.metric(LOADED_AT)), (Some(0.0), Some(second)));
+    assert_ne!(daemon.status().0["policy"]["error"], serde_json::Value::Null);
+    site.write("policy.yaml", &at(&cloud, 150).text());
+    assert_in_force(&cloud, &daemon, 150);
 }
 
 #[test]
