@@ -36,13 +36,18 @@ impl PolicyFile {
         &self.path
     }
 
-    /// Reads the file, whether it has changed or not, and logs what it warns of.
+    /// Reads the file, whether it has changed or not, and logs what it warns of. A pipe is waited for the first time,
+    /// when nothing else is to be done yet, and refused from then on.
     ///
     /// # Errors
     ///
     /// It cannot be read, or is no valid policy.
     pub fn read(&mut self) -> Result<Policy, Refused> {
-        let content = policy::read_file(&self.path);
+        let content = if self.last_read.is_some() && self.is_stream() {
+            Err(UnreadableFile::NotRegular(self.path.clone()))
+        } else {
+            policy::read_file(&self.path)
+        };
         self.last_read = Some(fingerprint(&content));
         let file = self.path.display().to_string();
         let (policy, warnings) =
@@ -55,14 +60,16 @@ impl PolicyFile {
 
     /// Whether the content, or what keeps it from being read, is another than when it was last read. A file that is
     /// gone has not changed: it may be on its way back, as between the two halves of an editor's save. Neither has a
-    /// pipe, which can be read but once.
+    /// pipe.
     #[must_use]
     pub fn has_changed(&self) -> bool {
-        match std::fs::metadata(&self.path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => false,
-            Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => false,
-            _ => Some(fingerprint(&policy::read_file(&self.path))) != self.last_read,
-        }
+        let is_gone = || matches!(std::fs::metadata(&self.path), Err(error) if error.kind() == ErrorKind::NotFound);
+        !is_gone() && !self.is_stream() && Some(fingerprint(&policy::read_file(&self.path))) != self.last_read
+    }
+
+    /// Whether it is a pipe or the like, which can be read but once.
+    fn is_stream(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
     }
 }
 

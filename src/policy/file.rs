@@ -16,6 +16,9 @@ pub enum UnreadableFile {
     /// It is a directory.
     #[error("policy file {} is a directory", .0.display())]
     Directory(PathBuf),
+    /// It was read before and is a pipe or the like, of which the next reading would wait for ever.
+    #[error("policy file {} is not a regular file, so it cannot be read again; put a regular file there", .0.display())]
+    NotRegular(PathBuf),
     /// It is larger than [`LARGEST_FILE`].
     #[error("policy file {} is larger than {} MiB", .0.display(), LARGEST_FILE / 1024 / 1024)]
     TooLarge(PathBuf),

@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
 use kms_rotationd::simulator::{Fault, Key, Operation, Rule};
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
 
 use super::cloud::{Cloud, rotating};
@@ -154,6 +155,45 @@ fn a_file_that_was_refused_is_told_of_when_the_valid_one_before_it_comes_into_fo
     assert_ne!(daemon.status().0["policy"]["error"], serde_json::Value::Null);
     site.write("policy.yaml", &at(&cloud, 150).text());
     assert_in_force(&cloud, &daemon, 150);
+}
+
+/// Makes the policy a pipe.
+fn pipe(site: &Site) {
+    fs::remove_file(site.path("policy.yaml")).unwrap();
+    mkfifoat(CWD, site.path("policy.yaml"), Mode::RUSR | Mode::WUSR).unwrap();
+}
+
+#[test]
+fn a_policy_on_a_pipe_is_read_once_and_the_daemon_goes_on_when_it_is_told_to_read_it_again() {
+    let cloud = Cloud::of([rotating(90)]);
+    let policy = at(&cloud, 90);
+    let site = Site::new(&policy);
+    pipe(&site);
+    let program = site.start_with(&[]);
+    fs::write(site.path("policy.yaml"), policy.text()).unwrap();
+    let daemon = Daemon::serving(program);
+    daemon.await_runs(1);
+    daemon.signal(Signal::HUP);
+    let line = daemon.await_message("new policy refused; the old one stays in force");
+    assert!(line["problems"].as_str().unwrap().contains("is not a regular file, so it cannot be read again"), "{line}");
+    assert_eq!((daemon.get("/healthz").0, daemon.metric(LOADED)), (200, Some(0.0)));
+    // A regular file in its place is another matter.
+    fs::remove_file(site.path("policy.yaml")).unwrap();
+    site.write("policy.yaml", &at(&cloud, 120).text());
+    assert_in_force(&cloud, &daemon, 120);
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn a_start_that_waits_for_a_policy_on_a_pipe_is_ended_by_a_signal() {
+    let site = Site::new(&Policy::of_one_key("http://127.0.0.1:9"));
+    pipe(&site);
+    let program = site.start_with(&[]);
+    // Opening the other end of a pipe waits until the program has opened its own.
+    let end = fs::File::create(site.path("policy.yaml")).unwrap();
+    program.signal(Signal::TERM);
+    assert_eq!(program.finish().code, None);
+    drop(end);
 }
 
 #[test]

@@ -214,7 +214,12 @@ impl Site {
 
     #[track_caller]
     pub(crate) fn run_with(&self, more: &[&str]) -> Daemon<'_> {
+        Daemon::serving(self.start_with(more))
+    }
+
+    /// The daemon, which may not serve yet.
+    pub(crate) fn start_with(&self, more: &[&str]) -> Program {
         let arguments = ["run", "--policy", "policy.yaml", "--listen", "127.0.0.1:0", "--log-format", "json"];
-        Daemon::start(self.command(&[&arguments, more].concat()))
+        Program::start(self.command(&[&arguments, more].concat()))
     }
 }
