@@ -55,7 +55,7 @@ async fn run(
     screen: Option<&Screen>,
 ) -> Result<Report, Exit> {
     let policy = load(&mut PolicyFile::new(file.to_owned(), variable, Clock::system()), log)?;
-    let signals = Signals::listen()
+    let signals = Signals::listen_unless_ignored()
         .map_err(|error| complain(Exit::Failed, &format_args!("cannot listen to signals: {error}")))?;
     let clock = Clock::system();
     let mut connector = Connector {

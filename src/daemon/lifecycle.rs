@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -30,16 +30,29 @@ impl Signals {
     ///
     /// The system lets no handler be installed.
     pub fn listen() -> std::io::Result<Self> {
+        Self::listen_to(Some(signal(SignalKind::hangup())?))
+    }
+
+    /// The same, but a SIGHUP that was ignored when the process began stays ignored: under `nohup` a command is to
+    /// outlive whoever started it.
+    ///
+    /// # Errors
+    ///
+    /// The system lets no handler be installed.
+    pub fn listen_unless_ignored() -> std::io::Result<Self> {
+        Self::listen_to(if is_hang_up_ignored() { None } else { Some(signal(SignalKind::hangup())?) })
+    }
+
+    fn listen_to(mut hup: Option<Signal>) -> std::io::Result<Self> {
         let signals = Self::default();
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut hup = signal(SignalKind::hangup())?;
         let heard = signals.clone();
         tokio::spawn(async move {
             loop {
                 let name = tokio::select! {
                     _ = term.recv() => "SIGTERM",
                     _ = int.recv() => "SIGINT",
-                    _ = hup.recv() => {
+                    () = next(&mut hup) => {
                         heard.hang_up.notify_one();
                         continue;
                     }
@@ -55,6 +68,22 @@ impl Signals {
         });
         Ok(signals)
     }
+}
+
+/// Waits for the signal, for ever where it is not listened to.
+async fn next(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => _ = signal.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether SIGHUP is ignored, by the mask of `proc_pid_status(5)`: to ask `sigaction(2)` takes unsafe code.
+fn is_hang_up_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    // The lowest bit is of signal 1.
+    mask.is_some_and(|mask| mask >> (SignalKind::hangup().as_raw_value() - 1) & 1 == 1)
 }
 
 /// Tells the outside how the daemon is: `/healthz`, and systemd where there is one.

@@ -1,12 +1,13 @@
 //! The daemon's life: its start, the signals, its end, and what it says of itself meanwhile.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kms_rotationd::simulator::{Fault, Key, Operation, Rule};
 use rustix::process::Signal;
 
 use super::cloud::{Cloud, many, off, rotating, setup};
-use super::program::Program;
+use super::program::{Finished, Program};
 use super::site::{Policy, Site};
 use super::{KEY, PROJECT, eventually, key_id};
 
@@ -106,6 +107,31 @@ fn apply_that_is_stopped_tells_what_it_did_and_ends_with_1() {
     assert_eq!((ended.code, &ended.report().0["run"]["interrupted"]), (Some(1), &true.into()));
     assert_eq!(ended.report().keys().count(), 100);
     cloud.assert_only_sent(90);
+}
+
+/// How a command ends that is told in mid-run that its terminal is gone.
+fn hung_up(command: Command, cloud: &Cloud) -> Finished {
+    let seen = cloud.requests(Operation::ReadStatus);
+    let apply = Program::start(command);
+    cloud.await_requests(Operation::ReadStatus, seen + 1);
+    apply.signal(Signal::HUP);
+    apply.finish()
+}
+
+#[test]
+fn apply_is_stopped_by_the_end_of_its_terminal_but_not_under_nohup() {
+    let slow = Rule::always(Fault::delay(Duration::from_secs(1))).on(Operation::ReadStatus);
+    let cloud = Cloud::start(setup([rotating(90)]).fault(slow));
+    let site = Site::new(&Policy::of_one_key(cloud.url()).key(&key_id(1), 90));
+    for command in ["apply", "plan"] {
+        let command = site.command(&[command, "--policy", "policy.yaml", "--output", "json", "--log-format", "json"]);
+        // What nohup does, without its redirections.
+        let mut nohup = Command::new("/bin/sh");
+        nohup.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
+        nohup.env_clear().current_dir(site.folder());
+        assert_eq!(hung_up(command, &cloud).report().0["run"]["interrupted"], true);
+        assert_eq!(hung_up(nohup, &cloud).report().0["run"]["interrupted"], false);
+    }
 }
 
 #[test]
