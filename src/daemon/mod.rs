@@ -208,8 +208,12 @@ impl<A: Alarm, C> Daemon<A, C> {
         self.supervisor.status(self.board.line());
     }
 
-    /// Reads the policy again; nothing where it is refused and the old one stays in force.
+    /// Reads the policy again; nothing where it is refused and the old one stays in force, or where the daemon stops:
+    /// systemd is not to hear that it is ready after it has heard that it ends.
     fn reload(&mut self, why: Trigger) -> Option<Reloaded> {
+        if self.signals.stop.is_cancelled() {
+            return None;
+        }
         self.supervisor.reloading();
         let reloaded = match self.policy_file.read() {
             Ok(policy) => {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use kms_rotationd::simulator::{Key, KeyState};
+use kms_rotationd::simulator::{Fault, Key, KeyState, Operation, Rule};
 use rustix::process::Signal;
 
 use super::cloud::{Cloud, rotating};
@@ -59,6 +59,22 @@ fn systemd_hears_that_it_is_ready_how_many_keys_are_on_policy_when_the_next_run_
     let waiting = format!("STATUS=no run has ended yet; {next}");
     let after = format!("STATUS=1 of 2 keys on policy; 1 unknown; {next}");
     manager.assert_hears(["READY=1", &waiting, &after, "STOPPING=1"]);
+}
+
+#[test]
+fn who_is_told_to_read_the_policy_again_while_it_stops_does_not_say_that_it_is_ready() {
+    let cloud = Cloud::of([rotating(90)]);
+    let mut site = Site::new(&Policy::of_one_key(cloud.url()));
+    let manager = Manager::of(&mut site);
+    cloud.fault(Rule::always(Fault::delay(Duration::from_secs(2))).on(Operation::ReadStatus));
+    let daemon = site.run();
+    cloud.await_requests(Operation::ReadStatus, 1);
+    daemon.signal(Signal::TERM);
+    while manager.hear() != "STOPPING=1" {}
+    daemon.signal(Signal::HUP);
+    let ended = daemon.program.finish();
+    assert_eq!((ended.code, ended.messages("policy reloaded").len()), (Some(0), 0));
+    manager.assert_hears(["STOPPING=1"]);
 }
 
 #[test]
