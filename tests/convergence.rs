@@ -15,7 +15,7 @@ use kms_rotationd::kms::observe::{Code, Operation};
 use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Receipt, RetryPolicy, Settled};
 use kms_rotationd::policy::Place;
 use kms_rotationd::policy::types::{Credentials, Guards, Project};
-use kms_rotationd::reconcile::{Intent, Reconciler, Target};
+use kms_rotationd::reconcile::{Headway, Intent, Memory, Reconciler, Target};
 use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::key::{
     Bound, DesiredRotation, Hindrance, KeyDescription, KeyId, ListedKey, Reading, Reapply, Rotation, RotationInterval,
@@ -26,6 +26,7 @@ use kms_rotationd::rotation::report::{KeyReport, Trigger};
 use kms_rotationd::rotation::rule::{Asks, Names, Rule};
 use proptest::prelude::*;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// What happens to one call.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -225,7 +226,13 @@ impl Bench {
         Self {
             now,
             runtime: tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap(),
-            reconciler: Reconciler { clock, ..Reconciler::default() },
+            reconciler: Reconciler {
+                clock,
+                stop: CancellationToken::new(),
+                gate: Gate::default(),
+                memory: Memory::default(),
+                headway: Headway::default(),
+            },
             targets: [Target { project, kms: Ok(FakeKms(Mutex::new(model))), concurrency: 4 }],
         }
     }

@@ -15,7 +15,7 @@ use kms_rotationd::kms::observe::Operation;
 use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Receipt, RetryPolicy, Settled};
 use kms_rotationd::observability::{Board, Health};
 use kms_rotationd::policy::Policy;
-use kms_rotationd::reconcile::{Reconciler, Target};
+use kms_rotationd::reconcile::{Headway, Memory, Reconciler, Target};
 use kms_rotationd::rotation::key::{KeyDescription, KeyId, ListedKey, Reading, Rotation, RotationInterval, Tag};
 use tokio::time::Instant;
 
@@ -135,7 +135,13 @@ async fn beside_daemon_with(policy: &str, reading: Duration, gate: Gate, test: i
         policy_file,
         connect,
         alarm: PausedAlarm::default(),
-        reconciler: Reconciler { clock: clock.clone(), stop: signals.stop.clone(), gate, ..Reconciler::default() },
+        reconciler: Arc::new(Reconciler {
+            clock: clock.clone(),
+            stop: signals.stop.clone(),
+            gate,
+            memory: Memory::default(),
+            headway: Headway::default(),
+        }),
         signals: signals.clone(),
         board: Arc::new(Board::new().unwrap()),
         supervisor: Supervisor::from_environment(Health::new(Duration::from_secs(120))),

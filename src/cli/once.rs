@@ -11,7 +11,7 @@ use crate::daemon::{Connector, Kept, PolicyFile, Signals};
 use crate::gate::Gate;
 use crate::observability::{Purpose, TextStyle, write_json, write_text};
 use crate::policy::types::Guards;
-use crate::reconcile::{Intent, Reconciler};
+use crate::reconcile::{Headway, Intent, Memory, Reconciler};
 use crate::rotation::report::{Report, Trigger};
 
 pub(super) async fn apply(
@@ -68,7 +68,8 @@ async fn run(
         kept: Kept::default(),
     };
     let targets = connector.connect(&policy);
-    let reconciler = Reconciler { clock, stop: signals.stop.clone(), ..Reconciler::default() };
+    let (gate, memory, headway) = (Gate::default(), Memory::default(), Headway::default());
+    let reconciler = Reconciler { clock, stop: signals.stop.clone(), gate, memory, headway };
     let most = if allow_many { usize::MAX } else { policy.guards.max_changes_per_run };
     let guards = Guards { max_changes_per_run: most, ..policy.guards };
     let whose = match &policy.projects[..] {

@@ -21,7 +21,7 @@ use crate::kms::Client;
 use crate::observability::logging::Format;
 use crate::observability::{Board, Health, Server, WebError, WebFile};
 use crate::policy::Policy;
-use crate::reconcile::{Reconciler, Target};
+use crate::reconcile::{Headway, Memory, Reconciler, Target};
 use crate::simulator::Preset;
 
 /// A loop that gives no sign of life for so long is dead: several times the pause between two of its beats.
@@ -202,7 +202,13 @@ async fn prepare(
             connector.connect(policy)
         },
         alarm: CronAlarm::new().await?,
-        reconciler: Reconciler { clock: clock.clone(), stop: signals.stop.clone(), gate, ..Reconciler::default() },
+        reconciler: Arc::new(Reconciler {
+            clock: clock.clone(),
+            stop: signals.stop.clone(),
+            gate,
+            memory: Memory::default(),
+            headway: Headway::default(),
+        }),
         signals: signals.clone(),
         board,
         supervisor,

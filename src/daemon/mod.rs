@@ -45,8 +45,8 @@ pub struct Daemon<A, C> {
     pub connect: C,
     /// Wakes the loop for the schedule.
     pub alarm: A,
-    /// Makes the runs.
-    pub reconciler: Reconciler,
+    /// Makes the runs. Shared with the one under way, so that the loop can look after the policy beside it.
+    pub reconciler: Arc<Reconciler>,
     /// What the process was told by signals.
     pub signals: Signals,
     /// What is shown to the outside.
@@ -130,34 +130,29 @@ impl<A: Alarm, C> Daemon<A, C> {
         guards: Guards,
     ) -> (Report, Option<Reloaded>) {
         let mut reloaded = None;
-        // A run borrows its means, so that the loop can look after the policy beside it.
-        let reconciler = std::mem::take(&mut self.reconciler);
-        let report = {
-            let mut run = std::pin::pin!(reconciler.run(targets, trigger, Intent::Apply, guards));
-            let mut stopping = false;
-            loop {
-                self.supervisor.beat();
-                let why = tokio::select! {
-                    biased;
-                    report = &mut run => break report,
-                    () = self.signals.stop.cancelled(), if !stopping => {
-                        stopping = true;
-                        self.supervisor.stopping();
+        let reconciler = Arc::clone(&self.reconciler);
+        let mut run = std::pin::pin!(reconciler.run(targets, trigger, Intent::Apply, guards));
+        let mut stopping = false;
+        loop {
+            self.supervisor.beat();
+            let why = tokio::select! {
+                biased;
+                report = &mut run => return (report, reloaded),
+                () = self.signals.stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    self.supervisor.stopping();
+                    continue;
+                }
+                () = self.signals.hang_up.notified() => Trigger::Signal,
+                () = tokio::time::sleep(self.supervisor.longest_silence()) => {
+                    if !self.policy_file.has_changed() {
                         continue;
                     }
-                    () = self.signals.hang_up.notified() => Trigger::Signal,
-                    () = tokio::time::sleep(self.supervisor.longest_silence()) => {
-                        if !self.policy_file.has_changed() {
-                            continue;
-                        }
-                        Trigger::Reload
-                    }
-                };
-                reloaded = self.reload(why).or(reloaded);
-            }
-        };
-        self.reconciler = reconciler;
-        (report, reloaded)
+                    Trigger::Reload
+                }
+            };
+            reloaded = self.reload(why).or(reloaded);
+        }
     }
 
     /// Sleeps until there is something to do, or it is time to look around.

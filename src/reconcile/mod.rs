@@ -60,7 +60,6 @@ pub enum Intent {
 }
 
 /// What runs need of the world.
-#[derive(Default)]
 pub struct Reconciler {
     /// The time of day, for reports.
     pub clock: Clock,
