@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use kms_rotationd::clock::Clock;
-use kms_rotationd::daemon::{Alarm, AlarmError, Daemon, PolicyFile, Signals, Supervisor};
+use kms_rotationd::daemon::{Alarm, Daemon, PolicyFile, Signals, Supervisor};
 use kms_rotationd::gate::Gate;
 use kms_rotationd::kms::observe::Operation;
 use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Receipt, RetryPolicy, Settled};
@@ -72,9 +72,8 @@ impl Kms for Slow {
 struct PausedAlarm(Mutex<Option<Instant>>);
 
 impl Alarm for PausedAlarm {
-    async fn set(&mut self, after: Duration) -> Result<(), AlarmError> {
+    async fn set(&mut self, after: Duration) {
         *self.0.lock().unwrap() = Some(Instant::now() + after);
-        Ok(())
     }
 
     async fn rings(&self) {
@@ -86,6 +85,17 @@ impl Alarm for PausedAlarm {
             }
             None => std::future::pending().await,
         }
+    }
+}
+
+/// An alarm that cannot be set.
+struct Mute;
+
+impl Alarm for Mute {
+    async fn set(&mut self, _: Duration) {}
+
+    async fn rings(&self) {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -107,11 +117,17 @@ fn policy_text(name: &str, cron: &str) -> String {
 
 /// Runs the test beside a daemon whose clock begins at midnight and goes with tokio's time.
 async fn beside_daemon(cron: &str, reading: Duration, test: impl AsyncFnOnce(&World)) {
-    beside_daemon_with(&policy_text("first", cron), reading, Gate::default(), test).await;
+    beside_daemon_with(&policy_text("first", cron), reading, PausedAlarm::default(), Gate::default(), test).await;
 }
 
-/// The same with this policy, behind this gate.
-async fn beside_daemon_with(policy: &str, reading: Duration, gate: Gate, test: impl AsyncFnOnce(&World)) {
+/// The same with this policy, this alarm, behind this gate.
+async fn beside_daemon_with(
+    policy: &str,
+    reading: Duration,
+    alarm: impl Alarm,
+    gate: Gate,
+    test: impl AsyncFnOnce(&World),
+) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.yaml");
     fs::write(&path, policy).unwrap();
@@ -134,7 +150,7 @@ async fn beside_daemon_with(policy: &str, reading: Duration, gate: Gate, test: i
     let daemon = Daemon {
         policy_file,
         connect,
-        alarm: PausedAlarm::default(),
+        alarm,
         reconciler: Arc::new(Reconciler {
             clock: clock.clone(),
             stop: signals.stop.clone(),
@@ -149,7 +165,7 @@ async fn beside_daemon_with(policy: &str, reading: Duration, gate: Gate, test: i
     };
     let world = World { path, runs, policies, signals, begin };
     tokio::select! {
-        ended = daemon.run(policy) => panic!("the daemon ended: {ended:?}"),
+        () = daemon.run(policy) => panic!("the daemon ended"),
         () = test(&world) => {}
     }
 }
@@ -171,6 +187,17 @@ async fn every_tick_of_a_day_makes_one_run() {
         pass(86_400 + 60).await;
         let hours: Vec<u64> = (1..=24).map(|hour| hour * 3_600).collect();
         assert_eq!(world.runs(), hours);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_alarm_a_run_comes_at_most_half_a_minute_late() {
+    let policy = policy_text("first", "0 * * * *");
+    beside_daemon_with(&policy, Duration::from_secs(2), Mute, Gate::default(), async |world| {
+        pass(3 * 3_600 + 60).await;
+        let late: Vec<u64> = (1..).zip(world.runs()).map(|(hour, at)| at - hour * 3_600).collect();
+        assert!(late.len() == 3 && late.iter().all(|late| *late <= 30), "{late:?}");
     })
     .await;
 }
@@ -244,7 +271,7 @@ async fn runs_of_one_that_takes_over(run_on_start: bool) -> Vec<u64> {
         policy_text("first", "0 * * * *").replace("run_on_start: false", &format!("run_on_start: {run_on_start}"));
     let (keeper, gate) = Gate::kept();
     let mut runs = Vec::new();
-    beside_daemon_with(&policy, Duration::from_secs(2), gate, async |world| {
+    beside_daemon_with(&policy, Duration::from_secs(2), PausedAlarm::default(), gate, async |world| {
         pass(600).await;
         keeper.open_until(Instant::now() + Duration::from_secs(60));
         // Losing it, and getting it back with no run between, starts none.

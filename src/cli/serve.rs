@@ -134,20 +134,16 @@ async fn serve(
             }
             let server = tokio::spawn(server.serve(signals.stop.clone()));
             let live = async {
-                let ended = daemon.run(policy).await;
+                daemon.run(policy).await;
                 standing.give_up().await;
                 // The loop has ended, so nothing more will be shown; the server drains on the same signal.
                 signals.stop.cancel();
                 let _ = server.await;
-                ended
             };
             tokio::select! {
                 biased;
                 () = signals.end_now.cancelled() => Exit::Failed,
-                ended = live => match ended {
-                    Ok(()) => Exit::Well,
-                    Err(error) => complain(Exit::Failed, &Chain(&error)),
-                },
+                () = live => Exit::Well,
             }
         }
         Err(error) => complain(Exit::Failed, &Chain(&*error)),

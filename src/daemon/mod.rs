@@ -59,11 +59,7 @@ pub struct Daemon<A, C> {
 
 impl<A: Alarm, C> Daemon<A, C> {
     /// Reconciles on the schedule of `policy`, and of those that replace it, until told to stop.
-    ///
-    /// # Errors
-    ///
-    /// The alarm cannot be set, so that no further run would come.
-    pub async fn run<K: Kms>(mut self, policy: Policy) -> Result<(), AlarmError>
+    pub async fn run<K: Kms>(mut self, policy: Policy)
     where
         C: FnMut(&Policy) -> Vec<Target<K>>,
     {
@@ -97,7 +93,7 @@ impl<A: Alarm, C> Daemon<A, C> {
                     }
                     reloaded
                 }
-                None => match self.wait(&mut schedule, &mut alarm_set_for, &mut watch, to_act).await? {
+                None => match self.wait(&mut schedule, &mut alarm_set_for, &mut watch, to_act).await {
                     Woken::Nothing => None,
                     Woken::ToAct => {
                         trigger = Some(Trigger::Start);
@@ -119,7 +115,6 @@ impl<A: Alarm, C> Daemon<A, C> {
             }
         }
         self.supervisor.stopping();
-        Ok(())
     }
 
     /// One run, and the last good policy that came up while it was under way.
@@ -162,39 +157,39 @@ impl<A: Alarm, C> Daemon<A, C> {
         alarm_set_for: &mut Option<SystemTime>,
         watch: &mut DirectoryWatch,
         to_act: bool,
-    ) -> Result<Woken, AlarmError> {
+    ) -> Woken {
         self.supervisor.beat();
         if self.signals.hang_up.notified().now_or_never().is_some() {
-            return Ok(Woken::Reload(Trigger::Signal));
+            return Woken::Reload(Trigger::Signal);
         }
         // Before the schedule: a policy that has changed must not wait for runs that are always due.
         if self.policy_file.has_changed() {
-            return Ok(Woken::Reload(Trigger::Reload));
+            return Woken::Reload(Trigger::Reload);
         }
         let now = self.clock.now();
         if schedule.is_due(now) {
-            return Ok(Woken::Due);
+            return Woken::Due;
         }
         let due = schedule.due();
         self.show_next_run(due);
         if due != *alarm_set_for
             && let Some(after) = due.and_then(|due| due.duration_since(now).ok())
         {
-            self.alarm.set(after).await?;
+            self.alarm.set(after).await;
             *alarm_set_for = due;
         }
         tokio::select! {
             biased;
             () = self.signals.stop.cancelled() => {}
-            () = self.signals.hang_up.notified() => return Ok(Woken::Reload(Trigger::Signal)),
-            () = self.reconciler.gate.opens(), if to_act => return Ok(Woken::ToAct),
+            () = self.signals.hang_up.notified() => return Woken::Reload(Trigger::Signal),
+            () = self.reconciler.gate.opens(), if to_act => return Woken::ToAct,
             // It rings once; if that was too early, it is set again.
             () = self.alarm.rings() => *alarm_set_for = None,
             () = watch.stirs() => {}
-            // File systems that tell of no changes, a clock that was set.
+            // File systems that tell of no changes, a clock that was set, an alarm that does not ring.
             () = tokio::time::sleep(self.supervisor.longest_silence()) => {}
         }
-        Ok(Woken::Nothing)
+        Woken::Nothing
     }
 
     /// Shows when the next run is due, and systemd with it how things are.

@@ -1,7 +1,8 @@
 //! When the next run is due, and what wakes the loop for it.
 //!
 //! The calendar computes: cron expression, time zone and its DST edges are `policy`'s. The [`Alarm`] only wakes. It may
-//! ring late or for nothing, since the loop asks [`Schedule::is_due`] before it runs.
+//! ring late, for nothing or not at all, since the loop asks [`Schedule::is_due`] before it runs, and now and then by
+//! itself.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::policy::calendar::Calendar;
@@ -96,15 +98,15 @@ fn timestamp(time: SystemTime) -> Timestamp {
 /// Wakes the loop when a run is due.
 pub trait Alarm: Send {
     /// Rings once after this long, instead of whenever it was to ring.
-    fn set(&mut self, after: Duration) -> impl Future<Output = Result<(), AlarmError>> + Send;
+    fn set(&mut self, after: Duration) -> impl Future<Output = ()> + Send;
 
     /// Waits for the ring. One that came while nobody waited is not lost.
     fn rings(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// The alarm cannot be set.
+/// There is no alarm clock.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set the alarm for the next run")]
+#[error("cannot start the alarm clock for the schedule")]
 pub struct AlarmError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl From<JobSchedulerError> for AlarmError {
@@ -134,10 +136,8 @@ impl CronAlarm {
         scheduler.start().await?;
         Ok(Self { scheduler, job: None, ring: Arc::new(Notify::new()) })
     }
-}
 
-impl Alarm for CronAlarm {
-    async fn set(&mut self, after: Duration) -> Result<(), AlarmError> {
+    async fn replace_job(&mut self, after: Duration) -> Result<(), JobSchedulerError> {
         if let Some(job) = self.job.take() {
             // A job that has rung is gone already.
             let _ = self.scheduler.remove(&job).await;
@@ -153,6 +153,14 @@ impl Alarm for CronAlarm {
         })?;
         self.job = Some(self.scheduler.add(job).await?);
         Ok(())
+    }
+}
+
+impl Alarm for CronAlarm {
+    async fn set(&mut self, after: Duration) {
+        if let Err(error) = self.replace_job(after).await {
+            warn!(error = %error, "cannot set the alarm for the next run, which may come half a minute late");
+        }
     }
 
     async fn rings(&self) {
