@@ -1,7 +1,10 @@
-//! The wall clock as a parameter: the program reads the system's, a test reads its own.
+//! Clocks as parameters: the program reads the system's, a test reads its own.
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Tells the time of day. For waiting and for measuring durations, tokio's own time is used.
 #[derive(Clone)]
@@ -29,5 +32,36 @@ impl Clock {
 impl Default for Clock {
     fn default() -> Self {
         Self::system()
+    }
+}
+
+/// Tells how long the machine has been up. Nobody sets it, and unlike tokio's time it goes on while the machine is
+/// suspended: for what another machine takes to be over.
+#[derive(Clone)]
+pub struct BootClock(Arc<dyn Fn() -> Duration + Send + Sync>);
+
+impl BootClock {
+    /// `CLOCK_BOOTTIME` of `clock_gettime(2)`.
+    #[must_use]
+    pub fn system() -> Self {
+        // It is not negative.
+        Self::from_fn(|| clock_gettime(ClockId::Boottime).try_into().unwrap_or_default())
+    }
+
+    /// A clock that asks `now`.
+    pub fn from_fn(now: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// The time since the machine started.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for BootClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BootClock").field(&self.now()).finish()
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use kms_rotationd::clock::Clock;
+use kms_rotationd::clock::{BootClock, Clock};
 use kms_rotationd::gate::Gate;
 use kms_rotationd::kms::observe::{Code, Operation};
 use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Receipt, RetryPolicy, Settled};
@@ -422,7 +422,7 @@ proptest! {
     fn a_run_of_one_that_stands_by_reports_as_a_plan_does_and_writes_nothing(model in model()) {
         let plan = Bench::new(desired(90), model.clone()).run(Intent::Plan);
         let mut bench = Bench::new(desired(90), model);
-        let (_keeper, gate) = Gate::kept();
+        let (_handle, gate) = Gate::closed(BootClock::from_fn(|| Duration::ZERO));
         bench.reconciler.gate = gate;
         let report = bench.run(Intent::Apply);
         prop_assert!(bench.model(|model| model.writes.is_empty()));
@@ -435,8 +435,9 @@ proptest! {
         open_for in 0..6_000u64,
     ) {
         let mut bench = Bench::new(desired(90), model);
-        let (keeper, gate) = Gate::kept();
-        keeper.open_until(bench.runtime.block_on(async { Instant::now() }) + Duration::from_millis(open_for));
+        let begin = bench.runtime.block_on(async { Instant::now() });
+        let (handle, gate) = Gate::closed(BootClock::from_fn(move || begin.elapsed()));
+        handle.open_until(Duration::from_millis(open_for));
         bench.model(|model| model.gate = gate.clone());
         bench.reconciler.gate = gate;
         let report = bench.run(Intent::Apply);

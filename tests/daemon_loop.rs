@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use kms_rotationd::clock::Clock;
+use kms_rotationd::clock::{BootClock, Clock};
 use kms_rotationd::daemon::{Alarm, Daemon, PolicyFile, Signals, Supervisor};
 use kms_rotationd::gate::Gate;
 use kms_rotationd::kms::observe::Operation;
@@ -269,14 +269,15 @@ async fn a_policy_file_that_is_gone_for_a_while_is_no_change() {
 async fn runs_of_one_that_takes_over(run_on_start: bool) -> Vec<u64> {
     let policy =
         policy_text("first", "0 * * * *").replace("run_on_start: false", &format!("run_on_start: {run_on_start}"));
-    let (keeper, gate) = Gate::kept();
+    let begin = Instant::now();
+    let (handle, gate) = Gate::closed(BootClock::from_fn(move || begin.elapsed()));
     let mut runs = Vec::new();
     beside_daemon_with(&policy, Duration::from_secs(2), PausedAlarm::default(), gate, async |world| {
         pass(600).await;
-        keeper.open_until(Instant::now() + Duration::from_secs(60));
+        handle.open_until(Duration::from_secs(600 + 60));
         // Losing it, and getting it back with no run between, starts none.
         pass(120).await;
-        keeper.open_until(Instant::now() + Duration::from_secs(86_400));
+        handle.open_until(Duration::from_secs(86_400));
         pass(3_000).await;
         runs = world.runs();
     })

@@ -20,6 +20,7 @@ impl Standing {
     #[cfg(feature = "kubernetes")]
     pub(super) async fn of(options: LeaseOptions) -> Result<Self, Exit> {
         use crate::chain::Chain;
+        use crate::clock::BootClock;
         use crate::daemon::{Campaign, Candidate};
 
         let Some(lease) = options.lease else { return Ok(Self::default()) };
@@ -29,7 +30,7 @@ impl Standing {
             identity: identity(),
             duration: std::time::Duration::from_secs(options.duration.into()),
         };
-        let (campaign, gate) = match Campaign::new(candidate).await {
+        let (campaign, gate) = match Campaign::new(candidate, BootClock::system()).await {
             Ok(campaign) => campaign,
             Err(error) => return Err(complain(Exit::Failed, &format_args!("cannot {}", Chain(&error)))),
         };

@@ -5,22 +5,30 @@
 //! that they have it. So the [`Gate`] opens only
 //!
 //! * once this replica has seen itself as the holder for a whole duration of the lease, without a break, and
-//! * until two thirds of a duration after it last *asked* when it was told so, by this machine's monotonic clock.
+//! * until two thirds of a duration after it last *asked* when it was told so.
 //!
-//! Whoever acted before has by then had no good answer for a duration, and stopped writing a third of one ago, which is
-//! there for the request in flight. That holds however wrong the clocks are, and whatever two replicas were told.
+//! Before another replica opens its gate, the previous holder has gone a full lease duration without a renewal; its gate
+//! closed a third of that earlier, which leaves time for a request in flight. That holds however wrong the wall clocks
+//! are, and whatever two replicas were told.
+//!
+//! Durations are those of the [`BootClock`], which goes on while a machine is suspended or a process is stopped: when it
+//! wakes, the gate is found closed before the next write. Two things remain. A request that had passed the gate may
+//! still go out after the waking, however late that is. And where a hypervisor pauses a machine without its clock going
+//! on, or sets it back to a snapshot, the gate opened before stays open until its time is over by that clock, or until
+//! the next answer of the API server, whichever is first.
 
 use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kube_leader_election::{LeaseLock, LeaseLockParams, LeaseLockResult};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::chain::Chain;
-use crate::gate::{Gate, Keeper};
+use crate::clock::BootClock;
+use crate::gate::{Gate, GateHandle};
 
 /// Attempts in the duration of a lease. With this many one may be lost, and take its time, before the gate closes.
 const ATTEMPTS: u32 = 6;
@@ -56,8 +64,9 @@ pub enum NoCluster {
 pub struct Campaign {
     candidate: Candidate,
     lock: LeaseLock,
-    keeper: Keeper,
+    handle: GateHandle,
     gate: Gate,
+    clock: BootClock,
     hold: Option<Hold>,
     /// Who holds the lease as far as this replica knows.
     holder: String,
@@ -68,10 +77,10 @@ pub struct Campaign {
 /// An unbroken hold on the lease.
 #[derive(Clone, Copy)]
 struct Hold {
-    /// When it was taken by the word of the lease, which is another each time that it is taken.
+    /// `acquireTime` of the lease; it differs for each acquisition.
     taken: Option<Timestamp>,
-    /// When this replica heard of it.
-    since: Instant,
+    /// When this replica heard of it, by its own clock.
+    since: Duration,
 }
 
 impl Campaign {
@@ -80,7 +89,7 @@ impl Campaign {
     /// # Errors
     ///
     /// Nothing says where the API server is. Whether it answers is found out later, and again and again.
-    pub async fn new(candidate: Candidate) -> Result<(Self, Gate), NoCluster> {
+    pub async fn new(candidate: Candidate, clock: BootClock) -> Result<(Self, Gate), NoCluster> {
         let patience = candidate.patience();
         let mut config = kube::Config::infer().await.map_err(|error| NoCluster::Config(Box::new(error)))?;
         config.connect_timeout = Some(patience);
@@ -92,9 +101,17 @@ impl Campaign {
             lease_ttl: candidate.duration,
         };
         let lock = LeaseLock::new(client, &candidate.namespace, params);
-        let (keeper, gate) = Gate::kept();
-        let campaign =
-            Self { candidate, lock, keeper, gate: gate.clone(), hold: None, holder: String::new(), failing: false };
+        let (handle, gate) = Gate::closed(clock.clone());
+        let campaign = Self {
+            candidate,
+            lock,
+            handle,
+            gate: gate.clone(),
+            clock,
+            hold: None,
+            holder: String::new(),
+            failing: false,
+        };
         Ok((campaign, gate))
     }
 
@@ -118,14 +135,14 @@ impl Campaign {
                 () = sleep(self.candidate.patience()) => {}
             }
         }
-        self.keeper.close();
+        self.handle.close();
         if self.hold.is_some() {
             self.release().await;
         }
     }
 
     async fn ask(&mut self) {
-        let asked = Instant::now();
+        let asked = self.clock.now();
         let error = match timeout(self.candidate.patience(), self.lock.try_acquire_or_renew()).await {
             Ok(Ok(result)) => {
                 self.failing = false;
@@ -140,28 +157,28 @@ impl Campaign {
         }
     }
 
-    fn heard(&mut self, result: &LeaseLockResult, asked: Instant) {
+    fn heard(&mut self, result: &LeaseLockResult, asked: Duration) {
         let spec = result.lease().and_then(|lease| lease.spec.as_ref());
         let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
         holder.clone_into(&mut self.holder);
         // The answer to a renewal says who holds it, and that may be another by now.
         if !matches!(result, LeaseLockResult::Acquired(_)) || holder != self.candidate.identity {
             self.hold = None;
-            self.keeper.close();
+            self.handle.close();
             return;
         }
         let taken = spec.and_then(|spec| spec.acquire_time.as_ref()).map(|time| time.0);
-        let heard = Instant::now();
+        let heard = self.clock.now();
         let hold = match self.hold {
             Some(hold) if hold.taken == taken => hold,
             _ => {
-                self.keeper.close();
+                self.handle.close();
                 Hold { taken, since: heard }
             }
         };
         self.hold = Some(hold);
         if heard >= hold.since + self.candidate.duration {
-            self.keeper.open_until(asked + self.candidate.duration * 2 / 3);
+            self.handle.open_until(asked + self.candidate.duration * 2 / 3);
         }
     }
 

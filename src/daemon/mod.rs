@@ -182,7 +182,7 @@ impl<A: Alarm, C> Daemon<A, C> {
             biased;
             () = self.signals.stop.cancelled() => {}
             () = self.signals.hang_up.notified() => return Woken::Reload(Trigger::Signal),
-            () = self.reconciler.gate.opens(), if to_act => return Woken::ToAct,
+            () = self.reconciler.gate.opened(), if to_act => return Woken::ToAct,
             // It rings once; if that was too early, it is set again.
             () = self.alarm.rings() => *alarm_set_for = None,
             () = watch.stirs() => {}

@@ -4,12 +4,13 @@
 
 mod listing;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
-use kms_rotationd::clock::Clock;
-use kms_rotationd::gate::Gate;
+use kms_rotationd::clock::{BootClock, Clock};
+use kms_rotationd::gate::{Gate, GateHandle};
 use kms_rotationd::kms::auth::{
     AccessKeyFiles, Credentials, KeyName, Login, Named, Password, ProjectScope, SecretSource,
 };
@@ -18,7 +19,6 @@ use kms_rotationd::kms::observe::{Code, Observer, Operation};
 use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy, Shared};
 use kms_rotationd::rotation::KeyId;
 use kms_rotationd::simulator::{Fault, Garbage, Key, ProjectSetup, Rule, Setup, Simulator};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const PROJECT: &str = "0123456789abcdef0123456789abcdef";
@@ -117,27 +117,41 @@ async fn an_answer_that_is_none_of_kms_counts_as_a_failure() {
     assert_eq!(heard.operations(), ["authenticate true", "read_status false"]);
 }
 
-#[tokio::test]
-async fn a_write_that_is_tried_again_is_not_sent_once_the_gate_has_closed() {
+/// A write is tried again and again until this happens to its gate, which is open for an hour, or to the clock of that.
+async fn assert_not_sent_once(happens: impl FnOnce(&GateHandle, &AtomicBool)) {
+    const HOUR: Duration = Duration::from_secs(3_600);
     let enable = kms_rotationd::simulator::Operation::EnableRotation;
     let cloud = Simulator::start(setup().fault(Rule::always(Fault::html(503)).on(enable))).await.unwrap();
-    let (keeper, gate) = Gate::kept();
-    keeper.open_until(Instant::now() + Duration::from_secs(3_600));
+    let slept = Arc::<AtomicBool>::default();
+    let wakes = Arc::clone(&slept);
+    let boot_clock = BootClock::from_fn(move || if wakes.load(Ordering::SeqCst) { HOUR } else { Duration::ZERO });
+    let (handle, gate) = Gate::closed(boot_clock);
+    handle.open_until(HOUR);
     let (clock, stop) = (Clock::system(), CancellationToken::new());
     let settings = settings(&cloud, token("good"));
     let client = Client::new(settings, &Shared::default(), Arc::new(()), clock, stop, gate).unwrap();
-    let close = async {
+    let wait = async {
         while cloud.handle().requests(enable) < 3 {
             tokio::task::yield_now().await;
         }
-        keeper.close();
+        happens(&handle, &slept);
         // One may be on its way.
         cloud.handle().requests(enable) + 1
     };
-    let (ended, at_most) = tokio::join!(client.enable_rotation(key()), close);
+    let (ended, at_most) = tokio::join!(client.enable_rotation(key()), wait);
     assert_eq!(ended.unwrap_err().kind(), Kind::Stopped);
     assert!(cloud.handle().requests(enable) <= at_most);
     assert!(client.read_status(key()).await.is_ok(), "what only looks goes on");
+}
+
+#[tokio::test]
+async fn a_write_that_is_tried_again_is_not_sent_once_the_gate_has_closed() {
+    assert_not_sent_once(|handle, _| handle.close()).await;
+}
+
+#[tokio::test]
+async fn a_write_that_is_tried_again_is_not_sent_after_a_suspend_that_was_longer_than_the_gate_is_open() {
+    assert_not_sent_once(|_, slept| slept.store(true, Ordering::SeqCst)).await;
 }
 
 #[tokio::test]
