@@ -6,11 +6,11 @@ mod arguments;
 mod examples;
 mod generate;
 mod healthcheck;
+mod leadership;
 mod once;
 mod progress;
 mod rehearsal;
 mod serve;
-mod standing;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};

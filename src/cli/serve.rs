@@ -10,8 +10,8 @@ use listenfd::ListenFd;
 use tracing::{error, info, warn};
 
 use super::arguments::{LeaseOptions, LogOptions};
+use super::leadership::Leadership;
 use super::rehearsal::Rehearsal;
-use super::standing::Standing;
 use super::{Exit, complain, load, variable};
 use crate::chain::Chain;
 use crate::clock::Clock;
@@ -95,8 +95,8 @@ pub(super) async fn run(file: PathBuf, mut front: Front, lease: LeaseOptions, lo
             "a write may outlast the right to write: request_timeout should be at most a third of the lease's duration"
         );
     }
-    match Standing::of(lease).await {
-        Ok(standing) => serve(file, policy, front, web, None, standing).await,
+    match Leadership::of(lease).await {
+        Ok(leadership) => serve(file, policy, front, web, None, leadership).await,
         Err(exit) => exit,
     }
 }
@@ -109,7 +109,7 @@ pub(super) async fn rehearse(file: PathBuf, mut front: Front, faults: Option<Pre
         Err(exit) => return exit,
     };
     match Rehearsal::start(&policy, faults).await {
-        Ok(rehearsal) => serve(file, policy, front, web, Some(rehearsal), Standing::default()).await,
+        Ok(rehearsal) => serve(file, policy, front, web, Some(rehearsal), Leadership::default()).await,
         Err(error) => complain(Exit::Failed, &format_args!("cannot start the simulated cloud: {error}")),
     }
 }
@@ -120,10 +120,10 @@ async fn serve(
     front: Front,
     web: Option<WebFile>,
     rehearsal: Option<Rehearsal>,
-    standing: Standing,
+    leadership: Leadership,
 ) -> Exit {
     let scheme = if web.as_ref().is_some_and(WebFile::speaks_tls) { "https" } else { "http" };
-    match prepare(file, front, web, rehearsal.as_ref(), standing.gate.clone()).await {
+    match prepare(file, front, web, rehearsal.as_ref(), leadership.gate.clone()).await {
         Ok(Prepared { daemon, server, signals }) => {
             info!(address = %server.address(), "serving");
             if let Some(rehearsal) = &rehearsal {
@@ -135,7 +135,7 @@ async fn serve(
             let server = tokio::spawn(server.serve(signals.stop.clone()));
             let live = async {
                 daemon.run(policy).await;
-                standing.give_up().await;
+                leadership.release().await;
                 // The loop has ended, so nothing more will be shown; the server drains on the same signal.
                 signals.stop.cancel();
                 let _ = server.await;

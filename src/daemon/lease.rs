@@ -60,8 +60,8 @@ pub enum NoCluster {
     Client(#[source] Box<kube::Error>),
 }
 
-/// The endeavour to hold the lease.
-pub struct Campaign {
+/// Acquires and renews the lease.
+pub struct LeaderElection {
     candidate: Candidate,
     lock: LeaseLock,
     handle: GateHandle,
@@ -83,16 +83,15 @@ struct Hold {
     since: Duration,
 }
 
-impl Campaign {
-    /// Prepares to ask for the lease; the gate is closed until [`Campaign::run`] opens it.
+impl LeaderElection {
+    /// Prepares to ask for the lease; the gate is closed until [`LeaderElection::run`] opens it.
     ///
     /// # Errors
     ///
     /// Nothing says where the API server is. Whether it answers is found out later, and again and again.
     pub async fn new(candidate: Candidate, clock: BootClock) -> Result<(Self, Gate), NoCluster> {
-        let patience = candidate.patience();
         let mut config = kube::Config::infer().await.map_err(|error| NoCluster::Config(Box::new(error)))?;
-        config.connect_timeout = Some(patience);
+        config.connect_timeout = Some(candidate.retry_period());
         config.default_retry = false;
         let client = kube::Client::try_from(config).map_err(|error| NoCluster::Client(Box::new(error)))?;
         let params = LeaseLockParams {
@@ -102,7 +101,7 @@ impl Campaign {
         };
         let lock = LeaseLock::new(client, &candidate.namespace, params);
         let (handle, gate) = Gate::closed(clock.clone());
-        let campaign = Self {
+        let election = Self {
             candidate,
             lock,
             handle,
@@ -112,7 +111,7 @@ impl Campaign {
             holder: String::new(),
             failing: false,
         };
-        Ok((campaign, gate))
+        Ok((election, gate))
     }
 
     /// Asks for the lease, and renews it, until `over` is cancelled, and then gives it back.
@@ -132,7 +131,7 @@ impl Campaign {
             tokio::select! {
                 biased;
                 () = over.cancelled() => break,
-                () = sleep(self.candidate.patience()) => {}
+                () = sleep(self.candidate.retry_period()) => {}
             }
         }
         self.handle.close();
@@ -143,7 +142,7 @@ impl Campaign {
 
     async fn ask(&mut self) {
         let asked = self.clock.now();
-        let error = match timeout(self.candidate.patience(), self.lock.try_acquire_or_renew()).await {
+        let error = match timeout(self.candidate.retry_period(), self.lock.try_acquire_or_renew()).await {
             Ok(Ok(result)) => {
                 self.failing = false;
                 return self.heard(&result, asked);
@@ -184,7 +183,7 @@ impl Campaign {
 
     async fn release(&self) {
         let lease = self.candidate.to_string();
-        let error = match timeout(self.candidate.patience(), self.lock.step_down()).await {
+        let error = match timeout(self.candidate.retry_period(), self.lock.step_down()).await {
             Ok(Ok(())) => return info!(lease, "lease given back"),
             Ok(Err(error)) => Chain(&error).to_string(),
             Err(_) => "no answer in time".to_owned(),
@@ -195,7 +194,7 @@ impl Campaign {
 
 impl Candidate {
     /// How long to wait for an answer, and between an answer and the next attempt.
-    fn patience(&self) -> Duration {
+    fn retry_period(&self) -> Duration {
         self.duration / ATTEMPTS
     }
 }

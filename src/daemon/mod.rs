@@ -22,7 +22,7 @@ use tracing::{debug, error, info};
 
 pub use announce::Announcer;
 #[cfg(feature = "kubernetes")]
-pub use lease::{Campaign, Candidate, NoCluster};
+pub use lease::{Candidate, LeaderElection, NoCluster};
 pub use lifecycle::{Signals, Supervisor};
 pub use policy_file::{DirectoryWatch, PolicyFile, warn_of_exposed_secrets};
 pub use schedule::{Alarm, AlarmError, CronAlarm, Schedule};

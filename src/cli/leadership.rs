@@ -9,19 +9,19 @@ use crate::gate::Gate;
 
 /// The gate that writes pass, and what keeps it.
 #[derive(Default)]
-pub(super) struct Standing {
+pub(super) struct Leadership {
     pub(super) gate: Gate,
-    campaign: Option<JoinHandle<()>>,
+    election: Option<JoinHandle<()>>,
     over: CancellationToken,
 }
 
-impl Standing {
+impl Leadership {
     /// As the options say; or the exit code after it was said why that cannot be.
     #[cfg(feature = "kubernetes")]
     pub(super) async fn of(options: LeaseOptions) -> Result<Self, Exit> {
         use crate::chain::Chain;
         use crate::clock::BootClock;
-        use crate::daemon::{Campaign, Candidate};
+        use crate::daemon::{Candidate, LeaderElection};
 
         let Some(lease) = options.lease else { return Ok(Self::default()) };
         let candidate = Candidate {
@@ -30,12 +30,12 @@ impl Standing {
             identity: identity(),
             duration: std::time::Duration::from_secs(options.duration.into()),
         };
-        let (campaign, gate) = match Campaign::new(candidate, BootClock::system()).await {
-            Ok(campaign) => campaign,
+        let (election, gate) = match LeaderElection::new(candidate, BootClock::system()).await {
+            Ok(election) => election,
             Err(error) => return Err(complain(Exit::Failed, &format_args!("cannot {}", Chain(&error)))),
         };
         let over = CancellationToken::new();
-        Ok(Self { gate, campaign: Some(tokio::spawn(campaign.run(over.clone()))), over })
+        Ok(Self { gate, election: Some(tokio::spawn(election.run(over.clone()))), over })
     }
 
     #[cfg(not(feature = "kubernetes"))]
@@ -50,10 +50,10 @@ impl Standing {
     }
 
     /// Gives a lease back, for another replica to act. Only when nothing is written any more.
-    pub(super) async fn give_up(self) {
+    pub(super) async fn release(self) {
         self.over.cancel();
-        if let Some(campaign) = self.campaign {
-            let _ = campaign.await;
+        if let Some(election) = self.election {
+            let _ = election.await;
         }
     }
 }
