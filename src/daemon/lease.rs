@@ -33,6 +33,9 @@ use crate::gate::{Gate, GateHandle};
 /// Attempts in the duration of a lease. With this many one may be lost, and take its time, before the gate closes.
 const ATTEMPTS: u32 = 6;
 
+/// However long a lease lasts, no answer is worth waiting longer for: giving the lease back is part of a stop.
+const LONGEST_ANSWER: Duration = Duration::from_secs(5);
+
 /// What lease, who asks for it, and for how long.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -91,7 +94,7 @@ impl LeaderElection {
     /// Nothing says where the API server is. Whether it answers is found out later, and again and again.
     pub async fn new(candidate: Candidate, clock: BootClock) -> Result<(Self, Gate), NoCluster> {
         let mut config = kube::Config::infer().await.map_err(|error| NoCluster::Config(Box::new(error)))?;
-        config.connect_timeout = Some(candidate.retry_period());
+        config.connect_timeout = Some(candidate.answer_within());
         config.default_retry = false;
         let client = kube::Client::try_from(config).map_err(|error| NoCluster::Client(Box::new(error)))?;
         let params = LeaseLockParams {
@@ -116,6 +119,16 @@ impl LeaderElection {
 
     /// Asks for the lease, and renews it, until `over` is cancelled, and then gives it back.
     pub async fn run(mut self, over: CancellationToken) {
+        // Not even an answer that is due is waited for: a pod has half a minute for all of its stop.
+        over.run_until_cancelled(self.renew()).await;
+        self.handle.close();
+        if self.hold.is_some() {
+            self.release().await;
+        }
+    }
+
+    /// Asks again and again. Never ends.
+    async fn renew(&mut self) {
         let mut acted = None;
         loop {
             self.ask().await;
@@ -128,21 +141,13 @@ impl LeaderElection {
                     info!(lease, holder, "this replica stands by");
                 }
             }
-            tokio::select! {
-                biased;
-                () = over.cancelled() => break,
-                () = sleep(self.candidate.retry_period()) => {}
-            }
-        }
-        self.handle.close();
-        if self.hold.is_some() {
-            self.release().await;
+            sleep(self.candidate.retry_period()).await;
         }
     }
 
     async fn ask(&mut self) {
         let asked = self.clock.now();
-        let error = match timeout(self.candidate.retry_period(), self.lock.try_acquire_or_renew()).await {
+        let error = match timeout(self.candidate.answer_within(), self.lock.try_acquire_or_renew()).await {
             Ok(Ok(result)) => {
                 self.failing = false;
                 return self.heard(&result, asked);
@@ -183,7 +188,7 @@ impl LeaderElection {
 
     async fn release(&self) {
         let lease = self.candidate.to_string();
-        let error = match timeout(self.candidate.retry_period(), self.lock.step_down()).await {
+        let error = match timeout(self.candidate.answer_within(), self.lock.step_down()).await {
             Ok(Ok(())) => return info!(lease, "lease given back"),
             Ok(Err(error)) => Chain(&error).to_string(),
             Err(_) => "no answer in time".to_owned(),
@@ -193,9 +198,14 @@ impl LeaderElection {
 }
 
 impl Candidate {
-    /// How long to wait for an answer, and between an answer and the next attempt.
+    /// How long to wait between an answer, or giving it up, and the next attempt.
     fn retry_period(&self) -> Duration {
         self.duration / ATTEMPTS
+    }
+
+    /// How long to wait for an answer.
+    fn answer_within(&self) -> Duration {
+        self.retry_period().min(LONGEST_ANSWER)
     }
 }
 

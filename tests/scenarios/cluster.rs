@@ -32,6 +32,8 @@ struct Objects {
 pub(crate) struct Door {
     server: StandIn,
     shut: Arc<AtomicBool>,
+    /// Whoever comes this way waits for an answer that never comes.
+    silent: Arc<AtomicBool>,
     /// Whoever comes this way finds every lease renewed long ago, as a machine does whose clock is ahead.
     ahead: Arc<AtomicBool>,
 }
@@ -39,9 +41,12 @@ pub(crate) struct Door {
 impl Cluster {
     /// A way to it, which can be shut without shutting another.
     pub(crate) fn door(&self) -> Door {
-        let (cluster, shut, ahead) = (self.clone(), Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
-        let (is_shut, is_ahead) = (Arc::clone(&shut), Arc::clone(&ahead));
+        let (cluster, [shut, silent, ahead]) = (self.clone(), <[Arc<AtomicBool>; 3]>::default());
+        let (is_shut, is_silent, is_ahead) = (Arc::clone(&shut), Arc::clone(&silent), Arc::clone(&ahead));
         let server = StandIn::start(move |asked| {
+            while is_silent.load(Ordering::SeqCst) {
+                std::thread::park();
+            }
             if is_shut.load(Ordering::SeqCst) {
                 // The connection ends without an answer.
                 return String::new();
@@ -49,7 +54,7 @@ impl Cluster {
             let mut objects = cluster.0.lock().unwrap();
             objects.answer(asked, is_ahead.load(Ordering::SeqCst))
         });
-        Door { server, shut, ahead }
+        Door { server, shut, silent, ahead }
     }
 
     /// The member of the lease's `spec`.
@@ -70,6 +75,10 @@ impl Door {
 
     pub(crate) fn open(&self) {
         self.shut.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn fall_silent(&self) {
+        self.silent.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn be_ahead(&self) {

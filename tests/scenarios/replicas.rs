@@ -2,14 +2,14 @@
 //!
 //! Each replica has a policy of its own that wants another interval, so that the journal of the cloud tells who wrote.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use kms_rotationd::simulator::{Handle, Key, Operation};
 use rustix::process::Signal;
 
 use super::cloud::{Cloud, rotating, setup};
 use super::cluster::{Cluster, Door};
-use super::program::{Daemon, Program};
+use super::program::{Daemon, Finished, Program};
 use super::site::{Policy, Site};
 use super::{KEY, PROJECT, eventually, key_id};
 
@@ -148,6 +148,34 @@ fn without_the_api_server_the_one_that_acts_stops_writing_before_its_lease_is_ov
     eventually("a write", || cloud.write_requests() > written);
     let ended = [acts.stop(), stands_by.stop()];
     assert!(ended.iter().all(|ended| ended.code == Some(0)));
+}
+
+/// Stops the daemon, which has a lease of five minutes and whose API server has fallen silent: that takes far less than
+/// the half minute after which a pod is killed.
+#[track_caller]
+fn assert_stops_soon(daemon: Daemon<'_>) -> Finished {
+    let begin = Instant::now();
+    let ended = daemon.stop();
+    assert!(ended.code == Some(0) && begin.elapsed() < Duration::from_secs(20), "{:?} {ended:?}", begin.elapsed());
+    ended
+}
+
+#[test]
+fn a_stop_waits_neither_for_an_answer_about_the_lease_nor_long_for_giving_it_back() {
+    let (cluster, cloud) = (Cluster::default(), Cloud::of([rotating(90)]));
+    let (site, door) = replica(&cluster, &cloud, "first", 90);
+    let start = || site.run_with(&["--lease", LEASE, "--lease-duration", "300"]);
+    let holds = start();
+    holds.await_message(STANDS_BY);
+    door.fall_silent();
+    let ended = assert_stops_soon(holds);
+    let left = "cannot give the lease back; another replica has it once its duration is over";
+    assert_eq!(ended.messages(left).len(), 1);
+
+    let seen = door.asked().len();
+    let asks = start();
+    eventually("a question", || door.asked().len() > seen);
+    assert_stops_soon(asks);
 }
 
 /// Lets something happen to the way of the one that acts, or to that of the other, while the first is amid a run of many
