@@ -162,6 +162,7 @@ async fn beside_daemon_with(
         board: Arc::new(Board::new().unwrap()),
         supervisor: Supervisor::from_environment(Health::new(Duration::from_secs(120))),
         clock,
+        lease_duration: None,
     };
     let world = World { path, runs, policies, signals, begin };
     tokio::select! {

@@ -1,5 +1,8 @@
 //! Whether this process acts alone, or is one of several replicas of which one acts.
 
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -7,35 +10,38 @@ use super::arguments::LeaseOptions;
 use super::{Exit, complain};
 use crate::gate::Gate;
 
-/// The gate that writes pass, and what keeps it.
+/// The gate that writes pass, and what opens it.
 #[derive(Default)]
 pub(super) struct Leadership {
     pub(super) gate: Gate,
-    election: Option<JoinHandle<()>>,
+    /// How long a lease lasts, where there is one.
+    pub(super) duration: Option<Duration>,
+    /// Not begun yet.
+    election: Option<BoxFuture<'static, ()>>,
+    begun: Option<JoinHandle<()>>,
     over: CancellationToken,
 }
 
 impl Leadership {
-    /// As the options say; or the exit code after it was said why that cannot be.
+    /// As the options say, but the lease is not asked for yet; or the exit code after it was said why that cannot be.
     #[cfg(feature = "kubernetes")]
     pub(super) async fn of(options: LeaseOptions) -> Result<Self, Exit> {
+        use futures_util::FutureExt;
+
         use crate::chain::Chain;
         use crate::clock::BootClock;
         use crate::daemon::{Candidate, LeaderElection};
 
         let Some(lease) = options.lease else { return Ok(Self::default()) };
-        let candidate = Candidate {
-            namespace: lease.namespace,
-            lease: lease.name,
-            identity: identity(),
-            duration: std::time::Duration::from_secs(options.duration.into()),
-        };
+        let duration = Duration::from_secs(options.duration.into());
+        let candidate = Candidate { namespace: lease.namespace, lease: lease.name, identity: identity(), duration };
         let (election, gate) = match LeaderElection::new(candidate, BootClock::system()).await {
             Ok(election) => election,
             Err(error) => return Err(complain(Exit::Failed, &format_args!("cannot {}", Chain(&error)))),
         };
         let over = CancellationToken::new();
-        Ok(Self { gate, election: Some(tokio::spawn(election.run(over.clone()))), over })
+        let election = election.run(over.clone()).boxed();
+        Ok(Self { gate, duration: Some(duration), election: Some(election), begun: None, over })
     }
 
     #[cfg(not(feature = "kubernetes"))]
@@ -49,10 +55,16 @@ impl Leadership {
         Err(complain(Exit::Invalid, &why))
     }
 
+    /// Begins to ask for the lease. Only once nothing can keep this process from acting any more: it would take the
+    /// lease and die with it.
+    pub(super) fn begin(&mut self) {
+        self.begun = self.election.take().map(tokio::spawn);
+    }
+
     /// Gives a lease back, for another replica to act. Only when nothing is written any more.
     pub(super) async fn release(self) {
         self.over.cancel();
-        if let Some(election) = self.election {
+        if let Some(election) = self.begun {
             let _ = election.await;
         }
     }

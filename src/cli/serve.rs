@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use listenfd::ListenFd;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::arguments::{LeaseOptions, LogOptions};
 use super::leadership::Leadership;
@@ -16,7 +16,6 @@ use super::{Exit, complain, load, variable};
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::daemon::{Connector, CronAlarm, Daemon, Kept, PolicyFile, Signals, Supervisor};
-use crate::gate::Gate;
 use crate::kms::Client;
 use crate::observability::logging::Format;
 use crate::observability::{Board, Health, Server, WebError, WebFile};
@@ -86,15 +85,6 @@ pub(super) async fn run(file: PathBuf, mut front: Front, lease: LeaseOptions, lo
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    let (longest, bound) = (policy.limits.request_timeout, Duration::from_secs(lease.duration.into()) / 3);
-    if lease.lease.is_some() && longest > bound {
-        let (request_timeout, lease_duration) = (longest.as_secs(), lease.duration);
-        warn!(
-            request_timeout,
-            lease_duration,
-            "a write may outlast the right to write: request_timeout should be at most a third of the lease's duration"
-        );
-    }
     match Leadership::of(lease).await {
         Ok(leadership) => serve(file, policy, front, web, None, leadership).await,
         Err(exit) => exit,
@@ -120,10 +110,10 @@ async fn serve(
     front: Front,
     web: Option<WebFile>,
     rehearsal: Option<Rehearsal>,
-    leadership: Leadership,
+    mut leadership: Leadership,
 ) -> Exit {
     let scheme = if web.as_ref().is_some_and(WebFile::speaks_tls) { "https" } else { "http" };
-    match prepare(file, front, web, rehearsal.as_ref(), leadership.gate.clone()).await {
+    match prepare(file, front, web, rehearsal.as_ref(), &leadership).await {
         Ok(Prepared { daemon, server, signals }) => {
             info!(address = %server.address(), "serving");
             if let Some(rehearsal) = &rehearsal {
@@ -132,6 +122,7 @@ async fn serve(
                     return shown;
                 }
             }
+            leadership.begin();
             let server = tokio::spawn(server.serve(signals.stop.clone()));
             let live = async {
                 daemon.run(policy).await;
@@ -163,10 +154,11 @@ async fn prepare(
     front: Front,
     web: Option<WebFile>,
     rehearsal: Option<&Rehearsal>,
-    gate: Gate,
+    leadership: &Leadership,
 ) -> Result<Prepared<impl FnMut(&Policy) -> Vec<Target<Arc<Client>>> + use<>>, AnyError> {
     let signals = Signals::listen()?;
     let clock = Clock::system();
+    let gate = leadership.gate.clone();
     let board = Arc::new(Board::new()?.behind(gate.clone()));
     let health = Health::new(SILENCE);
     let supervisor = Supervisor::from_environment(health.clone());
@@ -209,6 +201,7 @@ async fn prepare(
         board,
         supervisor,
         clock,
+        lease_duration: leadership.duration,
     };
     Ok(Prepared { daemon, server, signals })
 }

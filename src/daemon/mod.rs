@@ -15,10 +15,10 @@ mod schedule;
 mod targets;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 pub use announce::Announcer;
 #[cfg(feature = "kubernetes")]
@@ -55,6 +55,8 @@ pub struct Daemon<A, C> {
     pub supervisor: Supervisor,
     /// The time of day.
     pub clock: Clock,
+    /// How long the lease lasts by which one of several replicas acts, where there is one.
+    pub lease_duration: Option<Duration>,
 }
 
 impl<A: Alarm, C> Daemon<A, C> {
@@ -231,12 +233,26 @@ impl<A: Alarm, C> Daemon<A, C> {
         C: FnMut(&Policy) -> Vec<Target<K>>,
     {
         warn_of_exposed_secrets(&policy);
+        self.warn_of_long_requests(policy.limits.request_timeout);
         let projects = policy.projects.iter().map(|project| &project.name);
         self.board.policy_in_force(projects);
         if policy.projects.iter().any(|project| project.credentials == Credentials::Environment) {
             (Vec::new(), Some(policy))
         } else {
             ((self.connect)(&policy), None)
+        }
+    }
+
+    /// Warns where a write that began while this replica acts may end after another one acts.
+    fn warn_of_long_requests(&self, request_timeout: Duration) {
+        if let Some(lease_duration) = self.lease_duration.filter(|duration| request_timeout > *duration / 3) {
+            let (request_timeout, lease_duration) = (request_timeout.as_secs(), lease_duration.as_secs());
+            warn!(
+                request_timeout,
+                lease_duration,
+                "a write may outlast the right to write: request_timeout should be at most a third of the lease's \
+                 duration"
+            );
         }
     }
 }

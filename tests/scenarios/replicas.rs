@@ -2,6 +2,7 @@
 //!
 //! Each replica has a policy of its own that wants another interval, so that the journal of the cloud tells who wrote.
 
+use std::net::TcpListener;
 use std::time::{Duration, Instant, SystemTime};
 
 use kms_rotationd::simulator::{Handle, Key, Operation};
@@ -18,6 +19,8 @@ const LEASE: &str = "kms/rotation";
 const DURATION: Duration = Duration::from_secs(3);
 const ACTS: &str = "this replica acts";
 const STANDS_BY: &str = "this replica stands by";
+const TOO_LONG: &str =
+    "a write may outlast the right to write: request_timeout should be at most a third of the lease's duration";
 
 /// The site of a replica that wants so many days and sends them every second, and its way to the cluster.
 fn replica(cluster: &Cluster, cloud: &Cloud, name: &str, days: u32) -> (Site, Door) {
@@ -86,10 +89,6 @@ fn one_acts_and_the_other_stands_by_with_all_that_it_sees_until_the_first_is_sto
 
     let ended = acts.stop();
     assert_eq!((ended.code, ended.messages("lease given back").len()), (Some(0), 1));
-    // These policies give a request 20 seconds.
-    let warning = "a write may outlast the right to write: request_timeout should be at most a third of the lease's \
-                   duration";
-    assert_eq!(ended.messages(warning).len(), 1);
     stands_by.await_message(ACTS);
     await_sent(&cloud, 91, 2);
     assert_eq!(turns(&cloud, &one_key()), [90, 91]);
@@ -148,6 +147,36 @@ fn without_the_api_server_the_one_that_acts_stops_writing_before_its_lease_is_ov
     eventually("a write", || cloud.write_requests() > written);
     let ended = [acts.stop(), stands_by.stop()];
     assert!(ended.iter().all(|ended| ended.code == Some(0)));
+}
+
+#[test]
+fn each_policy_that_gives_a_request_longer_than_the_lease_leaves_it_is_warned_of() {
+    let (cluster, cloud) = (Cluster::default(), Cloud::of([rotating(90)]));
+    let long = Policy::of_one_key(cloud.url());
+    let short = Policy { request_timeout: "1s", ..long.clone() };
+    let (site, _door) = site(&cluster, &short, "first");
+    let daemon = start(&site);
+    daemon.await_runs(1);
+    site.write("policy.yaml", &long.text());
+    let line = daemon.await_message(TOO_LONG);
+    assert_eq!((&line["request_timeout"], &line["lease_duration"]), (&20.into(), &3.into()));
+    for (policy, runs) in [(&short, 3), (&long, 4)] {
+        site.write("policy.yaml", &policy.text());
+        daemon.await_runs(runs);
+    }
+    assert_eq!(daemon.stop().messages(TOO_LONG).len(), 2);
+}
+
+#[test]
+fn a_replica_that_cannot_start_leaves_the_lease_to_others() {
+    let (cluster, cloud) = (Cluster::default(), Cloud::of([rotating(90)]));
+    let (site, door) = replica(&cluster, &cloud, "first", 90);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let arguments = ["run", "--policy", "policy.yaml", "--lease", LEASE, "--listen", &address];
+    let ended = Program::start(site.command(&arguments)).finish();
+    assert!(ended.code == Some(1) && ended.stderr.contains("cannot listen on"), "{ended:?}");
+    assert_eq!(door.asked().len(), 0);
 }
 
 /// Stops the daemon, which has a lease of five minutes and whose API server has fallen silent: that takes far less than
