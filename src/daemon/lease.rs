@@ -93,7 +93,11 @@ impl LeaderElection {
     ///
     /// Nothing says where the API server is. Whether it answers is found out later, and again and again.
     pub async fn new(candidate: Candidate, clock: BootClock) -> Result<(Self, Gate), NoCluster> {
-        let mut config = kube::Config::infer().await.map_err(|error| NoCluster::Config(Box::new(error)))?;
+        let config = kube::Config::infer().await.map_err(|error| NoCluster::Config(Box::new(error)))?;
+        Self::at(config, candidate, clock)
+    }
+
+    fn at(mut config: kube::Config, candidate: Candidate, clock: BootClock) -> Result<(Self, Gate), NoCluster> {
         config.connect_timeout = Some(candidate.answer_within());
         config.default_retry = false;
         let client = kube::Client::try_from(config).map_err(|error| NoCluster::Client(Box::new(error)))?;
@@ -212,5 +216,61 @@ impl Candidate {
 impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.lease)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// The answer of a lease that this replica acquired then.
+    fn held_since(acquired: &str) -> LeaseLockResult {
+        let lease = json!({"spec": {"holderIdentity": "me", "acquireTime": acquired}});
+        LeaseLockResult::Acquired(serde_json::from_value(lease).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_was_heard_before_a_suspend_opens_no_gate_after_it() {
+        let seconds = Arc::<AtomicU64>::default();
+        let clock = {
+            let seconds = Arc::clone(&seconds);
+            BootClock::from_fn(move || Duration::from_secs(seconds.load(Ordering::SeqCst)))
+        };
+        let candidate = Candidate {
+            namespace: "kms".to_owned(),
+            lease: "rotation".to_owned(),
+            identity: "me".to_owned(),
+            duration: Duration::from_secs(30),
+        };
+        let config = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
+        let (mut election, gate) = LeaderElection::at(config, candidate, clock).unwrap();
+        let (first, second) = (held_since("2026-01-01T00:00:00.000000Z"), held_since("2026-01-01T01:00:00.000000Z"));
+        // When it is, when was asked for what is heard then, and whether the gate is open after it and until when.
+        let mut hears = |now, lease, asked, open_until: Option<u64>| {
+            seconds.store(now, Ordering::SeqCst);
+            election.heard(lease, Duration::from_secs(asked));
+            assert_eq!(gate.is_open(), open_until.is_some(), "at {now}");
+            if let Some(until) = open_until {
+                seconds.store(until - 1, Ordering::SeqCst);
+                assert!(gate.is_open(), "at {until} less one");
+                seconds.store(until, Ordering::SeqCst);
+                assert!(!gate.is_open(), "at {until}");
+            }
+        };
+        hears(0, &first, 0, None);
+        hears(29, &first, 29, None);
+        hears(30, &first, 30, Some(50));
+        // The machine slept, and the answer is to a question from before.
+        hears(3_600, &first, 45, None);
+        // Nobody else had it meanwhile.
+        hears(3_601, &first, 3_600, Some(3_620));
+        // It was lost and acquired anew.
+        hears(3_621, &second, 3_621, None);
+        hears(3_651, &second, 3_650, Some(3_670));
     }
 }
