@@ -12,10 +12,10 @@
 //! are, and whatever two replicas were told.
 //!
 //! Durations are those of the [`BootClock`], which goes on while a machine is suspended or a process is stopped: when it
-//! wakes, the gate is found closed before the next write. Two things remain. A request that had passed the gate may
-//! still go out after the waking, however late that is. And where a hypervisor pauses a machine without its clock going
-//! on, or sets it back to a snapshot, the gate opened before stays open until its time is over by that clock, or until
-//! the next answer of the API server, whichever is first.
+//! goes on, the gate is found closed before the next write. Two cases are not covered. A request that had passed the
+//! gate may still go out then, however late that is. And where a hypervisor pauses a machine and its clock with it, or
+//! sets it back to a snapshot, a gate that was open stays so until its time is over by that clock, or until the next
+//! answer of the API server, whichever is first.
 
 use std::fmt;
 use std::time::Duration;
