@@ -265,6 +265,21 @@ async fn a_policy_file_that_is_gone_for_a_while_is_no_change() {
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_policy_file_that_stays_away_is_a_reload_that_fails_and_its_return_one_that_does_not() {
+    beside_daemon("0 0 1 1 *", Duration::from_secs(1), async |world| {
+        pass(10).await;
+        fs::remove_file(&world.path).unwrap();
+        pass(600).await;
+        assert_eq!((world.policies.lock().unwrap().len(), world.runs().len()), (1, 0));
+        fs::write(&world.path, policy_text("first", "0 0 1 1 *")).unwrap();
+        pass(120).await;
+        // The same as before, and read again all the same: what was read last was nothing.
+        assert_eq!((world.policies.lock().unwrap().len(), world.runs().len()), (2, 1));
+    })
+    .await;
+}
+
 /// Runs a daemon with this `run_on_start` behind a gate that opens after ten minutes; the seconds at which runs began
 /// within the hour.
 async fn runs_of_one_that_takes_over(run_on_start: bool) -> Vec<u64> {

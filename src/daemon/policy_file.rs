@@ -5,14 +5,19 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use inotify::{EventStream, Inotify, WatchMask};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::clock::Clock;
 use crate::policy::types::{Policy, Project};
 use crate::policy::{self, Refused, UnreadableFile};
+
+/// A file that is gone for longer is not being replaced: a restart would find no policy, and somebody has to know.
+const LONGEST_ABSENCE: Duration = Duration::from_secs(5 * 60);
 
 /// The policy file and what its content was when it was last read.
 pub struct PolicyFile {
@@ -20,6 +25,8 @@ pub struct PolicyFile {
     environment: fn(&str) -> Option<String>,
     clock: Clock,
     last_read: Option<u64>,
+    /// When it was first found gone.
+    gone_since: Option<Instant>,
 }
 
 impl PolicyFile {
@@ -27,7 +34,7 @@ impl PolicyFile {
     /// this clock; reads nothing yet.
     #[must_use]
     pub fn new(path: PathBuf, environment: fn(&str) -> Option<String>, clock: Clock) -> Self {
-        Self { path, environment, clock, last_read: None }
+        Self { path, environment, clock, last_read: None, gone_since: None }
     }
 
     /// Where it is.
@@ -59,12 +66,17 @@ impl PolicyFile {
     }
 
     /// Whether the content, or what keeps it from being read, is another than when it was last read. A file that is
-    /// gone has not changed: it may be on its way back, as between the two halves of an editor's save. Neither has a
-    /// pipe.
-    #[must_use]
-    pub fn has_changed(&self) -> bool {
-        let is_gone = || matches!(std::fs::metadata(&self.path), Err(error) if error.kind() == ErrorKind::NotFound);
-        !is_gone() && !self.is_stream() && Some(fingerprint(&policy::read_file(&self.path))) != self.last_read
+    /// gone for a while has not changed: it may be on its way back, as between the two halves of an editor's save.
+    /// Neither has a pipe.
+    pub fn has_changed(&mut self) -> bool {
+        if matches!(std::fs::metadata(&self.path), Err(error) if error.kind() == ErrorKind::NotFound) {
+            if self.gone_since.get_or_insert_with(Instant::now).elapsed() < LONGEST_ABSENCE {
+                return false;
+            }
+        } else {
+            self.gone_since = None;
+        }
+        !self.is_stream() && Some(fingerprint(&policy::read_file(&self.path))) != self.last_read
     }
 
     /// Whether it is a pipe or the like, which can be read but once.
