@@ -22,7 +22,7 @@ use crate::policy::web;
 
 /// Checks of passwords at a time: one would let a single expensive hash hold up the others.
 const CHECKS: usize = 2;
-/// So long a password waits for its check.
+/// How long a request waits for a free password check.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"kms-rotationd\", charset=\"UTF-8\"");

@@ -3,6 +3,7 @@
 //! The loop is the only writer. Readers take all facts in one step, so that they never see a new run with an old
 //! policy. Nothing here renders anything but the one line that a service manager is told.
 
+use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -131,7 +132,7 @@ impl Board {
 
     /// Compresses each new report as soon as it is there, if the one before was asked for in that form: whoever
     /// scrapes at an interval never waits for it, and where nobody does nothing is compressed. Never ends.
-    pub(super) async fn keep_archive_fresh(&self) {
+    pub(super) async fn keep_archive_fresh(&self) -> Infallible {
         let mut facts = self.facts.subscribe();
         let mut latest: Option<Arc<Run>> = None;
         loop {

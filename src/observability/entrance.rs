@@ -94,7 +94,7 @@ impl WebFile {
     /// What is in force now.
     pub(super) fn entrance(&self) -> Arc<Entrance> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.seen.iter().all(Seen::is_so) {
+        if state.seen.iter().all(Seen::is_unchanged) {
             return Arc::clone(&state.entrance);
         }
         let (seen, entrance) = read(&self.path, self.environment, &self.checks);
@@ -118,28 +118,28 @@ impl WebFile {
 /// A file, and what told it from others when it was looked at; nothing where it was not there.
 struct Seen {
     path: PathBuf,
-    mark: Option<Mark>,
+    stamp: Option<FileStamp>,
 }
 
 /// Device and file, size, and when its content or anything about it was changed.
-type Mark = (u64, u64, u64, [i64; 4]);
+type FileStamp = (u64, u64, u64, [i64; 4]);
 
 impl Seen {
     fn now(path: &Path) -> Self {
-        Self { path: path.to_owned(), mark: mark(path) }
+        Self { path: path.to_owned(), stamp: stamp(path) }
     }
 
-    fn is_so(&self) -> bool {
-        mark(&self.path) == self.mark
+    fn is_unchanged(&self) -> bool {
+        stamp(&self.path) == self.stamp
     }
 }
 
-fn mark(path: &Path) -> Option<Mark> {
-    let mark = |file: Metadata| {
+fn stamp(path: &Path) -> Option<FileStamp> {
+    let stamp = |file: Metadata| {
         let times = [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
         (file.dev(), file.ino(), file.size(), times)
     };
-    std::fs::metadata(path).ok().map(mark)
+    std::fs::metadata(path).ok().map(stamp)
 }
 
 /// Whether everybody on this machine may read it.
@@ -147,7 +147,7 @@ fn is_exposed(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o004 != 0)
 }
 
-/// What the file says, and which files were looked at for it. Each is marked before it is read, so that a change
+/// What the file says, and which files were looked at for it. Each is stamped before it is read, so that a change
 /// between the two is seen the next time.
 fn read(
     path: &Path,

@@ -116,7 +116,7 @@ impl Server {
                     }
                 }
                 Some(_) = connections.join_next() => {}
-                () = &mut archive => {}
+                never = &mut archive => match never {},
             }
         }
         drop(listener);
