@@ -57,6 +57,22 @@ fn clouds_yaml_is_a_source_with_what_secure_yaml_adds() {
 }
 
 #[test]
+fn an_empty_field_does_not_hide_the_next_one() {
+    let cloud = cloud();
+    let clouds = |auth: &str| {
+        let site = site(&cloud, &[("OS_CLOUD", "otc")]);
+        site.write("clouds.yaml", &format!("clouds: {{otc: {{auth: {{{auth}}}}}}}"));
+        site
+    };
+    let user = format!("username: {USER}, user_domain_name: '', domain_name: {ACCOUNT}");
+    let site = clouds(&format!("{user}, password: {PASSWORD}, project_name: '', tenant_name: eu-de"));
+    assert_eq!(site.apply().key(KEY), "compliant");
+    let refused = clouds(&format!("ak: '', access_key: {ACCESS}, sk: '', secret_key: not-it")).apply();
+    let error = refused.report().error();
+    assert!(error.contains("access_key in cloud otc") && error.contains("secret_key in cloud otc"), "{error}");
+}
+
+#[test]
 fn files_that_the_environment_names_are_told_by_name_when_they_are_no_use() {
     let files = |name: &str, text: &str, variables: &[(&str, &str)]| {
         let site = site(&cloud(), variables);

@@ -40,9 +40,9 @@ const ACCESS_KEY: [&[&str]; 3] = [
 /// The fields of a part, by name.
 pub(super) type Fields = HashMap<String, String>;
 
-/// The first of these fields that says something.
-fn first<'f>(fields: &'f Fields, names: &[&str]) -> Option<&'f String> {
-    names.iter().find_map(|name| fields.get(*name)).filter(|value| !value.is_empty())
+/// The first of these fields that says something: its name and what it says.
+fn first<'f>(fields: &'f Fields, names: &[&'static str]) -> Option<(&'static str, &'f String)> {
+    names.iter().find_map(|name| Some((*name, fields.get(*name).filter(|value| !value.is_empty())?)))
 }
 
 impl Part {
@@ -131,7 +131,7 @@ impl Part {
 
     /// How the part logs in; nothing where its fields are of no kind.
     pub(super) fn login(&self, fields: &Fields) -> Option<Login> {
-        let field = |names| first(fields, names).cloned();
+        let field = |names| first(fields, names).map(|(_, value)| value.clone());
         if let (Some(provider_id), Some(file)) = (field(&["idp_id"]), field(&["id_token_file"])) {
             return Some(Login::IdToken(IdToken { provider_id, token: SecretSource::File(file.into()) }));
         }
@@ -161,12 +161,12 @@ impl Part {
 
     /// The field that has one of these names, to be read when it is needed; nothing where it is not there now.
     fn entry(&self, fields: &Fields, names: &'static [&'static str]) -> Option<SecretSource> {
-        first(fields, names)?;
-        let name = names.iter().find(|name| fields.contains_key(**name))?;
+        let (name, _) = first(fields, names)?;
         let part = self.clone();
         let read = move || {
             let fields = part.fields()?;
-            first(&fields, names).cloned().ok_or_else(|| format!("{} has no {name}", part.shown()))
+            let found = first(&fields, names).map(|(_, value)| value.clone());
+            found.ok_or_else(|| format!("{} has no {name}", part.shown()))
         };
         Some(SecretSource::entry(&format!("{name} in {}", self.shown()), read))
     }
