@@ -69,6 +69,28 @@ fn an_agency_of_the_shared_configuration_is_assumed_unless_a_variable_names_anot
 }
 
 #[test]
+fn a_projects_name_may_have_signs_that_mean_something_in_an_address() {
+    let name = "their project & others=für alle + 100%";
+    let delegated = ProjectSetup::new(PROJECT, name).domain("DELEGATING").key(off());
+    let setup = Setup::new().project(delegated).login(USER, ACCOUNT, PASSWORD).access_key(ACCESS, SECRET);
+    let cloud = Cloud::start(setup.agency("DELEGATING", "their-id", "rotation", [PROJECT]));
+    let site = site(
+        &cloud,
+        &[
+            ("HW_ACCESS_KEY", ACCESS),
+            ("HW_SECRET_KEY", SECRET),
+            ("HW_ASSUME_ROLE_AGENCY_NAME", "rotation"),
+            ("HW_ASSUME_ROLE_DOMAIN_NAME", "DELEGATING"),
+            ("OS_DELEGATED_PROJECT", name),
+        ],
+    );
+    let policy = Policy::of_one_key(cloud.url()).with("{environment: {}}").without_id();
+    site.write("policy.yaml", &policy.text());
+    let applied = site.apply();
+    assert_eq!(applied.key(KEY), "compliant", "{applied:#?}");
+}
+
+#[test]
 fn a_duration_is_asked_for_and_a_delegated_project_goes_by_its_name() {
     let cloud = delegating();
     let key = [("HW_ACCESS_KEY", ACCESS), ("HW_SECRET_KEY", SECRET), ("HW_ASSUME_ROLE_DURATION", "1800")];

@@ -14,6 +14,7 @@ use super::super::observe::Code;
 use super::super::outage::Effort;
 use super::super::transport::{Answer, HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
+use super::signing::encode;
 use super::{Error, Kind, Lifetime, Operation, SecretSource, lifetime};
 
 /// Which project a token is for.
@@ -109,7 +110,8 @@ impl Iam<'_> {
             id: String,
             name: String,
         }
-        let path = format!("v3/projects?name={name}");
+        let mut path = "v3/projects?name=".to_owned();
+        encode(name.as_bytes(), &mut path);
         self.ask(Method::Get, &path, asker, Value::Null, None, |answer| {
             let answered: Answered = serde_json::from_slice(&answer.body)
                 .map_err(|_| failed(answer, "IAM did not list projects; is iam_endpoint right?"))?;

@@ -128,7 +128,7 @@ fn decode(text: &str, plus_is_space: bool) -> Vec<u8> {
 }
 
 /// Percent-encodes all but the unreserved characters, in capitals.
-fn encode(bytes: &[u8], into: &mut String) {
+pub(super) fn encode(bytes: &[u8], into: &mut String) {
     for &byte in bytes {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
             into.push(char::from(byte));
