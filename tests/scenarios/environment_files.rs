@@ -87,7 +87,7 @@ fn files_that_the_environment_names_are_told_by_name_when_they_are_no_use() {
     let config = [("HW_SHARED_CONFIG_FILE", "config.json"), ("HW_PROFILE", "theirs")];
     assert!(files("", "", &config).starts_with("cannot read config.json: "));
     assert!(files("", "", &config[1..]).ends_with("/.hcloud/config.json: No such file or directory (os error 2)"));
-    assert_eq!(files("config.json", "current: mine", &config), "config.json is no JSON file");
+    assert_eq!(files("config.json", "current: mine", &config), "config.json is not valid JSON");
     assert_eq!(files("config.json", &shared_config(""), &config), "config.json has no profile theirs");
     let half = |fields: &str| format!(r#"{{"profiles": [{{"name": "theirs", {fields}}}]}}"#);
     assert_eq!(
@@ -101,7 +101,7 @@ fn files_that_the_environment_names_are_told_by_name_when_they_are_no_use() {
     let clouds = [("OS_CLOUD", "otc")];
     assert!(files("", "", &clouds).contains("no clouds.yaml"));
     assert!(files("clouds.yaml", "clouds: {other: {}}", &clouds).contains("has no cloud otc"));
-    assert!(files("clouds.yaml", "clouds: [", &clouds).contains("no YAML"));
+    assert!(files("clouds.yaml", "clouds: [", &clouds).contains("is not valid YAML"));
     let half = format!("clouds: {{otc: {{auth: {{username: {USER}}}}}}}");
     assert!(files("clouds.yaml", &half, &clouds).contains("neither a token"));
 }

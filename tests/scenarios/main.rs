@@ -30,6 +30,7 @@ mod installed;
 mod lifecycle;
 mod listening;
 mod machine;
+mod memory;
 mod networks;
 mod program;
 mod projects;

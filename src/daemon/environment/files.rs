@@ -1,15 +1,17 @@
 //! The files of the official clients that hold credentials: the SDKs' profile file, the Terraform provider's shared
 //! configuration, and `clouds.yaml` with its `secure.yaml` (API sheet, section 5.5).
 //!
-//! What a [`Part`] gives is no secret but where the secret is: the file is read again whenever somebody logs in.
+//! What a [`Part`] gives is no secret but where the secret is: the file is read again whenever somebody logs in. What
+//! was read is wiped; the copies that the YAML parser makes on its way are out of reach.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::Environment;
-use crate::kms::auth::{AccessKeyFiles, IdToken, KeyName, Login, Named, Password, SecretSource};
+use crate::kms::auth::{AccessKeyFiles, IdToken, KeyName, Login, Named, Password, SecretSource, SecretTree};
 use crate::policy;
 
 /// One part of a file, such as a section.
@@ -37,12 +39,15 @@ const ACCESS_KEY: [&[&str]; 3] = [
     &["security_token", "securityToken"],
 ];
 
-/// The fields of a part, by name.
-pub(super) type Fields = HashMap<String, String>;
+/// The fields of a part, by name; some are secrets, so all are wiped.
+pub(super) type Fields = HashMap<String, Zeroizing<String>>;
 
 /// The first of these fields that says something: its name and what it says.
-fn first<'f>(fields: &'f Fields, names: &[&'static str]) -> Option<(&'static str, &'f String)> {
-    names.iter().find_map(|name| Some((*name, fields.get(*name).filter(|value| !value.is_empty())?)))
+fn first<'f>(fields: &'f Fields, names: &[&'static str]) -> Option<(&'static str, &'f str)> {
+    names.iter().find_map(|name| {
+        let value = fields.get(*name).filter(|value| !value.is_empty())?;
+        Some((*name, value.as_str()))
+    })
 }
 
 impl Part {
@@ -88,7 +93,9 @@ impl Part {
 
     fn shared_profile(&self, profile: Option<&str>) -> Result<Fields, String> {
         let shown = self.file.display();
-        let config: Value = serde_json::from_str(&read(&self.file)?).map_err(|_| format!("{shown} is no JSON file"))?;
+        let config = serde_json::from_str::<Value>(&read(&self.file)?)
+            .map(SecretTree::from)
+            .map_err(|_| format!("{shown} is not valid JSON"))?;
         let name = profile.or_else(|| config["current"].as_str()).unwrap_or("default");
         let mut profiles = config["profiles"].as_array().into_iter().flatten();
         let mut fields = Fields::new();
@@ -100,14 +107,15 @@ impl Part {
     fn cloud_fields(&self, cloud: &str) -> Result<Fields, String> {
         let shown = self.file.display();
         let parsed = |path: &Path| {
-            policy::foreign_yaml(&read(path)?).ok_or_else(|| format!("{} is no YAML file", path.display()))
+            let tree = policy::foreign_yaml(&read(path)?).map(SecretTree::from);
+            tree.ok_or_else(|| format!("{} is not valid YAML", path.display()))
         };
         let clouds = parsed(&self.file)?;
         if clouds["clouds"][cloud].is_null() {
             return Err(format!("{shown} has no cloud {cloud}, which OS_CLOUD names"));
         }
         let folder = self.file.parent().unwrap_or(Path::new(""));
-        let secure = one_of(folder, "secure").map_or(Ok(Value::Null), |path| parsed(&path))?;
+        let secure = one_of(folder, "secure").map_or(Ok(SecretTree::from(Value::Null)), |path| parsed(&path))?;
         let mut fields = Fields::new();
         // The last word is with what is meant for secrets, and in each file with `auth`.
         for file in [&clouds, &secure] {
@@ -131,7 +139,7 @@ impl Part {
 
     /// How the part logs in; nothing where its fields are of no kind.
     pub(super) fn login(&self, fields: &Fields) -> Option<Login> {
-        let field = |names| first(fields, names).map(|(_, value)| value.clone());
+        let field = |names| first(fields, names).map(|(_, value)| value.to_owned());
         if let (Some(provider_id), Some(file)) = (field(&["idp_id"]), field(&["id_token_file"])) {
             return Some(Login::IdToken(IdToken { provider_id, token: SecretSource::File(file.into()) }));
         }
@@ -165,7 +173,7 @@ impl Part {
         let part = self.clone();
         let read = move || {
             let fields = part.fields()?;
-            let found = first(&fields, names).map(|(_, value)| value.clone());
+            let found = first(&fields, names).map(|(_, value)| value.to_owned());
             found.ok_or_else(|| format!("{} has no {name}", part.shown()))
         };
         Some(SecretSource::entry(&format!("{name} in {}", self.shown()), read))
@@ -188,7 +196,7 @@ fn basic_section(text: &str) -> Fields {
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
             section = name.trim();
         } else if let Some((name, value)) = line.split_once('=').filter(|_| section == "basic") {
-            fields.insert(name.trim().to_owned(), value.trim().to_owned());
+            fields.insert(name.trim().to_owned(), value.trim().to_owned().into());
         }
     }
     fields
@@ -197,9 +205,11 @@ fn basic_section(text: &str) -> Fields {
 /// Adds the fields of a mapping that are texts.
 fn put_texts(fields: &mut Fields, mapping: &Value) {
     let texts = mapping.as_object().into_iter().flatten();
-    fields.extend(texts.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))));
+    fields.extend(texts.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned().into()))));
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+fn read(path: &Path) -> Result<Zeroizing<String>, String> {
+    std::fs::read_to_string(path)
+        .map(Zeroizing::new)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))
 }

@@ -190,7 +190,7 @@ impl Environment {
         let fields = part.fields()?;
         let shown = part.shown();
         let login = part.login(&fields).ok_or_else(|| format!("{shown} has no accessKeyId and secretAccessKey"))?;
-        let field = |name: &str| fields.get(name).filter(|value| !value.is_empty()).cloned();
+        let field = |name: &str| fields.get(name).filter(|value| !value.is_empty()).map(|value| value.to_string());
         let account = field("agencyDomainId").map(Named::Id).or_else(|| field("agencyDomainName").map(Named::Name));
         let agency = match (field("agencyName"), account) {
             (None, _) => None,

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::super::transport::{HeaderText, Request};
 use super::signing::{Signable, authorization, sdk_date};
-use super::{Error, Kind, Lifetime, Operation, SecretSource, lifetime};
+use super::{Error, Kind, Lifetime, Operation, SecretSource, SecretTree, lifetime};
 
 /// Where a permanent access key is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,8 +107,8 @@ impl AccessKey {
         answered: Option<SystemTime>,
         now: SystemTime,
     ) -> Option<(Self, Option<Lifetime>)> {
-        let answer: Value = serde_json::from_slice(body).ok()?;
-        let credential = ["credential", "credentials"].iter().find_map(|name| answer.get(name)).unwrap_or(&answer);
+        let answer = SecretTree::from(serde_json::from_slice::<Value>(body).ok()?);
+        let credential = ["credential", "credentials"].iter().find_map(|name| answer.get(name)).unwrap_or(&*answer);
         let text = |names: [&str; 3]| names.iter().find_map(|name| credential.get(name)?.as_str());
         let id = text(["access", "accessKeyId", "access_key_id"])?.to_owned();
         let secret = SecretString::from(text(["secret", "secretAccessKey", "secret_access_key"])?);

@@ -4,9 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::access_key::AccessKey;
+use super::body::{Identity, Scope, ScopedProject};
 use super::iam::{Asker, Iam, ProjectScope, Token};
 use super::{Error, Lifetime};
 
@@ -21,23 +22,14 @@ pub struct Agency {
     pub duration: Option<Duration>,
 }
 
-/// An account or a user, as IAM knows them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An account or a user, as IAM knows them and is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Named {
     /// By name.
     Name(String),
     /// By id.
     Id(String),
-}
-
-impl Named {
-    /// As IAM is told.
-    pub(super) fn json(&self) -> Value {
-        match self {
-            Self::Name(name) => json!({ "name": name }),
-            Self::Id(id) => json!({ "id": id }),
-        }
-    }
 }
 
 impl fmt::Display for Named {
@@ -59,14 +51,15 @@ impl Agency {
         &self,
         iam: &Iam<'_>,
         own: &SecretString,
-        project: &ProjectScope,
+        project: Option<&ProjectScope>,
     ) -> Result<Token, Error> {
-        let scope = match &project.id {
-            Some(id) => json!({ "id": id }),
-            None => json!({ "name": project.name, "domain": self.account.json() }),
-        };
-        let scope = json!({ "project": scope });
-        iam.token(Asker::Token(own), self.identity(None), Some(scope), None).await
+        let scope = project.map(|project| {
+            Scope::Project(match &project.id {
+                Some(id) => ScopedProject::Id { id },
+                None => ScopedProject::Name { name: &project.name, domain: Some(&self.account) },
+            })
+        });
+        iam.token(Asker::Token(own), self.identity(None), scope, None).await
     }
 
     /// A temporary key of the delegating account, for somebody with a key.
@@ -78,15 +71,24 @@ impl Agency {
         iam.access_key(Asker::Key(own), self.identity(self.duration), None).await
     }
 
-    fn identity(&self, duration: Option<Duration>) -> Value {
-        let mut role = json!({ "agency_name": self.name });
-        match &self.account {
-            Named::Name(name) => role["domain_name"] = json!(name),
-            Named::Id(id) => role["domain_id"] = json!(id),
-        }
-        if let Some(duration) = duration {
-            role["duration_seconds"] = json!(duration.as_secs());
-        }
-        json!({"methods": ["assume_role"], "assume_role": role})
+    fn identity(&self, duration: Option<Duration>) -> Identity<AssumeRole<'_>> {
+        let (domain_name, domain_id) = match &self.account {
+            Named::Name(name) => (Some(&**name), None),
+            Named::Id(id) => (None, Some(&**id)),
+        };
+        let duration_seconds = duration.map(|duration| duration.as_secs());
+        let by = AssumeRole { agency_name: &self.name, domain_name, domain_id, duration_seconds };
+        Identity { method: "assume_role", by }
     }
+}
+
+#[derive(Serialize)]
+struct AssumeRole<'a> {
+    agency_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_seconds: Option<u64>,
 }

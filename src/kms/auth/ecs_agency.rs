@@ -48,7 +48,7 @@ async fn session(caller: &Caller, call: &Call<'_>, endpoint: &Url) -> Result<Opt
     let mut open = request(Method::Put, endpoint, "meta-data/latest/api/token")?;
     open.headers.push(("x-metadata-token-ttl-seconds", HeaderText::plain(SESSION_SECONDS)));
     match caller.attempt(call, &open).await {
-        Ok(Answer { body, .. }) => Ok(String::from_utf8(body).ok().map(|token| SecretString::from(token.trim()))),
+        Ok(Answer { body, .. }) => Ok(std::str::from_utf8(&body).ok().map(|token| SecretString::from(token.trim()))),
         Err(error) if matches!(error.code(), Some(Code::Http(403 | 404 | 405 | 503))) => Ok(None),
         Err(error) => Err(passing_or_final(error)),
     }

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use zeroize::Zeroize;
+use serde::{Deserialize, Serialize};
 
 use super::super::caller::{Call, Caller};
 use super::super::error::printable;
@@ -14,6 +12,7 @@ use super::super::observe::Code;
 use super::super::outage::Effort;
 use super::super::transport::{Answer, HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
+use super::body::{self, Asking, Auth, Identity, Scope};
 use super::signing::encode;
 use super::{Error, Kind, Lifetime, Operation, SecretSource, lifetime};
 
@@ -63,22 +62,28 @@ impl Iam<'_> {
     pub(super) async fn token(
         &self,
         asker: Asker<'_>,
-        identity: Value,
-        scope: Option<Value>,
+        identity: Identity<impl Serialize>,
+        scope: Option<Scope<'_>>,
         secret: Option<&SecretString>,
     ) -> Result<Token, Error> {
-        let mut auth = json!({ "identity": identity });
-        if let Some(scope) = scope {
-            auth["scope"] = scope;
-        }
+        let body = body::json(&Asking { auth: Auth { identity, scope } });
         // Without the catalogue of services, several KiB that nobody reads.
         let path = "v3/auth/tokens?nocatalog=true";
-        self.ask(Method::Post, path, asker, json!({ "auth": auth }), secret, |answer| self.parse_token(answer)).await
+        self.ask(Method::Post, path, asker, body, secret, |answer| self.parse_token(answer)).await
     }
 
     /// An unscoped token for what an identity provider vouches for.
     pub(super) async fn token_for_id_token(&self, provider: &str, id_token: &SecretString) -> Result<Token, Error> {
-        let body = json!({"auth": {"id_token": {"id": id_token.expose_secret()}}});
+        #[derive(Serialize)]
+        struct Vouched<'a> {
+            id_token: Word<'a>,
+        }
+        #[derive(Serialize)]
+        struct Word<'a> {
+            id: &'a str,
+        }
+        let auth = Vouched { id_token: Word { id: id_token.expose_secret() } };
+        let body = body::json(&Asking { auth });
         let path = "v3.0/OS-AUTH/id-token/tokens";
         let asker = Asker::Provider(provider);
         self.ask(Method::Post, path, asker, body, Some(id_token), |answer| self.parse_token(answer)).await
@@ -88,10 +93,10 @@ impl Iam<'_> {
     pub(super) async fn access_key(
         &self,
         asker: Asker<'_>,
-        identity: Value,
+        identity: Identity<impl Serialize>,
         secret: Option<&SecretString>,
     ) -> Result<(AccessKey, Option<Lifetime>), Error> {
-        let body = json!({"auth": {"identity": identity}});
+        let body = body::json(&Asking { auth: Auth { identity, scope: None } });
         self.ask(Method::Post, "v3.0/OS-CREDENTIAL/securitytokens", asker, body, secret, |answer| {
             let failed = || failed(answer, "IAM answered without a temporary access key; is iam_endpoint right?");
             AccessKey::parse(&answer.body, answer.date(), self.caller.clock.now()).ok_or_else(failed)
@@ -112,7 +117,7 @@ impl Iam<'_> {
         }
         let mut path = "v3/projects?name=".to_owned();
         encode(name.as_bytes(), &mut path);
-        self.ask(Method::Get, &path, asker, Value::Null, None, |answer| {
+        self.ask(Method::Get, &path, asker, SecretString::default(), None, |answer| {
             let answered: Answered = serde_json::from_slice(&answer.body)
                 .map_err(|_| failed(answer, "IAM did not list projects; is iam_endpoint right?"))?;
             let ids: Vec<String> = answered
@@ -133,13 +138,13 @@ impl Iam<'_> {
         .await
     }
 
-    /// One call: `body` is wiped, and what is `secret` in it shows in no error.
+    /// One call; what is `secret` in the body shows in no error.
     pub(super) async fn ask<T>(
         &self,
         method: Method,
         path: &str,
         asker: Asker<'_>,
-        body: Value,
+        body: SecretString,
         secret: Option<&SecretString>,
         parse: impl Fn(&Answer) -> Result<T, Error>,
     ) -> Result<T, Error> {
@@ -147,7 +152,6 @@ impl Iam<'_> {
         let url = self.endpoint.join(path).map_err(|_| {
             Error::new(call.operation, Kind::Credentials, format!("{} is no address of an IAM", self.endpoint))
         })?;
-        let body = if method == Method::Get { SecretString::from("") } else { serialised(body) };
         let attempt = || async {
             let mut request = Request {
                 method,
@@ -192,6 +196,8 @@ impl Iam<'_> {
             let text = "IAM answered without a token (no X-Subject-Token header); is iam_endpoint right?";
             return Err(failed(answer, text));
         };
+        // The copy that is made of it here is wiped; the HTTP client's own, in its read buffer, is out of reach.
+        let text = SecretString::from(token);
         // A body that cannot be read costs the time at which the token ends, not the token.
         let described = serde_json::from_slice::<Body>(&answer.body).ok().map(|body| body.token);
         let project_id = described.as_ref().and_then(|token| token.project.as_ref()).map(|project| project.id.clone());
@@ -206,7 +212,7 @@ impl Iam<'_> {
                 None => lifetime(end.into(), answer.date(), now),
             }
         });
-        Ok(Token { text: SecretString::from(token), lifetime, project_id })
+        Ok(Token { text, lifetime, project_id })
     }
 }
 
@@ -219,26 +225,6 @@ impl Asker<'_> {
             Self::Key(key) => key.sign(request, None, caller.clock.now())?,
         }
         Some(())
-    }
-}
-
-/// The body's text. The value may hold a secret, so both are wiped: the value here, the text when it is done with.
-fn serialised(mut body: Value) -> SecretString {
-    /// Longer than any of them, so that the text is not copied while it grows.
-    const ROOM: usize = 32 * 1024;
-    let mut text = Vec::with_capacity(ROOM);
-    // Neither writing to memory nor a tree of texts can fail.
-    let _ = serde_json::to_writer(&mut text, &body);
-    wipe(&mut body);
-    SecretString::from(String::from_utf8(text).unwrap_or_default())
-}
-
-fn wipe(value: &mut Value) {
-    match value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(values) => values.iter_mut().for_each(wipe),
-        Value::Object(fields) => fields.values_mut().for_each(wipe),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

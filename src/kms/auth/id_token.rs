@@ -2,9 +2,10 @@
 //! temporary access key (API sheet, section 5.4).
 
 use secrecy::ExposeSecret;
-use serde_json::json;
+use serde::Serialize;
 
 use super::access_key::AccessKey;
+use super::body::Identity;
 use super::iam::{Asker, Iam};
 use super::{Error, Lifetime, SecretSource};
 
@@ -24,8 +25,13 @@ impl IdToken {
     /// A temporary access key.
     pub(super) async fn access_key(&self, iam: &Iam<'_>) -> Result<(AccessKey, Option<Lifetime>), Error> {
         let unscoped = iam.token_for_id_token(&self.provider_id, &iam.secret(&self.token)?).await?.text;
-        let token = json!({"id": unscoped.expose_secret(), "duration_seconds": DURATION_SECONDS});
-        let identity = json!({"methods": ["token"], "token": token});
-        iam.access_key(Asker::Token(&unscoped), identity, Some(&unscoped)).await
+        let by = Token { id: unscoped.expose_secret(), duration_seconds: DURATION_SECONDS };
+        iam.access_key(Asker::Token(&unscoped), Identity { method: "token", by }, Some(&unscoped)).await
     }
+}
+
+#[derive(Serialize)]
+struct Token<'a> {
+    id: &'a str,
+    duration_seconds: u32,
 }

@@ -5,6 +5,7 @@
 
 mod access_key;
 mod agency;
+mod body;
 mod ecs_agency;
 mod iam;
 mod id_token;
@@ -16,6 +17,7 @@ pub mod signing;
 mod source;
 mod sts;
 mod token;
+mod tree;
 mod trial;
 
 use std::time::{Duration, SystemTime};
@@ -33,6 +35,7 @@ pub use pod::PodIdentity;
 pub use secret::SecretSource;
 pub(super) use session::{Proof, Session};
 pub use sts::OidcAgency;
+pub use tree::SecretTree;
 
 /// How to log in to a project. Holds where secrets are, never a secret.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,8 +1,9 @@
 //! A user and a password, for which IAM gives a token scoped to the project (API sheet, section 5.1).
 
 use secrecy::ExposeSecret;
-use serde_json::{Value, json};
+use serde::Serialize;
 
+use super::body::{Identity, Scope, ScopedProject};
 use super::iam::{Asker, Iam, ProjectScope, Token};
 use super::{Error, Named, SecretSource};
 
@@ -21,33 +22,41 @@ pub struct Password {
 
 impl Password {
     /// A token for the project. A wrong password is final: IAM locks the user after a few.
-    pub(super) async fn token(&self, iam: &Iam<'_>, project: &ProjectScope) -> Result<Token, Error> {
-        let by_name = |name: &String| {
-            let mut scope = json!({ "name": name });
-            self.domain.iter().for_each(|domain| scope["domain"] = domain.json());
-            scope
+    pub(super) async fn token(&self, iam: &Iam<'_>, project: Option<&ProjectScope>) -> Result<Token, Error> {
+        let by_name = |name| ScopedProject::Name { name, domain: self.domain.as_ref() };
+        let scope = match (&self.project_name, project) {
+            (None, Some(ProjectScope { id: Some(id), .. })) => Some(ScopedProject::Id { id }),
+            (Some(name), _) | (None, Some(ProjectScope { id: None, name })) => Some(by_name(name)),
+            (None, None) => None,
         };
-        let scope = match (&self.project_name, &project.id) {
-            (Some(name), _) => by_name(name),
-            (None, Some(id)) => json!({ "id": id }),
-            (None, None) => by_name(&project.name),
-        };
-        self.login(iam, Some(json!({ "project": scope }))).await
+        self.login(iam, scope.map(Scope::Project)).await
     }
 
     /// A token for the user's own account, with which agencies of others are assumed.
     pub(super) async fn account_token(&self, iam: &Iam<'_>) -> Result<Token, Error> {
-        self.login(iam, self.domain.as_ref().map(|domain| json!({ "domain": domain.json() }))).await
+        self.login(iam, self.domain.as_ref().map(Scope::Domain)).await
     }
 
-    async fn login(&self, iam: &Iam<'_>, scope: Option<Value>) -> Result<Token, Error> {
+    async fn login(&self, iam: &Iam<'_>, scope: Option<Scope<'_>>) -> Result<Token, Error> {
         let password = iam.secret(&self.password)?;
-        let mut user = self.user.json();
-        user["password"] = json!(password.expose_secret());
-        if let (Named::Name(_), Some(domain)) = (&self.user, &self.domain) {
-            user["domain"] = domain.json();
-        }
-        let identity = json!({"methods": ["password"], "password": {"user": user}});
+        // An id says by itself whose account it is of.
+        let domain = self.domain.as_ref().filter(|_| matches!(self.user, Named::Name(_)));
+        let user = User { named: &self.user, password: password.expose_secret(), domain };
+        let identity = Identity { method: "password", by: ByPassword { user } };
         iam.token(Asker::Nobody, identity, scope, Some(&password)).await
     }
+}
+
+#[derive(Serialize)]
+struct ByPassword<'a> {
+    user: User<'a>,
+}
+
+#[derive(Serialize)]
+struct User<'a> {
+    #[serde(flatten)]
+    named: &'a Named,
+    password: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a Named>,
 }

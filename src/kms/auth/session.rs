@@ -95,16 +95,18 @@ enum Cached {
 }
 
 impl Session {
-    /// Credentials that nothing has been asked of yet; IAM is at the endpoint `iam`. An access key is for no project in
-    /// particular, a token for one.
+    /// Credentials that nothing has been asked of yet; IAM is at the endpoint `iam`. A token is for one project, an
+    /// access key for none in particular.
     pub(in crate::kms) fn new(
         source: Credentials,
         iam: &str,
         project: Option<ProjectScope>,
     ) -> Result<Self, SetUpError> {
-        let project = project.unwrap_or_else(|| ProjectScope { id: None, name: String::new() });
         Ok(Self {
-            project_id: project.id.clone().map_or_else(OnceLock::new, OnceLock::from),
+            project_id: project
+                .as_ref()
+                .and_then(|project| project.id.clone())
+                .map_or_else(OnceLock::new, OnceLock::from),
             source: Source::new(source, iam, project)?,
             names: Mutex::default(),
             current: std::sync::Mutex::default(),

@@ -23,12 +23,13 @@ pub(super) struct Source {
     credentials: Credentials,
     iam: Url,
     metadata: Url,
-    project: ProjectScope,
+    /// What a token is to be for.
+    project: Option<ProjectScope>,
 }
 
 impl Source {
     /// Nothing is asked of it yet; IAM is at the endpoint `iam`.
-    pub(super) fn new(credentials: Credentials, iam: &str, project: ProjectScope) -> Result<Self, SetUpError> {
+    pub(super) fn new(credentials: Credentials, iam: &str, project: Option<ProjectScope>) -> Result<Self, SetUpError> {
         let metadata = match &credentials.login {
             Login::EcsAgency { metadata_endpoint: Some(endpoint) } => endpoint,
             _ => ecs_agency::METADATA_ENDPOINT,
@@ -78,12 +79,12 @@ impl Source {
             }
             (Login::Token(source), Some(agency)) => {
                 let given = token::read(source).map_err(counted)?;
-                return Ok(token(agency.token(&iam, &given, &self.project).await?));
+                return Ok(token(agency.token(&iam, &given, self.project.as_ref()).await?));
             }
-            (Login::Password(password), None) => return Ok(token(password.token(&iam, &self.project).await?)),
+            (Login::Password(password), None) => return Ok(token(password.token(&iam, self.project.as_ref()).await?)),
             (Login::Password(password), Some(agency)) => {
                 let own = password.account_token(&iam).await?.text;
-                return Ok(token(agency.token(&iam, &own, &self.project).await?));
+                return Ok(token(agency.token(&iam, &own, self.project.as_ref()).await?));
             }
             (Login::AccessKey(files), agency) => {
                 let key = files.read().map_err(counted)?;

@@ -4,10 +4,11 @@
 //! It is one unsigned call, and the token in its body is all that proves who asks.
 
 use secrecy::ExposeSecret;
-use serde_json::json;
+use serde::Serialize;
 
 use super::super::transport::{Method, SetUpError, Url, address};
 use super::access_key::AccessKey;
+use super::body;
 use super::iam::{Asker, Iam};
 use super::{Error, Kind, Lifetime, Operation, SecretSource};
 
@@ -36,19 +37,15 @@ impl OidcAgency {
     /// A temporary access key; asked for as `iam` asks, but of STS.
     pub(super) async fn access_key(&self, iam: &Iam<'_>) -> Result<(AccessKey, Option<Lifetime>), Error> {
         let token = iam.secret(&self.token)?;
-        let mut body = json!({
-            "provider_urn": self.provider_urn,
-            "agency_urn": self.agency_urn,
-            "agency_session_name": self.session_name,
-            "id_token": token.expose_secret(),
-            "duration_seconds": self.duration_seconds,
+        let body = body::json(&Assuming {
+            provider_urn: &self.provider_urn,
+            agency_urn: &self.agency_urn,
+            agency_session_name: &self.session_name,
+            id_token: token.expose_secret(),
+            duration_seconds: self.duration_seconds,
+            policy: self.policy.as_deref(),
+            policy_ids: &self.policy_ids,
         });
-        if let Some(policy) = &self.policy {
-            body["policy"] = json!(policy);
-        }
-        if !self.policy_ids.is_empty() {
-            body["policy_ids"] = json!(self.policy_ids);
-        }
         let endpoint =
             self.url().map_err(|error| Error::new(Operation::Authenticate, Kind::Credentials, error.to_string()))?;
         let sts = Iam { caller: iam.caller, endpoint: &endpoint, effort: iam.effort };
@@ -65,4 +62,17 @@ impl OidcAgency {
     fn url(&self) -> Result<Url, SetUpError> {
         address(&self.endpoint, "")
     }
+}
+
+#[derive(Serialize)]
+struct Assuming<'a> {
+    provider_urn: &'a str,
+    agency_urn: &'a str,
+    agency_session_name: &'a str,
+    id_token: &'a str,
+    duration_seconds: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    policy_ids: &'a [String],
 }

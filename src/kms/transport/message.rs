@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use super::{Code, Url};
 
@@ -61,7 +62,8 @@ pub(in crate::kms) struct HeaderText(pub(super) HeaderValue);
 /// The answer to an attempt.
 pub(in crate::kms) struct Answer {
     pub(in crate::kms) status: u16,
-    pub(in crate::kms) body: Vec<u8>,
+    /// Wiped with it, since some have keys in them; what the HTTP client read it into is out of reach.
+    pub(in crate::kms) body: Zeroizing<Vec<u8>>,
     /// The body broke off, was too long or too slow.
     pub(in crate::kms) broken: Option<Code>,
     pub(super) headers: HeaderMap,
@@ -113,6 +115,17 @@ impl HeaderText {
 }
 
 impl Answer {
+    /// Adds to a body that is being read. Where it grows, it leaves no copy behind.
+    pub(super) fn extend(body: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
+        let length = body.len() + chunk.len();
+        if body.capacity() < length {
+            let mut roomier = Zeroizing::new(Vec::with_capacity(length.max(2 * body.capacity())));
+            roomier.extend_from_slice(body);
+            *body = roomier;
+        }
+        body.extend_from_slice(chunk);
+    }
+
     /// A header's text.
     pub(in crate::kms) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()

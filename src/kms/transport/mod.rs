@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use super::observe::Code;
 use message::SecretBytes;
@@ -195,12 +196,12 @@ impl Transport {
         let mut response = client.execute(sent).await.map_err(|error| self.no_answer(&error))?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
-        let mut body = Vec::new();
+        let mut body = Zeroizing::new(Vec::new());
         let broken = loop {
             match response.chunk().await {
                 Ok(None) => break None,
                 Ok(Some(chunk)) if body.len() + chunk.len() > LONGEST_BODY => break Some(Code::Body),
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(Some(chunk)) => Answer::extend(&mut body, &chunk),
                 Err(error) if error.is_timeout() => break Some(Code::Timeout),
                 Err(_) => break Some(Code::Body),
             }
@@ -343,7 +344,7 @@ mod tests {
                 secret_in_body: None,
                 direct: false,
             };
-            String::from_utf8(transport.send(&request).await.unwrap().body).unwrap()
+            String::from_utf8(transport.send(&request).await.unwrap().body.to_vec()).unwrap()
         };
         for address in ["127.0.0.1", "127.0.0.2", "127.0.0.1"] {
             *resolver.0.lock().unwrap() = address.parse().unwrap();

@@ -1,0 +1,38 @@
+//! JSON and YAML that somebody else has written, with secrets in it.
+
+use std::ops::Deref;
+
+use serde_json::Value;
+use zeroize::Zeroize;
+
+/// A parsed text, all of which is wiped when it is done with.
+pub struct SecretTree(Value);
+
+impl From<Value> for SecretTree {
+    fn from(value: Value) -> Self {
+        Self(value)
+    }
+}
+
+impl Deref for SecretTree {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.0
+    }
+}
+
+impl Drop for SecretTree {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(values) => values.iter_mut().for_each(wipe),
+        Value::Object(fields) => fields.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}

@@ -1,0 +1,102 @@
+//! What stays of a secret in the memory of the daemon, once it has logged in.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+use kms_rotationd::simulator::{ProjectSetup, Setup};
+
+use super::access_keys::{ACCESS, SECRET};
+use super::cloud::{Cloud, off};
+use super::environment::shared_config;
+use super::installed::skipped;
+use super::program::Program;
+use super::site::{Policy, Site};
+use super::stand_in::{StandIn, answer};
+use super::workload::{AGENCY_URN, PROVIDER_URN, STS};
+use super::{ACCOUNT, KEY, PROJECT, USER};
+
+/// In each of the pieces that make up the secret, behind its number.
+const MARK: &str = "-of-the-secret-";
+
+/// A secret that is found by any piece of it: memory that is given back may be written over in part.
+fn secret() -> String {
+    (0..20).map(|piece| format!("{piece:05}{MARK}")).collect::<Vec<_>>().concat()
+}
+
+/// How many copies of the secret, or of any piece of it, are in the memory of the process; nothing where the system
+/// does not let us look.
+fn copies(program: &Program) -> Option<usize> {
+    let process = format!("/proc/{}", program.id());
+    let memory = File::open(format!("{process}/mem")).ok()?;
+    let mut pieces = BTreeMap::new();
+    for line in fs::read_to_string(format!("{process}/maps")).ok()?.lines() {
+        let (range, rest) = line.split_once(' ').unwrap();
+        if !rest.starts_with("rw") {
+            continue;
+        }
+        let (from, to) = range.split_once('-').unwrap();
+        let [from, to] = [from, to].map(|address| u64::from_str_radix(address, 16).unwrap());
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
+        memory.read_exact_at(&mut bytes, from).ok()?;
+        for piece in bytes.windows(5 + MARK.len()).filter(|bytes| bytes.ends_with(MARK.as_bytes())) {
+            *pieces.entry(piece.to_vec()).or_default() += 1;
+        }
+    }
+    Some(pieces.into_values().max().unwrap_or_default())
+}
+
+/// Logs in, in a folder with the secret in every file that holds one, and finds it in memory so often and not more.
+#[track_caller]
+fn assert_copies(most: usize, credentials: &str, variables: &[(&str, &str)]) {
+    let secret = secret();
+    let project = ProjectSetup::new(PROJECT, "eu-de").domain(ACCOUNT).key(off());
+    let setup = Setup::new().project(project).login(USER, ACCOUNT, &*secret).access_key(ACCESS, &*secret);
+    let cloud =
+        Cloud::start(setup.identity_provider("cluster", &secret).oidc_agency(PROVIDER_URN, AGENCY_URN, &secret));
+    let temporary = format!(r#"{{"credential":{{"access":"{ACCESS}","secret":"{secret}"}}}}"#);
+    let machine = StandIn::start(move |asked| match asked.call() {
+        "token" => answer("404 Not Found", "", ""),
+        _ => answer("200 OK", "", &temporary),
+    });
+    let policy = Policy::of_one_key(cloud.url());
+    let credentials = if credentials.is_empty() {
+        policy.clone().password(None).credentials
+    } else {
+        credentials.replace("{machine}", &machine.url())
+    };
+    let mut site = Site::new(&policy.with(&credentials));
+    for (name, value) in variables {
+        site.set(name, &value.replace("{url}", cloud.url()));
+    }
+    site.write("password", &format!("{secret}\n"));
+    site.write("jwt", &secret);
+    site.write("profile", &format!("[basic]\nak = {ACCESS}\nsk = {secret}\n"));
+    site.write("hcloud.json", &shared_config("").replace(SECRET, &secret));
+    let user = format!("username: {USER}, user_domain_name: {ACCOUNT}");
+    site.write("clouds.yaml", &format!("clouds: {{otc: {{auth: {{{user}, password: {secret}}}}}}}"));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    assert_eq!(daemon.status().key(KEY), "compliant", "{credentials} {variables:?}");
+    match copies(&daemon.program) {
+        Some(copies) => assert!(copies <= most, "{copies} with {credentials} {variables:?}"),
+        None => skipped("the memory of processes is not to be read here"),
+    }
+}
+
+#[test]
+fn what_only_logs_in_is_gone_when_it_has() {
+    assert_copies(0, "", &[]);
+    assert_copies(0, "{id_token: {provider_id: cluster, token_file: jwt}}", &[]);
+    assert_copies(0, "{environment: {}}", STS);
+    assert_copies(0, "{environment: {}}", &[("OS_CLOUD", "otc")]);
+}
+
+#[test]
+fn what_signs_every_request_is_kept_once() {
+    assert_copies(1, "{access_key: {access_key_id: AKOFTHESETESTS000001, secret_access_key_file: password}}", &[]);
+    assert_copies(1, "{environment: {}}", &[("HUAWEICLOUD_SDK_CREDENTIALS_FILE", "profile")]);
+    assert_copies(1, "{environment: {}}", &[("HW_SHARED_CONFIG_FILE", "hcloud.json")]);
+    // And once more where the HTTP client has read the answer.
+    assert_copies(2, "{ecs_agency: {metadata_endpoint: \"{machine}\"}}", &[]);
+}
