@@ -30,6 +30,7 @@ pub mod gate;
 pub mod kms;
 pub mod observability;
 pub mod policy;
+mod printable;
 pub mod reconcile;
 pub mod rotation;
 pub mod simulator;

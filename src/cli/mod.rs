@@ -152,7 +152,7 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
         OutputFormat::Json => {
             for Source { project, place, found } in sources {
                 let message = format!("project `{project}` logs in by its environment: {found}");
-                problems.add(Severity::Note, place, message);
+                problems.add(Severity::Note, place, &message);
             }
             serde_json::to_writer_pretty(&mut *out, &problems)?;
             writeln!(out)
@@ -187,7 +187,7 @@ fn sources(policy: &Policy, problems: &mut Problems) -> Vec<Source> {
             match environment::find(variable, project) {
                 Ok(found) => Some(Source { project: name, place, found: found.source }),
                 Err(why) => {
-                    problems.add(Severity::Error, place, format!("project `{name}` has no credentials: {why}"));
+                    problems.add(Severity::Error, place, &format!("project `{name}` has no credentials: {why}"));
                     None
                 }
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use crate::printable::printable;
 use crate::reconcile::Headway;
 
 /// A run that is over by then shows nothing; and between two looks so much passes.
@@ -86,7 +87,7 @@ impl Write for Log {
 }
 
 fn said(whose: &str, done: usize, found: usize) -> String {
-    let whose: String = whose.chars().filter(|char| !char.is_control()).collect();
+    let whose = printable(whose);
     match found {
         0 => format!("{whose}: looking for keys"),
         1 => format!("{whose}: {} of 1 key", grouped(done)),
@@ -109,7 +110,7 @@ mod tests {
     fn progress_is_a_short_line() {
         assert_eq!(said("payments", 0, 0), "payments: looking for keys");
         assert_eq!(said("payments", 1_240, 5_000), "payments: 1 240 of 5 000 keys");
-        assert_eq!(said("pay\nments", 0, 1), "payments: 0 of 1 key");
+        assert_eq!(said("pay\nments", 0, 1), "pay\u{fffd}ments: 0 of 1 key");
         assert_eq!(said("3 projects", 999, 1_234_567), "3 projects: 999 of 1 234 567 keys");
     }
 

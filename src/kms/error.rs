@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::observe::{Code, Operation};
+use crate::printable::excerpt;
 use crate::rotation::key::Hindrance;
 
 /// What follows from an error.
@@ -94,7 +95,7 @@ impl Error {
     }
 
     pub(crate) fn with_request_id(mut self, id: Option<&str>) -> Self {
-        self.0.request_id = id.map(|id| printable(id, 64).into());
+        self.0.request_id = id.map(|id| excerpt(id, 64).into());
         self
     }
 
@@ -221,7 +222,7 @@ pub fn parse_body(body: &[u8]) -> (String, String) {
     for object in std::iter::once(&top).chain(nested) {
         for (code, message) in [("error_code", "error_msg"), ("errorCode", "errorMsg"), ("code", "message")] {
             let text = |name: &str| match object.get(name) {
-                Some(Value::String(text)) => printable(text, 200),
+                Some(Value::String(text)) => excerpt(text, 200),
                 Some(Value::Number(number)) => number.to_string(),
                 _ => String::new(),
             };
@@ -231,11 +232,6 @@ pub fn parse_body(body: &[u8]) -> (String, String) {
         }
     }
     Default::default()
-}
-
-/// Text from outside, cut to a length that fits a log line and without anything that a terminal would act on.
-pub(crate) fn printable(text: &str, most: usize) -> String {
-    text.chars().take(most).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -299,10 +295,5 @@ mod tests {
         assert_eq!(classify(ReadStatus, 403, "KMS.0307"), Kind::Permission);
         assert_eq!(classify(ReadStatus, 403, ""), Kind::Permission);
         assert_eq!(classify(ReadStatus, 403, "KMS.0321"), Kind::AccessDenied);
-    }
-
-    #[test]
-    fn text_from_outside_cannot_steer_a_terminal() {
-        assert_eq!(printable("a\u{1b}[2Jb\nc", 5), "a [2J");
     }
 }

@@ -7,13 +7,16 @@ use std::fmt::{self, Write as _};
 
 use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
-use tracing::{Metadata, Subscriber};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::{FilterExt, FilterFn, Targets};
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
-use tracing_subscriber::fmt::{FormatFields, MakeWriter};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::printable::is_unprintable;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +45,7 @@ impl Format {
 /// Logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// The filter is none.
+    /// The filter is not valid.
     #[error(
         "invalid log level {0:?}: expected off, error, warn, info, debug or trace, \
          or a list as info,kms_rotationd::kms=debug"
@@ -84,7 +87,7 @@ where
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match format {
         Format::Text => lines.fmt_fields(fields()).with_ansi(colour).with_target(false).boxed(),
-        Format::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+        Format::Json => lines.json().flatten_event(true).with_span_list(false).map_event_format(EscapedJson).boxed(),
     };
     let asked = parse(filter)?;
     Ok(tracing_subscriber::registry().with(lines.with_filter(asked.and(FilterFn::new(within_bounds)))))
@@ -102,15 +105,40 @@ fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     debug_fn(field).delimited(" ")
 }
 
-/// Passes on text with its control characters escaped.
+/// Passes on text with what is unprintable in it escaped.
 struct Escaping<'a, 'w>(&'a mut Writer<'w>);
 
 impl fmt::Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for part in text.split_inclusive(char::is_control) {
-            match part.char_indices().next_back().filter(|(_, last)| last.is_control()) {
+        for part in text.split_inclusive(is_unprintable) {
+            match part.char_indices().next_back().filter(|(_, last)| is_unprintable(*last)) {
                 Some((at, last)) => write!(self.0, "{}{}", &part[..at], last.escape_default())?,
                 None => self.0.write_str(part)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Events as JSON, in which the like of a turned direction of writing is escaped as well: people read these lines too.
+struct EscapedJson<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for EscapedJson<F>
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+    N: for<'w> FormatFields<'w> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = String::new();
+        self.0.format_event(ctx, Writer::new(&mut line), event)?;
+        let mut units = [0; 2];
+        for c in line.chars() {
+            // What the line ends with; within it, line breaks are escaped already.
+            if c == '\n' || !is_unprintable(c) {
+                writer.write_char(c)?;
+            } else {
+                c.encode_utf16(&mut units).iter().try_for_each(|unit| write!(writer, "\\u{unit:04x}"))?;
             }
         }
         Ok(())
@@ -225,12 +253,22 @@ mod tests {
     #[test]
     fn escapes_in_a_field_do_not_reach_the_terminal() {
         let log = logged(Format::Text, "info", false, || {
-            let name = "\x1b[2J\nü\u{9b}";
+            let name = "\x1b[2J\nü\u{9b}\u{202e}";
             tracing::info!(plain = name, shown = %name, debugged = ?name, "{name}");
         });
-        let escaped = "\\u{1b}[2J\\nü\\u{9b}";
+        let escaped = "\\u{1b}[2J\\nü\\u{9b}\\u{202e}";
         let wanted = format!("INFO {escaped} plain=\"{escaped}\" shown={escaped} debugged=\"{escaped}\"\n");
         assert!(log.ends_with(&wanted), "{log:?}");
+    }
+
+    #[test]
+    fn a_line_of_json_has_nothing_invisible_and_says_the_same() {
+        let name = "\x1b\nü\u{9b}\u{202e}\u{e0041}";
+        let log = logged(Format::Json, "info", false, || tracing::info!(name, "{name}"));
+        let (line, end) = log.split_at(log.len() - 1);
+        assert!(end == "\n" && !line.contains(is_unprintable), "{log:?}");
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&line["message"], &line["name"]), (&name.into(), &name.into()));
     }
 
     #[test]

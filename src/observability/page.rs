@@ -13,6 +13,7 @@ use super::document::{Document, KeyCursor};
 use super::metrics::VERSION;
 use super::query::Filter;
 use super::words::{self, PROBLEMS_FIRST};
+use crate::printable::{REPLACEMENT, is_unprintable};
 use crate::rotation::cover::Subject;
 use crate::rotation::decide::Status;
 use crate::rotation::key::Rotation;
@@ -335,22 +336,25 @@ impl fmt::Display for Moment {
     }
 }
 
-/// Text in HTML, between tags and in quoted attributes.
+/// Text in HTML, between tags and in quoted attributes. What would turn the direction of writing, beyond its own end
+/// too, or not be seen is replaced.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stays = |c| !matches!(c, '&' | '<' | '>' | '"' | '\'') && !is_unprintable(c);
         let mut rest = self.0;
-        while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| !stays(*c)) {
             f.write_str(&rest[..at])?;
-            f.write_str(match rest.as_bytes()[at] {
-                b'&' => "&amp;",
-                b'<' => "&lt;",
-                b'>' => "&gt;",
-                b'"' => "&quot;",
-                _ => "&#39;",
-            })?;
-            rest = &rest[at + 1..];
+            match c {
+                '&' => f.write_str("&amp;"),
+                '<' => f.write_str("&lt;"),
+                '>' => f.write_str("&gt;"),
+                '"' => f.write_str("&quot;"),
+                '\'' => f.write_str("&#39;"),
+                _ => f.write_char(REPLACEMENT),
+            }?;
+            rest = &rest[at + c.len_utf8()..];
         }
         f.write_str(rest)
     }
@@ -367,6 +371,7 @@ mod tests {
     #[test]
     fn text_cannot_leave_its_place() {
         assert_eq!(Escaped("a<b>&\"'ü").to_string(), "a&lt;b&gt;&amp;&quot;&#39;ü");
+        assert_eq!(Escaped("a\u{202e}b\u{2066}").to_string(), "a\u{fffd}b\u{fffd}");
     }
 
     /// A browser refuses a style or a script that does not have the hash which the policy names.

@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::tls::{self, TlsError};
+use crate::printable::printable;
 
 /// Below the time that those give who start such a check: Kubernetes a second unless told otherwise, Docker 30.
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -213,7 +214,7 @@ impl Probe {
         if status == StatusCode::OK {
             return Ok(());
         }
-        Err(ProbeError::Unwell { status, text: text.trim().chars().filter(|c| !c.is_control()).collect() })
+        Err(ProbeError::Unwell { status, text: printable(text.trim()) })
     }
 }
 

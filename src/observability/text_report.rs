@@ -1,7 +1,7 @@
 //! The report of `apply` and `plan` for a terminal: by project, what changes and what is a problem; then the totals.
 //!
 //! Keys that are as they should be are a number, unless every key is asked for. Text of the cloud and of the policy
-//! (names, errors, reasons) is printed without its control characters, so that a key's name cannot move the cursor.
+//! (names, errors, reasons) is made printable, so that a key's name cannot move the cursor.
 //! Whether to colour is the caller's choice, who knows the terminal.
 
 use std::fmt::Write as _;
@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::words;
+use crate::printable::printable;
 use crate::rotation::cover::Subject;
 use crate::rotation::decide::{Reason, Status, Step};
 use crate::rotation::key::{Bound, DesiredRotation, KeyId, Rotation};
@@ -188,7 +189,7 @@ struct Row<'a> {
 impl Text<'_> {
     fn project(&mut self, project: &ProjectReport) -> io::Result<()> {
         let ProjectReport { name, cloud, region, mode, .. } = project;
-        let name = self.coloured(BOLD, name);
+        let name = self.coloured(BOLD, &printable(name));
         writeln!(self.out, "{name}  {} {region}, {}", cloud.as_str(), mode.as_str())?;
         if let Some(failure) = &project.failure {
             let failure = self.coloured(RED, &printable(failure));
@@ -371,19 +372,5 @@ fn totals(purpose: Purpose, projects: &[&ProjectReport]) -> String {
             let writes = words::count(planned.iter().map(|steps| steps.iter().count()).sum(), "write", "writes");
             format!("{headline}. A run would change {keys} with {writes}")
         }
-    }
-}
-
-fn printable(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn control_characters_of_the_cloud_do_not_reach_the_terminal() {
-        assert_eq!(printable("a\x1b[31mb\r\nü\u{9b}"), "a\u{fffd}[31mb\u{fffd}\u{fffd}ü\u{fffd}");
     }
 }

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use super::snippet;
 use super::source::{Place, Source, Span};
+use crate::printable::{is_unprintable, printable};
 
 /// Whether the policy can be used in spite of the problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -145,16 +146,16 @@ impl Problems {
         let list = findings.into_iter().map(|finding| Problem {
             severity: finding.severity,
             place: source.place(finding.span.start),
-            message: printable(finding.message),
+            message: printable(&finding.message),
             related: finding.related.map(|(what, span)| Related { what, place: source.place(span.start), span }),
-            help: finding.help.map(printable),
+            help: finding.help.as_deref().map(printable),
             span: Some(finding.span),
         });
-        Self { file: printable(file.to_owned()), text, list: list.collect() }
+        Self { file: printable(file), text, list: list.collect() }
     }
 
     /// Adds what another than the file has to say of a place in it. It is not drawn, since the file does not show it.
-    pub fn add(&mut self, severity: Severity, place: Place, message: String) {
+    pub fn add(&mut self, severity: Severity, place: Place, message: &str) {
         let at = self.list.partition_point(|problem| problem.place <= place);
         let message = printable(message);
         self.list.insert(at, Problem { severity, place, message, related: None, help: None, span: None });
@@ -275,15 +276,6 @@ pub(super) fn quoted(value: &str) -> String {
     }
     out.push('`');
     out
-}
-
-/// What would break a line, move the cursor or turn the direction of writing.
-fn is_unprintable(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-fn printable(text: String) -> String {
-    if text.contains(is_unprintable) { text.replace(is_unprintable, "\u{fffd}") } else { text }
 }
 
 #[cfg(test)]

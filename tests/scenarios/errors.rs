@@ -5,6 +5,7 @@ use kms_rotationd::simulator::{Fault, Operation, OperationSet, Rule};
 use super::KEY;
 use super::access_keys::{BY_VALUE, keyed, site};
 use super::cloud::{Cloud, off};
+use super::program::Program;
 use super::site::{Policy, Site};
 use super::stand_in::{StandIn, answer};
 
@@ -76,6 +77,32 @@ fn without_rotation() -> OperationSet {
         Operation::UpdateInterval,
         Operation::DisableRotation,
     ])
+}
+
+#[test]
+fn what_turns_the_direction_of_writing_is_shown_nowhere() {
+    let cloud = StandIn::start(|asked| match asked.call() {
+        "list-keys" => {
+            let key = format!(r#"{{"key_id":"{KEY}","key_alias":"a\u202eb","key_state":"2"}}"#);
+            answer("200 OK", "", &format!(r#"{{"keys":["{KEY}"],"key_details":[{key}],"total":1}}"#))
+        }
+        _ => answer("400 Bad Request", "", r#"{"error_code":"KMS.0001","error_msg":"x\u2066y"}"#),
+    });
+    let site = Site::new(&Policy { name: r#""pay\u202ements""#, ..Policy::of_one_key(&cloud.url()) });
+    let applied = Program::start(site.command(&["apply", "--policy", "policy.yaml"])).finish();
+    let daemon = site.run();
+    daemon.await_runs(1);
+    let page = daemon.get("/").1;
+    let log = daemon.stop().stderr;
+    for text in [&applied.stdout, &applied.stderr, &page, &log] {
+        assert!(!text.contains(['\u{202e}', '\u{2066}']), "{text:?}");
+    }
+    for text in [&applied.stdout, &page] {
+        for shown in ["a\u{fffd}b", "x\u{fffd}y", "pay\u{fffd}ments"] {
+            assert!(text.contains(shown), "{text}");
+        }
+    }
+    assert!(log.contains("pay\\u202ements"), "{log}");
 }
 
 #[test]

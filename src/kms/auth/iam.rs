@@ -7,7 +7,6 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::super::caller::{Call, Caller};
-use super::super::error::printable;
 use super::super::observe::Code;
 use super::super::outage::Effort;
 use super::super::transport::{Answer, HeaderText, Method, Request, Url};
@@ -15,6 +14,7 @@ use super::access_key::AccessKey;
 use super::body::{self, Asking, Auth, Identity, Scope};
 use super::signing::encode;
 use super::{Error, Kind, Lifetime, Operation, SecretSource, lifetime};
+use crate::printable::excerpt;
 
 /// Which project a token is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +130,7 @@ impl Iam<'_> {
                 [id] => Ok(id.clone()),
                 [] => Err(failed(answer, &format!("IAM knows no project {name}; give project_id"))),
                 _ => {
-                    let listed = printable(&ids.join(", "), 200);
+                    let listed = excerpt(&ids.join(", "), 200);
                     Err(failed(answer, &format!("IAM knows several projects {name}; give one as project_id: {listed}")))
                 }
             }

@@ -15,7 +15,6 @@ use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
 use super::super::caller::Caller;
-use super::super::error::printable;
 use super::super::observe::Code;
 use super::super::outage::Effort;
 use super::super::transport::{HeaderText, Request, SetUpError};
@@ -24,6 +23,7 @@ use super::iam::{Asker, ProjectScope, unfit};
 use super::source::{Issued, Source};
 use super::trial::{Trial, given_up};
 use super::{Credentials, Error, Kind, Lifetime, Operation};
+use crate::printable::excerpt;
 
 /// How long an early renewal that failed is not tried again.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
@@ -277,7 +277,7 @@ impl Session {
         if *known == given {
             return Ok(());
         }
-        let given = printable(given, 64);
+        let given = excerpt(given, 64);
         let text = format!("IAM gave a token for project {given}, but the policy's project_id is {known}");
         Err(Error::new(Operation::Authenticate, Kind::Credentials, text))
     }

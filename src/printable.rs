@@ -1,0 +1,42 @@
+//! Text from outside, fit to be shown: a key's name or a server's error must not move the cursor, turn the direction of
+//! writing or hide what it says.
+
+/// What stands for what cannot be shown.
+pub(crate) const REPLACEMENT: char = '\u{fffd}';
+
+/// The text without anything that is not to be seen but does something.
+pub(crate) fn printable(text: &str) -> String {
+    text.replace(is_unprintable, REPLACEMENT.encode_utf8(&mut [0; 4]))
+}
+
+/// The same of the beginning, to a length that fits a log line.
+pub(crate) fn excerpt(text: &str, most: usize) -> String {
+    text.chars().take(most).map(|c| if is_unprintable(c) { REPLACEMENT } else { c }).collect()
+}
+
+/// Whether it is a control or format character: those of Unicode's general categories Cc, Cf, Zl and Zp that are
+/// invisible in every script (Unicode 16, `DerivedGeneralCategory.txt`).
+pub(crate) fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_invisible_and_does_something_is_replaced() {
+        assert_eq!(printable("a\x1b[31mb\r\nü\u{9b}"), "a\u{fffd}[31mb\u{fffd}\u{fffd}ü\u{fffd}");
+        for invisible in ['\u{ad}', '\u{200b}', '\u{200f}', '\u{202e}', '\u{2066}', '\u{2069}', '\u{feff}', '\u{e0041}']
+        {
+            assert_eq!(printable(&format!("a{invisible}b")), "a\u{fffd}b", "{invisible:?}");
+        }
+        for shown in ["", "pay-ü 1", "鍵", "🔑", "→ ≤ …"] {
+            assert_eq!(printable(shown), shown);
+        }
+        assert_eq!(excerpt("a\u{1b}[2Jb\nc", 5), "a\u{fffd}[2J");
+    }
+}
