@@ -11,13 +11,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::closed::ClosedForRun;
 use super::error::{Error, Kind, classify, lost_answer, parse_body};
 use super::limit::RequestLimit;
 use super::observe::{Code, Observer, Operation};
 use super::outage::{Effort, Outage};
 use super::retry::{Backoff, LONGEST_RETRY_AFTER, RetryPolicy, with_retries};
 use super::transport::{Answer, Barrier, NoAnswer, Request, Transport};
-use super::way::Way;
 use crate::clock::Clock;
 use crate::gate::Gate;
 
@@ -32,7 +32,8 @@ pub(super) struct Caller {
     pub(super) stop: CancellationToken,
     pub(super) gate: Gate,
     pub(super) outages: [Outage; Operation::ALL.len()],
-    pub(super) way: Way,
+    /// Why no request reaches the KMS in this run, if so. Logins are not held up: one that fails ends the run by itself.
+    pub(super) unreachable: ClosedForRun,
     /// A difference between the clocks was told in this run.
     pub(super) skew_told: AtomicBool,
 }
@@ -126,7 +127,9 @@ impl Caller {
             self.turn(call).await?;
         }
         // It may have been closed, and the program told to stop, while this one waited for its turn or for credentials.
-        self.way.check(operation)?;
+        if operation != Operation::Authenticate {
+            self.unreachable.check(operation, Kind::NoWay)?;
+        }
         if self.stop.is_cancelled() {
             return Err(stopping(operation));
         }
@@ -162,7 +165,7 @@ impl Caller {
         let answer = result.map_err(|no_answer| {
             let error = lost(operation, request, &no_answer);
             if error.kind() == Kind::NoWay && operation != Operation::Authenticate {
-                self.way.close(error.text());
+                self.unreachable.close(error.text());
             }
             error
         })?;

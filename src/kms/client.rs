@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::auth::{Credentials, ProjectScope, Proof, Session, unfit};
 use super::caller::{Call, Caller};
+use super::closed::ClosedForRun;
 use super::endpoint::Endpoints;
 use super::error::{Error, Kind};
 use super::observe::{Observer, Operation};
@@ -18,7 +19,6 @@ use super::outage::Outage;
 use super::retry::{Backoff, RetryPolicy};
 use super::shared::Shared;
 use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, Transport, Url, address};
-use super::way::Way;
 use super::{Kms, Receipt, Settled, wire};
 use crate::clock::Clock;
 use crate::gate::Gate;
@@ -167,7 +167,7 @@ impl Client {
             stop,
             gate,
             outages: std::array::from_fn(|_| Outage::none()),
-            way: Way::default(),
+            unreachable: ClosedForRun::default(),
             skew_told: AtomicBool::new(false),
         };
         let session = shared.session(&settings.credentials, &iam, &settings.scope)?;
@@ -225,7 +225,8 @@ impl Client {
     ) -> Result<T, Error> {
         let addresses = self.addresses().await?;
         // What ends the run for all keys is told to each of them before it waits for its turn.
-        let hope = self.caller.way.check(call.operation).and_then(|()| self.session.check(&self.caller));
+        let hope =
+            self.caller.unreachable.check(call.operation, Kind::NoWay).and_then(|()| self.session.check(&self.caller));
         hope.inspect_err(|_| self.caller.observer.operation(call.operation, false))?;
         let request = |proof: Proof| {
             let mut request = Request {
@@ -252,7 +253,7 @@ impl Kms for Client {
     fn begin_run(&self) {
         self.session.begin_run();
         self.caller.outages.iter().for_each(Outage::begin_run);
-        self.caller.way.begin_run();
+        self.caller.unreachable.begin_run();
         self.caller.transport.begin_run();
         self.caller.skew_told.store(false, Ordering::Relaxed);
     }

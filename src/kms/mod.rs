@@ -2,12 +2,13 @@
 //!
 //! [`Kms`] is what reconciling needs of it; [`Client`] is the one that speaks HTTP. From the wire upwards:
 //! `transport` makes one attempt, `caller` makes attempts until an operation has ended (with `limit`, `retry`, `outage`,
-//! `way` and the meaning that `error` gives to an answer), `auth` proves who asks, `wire` knows the bodies, `listing`
+//! `closed` and the meaning that `error` gives to an answer), `auth` proves who asks, `wire` knows the bodies, `listing`
 //! reads lists to their end, and `client` puts them together. Nothing here knows of policies.
 
 pub mod auth;
 mod caller;
 mod client;
+mod closed;
 pub mod endpoint;
 pub mod error;
 mod limit;
@@ -17,7 +18,6 @@ mod outage;
 mod retry;
 mod shared;
 mod transport;
-mod way;
 mod wire;
 
 pub use client::{Client, ClientSettings};

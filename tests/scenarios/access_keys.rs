@@ -176,9 +176,11 @@ fn five_projects_with_one_wrong_key_never_lock_it() {
     let applied = site.apply();
     assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 5));
     assert_eq!((cloud.access_key_refusals(ACCESS), cloud.access_key_is_locked(ACCESS)), (1, false));
-    // Each of the five says why.
+    // Each of the five says why: the cloud's word, and where to look.
     for project in applied.report().0["projects"].as_array().unwrap() {
-        assert_ne!(project["error"], Value::Null, "{project}");
+        let error = project["error"].as_str().unwrap();
+        assert!(error.contains("APIGW.0301") && error.contains("verify aksk"), "{error}");
+        assert_eq!((error.matches("not changed").count(), error.matches("APIGW").count()), (1, 1), "{error}");
         assert_eq!(project["keys"][0]["reasons"][0], "authentication_failed", "{project}");
     }
     site.write("secret", SECRET);

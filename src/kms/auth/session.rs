@@ -6,7 +6,6 @@
 //! refused is not tried again unless its files have changed, and a new proof stands its `trial` first.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -15,16 +14,19 @@ use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
 use super::super::caller::Caller;
+use super::super::closed::ClosedForRun;
 use super::super::observe::Code;
 use super::super::outage::Effort;
 use super::super::transport::{HeaderText, Request, SetUpError};
 use super::access_key::AccessKey;
 use super::iam::{Asker, ProjectScope, unfit};
 use super::source::{Issued, Source};
-use super::trial::{Trial, given_up};
+use super::trial::Trial;
 use super::{Credentials, Error, Kind, Lifetime, Operation};
 use crate::printable::excerpt;
 
+/// What those get to hear who come after a refusal, before the reason.
+const NOT_AGAIN: &str = "not tried again in this run";
 /// How long an early renewal that failed is not tried again.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 
@@ -65,14 +67,14 @@ pub(in crate::kms) struct Session {
     source: Source,
     /// The id of the project that tokens are for, once it is known.
     project_id: OnceLock<String>,
-    /// The ids of projects that were looked up by name; nothing for those that were not found in this run.
-    names: Mutex<HashMap<String, Option<String>>>,
+    /// The ids of projects that were looked up by name, or why they were not found in this run.
+    names: Mutex<HashMap<String, Result<String, Box<str>>>>,
     current: std::sync::Mutex<Current>,
     /// Held by the one renewal in flight.
     renewal: Mutex<()>,
     trial: Trial,
     /// A renewed proof was refused as well, or none could be had: nothing more is sent in this run.
-    refused: AtomicBool,
+    refused: ClosedForRun,
 }
 
 #[derive(Default)]
@@ -82,6 +84,13 @@ struct Current {
     generation: u64,
     /// After an early renewal that failed: not before this.
     next_renewal: Option<SystemTime>,
+}
+
+/// A proof that was refused, and the cloud's words where it had any.
+#[derive(Clone, Copy)]
+struct Refused<'e> {
+    generation: u64,
+    words: Option<&'e str>,
 }
 
 /// What the cache has for a request.
@@ -112,19 +121,19 @@ impl Session {
             current: std::sync::Mutex::default(),
             renewal: Mutex::default(),
             trial: Trial::default(),
-            refused: AtomicBool::new(false),
+            refused: ClosedForRun::default(),
         })
     }
 
     /// A new run: what was refused in the last one may be right by now, and a token or key that is given in files is
     /// read again.
     pub(in crate::kms) fn begin_run(&self) {
-        self.refused.store(false, Ordering::Relaxed);
+        self.refused.begin_run();
         self.trial.begin_run();
         let mut current = self.current();
         current.next_renewal = None;
         if let Ok(mut names) = self.names.try_lock() {
-            names.retain(|_, id| id.is_some());
+            names.retain(|_, id| id.is_ok());
         }
         if self.source.is_in_files() {
             current.proof = None;
@@ -133,12 +142,12 @@ impl Session {
 
     /// The error of a call that would end without a request, since what there is was refused in this run.
     pub(in crate::kms) fn check(&self, caller: &Caller) -> Result<(), Error> {
-        let is_over = self.refused.load(Ordering::Relaxed)
-            && match self.cached(None, caller.clock.now()) {
-                Cached::Good(proof) | Cached::Due(proof) => self.trial.has_refused(proof.generation),
-                Cached::Nothing => true,
-            };
-        if is_over { Err(given_up()) } else { Ok(()) }
+        let Err(error) = self.check_open() else { return Ok(()) };
+        let is_over = match self.cached(None, caller.clock.now()) {
+            Cached::Good(proof) | Cached::Due(proof) => self.trial.has_refused(proof.generation),
+            Cached::Nothing => true,
+        };
+        if is_over { Err(error) } else { Ok(()) }
     }
 
     /// Has the request made with a proof, and once more with a renewed one where the first was refused.
@@ -157,10 +166,11 @@ impl Session {
             Err(error) if error.kind() == Kind::Credentials => error,
             result => return result,
         };
-        let renewed = match self.proof(caller, Some(proof.generation)).await {
+        let words = refused.code().map(|_| refused.text());
+        let renewed = match self.proof(caller, Some(Refused { generation: proof.generation, words })).await {
             Ok(renewed) => renewed,
             // The cloud's word on the refusal is the better one.
-            Err(error) if error.kind() == Kind::Credentials && refused.code().is_some() => {
+            Err(error) if error.kind() == Kind::Credentials && words.is_some() => {
                 return Err(refused.with_hint(error.text()));
             }
             Err(error) => return Err(error),
@@ -169,16 +179,18 @@ impl Session {
         let result = self.trial.of(renewed.generation, || request(renewed)).await;
         match result {
             Err(error) if error.kind() == Kind::Credentials => {
-                self.refused.store(true, Ordering::Relaxed);
-                Err(error.with_hint(&self.source.place()))
+                let error = error.with_hint(&self.source.place());
+                self.refuse(error.text());
+                Err(error)
             }
             result => result,
         }
     }
 
     /// A proof for a request that is made now; a newer one than the `refused`, where one was.
-    async fn proof(&self, caller: &Caller, refused: Option<u64>) -> Result<Proof, Error> {
-        let look = || self.cached(refused, caller.clock.now());
+    async fn proof(&self, caller: &Caller, refused: Option<Refused<'_>>) -> Result<Proof, Error> {
+        let look = || self.cached(refused.map(|refused| refused.generation), caller.clock.now());
+        let words = refused.and_then(|refused| refused.words);
         match look() {
             Cached::Good(proof) => Ok(proof),
             // Renewed early, so that a short outage of IAM costs nothing; whoever comes meanwhile uses the old one.
@@ -191,9 +203,11 @@ impl Session {
                 if let Cached::Good(proof) | Cached::Due(proof) = look() {
                     return Ok(proof);
                 }
-                if self.refused.load(Ordering::Relaxed) {
-                    return Err(given_up());
-                }
+                // Who has the cloud's own words needs no other's.
+                self.check_open().map_err(|error| match words {
+                    Some(_) => Error::new(Operation::Authenticate, Kind::Credentials, NOT_AGAIN),
+                    None => error,
+                })?;
                 let issued = self.source.issue(caller, Effort::Full).await;
                 let renewed = issued.and_then(|(issued, lifetime)| {
                     let again = |proof: &Proof| matches!(&issued, Issued::Key(key) if proof.is_key(key));
@@ -208,7 +222,10 @@ impl Session {
                     if error.kind() == Kind::Stopped {
                         return error;
                     }
-                    self.refused.store(true, Ordering::Relaxed);
+                    match words {
+                        Some(words) => self.refuse(&format!("{words} ({})", error.text())),
+                        None => self.refuse(error.text()),
+                    }
                     error.with_kind(Kind::Credentials)
                 })
             }
@@ -291,10 +308,11 @@ impl Session {
         }
         let mut names = self.names.lock().await;
         match names.get(name) {
-            Some(Some(id)) => return Ok(id.clone()),
-            Some(None) => return Err(given_up()),
-            None if self.refused.load(Ordering::Relaxed) => return Err(given_up()),
-            None => {}
+            Some(Ok(id)) => return Ok(id.clone()),
+            Some(Err(why)) => {
+                return Err(Error::new(Operation::Authenticate, Kind::Credentials, format!("{NOT_AGAIN}: {why}")));
+            }
+            None => self.check_open()?,
         }
         let iam = self.source.iam(caller, Effort::Full);
         let found = match &proof.means {
@@ -305,14 +323,25 @@ impl Session {
             if error.kind() == Kind::Stopped {
                 return error;
             }
-            if error.code() == Some(Code::Http(401)) {
-                self.refused.store(true, Ordering::Relaxed);
+            let is_refusal = error.code() == Some(Code::Http(401));
+            let error = self.source.placed(error).with_kind(Kind::Credentials);
+            if is_refusal {
+                self.refuse(error.text());
             }
-            names.insert(name.to_owned(), None);
-            self.source.placed(error).with_kind(Kind::Credentials)
+            names.insert(name.to_owned(), Err(error.text().into()));
+            error
         })?;
-        names.insert(name.to_owned(), Some(found.clone()));
+        names.insert(name.to_owned(), Ok(found.clone()));
         Ok(found)
+    }
+
+    /// No proof is tried again in this run, for this reason.
+    fn refuse(&self, why: &str) {
+        self.refused.close(&format!("{NOT_AGAIN}: {why}"));
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        self.refused.check(Operation::Authenticate, Kind::Credentials)
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {

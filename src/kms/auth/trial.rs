@@ -3,6 +3,7 @@
 //! Five failures in a row lock an access key, and wrong passwords lock the user (API sheet, section 3), so that calls
 //! side by side must not all try a wrong one. What a proof is, and where the next one comes from, the `session` knows.
 
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,29 +19,31 @@ const LONGEST_TRIAL: Duration = Duration::from_secs(2);
 pub(super) struct Trial {
     /// Held by the one request that tries a proof which nothing has confirmed yet.
     turn: Mutex<()>,
-    /// The newest generation that the cloud has accepted, and the newest that it has refused.
+    /// The newest generation that the cloud has accepted.
     confirmed: AtomicU64,
-    rejected: AtomicU64,
+    /// The newest that it has refused, and its words.
+    rejected: std::sync::Mutex<(u64, Box<str>)>,
 }
 
 impl Trial {
     /// A new run: what was refused in the last one may be right by now. What was accepted stands its trial again, so
     /// that the first request of a run goes alone: whatever bars the way by now is met by one.
     pub(super) fn begin_run(&self) {
-        self.rejected.store(0, Ordering::Relaxed);
+        *self.rejected() = Default::default();
         self.confirmed.store(0, Ordering::Relaxed);
     }
 
     /// Whether all that is known of the proof of this generation is that it was refused.
     pub(super) fn has_refused(&self, generation: u64) -> bool {
-        self.rejected.load(Ordering::Relaxed) >= generation && !self.has_confirmed(generation)
+        self.rejected().0 >= generation && !self.has_confirmed(generation)
     }
 
     fn has_confirmed(&self, generation: u64) -> bool {
         self.confirmed.load(Ordering::Relaxed) >= generation
     }
 
-    /// Makes a request with the proof of this generation; alone, while nothing has confirmed it.
+    /// Makes a request with the proof of this generation; alone, while nothing has confirmed it. Who comes after a
+    /// refusal gets to hear the cloud's words on it.
     pub(super) async fn of<T, F>(&self, generation: u64, request: impl FnOnce() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
@@ -53,12 +56,15 @@ impl Trial {
             (!self.has_confirmed(generation)).then_some(turn)
         };
         if self.has_refused(generation) {
-            return Err(given_up());
+            return Err(Error::new(Operation::Authenticate, Kind::Credentials, &*self.rejected().1));
         }
         let result = request().await;
         match &result {
             Err(error) if error.kind() == Kind::Credentials => {
-                self.rejected.fetch_max(generation, Ordering::Relaxed);
+                let mut rejected = self.rejected();
+                if rejected.0 < generation {
+                    *rejected = (generation, error.text().into());
+                }
             }
             Err(error)
                 if error.kind().is_transient()
@@ -70,11 +76,10 @@ impl Trial {
         }
         result
     }
-}
 
-/// What those get to hear who come after a refusal.
-pub(super) fn given_up() -> Error {
-    Error::new(Operation::Authenticate, Kind::Credentials, "not tried again in this run")
+    fn rejected(&self) -> std::sync::MutexGuard<'_, (u64, Box<str>)> {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]
