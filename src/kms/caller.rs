@@ -15,7 +15,7 @@ use super::closed::ClosedForRun;
 use super::error::{Error, Kind, classify, lost_answer, parse_body};
 use super::limit::RequestLimit;
 use super::observe::{Code, Observer, Operation};
-use super::outage::{Effort, Outage};
+use super::outage::{Outage, RetryBudget};
 use super::retry::{Backoff, LONGEST_RETRY_AFTER, RetryPolicy, with_retries};
 use super::transport::{Answer, Barrier, NoAnswer, Request, Transport};
 use crate::clock::Clock;
@@ -32,7 +32,8 @@ pub(super) struct Caller {
     pub(super) stop: CancellationToken,
     pub(super) gate: Gate,
     pub(super) outages: [Outage; Operation::ALL.len()],
-    /// Why no request reaches the KMS in this run, if so. Logins are not held up: one that fails ends the run by itself.
+    /// Why no request of this run can reach the KMS, if so. Logins are not held up: one that fails ends the run by
+    /// itself.
     pub(super) unreachable: ClosedForRun,
     /// A difference between the clocks was told in this run.
     pub(super) skew_told: AtomicBool,
@@ -45,7 +46,8 @@ pub(super) struct Call<'a> {
     pub(super) key_id: Option<&'a str>,
     /// The UUID that the cloud keeps for tracing.
     pub(super) sequence: Option<&'a str>,
-    /// The turn that was waited for before the call's time began to count.
+    /// Set when `call_with` has already taken the rate-limit slot of the first attempt, so that waiting for it does not
+    /// use up the deadline.
     first_turn: AtomicBool,
 }
 
@@ -62,14 +64,14 @@ impl Caller {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let effort = self.outage(call.operation).effort();
-        self.call_with(effort, call, attempt).await
+        let budget = self.outage(call.operation).retry_budget();
+        self.call_with(budget, call, attempt).await
     }
 
-    /// The same with so much effort, whatever the state of the cloud.
+    /// The same with this budget, whatever the state of the cloud.
     pub(super) async fn call_with<T, F>(
         &self,
-        effort: Effort,
+        budget: RetryBudget,
         call: &Call<'_>,
         attempt: impl FnMut() -> F,
     ) -> Result<T, Error>
@@ -77,7 +79,7 @@ impl Caller {
         F: Future<Output = Result<T, Error>>,
     {
         let Call { operation, key_id, .. } = *call;
-        if effort == Effort::None {
+        if budget == RetryBudget::None {
             self.observer.operation(operation, false);
             let text = "not called: it has failed for every key of this run that it was called for";
             return Err(Error::new(operation, Kind::Transient, text));
@@ -87,7 +89,7 @@ impl Caller {
         let began = Instant::now();
         let mut attempts = 1;
         let mut doubtful = false;
-        let result = with_retries(self.backoff(effort), &self.stop, attempt, |error, wait| {
+        let result = with_retries(self.backoff(budget), &self.stop, attempt, |error, wait| {
             doubtful |= may_be_applied(error);
             self.repeats(error);
             let (project, wait_ms) = (&*self.project, wait.as_millis());
@@ -186,9 +188,9 @@ impl Caller {
     }
 
     /// The waits of an operation that begins now.
-    pub(super) fn backoff(&self, effort: Effort) -> Backoff {
+    pub(super) fn backoff(&self, budget: RetryBudget) -> Backoff {
         let backoff = Backoff::new(self.retry);
-        if effort == Effort::Full { backoff } else { backoff.without_retries() }
+        if budget == RetryBudget::Full { backoff } else { backoff.without_retries() }
     }
 
     pub(super) fn outage(&self, operation: Operation) -> &Outage {
@@ -208,7 +210,7 @@ impl Caller {
         self.observer.operation(operation, true);
     }
 
-    /// A call has failed with all its effort, for a reason that may pass.
+    /// A call has used up its budget and failed, for a reason that may pass.
     pub(super) fn exhausted(&self, operation: Operation, began: Instant) {
         self.outage(operation).exhausted(began);
         self.observer.operation(operation, false);

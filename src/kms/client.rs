@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::auth::{Credentials, ProjectScope, Proof, Session, unfit};
+use super::auth::{Credential, Credentials, ProjectScope, Session, unfit};
 use super::caller::{Call, Caller};
 use super::closed::ClosedForRun;
 use super::endpoint::Endpoints;
@@ -137,7 +137,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// An endpoint or the proxy's address is none. What files lack is found out, and told, with the first request.
+    /// An endpoint or the proxy's address is not valid. What files lack is found out, and told, with the first request.
     pub fn new(
         settings: ClientSettings,
         shared: &Shared,
@@ -153,7 +153,7 @@ impl Client {
         let tls = is_https(&kms) || (needs_iam && is_https(&iam)) || login.own_endpoint().is_some_and(is_https);
         let transport =
             Transport::new(tls, settings.ca_file, settings.proxy, settings.request_timeout, settings.concurrency)?;
-        let transport = match login.neighbour() {
+        let transport = match login.link_local_endpoint() {
             Some(address) => transport.with_metadata(settings.request_timeout, is_https(address))?,
             None => transport,
         };
@@ -228,7 +228,7 @@ impl Client {
         let hope =
             self.caller.unreachable.check(call.operation, Kind::NoWay).and_then(|()| self.session.check(&self.caller));
         hope.inspect_err(|_| self.caller.observer.operation(call.operation, false))?;
-        let request = |proof: Proof| {
+        let request = |credential: Credential| {
             let mut request = Request {
                 method: route.method(),
                 url: addresses.urls[route as usize].clone(),
@@ -238,14 +238,14 @@ impl Client {
                 direct: false,
             };
             request.headers.push(("content-type", HeaderText::plain("application/json")));
-            let proven = proof.authenticate(&mut request, &addresses.project_id, self.caller.clock.now());
+            let proven = credential.authenticate(&mut request, &addresses.project_id, self.caller.clock.now());
             async move {
                 proven.ok_or_else(unfit)?;
                 let answer = self.caller.attempt(call, &request).await?;
                 parse(&answer).ok_or_else(|| garbled(call.operation, &request, &answer))
             }
         };
-        self.caller.call(call, || self.session.with_proof(&self.caller, request)).await
+        self.caller.call(call, || self.session.with_credential(&self.caller, request)).await
     }
 }
 
@@ -293,7 +293,7 @@ impl Kms for Client {
     }
 
     fn backoff(&self, operation: Operation) -> Backoff {
-        self.caller.backoff(self.caller.outage(operation).effort())
+        self.caller.backoff(self.caller.outage(operation).retry_budget())
     }
 
     fn settle(&self, unclear: &Error, settled: Settled, backoff: &Backoff) {

@@ -39,7 +39,7 @@ impl RequestLimit {
         }
     }
 
-    /// Gives nobody a turn for this long. Who has been given one already still takes it.
+    /// Delays every slot not yet handed out by this long.
     pub(super) fn pause(&self, duration: Duration) {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         *next = (*next).max(Instant::now() + duration);

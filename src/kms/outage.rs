@@ -22,13 +22,13 @@ struct State {
     failed: Option<u32>,
 }
 
-/// How much a call may try.
+/// How often a call may try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effort {
+pub(super) enum RetryBudget {
     /// As often as the retry policy allows.
     Full,
     /// Once.
-    Single,
+    SingleAttempt,
     /// Not at all.
     None,
 }
@@ -43,11 +43,11 @@ impl Outage {
         self.with(|state| state.failed = state.failed.map(|_| 0));
     }
 
-    pub(super) fn effort(&self) -> Effort {
+    pub(super) fn retry_budget(&self) -> RetryBudget {
         self.with(|state| match state.failed {
-            None => Effort::Full,
-            Some(failed) if failed < ATTEMPTS_BEFORE_GIVING_UP => Effort::Single,
-            Some(_) => Effort::None,
+            None => RetryBudget::Full,
+            Some(failed) if failed < ATTEMPTS_BEFORE_GIVING_UP => RetryBudget::SingleAttempt,
+            Some(_) => RetryBudget::None,
         })
     }
 
@@ -56,7 +56,7 @@ impl Outage {
         self.with(|state| *state = State { last_success: Instant::now(), failed: None });
     }
 
-    /// A call that began then has failed with all the effort it was allowed.
+    /// A call that began then has used up its budget and failed.
     pub(super) fn exhausted(&self, began: Instant) {
         self.with(|state| match &mut state.failed {
             Some(failed) => *failed = failed.saturating_add(1),
@@ -85,12 +85,12 @@ mod tests {
         outage.answered();
         tokio::time::advance(Duration::from_secs(60)).await;
         outage.exhausted(began);
-        assert_eq!(outage.effort(), Effort::Full, "another key was answered meanwhile");
+        assert_eq!(outage.retry_budget(), RetryBudget::Full, "another key was answered meanwhile");
 
         let began = Instant::now();
         tokio::time::advance(Duration::from_secs(120)).await;
         outage.exhausted(began);
-        assert_eq!(outage.effort(), Effort::Single);
+        assert_eq!(outage.retry_budget(), RetryBudget::SingleAttempt);
     }
 
     #[tokio::test(start_paused = true)]
@@ -102,13 +102,13 @@ mod tests {
         };
         exhaust().await;
         for _ in 0..ATTEMPTS_BEFORE_GIVING_UP {
-            assert_eq!(outage.effort(), Effort::Single);
+            assert_eq!(outage.retry_budget(), RetryBudget::SingleAttempt);
             exhaust().await;
         }
-        assert_eq!(outage.effort(), Effort::None);
+        assert_eq!(outage.retry_budget(), RetryBudget::None);
         outage.begin_run();
-        assert_eq!(outage.effort(), Effort::Single);
+        assert_eq!(outage.retry_budget(), RetryBudget::SingleAttempt);
         outage.answered();
-        assert_eq!(outage.effort(), Effort::Full);
+        assert_eq!(outage.retry_budget(), RetryBudget::Full);
     }
 }

@@ -1,5 +1,5 @@
-//! What projects with the same credentials share: the proof itself, so that a refused key is refused once and not once
-//! for each project (five times lock it), and the request budget, since the cloud counts by user.
+//! What projects with the same credentials share: the credential itself, so that a refused key is refused once and not
+//! once for each project (five times lock it), and the request budget, since the cloud counts by user.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -14,7 +14,7 @@ pub struct Shared {
     limits: Mutex<Vec<(LimitKey, Weak<RequestLimit>)>>,
 }
 
-/// Whose proof: by an access key it is for whatever project, by a token for one.
+/// Whose credential: by an access key it is for whatever project, by a token for one.
 type SessionKey = (Credentials, String, Option<ProjectScope>);
 /// Whose budget, and how large: a policy has one size for all, but that may change.
 type LimitKey = (Credentials, String, u64);

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use super::super::caller::{Call, Caller};
 use super::super::observe::Code;
-use super::super::outage::Effort;
+use super::super::outage::RetryBudget;
 use super::super::transport::{Answer, HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
 use super::iam::unfit;
@@ -20,7 +20,7 @@ const SESSION_SECONDS: &str = "21600";
 /// A temporary access key of the machine's agency.
 pub(super) async fn access_key(
     caller: &Caller,
-    effort: Effort,
+    budget: RetryBudget,
     endpoint: &Url,
 ) -> Result<(AccessKey, Option<Lifetime>), Error> {
     let call = Call::new(Operation::Authenticate, None, None);
@@ -40,7 +40,7 @@ pub(super) async fn access_key(
             Error::new(call.operation, Kind::Credentials, "the metadata service answered without an access key")
         })
     };
-    caller.call_with(effort, &call, attempt).await
+    caller.call_with(budget, &call, attempt).await
 }
 
 /// A session of the token-protected version; nothing where the service does not have that.
@@ -59,7 +59,7 @@ fn request(method: Method, endpoint: &Url, path: &str) -> Result<Request, Error>
         Error::new(
             Operation::Authenticate,
             Kind::Credentials,
-            format!("{endpoint} is no address of a metadata service"),
+            format!("{endpoint} is not a valid address of a metadata service"),
         )
     })?;
     let body = SecretString::from(String::new());

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::caller::{Call, Caller};
 use super::super::observe::Code;
-use super::super::outage::Effort;
+use super::super::outage::RetryBudget;
 use super::super::transport::{Answer, HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
 use super::body::{self, Asking, Auth, Identity, Scope};
@@ -29,7 +29,7 @@ pub struct ProjectScope {
 pub(super) struct Iam<'a> {
     pub(super) caller: &'a Caller,
     pub(super) endpoint: &'a Url,
-    pub(super) effort: Effort,
+    pub(super) budget: RetryBudget,
 }
 
 /// A token as IAM gives it.
@@ -150,7 +150,7 @@ impl Iam<'_> {
     ) -> Result<T, Error> {
         let call = Call::new(Operation::Authenticate, None, None);
         let url = self.endpoint.join(path).map_err(|_| {
-            Error::new(call.operation, Kind::Credentials, format!("{} is no address of an IAM", self.endpoint))
+            Error::new(call.operation, Kind::Credentials, format!("{} is not a valid address of IAM", self.endpoint))
         })?;
         let attempt = || async {
             let mut request = Request {
@@ -174,7 +174,7 @@ impl Iam<'_> {
             })?;
             parse(&answer)
         };
-        self.caller.call_with(self.effort, &call, attempt).await
+        self.caller.call_with(self.budget, &call, attempt).await
     }
 
     fn parse_token(&self, answer: &Answer) -> Result<Token, Error> {
@@ -228,7 +228,7 @@ impl Asker<'_> {
     }
 }
 
-/// An answer that is none.
+/// The error of an answer without what was asked for.
 pub(super) fn failed(answer: &Answer, text: &str) -> Error {
     Error::new(Operation::Authenticate, Kind::Credentials, text).with_request_id(answer.request_id())
 }

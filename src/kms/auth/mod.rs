@@ -1,7 +1,7 @@
 //! Credentials: where they come from (`source`), one file for each kind, and one cache above them all (`session`).
 //!
 //! Whatever the kind, it ends in a token or an access key, and a request gets either through one seam,
-//! `Proof::authenticate`. `signing` is the pure function behind the second.
+//! `Credential::authenticate`. `signing` is the pure function behind the second.
 
 mod access_key;
 mod agency;
@@ -11,6 +11,7 @@ mod iam;
 mod id_token;
 mod password;
 mod pod;
+mod probe;
 mod secret;
 mod session;
 pub mod signing;
@@ -18,7 +19,6 @@ mod source;
 mod sts;
 mod token;
 mod tree;
-mod trial;
 
 use std::time::{Duration, SystemTime};
 
@@ -33,7 +33,7 @@ pub use id_token::IdToken;
 pub use password::Password;
 pub use pod::PodIdentity;
 pub use secret::SecretSource;
-pub(super) use session::{Proof, Session};
+pub(super) use session::{Credential, Session};
 pub use sts::OidcAgency;
 pub use tree::SecretTree;
 
@@ -91,8 +91,8 @@ impl Login {
         }
     }
 
-    /// The address next door that is asked for credentials; nothing where none is asked.
-    pub(super) fn neighbour(&self) -> Option<&str> {
+    /// The address on this machine or its link that is asked for credentials; nothing where none is asked.
+    pub(super) fn link_local_endpoint(&self) -> Option<&str> {
         match self {
             Self::EcsAgency { metadata_endpoint } => {
                 Some(metadata_endpoint.as_deref().unwrap_or(ecs_agency::METADATA_ENDPOINT))

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use super::super::caller::{Call, Caller};
 use super::super::observe::Code;
-use super::super::outage::Effort;
+use super::super::outage::RetryBudget;
 use super::super::transport::{HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
 use super::ecs_agency::passing_or_final;
@@ -29,7 +29,7 @@ impl PodIdentity {
     pub(super) async fn access_key(
         &self,
         caller: &Caller,
-        effort: Effort,
+        budget: RetryBudget,
     ) -> Result<(AccessKey, Option<Lifetime>), Error> {
         let call = Call::new(Operation::Authenticate, None, None);
         let refused = |text: String| Error::new(call.operation, Kind::Credentials, text);
@@ -57,6 +57,6 @@ impl PodIdentity {
             AccessKey::parse(&answer.body, answer.date(), caller.clock.now())
                 .ok_or_else(|| refused(format!("{} answered without an access key", request.host())))
         };
-        caller.call_with(effort, &call, attempt).await
+        caller.call_with(budget, &call, attempt).await
     }
 }

@@ -3,7 +3,8 @@
 //! It hands out what proves a request, renews it before it ends with one renewal in flight, and renews it once when the
 //! cloud refuses it. A refusal that a renewal does not cure ends the project's run: five failures in a row lock an
 //! access key, and wrong passwords lock the user (API sheet, section 3). For the same reason an access key that is
-//! refused is not tried again unless its files have changed, and a new proof stands its `trial` first.
+//! refused is not tried again unless its files have changed, and a new credential is probed by one request first
+//! (`probe`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
@@ -16,12 +17,12 @@ use tracing::{debug, warn};
 use super::super::caller::Caller;
 use super::super::closed::ClosedForRun;
 use super::super::observe::Code;
-use super::super::outage::Effort;
+use super::super::outage::RetryBudget;
 use super::super::transport::{HeaderText, Request, SetUpError};
 use super::access_key::AccessKey;
 use super::iam::{Asker, ProjectScope, unfit};
+use super::probe::CredentialProbe;
 use super::source::{Issued, Source};
-use super::trial::Trial;
 use super::{Credentials, Error, Kind, Lifetime, Operation};
 use crate::printable::excerpt;
 
@@ -32,9 +33,9 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 
 /// What proves that a request may be made. The one seam through which every request gets its authentication.
 #[derive(Clone)]
-pub(in crate::kms) struct Proof {
+pub(in crate::kms) struct Credential {
     means: Means,
-    /// Counts renewals, so that a refusal is never taken to be about a newer proof than the one refused.
+    /// Counts renewals, so that a refusal is never taken to be about a newer credential than the one refused.
     generation: u64,
     /// When it ends, where that is known.
     ends: Option<SystemTime>,
@@ -46,8 +47,8 @@ enum Means {
     Key(Arc<AccessKey>),
 }
 
-impl Proof {
-    /// Adds the proof to a request about a project that is made now; nothing where it does not fit into a header.
+impl Credential {
+    /// Adds the credential to a request about a project that is made now; nothing where it does not fit into a header.
     pub(in crate::kms) fn authenticate(&self, request: &mut Request, project_id: &str, now: SystemTime) -> Option<()> {
         match &self.means {
             Means::Token(token) => request.headers.push(("x-auth-token", token.clone())),
@@ -72,21 +73,21 @@ pub(in crate::kms) struct Session {
     current: std::sync::Mutex<Current>,
     /// Held by the one renewal in flight.
     renewal: Mutex<()>,
-    trial: Trial,
-    /// A renewed proof was refused as well, or none could be had: nothing more is sent in this run.
+    probe: CredentialProbe,
+    /// A renewed credential was refused as well, or none could be had: nothing more is sent in this run.
     refused: ClosedForRun,
 }
 
 #[derive(Default)]
 struct Current {
-    proof: Option<Proof>,
+    credential: Option<Credential>,
     lifetime: Option<Lifetime>,
     generation: u64,
     /// After an early renewal that failed: not before this.
     next_renewal: Option<SystemTime>,
 }
 
-/// A proof that was refused, and the cloud's words where it had any.
+/// A credential that was refused, and the cloud's words where it had any.
 #[derive(Clone, Copy)]
 struct Refused<'e> {
     generation: u64,
@@ -95,10 +96,10 @@ struct Refused<'e> {
 
 /// What the cache has for a request.
 enum Cached {
-    /// A proof that holds for a while.
-    Good(Proof),
-    /// A proof that holds, and is due for renewal.
-    Due(Proof),
+    /// A credential that holds for a while.
+    Good(Credential),
+    /// A credential that holds, and is due for renewal.
+    Due(Credential),
     /// None that would be accepted.
     Nothing,
 }
@@ -120,7 +121,7 @@ impl Session {
             names: Mutex::default(),
             current: std::sync::Mutex::default(),
             renewal: Mutex::default(),
-            trial: Trial::default(),
+            probe: CredentialProbe::default(),
             refused: ClosedForRun::default(),
         })
     }
@@ -129,14 +130,14 @@ impl Session {
     /// read again.
     pub(in crate::kms) fn begin_run(&self) {
         self.refused.begin_run();
-        self.trial.begin_run();
+        self.probe.begin_run();
         let mut current = self.current();
         current.next_renewal = None;
         if let Ok(mut names) = self.names.try_lock() {
             names.retain(|_, id| id.is_ok());
         }
         if self.source.is_in_files() {
-            current.proof = None;
+            current.credential = None;
         }
     }
 
@@ -144,30 +145,30 @@ impl Session {
     pub(in crate::kms) fn check(&self, caller: &Caller) -> Result<(), Error> {
         let Err(error) = self.check_open() else { return Ok(()) };
         let is_over = match self.cached(None, caller.clock.now()) {
-            Cached::Good(proof) | Cached::Due(proof) => self.trial.has_refused(proof.generation),
+            Cached::Good(credential) | Cached::Due(credential) => self.probe.has_refused(credential.generation),
             Cached::Nothing => true,
         };
         if is_over { Err(error) } else { Ok(()) }
     }
 
-    /// Has the request made with a proof, and once more with a renewed one where the first was refused.
-    pub(in crate::kms) async fn with_proof<T, F>(
+    /// Has the request made with a credential, and once more with a renewed one where the first was refused.
+    pub(in crate::kms) async fn with_credential<T, F>(
         &self,
         caller: &Caller,
-        mut request: impl FnMut(Proof) -> F,
+        mut request: impl FnMut(Credential) -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let proof = self.proof(caller, None).await?;
+        let credential = self.credential(caller, None).await?;
         // Told by each project, whoever of those that share it has renewed it.
-        caller.observer.credentials_expire(proof.ends);
-        let refused = match self.trial.of(proof.generation, || request(proof.clone())).await {
+        caller.observer.credentials_expire(credential.ends);
+        let refused = match self.probe.of(credential.generation, || request(credential.clone())).await {
             Err(error) if error.kind() == Kind::Credentials => error,
             result => return result,
         };
         let words = refused.code().map(|_| refused.text());
-        let renewed = match self.proof(caller, Some(Refused { generation: proof.generation, words })).await {
+        let renewed = match self.credential(caller, Some(Refused { generation: credential.generation, words })).await {
             Ok(renewed) => renewed,
             // The cloud's word on the refusal is the better one.
             Err(error) if error.kind() == Kind::Credentials && words.is_some() => {
@@ -176,7 +177,7 @@ impl Session {
             Err(error) => return Err(error),
         };
         caller.repeats(&refused);
-        let result = self.trial.of(renewed.generation, || request(renewed)).await;
+        let result = self.probe.of(renewed.generation, || request(renewed)).await;
         match result {
             Err(error) if error.kind() == Kind::Credentials => {
                 let error = error.with_hint(&self.source.place());
@@ -187,31 +188,31 @@ impl Session {
         }
     }
 
-    /// A proof for a request that is made now; a newer one than the `refused`, where one was.
-    async fn proof(&self, caller: &Caller, refused: Option<Refused<'_>>) -> Result<Proof, Error> {
+    /// A credential for a request that is made now; a newer one than the `refused`, where one was.
+    async fn credential(&self, caller: &Caller, refused: Option<Refused<'_>>) -> Result<Credential, Error> {
         let look = || self.cached(refused.map(|refused| refused.generation), caller.clock.now());
         let words = refused.and_then(|refused| refused.words);
         match look() {
-            Cached::Good(proof) => Ok(proof),
+            Cached::Good(credential) => Ok(credential),
             // Renewed early, so that a short outage of IAM costs nothing; whoever comes meanwhile uses the old one.
-            Cached::Due(proof) => match self.renewal.try_lock() {
-                Ok(_renewal) => Ok(self.renew_early(caller).await.unwrap_or(proof)),
-                Err(_) => Ok(proof),
+            Cached::Due(credential) => match self.renewal.try_lock() {
+                Ok(_renewal) => Ok(self.renew_early(caller).await.unwrap_or(credential)),
+                Err(_) => Ok(credential),
             },
             Cached::Nothing => {
                 let _renewal = self.renewal.lock().await;
-                if let Cached::Good(proof) | Cached::Due(proof) = look() {
-                    return Ok(proof);
+                if let Cached::Good(credential) | Cached::Due(credential) = look() {
+                    return Ok(credential);
                 }
                 // Who has the cloud's own words needs no other's.
                 self.check_open().map_err(|error| match words {
                     Some(_) => Error::new(Operation::Authenticate, Kind::Credentials, NOT_AGAIN),
                     None => error,
                 })?;
-                let issued = self.source.issue(caller, Effort::Full).await;
+                let issued = self.source.issue(caller, RetryBudget::Full).await;
                 let renewed = issued.and_then(|(issued, lifetime)| {
-                    let again = |proof: &Proof| matches!(&issued, Issued::Key(key) if proof.is_key(key));
-                    if refused.is_some() && self.current().proof.as_ref().is_some_and(again) {
+                    let again = |credential: &Credential| matches!(&issued, Issued::Key(key) if credential.is_key(key));
+                    if refused.is_some() && self.current().credential.as_ref().is_some_and(again) {
                         let text = "the access key was refused, and what is given has not changed since";
                         return Err(Error::new(Operation::Authenticate, Kind::Credentials, text)
                             .with_hint(&self.source.place()));
@@ -234,23 +235,24 @@ impl Session {
 
     fn cached(&self, refused: Option<u64>, now: SystemTime) -> Cached {
         let current = self.current();
-        let Some(proof) = current.proof.clone().filter(|proof| Some(proof.generation) != refused) else {
+        let Some(credential) = current.credential.clone().filter(|credential| Some(credential.generation) != refused)
+        else {
             return Cached::Nothing;
         };
         if current.lifetime.is_some_and(|(_, end)| now >= end) {
             Cached::Nothing
         } else if is_due(current.lifetime, now) && current.next_renewal.is_none_or(|next| now >= next) {
-            Cached::Due(proof)
+            Cached::Due(credential)
         } else {
-            Cached::Good(proof)
+            Cached::Good(credential)
         }
     }
 
-    /// One attempt at a newer proof while the old one holds.
-    async fn renew_early(&self, caller: &Caller) -> Option<Proof> {
-        let issued = self.source.issue(caller, Effort::Single).await;
+    /// One attempt at a newer credential while the old one holds.
+    async fn renew_early(&self, caller: &Caller) -> Option<Credential> {
+        let issued = self.source.issue(caller, RetryBudget::SingleAttempt).await;
         match issued.and_then(|(issued, lifetime)| self.keep(caller, issued, lifetime)) {
-            Ok(proof) => Some(proof),
+            Ok(credential) => Some(credential),
             Err(error) => {
                 warn!(
                     project = &*caller.project,
@@ -268,7 +270,7 @@ impl Session {
         }
     }
 
-    fn keep(&self, caller: &Caller, issued: Issued, lifetime: Option<Lifetime>) -> Result<Proof, Error> {
+    fn keep(&self, caller: &Caller, issued: Issued, lifetime: Option<Lifetime>) -> Result<Credential, Error> {
         let means = match issued {
             Issued::Token(token, project_id) => {
                 if let Some(given) = project_id {
@@ -282,10 +284,10 @@ impl Session {
         current.generation += 1;
         current.lifetime = lifetime;
         current.next_renewal = None;
-        let proof = Proof { means, generation: current.generation, ends: lifetime.map(|(_, end)| end) };
-        current.proof = Some(proof.clone());
-        debug!(project = &*caller.project, generation = proof.generation, "got credentials");
-        Ok(proof)
+        let credential = Credential { means, generation: current.generation, ends: lifetime.map(|(_, end)| end) };
+        current.credential = Some(credential.clone());
+        debug!(project = &*caller.project, generation = credential.generation, "got credentials");
+        Ok(credential)
     }
 
     /// Notes which project a token is for. One that is for another than the policy's is no use.
@@ -300,9 +302,10 @@ impl Session {
     }
 
     /// The project's id: the policy's, the token's, or the one that IAM knows by this name. A name that IAM does not
-    /// know, or not as one project, is asked for once in a run, and is the concern of nobody else who shares the proof.
+    /// know, or not as one project, is asked for once in a run, and is the concern of nobody else who shares the
+    /// credential.
     pub(in crate::kms) async fn project_id(&self, caller: &Caller, name: &str) -> Result<String, Error> {
-        let proof = self.proof(caller, None).await?;
+        let credential = self.credential(caller, None).await?;
         if let Some(id) = self.project_id.get() {
             return Ok(id.clone());
         }
@@ -314,8 +317,8 @@ impl Session {
             }
             None => self.check_open()?,
         }
-        let iam = self.source.iam(caller, Effort::Full);
-        let found = match &proof.means {
+        let iam = self.source.iam(caller, RetryBudget::Full);
+        let found = match &credential.means {
             Means::Token(token) => iam.project_id(Asker::Token(&SecretString::from(token.as_str())), name).await,
             Means::Key(key) => iam.project_id(Asker::Key(key), name).await,
         };
@@ -335,7 +338,7 @@ impl Session {
         Ok(found)
     }
 
-    /// No proof is tried again in this run, for this reason.
+    /// No credential is tried again in this run, for this reason.
     fn refuse(&self, why: &str) {
         self.refused.close(&format!("{NOT_AGAIN}: {why}"));
     }

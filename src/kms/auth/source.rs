@@ -5,7 +5,7 @@
 use secrecy::SecretString;
 
 use super::super::caller::Caller;
-use super::super::outage::Effort;
+use super::super::outage::RetryBudget;
 use super::super::transport::{SetUpError, Url, address};
 use super::access_key::AccessKey;
 use super::iam::{Iam, ProjectScope, Token};
@@ -48,13 +48,17 @@ impl Source {
     }
 
     /// IAM, asked on behalf of this caller.
-    pub(super) fn iam<'a>(&'a self, caller: &'a Caller, effort: Effort) -> Iam<'a> {
-        Iam { caller, endpoint: &self.iam, effort }
+    pub(super) fn iam<'a>(&'a self, caller: &'a Caller, budget: RetryBudget) -> Iam<'a> {
+        Iam { caller, endpoint: &self.iam, budget }
     }
 
     /// A token or an access key, with its lifetime where that is told.
-    pub(super) async fn issue(&self, caller: &Caller, effort: Effort) -> Result<(Issued, Option<Lifetime>), Error> {
-        let result = self.ask(caller, effort).await;
+    pub(super) async fn issue(
+        &self,
+        caller: &Caller,
+        budget: RetryBudget,
+    ) -> Result<(Issued, Option<Lifetime>), Error> {
+        let result = self.ask(caller, budget).await;
         // What is wrong with a file names the file itself.
         result.map_err(|error| if error.code().is_some() { self.placed(error) } else { error })
     }
@@ -64,8 +68,8 @@ impl Source {
         if error.kind() == Kind::NoWay { error } else { error.with_hint(&self.place()) }
     }
 
-    async fn ask(&self, caller: &Caller, effort: Effort) -> Result<(Issued, Option<Lifetime>), Error> {
-        let iam = self.iam(caller, effort);
+    async fn ask(&self, caller: &Caller, budget: RetryBudget) -> Result<(Issued, Option<Lifetime>), Error> {
+        let iam = self.iam(caller, budget);
         let counted = |error: Error| {
             caller.observer.operation(Operation::Authenticate, false);
             error
@@ -93,10 +97,10 @@ impl Source {
                 }
                 (key, None)
             }
-            (Login::EcsAgency { .. }, _) => ecs_agency::access_key(caller, effort, &self.metadata).await?,
+            (Login::EcsAgency { .. }, _) => ecs_agency::access_key(caller, budget, &self.metadata).await?,
             (Login::IdToken(id_token), _) => id_token.access_key(&iam).await?,
             (Login::OidcAgency(agency), _) => agency.access_key(&iam).await?,
-            (Login::Pod(pod), _) => pod.access_key(caller, effort).await?,
+            (Login::Pod(pod), _) => pod.access_key(caller, budget).await?,
         };
         let (key, lifetime) = match &self.credentials.agency {
             Some(agency) => agency.access_key(&iam, &key).await?,

@@ -1,5 +1,5 @@
-//! Workload identity by STS v5: a token of an `OpenID` Connect provider is exchanged for a temporary access key of an agency
-//! that trusts it (API sheet, section 5.4).
+//! Workload identity by STS v5: a token of an `OpenID` Connect provider is exchanged for a temporary access key of an
+//! agency that trusts it (API sheet, section 5.4).
 //!
 //! It is one unsigned call, and the token in its body is all that proves who asks.
 
@@ -48,7 +48,7 @@ impl OidcAgency {
         });
         let endpoint =
             self.url().map_err(|error| Error::new(Operation::Authenticate, Kind::Credentials, error.to_string()))?;
-        let sts = Iam { caller: iam.caller, endpoint: &endpoint, effort: iam.effort };
+        let sts = Iam { caller: iam.caller, endpoint: &endpoint, budget: iam.budget };
         let now = iam.caller.clock.now();
         sts.ask(Method::Post, "v5/agencies/assume-with-oidc", Asker::Nobody, body, Some(&token), |answer| {
             AccessKey::parse(&answer.body, answer.date(), now).ok_or_else(|| {

@@ -89,11 +89,11 @@ pub(super) enum Barrier {
 /// Why a transport cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetUpError {
-    /// The proxy's address is none. It may hold a password, so it is not repeated.
-    #[error("the proxy's address is none: expected one such as http://proxy.example.com:3128")]
+    /// The proxy's address is not valid. It may hold a password, so it is not repeated.
+    #[error("the proxy address is not valid, expected one such as http://proxy.example.com:3128")]
     Proxy,
-    /// An endpoint is no address.
-    #[error("{0} is no address of an HTTP server")]
+    /// An endpoint's address is not valid.
+    #[error("{0} is not the address of an HTTP server")]
     Endpoint(String),
     /// The HTTP client cannot be built.
     #[error("cannot set up TLS: {0}; install the system's CA certificates or name a ca_file")]
