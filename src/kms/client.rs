@@ -59,6 +59,9 @@ pub struct Client {
     kms: String,
     addresses: OnceLock<Addresses>,
     may_lack_rotation: bool,
+    /// The project's credentials were refused and no others were to be had. Each project's own: one that shares them
+    /// may be let in where another is not.
+    refused: ClosedForRun,
 }
 
 /// Where the calls of one project go.
@@ -173,7 +176,15 @@ impl Client {
         let session = shared.session(&settings.credentials, &iam, &settings.scope)?;
         let may_lack_rotation = settings.may_lack_rotation;
         let scope = settings.scope;
-        Ok(Self { session, scope, kms, addresses: OnceLock::new(), may_lack_rotation, caller })
+        Ok(Self {
+            session,
+            scope,
+            kms,
+            addresses: OnceLock::new(),
+            may_lack_rotation,
+            refused: ClosedForRun::default(),
+            caller,
+        })
     }
 
     /// Where the calls go, which is known once the project's id is.
@@ -225,9 +236,12 @@ impl Client {
     ) -> Result<T, Error> {
         let addresses = self.addresses().await?;
         // What ends the run for all keys is told to each of them before it waits for its turn.
-        let hope =
-            self.caller.unreachable.check(call.operation, Kind::NoWay).and_then(|()| self.session.check(&self.caller));
-        hope.inspect_err(|_| self.caller.observer.operation(call.operation, false))?;
+        let open = || {
+            self.caller.unreachable.check(call.operation, Kind::NoWay)?;
+            self.refused.check(Operation::Authenticate, Kind::Credentials)?;
+            self.session.check(&self.caller)
+        };
+        open().inspect_err(|_| self.caller.observer.operation(call.operation, false))?;
         let request = |credential: Credential| {
             let mut request = Request {
                 method: route.method(),
@@ -245,7 +259,19 @@ impl Client {
                 parse(&answer).ok_or_else(|| garbled(call.operation, &request, &answer))
             }
         };
-        self.caller.call(call, || self.session.with_credential(&self.caller, request)).await
+        let attempt = || async {
+            // Others may have been refused while this one waited for its turn.
+            open()?;
+            self.session.with_credential(&self.caller, request).await
+        };
+        let result = self.caller.call(call, attempt).await;
+        if let Err(error) = &result
+            && error.kind() == Kind::Credentials
+        {
+            // Five failures in a row lock an access key (API sheet, section 3).
+            self.refused.close(error.text());
+        }
+        result
     }
 }
 
@@ -254,6 +280,7 @@ impl Kms for Client {
         self.session.begin_run();
         self.caller.outages.iter().for_each(Outage::begin_run);
         self.caller.unreachable.begin_run();
+        self.refused.begin_run();
         self.caller.transport.begin_run();
         self.caller.skew_told.store(false, Ordering::Relaxed);
     }

@@ -122,6 +122,21 @@ fn a_refused_key_is_tried_once_in_a_run_however_many_keys_there_are() {
 }
 
 #[test]
+fn a_key_that_is_refused_in_mid_run_is_not_tried_on_every_key_that_is_left() {
+    for concurrency in [1, 4] {
+        let cloud = Cloud::start(keyed(many(40)).fault(Rule::always(Fault::unauthorized()).after(1)));
+        let policy = Policy::of_keys(cloud.url(), (0..40).map(key_id)).with(BY_VALUE);
+        let site = site(&Policy { concurrency, ..policy });
+        site.write("secret", SECRET);
+        let applied = site.apply();
+        assert!((0..40).all(|n| applied.key(&key_id(n)) == REFUSED), "{applied:#?}");
+        // Those that were in flight when the first refusal came.
+        assert!(cloud.requests(Operation::ReadStatus) <= u64::from(concurrency), "{}", cloud.all_requests());
+        assert_eq!(cloud.requests(Operation::ListKeys), 1);
+    }
+}
+
+#[test]
 fn a_key_that_nobody_knows_is_refused_in_the_clouds_words() {
     let cloud = Cloud::of([off()]);
     let applied = site(&Policy::of_one_key(cloud.url()).with(BY_VALUE)).apply();
