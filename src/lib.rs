@@ -34,3 +34,4 @@ mod printable;
 pub mod reconcile;
 pub mod rotation;
 pub mod simulator;
+mod small_file;

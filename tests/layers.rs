@@ -15,14 +15,18 @@ const WALLS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("gate", &["clock"]),
     ("printable", &[]),
+    ("small_file", &[]),
     ("rotation", &[]),
     ("policy", &["rotation::key", "rotation::project", "rotation::rule", "printable"]),
-    ("kms", &["rotation::key", "rotation::project", "clock", "gate", "printable"]),
+    ("kms", &["rotation::key", "rotation::project", "clock", "gate", "printable", "small_file"]),
     ("simulator", &[]),
     ("reconcile", &["rotation", "policy::types", "kms", "clock", "gate"]),
     // Its own configuration is a YAML file, which is read where YAML is read.
-    ("observability", &["rotation", "kms::observe", "policy::web", "policy::problem", "chain", "gate", "printable"]),
-    ("daemon", &["rotation", "policy", "kms", "reconcile", "observability", "clock", "chain", "gate"]),
+    (
+        "observability",
+        &["rotation", "kms::observe", "policy::web", "policy::problem", "chain", "gate", "printable", "small_file"],
+    ),
+    ("daemon", &["rotation", "policy", "kms", "reconcile", "observability", "clock", "chain", "gate", "small_file"]),
     (
         "cli",
         &[
@@ -70,7 +74,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap_complete", &["src/cli/"]),
     ("clap_mangen", &["src/cli/generate.rs"]),
     ("listenfd", &["src/cli/serve.rs"]),
-    ("rustix", &["src/cli/", "src/clock.rs"]),
+    ("rustix", &["src/cli/", "src/clock.rs", "src/small_file.rs"]),
 ];
 
 #[test]

@@ -124,13 +124,17 @@ fn start_logging(
 
 /// Progress is for people at a terminal that can erase a line.
 fn shows_progress(log: &LogOptions) -> bool {
-    let can_erase = || variable("TERM").is_none_or(|terminal| terminal != "dumb");
-    log.log_format == logging::Format::Text && io::stderr().is_terminal() && can_erase()
+    log.log_format == logging::Format::Text && io::stderr().is_terminal() && !is_dumb()
 }
 
-/// Colour only on a terminal, and not where `NO_COLOR` asks for none.
+/// Colour only on a terminal that has it, and not where `NO_COLOR` asks for none.
 fn wants_colour(is_terminal: bool) -> bool {
-    is_terminal && variable("NO_COLOR").is_none_or(|value| value.is_empty())
+    is_terminal && !is_dumb() && variable("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A terminal that shows what it gets, escape sequences too.
+fn is_dumb() -> bool {
+    variable("TERM").is_some_and(|terminal| terminal == "dumb")
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place through which the environment reaches the code")]

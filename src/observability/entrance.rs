@@ -18,6 +18,7 @@ use super::tls::{self, TlsError};
 use crate::chain::Chain;
 use crate::policy::problem::Problems;
 use crate::policy::web::{self, WebConfig};
+use crate::small_file;
 
 /// Why a web configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -166,7 +167,7 @@ fn read(
 }
 
 fn config(path: &Path, environment: fn(&str) -> Option<String>) -> Result<WebConfig, WebError> {
-    let bytes = tls::contents(path).map_err(|error| WebError::Read(path.to_owned(), error))?;
+    let bytes = small_file::read(path).map_err(|error| WebError::Read(path.to_owned(), error))?;
     web::read(&bytes, path, environment).map_err(WebError::Invalid)
 }
 
@@ -177,7 +178,7 @@ fn enter(config: WebConfig, checks: &Checks) -> Result<Entrance, WebError> {
     };
     let token = match config.bearer_token_file {
         Some(path) => {
-            let bytes = tls::contents(&path).map_err(|error| WebError::Token(path.clone(), error))?;
+            let bytes = small_file::read(&path).map_err(|error| WebError::Token(path.clone(), error))?;
             let token = bytes.trim_ascii();
             if token.is_empty() || token.iter().any(u8::is_ascii_control) {
                 return Err(WebError::NoToken(path));

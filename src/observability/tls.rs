@@ -1,7 +1,6 @@
 //! TLS as the web configuration asks for it, from the files that it names.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,9 +13,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use zeroize::Zeroizing;
 
 use crate::policy::web::{ClientAuth, Tls, TlsVersion};
-
-/// More than any chain of certificates has, and the end of a file that has none.
-const LARGEST_FILE: u64 = 1024 * 1024;
+use crate::small_file;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -104,15 +101,5 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
-    contents(path).map_err(|error| TlsError::Read(path.to_owned(), error))
-}
-
-/// The bytes of a file of a sensible size.
-pub(super) fn contents(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(8 * 1024));
-    File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST_FILE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is larger than 1 MiB"));
-    }
-    Ok(bytes)
+    small_file::read(path).map_err(|error| TlsError::Read(path.to_owned(), error))
 }

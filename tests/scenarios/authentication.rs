@@ -1,10 +1,12 @@
 //! Tokens and passwords: got, kept, renewed, refused.
 
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kms_rotationd::simulator::{Fault, Key, Operation, ProjectSetup, Rule, Setup, TokenRefusal};
+use rustix::fs::{CWD, Mode, mkfifoat};
 
 use super::cloud::{Cloud, many, off, rotating, setup};
 use super::site::{Policy, Site};
@@ -313,4 +315,18 @@ fn one_project_without_credentials_does_not_stop_the_other() {
     let applied = site.apply();
     assert_eq!(applied.code, Some(1));
     assert_eq!((&*applied.key(KEY), &*applied.key(&key_id(1))), (REFUSED, "compliant"));
+}
+
+#[test]
+fn a_secret_in_a_pipe_that_nobody_writes_to_holds_nothing_up() {
+    let cloud = Cloud::of([off()]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    fs::remove_file(site.path("token")).unwrap();
+    mkfifoat(CWD, site.path("token"), Mode::RUSR | Mode::WUSR).unwrap();
+    let daemon = site.run();
+    daemon.await_runs(1);
+    let report = daemon.status();
+    assert_eq!(report.key(KEY), REFUSED);
+    assert!(report.error().contains("not a regular file"), "{}", report.error());
+    assert_eq!(daemon.stop().code, Some(0));
 }

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::Environment;
 use crate::kms::auth::{AccessKeyFiles, IdToken, KeyName, Login, Named, Password, SecretSource, SecretTree};
 use crate::policy;
+use crate::small_file;
 
 /// One part of a file, such as a section.
 #[derive(Clone, Debug)]
@@ -209,7 +210,5 @@ fn put_texts(fields: &mut Fields, mapping: &Value) {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, String> {
-    std::fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))
+    small_file::read_text(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }

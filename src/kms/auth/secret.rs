@@ -7,6 +7,7 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Error, Kind, Operation};
+use crate::small_file;
 
 /// Where a secret is kept. Printing it shows the place, never the secret.
 #[derive(Clone)]
@@ -57,8 +58,8 @@ impl SecretSource {
             Error::new(Operation::Authenticate, Kind::Credentials, format!("cannot read {}: {cause}", path.display()))
         };
         // Wiped on drop, as is the copy without the line break.
-        let text = SecretString::from(std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?);
-        let secret = SecretString::from(text.expose_secret().trim_end_matches(['\r', '\n']));
+        let text = small_file::read_text(path).map_err(|error| failed(error.to_string()))?;
+        let secret = SecretString::from(text.trim_end_matches(['\r', '\n']));
         if secret.expose_secret().is_empty() {
             return Err(failed("it is empty".to_owned()));
         }

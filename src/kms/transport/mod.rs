@@ -16,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::observe::Code;
+use crate::small_file;
 use message::SecretBytes;
 
 pub(super) use message::{Answer, HeaderText, Method, Request};
@@ -52,7 +53,7 @@ struct Connector {
 #[derive(Default)]
 struct Files {
     /// Certificates to trust beside the system's.
-    certificates: Vec<u8>,
+    certificates: Zeroizing<Vec<u8>>,
     /// What the proxy wants to hear.
     authorization: Option<SecretString>,
 }
@@ -141,7 +142,7 @@ impl Transport {
         }
         if let Some(path) = &self.ca_file {
             files.certificates =
-                std::fs::read(path).map_err(|error| format!("cannot read ca_file {}: {error}", path.display()))?;
+                small_file::read(path).map_err(|error| format!("cannot read ca_file {}: {error}", path.display()))?;
         }
         Ok(files)
     }
