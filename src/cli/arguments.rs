@@ -154,14 +154,14 @@ pub(super) struct WebOption {
 
 #[derive(Args, Debug)]
 pub(super) struct HealthOptions {
-    /// What the daemon has as its --listen
+    /// The daemon's --listen
     #[arg(long, value_name = "ADDR:PORT", env = LISTEN_VARIABLE, default_value = LISTEN)]
     pub(super) listen: SocketAddr,
     #[arg(
         long,
         value_name = "URL",
         value_parser = |url: &str| Probe::address(url),
-        help = "Where it is, such as https://127.0.0.1:9847; without it where --listen says, with or without TLS"
+        help = "Where the daemon is, such as https://127.0.0.1:9847; without it, at --listen, with or without TLS"
     )]
     pub(super) url: Option<(Way, String, u16)>,
     /// Ask whether its first run has ended, and not only whether it is alive
@@ -170,7 +170,7 @@ pub(super) struct HealthOptions {
     /// The authority that must vouch for its certificate
     #[arg(long, value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,
-    /// A certificate of our own, where the daemon asks its clients for one
+    /// The certificate to show, where the daemon asks its clients for one
     #[arg(long, value_name = "FILE", requires = "key_file")]
     pub(super) cert_file: Option<PathBuf>,
     /// Its key

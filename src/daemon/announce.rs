@@ -10,7 +10,6 @@ use tracing::{Level, info, warn};
 
 use crate::rotation::cover::Subject;
 use crate::rotation::decide::{Reason, Reasons, Status};
-use crate::rotation::project::Coverage;
 use crate::rotation::report::{KeyReport, ProjectReport, Report};
 
 /// Keys of one project that share their news in one run beyond this number share a line: an outage is one thing that
@@ -42,13 +41,7 @@ impl Announcer {
         for key in &project.keys {
             let id = (Arc::clone(&project.name), key.subject.clone());
             let last = self.problems.get(&id);
-            let required = project.coverage == Coverage::Required;
-            let is_problem = match key.status {
-                Status::NonCompliant | Status::Unknown => true,
-                Status::Uncovered => required,
-                Status::Compliant | Status::Exempt => false,
-            };
-            if is_problem {
+            if project.coverage.is_problem(key.status) {
                 // Where the whole project failed, that was said once; a key with an error of its own is another matter.
                 let said = project.failure.is_some() && key.status == Status::Unknown && key.error.is_none();
                 if last != Some(&key.reasons) && !said {

@@ -340,7 +340,7 @@ fn receipt(answer: &Answer) -> Option<Receipt> {
 }
 
 fn garbled(operation: Operation, request: &Request, answer: &Answer) -> Error {
-    let text =
-        format!("HTTP {} with an answer that is none of KMS from {}; is that the KMS?", answer.status, request.host());
+    let (status, host) = (answer.status, request.host());
+    let text = format!("HTTP {status} from {host} with a body that is not a KMS answer; is the endpoint right?");
     Error::new(operation, Kind::Garbled, text).with_request_id(answer.request_id())
 }

@@ -68,7 +68,7 @@ const GUARDS: Schema = Schema::of(
             "max_changes_per_run",
             Kind::Count(&CHANGES),
             "50",
-            "how many keys that selectors bring in one run may change",
+            "how many keys matched by selectors one run may change",
         ),
         Known::default(
             "flap_repairs",

@@ -64,7 +64,7 @@ pub struct Limits {
 /// What keeps a slip in the policy, or somebody who works against it, from spreading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guards {
-    /// How many keys that selectors bring in one run may change.
+    /// How many keys matched by selectors one run may change.
     pub max_changes_per_run: usize,
     /// A key that was repaired this often within the window is left alone.
     pub flap_repairs: usize,

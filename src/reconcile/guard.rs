@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::policy::types::Guards;
 
-/// How many more keys that selectors bring in a run may change; shared by its projects.
+/// How many more keys matched by selectors a run may change; shared by its projects.
 pub(super) struct ChangeBudget {
     pub(super) guards: Guards,
     left: AtomicUsize,

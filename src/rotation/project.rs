@@ -1,5 +1,7 @@
 //! The vocabulary of a project: which cloud it is in, and whether its keys may be written.
 
+use super::reason::Status;
+
 /// A cloud that speaks this KMS API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cloud {
@@ -70,6 +72,16 @@ impl Coverage {
         match self {
             Self::Reported => "reported",
             Self::Required => "required",
+        }
+    }
+
+    /// Whether a key with this status keeps its project from being well.
+    #[must_use]
+    pub fn is_problem(self, status: Status) -> bool {
+        match status {
+            Status::NonCompliant | Status::Unknown => true,
+            Status::Uncovered => self == Self::Required,
+            Status::Compliant | Status::Exempt => false,
         }
     }
 }

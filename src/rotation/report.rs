@@ -178,13 +178,8 @@ impl ProjectReport {
     }
 
     fn is_success(&self) -> bool {
-        let required = self.coverage == Coverage::Required;
-        let is_well = |status| match status {
-            Status::Compliant | Status::Exempt => true,
-            Status::Uncovered => !required,
-            Status::NonCompliant | Status::Unknown => false,
-        };
-        (self.listed || !required) && self.keys.iter().all(|key| is_well(key.status))
+        let knows_all = self.listed || self.coverage == Coverage::Reported;
+        knows_all && !self.keys.iter().any(|key| self.coverage.is_problem(key.status))
     }
 }
 
