@@ -233,7 +233,7 @@ impl Bench {
                 memory: Memory::default(),
                 headway: Headway::default(),
             },
-            targets: [Target { project, kms: Ok(FakeKms(Mutex::new(model))), concurrency: 4 }],
+            targets: [Target { project, kms: Ok(Arc::new(FakeKms(Mutex::new(model)))), concurrency: 4 }],
         }
     }
 

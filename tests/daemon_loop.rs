@@ -144,7 +144,7 @@ async fn beside_daemon_with(
             let project = policy.projects[0].clone();
             policies.lock().unwrap().push(project.name.to_string());
             let slow = Slow { reading, runs: Arc::clone(&runs), in_flight: AtomicUsize::new(0) };
-            vec![Target { project, kms: Ok(slow), concurrency: 1 }]
+            vec![Target { project, kms: Ok(Arc::new(slow)), concurrency: 1 }]
         }
     };
     let daemon = Daemon {

@@ -155,7 +155,7 @@ async fn prepare(
     web: Option<WebFile>,
     rehearsal: Option<&Rehearsal>,
     leadership: &Leadership,
-) -> Result<Prepared<impl FnMut(&Policy) -> Vec<Target<Arc<Client>>> + use<>>, AnyError> {
+) -> Result<Prepared<impl FnMut(&Policy) -> Vec<Target<Client>> + use<>>, AnyError> {
     let signals = Signals::listen()?;
     let clock = Clock::system();
     let gate = leadership.gate.clone();

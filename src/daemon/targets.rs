@@ -54,7 +54,7 @@ pub struct Kept {
 impl Connector {
     /// A client for each of the policy's projects. One that cannot be made fails its own project only.
     #[must_use]
-    pub fn connect(&mut self, policy: &Policy) -> Vec<Target<Arc<Client>>> {
+    pub fn connect(&mut self, policy: &Policy) -> Vec<Target<Client>> {
         let before = std::mem::take(&mut self.kept.clients);
         policy.projects.iter().map(|project| self.target(policy, project, &before)).collect()
     }
@@ -64,7 +64,7 @@ impl Connector {
         policy: &Policy,
         project: &Project,
         before: &[(ClientSettings, Arc<Client>)],
-    ) -> Target<Arc<Client>> {
+    ) -> Target<Client> {
         let concurrency = policy.limits.concurrency;
         let mut settings = match settings(policy, project, self.environment) {
             Ok(settings) => settings,

@@ -26,8 +26,6 @@ pub use retry::{Backoff, RetryPolicy};
 pub use shared::Shared;
 pub use transport::{Proxy, SetUpError};
 
-use std::sync::Arc;
-
 use observe::Operation;
 
 use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Reading, RotationInterval, Tag};
@@ -70,45 +68,6 @@ pub trait Kms: Send + Sync {
     /// Tells what became of a write whose end was unclear, and whose waits were these, so that it is counted as what it
     /// was.
     fn settle(&self, unclear: &Error, settled: Settled, backoff: &Backoff);
-}
-
-/// A shared KMS is one as well.
-impl<K: Kms> Kms for Arc<K> {
-    fn begin_run(&self) {
-        K::begin_run(self);
-    }
-
-    async fn read_status(&self, key_id: KeyId) -> Result<Reading, Error> {
-        K::read_status(self, key_id).await
-    }
-
-    async fn describe(&self, key_id: KeyId) -> Result<KeyDescription, Error> {
-        K::describe(self, key_id).await
-    }
-
-    async fn list_keys(&self) -> Result<Vec<ListedKey>, Error> {
-        K::list_keys(self).await
-    }
-
-    async fn tagged(&self, key: &str, values: Option<&[&str]>) -> Result<Vec<(KeyId, Tag)>, Error> {
-        K::tagged(self, key, values).await
-    }
-
-    async fn enable_rotation(&self, key_id: KeyId) -> Result<Receipt, Error> {
-        K::enable_rotation(self, key_id).await
-    }
-
-    async fn update_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        K::update_interval(self, key_id, interval).await
-    }
-
-    fn backoff(&self, operation: Operation) -> Backoff {
-        K::backoff(self, operation)
-    }
-
-    fn settle(&self, unclear: &Error, settled: Settled, backoff: &Backoff) {
-        K::settle(self, unclear, settled, backoff);
-    }
 }
 
 /// An accepted write.

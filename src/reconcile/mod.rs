@@ -36,7 +36,7 @@ pub struct Target<K> {
     /// What the policy says.
     pub project: Project,
     /// The cloud; or why it cannot even be asked.
-    pub kms: Result<K, Unreachable>,
+    pub kms: Result<Arc<K>, Unreachable>,
     /// How many keys are worked on at a time.
     pub concurrency: usize,
 }
@@ -85,7 +85,7 @@ impl Reconciler {
             self.memory.forgive();
         }
         // All of them first: projects may share their credentials, and one must not forget what another has just learnt.
-        targets.iter().filter_map(|target| target.kms.as_ref().ok()).for_each(Kms::begin_run);
+        targets.iter().filter_map(|target| target.kms.as_ref().ok()).for_each(|kms| kms.begin_run());
         let budget = ChangeBudget::new(guards);
         let projects = join_all(targets.iter().map(|target| self.project(target, intent, &budget))).await;
         let (ended, took) = (self.clock.now(), began.elapsed());
@@ -109,6 +109,7 @@ impl Reconciler {
                 (cover.cases.iter().map(|case| progress::unreachable(case, reason)).collect(), Vec::new(), false)
             }
             Ok(kms) => {
+                let kms = &**kms;
                 let survey = self.survey(kms, project, now, &failure).await;
                 let Cover { cases, idle } = cover(&project.keys, survey.listing(), now);
                 let listed = survey.is_complete();
