@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::installed::installed;
+use super::installed::{installed, skipped};
 use super::{DEADLINE, eventually};
 
 const ENTER: char = '\u{e007}';
@@ -37,7 +37,8 @@ struct Driver {
 }
 
 impl Browser {
-    /// A window on this address; nothing where Chromium and its driver are not installed.
+    /// A window on this address; nothing where Chromium and its driver are not installed, or where it does not start: not
+    /// every container lets it.
     pub(crate) fn at(address: &str) -> Option<Self> {
         let (chromium, chromedriver) = (installed("chromium")?, installed("chromedriver")?);
         let driver = Driver::start(&chromedriver);
@@ -51,8 +52,12 @@ impl Browser {
             ],
         });
         let wanted = json!({"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}});
-        let begun = driver.ask("POST", "/session", &json!({"capabilities": {"alwaysMatch": wanted}}));
-        let session = format!("/session/{}", begun["sessionId"].as_str().unwrap());
+        let begun = driver.answer("POST", "/session", &json!({"capabilities": {"alwaysMatch": wanted}}));
+        let Some(id) = begun["sessionId"].as_str() else {
+            skipped(&format!("chromium does not start: {}", begun["message"]));
+            return None;
+        };
+        let session = format!("/session/{id}");
         let browser = Self { driver, session, origin: format!("http://{address}") };
         browser.open("/");
         Some(browser)
@@ -163,13 +168,18 @@ impl Driver {
         None
     }
 
-    /// The value of the answer to a command.
+    /// The value of the answer to a command that is obeyed.
     #[track_caller]
     fn ask(&self, method: &str, path: &str, parameters: &Value) -> Value {
-        let answer = self.try_ask(method, path, &parameters.to_string()).unwrap();
-        let value = serde_json::from_slice::<Value>(&answer).unwrap()["value"].take();
+        let value = self.answer(method, path, parameters);
         assert!(value["error"].is_null(), "{path} {parameters}: {value}");
         value
+    }
+
+    /// The value of the answer to a command, or the error that it is.
+    fn answer(&self, method: &str, path: &str, parameters: &Value) -> Value {
+        let answer = self.try_ask(method, path, &parameters.to_string()).unwrap();
+        serde_json::from_slice::<Value>(&answer).unwrap()["value"].take()
     }
 
     fn try_ask(&self, method: &str, path: &str, body: &str) -> io::Result<Vec<u8>> {
