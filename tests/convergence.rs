@@ -398,8 +398,10 @@ proptest! {
     fn a_key_that_somebody_switches_off_is_brought_back(
         first in model(),
         faults in prop::collection::vec(fault(), 0..12),
+        longest in any::<bool>(),
     ) {
-        let bench = Bench::new(desired(90), first);
+        let bound = if longest { Bound::Longest } else { Bound::Exact };
+        let bench = Bench::new(DesiredRotation { bound, ..desired(90) }, first);
         bench.model(|model| model.faults.clear());
         bench.run(Intent::Apply);
         bench.model(|model| {

@@ -75,10 +75,11 @@ prop_compose! {
         enabling in prop_oneof![Just(Enabling::NotSent), Just(Enabling::Accepted), Just(Enabling::AlreadyOn)],
         interval_sent in any::<bool>(),
         interval_set_before in any::<bool>(),
+        interval_owed in any::<bool>(),
         failure in option::weighted(0.2, write_failure()),
         hold in option::weighted(0.2, prop_oneof![Just(Hold::ChangeLimit), Just(Hold::Flapping)]),
     ) -> ObservedKey {
-        ObservedKey { reading, hindrance, enabling, interval_sent, interval_set_before, failure, hold }
+        ObservedKey { reading, hindrance, enabling, interval_sent, interval_set_before, interval_owed, failure, hold }
     }
 }
 

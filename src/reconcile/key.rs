@@ -10,7 +10,7 @@ use super::progress::{Order, Progress};
 use super::{Failure, Reconciler};
 use crate::kms::{Backoff, Error, Kind, Kms, Receipt, Settled};
 use crate::rotation::decide::{Status, Step, Verdict, decide};
-use crate::rotation::key::{KeyDescription, KeyId, ReadFailure, Reading, Rotation, RotationInterval};
+use crate::rotation::key::{KeyDescription, KeyId, ReadFailure, Reading, Rotation};
 use crate::rotation::observed::{Hold, WriteFailure};
 use crate::rotation::report::{Change, KeyReport};
 
@@ -47,6 +47,7 @@ impl<K: Kms> KeyRun<'_, K> {
         let mut key = Progress::new(order);
         let remembered = self.reconciler.memory.recall(self.project, order.key_id);
         key.observed.interval_set_before = remembered.written == Some(order.desired.interval);
+        key.observed.interval_owed = remembered.owed;
         key.observed.hindrance = remembered.hindrance(self.reconciler.clock.now());
         match &order.case.listed {
             // A list says all that a description would.
@@ -172,8 +173,7 @@ impl<K: Kms> KeyRun<'_, K> {
             let may_be_applied =
                 doubtful || result.as_ref().map_or_else(|error| error.kind() == Kind::Unclear, |_| true);
             if step == Step::EnableRotation && may_be_applied {
-                // It sets the interval back, whether its answer arrived or not.
-                self.remember_written(key.order.key_id, None);
+                self.remember_enabled(key.order.key_id, before.is_none());
             }
             let error = match result {
                 Ok(receipt) => {
@@ -192,6 +192,7 @@ impl<K: Kms> KeyRun<'_, K> {
                         // Whether that attempt did it cannot be told from a key that is never read. If it did, the
                         // interval is the cloud's, so it is sent once more.
                         key.observed.interval_set_before &= !doubtful;
+                        key.observed.interval_owed |= doubtful;
                     }
                     return self.read_back(key).await;
                 }
@@ -265,7 +266,10 @@ impl<K: Kms> KeyRun<'_, K> {
             Step::UpdateInterval(interval) => {
                 key.observed.interval_accepted();
                 if key.rotation().and_then(|rotation| rotation.interval_days).is_none() {
-                    self.remember_written(key.order.key_id, Some(interval));
+                    let memory = &self.reconciler.memory;
+                    memory.update(self.project, key.order.key_id, |known| {
+                        (known.written, known.owed) = (Some(interval), false);
+                    });
                 }
                 interval.to_string()
             }
@@ -293,9 +297,11 @@ impl<K: Kms> KeyRun<'_, K> {
         key.changes.push(Change { step, before, at, request_id: receipt.request_id });
     }
 
-    fn remember_written(&self, key_id: KeyId, interval: Option<RotationInterval>) {
-        if interval.is_some() || self.reconciler.memory.recall(self.project, key_id).written.is_some() {
-            self.reconciler.memory.update(self.project, key_id, |remembered| remembered.written = interval);
+    /// Enabling sets the interval back, whether its answer arrived or not.
+    fn remember_enabled(&self, key_id: KeyId, unreadable: bool) {
+        let memory = &self.reconciler.memory;
+        if unreadable || memory.recall(self.project, key_id).written.is_some() {
+            memory.update(self.project, key_id, |known| (known.written, known.owed) = (None, unreadable));
         }
     }
 

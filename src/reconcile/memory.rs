@@ -36,6 +36,8 @@ fn place(project: &Project) -> Place {
 pub(super) struct Remembered {
     /// The interval that was last written to a key whose setting cannot be read.
     pub(super) written: Option<RotationInterval>,
+    /// Such a key was switched on, or perhaps was, and no interval was written since.
+    pub(super) owed: bool,
     /// The name that a description gave, since most runs ask for none.
     pub(super) alias: Option<Box<str>>,
     /// What the refusal of a write told that stands in the way of rotating it, where no list says so; and when.

@@ -55,6 +55,9 @@ pub struct ObservedKey {
     pub interval_sent: bool,
     /// This process has set the desired interval before. Counts only where the setting cannot be read.
     pub interval_set_before: bool,
+    /// This process has switched rotation on, or perhaps has, and no interval of it was accepted since: the interval is
+    /// the one that enabling sets. Counts only where the setting cannot be read.
+    pub interval_owed: bool,
     /// The write that failed for good.
     pub failure: Option<WriteFailure>,
     /// Why the key is not to be written.
@@ -71,6 +74,7 @@ impl ObservedKey {
             enabling: Enabling::NotSent,
             interval_sent: false,
             interval_set_before: false,
+            interval_owed: false,
             failure: None,
             hold: None,
         }
@@ -90,6 +94,7 @@ impl ObservedKey {
         self.enabling = Enabling::Accepted;
         self.interval_sent = false;
         self.interval_set_before = false;
+        self.interval_owed = true;
     }
 
     /// `enable-key-rotation` was refused because rotation is on.
@@ -100,6 +105,7 @@ impl ObservedKey {
     /// `update-key-rotation-interval` was accepted.
     pub fn interval_accepted(&mut self) {
         self.interval_sent = true;
+        self.interval_owed = false;
     }
 
     /// `update-key-rotation-interval` was refused because rotation is off (`KMS.0313`): the key starts over.
