@@ -6,7 +6,7 @@ use kms_rotationd::rotation::decide::{Reason, Status, Step, decide};
 use kms_rotationd::rotation::key::{
     Bound, DesiredRotation, Hindrance, ReadFailure, Reading, Reapply, Rotation, RotationInterval,
 };
-use kms_rotationd::rotation::observed::{Enabling, Hold, ObservedKey, WriteFailure};
+use kms_rotationd::rotation::observed::{Enabling, Hold, ObservedKey, WriteFailure, WrittenBefore};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -74,12 +74,15 @@ prop_compose! {
         hindrance in option::weighted(0.2, hindrance()),
         enabling in prop_oneof![Just(Enabling::NotSent), Just(Enabling::Accepted), Just(Enabling::AlreadyOn)],
         interval_sent in any::<bool>(),
-        interval_set_before in any::<bool>(),
-        interval_owed in any::<bool>(),
+        written_before in prop_oneof![
+            Just(WrittenBefore::Nothing),
+            Just(WrittenBefore::Owed),
+            interval().prop_map(WrittenBefore::Interval),
+        ],
         failure in option::weighted(0.2, write_failure()),
         hold in option::weighted(0.2, prop_oneof![Just(Hold::ChangeLimit), Just(Hold::Flapping)]),
     ) -> ObservedKey {
-        ObservedKey { reading, hindrance, enabling, interval_sent, interval_set_before, interval_owed, failure, hold }
+        ObservedKey { reading, hindrance, enabling, interval_sent, written_before, failure, hold }
     }
 }
 
@@ -184,7 +187,9 @@ proptest! {
     ) {
         let reading = |cloud: Rotation| if readable { Reading::Rotation(cloud) } else { Reading::NotOffered };
         let mut key = ObservedKey::new(reading(cloud));
-        key.interval_set_before = set_before;
+        if set_before {
+            key.written_before = WrittenBefore::Interval(desired.interval);
+        }
         let mut writes = 0;
         let last = loop {
             let verdict = decide(desired, &key);

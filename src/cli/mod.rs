@@ -28,8 +28,7 @@ use progress::Screen;
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::daemon::{PolicyFile, environment, warn_of_exposed_secrets};
-use crate::observability::logging;
-use crate::observability::{LastLines, LogQueue};
+use crate::observability::{LastLines, LogQueue, logging};
 use crate::policy::types::{Credentials, Policy};
 use crate::policy::{self, Place, Problems, Refused, Severity};
 

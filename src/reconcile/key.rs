@@ -11,7 +11,7 @@ use super::{Failure, Reconciler};
 use crate::kms::{Backoff, Error, Kind, Kms, Receipt, Settled};
 use crate::rotation::decide::{Status, Step, Verdict, decide};
 use crate::rotation::key::{KeyDescription, KeyId, ReadFailure, Reading, Rotation};
-use crate::rotation::observed::{Hold, WriteFailure};
+use crate::rotation::observed::{Hold, WriteFailure, WrittenBefore};
 use crate::rotation::report::{Change, KeyReport};
 
 /// Waits before reading again a key whose accepted write does not show yet. The first reading follows at once; in all
@@ -46,8 +46,7 @@ impl<K: Kms> KeyRun<'_, K> {
     pub(super) async fn reconcile(&self, order: Order<'_>) -> KeyReport {
         let mut key = Progress::new(order);
         let remembered = self.reconciler.memory.recall(self.project, order.key_id);
-        key.observed.interval_set_before = remembered.written == Some(order.desired.interval);
-        key.observed.interval_owed = remembered.owed;
+        key.observed.written_before = remembered.written;
         key.observed.hindrance = remembered.hindrance(self.reconciler.clock.now());
         match &order.case.listed {
             // A list says all that a description would.
@@ -76,7 +75,8 @@ impl<K: Kms> KeyRun<'_, K> {
             if !key.guarded && verdict.status != Status::Compliant {
                 key.guarded = true;
                 // What cannot be read is only asked, by enabling it, whether it is still as this process has set it.
-                let changes = verdict.status == Status::NonCompliant || !key.observed.interval_set_before;
+                let is_set = key.observed.written_before == WrittenBefore::Interval(order.desired.interval);
+                let changes = verdict.status == Status::NonCompliant || !is_set;
                 key.observed.hold = self.budget.and_then(|budget| {
                     if remembered.is_flapping(self.reconciler.clock.now(), budget.guards) {
                         Some(Hold::Flapping)
@@ -191,8 +191,9 @@ impl<K: Kms> KeyRun<'_, K> {
                         key.observed.enable_found_on();
                         // Whether that attempt did it cannot be told from a key that is never read. If it did, the
                         // interval is the cloud's, so it is sent once more.
-                        key.observed.interval_set_before &= !doubtful;
-                        key.observed.interval_owed |= doubtful;
+                        if doubtful {
+                            key.observed.written_before = WrittenBefore::Owed;
+                        }
                     }
                     return self.read_back(key).await;
                 }
@@ -268,7 +269,7 @@ impl<K: Kms> KeyRun<'_, K> {
                 if key.rotation().and_then(|rotation| rotation.interval_days).is_none() {
                     let memory = &self.reconciler.memory;
                     memory.update(self.project, key.order.key_id, |known| {
-                        (known.written, known.owed) = (Some(interval), false);
+                        known.written = WrittenBefore::Interval(interval);
                     });
                 }
                 interval.to_string()
@@ -300,8 +301,9 @@ impl<K: Kms> KeyRun<'_, K> {
     /// Enabling sets the interval back, whether its answer arrived or not.
     fn remember_enabled(&self, key_id: KeyId, unreadable: bool) {
         let memory = &self.reconciler.memory;
-        if unreadable || memory.recall(self.project, key_id).written.is_some() {
-            memory.update(self.project, key_id, |known| (known.written, known.owed) = (None, unreadable));
+        if unreadable || matches!(memory.recall(self.project, key_id).written, WrittenBefore::Interval(_)) {
+            let written = if unreadable { WrittenBefore::Owed } else { WrittenBefore::Nothing };
+            memory.update(self.project, key_id, |known| known.written = written);
         }
     }
 

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::policy::types::{Guards, Project};
-use crate::rotation::key::{Hindrance, KeyId, ListedKey, RotationInterval};
+use crate::rotation::key::{Hindrance, KeyId, ListedKey};
+use crate::rotation::observed::WrittenBefore;
 use crate::rotation::project::Cloud;
 
 /// So long a refused write is not tried again. The reason may pass: a region gets rotation, a replica becomes a key of
@@ -34,10 +35,8 @@ fn place(project: &Project) -> Place {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Remembered {
-    /// The interval that was last written to a key whose setting cannot be read.
-    pub(super) written: Option<RotationInterval>,
-    /// Such a key was switched on, or perhaps was, and no interval was written since.
-    pub(super) owed: bool,
+    /// What was last written to a key whose setting cannot be read.
+    pub(super) written: WrittenBefore,
     /// The name that a description gave, since most runs ask for none.
     pub(super) alias: Option<Box<str>>,
     /// What the refusal of a write told that stands in the way of rotating it, where no list says so; and when.

@@ -8,7 +8,7 @@ use std::fmt;
 pub use super::reason::{Reason, Reasons, Status};
 
 use super::key::{Bound, DesiredRotation, Hindrance, ReadFailure, Reading, Reapply, RotationInterval};
-use super::observed::{Enabling, Hold, ObservedKey, WriteFailure};
+use super::observed::{Enabling, Hold, ObservedKey, WriteFailure, WrittenBefore};
 
 /// One write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +196,7 @@ fn interval_wrong(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
 /// are right, it may be one of them, and a write might make the key rotate less often: then it is sent only to a key
 /// that this process has switched on.
 fn write_interval_only(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
-    let may_be_right = desired.bound == Bound::Longest && !observed.interval_owed;
+    let may_be_right = desired.bound == Bound::Longest && observed.written_before != WrittenBefore::Owed;
     let send = !may_be_right && unsent(desired, observed);
     unreadable(if send { Steps::interval(desired.interval) } else { Steps::NONE })
 }
@@ -218,7 +218,8 @@ fn unreadable(steps: Steps) -> Verdict {
 
 /// The interval of a key that cannot be read is still to be sent.
 fn unsent(desired: DesiredRotation, observed: &ObservedKey) -> bool {
-    !observed.interval_sent && (!observed.interval_set_before || desired.reapply == Reapply::Always)
+    let is_set = observed.written_before == WrittenBefore::Interval(desired.interval);
+    !observed.interval_sent && (!is_set || desired.reapply == Reapply::Always)
 }
 
 /// The reason, and that a write of this run was left unproven where there was one.

@@ -1,7 +1,7 @@
 //! What one run knows of a key: what it has read, and what has become of what it sent. A run fills it in, and
 //! [`decide`](super::decide()) judges it.
 
-use super::key::{Hindrance, Reading};
+use super::key::{Hindrance, Reading, RotationInterval};
 
 /// Why nothing is written to a key that is off its policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,19 @@ pub enum Enabling {
     AlreadyOn,
 }
 
+/// What the writes of this process tell of the interval of a key. Counts only where its setting cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WrittenBefore {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Rotation was switched on, or perhaps was, and no interval of it was accepted since: it is the one that enabling
+    /// sets.
+    Owed,
+    /// It was set to this.
+    Interval(RotationInterval),
+}
+
 /// All that one run knows of a key: the last reading, what stands in the way, and what it has sent so far.
 ///
 /// The methods are the only way in which a run's progress changes it, so that [`decide`](super::decide()) stays a
@@ -53,11 +66,8 @@ pub struct ObservedKey {
     pub enabling: Enabling,
     /// This run's interval write was accepted, and nothing since has undone it.
     pub interval_sent: bool,
-    /// This process has set the desired interval before. Counts only where the setting cannot be read.
-    pub interval_set_before: bool,
-    /// This process has switched rotation on, or perhaps has, and no interval of it was accepted since: the interval is
-    /// the one that enabling sets. Counts only where the setting cannot be read.
-    pub interval_owed: bool,
+    /// What earlier writes tell of the interval.
+    pub written_before: WrittenBefore,
     /// The write that failed for good.
     pub failure: Option<WriteFailure>,
     /// Why the key is not to be written.
@@ -73,8 +83,7 @@ impl ObservedKey {
             hindrance: None,
             enabling: Enabling::NotSent,
             interval_sent: false,
-            interval_set_before: false,
-            interval_owed: false,
+            written_before: WrittenBefore::Nothing,
             failure: None,
             hold: None,
         }
@@ -93,8 +102,7 @@ impl ObservedKey {
     pub fn enable_accepted(&mut self) {
         self.enabling = Enabling::Accepted;
         self.interval_sent = false;
-        self.interval_set_before = false;
-        self.interval_owed = true;
+        self.written_before = WrittenBefore::Owed;
     }
 
     /// `enable-key-rotation` was refused because rotation is on.
@@ -105,7 +113,9 @@ impl ObservedKey {
     /// `update-key-rotation-interval` was accepted.
     pub fn interval_accepted(&mut self) {
         self.interval_sent = true;
-        self.interval_owed = false;
+        if self.written_before == WrittenBefore::Owed {
+            self.written_before = WrittenBefore::Nothing;
+        }
     }
 
     /// `update-key-rotation-interval` was refused because rotation is off (`KMS.0313`): the key starts over.
