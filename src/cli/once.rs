@@ -23,7 +23,7 @@ pub(super) async fn apply(
 ) -> Exit {
     match run(file, Intent::Apply, allow_many, log, screen).await {
         Ok(report) => {
-            let exit = if report.is_success() { Exit::Well } else { Exit::Failed };
+            let exit = if report.is_on_policy() { Exit::Well } else { Exit::Failed };
             show(&report, Purpose::Applied, file, options, exit)
         }
         Err(exit) => exit,
@@ -36,7 +36,7 @@ pub(super) async fn plan(file: &Path, options: &ReportOptions, log: &LogOptions,
             // Changes to make are what `plan` is asked for, so they are told even where other keys are unknown.
             let exit = if report.planned().next().is_some() && !report.interrupted {
                 Exit::Changes
-            } else if report.is_success() {
+            } else if report.is_on_policy() {
                 Exit::Well
             } else {
                 Exit::Failed

@@ -76,7 +76,6 @@ impl Rehearsal {
             settings.endpoints = Endpoints { kms: url.clone(), iam: url.clone() };
             settings.ca_file = None;
             settings.proxy = None;
-            settings.may_lack_rotation = false;
             let id = settings.scope.id.take().unwrap_or_else(|| made_up_id(&settings.scope.name));
             settings.scope.id = Some(id);
             let login = Login::Password(Password {

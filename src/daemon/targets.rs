@@ -12,7 +12,7 @@ use crate::gate::Gate;
 use crate::kms::auth::{
     AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, Password, ProjectScope, SecretSource,
 };
-use crate::kms::endpoint::{Endpoints, may_lack_rotation};
+use crate::kms::endpoint::Endpoints;
 use crate::kms::observe::Observer;
 use crate::kms::{Client, ClientSettings, Proxy, RetryPolicy, Shared};
 use crate::policy::types::{self, AccessKeyId, AgencyDomain, AssumeAgency, Policy, Project};
@@ -117,7 +117,6 @@ fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<
             id: project.project_id.clone(),
             name: project_name.unwrap_or_else(|| project.credentials.project_name(&project.region).to_owned()),
         },
-        may_lack_rotation: may_lack_rotation(project.cloud, &project.region),
         credentials,
         ca_file: project.ca_file.clone(),
         proxy: project.proxy.as_ref().map(configured_proxy),

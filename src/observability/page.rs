@@ -266,7 +266,7 @@ fn write_row(out: &mut String, project: &ProjectReport, key: &KeyReport) -> fmt:
     if !key.reasons.is_empty() {
         write!(out, "<p>{}</p>", Escaped(&words::why(key).to_string()))?;
     }
-    if let Some(error) = &key.error {
+    if let Some(error) = key.error() {
         write!(out, "<p class=\"more\">{}</p>", Escaped(error))?;
     }
     for change in &key.changes {

@@ -242,7 +242,7 @@ impl<'a> KeyPart<'a> {
             entry_line: key.entry_line,
             planned: StepList(key.planned),
             changes: ChangeList(&key.changes),
-            error: key.error.as_deref(),
+            error: key.error(),
         }
     }
 }

@@ -86,6 +86,7 @@ enum Section {
     HeldBack,
     OffPolicy,
     Unknown,
+    Unconfirmed,
     Uncovered,
     EndsSoon,
     Exempt,
@@ -93,11 +94,12 @@ enum Section {
 }
 
 impl Section {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Change,
         Self::HeldBack,
         Self::OffPolicy,
         Self::Unknown,
+        Self::Unconfirmed,
         Self::Uncovered,
         Self::EndsSoon,
         Self::Exempt,
@@ -117,6 +119,7 @@ impl Section {
             Status::Uncovered => Self::Uncovered,
             Status::Exempt if key.reasons.contains(Reason::ExemptionEndsSoon) => Self::EndsSoon,
             Status::Exempt => Self::Exempt,
+            Status::Compliant if !key.reasons.is_empty() => Self::Unconfirmed,
             Status::Compliant => Self::OnPolicy,
         }
     }
@@ -129,6 +132,7 @@ impl Section {
             (Self::OffPolicy, _, Mode::Enforce) => "off policy, left alone",
             (Self::OffPolicy, _, Mode::Monitor) => "off policy, only looked at",
             (Self::Unknown, ..) => "unknown",
+            (Self::Unconfirmed, ..) => "on policy, but sending the interval again failed",
             (Self::Uncovered, ..) if project.coverage == Coverage::Required => "uncovered, though coverage is required",
             (Self::Uncovered, ..) => "uncovered, under no entry of the policy",
             (Self::EndsSoon, ..) => "exempt, and soon no more",
@@ -140,7 +144,7 @@ impl Section {
     fn sign(self) -> &'static str {
         match self {
             Self::Change => "~",
-            Self::HeldBack | Self::EndsSoon => "!",
+            Self::HeldBack | Self::Unconfirmed | Self::EndsSoon => "!",
             Self::OffPolicy => words::sign(Status::NonCompliant),
             Self::Unknown => words::sign(Status::Unknown),
             Self::Uncovered => words::sign(Status::Uncovered),
@@ -153,7 +157,7 @@ impl Section {
         match self {
             Self::Change => BLUE,
             Self::OffPolicy => RED,
-            Self::HeldBack | Self::Unknown | Self::Uncovered | Self::EndsSoon => YELLOW,
+            Self::HeldBack | Self::Unknown | Self::Unconfirmed | Self::Uncovered | Self::EndsSoon => YELLOW,
             Self::Exempt => DIM,
             Self::OnPolicy => GREEN,
         }
@@ -165,7 +169,7 @@ impl Section {
             _ if all => usize::MAX,
             Self::Change | Self::OffPolicy | Self::EndsSoon => usize::MAX,
             // An outage, a slip in a selector or a first policy: what holds for some holds for all of them.
-            Self::HeldBack | Self::Unknown | Self::Uncovered => LISTED,
+            Self::HeldBack | Self::Unknown | Self::Unconfirmed | Self::Uncovered => LISTED,
             Self::Exempt | Self::OnPolicy => 0,
         }
     }
@@ -254,7 +258,7 @@ impl Text<'_> {
         let _ = write!(text, "  {}", printable(&details(section, self.style.purpose, key)));
         let sign = self.coloured(section.colour(), section.sign());
         writeln!(self.out, "    {sign} {}", text.trim_end())?;
-        match &key.error {
+        match key.error() {
             Some(error) => writeln!(self.out, "      {}", self.coloured(DIM, &printable(error))),
             None => Ok(()),
         }

@@ -71,7 +71,7 @@ pub(super) fn reason(reason: Reason) -> &'static str {
 fn reason_of_entry(of: Reason) -> &'static str {
     match of {
         Reason::NotFound => "no key of this project has this name",
-        Reason::ReadFailed => "the project's keys cannot be listed",
+        Reason::ReadFailed => "the project's keys cannot all be listed",
         Reason::AccessDenied => "listing the project's keys was denied",
         other => reason(other),
     }
@@ -104,7 +104,7 @@ pub(super) fn place(line: u32) -> impl fmt::Display {
 
 /// What is said of a project whose keys are not all known.
 pub(super) const COVERAGE_NOT_KNOWN: &str =
-    "coverage is not known: the keys were not listed, so one that no entry names is not seen";
+    "key list unavailable or incomplete: keys that the policy does not mention may be missing here";
 
 /// What is said of a selector that matches nothing.
 pub(super) const IDLE_ENTRY: &str = "the selector matches no key";

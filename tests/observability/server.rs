@@ -363,7 +363,7 @@ async fn the_page_tells_what_the_policy_covers_and_what_it_excuses() {
         ("pay-00012", "no entry of the policy speaks of it</p>"),
         ("pay-00012", "<span class=\"none\">–</span></td><td data-label=\"Last rotated\">"),
         ("alias/legacy-hsm", "no key of this project has this name</p><p class=\"more\">policy line 22</p>"),
-        ("entry@44", "the project's keys cannot be listed".replace('\'', "&#39;").as_str()),
+        ("entry@44", "the project's keys cannot all be listed".replace('\'', "&#39;").as_str()),
         ("pay-00003", "365 days<p class=\"more\">policy: 90 days or less</p>"),
     ] {
         assert!(row(key).contains(told), "{}", row(key));
