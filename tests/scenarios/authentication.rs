@@ -267,6 +267,24 @@ fn a_missing_password_file_is_no_attempt() {
 }
 
 #[test]
+fn a_password_file_with_stray_bytes_is_named_and_not_sent() {
+    let cloud = Cloud::of([off()]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()).password(None));
+    for (content, fault) in [
+        (format!("\u{feff}{PASSWORD}\n"), "it begins with a byte order mark; save it as UTF-8 without one"),
+        (format!("{PASSWORD}\0"), "it has a control character (U+0000)"),
+        (format!("{USER}\n{PASSWORD}\n"), "it has a control character (U+000A)"),
+    ] {
+        site.write("password", &content);
+        let applied = site.apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
+        let error = applied.report().error();
+        assert!(error.contains(&format!("cannot use password: {fault}")), "{error}");
+    }
+    assert_eq!(cloud.all_requests(), 0);
+}
+
+#[test]
 fn iam_that_is_down_for_a_while_is_asked_again() {
     for fault in [Fault::html(500), Fault::html(502), Fault::throttled(), Fault::reset(), Fault::html(410)] {
         let cloud = Cloud::start(setup([off()]).fault(Rule::next(2, fault).on(Operation::Authenticate)));

@@ -13,7 +13,7 @@ use super::super::transport::{Answer, HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
 use super::body::{self, Asking, Auth, Identity, Scope};
 use super::signing::encode;
-use super::{Error, Kind, Lifetime, Operation, SecretSource, lifetime};
+use super::{Error, Kind, Lifetime, Operation, SecretSource, lifetime, token};
 use crate::printable::excerpt;
 
 /// Which project a token is for.
@@ -55,7 +55,16 @@ pub(super) enum Asker<'a> {
 impl Iam<'_> {
     /// A secret that goes into a request; that it cannot be read counts as a login that failed.
     pub(super) fn secret(&self, source: &SecretSource) -> Result<SecretString, Error> {
-        source.read().inspect_err(|_| self.caller.observer.operation(Operation::Authenticate, false))
+        self.counted(source.read())
+    }
+
+    /// The same of a token.
+    pub(super) fn provided_token(&self, source: &SecretSource) -> Result<SecretString, Error> {
+        self.counted(token::read(source))
+    }
+
+    fn counted(&self, secret: Result<SecretString, Error>) -> Result<SecretString, Error> {
+        secret.inspect_err(|_| self.caller.observer.operation(Operation::Authenticate, false))
     }
 
     /// A token for what `scope` says.
@@ -136,6 +145,17 @@ impl Iam<'_> {
             }
         })
         .await
+        .map_err(|error| {
+            const GRANT: &str = "give project_id, or grant iam:projects:listProjects, the permission to list projects";
+            match error.code() {
+                // What IAM says of the projects themselves names the project.
+                None => error,
+                Some(code) => {
+                    let error = error.with_purpose(&format!("looking up the id of project {name}"));
+                    if code == Code::Http(403) { error.with_hint(GRANT) } else { error }
+                }
+            }
+        })
     }
 
     /// One call; what is `secret` in the body shows in no error.
