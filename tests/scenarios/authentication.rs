@@ -55,6 +55,11 @@ fn a_project_that_iam_does_not_know_is_not_asked_for_again() {
     let applied = Site::new(&Policy::of_one_key(cloud.url()).password(Some("eu-nl"))).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
     assert_eq!(cloud.all_requests(), 1);
+    let error = applied.report().error();
+    assert!(
+        error.contains("asking for a token for project eu-nl: HTTP 404 IAM.0004 Could not find the project."),
+        "{error}"
+    );
 }
 
 #[test]

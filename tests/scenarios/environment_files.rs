@@ -207,6 +207,8 @@ fn files_that_the_environment_names_are_told_by_name_when_they_are_no_use() {
     let config = [("HW_SHARED_CONFIG_FILE", "config.json"), ("HW_PROFILE", "theirs")];
     assert!(files("", "", &config).starts_with("cannot read config.json: "));
     assert!(files("", "", &config[1..]).ends_with("/.hcloud/config.json: No such file or directory (os error 2)"));
+    let homeless = [("HW_PROFILE", "theirs"), ("HOME", "")];
+    assert_eq!(files("", "", &homeless), "HW_PROFILE is set, but not HW_SHARED_CONFIG_FILE or HOME");
     assert_eq!(files("config.json", "current: mine", &config), "config.json is not valid JSON");
     assert_eq!(files("config.json", &shared_config(""), &config), "config.json has no profile theirs");
     let half = |fields: &str| format!(r#"{{"profiles": [{{"name": "theirs", {fields}}}]}}"#);

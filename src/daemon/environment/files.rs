@@ -94,6 +94,9 @@ impl Part {
         let found = match (named, own) {
             (Some(named), _) => Some(named),
             (None, Some(own)) if profile.is_some() => Some(own),
+            (None, None) if profile.is_some() => {
+                return Err("HW_PROFILE is set, but not HW_SHARED_CONFIG_FILE or HOME".to_owned());
+            }
             // KooCLI writes its file, with a current profile that has no name, before there is any.
             (None, Some(own)) if own.exists() && !has_no_current_profile(&own)? => Some(own),
             _ => None,

@@ -11,7 +11,7 @@ use super::super::observe::Code;
 use super::super::outage::RetryBudget;
 use super::super::transport::{Answer, HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
-use super::body::{self, Asking, Auth, Identity, Scope};
+use super::body::{self, Asking, Auth, Identity, Scope, ScopedProject};
 use super::signing::encode;
 use super::{Error, Kind, Lifetime, Operation, SecretSource, lifetime, token};
 use crate::printable::excerpt;
@@ -75,10 +75,23 @@ impl Iam<'_> {
         scope: Option<Scope<'_>>,
         secret: Option<&SecretString>,
     ) -> Result<Token, Error> {
+        let project = match &scope {
+            Some(Scope::Project(ScopedProject::Id { id: project } | ScopedProject::Name { name: project, .. })) => {
+                Some(*project)
+            }
+            Some(Scope::Domain(_)) | None => None,
+        };
         let body = body::json(&Asking { auth: Auth { identity, scope } });
         // Without the catalogue of services, several KiB that nobody reads.
         let path = "v3/auth/tokens?nocatalog=true";
-        self.ask(Method::Post, path, asker, body, secret, |answer| self.parse_token(answer)).await
+        let token = self.ask(Method::Post, path, asker, body, secret, |answer| self.parse_token(answer)).await;
+        token.map_err(|error| match (error.code(), project) {
+            // It may be the project that the user does not have, rather than the password.
+            (Some(Code::Http(403 | 404)), Some(project)) => {
+                error.with_purpose(&format!("asking for a token for project {project}"))
+            }
+            _ => error,
+        })
     }
 
     /// An unscoped token for what an identity provider vouches for.
