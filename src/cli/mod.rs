@@ -27,10 +27,13 @@ use progress::Screen;
 
 use crate::chain::Chain;
 use crate::clock::Clock;
-use crate::daemon::{PolicyFile, environment, warn_of_exposed_secrets};
+use crate::daemon::environment::{self, Found, NamedProject};
+use crate::daemon::{PolicyFile, warn_of_exposed_secrets};
+use crate::kms::auth::Named;
 use crate::observability::{LastLines, LogQueue, logging};
 use crate::policy::types::{Credentials, Policy};
 use crate::policy::{self, Place, Problems, Refused, Severity};
+use crate::printable::printable;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,8 +156,10 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
     let exit = if accepted.is_some() { Exit::Well } else { Exit::Invalid };
     print(exit, |out| match format {
         OutputFormat::Json => {
-            for Source { project, place, found } in sources {
+            for Source { project, place, found, cloud_project } in sources {
                 let message = format!("project `{project}` logs in by its environment: {found}");
+                problems.add(Severity::Note, place, &message);
+                let message = format!("project `{project}` works on the cloud's project {cloud_project}");
                 problems.add(Severity::Note, place, &message);
             }
             serde_json::to_writer_pretty(&mut *out, &problems)?;
@@ -162,8 +167,9 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
         }
         OutputFormat::Text => {
             out.write_all(render(&problems, io::stdout().is_terminal()).as_bytes())?;
-            for Source { project, found, .. } in sources {
+            for Source { project, found, cloud_project, .. } in sources {
                 writeln!(out, "{project}: environment: {found}")?;
+                writeln!(out, "{project}: project: {}", printable(&cloud_project))?;
             }
             match accepted {
                 Some(policy) => writeln!(out, "{}", summary(file, &policy)),
@@ -179,16 +185,25 @@ struct Source {
     /// Where the policy asks for it.
     place: Place,
     found: String,
+    /// Which project it is in the cloud, and what says so.
+    cloud_project: String,
 }
 
-/// What the environment has for the projects that ask for it. Where it has half of something, that is a problem.
+/// What the environment has for the projects that ask for it. Where it has half of something, that is a problem, and
+/// where it means another project than the policy, that is worth a warning.
 fn sources(policy: &Policy, problems: &mut Problems) -> Vec<Source> {
     let asking = policy.projects.iter().filter(|project| project.credentials == Credentials::Environment);
     asking
         .filter_map(|project| {
             let (name, place) = (Arc::clone(&project.name), project.credentials_at);
             match environment::find(variable, project) {
-                Ok(found) => Some(Source { project: name, place, found: found.source }),
+                Ok(found) => {
+                    let (cloud_project, warning) = cloud_project(&found);
+                    if let Some(warning) = warning {
+                        problems.add(Severity::Warning, place, &format!("project `{name}` has {warning}"));
+                    }
+                    Some(Source { project: name, place, found: found.source, cloud_project })
+                }
                 Err(why) => {
                     problems.add(Severity::Error, place, &format!("project `{name}` has no credentials: {why}"));
                     None
@@ -196,6 +211,22 @@ fn sources(policy: &Policy, problems: &mut Problems) -> Vec<Source> {
             }
         })
         .collect()
+}
+
+/// Which project of the cloud is meant and what says so; and a warning where the environment means another one. Whether
+/// a name means another one than an id only the cloud knows.
+fn cloud_project(Found { scope, scope_origin, overridden, .. }: &Found) -> (String, Option<String>) {
+    let project = scope.id.as_ref().unwrap_or(&scope.name);
+    let shown = format!("{project}, from {scope_origin}");
+    match overridden {
+        Some(NamedProject { project: Named::Id(id), origin }) if id != project => {
+            (shown, Some(format!("project_id {project}, so that {origin}, which is {id}, is not used")))
+        }
+        Some(NamedProject { project: Named::Name(name), origin }) => {
+            (format!("{shown}; {origin}, which is {name}, is not used"), None)
+        }
+        _ => (shown, None),
+    }
 }
 
 fn render(problems: &Problems, is_terminal: bool) -> String {

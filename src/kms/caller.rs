@@ -271,8 +271,10 @@ impl Caller {
         let kind = classify(operation, answer.status, &code);
         let mut text = format!("HTTP {}", answer.status);
         let is_cloud = !code.is_empty();
+        // IAM's own code is the status once more.
+        let told = answer.status.to_string();
         for part in [code, message].map(|part| request.without_secrets(part)) {
-            if !part.is_empty() {
+            if !part.is_empty() && part != told {
                 text.push(' ');
                 text.push_str(&part);
             }

@@ -107,6 +107,12 @@ impl Error {
         self
     }
 
+    /// The same, and what the call was for.
+    pub(crate) fn with_purpose(mut self, purpose: &str) -> Self {
+        self.0.text = format!("{purpose}: {}", self.0.text);
+        self
+    }
+
     pub(crate) fn with_retry_after(mut self, after: Option<Duration>) -> Self {
         self.0.retry_after = after;
         self

@@ -41,6 +41,7 @@ pub use file::{UnreadableFile, read_file};
 pub use foreign::foreign_yaml;
 pub use json_schema::json_schema;
 pub use problem::{Problem, Problems, Severity};
+pub use project::is_project_id;
 pub use source::Place;
 pub use types::Policy;
 

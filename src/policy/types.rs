@@ -88,7 +88,7 @@ pub struct Project {
     /// The region.
     pub region: Arc<str>,
     /// The project's id in the cloud; where it is not given, the project is the one of
-    /// [this name](Credentials::project_name).
+    /// [this name](Credentials::project_name), unless the environment names another one.
     pub project_id: Option<String>,
     /// Where its KMS answers, when not at the cloud's own address.
     pub kms_endpoint: Option<String>,

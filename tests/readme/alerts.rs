@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use kms_rotationd::policy::foreign_yaml;
 use serde_json::Value;
 
 use super::installed::installed;
@@ -14,7 +13,7 @@ use super::{blocks, root, text};
 const FOLDER: &str = "config/prometheus";
 
 fn yaml(name: &str) -> Value {
-    foreign_yaml(&text(&format!("{FOLDER}/{name}"))).unwrap_or_else(|| panic!("{name} is no YAML file"))
+    serde_saphyr::from_str(&text(&format!("{FOLDER}/{name}"))).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn list<'v>(value: &'v Value, field: &str) -> &'v [Value] {

@@ -7,7 +7,6 @@
 use std::path::Path;
 use std::process::Command;
 
-use kms_rotationd::policy::foreign_yaml;
 use kms_rotationd::policy::types::Credentials;
 use serde_json::Value;
 
@@ -20,7 +19,10 @@ const FOLDER: &str = "config/kubernetes";
 const VERSIONS: std::ops::RangeInclusive<u32> = 28..=35;
 
 fn documents(manifest: &str) -> Vec<Value> {
-    manifest.split("\n---\n").map(|document| foreign_yaml(document).unwrap_or_else(|| panic!("{document}"))).collect()
+    manifest
+        .split("\n---\n")
+        .map(|document| serde_saphyr::from_str(document).unwrap_or_else(|_| panic!("{document}")))
+        .collect()
 }
 
 /// The files with resources, and what they hold.
@@ -200,7 +202,7 @@ fn the_operators_rules_are_those_of_prometheus() {
     assert!(text(&file) == rule, "{file} is not what the rules say; see the top of this test");
 
     // The operator's schema has `expr` as a whole number or text.
-    let written = foreign_yaml(&rule).unwrap();
+    let written: Value = serde_saphyr::from_str(&rule).unwrap();
     let groups = list(&written["spec"], "groups").iter();
     let expressions = groups.flat_map(|group| list(group, "rules")).map(|rule| &rule["expr"]);
     assert!(expressions.clone().count() > 20 && expressions.clone().all(|expr| expr.is_string() || expr.is_i64()));
