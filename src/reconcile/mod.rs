@@ -84,14 +84,15 @@ impl Reconciler {
         let (started, began) = (self.clock.now(), Instant::now());
         let acts = self.gate.is_open();
         self.headway.reset();
-        self.memory.begin_run(targets.iter().map(|target| &target.project));
+        let policy = || targets.iter().map(|target| &target.project);
+        self.memory.begin_run(policy());
         if matches!(trigger, Trigger::Signal | Trigger::Reload) {
             // Somebody looks after it: what was left alone gets another chance.
             self.memory.forgive();
         }
         // All of them first: projects may share their credentials, and one must not forget what another has just learnt.
         targets.iter().filter_map(|target| target.kms.as_ref().ok()).for_each(|kms| kms.begin_run());
-        let budget = ChangeBudget::new(guards, targets.len());
+        let budget = ChangeBudget::new(guards, policy());
         let projects = targets.iter().enumerate().map(|(at, target)| self.project(at, target, intent, &budget));
         let projects = join_all(projects).await;
         let (ended, took) = (self.clock.now(), began.elapsed());

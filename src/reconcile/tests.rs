@@ -259,6 +259,28 @@ async fn a_limited_run_serves_projects_in_the_order_of_the_policy() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_project_waits_for_no_other_where_the_limit_needs_no_sharing() {
+    let listed = |target: Target<Fake>| {
+        let mut target = target;
+        target.project.keys[0].names = Names::Key(id(1));
+        target
+    };
+    for (first_is_listed, most) in [(true, 3), (false, usize::MAX)] {
+        let (slow, quick) = (Fake::of([(1, on(90))]), Fake::of([(3, off())]));
+        slow.change(1, |key| key.read_takes = Duration::from_secs(50));
+        let first = target("a", &slow, false);
+        let targets = [if first_is_listed { listed(first) } else { first }, target("b", &quick, false)];
+        let reconciler = reconciler();
+        let while_the_first_is_read = async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            quick.writes()
+        };
+        let (_, writes) = tokio::join!(run(&reconciler, &targets, most), while_the_first_is_read);
+        assert_eq!(writes, ["enable 3", "set 3"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reading_older_than_a_minute_is_repeated_before_a_write() {
     for (takes, reads) in [(59, 1), (61, 2)] {
         let cloud = Fake::of([(1, off()), (2, on(90))]);
