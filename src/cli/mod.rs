@@ -42,7 +42,7 @@ pub enum Exit {
     Failed = 1,
     /// A usage error or an invalid policy.
     Invalid = 2,
-    /// `plan` found changes to make.
+    /// `plan` found changes to make, and could read everything.
     Changes = 3,
 }
 
@@ -145,7 +145,16 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
     let (accepted, mut problems) = match policy::load(file, variable, Clock::system().now()) {
         Ok((policy, warnings)) => (Some(policy), warnings),
         Err(Refused::Invalid(problems)) => (None, problems),
-        Err(Refused::Unreadable(error)) => return complain(Exit::Invalid, &Chain(&error)),
+        Err(refused) => {
+            let exit = complain(Exit::Invalid, &Chain(&refused));
+            return match format {
+                OutputFormat::Text => exit,
+                OutputFormat::Json => print(exit, |out| {
+                    serde_json::to_writer_pretty(&mut *out, &refused)?;
+                    writeln!(out)
+                }),
+            };
+        }
     };
     accepted.iter().for_each(warn_of_exposed_secrets);
     let sources = accepted.iter().flat_map(|policy| sources(policy, &mut problems)).collect::<Vec<_>>();
@@ -213,23 +222,26 @@ fn summary(file: &Path, policy: &Policy) -> String {
     format!("{}: valid, {entries} in {projects}; {schedule}", file.display())
 }
 
-/// The policy; or the exit code after its problems were shown, as log lines where a machine
-/// reads those.
+/// The policy; or the exit code after its problems were shown.
 fn load(file: &mut PolicyFile, log: &LogOptions) -> Result<Policy, Exit> {
-    match file.read() {
-        Ok(policy) => Ok(policy),
-        Err(refused) if log.log_format == logging::Format::Json => {
-            for problem in Chain(&refused).to_string().lines() {
-                tracing::error!(problem, "policy refused");
-            }
-            Err(Exit::Invalid)
+    file.read().map_err(|refused| refuse(&refused, log))
+}
+
+/// Shows why there is no policy, as log lines where a machine reads those.
+fn refuse(refused: &Refused, log: &LogOptions) -> Exit {
+    if log.log_format == logging::Format::Json {
+        for problem in Chain(refused).to_string().lines() {
+            tracing::error!(problem, "policy refused");
         }
-        Err(Refused::Invalid(problems)) => {
-            let text = render(&problems, io::stderr().is_terminal());
+        return Exit::Invalid;
+    }
+    match refused {
+        Refused::Invalid(problems) => {
+            let text = render(problems, io::stderr().is_terminal());
             let _ = io::stderr().lock().write_all(text.as_bytes());
-            Err(Exit::Invalid)
+            Exit::Invalid
         }
-        Err(Refused::Unreadable(error)) => Err(complain(Exit::Invalid, &Chain(&error))),
+        Refused::Unreadable(error) => complain(Exit::Invalid, &Chain(error)),
     }
 }
 

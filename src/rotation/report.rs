@@ -177,9 +177,28 @@ impl ProjectReport {
         self.keys.iter().map(|key| key.changes.len()).sum()
     }
 
+    /// Whether its keys are known as far as they have to be for coverage.
+    fn knows_coverage(&self) -> bool {
+        self.listed || self.coverage == Coverage::Reported
+    }
+
+    /// Whether a run would change the key if the project's mode did not forbid it.
+    #[must_use]
+    pub fn holds_back(&self, key: &KeyReport) -> bool {
+        self.mode == Mode::Monitor && !key.planned.is_empty()
+    }
+
     fn is_success(&self) -> bool {
-        let knows_all = self.listed || self.coverage == Coverage::Reported;
-        knows_all && !self.keys.iter().any(|key| self.coverage.is_problem(key.status))
+        self.knows_coverage() && !self.keys.iter().any(|key| self.coverage.is_problem(key.status))
+    }
+
+    fn is_success_but_for_monitor_mode(&self) -> bool {
+        let is_problem = |key: &KeyReport| self.coverage.is_problem(key.status) && !self.holds_back(key);
+        self.could_read_all() && !self.keys.iter().any(is_problem)
+    }
+
+    fn could_read_all(&self) -> bool {
+        self.knows_coverage() && !self.keys.iter().any(|key| key.status == Status::Unknown)
     }
 }
 
@@ -200,6 +219,19 @@ impl Report {
     #[must_use]
     pub fn is_success(&self) -> bool {
         !self.interrupted && self.projects.iter().all(ProjectReport::is_success)
+    }
+
+    /// No key is unknown, and every key was looked at; where a project requires coverage, its keys could be listed.
+    #[must_use]
+    pub fn could_read_all(&self) -> bool {
+        !self.interrupted && self.projects.iter().all(ProjectReport::could_read_all)
+    }
+
+    /// As [`is_success`](Self::is_success), but keys that could be read and that only monitor mode leaves off their
+    /// policy do not count.
+    #[must_use]
+    pub fn is_success_but_for_monitor_mode(&self) -> bool {
+        !self.interrupted && self.projects.iter().all(ProjectReport::is_success_but_for_monitor_mode)
     }
 
     /// The writes that a run would make: none where the project's mode forbids them.

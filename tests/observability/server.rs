@@ -292,7 +292,8 @@ async fn a_new_report_replaces_all_that_was_shown() {
 #[tokio::test]
 async fn the_status_document_is_as_documented() {
     let running = Running::with(one_of_each()).await;
-    running.board.reload_failed("policy.yaml:3:9: invalid cron");
+    let problems = serde_json::json!([{"file": "policy.yaml", "line": 3, "column": 9, "message": "invalid cron"}]);
+    running.board.reload_failed("policy.yaml:3:9: invalid cron".to_owned(), problems);
     let answer = running.get("/api/v1/status", "").await;
     serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap();
     assert_golden("observability-status.json", &answer.text().replace(env!("CARGO_PKG_VERSION"), "VERSION"));
