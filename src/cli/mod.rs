@@ -12,8 +12,9 @@ mod progress;
 mod rehearsal;
 mod serve;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::daemon::{PolicyFile, environment, warn_of_exposed_secrets};
 use crate::observability::{LastLines, LogQueue, logging};
-use crate::policy::types::{Credentials, Policy};
+use crate::policy::types::{Credentials, NamedFile, Policy};
 use crate::policy::{self, Place, Problems, Refused, Severity};
 
 /// How the program ends.
@@ -157,6 +158,9 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
         }
     };
     accepted.iter().for_each(warn_of_exposed_secrets);
+    if let Some(policy) = &accepted {
+        look_for_files(policy, &mut problems);
+    }
     let sources = accepted.iter().flat_map(|policy| sources(policy, &mut problems)).collect::<Vec<_>>();
     let accepted = accepted.filter(|_| problems.count(Severity::Error) == 0);
     let exit = if accepted.is_some() { Exit::Well } else { Exit::Invalid };
@@ -180,6 +184,28 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
             }
         }
     })
+}
+
+/// Warns of files that the policy names and that are not on this machine, which need not be the daemon's. Each is told
+/// once, however many projects name it, and by its field: what stands there may be the secret itself.
+fn look_for_files(policy: &Policy, problems: &mut Problems) {
+    let mut known = BTreeSet::new();
+    for NamedFile { field, place, path } in policy.files.iter().filter(|file| known.insert(&file.path)) {
+        let wrong = match std::fs::metadata(path) {
+            Ok(file) if file.is_file() => continue,
+            Ok(_) => "is not a regular file",
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                if path.is_relative() {
+                    "does not exist, seen from this folder"
+                } else {
+                    "does not exist on this machine"
+                }
+            }
+            // Another user may be allowed to look.
+            Err(_) => continue,
+        };
+        problems.add(Severity::Warning, *place, &format!("the file that `{field}` names {wrong}"));
+    }
 }
 
 /// Where a project that logs in by the environment finds how.

@@ -119,7 +119,7 @@ fn decode<T>(
         Ok(tree) => tree,
         Err(fault) => return Err(Problems::new(file, &source, vec![fault])),
     };
-    let mut decoder = Decoder { source: &source, environment, now, findings: Vec::new() };
+    let mut decoder = Decoder::new(&source, environment, now);
     let meant = match tree.value {
         Value::Null => {
             decoder.error(Span::new(0, 0), format!("the file is empty, expected {expected}"));

@@ -77,6 +77,47 @@ fn check_warns_of_a_schedule_that_would_hold_rotation_off_and_accepts_it() {
 }
 
 #[test]
+fn check_warns_of_files_that_are_not_there_once_and_accepts_the_policy() {
+    let proxy = "proxy: {url: 'http://127.0.0.1:1', user_name: me, password_file: /nowhere/Sesame0pen}";
+    let policy = Policy::of_one_key("http://127.0.0.1:1")
+        .with("{access_key: {access_key_id_file: id, secret_access_key_file: ., security_token_file: '~/token'}}")
+        .field("ca_file: password")
+        .field(proxy);
+    let site = Site::new(&policy);
+    let other = Policy { name: "other", ..Policy::at("http://127.0.0.1:1") }.key(&key_id(0), 90).field(proxy);
+    site.write("policy.yaml", &(policy.text() + &other.project()));
+    let checked = in_text(&site, "check");
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let told: Vec<_> = checked.stdout.lines().filter_map(|line| line.split_once(": warning: ")).collect();
+    assert_eq!(
+        told.iter().map(|(_, what)| *what).collect::<Vec<_>>(),
+        [
+            "the file that `access_key_id_file` names does not exist, seen from this folder",
+            "the file that `secret_access_key_file` names is not a regular file",
+            "`security_token_file` begins with `~`, which is not replaced; write `${HOME}`, or the whole path",
+            "the file that `password_file` names does not exist on this machine",
+        ],
+        "{}",
+        checked.stdout
+    );
+    assert!(told.iter().all(|(place, _)| place.starts_with("policy.yaml:1")), "{told:?}");
+    assert!(!checked.stdout.contains("Sesame0pen"), "it may be the secret itself: {}", checked.stdout);
+    let machine: Value = serde_json::from_str(&site.once("check").stdout).unwrap();
+    assert_eq!(machine.as_array().map(Vec::len), Some(4), "{machine}");
+}
+
+#[test]
+fn check_says_of_a_variable_that_is_not_set_just_that() {
+    let mut site = Site::new(&Policy::of_one_key("http://127.0.0.1:1").with("{token_file: '${CREDENTIALS}/token'}"));
+    let unset = in_text(&site, "check");
+    assert_eq!((unset.code, unset.stdout.lines().count()), (Some(2), 1), "{unset:?}");
+    assert!(unset.stdout.contains("the environment variable `CREDENTIALS` in `token_file` is not set"), "{unset:?}");
+    site.set("CREDENTIALS", ".");
+    let set = in_text(&site, "check");
+    assert_eq!((set.code, set.stdout.lines().count()), (Some(0), 1), "{set:?}");
+}
+
+#[test]
 fn a_policy_that_is_missing_or_no_file_is_a_usage_error() {
     for policy in ["nowhere.yaml", "."] {
         let site = Site::new(&Policy::of_one_key("http://127.0.0.1:1"));
