@@ -72,7 +72,7 @@ pub fn write_text(report: &Report, style: TextStyle<'_>, out: &mut dyn io::Write
     let projects: Vec<_> = report.projects.iter().collect();
     let took = format!(" in {}", words::took(report.took));
     let totals = totals(style.purpose, report.interrupted, &projects, &took);
-    let end = if report.interrupted { "; the command was stopped before it had looked at every key." } else { "." };
+    let end = if report.interrupted { "; the command was stopped before it had finished." } else { "." };
     writeln!(text.out, "{totals}{end}")
 }
 

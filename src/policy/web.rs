@@ -339,6 +339,19 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_only_a_shell_would_replace_is_warned_of() {
+        let text = "tls_server_config: {cert_file: ~/c, key_file: $HOME/k}\nbearer_token_file: \"t\\u200b\"\n";
+        let (_, warnings) = super::read(text.as_bytes(), Path::new("/etc/web.yml"), |_| None).unwrap();
+        let told = warnings.render_plain();
+        let expected =
+            ["`cert_file` begins with `~`", "`$NAME` is not replaced in `key_file`", "`bearer_token_file` has"];
+        assert_eq!(told.lines().count(), expected.len(), "{told}");
+        for (line, expected) in told.lines().zip(expected) {
+            assert!(line.contains(expected), "{line}");
+        }
+    }
+
+    #[test]
     fn the_exporters_own_fields_are_understood() {
         let config = read(&format!(
             "tls_server_config:\n  cert_file: server.crt\n  key_file: ${{DIR}}/server.key\n  \
