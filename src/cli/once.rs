@@ -32,7 +32,7 @@ pub(super) async fn apply(
             let exit = if report.is_success() { Exit::Well } else { Exit::Failed };
             show(&report, Purpose::Applied, file, options, exit)
         }
-        Err(exit) => show_nothing(options, None, exit),
+        Err(exit) => show_no_run(options, None, exit),
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) async fn plan(file: &Path, options: &ReportOptions, log: &LogOptions,
             };
             show(&report, Purpose::Planned, file, options, exit)
         }
-        Err(exit) => show_nothing(options, None, exit),
+        Err(exit) => show_no_run(options, None, exit),
     }
 }
 
@@ -66,7 +66,7 @@ fn load(file: &Path, options: &ReportOptions, log: &LogOptions) -> Result<Policy
         Err(refused) => {
             let exit = refuse(&refused, log);
             let (error, problems) = (Chain(&refused).to_string(), serde_json::to_value(&refused).unwrap_or_default());
-            Err(show_nothing(options, Some(RefusedPolicy { file, error: &error, problems: &problems }), exit))
+            Err(show_no_run(options, Some(RefusedPolicy { file, error: &error, problems: &problems }), exit))
         }
     }
 }
@@ -120,8 +120,8 @@ fn show(report: &Report, purpose: Purpose, policy_file: &Path, options: &ReportO
     })
 }
 
-/// Where no run has ended there is no report, but a program that has asked for JSON is given a document all the same.
-fn show_nothing(options: &ReportOptions, refused: Option<RefusedPolicy<'_>>, exit: Exit) -> Exit {
+/// Without a report there is nothing to show to people, but whatever reads JSON is given a document all the same.
+fn show_no_run(options: &ReportOptions, refused: Option<RefusedPolicy<'_>>, exit: Exit) -> Exit {
     match options.output.format {
         OutputFormat::Text => exit,
         OutputFormat::Json => print(exit, |out| write_json_without_run(refused, out)),
