@@ -102,6 +102,37 @@ fn the_queries_of_readme_find_a_key_of_each_of_two_replicas() {
 }
 
 #[test]
+fn the_dashboard_counts_a_key_of_two_replicas_once() {
+    let dashboard: Value = serde_json::from_str(&text("config/grafana/kms-rotation.json")).unwrap();
+    let panels = list(&dashboard, "panels").iter().flat_map(|panel| list(panel, "targets"));
+    let counts = panels.map(|target| word(target, "expr")).filter(|query| {
+        query.contains("kms_rotation_keys{") && !query.contains('/') || query.starts_with("count by (reason)")
+    });
+    let mut test = "evaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n".to_owned();
+    for (instance, acting) in [("a", 1), ("b", 0)] {
+        for (name, labels, value) in [
+            ("keys", ",project=\"p\",status=\"non_compliant\"", 1),
+            ("key_finding", ",project=\"p\",key_id=\"k\",reason=\"rotation_disabled\"", 1),
+            ("acting", "", acting),
+        ] {
+            let series = format!("kms_rotation_{name}{{job=\"j\",instance=\"{instance}\"{labels}}}");
+            let _ = writeln!(test, "  - {{series: '{series}', values: '{value} {value}'}}");
+        }
+    }
+    test.push_str("  promql_expr_test:\n");
+    let mut found = 0;
+    for query in counts {
+        let expr = format!("sum({})", query.replace("$project", "p"));
+        let _ = writeln!(test, "  - {{expr: '{expr}', eval_time: 1m, exp_samples: [{{labels: '{{}}', value: 1}}]}}");
+        found += 1;
+    }
+    assert!(found >= 4, "{found}");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("test.yaml"), test).unwrap();
+    promtool(&["test", "rules", "test.yaml"], folder.path());
+}
+
+#[test]
 fn every_alert_is_of_one_of_two_severities_and_says_what_it_is_and_what_to_do() {
     let file = yaml("rules.yaml");
     let alerts: Vec<_> = rules(&file).filter(|rule| !rule["alert"].is_null()).collect();
