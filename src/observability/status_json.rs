@@ -1,8 +1,8 @@
 //! The state of every key as JSON: `/api/v1/status`, and what `apply` and `plan` print with `--output json`.
 //!
 //! One document type for all three; a command knows no next run and says `null` there, and of the policy it says only
-//! why it was refused. Unknown is `null` everywhere, times are RFC 3339 in UTC. The document is compact with a line for each key, so that it can be
-//! streamed, searched and compared.
+//! why it was refused. Unknown is `null` everywhere, times are RFC 3339 in UTC. The document is compact with a line for
+//! each key, so that it can be streamed, searched and compared.
 
 use std::borrow::Borrow;
 use std::io;

@@ -47,13 +47,11 @@ impl Decoder<'_> {
         Some(text)
     }
 
-    /// Warns of a character that nobody sees, as it comes along with what is pasted: the name looks like another one
-    /// and is not.
-    pub(super) fn warn_of_invisible(&mut self, field: Field<'_>, text: &str) -> bool {
-        let Some(invisible) = text.chars().find(|c| is_unprintable(*c)) else { return false };
+    /// Warns of an invisible character, which pasted text may bring along: two names look alike and differ.
+    pub(super) fn warn_of_invisible(&mut self, field: Field<'_>, text: &str) {
+        let Some(invisible) = text.chars().find(|c| is_unprintable(*c)) else { return };
         let message = format!("{} has an invisible character, U+{:04X}, in it", field.label(), u32::from(invisible));
         self.warning(field.span(), message).help("remove it, unless it is meant");
-        true
     }
 
     /// The field's text or digits as they were written, for values whose form is fixed and may look like a number.
@@ -207,7 +205,7 @@ impl Decoder<'_> {
         Some(path)
     }
 
-    /// Warns of what a shell would replace in a path, and of what nobody sees there. Whether it did.
+    /// Warns of what only a shell would replace in a path, and of invisible characters. True if it warned.
     fn warn_of_what_stays(&mut self, field: Field<'_>, text: &str) -> bool {
         let before = self.findings.len();
         if text.starts_with('~') {
