@@ -12,8 +12,9 @@ mod progress;
 mod rehearsal;
 mod serve;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ use crate::daemon::environment::{self, Found, NamedProject};
 use crate::daemon::{PolicyFile, warn_of_exposed_secrets};
 use crate::kms::auth::Named;
 use crate::observability::{LastLines, LogQueue, logging};
-use crate::policy::types::{Credentials, Policy};
+use crate::policy::types::{Credentials, NamedFile, Policy};
 use crate::policy::{self, Place, Problems, Refused, Severity};
 use crate::printable::printable;
 
@@ -45,7 +46,7 @@ pub enum Exit {
     Failed = 1,
     /// A usage error or an invalid policy.
     Invalid = 2,
-    /// `plan` found changes to make.
+    /// `plan` found changes to make, and could read everything.
     Changes = 3,
 }
 
@@ -148,9 +149,21 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
     let (accepted, mut problems) = match policy::load(file, variable, Clock::system().now()) {
         Ok((policy, warnings)) => (Some(policy), warnings),
         Err(Refused::Invalid(problems)) => (None, problems),
-        Err(Refused::Unreadable(error)) => return complain(Exit::Invalid, &Chain(&error)),
+        Err(refused) => {
+            let exit = complain(Exit::Invalid, &Chain(&refused));
+            return match format {
+                OutputFormat::Text => exit,
+                OutputFormat::Json => print(exit, |out| {
+                    serde_json::to_writer_pretty(&mut *out, &refused)?;
+                    writeln!(out)
+                }),
+            };
+        }
     };
     accepted.iter().for_each(warn_of_exposed_secrets);
+    if let Some(policy) = &accepted {
+        look_for_files(policy, &mut problems);
+    }
     let sources = accepted.iter().flat_map(|policy| sources(policy, &mut problems)).collect::<Vec<_>>();
     let accepted = accepted.filter(|_| problems.count(Severity::Error) == 0);
     let exit = if accepted.is_some() { Exit::Well } else { Exit::Invalid };
@@ -177,6 +190,28 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
             }
         }
     })
+}
+
+/// Warns of files that the policy names and that are not on this machine, which need not be the daemon's. Each is told
+/// once, however many projects name it, and by its field: what stands there may be the secret itself.
+fn look_for_files(policy: &Policy, problems: &mut Problems) {
+    let mut known = BTreeSet::new();
+    for NamedFile { field, place, path } in policy.files.iter().filter(|file| known.insert(&file.path)) {
+        let wrong = match std::fs::metadata(path) {
+            Ok(file) if file.is_file() => continue,
+            Ok(_) => "is not a regular file",
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                if path.is_relative() {
+                    "does not exist, seen from this folder"
+                } else {
+                    "does not exist on this machine"
+                }
+            }
+            // Another user may be allowed to look.
+            Err(_) => continue,
+        };
+        problems.add(Severity::Warning, *place, &format!("the file that `{field}` names {wrong}"));
+    }
 }
 
 /// Where a project that logs in by the environment finds how.
@@ -244,23 +279,26 @@ fn summary(file: &Path, policy: &Policy) -> String {
     format!("{}: valid, {entries} in {projects}; {schedule}", file.display())
 }
 
-/// The policy; or the exit code after its problems were shown, as log lines where a machine
-/// reads those.
+/// The policy; or the exit code after its problems were shown.
 fn load(file: &mut PolicyFile, log: &LogOptions) -> Result<Policy, Exit> {
-    match file.read() {
-        Ok(policy) => Ok(policy),
-        Err(refused) if log.log_format == logging::Format::Json => {
-            for problem in Chain(&refused).to_string().lines() {
-                tracing::error!(problem, "policy refused");
-            }
-            Err(Exit::Invalid)
+    file.read().map_err(|refused| refuse(&refused, log))
+}
+
+/// Shows why there is no policy, as log lines where a machine reads those.
+fn refuse(refused: &Refused, log: &LogOptions) -> Exit {
+    if log.log_format == logging::Format::Json {
+        for problem in Chain(refused).to_string().lines() {
+            tracing::error!(problem, "policy refused");
         }
-        Err(Refused::Invalid(problems)) => {
-            let text = render(&problems, io::stderr().is_terminal());
+        return Exit::Invalid;
+    }
+    match refused {
+        Refused::Invalid(problems) => {
+            let text = render(problems, io::stderr().is_terminal());
             let _ = io::stderr().lock().write_all(text.as_bytes());
-            Err(Exit::Invalid)
+            Exit::Invalid
         }
-        Err(Refused::Unreadable(error)) => Err(complain(Exit::Invalid, &Chain(&error))),
+        Refused::Unreadable(error) => complain(Exit::Invalid, &Chain(error)),
     }
 }
 

@@ -188,7 +188,7 @@ fn write_runs(out: &mut String, facts: &Facts) -> fmt::Result {
 fn write_notices(out: &mut String, facts: &Facts) -> fmt::Result {
     if let Some(error) = &facts.reload_error {
         let text = "The policy file was refused, the one before stays in force:";
-        writeln!(out, "<p class=\"notice\">{text} {}</p>", Escaped(error))?;
+        writeln!(out, "<p class=\"notice\">{text} {}</p>", Escaped(&error.message))?;
     }
     if !facts.acting {
         out.push_str("<p class=\"notice mild\">Standing by: another replica acts, this one only looks.</p>\n");

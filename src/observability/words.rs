@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::rotation::cover::Subject;
-use crate::rotation::decide::{Reason, Status, Step};
+use crate::rotation::decide::{Reason, Status, Step, Steps};
 use crate::rotation::key::{Bound, DesiredRotation};
 use crate::rotation::report::{KeyReport, Tally};
 
@@ -145,6 +145,17 @@ pub(super) fn taken(step: Step) -> impl fmt::Display {
     said(move |f| match step {
         Step::EnableRotation => f.write_str("rotation was enabled"),
         Step::UpdateInterval(interval) => write!(f, "the interval was set to {interval}"),
+    })
+}
+
+/// What a run would send to a key that cannot be read.
+pub(super) fn unread_steps(steps: Steps) -> impl fmt::Display {
+    said(move |f| {
+        f.write_str("a run would send, without reading: ")?;
+        for (at, step) in steps.iter().enumerate() {
+            write!(f, "{}{step}", if at == 0 { "" } else { ", " })?;
+        }
+        Ok(())
     })
 }
 

@@ -226,19 +226,26 @@ impl ProjectReport {
         self.keys.iter().map(|key| key.changes.len()).sum()
     }
 
-    /// No key is off policy, unknown, or uncovered where that counts, and none can be missing where that counts.
-    fn is_on_policy(&self) -> bool {
-        self.knows_coverage() && !self.keys.iter().any(|key| self.coverage.is_problem(key.status))
+    /// Whether its keys are known as far as they have to be for coverage.
+    fn knows_coverage(&self) -> bool {
+        self.listed || self.coverage == Coverage::Reported
     }
 
-    /// As [`is_on_policy`](Self::is_on_policy), but for keys that are off policy for what no run can mend.
-    fn is_success(&self) -> bool {
-        let fails = |key: &KeyReport| self.coverage.is_problem(key.status) && !key.awaits_a_person();
+    /// Whether a run would change the key if the project's mode did not forbid it.
+    #[must_use]
+    pub fn holds_back(&self, key: &KeyReport) -> bool {
+        self.mode == Mode::Monitor && !key.planned.is_empty()
+    }
+
+    /// No key is off policy, unknown, or uncovered where that counts, but for those that `is_excused`, and none can be
+    /// missing where that counts.
+    fn is_on_policy_but_for(&self, is_excused: impl Fn(&KeyReport) -> bool) -> bool {
+        let fails = |key: &KeyReport| self.coverage.is_problem(key.status) && !is_excused(key);
         self.knows_coverage() && !self.keys.iter().any(fails)
     }
 
-    fn knows_coverage(&self) -> bool {
-        self.listed || self.coverage == Coverage::Reported
+    fn could_read_all(&self) -> bool {
+        self.knows_coverage() && !self.keys.iter().any(|key| key.status == Status::Unknown)
     }
 }
 
@@ -258,13 +265,31 @@ impl Report {
     /// about to be deleted, which somebody else has decided. Where a project requires it, every key is under an entry.
     #[must_use]
     pub fn is_success(&self) -> bool {
-        !self.interrupted && self.projects.iter().all(ProjectReport::is_success)
+        self.all(|project| project.is_on_policy_but_for(KeyReport::awaits_a_person))
     }
 
     /// Every key was looked at and is on its policy or exempt; where a project requires it, every key is under an entry.
     #[must_use]
     pub fn is_on_policy(&self) -> bool {
-        !self.interrupted && self.projects.iter().all(ProjectReport::is_on_policy)
+        self.all(|project| project.is_on_policy_but_for(|_| false))
+    }
+
+    /// As [`is_on_policy`](Self::is_on_policy), but keys that could be read and that only monitor mode leaves off their
+    /// policy do not count.
+    #[must_use]
+    pub fn is_on_policy_but_for_monitor_mode(&self) -> bool {
+        self.could_read_all() && self.all(|project| project.is_on_policy_but_for(|key| project.holds_back(key)))
+    }
+
+    /// No key is unknown, and every key was looked at; where a project requires coverage, its keys could be listed.
+    #[must_use]
+    pub fn could_read_all(&self) -> bool {
+        self.all(ProjectReport::could_read_all)
+    }
+
+    /// The run was not stopped, and each project is like this.
+    fn all(&self, is_so: impl Fn(&ProjectReport) -> bool) -> bool {
+        !self.interrupted && self.projects.iter().all(is_so)
     }
 
     /// The writes that a run would make: none where the project's mode forbids them.

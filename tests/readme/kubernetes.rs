@@ -175,7 +175,11 @@ fn prometheus_finds_the_pod_under_the_job_that_the_alerts_know_and_the_network_l
     assert_eq!(monitor["endpoints"][0]["port"], service["spec"]["ports"][0]["name"]);
     assert_eq!(service["spec"]["ports"][0]["targetPort"], "http");
     let job = &service["metadata"]["labels"][monitor["jobLabel"].as_str().unwrap()];
-    assert!(text("config/prometheus/prometheus.yaml").contains(&format!("job_name: {}\n", job.as_str().unwrap())));
+    let prometheus: Value = serde_saphyr::from_str(&text("config/prometheus/prometheus.yaml")).unwrap();
+    let scrape = &list(&prometheus, "scrape_configs")[0];
+    assert_eq!(scrape["job_name"], *job);
+    // Of labels that target and program both have, the program's hold.
+    assert_eq!((&scrape["honor_labels"], &monitor["endpoints"][0]["honorLabels"]), (&true.into(), &true.into()));
 
     let network = &resource("NetworkPolicy", "kms-rotationd")["spec"];
     assert!(meets(&network["podSelector"]["matchLabels"]));
