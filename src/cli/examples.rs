@@ -13,8 +13,8 @@ pub(super) const RUN: &str = "Examples:
     kms-rotationd run
   Metrics for another machine, in TLS and with a login:
     kms-rotationd run --listen 0.0.0.0:9847 --web-config /etc/kms-rotationd/web.yaml
-  On IPv6, and on IPv4 as well:
-    kms-rotationd run --listen [::]:9847
+  On all addresses, of IPv6 and of IPv4:
+    kms-rotationd run --listen :9847
   For a log collector:
     kms-rotationd run --log-format json
 

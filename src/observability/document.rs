@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 
+use super::places::LargeAnswer;
 use crate::rotation::report::{KeyReport, ProjectReport, Report};
 
 /// The size at which a piece is sent: large enough that system calls do not matter, small enough that making one takes
@@ -68,17 +69,23 @@ pub(super) struct Content {
     ready: VecDeque<Bytes>,
     document: Option<Box<dyn Document>>,
     rested: bool,
+    _permission: Option<LargeAnswer>,
 }
 
 impl Content {
     /// Bytes that are ready.
     pub(super) fn ready(chunks: impl IntoIterator<Item = Bytes>) -> Self {
-        Self { ready: chunks.into_iter().collect(), document: None, rested: false }
+        Self { ready: chunks.into_iter().collect(), document: None, rested: false, _permission: None }
     }
 
     /// A document, made while it is sent.
     pub(super) fn document(document: impl Document + 'static) -> Self {
         Self { document: Some(Box::new(document)), ..Self::ready([]) }
+    }
+
+    /// This body, with the permission for it until all of it is handed over.
+    pub(super) fn holding(self, permission: LargeAnswer) -> Self {
+        Self { _permission: Some(permission), ..self }
     }
 
     /// This body with `bytes` before it.

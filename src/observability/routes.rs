@@ -17,8 +17,10 @@ use super::board::{Board, Facts, Health};
 use super::document::Content;
 use super::entrance::{Entrance, WebFile};
 use super::gzip::Archive;
+use super::host;
 use super::key_series::KeySeries;
 use super::page::{self, Page};
+use super::places::Place;
 use super::query::{Filter, accepts_gzip};
 use super::status_json::StatusDocument;
 
@@ -33,6 +35,10 @@ pub(super) struct Site {
     /// Who gets in; everybody where there is no such file.
     pub(super) web: Option<WebFile>,
     pub(super) open: Arc<Entrance>,
+    /// Only this machine can connect.
+    pub(super) on_loopback: bool,
+    /// The name that the daemon was told to listen on, where it was one.
+    pub(super) name: Option<Box<str>>,
 }
 
 impl Site {
@@ -43,20 +49,29 @@ impl Site {
 }
 
 /// The answer to a request. The request's body is not looked at.
-pub(super) async fn respond<B>(site: &Site, request: &Request<B>) -> Response<Content> {
+pub(super) async fn respond<B>(site: &Site, request: &Request<B>, place: &Arc<Place>) -> Response<Content> {
     let mut response = match refusal(site, request).await {
         Some(refusal) => refusal,
-        None => answer(site, request).await,
+        None => answer(site, request, place).await,
     };
     set(&mut response, CACHE_CONTROL, "no-store");
     set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
     response
 }
 
-/// What those are told who may not ask.
+/// The answer to a client that may not ask.
 async fn refusal<B>(site: &Site, request: &Request<B>) -> Option<Response<Content>> {
     if matches!(request.uri().path(), "/healthz" | "/readyz") {
         return None;
+    }
+    if site.on_loopback
+        && site.web.is_none()
+        && !host::is_own(request.version(), request.headers(), site.name.as_deref())
+    {
+        return Some(line(
+            StatusCode::MISDIRECTED_REQUEST,
+            "the Host header must be localhost, a loopback address or the name in --listen; a reverse proxy has to set it",
+        ));
     }
     let entrance = site.entrance();
     let mut refusal = match entrance.access.judge(request.headers()).await {
@@ -79,16 +94,19 @@ async fn refusal<B>(site: &Site, request: &Request<B>) -> Option<Response<Conten
     Some(refusal)
 }
 
-async fn answer<B>(site: &Site, request: &Request<B>) -> Response<Content> {
+async fn answer<B>(site: &Site, request: &Request<B>, place: &Arc<Place>) -> Response<Content> {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         match request.uri().path() {
-            "/" => status_page(site, request),
-            "/metrics" => metrics(site, request).await,
             "/healthz" => healthz(site),
             "/readyz" => readyz(site),
-            "/api/v1/status" => {
-                let facts = site.board.facts();
-                with(StatusCode::OK, "application/json", Content::document(StatusDocument::of_daemon(&facts)))
+            path @ ("/" | "/metrics" | "/api/v1/status") => {
+                let Some(permission) = place.large_answer() else { return too_many() };
+                let response = match path {
+                    "/" => status_page(site, request),
+                    "/metrics" => metrics(site, request).await,
+                    _ => status_document(site),
+                };
+                response.map(|content| content.holding(permission))
             }
             _ => line(StatusCode::NOT_FOUND, "not found; try /, /metrics, /api/v1/status, /healthz, /readyz"),
         }
@@ -97,6 +115,18 @@ async fn answer<B>(site: &Site, request: &Request<B>) -> Response<Content> {
         set(&mut refusal, ALLOW, "GET, HEAD");
         refusal
     }
+}
+
+/// The answer where as many large answers as may be are under way.
+fn too_many() -> Response<Content> {
+    let mut refusal = line(StatusCode::SERVICE_UNAVAILABLE, "too many answers are being sent; ask again later");
+    set(&mut refusal, RETRY_AFTER, "10");
+    refusal
+}
+
+fn status_document(site: &Site) -> Response<Content> {
+    let facts = site.board.facts();
+    with(StatusCode::OK, "application/json", Content::document(StatusDocument::of_daemon(&facts)))
 }
 
 fn status_page<B>(site: &Site, request: &Request<B>) -> Response<Content> {
