@@ -18,8 +18,8 @@ pub(super) const RUN: &str = "Examples:
   For a log collector:
     kms-rotationd run --log-format json
 
-SIGHUP or a changed policy file: read the policy again. SIGTERM or SIGINT: end after the calls in flight; a second one \
-ends it at once.";
+SIGHUP or a changed policy file: read the policy again. SIGTERM or SIGINT: end after the calls in flight; another one \
+a second or more later ends it at once.";
 
 pub(super) const APPLY: &str = "Examples:
   Bring the keys to the policy, and tell by the exit code whether they are:

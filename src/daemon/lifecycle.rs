@@ -8,69 +8,108 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::observability::Health;
+
+/// A signal that comes sooner after the first one is part of the same request: `timeout` and service managers signal the
+/// process and its group, or send one signal after the other.
+const SECOND_REQUEST: Duration = Duration::from_secs(1);
 
 /// What signals ask of the process.
 #[derive(Clone, Debug, Default)]
 pub struct Signals {
     /// SIGTERM or SIGINT came: finish the calls in flight and end.
     pub stop: CancellationToken,
-    /// A second one came: end at once.
+    /// Another one came, a second or more later: end at once.
     pub end_now: CancellationToken,
     /// SIGHUP came.
     pub hang_up: Arc<Notify>,
 }
 
+/// What SIGHUP means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HangUp {
+    /// Read the policy again.
+    Reload,
+    /// The terminal is gone: end as on the first SIGTERM.
+    Stop,
+}
+
 impl Signals {
-    /// Listens to the process's signals for as long as the runtime lives.
+    /// Listens to the process's signals for as long as the runtime lives, as a daemon does.
     ///
     /// # Errors
     ///
     /// The system lets no handler be installed.
     pub fn listen() -> std::io::Result<Self> {
-        Self::listen_to(Some(signal(SignalKind::hangup())?))
+        Self::listen_to(Some(signal(SignalKind::hangup())?), HangUp::Reload)
     }
 
-    /// The same, but a SIGHUP that was ignored when the process began stays ignored: under `nohup` a command is to
-    /// outlive whoever started it.
+    /// The same as a command does, which SIGHUP stops. One that was ignored when the process began stays ignored: under
+    /// `nohup` a command outlives its terminal.
     ///
     /// # Errors
     ///
     /// The system lets no handler be installed.
     pub fn listen_unless_ignored() -> std::io::Result<Self> {
-        Self::listen_to(if is_hang_up_ignored() { None } else { Some(signal(SignalKind::hangup())?) })
+        let hang_up = if is_hang_up_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
+        Self::listen_to(hang_up, HangUp::Stop)
     }
 
-    fn listen_to(mut hup: Option<Signal>) -> std::io::Result<Self> {
+    fn listen_to(mut hup: Option<Signal>, hang_up: HangUp) -> std::io::Result<Self> {
         let signals = Self::default();
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let heard = signals.clone();
         tokio::spawn(async move {
+            let mut first = None;
             loop {
                 let name = tokio::select! {
                     _ = term.recv() => "SIGTERM",
                     _ = int.recv() => "SIGINT",
-                    () = next(&mut hup) => {
-                        heard.hang_up.notify_one();
-                        continue;
-                    }
+                    () = next(&mut hup) => "SIGHUP",
                 };
-                if heard.stop.is_cancelled() {
-                    warn!(signal = name, "ending at once");
-                    heard.end_now.cancel();
-                    return;
+                match meaning(name, hang_up, first, Instant::now()) {
+                    Meaning::Reload => heard.hang_up.notify_one(),
+                    Meaning::Stop => {
+                        first = Some(Instant::now());
+                        info!(signal = name, "stopping after the calls in flight");
+                        heard.stop.cancel();
+                    }
+                    Meaning::Nothing => debug!(signal = name, "already stopping"),
+                    Meaning::EndNow => {
+                        warn!(signal = name, "ending at once");
+                        heard.end_now.cancel();
+                        return;
+                    }
                 }
-                info!(signal = name, "stopping after the calls in flight");
-                heard.stop.cancel();
             }
         });
         Ok(signals)
     }
 }
 
-/// Waits for the signal, for ever where it is not listened to.
+/// What follows from a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    Reload,
+    Stop,
+    Nothing,
+    EndNow,
+}
+
+/// What follows from a signal that comes now, where the first one to stop came at `first`.
+fn meaning(name: &str, hang_up: HangUp, first: Option<Instant>, now: Instant) -> Meaning {
+    let is_hang_up = name == "SIGHUP";
+    match first {
+        _ if is_hang_up && hang_up == HangUp::Reload => Meaning::Reload,
+        None => Meaning::Stop,
+        Some(first) if is_hang_up || now.duration_since(first) < SECOND_REQUEST => Meaning::Nothing,
+        Some(_) => Meaning::EndNow,
+    }
+}
+
+/// Waits for the signal; never ends where it is not listened to.
 async fn next(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => _ = signal.recv().await,
@@ -152,5 +191,31 @@ impl Supervisor {
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         warn!(error = %error, "cannot tell systemd");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_signal_counts_after_a_second_and_a_hang_up_never_does() {
+        let first = Instant::now();
+        let after = |millis, name, hang_up| meaning(name, hang_up, Some(first), first + Duration::from_millis(millis));
+        for hang_up in [HangUp::Reload, HangUp::Stop] {
+            for name in ["SIGTERM", "SIGINT"] {
+                assert_eq!(meaning(name, hang_up, None, first), Meaning::Stop);
+                assert_eq!(after(0, name, hang_up), Meaning::Nothing);
+                assert_eq!(after(999, name, hang_up), Meaning::Nothing);
+                assert_eq!(after(1000, name, hang_up), Meaning::EndNow);
+                assert_eq!(after(60_000, name, hang_up), Meaning::EndNow);
+            }
+        }
+        assert_eq!(meaning("SIGHUP", HangUp::Stop, None, first), Meaning::Stop);
+        assert_eq!(meaning("SIGHUP", HangUp::Reload, None, first), Meaning::Reload);
+        for millis in [0, 60_000] {
+            assert_eq!(after(millis, "SIGHUP", HangUp::Stop), Meaning::Nothing);
+            assert_eq!(after(millis, "SIGHUP", HangUp::Reload), Meaning::Reload);
+        }
     }
 }
