@@ -1,5 +1,12 @@
-//! The life of the process: signals, and what systemd is told.
+//! The life of the process: signals, and notifications to the service manager.
 
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -125,45 +132,53 @@ fn is_hang_up_ignored() -> bool {
     mask.is_some_and(|mask| mask >> (SignalKind::hangup().as_raw_value() - 1) & 1 == 1)
 }
 
-/// Tells the outside how the daemon is: `/healthz`, and systemd where there is one.
+/// Tells the outside how the daemon is: `/healthz`, and the service manager where there is one.
 #[derive(Clone)]
 pub struct Supervisor {
     health: Health,
+    manager: Arc<Manager>,
     watchdog: Option<Duration>,
     last_ping: Arc<Mutex<Option<Instant>>>,
     last_line: Arc<Mutex<String>>,
 }
 
 impl Supervisor {
-    /// Reads from the environment what systemd wants to hear.
+    /// Reads from the environment what the service manager expects.
     #[must_use]
     pub fn from_environment(health: Health) -> Self {
-        Self { health, watchdog: sd_notify::watchdog_enabled(), last_ping: Arc::default(), last_line: Arc::default() }
+        let socket = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty());
+        Self {
+            health,
+            manager: Arc::new(Manager { socket, failing: AtomicBool::new(false) }),
+            watchdog: sd_notify::watchdog_enabled(),
+            last_ping: Arc::default(),
+            last_line: Arc::default(),
+        }
     }
 
     /// The policy is in force and the loop runs.
     pub fn ready(&self) {
-        notify(&[NotifyState::Ready]);
+        self.manager.notify(&[NotifyState::Ready]);
     }
 
     /// The policy is being read again.
     pub fn reloading(&self) {
         // systemd 253 and later kill a unit that reloads without telling the time.
         if let Ok(now) = NotifyState::monotonic_usec_now() {
-            notify(&[NotifyState::Reloading, now]);
+            self.manager.notify(&[NotifyState::Reloading, now]);
         }
     }
 
     /// The process ends.
     pub fn stopping(&self) {
-        notify(&[NotifyState::Stopping]);
+        self.manager.notify(&[NotifyState::Stopping]);
     }
 
     /// The line that `systemctl status` shows. It is sent when it differs from the one before.
     pub fn status(&self, line: String) {
         let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
         if *last != line {
-            notify(&[NotifyState::Status(&line)]);
+            self.manager.notify(&[NotifyState::Status(&line)]);
             *last = line;
         }
     }
@@ -183,15 +198,48 @@ impl Supervisor {
         let mut last = self.last_ping.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.elapsed() >= within / 4) {
             *last = Some(Instant::now());
-            notify(&[NotifyState::Watchdog]);
+            self.manager.notify(&[NotifyState::Watchdog]);
         }
     }
 }
 
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        warn!(error = %error, "cannot tell systemd");
+/// The service manager, if there is one (`sd_notify(3)`). The crate does not know sockets without a path.
+struct Manager {
+    socket: Option<OsString>,
+    /// The last notification failed, and that is logged.
+    failing: AtomicBool,
+}
+
+impl Manager {
+    fn notify(&self, states: &[NotifyState<'_>]) {
+        let Some(socket) = &self.socket else { return };
+        match send(socket, states) {
+            Ok(()) => self.failing.store(false, Ordering::Relaxed),
+            Err(error) => {
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    let socket = socket.display();
+                    warn!(%socket, %error, "cannot notify the service manager; this is logged once until it works");
+                }
+            }
+        }
     }
+}
+
+/// Sends one datagram with a line for each of these.
+fn send(socket: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
+    let address = match socket.as_bytes() {
+        // The kernel's abstract namespace: the first byte stands for a NUL.
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        [b'/', ..] => SocketAddr::from_pathname(socket)?,
+        _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "NOTIFY_SOCKET is neither a path nor @NAME")),
+    };
+    let mut message = String::new();
+    for state in states {
+        // Writing to a `String` does not fail.
+        let _ = writeln!(message, "{state}");
+    }
+    // A datagram goes whole or not at all.
+    UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address).map(|_| ())
 }
 
 #[cfg(test)]
