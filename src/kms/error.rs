@@ -95,7 +95,7 @@ impl Error {
     }
 
     pub(crate) fn with_request_id(mut self, id: Option<&str>) -> Self {
-        self.0.request_id = id.map(|id| excerpt(id, 64).into());
+        self.0.request_id = id.map(Into::into);
         self
     }
 
@@ -104,6 +104,12 @@ impl Error {
         self.0.text.push_str(" (");
         self.0.text.push_str(hint);
         self.0.text.push(')');
+        self
+    }
+
+    /// The same with its text as this makes it.
+    pub(super) fn map_text(mut self, change: impl FnOnce(String) -> String) -> Self {
+        self.0.text = change(self.0.text);
         self
     }
 
