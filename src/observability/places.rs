@@ -127,31 +127,31 @@ mod tests {
     #[test]
     fn the_one_that_was_quiet_for_longest_makes_room() {
         let mut places = Places::new(3, 1);
-        let [a, b, c] = [(); 3].map(|()| places.take());
-        assert_eq!(dismissed([&a, &b, &c]), [false; 3]);
-        a.has_asked();
-        let d = places.take();
-        assert_eq!(dismissed([&a, &b, &c, &d]), [false, true, false, false]);
+        let [first, second, third] = [(); 3].map(|()| places.take());
+        assert_eq!(dismissed([&first, &second, &third]), [false; 3]);
+        first.has_asked();
+        let fourth = places.take();
+        assert_eq!(dismissed([&first, &second, &third, &fourth]), [false, true, false, false]);
         // One that has ended has left its place.
-        drop(c);
-        let e = places.take();
-        assert_eq!(dismissed([&a, &d, &e]), [false; 3]);
-        let f = places.take();
-        assert_eq!(dismissed([&a, &d, &e, &f]), [true, false, false, false]);
+        drop(third);
+        let fifth = places.take();
+        assert_eq!(dismissed([&first, &fourth, &fifth]), [false; 3]);
+        let sixth = places.take();
+        assert_eq!(dismissed([&first, &fourth, &fifth, &sixth]), [true, false, false, false]);
     }
 
     #[test]
     fn large_answers_are_few_and_keep_their_places_until_they_end() {
         let mut places = Places::new(3, 2);
-        let [a, b, c] = [(); 3].map(|()| places.take());
-        let (of_a, of_b) = (a.large_answer().unwrap(), b.large_answer());
-        assert!(of_b.is_some() && c.large_answer().is_none());
-        let d = places.take();
-        assert_eq!(dismissed([&a, &b, &c, &d]), [false, false, true, false]);
+        let [first, second, third] = [(); 3].map(|()| places.take());
+        let (of_first, of_second) = (first.large_answer().unwrap(), second.large_answer());
+        assert!(of_second.is_some() && third.large_answer().is_none());
+        let fourth = places.take();
+        assert_eq!(dismissed([&first, &second, &third, &fourth]), [false, false, true, false]);
         // Its end counts as an event.
-        drop(of_a);
-        let e = places.take();
-        assert_eq!(dismissed([&a, &b, &d, &e]), [false, false, true, false]);
-        assert!(e.large_answer().is_some());
+        drop(of_first);
+        let fifth = places.take();
+        assert_eq!(dismissed([&first, &second, &fourth, &fifth]), [false, false, true, false]);
+        assert!(fifth.large_answer().is_some());
     }
 }

@@ -89,8 +89,7 @@ impl Server {
     fn on(listener: TcpListener, board: Arc<Board>, health: Health) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let on_loopback = address.ip().to_canonical().is_loopback();
-        let open = Arc::new(Entrance::open());
-        let site = Site { board, health, web: None, open, on_loopback, name: None };
+        let site = Site { on_loopback, ..Site::open(board, health) };
         Ok(Self { listener, address, site })
     }
 
@@ -263,8 +262,7 @@ mod tests {
     fn client(on_the_way: usize) -> (DuplexStream, JoinHandle<()>) {
         let (server, client) = tokio::io::duplex(on_the_way);
         let board = Arc::new(Board::new().unwrap());
-        let (health, open) = (Health::new(LIFETIME * 2), Arc::new(Entrance::open()));
-        let site = Site { board, health, web: None, open, on_loopback: false, name: None };
+        let site = Site::open(board, Health::new(LIFETIME * 2));
         let place = Places::new(1, 1).take();
         (client, tokio::spawn(attend(server, place, Arc::new(site), CancellationToken::new())))
     }

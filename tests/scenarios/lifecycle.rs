@@ -78,7 +78,9 @@ fn two_signals_at_once_are_one_and_the_call_in_flight_is_finished() {
         let site = Site::new(&Policy::of_one_key(cloud.url()));
         let apply = Program::start(site.command(&["apply", "--policy", "policy.yaml", "--log-format", "json"]));
         cloud.await_requests(Operation::EnableRotation, 1);
-        signals.into_iter().for_each(|signal| apply.signal(signal));
+        for signal in signals {
+            apply.signal(signal);
+        }
         let ended = apply.finish();
         assert_eq!((ended.messages("rotation changed").len(), ended.messages("ending at once").len()), (1, 0));
     }
