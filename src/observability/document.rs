@@ -226,7 +226,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_thread_is_given_up_where_a_filter_leaves_out_most_rows() {
-        /// So many rows, of which the last one is shown.
+        /// Rows of which only the last one is shown.
         struct Filtered(usize);
 
         impl Document for Filtered {

@@ -37,7 +37,7 @@ pub(super) struct LargeAnswer {
 }
 
 impl Places {
-    /// So many places, of which fewer may send a large answer at a time.
+    /// This number of places, and of large answers at a time, which is lower.
     pub(super) fn new(count: usize, large_answers: usize) -> Self {
         let large_answers = Arc::new(Semaphore::new(large_answers));
         Self { count, taken: Vec::new(), events: Arc::default(), large_answers }

@@ -80,7 +80,7 @@ fn a_port_alone_all_addresses_and_localhost_are_listened_on_and_asked() {
 }
 
 #[test]
-fn an_address_that_is_none_is_a_usage_error_that_says_what_is_accepted() {
+fn a_wrong_address_is_a_usage_error_that_says_what_is_accepted() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     for (listen, why) in [("nowhere", "there is no port"), ("::1:80", "in brackets"), (":65536", "up to 65535")] {
