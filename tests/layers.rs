@@ -17,8 +17,9 @@ const WALLS: &[(&str, &[&str])] = &[
     ("printable", &[]),
     ("small_file", &[]),
     ("rotation", &[]),
+    ("shortage", &[]),
     ("policy", &["rotation::key", "rotation::project", "rotation::rule", "printable"]),
-    ("kms", &["rotation::key", "rotation::project", "clock", "gate", "printable", "small_file"]),
+    ("kms", &["rotation::key", "rotation::project", "clock", "gate", "printable", "shortage", "small_file"]),
     ("simulator", &[]),
     ("reconcile", &["rotation", "policy::types", "kms", "clock", "gate"]),
     // Its own configuration is a YAML file, which is read where YAML is read.
@@ -26,7 +27,21 @@ const WALLS: &[(&str, &[&str])] = &[
         "observability",
         &["rotation", "kms::observe", "policy::web", "policy::problem", "chain", "gate", "printable", "small_file"],
     ),
-    ("daemon", &["rotation", "policy", "kms", "reconcile", "observability", "clock", "chain", "gate", "small_file"]),
+    (
+        "daemon",
+        &[
+            "rotation",
+            "policy",
+            "kms",
+            "reconcile",
+            "observability",
+            "clock",
+            "chain",
+            "gate",
+            "shortage",
+            "small_file",
+        ],
+    ),
     (
         "cli",
         &[
@@ -74,7 +89,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap_complete", &["src/cli/"]),
     ("clap_mangen", &["src/cli/generate.rs"]),
     ("listenfd", &["src/cli/serve.rs"]),
-    ("rustix", &["src/cli/", "src/clock.rs", "src/small_file.rs"]),
+    ("rustix", &["src/cli/", "src/clock.rs", "src/shortage.rs", "src/small_file.rs"]),
 ];
 
 #[test]

@@ -190,7 +190,7 @@ fn sources(policy: &Policy, problems: &mut Problems) -> Vec<Source> {
             match environment::find(variable, project) {
                 Ok(found) => Some(Source { project: name, place, found: found.source }),
                 Err(why) => {
-                    problems.add(Severity::Error, place, &format!("project `{name}` has no credentials: {why}"));
+                    problems.add(Severity::Error, place, &format!("project `{name}` has no credentials: {}", why.text));
                     None
                 }
             }

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::kms::auth::{
     AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, Password, ProjectScope, SecretSource,
+    Unreadable,
 };
 use crate::kms::endpoint::{Endpoints, may_lack_rotation};
 use crate::kms::observe::Observer;
@@ -69,7 +70,9 @@ impl Connector {
         let mut settings = match settings(policy, project, self.environment) {
             Ok(settings) => settings,
             Err(why) => {
-                return Target { project: project.clone(), kms: Err(Unreachable::Credentials(why)), concurrency };
+                let Unreadable { text, is_shortage } = why;
+                let kms = Err(if is_shortage { Unreachable::Way(text) } else { Unreachable::Credentials(text) });
+                return Target { project: project.clone(), kms, concurrency };
             }
         };
         settings.proxy = settings.proxy.or_else(|| proxy(self.environment));
@@ -103,7 +106,7 @@ fn proxy(environment: Variables) -> Option<Proxy> {
 }
 
 /// What a client needs to know of its project; or why nobody can log in.
-fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<ClientSettings, String> {
+fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<ClientSettings, Unreadable> {
     let (credentials, project_name) = credentials(project, variables)?;
     let own = Endpoints::of(project.cloud, &project.region);
     let retry = policy.retry;
@@ -133,7 +136,7 @@ fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<
 }
 
 /// How to log in, and the name of the project in the cloud where that goes with it.
-fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, Option<String>), String> {
+fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, Option<String>), Unreadable> {
     let file = |path: &PathBuf| SecretSource::File(path.clone());
     let login = match &project.credentials {
         types::Credentials::TokenFile(path) => Login::Token(file(path)),

@@ -104,6 +104,13 @@ impl Caller {
                 Kind::Unclear | Kind::Stopped => {}
                 // Refused because rotation is on: what was asked for holds.
                 Kind::AlreadyOn => self.succeeded(operation),
+                Kind::Shortage => {
+                    self.observer.operation(operation, false);
+                    if budget == RetryBudget::Full {
+                        // It is the same for every key, and will not be over soon.
+                        self.unreachable.close(error.text());
+                    }
+                }
                 kind if kind.is_transient() => {
                     self.exhausted(operation, began);
                     if operation == Operation::ListKeys && error.code().is_none_or(Code::is_nobodys) {

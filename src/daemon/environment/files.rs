@@ -11,7 +11,9 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::Environment;
-use crate::kms::auth::{AccessKeyFiles, IdToken, KeyName, Login, Named, Password, SecretSource, SecretTree};
+use crate::kms::auth::{
+    AccessKeyFiles, IdToken, KeyName, Login, Named, Password, SecretSource, SecretTree, Unreadable,
+};
 use crate::policy;
 use crate::small_file;
 
@@ -84,7 +86,7 @@ impl Part {
     }
 
     /// What it says now.
-    pub(super) fn fields(&self) -> Result<Fields, String> {
+    pub(super) fn fields(&self) -> Result<Fields, Unreadable> {
         match &self.form {
             Form::Profile => Ok(basic_section(&read(&self.file)?)),
             Form::Shared(profile) => self.shared_profile(profile.as_deref()),
@@ -92,7 +94,7 @@ impl Part {
         }
     }
 
-    fn shared_profile(&self, profile: Option<&str>) -> Result<Fields, String> {
+    fn shared_profile(&self, profile: Option<&str>) -> Result<Fields, Unreadable> {
         let shown = self.file.display();
         let config = serde_json::from_str::<Value>(&read(&self.file)?)
             .map(SecretTree::from)
@@ -105,15 +107,15 @@ impl Part {
         Ok(fields)
     }
 
-    fn cloud_fields(&self, cloud: &str) -> Result<Fields, String> {
+    fn cloud_fields(&self, cloud: &str) -> Result<Fields, Unreadable> {
         let shown = self.file.display();
         let parsed = |path: &Path| {
             let tree = policy::foreign_yaml(&read(path)?).map(SecretTree::from);
-            tree.ok_or_else(|| format!("{} is not valid YAML", path.display()))
+            tree.ok_or_else(|| Unreadable::from(format!("{} is not valid YAML", path.display())))
         };
         let clouds = parsed(&self.file)?;
         if clouds["clouds"][cloud].is_null() {
-            return Err(format!("{shown} has no cloud {cloud}, which OS_CLOUD names"));
+            return Err(format!("{shown} has no cloud {cloud}, which OS_CLOUD names").into());
         }
         let folder = self.file.parent().unwrap_or(Path::new(""));
         let secure = one_of(folder, "secure").map_or(Ok(SecretTree::from(Value::Null)), |path| parsed(&path))?;
@@ -175,7 +177,7 @@ impl Part {
         let read = move || {
             let fields = part.fields()?;
             let found = first(&fields, names).map(|(_, value)| value.to_owned());
-            found.ok_or_else(|| format!("{} has no {name}", part.shown()))
+            found.ok_or_else(|| Unreadable::from(format!("{} has no {name}", part.shown())))
         };
         Some(SecretSource::entry(&format!("{name} in {}", self.shown()), read))
     }
@@ -209,6 +211,6 @@ fn put_texts(fields: &mut Fields, mapping: &Value) {
     fields.extend(texts.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned().into()))));
 }
 
-fn read(path: &Path) -> Result<Zeroizing<String>, String> {
-    small_file::read_text(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+fn read(path: &Path) -> Result<Zeroizing<String>, Unreadable> {
+    small_file::read_text(path).map_err(|error| Unreadable::file(path, &error))
 }

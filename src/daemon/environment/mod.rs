@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::kms::auth::{
     AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, OidcAgency, Password, PodIdentity,
-    SecretSource,
+    SecretSource, Unreadable,
 };
 use crate::kms::endpoint::default_sts;
 use crate::policy;
@@ -53,7 +53,7 @@ type Way = (Login, String);
 ///
 /// A file that the environment names is not there or not what it should be, or half of something is given; the text
 /// says which.
-pub fn find(variables: Variables, project: &Project) -> Result<Found, String> {
+pub fn find(variables: Variables, project: &Project) -> Result<Found, Unreadable> {
     let environment = Environment(variables);
     // The SDKs know nothing of the variables for agencies.
     if let Some((login, source)) = environment.huawei_sdk(project)? {
@@ -76,7 +76,7 @@ pub fn find(variables: Variables, project: &Project) -> Result<Found, String> {
 }
 
 impl Environment {
-    fn huawei_sdk(&self, project: &Project) -> Result<Option<Way>, String> {
+    fn huawei_sdk(&self, project: &Project) -> Result<Option<Way>, Unreadable> {
         if let Some(way) = self.oidc_agency(project)? {
             return Ok(Some(way));
         }
@@ -95,7 +95,7 @@ impl Environment {
     }
 
     /// STS v5, with the defaults of the one client that has it (API sheet, section 5.4).
-    fn oidc_agency(&self, project: &Project) -> Result<Option<Way>, String> {
+    fn oidc_agency(&self, project: &Project) -> Result<Option<Way>, Unreadable> {
         const TOKEN: Names = &["HUAWEICLOUD_OIDC_ID_TOKEN", "HUAWEICLOUD_OIDC_TOKEN_FILE"];
         let found = self.together([&["HUAWEICLOUD_OIDC_PROVIDER_URN"], &["HUAWEICLOUD_OIDC_AGENCY_URN"], TOKEN], [])?;
         let Some(([(_, provider_urn), (agency, agency_urn), (name, token)], [])) = found else { return Ok(None) };
@@ -127,7 +127,7 @@ impl Environment {
         Ok(Some((login, format!("{agency} and {name}"))))
     }
 
-    fn huawei_terraform(&self) -> Result<Option<Way>, String> {
+    fn huawei_terraform(&self) -> Result<Option<Way>, Unreadable> {
         if let Some(way) = self.token(&["HW_AUTH_TOKEN"]) {
             return Ok(Some(way));
         }
@@ -150,7 +150,7 @@ impl Environment {
         }))
     }
 
-    fn open_stack(&self) -> Result<Option<Way>, String> {
+    fn open_stack(&self) -> Result<Option<Way>, Unreadable> {
         if let Some((_, cloud)) = self.first(&["OS_CLOUD"]) {
             let part = Part::cloud(self, cloud)?;
             let login = part.login(&part.fields()?).ok_or_else(|| {
@@ -185,7 +185,7 @@ impl Environment {
     }
 
     /// The shared configuration, and the agency that it names.
-    fn shared_config(&self) -> Result<Option<(Way, Option<Agency>)>, String> {
+    fn shared_config(&self) -> Result<Option<(Way, Option<Agency>)>, Unreadable> {
         let Some(part) = Part::shared_config(self) else { return Ok(None) };
         let fields = part.fields()?;
         let shown = part.shown();
@@ -196,14 +196,16 @@ impl Environment {
             (None, _) => None,
             (Some(name), Some(account)) => Some(Agency { account, name, duration: None }),
             (Some(_), None) => {
-                return Err(format!("{shown} has an agencyName, but neither agencyDomainName nor agencyDomainId"));
+                return Err(
+                    format!("{shown} has an agencyName, but neither agencyDomainName nor agencyDomainId").into()
+                );
             }
         };
         Ok(Some(((login, shown), agency)))
     }
 
     /// CCE's pod identity (API sheet, section 5.4).
-    fn pod(&self) -> Result<Option<Way>, String> {
+    fn pod(&self) -> Result<Option<Way>, Unreadable> {
         const URI: Names = &["HC_CONTAINER_CREDENTIALS_FULL_URI"];
         let Some(([(name, uri), (file, path)], [])) =
             self.together([URI, &["HC_CONTAINER_AUTHORIZATION_TOKEN_FILE"]], [])?
@@ -222,7 +224,7 @@ impl Environment {
         Some((Login::Token(SecretSource::in_memory(token, name)), name.to_owned()))
     }
 
-    fn access_key(&self, [id, secret, token]: [Names; 3]) -> Result<Option<Way>, String> {
+    fn access_key(&self, [id, secret, token]: [Names; 3]) -> Result<Option<Way>, Unreadable> {
         let Some(([(id_name, id), (name, secret)], [])) = self.together([id, secret], [])? else { return Ok(None) };
         let security_token = self.first(token).map(|(name, token)| SecretSource::in_memory(token, name));
         let secret = SecretSource::in_memory(secret, name);
@@ -231,7 +233,7 @@ impl Environment {
     }
 
     /// A user's name says who it is within an account, an id by itself.
-    fn password(&self, user: Names, password: Names, domain: Names, project: Names) -> Result<Option<Way>, String> {
+    fn password(&self, user: Names, password: Names, domain: Names, project: Names) -> Result<Option<Way>, Unreadable> {
         let by_id = matches!(self.first(user).map(named), Some(Named::Id(_)));
         let found = if by_id {
             self.together([user, password], [])?.map(|(found, [])| (found, self.first(domain)))
@@ -250,7 +252,7 @@ impl Environment {
     }
 
     /// The way with the agency of the variables on top of it, or else the `other` one.
-    fn for_agency(&self, (login, source): Way, other: Option<Agency>) -> Result<Found, String> {
+    fn for_agency(&self, (login, source): Way, other: Option<Agency>) -> Result<Found, Unreadable> {
         let agency = match self.assumed_role()? {
             None => self.open_stack_agency()?,
             found => found,
@@ -266,7 +268,7 @@ impl Environment {
 
     /// What the Terraform provider's block `assume_role` is without a block. It assumes an agency by its account's id
     /// at STS; IAM knows both, by one documented call (API sheet, section 5.1).
-    fn assumed_role(&self) -> Result<Option<Agency>, String> {
+    fn assumed_role(&self) -> Result<Option<Agency>, Unreadable> {
         const ACCOUNT: Names = &["HW_ASSUME_ROLE_DOMAIN_ID", "HW_ASSUME_ROLE_DOMAIN_NAME"];
         let found = self.together([&["HW_ASSUME_ROLE_AGENCY_NAME"], ACCOUNT], [])?;
         let Some(([(_, name), (by, account)], [])) = found else { return Ok(None) };
@@ -274,7 +276,7 @@ impl Environment {
         Ok(Some(Agency { account: named((by, account)), name, duration }))
     }
 
-    fn open_stack_agency(&self) -> Result<Option<Agency>, String> {
+    fn open_stack_agency(&self) -> Result<Option<Agency>, Unreadable> {
         let found = self.together([&["OS_AGENCY_NAME"], &["OS_AGENCY_DOMAIN_NAME"]], [])?;
         Ok(found.map(|([(_, name), (_, account)], [])| Agency { account: Named::Name(account), name, duration: None }))
     }
