@@ -78,8 +78,10 @@ const DOORS: &[(&str, &[&str])] = &[
     ("prometheus", &["src/observability/"]),
     ("tracing_subscriber", &["src/observability/logging.rs"]),
     ("flate2", &["src/observability/gzip.rs"]),
-    ("hyper", &["src/observability/", "src/simulator/"]),
-    ("hyper_util", &["src/observability/", "src/simulator/"]),
+    // Beside the two servers: how a proxy's tunnel fails.
+    ("hyper", &["src/observability/", "src/simulator/", "src/kms/transport/failure.rs"]),
+    ("hyper_util", &["src/observability/", "src/simulator/", "src/kms/transport/failure.rs"]),
+    ("tower_service", &["src/kms/transport/failure.rs"]),
     ("http_body_util", &["src/observability/", "src/simulator/"]),
     ("kube", &["src/daemon/lease.rs"]),
     ("kube_leader_election", &["src/daemon/lease.rs"]),

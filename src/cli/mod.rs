@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::Parser;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use arguments::{Arguments, Command, Generated, LogOptions, OutputFormat};
 use serve::Front;
@@ -103,6 +103,11 @@ fn forbid_core_files() {
     if let Err(error) = setrlimit(Resource::Core, none) {
         tracing::warn!(%error, "cannot forbid core files, and secrets would stand in one");
     }
+}
+
+/// How many files and connections the process may have open.
+fn file_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// A command waits until somebody takes its log; the daemon does not.

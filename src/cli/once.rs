@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::arguments::{LogOptions, OutputFormat, ReportOptions};
 use super::progress::Screen;
-use super::{Exit, complain, load, print, variable, wants_colour};
+use super::{Exit, complain, file_limit, load, print, variable, wants_colour};
 use crate::clock::Clock;
 use crate::daemon::{Connector, Kept, PolicyFile, Signals};
 use crate::gate::Gate;
@@ -65,7 +65,7 @@ async fn run(
         observer: Box::new(|_| Arc::new(())),
         environment: variable,
         redirect: None,
-        kept: Kept::default(),
+        kept: Kept::for_descriptors(file_limit()),
     };
     let targets = connector.connect(&policy);
     let (gate, memory, headway) = (Gate::default(), Memory::default(), Headway::default());

@@ -11,6 +11,7 @@ mod agencies;
 mod alerting;
 mod authentication;
 mod browser;
+mod certificates;
 mod cloud;
 #[cfg(feature = "kubernetes")]
 mod cluster;
@@ -35,6 +36,7 @@ mod networks;
 mod program;
 mod projects;
 mod prometheus;
+mod proxy_faults;
 mod rehearsal;
 mod reload;
 #[cfg(feature = "kubernetes")]
