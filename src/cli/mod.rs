@@ -64,6 +64,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => return complain(Exit::Invalid, &error),
     };
     forbid_core_files();
+    raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(Exit::Failed, &format_args!("cannot start: {error}")),
@@ -102,6 +103,16 @@ fn forbid_core_files() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {
         tracing::warn!(%error, "cannot forbid core files, and secrets would stand in one");
+    }
+}
+
+/// As many connections as the machine allows: the usual soft limit of 1024 is for programs that use `select`.
+fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::debug!(%error, "cannot raise the limit of open files");
     }
 }
 

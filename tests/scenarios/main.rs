@@ -33,6 +33,7 @@ mod listening;
 mod machine;
 mod memory;
 mod networks;
+mod open_files;
 mod program;
 mod projects;
 mod prometheus;
