@@ -20,7 +20,7 @@ pub(crate) struct Behind {
     pub(crate) cloud: Cloud,
     front: Front,
     pub(crate) proxy: Front,
-    authority: Authority,
+    pub(crate) authority: Authority,
 }
 
 impl Behind {

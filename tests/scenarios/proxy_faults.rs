@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use super::front::{Front, HOST};
+use super::front::{Authority, Front, HOST};
 use super::networks::{BY_PASSWORD, BY_TOKEN, Behind};
 use super::site::{Policy, Site};
 use super::{KEY, key_id};
@@ -46,6 +46,27 @@ fn a_proxy_that_refuses_is_named_with_its_status_and_where_its_address_is_from()
             assert_eq!(behind.cloud.all_requests(), 0);
         }
     }
+}
+
+#[test]
+fn a_proxy_by_tls_is_blamed_alike_and_for_its_certificate() {
+    let behind = Behind::with(|_| Front::refusing("403 Forbidden"));
+    // Who issued its certificate is in the ca_file, and then not.
+    for (authority, what) in [
+        (&behind.authority, "answers HTTP 403"),
+        (&Authority::issuing("another", |_| {}), "cannot be used: its certificate is not trusted"),
+    ] {
+        let by_tls = Front::tls(&behind.proxy.http(), authority);
+        let applied = site(&behind, 30, BY_TOKEN, None, &by_tls.https()).apply();
+        assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 30));
+        let error = applied.report().error();
+        assert!(error.contains(&format!("the proxy {} {what}", by_tls.address())), "{error}");
+        assert!(by_tls.connections() <= 2, "{what}");
+    }
+    let behind = Behind::new(None);
+    let by_tls = Front::tls(&behind.proxy.http(), &behind.authority);
+    let applied = site(&behind, 30, BY_TOKEN, None, &by_tls.https()).apply();
+    assert_eq!((applied.code, applied.report().count("compliant")), (Some(0), 30), "{applied:#?}");
 }
 
 #[test]
