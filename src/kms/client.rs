@@ -160,7 +160,7 @@ impl Client {
             metadata: login.link_local_endpoint().map(is_https),
         })?;
         let own = login.own_endpoint();
-        [Some(&*kms), needs_iam.then_some(&*iam), own].into_iter().flatten().for_each(|at| transport.serve(at));
+        [Some(&*kms), needs_iam.then_some(&*iam), own].into_iter().flatten().for_each(|at| transport.add_server(at));
         let caller = Caller {
             project: settings.project,
             transport,

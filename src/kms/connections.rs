@@ -13,6 +13,8 @@ const RESERVED: u64 = 128;
 /// Beside the connection of a request a second one may be in the making, and a name be looked up; a quarter is for
 /// connections that nobody uses just now.
 const SHARE: u64 = 4;
+/// More requests at a time would make no run faster, and each connection by TLS takes some 50 KB of memory.
+const MOST: u64 = 1024;
 
 /// The connections of a process.
 #[derive(Debug)]
@@ -27,8 +29,8 @@ pub(super) struct Connections {
 impl Connections {
     /// As many as this limit of open files has room for, and never less than one.
     pub(super) fn for_descriptors(limit: u64) -> Arc<Self> {
-        let share = usize::try_from(limit.saturating_sub(RESERVED) / SHARE).unwrap_or(usize::MAX);
-        let in_flight = Semaphore::new(share.clamp(1, Semaphore::MAX_PERMITS));
+        let share = (limit.saturating_sub(RESERVED) / SHARE).min(MOST) as usize;
+        let in_flight = Semaphore::new(share.max(1));
         Arc::new(Self { in_flight, idle: share, servers: AtomicUsize::new(0) })
     }
 
@@ -74,6 +76,7 @@ mod tests {
                 assert_eq!(connections.servers.load(Ordering::Relaxed), 0);
             }
         }
-        assert_eq!(Connections::for_descriptors(1024).in_flight.available_permits(), 224);
+        let in_flight = |limit| Connections::for_descriptors(limit).in_flight.available_permits();
+        assert_eq!([1024, u64::MAX].map(in_flight), [224, 1024]);
     }
 }

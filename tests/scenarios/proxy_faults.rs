@@ -88,7 +88,7 @@ fn a_proxy_that_is_away_or_says_nothing_is_named_and_tried_again() {
     let leaving = Front::refusing("");
     for (proxy, what) in [
         (down, "cannot be reached: Connection refused"),
-        (hanging.local_addr().unwrap(), "in the time that a request may take"),
+        (hanging.local_addr().unwrap(), "within the request timeout"),
         (leaving.address(), "has closed the connection"),
     ] {
         for (variable, place) in WAYS {

@@ -47,7 +47,7 @@ pub(in crate::kms) enum Fault {
 }
 
 /// Who was asked, and by which way.
-pub(super) struct Route<'a> {
+pub(super) struct Destination<'a> {
     pub(super) host: String,
     pub(super) proxy: Option<&'a Proxy>,
     pub(super) ca_file: Option<&'a Path>,
@@ -56,7 +56,7 @@ pub(super) struct Route<'a> {
 /// A proxy has refused to connect to the server, and the status of its answer is not known.
 pub(super) struct Refused(pub(super) NoAnswer);
 
-impl Route<'_> {
+impl Destination<'_> {
     /// What an error of the HTTP client means; or that the proxy refuses, which the client tells without its status.
     pub(super) fn explain(&self, error: &reqwest::Error) -> Result<NoAnswer, Refused> {
         let Self { host, proxy, ca_file } = self;
@@ -94,7 +94,7 @@ impl Route<'_> {
         let through = through.unwrap_or_default();
         Ok(match tls {
             _ if error.is_timeout() && error.is_connect() => {
-                let text = format!("no connection to {host}{through} in the time that a request may take");
+                let text = format!("no connection to {host}{through} within the request timeout");
                 no_answer(code, Fault::Passing, text)
             }
             _ if error.is_timeout() => {

@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use super::connections::Connections;
 use super::observe::Code;
 use crate::small_file;
-use failure::{Refused, Route, cause};
+use failure::{Destination, Refused, cause};
 use message::SecretBytes;
 
 pub(super) use failure::{Fault, NoAnswer};
@@ -124,7 +124,7 @@ impl Transport {
     }
 
     /// Connections to the server of this endpoint are counted in when it is decided how many are kept.
-    pub(super) fn serve(&self, endpoint: &str) {
+    pub(super) fn add_server(&self, endpoint: &str) {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         if servers.insert(endpoint.to_owned()) {
             self.connections.add_server();
@@ -242,12 +242,12 @@ impl Transport {
     async fn no_answer(&self, error: &reqwest::Error, request: &Request) -> NoAnswer {
         let proxy = self.settings.proxy.as_ref().filter(|proxy| !request.direct && proxy.is_for(&request.url));
         let ca_file = self.settings.ca_file.as_deref().filter(|_| !request.direct);
-        let route = Route { host: request.host(), proxy, ca_file };
-        match (route.explain(error), proxy) {
+        let destination = Destination { host: request.host(), proxy, ca_file };
+        match (destination.explain(error), proxy) {
             (Ok(no_answer), _) => no_answer,
             (Err(Refused(unexplained)), None) => unexplained,
             (Err(Refused(unexplained)), Some(proxy)) => match self.ask_proxy(proxy, &request.url).await {
-                Some(status) if !(200..300).contains(&status) => route.refusal(proxy, status),
+                Some(status) if !(200..300).contains(&status) => destination.refusal(proxy, status),
                 _ => unexplained,
             },
         }
