@@ -72,6 +72,10 @@ fn hundreds_of_projects_pass_within_a_low_limit_and_a_reload_with_them() {
     daemon.await_runs(2);
     assert_eq!(daemon.status().count("compliant"), all);
     assert!(most < 256, "{most} descriptors");
+    let (_, metrics) = daemon.get("/metrics");
+    let lost: Vec<_> =
+        metrics.lines().filter(|line| line.contains("code=\"connect\"") && !line.ends_with(" 0")).collect();
+    assert!(lost.is_empty(), "{lost:#?}");
 }
 
 #[test]

@@ -86,15 +86,15 @@ fn a_proxy_that_is_away_or_says_nothing_is_named_and_tried_again() {
     let down = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
     let leaving = Front::refusing("");
-    for (proxy, what) in [
-        (down, "cannot be reached: Connection refused"),
-        (hanging.local_addr().unwrap(), "within the request timeout"),
-        (leaving.address(), "has closed the connection"),
+    for (proxy, request_timeout, what) in [
+        (down, "20s", "cannot be reached: Connection refused"),
+        (hanging.local_addr().unwrap(), "200ms", "within the request timeout"),
+        (leaving.address(), "20s", "has closed the connection"),
     ] {
         for (variable, place) in WAYS {
             let behind = Behind::new(None);
             let field = variable.is_none().then(|| format!("proxy: {{url: \"http://{proxy}\"}}"));
-            let policy = Policy { request_timeout: "200ms", ..Policy::of_one_key(&format!("https://{HOST}")) };
+            let policy = Policy { request_timeout, ..Policy::of_one_key(&format!("https://{HOST}")) };
             let mut site = behind.site_for(policy, BY_TOKEN, field.as_deref());
             if let Some(variable) = variable {
                 site.set(variable, &proxy.to_string());
