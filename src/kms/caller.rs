@@ -17,7 +17,7 @@ use super::limit::RequestLimit;
 use super::observe::{Code, Observer, Operation};
 use super::outage::{Outage, RetryBudget};
 use super::retry::{Backoff, LONGEST_RETRY_AFTER, RetryPolicy, with_retries};
-use super::transport::{Answer, Barrier, NoAnswer, Request, Transport};
+use super::transport::{Answer, Fault, NoAnswer, Request, Transport};
 use crate::clock::Clock;
 use crate::gate::Gate;
 
@@ -29,7 +29,7 @@ const LAST_CALL: Duration = Duration::from_secs(5);
 /// What one project's calls share.
 pub(super) struct Caller {
     pub(super) project: Arc<str>,
-    pub(super) transport: Transport,
+    pub(super) transport: Arc<Transport>,
     pub(super) limit: Arc<RequestLimit>,
     pub(super) retry: RetryPolicy,
     pub(super) observer: Arc<dyn Observer>,
@@ -122,6 +122,13 @@ impl Caller {
                 Kind::Unclear | Kind::Stopped => {}
                 // Refused because rotation is on: what was asked for holds.
                 Kind::AlreadyOn => self.succeeded(operation),
+                Kind::Shortage => {
+                    self.observer.operation(operation, false);
+                    if budget == RetryBudget::Full {
+                        // It is the same for every key, and will not be over soon.
+                        self.unreachable.close(error.text());
+                    }
+                }
                 kind if kind.is_transient() => {
                     self.exhausted(operation, began);
                     if operation == Operation::ListKeys && error.code().is_none_or(Code::is_nobodys) {
@@ -146,6 +153,12 @@ impl Caller {
         if !call.first_turn.swap(false, Ordering::Relaxed) {
             self.turn(call).await?;
         }
+        // Held until the answer is there.
+        let _connection = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Err(stopping(operation)),
+            connection = self.transport.turn() => connection,
+        };
         // It may have been closed, and the program told to stop, while this one waited for its turn or for credentials.
         if operation != Operation::Authenticate {
             self.unreachable.check(operation, Kind::NoWay)?;
@@ -166,7 +179,7 @@ impl Caller {
             Err(no_answer) => no_answer.code,
         };
         // Without the files that connecting takes there was no attempt.
-        if !matches!(&result, Err(NoAnswer { barrier: Some(Barrier::File), .. })) {
+        if !matches!(&result, Err(NoAnswer { fault: Fault::File, .. })) {
             self.observer.request(operation, code, took);
         }
         if let Some(date) = result.as_ref().ok().and_then(Answer::date) {
@@ -183,7 +196,7 @@ impl Caller {
             "request"
         );
         let answer = result.map_err(|no_answer| {
-            let error = lost(operation, request, &no_answer);
+            let error = lost(operation, no_answer);
             if error.kind() == Kind::NoWay && operation != Operation::Authenticate {
                 self.unreachable.close(error.text());
             }
@@ -300,22 +313,14 @@ impl Caller {
 }
 
 /// An attempt that was not answered.
-fn lost(operation: Operation, request: &Request, no_answer: &NoAnswer) -> Error {
-    let NoAnswer { code, may_have_arrived, barrier, cause } = no_answer;
-    let host = request.host();
-    let text = match (barrier, code) {
-        (Some(barrier), _) => barred(*barrier, &host, cause),
-        (None, Code::Timeout) => format!("no answer from {host} within the request timeout ({cause})"),
-        (None, Code::Tls) => format!("TLS with {host} failed: {cause}"),
-        _ if *may_have_arrived => format!("the connection to {host} was lost: {cause}"),
-        _ => format!("no connection to {host}: {cause}"),
+fn lost(operation: Operation, no_answer: NoAnswer) -> Error {
+    let kind = match no_answer.fault {
+        Fault::Barrier | Fault::File => Kind::NoWay,
+        _ if no_answer.may_have_arrived => lost_answer(operation),
+        Fault::Shortage => Kind::Shortage,
+        Fault::Passing => Kind::Transient,
     };
-    let kind = match barrier {
-        Some(_) => Kind::NoWay,
-        None if *may_have_arrived => lost_answer(operation),
-        None => Kind::Transient,
-    };
-    Error::new(operation, kind, text).with_code(*code)
+    Error::new(operation, kind, no_answer.text).with_code(no_answer.code)
 }
 
 fn stopping(operation: Operation) -> Error {
@@ -325,18 +330,4 @@ fn stopping(operation: Operation) -> Error {
 /// A write that was answered like this may have taken effect: a server that fails may do so after the work.
 fn may_be_applied(error: &Error) -> bool {
     error.operation().is_write() && error.kind() == Kind::Transient && matches!(error.code(), Some(Code::Http(_)))
-}
-
-/// What is in the way to a server, and what to do about it.
-fn barred(barrier: Barrier, host: &str, cause: &str) -> String {
-    match barrier {
-        Barrier::Certificate => {
-            format!("the certificate of {host} is not trusted: {cause} (a private authority goes into ca_file)")
-        }
-        Barrier::Proxy => format!(
-            "no connection to {host}: the proxy {cause} answers HTTP 407, it wants another user name or password \
-             (user_name and password_file of proxy, or those in HTTPS_PROXY)"
-        ),
-        Barrier::File => format!("no connection to {host}: {cause}"),
-    }
 }

@@ -18,7 +18,7 @@ use super::observe::{Code, Observer, Operation};
 use super::outage::Outage;
 use super::retry::{Backoff, RetryPolicy};
 use super::shared::Shared;
-use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, Transport, Url, address};
+use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, TransportSettings, Url, address};
 use super::wire::{self, Unusable};
 use super::{Kms, Listed, Receipt, Settled};
 use crate::clock::Clock;
@@ -44,8 +44,6 @@ pub struct ClientSettings {
     pub request_timeout: Duration,
     /// Requests a second.
     pub requests_per_second: f64,
-    /// Calls in flight that the caller will make at most; connections kept open.
-    pub concurrency: usize,
     /// When to make a call again.
     pub retry: RetryPolicy,
 }
@@ -165,12 +163,15 @@ impl Client {
         let needs_iam = settings.scope.id.is_none() || settings.credentials.need_iam();
         let login = &settings.credentials.login;
         let tls = is_https(&kms) || (needs_iam && is_https(&iam)) || login.own_endpoint().is_some_and(is_https);
-        let transport =
-            Transport::new(tls, settings.ca_file, settings.proxy, settings.request_timeout, settings.concurrency)?;
-        let transport = match login.link_local_endpoint() {
-            Some(address) => transport.with_metadata(settings.request_timeout, is_https(address))?,
-            None => transport,
-        };
+        let transport = shared.transport(TransportSettings {
+            tls,
+            ca_file: settings.ca_file,
+            proxy: settings.proxy,
+            request_timeout: settings.request_timeout,
+            metadata: login.link_local_endpoint().map(is_https),
+        })?;
+        let own = login.own_endpoint();
+        [Some(&*kms), needs_iam.then_some(&*iam), own].into_iter().flatten().for_each(|at| transport.add_server(at));
         let caller = Caller {
             project: settings.project,
             transport,

@@ -1,15 +1,18 @@
-//! What projects with the same credentials share: the credential itself, so that a refused key is refused once and not
-//! once for each project (five times lock it), and the request budget, since the cloud counts by user.
+//! What projects share. Those with the same credentials: the credential itself, so that a refused key is refused once
+//! and not once for each project (five times lock it), and the request budget, since the cloud counts by user. Those
+//! that connect alike: their connections, and the certificates that they trust. All of a process: its open files.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::auth::{Credentials, ProjectScope, Session};
+use super::connections::Connections;
 use super::limit::RequestLimit;
-use super::transport::SetUpError;
+use super::transport::{SetUpError, Transport, TransportSettings};
 
-/// The sessions and budgets of clients that are in use.
-#[derive(Default)]
+/// The sessions, budgets and connections of clients that are in use.
 pub struct Shared {
+    connections: Arc<Connections>,
+    transports: Mutex<Vec<Weak<Transport>>>,
     sessions: Mutex<Vec<(SessionKey, Weak<Session>)>>,
     limits: Mutex<Vec<(LimitKey, Weak<RequestLimit>)>>,
 }
@@ -20,6 +23,25 @@ type SessionKey = (Credentials, String, Option<ProjectScope>);
 type LimitKey = (Credentials, String, u64);
 
 impl Shared {
+    /// Nothing is in use yet, in a process that may have so many files open.
+    #[must_use]
+    pub fn for_descriptors(limit: u64) -> Self {
+        let connections = Connections::for_descriptors(limit);
+        Self { connections, transports: Mutex::default(), sessions: Mutex::default(), limits: Mutex::default() }
+    }
+
+    /// The transport of clients that connect like this.
+    pub(super) fn transport(&self, settings: TransportSettings) -> Result<Arc<Transport>, SetUpError> {
+        let mut known = self.transports.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|used| used.strong_count() > 0);
+        if let Some(found) = known.iter().filter_map(Weak::upgrade).find(|known| *known.settings() == settings) {
+            return Ok(found);
+        }
+        let new = Arc::new(Transport::new(settings, Arc::clone(&self.connections))?);
+        known.push(Arc::downgrade(&new));
+        Ok(new)
+    }
+
     /// The session of whoever logs in like this at this IAM.
     pub(super) fn session(
         &self,

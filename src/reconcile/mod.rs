@@ -165,7 +165,7 @@ impl Failure<'_> {
     fn ends_run(&self, error: &Error) -> bool {
         let message = match error.kind() {
             Kind::Credentials => "authentication failed; the project's keys are unknown until it succeeds",
-            Kind::NoWay => "project cannot be reached",
+            Kind::NoWay | Kind::Shortage => "project cannot be reached",
             _ => return false,
         };
         self.tell(message, &error.to_string());

@@ -69,7 +69,7 @@ fn password() -> Credentials {
 fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, heard: &Arc<Heard>) -> Client {
     let settings = settings(cloud, credentials);
     let (observer, stop) = (Arc::clone(heard) as Arc<dyn Observer>, CancellationToken::new());
-    Client::new(settings, &Shared::default(), observer, clock, stop, Gate::default()).unwrap()
+    Client::new(settings, &Shared::for_descriptors(1024), observer, clock, stop, Gate::default()).unwrap()
 }
 
 fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
@@ -82,7 +82,6 @@ fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
         proxy: None,
         request_timeout: Duration::from_secs(20),
         requests_per_second: 1_000.0,
-        concurrency: 16,
         retry: RetryPolicy {
             initial_interval: Duration::from_millis(1),
             max_interval: Duration::from_millis(5),
@@ -96,7 +95,7 @@ fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<Client> {
     let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
     let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory(secret), security_token: None };
     let credentials = Credentials::from(Login::AccessKey(key));
-    let shared = Shared::default();
+    let shared = Shared::for_descriptors(1024);
     let client = |name: &&str| {
         let scope = ProjectScope { id: None, name: (*name).to_owned() };
         let settings = ClientSettings { scope, ..settings(cloud, credentials.clone()) };
@@ -128,7 +127,7 @@ async fn assert_not_sent_once(happens: impl FnOnce(&GateHandle, &AtomicBool)) {
     handle.open_until(HOUR);
     let (clock, stop) = (Clock::system(), CancellationToken::new());
     let settings = settings(&cloud, token("good"));
-    let client = Client::new(settings, &Shared::default(), Arc::new(()), clock, stop, gate).unwrap();
+    let client = Client::new(settings, &Shared::for_descriptors(1024), Arc::new(()), clock, stop, gate).unwrap();
     let wait = async {
         while cloud.handle().requests(enable) < 3 {
             tokio::task::yield_now().await;

@@ -11,6 +11,7 @@ mod agencies;
 mod alerting;
 mod authentication;
 mod browser;
+mod certificates;
 mod cloud;
 #[cfg(feature = "kubernetes")]
 mod cluster;
@@ -33,9 +34,11 @@ mod listening;
 mod machine;
 mod memory;
 mod networks;
+mod open_files;
 mod program;
 mod projects;
 mod prometheus;
+mod proxy_faults;
 mod rehearsal;
 mod reload;
 #[cfg(feature = "kubernetes")]

@@ -200,7 +200,7 @@ impl Iam<'_> {
                 let moved = error.code() == Some(Code::Http(410));
                 let passing = moved || error.kind().is_transient();
                 match error.kind() {
-                    Kind::Stopped | Kind::NoWay => error,
+                    Kind::Stopped | Kind::NoWay | Kind::Shortage => error,
                     _ if passing => error.with_kind(Kind::Transient),
                     _ => error.with_kind(Kind::Credentials),
                 }

@@ -32,7 +32,7 @@ pub(super) use iam::unfit;
 pub use id_token::IdToken;
 pub use password::Password;
 pub use pod::PodIdentity;
-pub use secret::SecretSource;
+pub use secret::{SecretSource, Unreadable};
 pub(super) use session::{Credential, Session};
 pub use sts::OidcAgency;
 pub use tree::SecretTree;

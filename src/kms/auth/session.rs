@@ -220,7 +220,8 @@ impl Session {
                     self.keep(caller, issued, lifetime)
                 });
                 renewed.map_err(|error| {
-                    if error.kind() == Kind::Stopped {
+                    // Neither says anything of the credentials.
+                    if matches!(error.kind(), Kind::Stopped | Kind::Shortage) {
                         return error;
                     }
                     match words {
@@ -323,7 +324,7 @@ impl Session {
             Means::Key(key) => iam.project_id(Asker::Key(key), name).await,
         };
         let found = found.map_err(|error| {
-            if error.kind() == Kind::Stopped {
+            if matches!(error.kind(), Kind::Stopped | Kind::Shortage) {
                 return error;
             }
             let is_refusal = error.code() == Some(Code::Http(401));

@@ -65,7 +65,7 @@ impl Source {
 
     /// The error and where the secret is, which has nothing to do with what bars the way.
     pub(super) fn placed(&self, error: Error) -> Error {
-        if error.kind() == Kind::NoWay { error } else { error.with_hint(&self.place()) }
+        if matches!(error.kind(), Kind::NoWay | Kind::Shortage) { error } else { error.with_hint(&self.place()) }
     }
 
     async fn ask(&self, caller: &Caller, budget: RetryBudget) -> Result<(Issued, Option<Lifetime>), Error> {
