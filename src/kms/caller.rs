@@ -111,7 +111,7 @@ impl Caller {
                         self.outage(Operation::ReadStatus).exhausted(began);
                     }
                 }
-                Kind::NoWay => self.observer.operation(operation, false),
+                Kind::NoWay | Kind::LoginUnavailable => self.observer.operation(operation, false),
                 _ => {
                     // Refused, but by somebody who is there.
                     self.outage(operation).answered();
@@ -130,7 +130,7 @@ impl Caller {
         }
         // It may have been closed, and the program told to stop, while this one waited for its turn or for credentials.
         if operation != Operation::Authenticate {
-            self.unreachable.check(operation, Kind::NoWay)?;
+            self.unreachable.check(operation)?;
         }
         if self.stop.is_cancelled() {
             return Err(stopping(operation));
@@ -167,7 +167,7 @@ impl Caller {
         let answer = result.map_err(|no_answer| {
             let error = lost(operation, request, &no_answer);
             if error.kind() == Kind::NoWay && operation != Operation::Authenticate {
-                self.unreachable.close(error.text());
+                self.unreachable.close(error.kind(), error.text());
             }
             error
         })?;

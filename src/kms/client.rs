@@ -59,7 +59,7 @@ pub struct Client {
     kms: String,
     addresses: OnceLock<Addresses>,
     may_lack_rotation: bool,
-    /// The project's credentials were refused and no others were to be had. Each project's own: one that shares them
+    /// The project's credentials were refused, or none were to be had. Each project's own: one that shares them
     /// may be let in where another is not.
     refused: ClosedForRun,
 }
@@ -237,8 +237,8 @@ impl Client {
         let addresses = self.addresses().await?;
         // What ends the run for all keys is told to each of them before it waits for its turn.
         let open = || {
-            self.caller.unreachable.check(call.operation, Kind::NoWay)?;
-            self.refused.check(Operation::Authenticate, Kind::Credentials)?;
+            self.caller.unreachable.check(call.operation)?;
+            self.refused.check(Operation::Authenticate)?;
             self.session.check(&self.caller)
         };
         open().inspect_err(|_| self.caller.observer.operation(call.operation, false))?;
@@ -266,10 +266,11 @@ impl Client {
         };
         let result = self.caller.call(call, attempt).await;
         if let Err(error) = &result
-            && error.kind() == Kind::Credentials
+            && matches!(error.kind(), Kind::Credentials | Kind::LoginUnavailable)
         {
-            // Five failures in a row lock an access key (API sheet, section 3).
-            self.refused.close(error.text());
+            // Five failures in a row lock an access key (API sheet, section 3), and none but the login that has failed
+            // would give another.
+            self.refused.close(error.kind(), error.text());
         }
         result
     }

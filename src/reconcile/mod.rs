@@ -151,6 +151,7 @@ impl Failure<'_> {
     fn ends_run(&self, error: &Error) -> bool {
         let message = match error.kind() {
             Kind::Credentials => "authentication failed; the project's keys are unknown until it succeeds",
+            Kind::LoginUnavailable => "login service unavailable; the project's keys are unknown until it answers",
             Kind::NoWay => "project cannot be reached",
             _ => return false,
         };

@@ -23,6 +23,8 @@ pub enum WriteFailure {
     Throttled,
     /// The credentials were refused.
     Authentication,
+    /// The service that gives credentials did not answer, or could not.
+    LoginUnavailable,
     /// Anything else.
     Other,
 }

@@ -14,6 +14,7 @@ use super::stand_in::{StandIn, answer};
 use super::{ACCOUNT, KEY, PASSWORD, PROJECT, USER, eventually, key_id};
 
 const REFUSED: &str = "unknown: authentication_failed";
+const UNAVAILABLE: &str = "unknown: login_unavailable";
 
 #[test]
 fn a_token_from_a_file_needs_no_iam() {
@@ -281,8 +282,51 @@ fn iam_that_stays_down_makes_the_keys_unknown_without_asking_the_kms() {
     let cloud = Cloud::start(setup(many(5)).fault(Rule::always(Fault::html(503)).on(Operation::Authenticate)));
     let policy = Policy::of_keys(cloud.url(), (0..5).map(key_id)).password(None);
     let applied = Site::new(&Policy { max_elapsed: "300ms", ..policy }).apply();
-    assert_eq!((applied.code, &*applied.key(&key_id(4))), (Some(1), REFUSED));
+    assert_eq!((applied.code, &*applied.key(&key_id(4))), (Some(1), UNAVAILABLE));
     assert_eq!(cloud.requests(Operation::ReadStatus), 0);
+}
+
+#[test]
+fn iam_that_fails_or_is_away_is_not_a_refusal() {
+    let faults = [Fault::html(500), Fault::html(501), Fault::html(502), Fault::html(599), Fault::throttled()];
+    for fault in faults.into_iter().chain([Fault::reset(), Fault::html(408), Fault::hang()]) {
+        let cloud = Cloud::start(setup([off()]).fault(Rule::always(fault.clone()).on(Operation::Authenticate)));
+        let policy = Policy { max_elapsed: "100ms", request_timeout: "300ms", ..Policy::of_one_key(cloud.url()) };
+        let applied = Site::new(&policy.password(None)).apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), UNAVAILABLE), "{fault:?}");
+        let error = applied.report().error();
+        assert!(!error.contains(USER), "who logs in is not to blame: {error}");
+        assert_eq!(
+            applied.messages("authentication failed; the project's keys are unknown until it succeeds").len(),
+            0
+        );
+    }
+}
+
+#[test]
+fn an_iam_where_nobody_listens_is_not_a_refusal() {
+    let cloud = Cloud::of(many(5));
+    let policy = Policy::of_keys(cloud.url(), (0..5).map(key_id)).password(None);
+    let policy = Policy { iam: "http://127.0.0.1:1".to_owned(), max_elapsed: "100ms", ..policy };
+    let applied = Site::new(&policy).apply();
+    assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 5));
+    assert_eq!((&*applied.key(&key_id(0)), &*applied.key(&key_id(4))), (UNAVAILABLE, UNAVAILABLE));
+    assert!(applied.report().error().contains("no connection to 127.0.0.1:1"), "{}", applied.report().error());
+    assert_eq!(applied.log().iter().filter(|line| line["level"] == "ERROR").count(), 1, "{}", applied.stderr);
+    assert_eq!(cloud.all_requests(), 0);
+}
+
+#[test]
+fn a_token_that_is_revoked_while_iam_is_away_is_not_a_refused_login() {
+    let away = Rule::always(Fault::html(503)).on(Operation::Authenticate).after(1);
+    let refused = Rule::always(Fault::unauthorized()).on(Operation::ReadStatus);
+    let cloud = Cloud::start(setup(many(3)).fault(away).fault(refused));
+    let policy = Policy::of_keys(cloud.url(), (0..3).map(key_id)).password(None);
+    let applied = Site::new(&Policy { max_elapsed: "100ms", concurrency: 1, ..policy }).apply();
+    assert!((0..3).all(|n| applied.key(&key_id(n)) == UNAVAILABLE), "{}", applied.stdout);
+    let error = applied.report().error();
+    assert!(error.contains("HTTP 401") && error.contains("HTTP 503"), "{error}");
+    assert_eq!(cloud.requests(Operation::ReadStatus), 1);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::super::transport::{Answer, HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
 use super::body::{self, Asking, Auth, Identity, Scope};
 use super::signing::encode;
-use super::{Error, Kind, Lifetime, Operation, SecretSource, lifetime};
+use super::{Error, Kind, Lifetime, Operation, SecretSource, lifetime, login_failure};
 use crate::printable::excerpt;
 
 /// Which project a token is for.
@@ -165,12 +165,7 @@ impl Iam<'_> {
             let answer = self.caller.attempt(&call, &request).await.map_err(|error| {
                 // IAM.0020: authentication has moved to another site, and the next attempt finds it.
                 let moved = error.code() == Some(Code::Http(410));
-                let passing = moved || error.kind().is_transient();
-                match error.kind() {
-                    Kind::Stopped | Kind::NoWay => error,
-                    _ if passing => error.with_kind(Kind::Transient),
-                    _ => error.with_kind(Kind::Credentials),
-                }
+                if moved { error.with_kind(Kind::Transient) } else { login_failure(error) }
             })?;
             parse(&answer)
         };

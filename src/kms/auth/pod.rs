@@ -10,9 +10,8 @@ use super::super::observe::Code;
 use super::super::outage::RetryBudget;
 use super::super::transport::{HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
-use super::ecs_agency::passing_or_final;
 use super::iam::unfit;
-use super::{Error, Kind, Lifetime, Operation, SecretSource, token};
+use super::{Error, Kind, Lifetime, Operation, SecretSource, login_failure, token};
 
 /// What a pod is known by.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,7 +51,7 @@ impl PodIdentity {
                 Some(Code::Http(401 | 403 | 404)) => error.with_kind(Kind::Credentials).with_hint(
                     "has the pod's service account an agency? one is associated in the console of the cluster",
                 ),
-                _ => passing_or_final(error),
+                _ => login_failure(error),
             })?;
             AccessKey::parse(&answer.body, answer.date(), caller.clock.now())
                 .ok_or_else(|| refused(format!("{} answered without an access key", request.host())))

@@ -23,7 +23,7 @@ use super::access_key::AccessKey;
 use super::iam::{Asker, ProjectScope, unfit};
 use super::probe::CredentialProbe;
 use super::source::{Issued, Source};
-use super::{Credentials, Error, Kind, Lifetime, Operation};
+use super::{Credentials, Error, Kind, Lifetime, Operation, login_failed};
 use crate::printable::excerpt;
 
 /// What those get to hear who come after a refusal, before the reason.
@@ -69,13 +69,13 @@ pub(in crate::kms) struct Session {
     /// The id of the project that tokens are for, once it is known.
     project_id: OnceLock<String>,
     /// The ids of projects that were looked up by name, or why they were not found in this run.
-    names: Mutex<HashMap<String, Result<String, Box<str>>>>,
+    names: Mutex<HashMap<String, LookedUp>>,
     current: std::sync::Mutex<Current>,
     /// Held by the one renewal in flight.
     renewal: Mutex<()>,
     probe: CredentialProbe,
     /// A renewed credential was refused as well, or none could be had: nothing more is sent in this run.
-    refused: ClosedForRun,
+    closed: ClosedForRun,
 }
 
 #[derive(Default)]
@@ -86,6 +86,9 @@ struct Current {
     /// After an early renewal that failed: not before this.
     next_renewal: Option<SystemTime>,
 }
+
+/// A project's id, or why it was not found.
+type LookedUp = Result<String, (Kind, Box<str>)>;
 
 /// A credential that was refused, and the cloud's words where it had any.
 #[derive(Clone, Copy)]
@@ -122,14 +125,14 @@ impl Session {
             current: std::sync::Mutex::default(),
             renewal: Mutex::default(),
             probe: CredentialProbe::default(),
-            refused: ClosedForRun::default(),
+            closed: ClosedForRun::default(),
         })
     }
 
     /// A new run: what was refused in the last one may be right by now, and a token or key that is given in files is
     /// read again.
     pub(in crate::kms) fn begin_run(&self) {
-        self.refused.begin_run();
+        self.closed.begin_run();
         self.probe.begin_run();
         let mut current = self.current();
         current.next_renewal = None;
@@ -170,9 +173,9 @@ impl Session {
         let words = refused.code().map(|_| refused.text());
         let renewed = match self.credential(caller, Some(Refused { generation: credential.generation, words })).await {
             Ok(renewed) => renewed,
-            // The cloud's word on the refusal is the better one.
-            Err(error) if error.kind() == Kind::Credentials && words.is_some() => {
-                return Err(refused.with_hint(error.text()));
+            // The cloud's words on the refusal come first; what follows is why there is no other credential.
+            Err(error) if error.kind() != Kind::Stopped && words.is_some() => {
+                return Err(refused.with_hint(error.text()).with_kind(error.kind()));
             }
             Err(error) => return Err(error),
         };
@@ -181,7 +184,7 @@ impl Session {
         match result {
             Err(error) if error.kind() == Kind::Credentials => {
                 let error = error.with_hint(&self.source.place());
-                self.refuse(error.text());
+                self.close(Kind::Credentials, error.text());
                 Err(error)
             }
             result => result,
@@ -206,7 +209,7 @@ impl Session {
                 }
                 // Who has the cloud's own words needs no other's.
                 self.check_open().map_err(|error| match words {
-                    Some(_) => Error::new(Operation::Authenticate, Kind::Credentials, NOT_AGAIN),
+                    Some(_) => Error::new(Operation::Authenticate, error.kind(), NOT_AGAIN),
                     None => error,
                 })?;
                 let issued = self.source.issue(caller, RetryBudget::Full).await;
@@ -220,14 +223,15 @@ impl Session {
                     self.keep(caller, issued, lifetime)
                 });
                 renewed.map_err(|error| {
+                    let error = login_failed(error);
                     if error.kind() == Kind::Stopped {
                         return error;
                     }
                     match words {
-                        Some(words) => self.refuse(&format!("{words} ({})", error.text())),
-                        None => self.refuse(error.text()),
+                        Some(words) => self.close(error.kind(), &format!("{words} ({})", error.text())),
+                        None => self.close(error.kind(), error.text()),
                     }
-                    error.with_kind(Kind::Credentials)
+                    error
                 })
             }
         }
@@ -312,8 +316,8 @@ impl Session {
         let mut names = self.names.lock().await;
         match names.get(name) {
             Some(Ok(id)) => return Ok(id.clone()),
-            Some(Err(why)) => {
-                return Err(Error::new(Operation::Authenticate, Kind::Credentials, format!("{NOT_AGAIN}: {why}")));
+            Some(Err((kind, why))) => {
+                return Err(Error::new(Operation::Authenticate, *kind, format!("{NOT_AGAIN}: {why}")));
             }
             None => self.check_open()?,
         }
@@ -327,24 +331,24 @@ impl Session {
                 return error;
             }
             let is_refusal = error.code() == Some(Code::Http(401));
-            let error = self.source.placed(error).with_kind(Kind::Credentials);
+            let error = login_failed(self.source.placed(error));
             if is_refusal {
-                self.refuse(error.text());
+                self.close(error.kind(), error.text());
             }
-            names.insert(name.to_owned(), Err(error.text().into()));
+            names.insert(name.to_owned(), Err((error.kind(), error.text().into())));
             error
         })?;
         names.insert(name.to_owned(), Ok(found.clone()));
         Ok(found)
     }
 
-    /// No credential is tried again in this run, for this reason.
-    fn refuse(&self, why: &str) {
-        self.refused.close(&format!("{NOT_AGAIN}: {why}"));
+    /// No login is tried again in this run, for this reason.
+    fn close(&self, kind: Kind, why: &str) {
+        self.closed.close(kind, &format!("{NOT_AGAIN}: {why}"));
     }
 
     fn check_open(&self) -> Result<(), Error> {
-        self.refused.check(Operation::Authenticate, Kind::Credentials)
+        self.closed.check(Operation::Authenticate)
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {

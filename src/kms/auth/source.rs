@@ -63,9 +63,10 @@ impl Source {
         result.map_err(|error| if error.code().is_some() { self.placed(error) } else { error })
     }
 
-    /// The error and where the secret is, which has nothing to do with what bars the way.
+    /// The error and where the secret is, which has nothing to do with a service that is away.
     pub(super) fn placed(&self, error: Error) -> Error {
-        if error.kind() == Kind::NoWay { error } else { error.with_hint(&self.place()) }
+        let is_refusal = !error.kind().is_transient() && !matches!(error.kind(), Kind::NoWay | Kind::LoginUnavailable);
+        if is_refusal { error.with_hint(&self.place()) } else { error }
     }
 
     async fn ask(&self, caller: &Caller, budget: RetryBudget) -> Result<(Issued, Option<Lifetime>), Error> {
