@@ -277,6 +277,10 @@ impl Client {
 }
 
 impl Kms for Client {
+    fn forgive(&self) {
+        self.session.forgive();
+    }
+
     fn begin_run(&self) {
         self.session.begin_run();
         self.caller.outages.iter().for_each(Outage::begin_run);

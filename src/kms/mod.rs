@@ -35,6 +35,9 @@ pub trait Kms: Send + Sync {
     /// Forgets what held for the last run only.
     fn begin_run(&self);
 
+    /// Somebody looks after it: a secret that was refused may be sent again at once, though it has not changed.
+    fn forgive(&self) {}
+
     /// `get-key-rotation-status`. A call that the cloud does not offer, or refuses to this user, is a reading as well.
     fn read_status(&self, key_id: KeyId) -> impl Future<Output = Result<Reading, Error>> + Send;
 

@@ -83,6 +83,7 @@ impl Reconciler {
         if matches!(trigger, Trigger::Signal | Trigger::Reload) {
             // Somebody looks after it: what was left alone gets another chance.
             self.memory.forgive();
+            targets.iter().filter_map(|target| target.kms.as_ref().ok()).for_each(|kms| kms.forgive());
         }
         // All of them first: projects may share their credentials, and one must not forget what another has just learnt.
         targets.iter().filter_map(|target| target.kms.as_ref().ok()).for_each(|kms| kms.begin_run());

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use kms_rotationd::clock::{BootClock, Clock};
 use kms_rotationd::gate::{Gate, GateHandle};
 use kms_rotationd::kms::auth::{
-    AccessKeyFiles, Credentials, KeyName, Login, Named, Password, ProjectScope, SecretSource,
+    AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, Password, ProjectScope, SecretSource,
 };
 use kms_rotationd::kms::endpoint::Endpoints;
 use kms_rotationd::kms::observe::{Code, Observer, Operation};
@@ -154,17 +154,124 @@ async fn a_write_that_is_tried_again_is_not_sent_after_a_suspend_that_was_longer
     assert_not_sent_once(|_, slept| slept.store(true, Ordering::SeqCst)).await;
 }
 
-#[tokio::test]
-async fn a_refused_token_costs_two_requests_however_many_keys_are_asked_for_at_once() {
-    let cloud = Simulator::start(setup().latency(Duration::from_millis(20))).await.unwrap();
-    let client = client(&cloud, token("bad"), Clock::system(), &Arc::new(Heard::default()));
+/// A clock that stands still until it is moved.
+#[derive(Clone)]
+struct Hand(Arc<Mutex<SystemTime>>);
+
+impl Hand {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(SystemTime::now())))
+    }
+
+    fn advance(&self, by: Duration) {
+        *self.0.lock().unwrap() += by;
+    }
+
+    fn clock(&self) -> Clock {
+        let Self(now) = self.clone();
+        Clock::from_fn(move || *now.lock().unwrap())
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// One run: sixteen calls at once, all of which are refused.
+async fn refused_run(client: &Client) {
+    client.begin_run();
     let results = join_all((0..16).map(|_| client.read_status(key()))).await;
     assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::Credentials)));
-    assert_eq!(cloud.handle().all_requests(), 2);
-    // The next run tries again.
-    client.begin_run();
-    assert!(client.read_status(key()).await.is_err());
-    assert_eq!(cloud.handle().all_requests(), 4);
+    let error = results[0].as_ref().unwrap_err().to_string();
+    assert!(error.contains("40"), "the cloud's answer is told in every run: {error}");
+}
+
+#[tokio::test]
+async fn a_refused_secret_is_sent_once_in_half_an_hour_whatever_the_schedule() {
+    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
+    let user = Password {
+        user: Named::Name("u".to_owned()),
+        domain: Some(Named::Name("d".to_owned())),
+        password: memory("wrong"),
+        project_name: None,
+    };
+    let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("wrong"), security_token: None };
+    let id_token = IdToken { provider_id: "cluster".to_owned(), token: memory("wrong") };
+    let agency = || Some(Agency { account: Named::Name("d".to_owned()), name: "a".to_owned(), duration: None });
+    for (login, agency) in [
+        (Login::Token(memory("wrong")), None),
+        (Login::Token(memory("wrong")), agency()),
+        (Login::Password(user.clone()), None),
+        (Login::Password(user), agency()),
+        (Login::AccessKey(key.clone()), None),
+        (Login::AccessKey(key), agency()),
+        (Login::IdToken(id_token), None),
+    ] {
+        let setup = setup().access_key("AK", "right").identity_provider("cluster", "right");
+        let cloud = Simulator::start(setup.latency(Duration::from_millis(5))).await.unwrap();
+        let hand = Hand::new();
+        let credentials = Credentials { login, agency };
+        let client = client(&cloud, credentials.clone(), hand.clock(), &Arc::new(Heard::default()));
+        let sent = || cloud.handle().all_requests();
+        for _ in 0..5 {
+            refused_run(&client).await;
+            hand.advance(5 * MINUTE);
+        }
+        assert_eq!(sent(), 1, "{credentials:?}");
+        hand.advance(5 * MINUTE);
+        refused_run(&client).await;
+        refused_run(&client).await;
+        assert_eq!(sent(), 2, "{credentials:?}");
+        // Somebody says that it may be tried.
+        client.forgive();
+        refused_run(&client).await;
+        refused_run(&client).await;
+        assert_eq!(sent(), 3, "{credentials:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_sent_once_for_all_projects_that_log_in_with_it() {
+    let cloud = Simulator::start(setup().latency(Duration::from_millis(20))).await.unwrap();
+    let shared = Shared::default();
+    let Login::Password(user) = password().login else { return };
+    let clients = [None, None, Some("eu-de"), Some("eu-de_team"), None, None].map(|name| {
+        let secret = SecretSource::in_memory("wrong".to_owned(), "test");
+        let user = Password { password: secret, project_name: name.map(ToOwned::to_owned), ..user.clone() };
+        let settings = settings(&cloud, Login::Password(user).into());
+        let scope = ProjectScope { name: format!("of {name:?}"), ..settings.scope };
+        let settings = ClientSettings { scope, ..settings };
+        Client::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), Gate::default())
+            .unwrap()
+    });
+    for _ in 0..2 {
+        join_all(clients.iter().map(refused_run)).await;
+    }
+    assert_eq!(cloud.handle().all_requests(), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_one_project_is_let_in_with_is_held_for_the_other_only() {
+    let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
+    let refusing = Simulator::start(setup().fault(Rule::always(Fault::unauthorized()))).await.unwrap();
+    let shared = Shared::default();
+    let [one, other] = [&cloud, &refusing].map(|kms| {
+        let secret = SecretSource::in_memory("right".to_owned(), "test");
+        let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret, security_token: None };
+        let settings = settings(&cloud, Login::AccessKey(key).into());
+        let endpoints = Endpoints { kms: kms.url(), iam: cloud.url() };
+        let settings = ClientSettings { project: kms.url().into(), endpoints, ..settings };
+        Client::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), Gate::default())
+            .unwrap()
+    });
+    for run in 1..=3 {
+        [&one, &other].into_iter().for_each(Kms::begin_run);
+        // In the first run the one is let in before the other is refused; in the next ones the other comes first.
+        if run == 1 {
+            assert!(one.read_status(key()).await.is_ok());
+        }
+        assert_eq!(other.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
+        assert!(one.read_status(key()).await.is_ok(), "run {run}");
+        assert_eq!(refusing.handle().all_requests(), 1, "run {run}");
+    }
 }
 
 #[tokio::test]

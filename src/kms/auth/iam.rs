@@ -13,7 +13,7 @@ use super::super::transport::{Answer, HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
 use super::body::{self, Asking, Auth, Identity, Scope};
 use super::signing::encode;
-use super::{Error, Kind, Lifetime, Operation, SecretSource, lifetime, login_failure};
+use super::{Error, Kind, Lifetime, Operation, lifetime, login_failure};
 use crate::printable::excerpt;
 
 /// Which project a token is for.
@@ -53,11 +53,6 @@ pub(super) enum Asker<'a> {
 }
 
 impl Iam<'_> {
-    /// A secret that goes into a request; that it cannot be read counts as a login that failed.
-    pub(super) fn secret(&self, source: &SecretSource) -> Result<SecretString, Error> {
-        source.read().inspect_err(|_| self.caller.observer.operation(Operation::Authenticate, false))
-    }
-
     /// A token for what `scope` says.
     pub(super) async fn token(
         &self,

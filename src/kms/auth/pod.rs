@@ -11,7 +11,7 @@ use super::super::outage::RetryBudget;
 use super::super::transport::{HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
 use super::iam::unfit;
-use super::{Error, Kind, Lifetime, Operation, SecretSource, login_failure, token};
+use super::{Error, Kind, Lifetime, Operation, SecretSource, login_failure};
 
 /// What a pod is known by.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,12 +29,11 @@ impl PodIdentity {
         &self,
         caller: &Caller,
         budget: RetryBudget,
+        token: &SecretString,
     ) -> Result<(AccessKey, Option<Lifetime>), Error> {
         let call = Call::new(Operation::Authenticate, None, None);
         let refused = |text: String| Error::new(call.operation, Kind::Credentials, text);
         let url = Url::parse(&self.uri).map_err(|_| refused("the pod's credentials have no address".to_owned()))?;
-        let token =
-            token::read(&self.token).inspect_err(|_| caller.observer.operation(Operation::Authenticate, false))?;
         let attempt = || async {
             let request = Request {
                 method: Method::Post,

@@ -2,8 +2,8 @@
 //!
 //! It hands out what proves a request, renews it before it ends with one renewal in flight, and renews it once when the
 //! cloud refuses it. A refusal that a renewal does not cure ends the project's run: five failures in a row lock an
-//! access key, and wrong passwords lock the user (API sheet, section 3). For the same reason an access key that is
-//! refused is not tried again unless its files have changed, and a new credential is probed by one request first
+//! access key, and wrong passwords lock the user (API sheet, section 3). For the same reason a secret that is refused is
+//! not sent again for a while unless it has changed (`refusals`), and a new credential is probed by one request first
 //! (`probe`).
 
 use std::collections::HashMap;
@@ -22,6 +22,7 @@ use super::super::transport::{HeaderText, Request, SetUpError};
 use super::access_key::AccessKey;
 use super::iam::{Asker, ProjectScope, unfit};
 use super::probe::CredentialProbe;
+use super::refusals::{Fingerprint, Refusals};
 use super::source::{Issued, Source};
 use super::{Credentials, Error, Kind, Lifetime, Operation, login_failed};
 use crate::printable::excerpt;
@@ -39,6 +40,7 @@ pub(in crate::kms) struct Credential {
     generation: u64,
     /// When it ends, where that is known.
     ends: Option<SystemTime>,
+    fingerprint: Fingerprint,
 }
 
 #[derive(Clone)]
@@ -56,11 +58,6 @@ impl Credential {
         }
         Some(())
     }
-
-    /// The same secret again: an access key that is refused is not helped by reading it once more.
-    fn is_key(&self, key: &AccessKey) -> bool {
-        matches!(&self.means, Means::Key(own) if own.is(key))
-    }
 }
 
 /// The cache of one project's credentials.
@@ -76,6 +73,7 @@ pub(in crate::kms) struct Session {
     probe: CredentialProbe,
     /// A renewed credential was refused as well, or none could be had: nothing more is sent in this run.
     closed: ClosedForRun,
+    refusals: Arc<Refusals>,
 }
 
 #[derive(Default)]
@@ -114,18 +112,20 @@ impl Session {
         source: Credentials,
         iam: &str,
         project: Option<ProjectScope>,
+        refusals: Arc<Refusals>,
     ) -> Result<Self, SetUpError> {
         Ok(Self {
             project_id: project
                 .as_ref()
                 .and_then(|project| project.id.clone())
                 .map_or_else(OnceLock::new, OnceLock::from),
-            source: Source::new(source, iam, project)?,
+            source: Source::new(source, iam, project, Arc::clone(&refusals))?,
             names: Mutex::default(),
             current: std::sync::Mutex::default(),
             renewal: Mutex::default(),
             probe: CredentialProbe::default(),
             closed: ClosedForRun::default(),
+            refusals,
         })
     }
 
@@ -142,6 +142,11 @@ impl Session {
         if self.source.is_in_files() {
             current.credential = None;
         }
+    }
+
+    /// Somebody looks after it: what was refused may be sent again at once.
+    pub(in crate::kms) fn forgive(&self) {
+        self.refusals.forgive();
     }
 
     /// The error of a call that would end without a request, since what there is was refused in this run.
@@ -166,7 +171,7 @@ impl Session {
         let credential = self.credential(caller, None).await?;
         // Told by each project, whoever of those that share it has renewed it.
         caller.observer.credentials_expire(credential.ends);
-        let refused = match self.probe.of(credential.generation, || request(credential.clone())).await {
+        let refused = match self.try_with(caller, &credential, &mut request).await {
             Err(error) if error.kind() == Kind::Credentials => error,
             result => return result,
         };
@@ -180,8 +185,7 @@ impl Session {
             Err(error) => return Err(error),
         };
         caller.repeats(&refused);
-        let result = self.probe.of(renewed.generation, || request(renewed)).await;
-        match result {
+        match self.try_with(caller, &renewed, &mut request).await {
             Err(error) if error.kind() == Kind::Credentials => {
                 let error = error.with_hint(&self.source.place());
                 self.close(Kind::Credentials, error.text());
@@ -189,6 +193,40 @@ impl Session {
             }
             result => result,
         }
+    }
+
+    /// Makes the request with the credential, unless that was refused lately.
+    async fn try_with<T, F>(
+        &self,
+        caller: &Caller,
+        credential: &Credential,
+        request: &mut impl FnMut(Credential) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let Credential { generation, fingerprint, .. } = *credential;
+        self.check_refusals(caller, &fingerprint, false)?;
+        let result = self.probe.of(generation, || request(credential.clone())).await;
+        match &result {
+            Ok(_) => self.refusals.accept(&fingerprint),
+            // Without a code, it is what another request has met.
+            Err(error) if error.kind() == Kind::Credentials && error.code().is_some() => {
+                self.note_refusal(caller, fingerprint, error, self.probe.has_confirmed(generation));
+            }
+            Err(_) => {}
+        }
+        result
+    }
+
+    fn check_refusals(&self, caller: &Caller, secret: &Fingerprint, told: bool) -> Result<(), Error> {
+        let checked = self.refusals.check(&caller.project, secret, caller.clock.now());
+        checked.map_err(|why| self.source.held(&why, told))
+    }
+
+    fn note_refusal(&self, caller: &Caller, secret: Fingerprint, error: &Error, accepted_elsewhere: bool) {
+        let why = format!("{} ({})", error.text(), self.source.place());
+        self.refusals.refuse(&caller.project, secret, &why, accepted_elsewhere, caller.clock.now());
     }
 
     /// A credential for a request that is made now; a newer one than the `refused`, where one was.
@@ -212,15 +250,13 @@ impl Session {
                     Some(_) => Error::new(Operation::Authenticate, error.kind(), NOT_AGAIN),
                     None => error,
                 })?;
-                let issued = self.source.issue(caller, RetryBudget::Full).await;
+                let issued = self.source.issue(caller, RetryBudget::Full, words.is_some()).await;
                 let renewed = issued.and_then(|(issued, lifetime)| {
-                    let again = |credential: &Credential| matches!(&issued, Issued::Key(key) if credential.is_key(key));
-                    if refused.is_some() && self.current().credential.as_ref().is_some_and(again) {
-                        let text = "the access key was refused, and what is given has not changed since";
-                        return Err(Error::new(Operation::Authenticate, Kind::Credentials, text)
-                            .with_hint(&self.source.place()));
+                    let fingerprint = issued.fingerprint(&self.refusals);
+                    if refused.is_some() {
+                        self.check_refusals(caller, &fingerprint, words.is_some())?;
                     }
-                    self.keep(caller, issued, lifetime)
+                    self.keep(caller, issued, lifetime, fingerprint)
                 });
                 renewed.map_err(|error| {
                     let error = login_failed(error);
@@ -254,8 +290,12 @@ impl Session {
 
     /// One attempt at a newer credential while the old one holds.
     async fn renew_early(&self, caller: &Caller) -> Option<Credential> {
-        let issued = self.source.issue(caller, RetryBudget::SingleAttempt).await;
-        match issued.and_then(|(issued, lifetime)| self.keep(caller, issued, lifetime)) {
+        let issued = self.source.issue(caller, RetryBudget::SingleAttempt, false).await;
+        let renewed = issued.and_then(|(issued, lifetime)| {
+            let fingerprint = issued.fingerprint(&self.refusals);
+            self.keep(caller, issued, lifetime, fingerprint)
+        });
+        match renewed {
             Ok(credential) => Some(credential),
             Err(error) => {
                 warn!(
@@ -274,7 +314,13 @@ impl Session {
         }
     }
 
-    fn keep(&self, caller: &Caller, issued: Issued, lifetime: Option<Lifetime>) -> Result<Credential, Error> {
+    fn keep(
+        &self,
+        caller: &Caller,
+        issued: Issued,
+        lifetime: Option<Lifetime>,
+        fingerprint: Fingerprint,
+    ) -> Result<Credential, Error> {
         let means = match issued {
             Issued::Token(token, project_id) => {
                 if let Some(given) = project_id {
@@ -288,7 +334,8 @@ impl Session {
         current.generation += 1;
         current.lifetime = lifetime;
         current.next_renewal = None;
-        let credential = Credential { means, generation: current.generation, ends: lifetime.map(|(_, end)| end) };
+        let ends = lifetime.map(|(_, end)| end);
+        let credential = Credential { means, generation: current.generation, ends, fingerprint };
         current.credential = Some(credential.clone());
         debug!(project = &*caller.project, generation = credential.generation, "got credentials");
         Ok(credential)
@@ -319,7 +366,10 @@ impl Session {
             Some(Err((kind, why))) => {
                 return Err(Error::new(Operation::Authenticate, *kind, format!("{NOT_AGAIN}: {why}")));
             }
-            None => self.check_open()?,
+            None => {
+                self.check_open()?;
+                self.check_refusals(caller, &credential.fingerprint, false)?;
+            }
         }
         let iam = self.source.iam(caller, RetryBudget::Full);
         let found = match &credential.means {
@@ -331,6 +381,9 @@ impl Session {
                 return error;
             }
             let is_refusal = error.code() == Some(Code::Http(401));
+            if is_refusal {
+                self.note_refusal(caller, credential.fingerprint, &error, false);
+            }
             let error = login_failed(self.source.placed(error));
             if is_refusal {
                 self.close(error.kind(), error.text());
