@@ -46,14 +46,14 @@ pub(super) struct Call<'a> {
     pub(super) key_id: Option<&'a str>,
     /// The UUID that the cloud keeps for tracing.
     pub(super) sequence: Option<&'a str>,
-    /// Set when `call_with` has already taken the rate-limit slot of the first attempt, so that waiting for it does not
-    /// use up the deadline.
-    first_turn: AtomicBool,
+    /// Set when the rate-limit slot of the next attempt is taken already: of the first one by `call_with`, so that waiting
+    /// for it does not use up the deadline.
+    has_turn: AtomicBool,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(operation: Operation, key_id: Option<&'a str>, sequence: Option<&'a str>) -> Self {
-        Self { operation, key_id, sequence, first_turn: AtomicBool::new(false) }
+        Self { operation, key_id, sequence, has_turn: AtomicBool::new(false) }
     }
 }
 
@@ -84,8 +84,7 @@ impl Caller {
             let text = "not called: it has failed for every key of this run that it was called for";
             return Err(Error::new(operation, Kind::Transient, text));
         }
-        self.turn(call).await?;
-        call.first_turn.store(true, Ordering::Relaxed);
+        self.await_turn(call).await?;
         let began = Instant::now();
         let mut attempts = 1;
         let mut doubtful = false;
@@ -122,12 +121,20 @@ impl Caller {
         result
     }
 
+    /// Waits for the turn of the call's next attempt, which then waits no more.
+    pub(super) async fn await_turn(&self, call: &Call<'_>) -> Result<(), Error> {
+        if !call.has_turn.load(Ordering::Relaxed) {
+            self.turn(call).await?;
+            call.has_turn.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// One attempt: waits for its turn, sends, and turns every answer outside 200 to 299 into an error.
     pub(super) async fn attempt(&self, call: &Call<'_>, request: &Request) -> Result<Answer, Error> {
         let Call { operation, key_id, sequence, .. } = *call;
-        if !call.first_turn.swap(false, Ordering::Relaxed) {
-            self.turn(call).await?;
-        }
+        self.await_turn(call).await?;
+        call.has_turn.store(false, Ordering::Relaxed);
         // It may have been closed, and the program told to stop, while this one waited for its turn or for credentials.
         if operation != Operation::Authenticate {
             self.unreachable.check(operation)?;
@@ -299,7 +306,8 @@ fn stopping(operation: Operation) -> Error {
 
 /// A write that was answered like this may have taken effect: a server that fails may do so after the work.
 fn may_be_applied(error: &Error) -> bool {
-    error.operation().is_write() && error.kind() == Kind::Transient && matches!(error.code(), Some(Code::Http(_)))
+    let is_servers = matches!(error.code(), Some(Code::Http(408 | 500..)));
+    error.operation().is_write() && error.kind() == Kind::Transient && is_servers
 }
 
 /// What is in the way to a server, and what to do about it.

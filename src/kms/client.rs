@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
@@ -242,7 +242,10 @@ impl Client {
             self.session.check(&self.caller)
         };
         open().inspect_err(|_| self.caller.observer.operation(call.operation, false))?;
-        let request = |credential: Credential| {
+        let request = |credential: Credential| async move {
+            // It may end while the request waits for its turn.
+            self.caller.await_turn(call).await?;
+            credential.check_end(self.caller.clock.now())?;
             let mut request = Request {
                 method: route.method(),
                 url: addresses.urls[route as usize].clone(),
@@ -253,11 +256,9 @@ impl Client {
             };
             request.headers.push(("content-type", HeaderText::plain("application/json")));
             let proven = credential.authenticate(&mut request, &addresses.project_id, self.caller.clock.now());
-            async move {
-                proven.ok_or_else(unfit)?;
-                let answer = self.caller.attempt(call, &request).await?;
-                parse(&answer).ok_or_else(|| garbled(call.operation, &request, &answer))
-            }
+            proven.ok_or_else(unfit)?;
+            let answer = self.caller.attempt(call, &request).await?;
+            parse(&answer).ok_or_else(|| garbled(call.operation, &request, &answer))
         };
         let attempt = || async {
             // Others may have been refused while this one waited for its turn.
@@ -277,6 +278,10 @@ impl Client {
 }
 
 impl Kms for Client {
+    fn next_run(&self, due: Option<SystemTime>) {
+        self.session.next_run(due);
+    }
+
     fn forgive(&self) {
         self.session.forgive();
     }

@@ -26,6 +26,8 @@ pub use retry::{Backoff, RetryPolicy};
 pub use shared::Shared;
 pub use transport::{Proxy, SetUpError};
 
+use std::time::SystemTime;
+
 use observe::Operation;
 
 use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Reading, RotationInterval, Tag};
@@ -34,6 +36,10 @@ use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Reading, RotationIn
 pub trait Kms: Send + Sync {
     /// Forgets what held for the last run only.
     fn begin_run(&self);
+
+    /// When the run after the one that begins now is due, where there is a schedule: what is to last is renewed until
+    /// then.
+    fn next_run(&self, _due: Option<SystemTime>) {}
 
     /// Somebody looks after it: a secret that was refused may be sent again at once, though it has not changed.
     fn forgive(&self) {}

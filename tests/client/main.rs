@@ -28,6 +28,24 @@ const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 #[derive(Default)]
 struct Heard(Mutex<Vec<String>>);
 
+/// Calls this at every attempt, and whenever credentials are put to use.
+struct Hooked<A, C> {
+    attempt: A,
+    credentials: C,
+}
+
+impl<A: Fn(Operation) + Send + Sync, C: Fn() + Send + Sync> Observer for Hooked<A, C> {
+    fn request(&self, operation: Operation, _: Code, _: Duration) {
+        (self.attempt)(operation);
+    }
+    fn retry(&self, _: Operation, _: Code) {}
+    fn operation(&self, _: Operation, _: bool) {}
+    fn credentials_expire(&self, _: Option<SystemTime>) {
+        (self.credentials)();
+    }
+    fn clock_skew(&self, _: i64) {}
+}
+
 impl Heard {
     fn operations(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
@@ -226,6 +244,130 @@ async fn a_refused_secret_is_sent_once_in_half_an_hour_whatever_the_schedule() {
         refused_run(&client).await;
         assert_eq!(sent(), 3, "{credentials:?}");
     }
+}
+
+const LOGIN: kms_rotationd::simulator::Operation = kms_rotationd::simulator::Operation::Authenticate;
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[tokio::test]
+async fn every_second_run_without_iam_costs_nothing_where_a_token_lasts_for_two_pauses() {
+    let pauses = [10 * MINUTE, 30 * MINUTE, 7 * 60 * MINUTE, 11 * 60 * MINUTE];
+    for (pause, without) in pauses.into_iter().flat_map(|pause| [(pause, 0), (pause, 1)]) {
+        let cloud = Simulator::start(setup()).await.unwrap();
+        let (hand, heard) = (Hand::new(), Arc::new(Heard::default()));
+        let client = client(&cloud, password(), hand.clock(), &heard);
+        let runs = (3 * DAY).as_secs() / pause.as_secs() + 1;
+        for run in 0..runs {
+            cloud.handle().clear_faults();
+            if run > 0 && run % 2 == without {
+                cloud.handle().fault(Rule::always(Fault::html(503)).on(LOGIN));
+            }
+            client.next_run(Some(hand.clock().now() + pause));
+            client.begin_run();
+            for _ in 0..3 {
+                assert!(client.read_status(key()).await.is_ok(), "run {run} of {runs}, every {pause:?}");
+            }
+            hand.advance(pause);
+        }
+        let logins = heard.operations().iter().filter(|line| *line == "authenticate true").count();
+        assert!((3..=8).contains(&logins), "{logins} logins in three days, every {pause:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_never_lasts_until_the_next_run_is_had_once_in_each() {
+    for pause in [1435 * MINUTE, DAY, 10 * DAY] {
+        let cloud = Simulator::start(setup()).await.unwrap();
+        let hand = Hand::new();
+        let client = client(&cloud, password(), hand.clock(), &Arc::new(Heard::default()));
+        for run in 1..=4 {
+            client.next_run(Some(hand.clock().now() + pause));
+            client.begin_run();
+            for _ in 0..5 {
+                assert!(client.read_status(key()).await.is_ok());
+                hand.advance(MINUTE / 2);
+            }
+            assert_eq!(cloud.handle().requests(LOGIN), run, "every {pause:?}");
+            hand.advance(pause);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_the_metadata_service_gives_again_is_asked_for_once_more_in_a_run() {
+    let hand = Hand::new();
+    let clock = hand.clock();
+    let cloud = Simulator::start(setup().clock(move || clock.now())).await.unwrap();
+    let login = Login::EcsAgency { metadata_endpoint: Some(cloud.url()) };
+    let client = client(&cloud, login.into(), hand.clock(), &Arc::new(Heard::default()));
+    let asked = || cloud.handle().requests(kms_rotationd::simulator::Operation::InstanceKeys);
+    assert!(client.read_status(key()).await.is_ok());
+    // The next one ends when the next run has just begun, and one that is asked for a minute later would not.
+    cloud.handle().behave(|cloud| cloud.temporary_key_lifetime = Some(33 * MINUTE));
+    hand.advance(1410 * MINUTE);
+    client.next_run(Some(hand.clock().now() + 30 * MINUTE));
+    client.begin_run();
+    for _ in 0..10 {
+        assert!(client.read_status(key()).await.is_ok());
+        hand.advance(MINUTE);
+    }
+    assert_eq!(asked(), 2);
+}
+
+/// A project whose observer calls these.
+fn hooked(
+    cloud: &Simulator,
+    hand: &Hand,
+    attempt: impl Fn(Operation) + Send + Sync + 'static,
+    credentials: impl Fn() + Send + Sync + 'static,
+) -> Client {
+    let (observer, stop) = (Arc::new(Hooked { attempt, credentials }), CancellationToken::new());
+    let settings = settings(cloud, password());
+    Client::new(settings, &Shared::default(), observer, hand.clock(), stop, Gate::default()).unwrap()
+}
+
+#[tokio::test]
+async fn a_token_that_ends_while_the_call_waits_for_its_turn_is_replaced_before_it_is_sent() {
+    let cloud = Simulator::start(setup()).await.unwrap();
+    let (hand, ended) = (Hand::new(), AtomicBool::new(false));
+    let passes = hand.clone();
+    let client = hooked(
+        &cloud,
+        &hand,
+        |_| {},
+        move || {
+            if !ended.swap(true, Ordering::SeqCst) {
+                passes.advance(DAY);
+            }
+        },
+    );
+    client.begin_run();
+    assert!(client.read_status(key()).await.is_ok());
+    assert_eq!((cloud.handle().requests(LOGIN), cloud.handle().all_requests()), (2, 3));
+}
+
+#[tokio::test]
+async fn a_refusal_that_comes_after_the_end_of_a_token_ends_no_run() {
+    const CALLS: u64 = 5;
+    let read = kms_rotationd::simulator::Operation::ReadStatus;
+    let cloud = Simulator::start(setup().fault(Rule::next(CALLS, Fault::kms(403, "KMS.0303")).on(read))).await.unwrap();
+    let (hand, left) = (Hand::new(), Mutex::new(CALLS));
+    let passes = hand.clone();
+    let slow = move |operation| {
+        let mut left = left.lock().unwrap();
+        if operation == Operation::ReadStatus && *left > 0 {
+            *left -= 1;
+            passes.advance(DAY);
+        }
+    };
+    let client = hooked(&cloud, &hand, slow, || {});
+    client.begin_run();
+    assert!(client.read_status(key()).await.is_ok(), "within its budget");
+    assert_eq!(cloud.handle().requests(read), CALLS + 1);
+    // The same of a token that holds is a refusal.
+    cloud.handle().fault(Rule::always(Fault::kms(403, "KMS.0303")).on(read));
+    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
+    assert_eq!(cloud.handle().requests(read), CALLS + 3);
 }
 
 #[tokio::test]

@@ -58,6 +58,19 @@ impl Credential {
         }
         Some(())
     }
+
+    /// The error of a request that is not sent, since the credential has ended. Another one is then asked for.
+    pub(in crate::kms) fn check_end(&self, now: SystemTime) -> Result<(), Error> {
+        if self.has_ended(now) {
+            let text = "the credentials have ended";
+            return Err(Error::new(Operation::Authenticate, Kind::Credentials, text));
+        }
+        Ok(())
+    }
+
+    fn has_ended(&self, now: SystemTime) -> bool {
+        self.ends.is_some_and(|end| now >= end)
+    }
 }
 
 /// The cache of one project's credentials.
@@ -83,6 +96,8 @@ struct Current {
     generation: u64,
     /// After an early renewal that failed: not before this.
     next_renewal: Option<SystemTime>,
+    /// When the next run is due, while no credential was had in this one: the last is to hold until then.
+    next_run: Option<SystemTime>,
 }
 
 /// A project's id, or why it was not found.
@@ -144,6 +159,11 @@ impl Session {
         }
     }
 
+    /// When the run after the one that begins now is due, where there is a schedule.
+    pub(in crate::kms) fn next_run(&self, due: Option<SystemTime>) {
+        self.current().next_run = due;
+    }
+
     /// Somebody looks after it: what was refused may be sent again at once.
     pub(in crate::kms) fn forgive(&self) {
         self.refusals.forgive();
@@ -186,6 +206,10 @@ impl Session {
         };
         caller.repeats(&refused);
         match self.try_with(caller, &renewed, &mut request).await {
+            // It is said of a credential that had ended, and not of its secret: worth another try.
+            Err(error) if error.kind() == Kind::Credentials && renewed.has_ended(caller.clock.now()) => {
+                Err(error.with_kind(Kind::Transient))
+            }
             Err(error) if error.kind() == Kind::Credentials => {
                 let error = error.with_hint(&self.source.place());
                 self.close(Kind::Credentials, error.text());
@@ -210,8 +234,13 @@ impl Session {
         let result = self.probe.of(generation, || request(credential.clone())).await;
         match &result {
             Ok(_) => self.refusals.accept(&fingerprint),
-            // Without a code, it is what another request has met.
-            Err(error) if error.kind() == Kind::Credentials && error.code().is_some() => {
+            // One that has ended while the request was under way says nothing; and without a code, it is what another
+            // request has met.
+            Err(error)
+                if error.kind() == Kind::Credentials
+                    && error.code().is_some()
+                    && !credential.has_ended(caller.clock.now()) =>
+            {
                 self.note_refusal(caller, fingerprint, error, self.probe.has_confirmed(generation));
             }
             Err(_) => {}
@@ -281,7 +310,8 @@ impl Session {
         };
         if current.lifetime.is_some_and(|(_, end)| now >= end) {
             Cached::Nothing
-        } else if is_due(current.lifetime, now) && current.next_renewal.is_none_or(|next| now >= next) {
+        } else if is_due(current.lifetime, now, current.next_run) && current.next_renewal.is_none_or(|next| now >= next)
+        {
             Cached::Due(credential)
         } else {
             Cached::Good(credential)
@@ -334,6 +364,8 @@ impl Session {
         current.generation += 1;
         current.lifetime = lifetime;
         current.next_renewal = None;
+        // Once in a run: a metadata service gives the same key again until shortly before its end.
+        current.next_run = None;
         let ends = lifetime.map(|(_, end)| end);
         let credential = Credential { means, generation: current.generation, ends, fingerprint };
         current.credential = Some(credential.clone());
@@ -409,12 +441,14 @@ impl Session {
     }
 }
 
-/// Credentials are renewed when a tenth of their life is left, ten minutes at most.
-fn is_due(lifetime: Option<Lifetime>, now: SystemTime) -> bool {
+/// Credentials are renewed when a tenth of their life is left, ten minutes at most; and in the last run before that, so
+/// that the next one has good ones though IAM may be away by then. Not where new ones would not last until then either.
+fn is_due(lifetime: Option<Lifetime>, now: SystemTime, next_run: Option<SystemTime>) -> bool {
     const EARLIEST: Duration = Duration::from_secs(600);
     lifetime.is_some_and(|(begin, end)| {
         let life = end.duration_since(begin).unwrap_or_default();
-        now + (life / 10).min(EARLIEST) >= end
+        let early = (life / 10).min(EARLIEST);
+        now + early >= end || next_run.is_some_and(|next| next + early >= end && next + early < now + life)
     })
 }
 
@@ -426,11 +460,34 @@ mod tests {
     fn credentials_are_renewed_early_in_proportion_to_their_life() {
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let day = Some((at(0), at(86_400)));
-        assert!(!is_due(day, at(86_400 - 601)));
-        assert!(is_due(day, at(86_400 - 600)));
+        assert!(!is_due(day, at(86_400 - 601), None));
+        assert!(is_due(day, at(86_400 - 600), None));
         let seconds = Some((at(0), at(10)));
-        assert!(!is_due(seconds, at(8)));
-        assert!(is_due(seconds, at(9)));
-        assert!(!is_due(None, at(9)));
+        assert!(!is_due(seconds, at(8), None));
+        assert!(is_due(seconds, at(9), None));
+        assert!(!is_due(None, at(9), Some(at(10))));
+    }
+
+    #[test]
+    fn credentials_are_renewed_in_the_last_run_that_can_do_so_in_time() {
+        const HOUR: u64 = 3600;
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let day = Some((at(0), at(24 * HOUR)));
+        for (now, next, expected) in [
+            (HOUR, 2 * HOUR, false),
+            (23 * HOUR, 24 * HOUR - 601, false),
+            (23 * HOUR, 24 * HOUR - 600, true),
+            (23 * HOUR, 24 * HOUR, true),
+            (HOUR, 24 * HOUR, true),
+            // New ones would end before the next run as well, or be due when it begins.
+            (HOUR, 25 * HOUR, false),
+            (HOUR, 25 * HOUR - 600, false),
+            (HOUR, 25 * HOUR - 601, true),
+            (HOUR, 1000 * HOUR, false),
+            // It should have begun already.
+            (HOUR, 0, false),
+        ] {
+            assert_eq!(is_due(day, at(now), Some(at(next))), expected, "{now} {next}");
+        }
     }
 }
