@@ -172,6 +172,9 @@ impl Caller {
             "request"
         );
         let answer = result.map_err(|no_answer| {
+            if no_answer.barrier == Some(Barrier::Proxy) {
+                self.transport.proxy_refuses(self.clock.now());
+            }
             let error = lost(operation, request, &no_answer);
             if error.kind() == Kind::NoWay && operation != Operation::Authenticate {
                 self.unreachable.close(error.kind(), error.text());

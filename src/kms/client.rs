@@ -284,6 +284,7 @@ impl Kms for Client {
 
     fn forgive(&self) {
         self.session.forgive();
+        self.caller.transport.forgive();
     }
 
     fn begin_run(&self) {
@@ -291,7 +292,7 @@ impl Kms for Client {
         self.caller.outages.iter().for_each(Outage::begin_run);
         self.caller.unreachable.begin_run();
         self.refused.begin_run();
-        self.caller.transport.begin_run();
+        self.caller.transport.begin_run(self.caller.clock.now());
         self.caller.skew_told.store(false, Ordering::Relaxed);
     }
 

@@ -12,13 +12,14 @@ use futures_util::future::join_all;
 use kms_rotationd::clock::{BootClock, Clock};
 use kms_rotationd::gate::{Gate, GateHandle};
 use kms_rotationd::kms::auth::{
-    AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, Password, ProjectScope, SecretSource,
+    AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, OidcAgency, Password, PodIdentity,
+    ProjectScope, SecretSource,
 };
 use kms_rotationd::kms::endpoint::Endpoints;
 use kms_rotationd::kms::observe::{Code, Observer, Operation};
 use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy, Shared};
 use kms_rotationd::rotation::KeyId;
-use kms_rotationd::simulator::{Fault, Garbage, Key, ProjectSetup, Rule, Setup, Simulator};
+use kms_rotationd::simulator::{Fault, Garbage, Key, OperationSet, ProjectSetup, Rule, Setup, Simulator};
 use tokio_util::sync::CancellationToken;
 
 const PROJECT: &str = "0123456789abcdef0123456789abcdef";
@@ -243,6 +244,53 @@ async fn a_refused_secret_is_sent_once_in_half_an_hour_whatever_the_schedule() {
         refused_run(&client).await;
         refused_run(&client).await;
         assert_eq!(sent(), 3, "{credentials:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_gives_credentials_and_fails_has_refused_nothing_whatever_the_way_to_log_in() {
+    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
+    let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("right"), security_token: None };
+    let agency = || Some(Agency { account: Named::Name("d".to_owned()), name: "a".to_owned(), duration: None });
+    for fault in [Fault::html(503), Fault::html(501), Fault::throttled(), Fault::reset()] {
+        let setup = setup().access_key("AK", "right").identity_provider("cluster", "right");
+        let faulty = [OperationSet::IAM, OperationSet::METADATA].map(|side| Rule::always(fault.clone()).on(side));
+        let cloud = Simulator::start(faulty.into_iter().fold(setup, Setup::fault)).await.unwrap();
+        let sts = OidcAgency {
+            endpoint: cloud.url(),
+            provider_urn: "provider".to_owned(),
+            agency_urn: "agency".to_owned(),
+            token: memory("right"),
+            session_name: "test".to_owned(),
+            duration_seconds: 3600,
+            policy: None,
+            policy_ids: Vec::new(),
+        };
+        for (login, agency) in [
+            (Login::Token(memory("good")), agency()),
+            (password().login, None),
+            (password().login, agency()),
+            (Login::AccessKey(key.clone()), agency()),
+            (Login::EcsAgency { metadata_endpoint: Some(cloud.url()) }, None),
+            (Login::IdToken(IdToken { provider_id: "cluster".to_owned(), token: memory("right") }), None),
+            (Login::OidcAgency(sts), None),
+            (Login::Pod(PodIdentity { uri: format!("{}/v1/credentials", cloud.url()), token: memory("right") }), None),
+        ] {
+            let heard = Arc::new(Heard::default());
+            let settings = settings(&cloud, Credentials { login, agency });
+            let retry = RetryPolicy { max_elapsed: Duration::from_millis(20), ..settings.retry };
+            let settings = ClientSettings { retry, ..settings };
+            let (observer, stop) = (Arc::clone(&heard) as Arc<dyn Observer>, CancellationToken::new());
+            let way = format!("{:?} {fault:?}", settings.credentials);
+            let client =
+                Client::new(settings, &Shared::default(), observer, Clock::system(), stop, Gate::default()).unwrap();
+            client.begin_run();
+            let results = join_all((0..16).map(|_| client.read_status(self::key()))).await;
+            let kinds: Vec<_> = results.iter().map(|result| result.as_ref().unwrap_err().kind()).collect();
+            assert_eq!(kinds, [Kind::LoginUnavailable; 16], "{way}");
+            let logins = heard.operations().iter().filter(|line| line.starts_with("authenticate")).count();
+            assert_eq!(logins, 1, "one budget for all keys: {way}");
+        }
     }
 }
 

@@ -156,6 +156,37 @@ fn a_password_of_the_proxy_that_changes_in_its_file_is_taken_up_by_the_next_run(
 }
 
 #[test]
+fn a_password_that_the_proxy_has_refused_waits_for_a_change_however_many_runs_there_are() {
+    let behind = Behind::new(Some(GATE));
+    let policy = Policy::of_one_key(&format!("https://{HOST}")).every_second();
+    let site = behind.site_for(policy.clone(), BY_PASSWORD, Some(&behind.with_password()));
+    site.write("gate", "not it");
+    let daemon = site.run();
+    daemon.await_runs(5);
+    assert_eq!((&*daemon.status().key(KEY), behind.proxy.connections()), ("unknown: read_failed", 1));
+    let error = daemon.status().error();
+    assert!(error.contains("has answered HTTP 407") && error.contains("30 minutes"), "{error}");
+    daemon.signal(Signal::HUP);
+    let seen = daemon.runs();
+    daemon.await_runs(seen + 3);
+    assert_eq!(behind.proxy.connections(), 2);
+    site.write("gate", GATE_PASSWORD);
+    eventually("the right password is picked up", || daemon.status().key(KEY) == "compliant");
+    drop(daemon);
+
+    // One in the environment, which cannot change; and none, which no proxy locks.
+    for (user, refused) in [("gate:no@", 1..=1), ("", 2..=usize::MAX)] {
+        let before = behind.proxy.connections();
+        let mut site = behind.site_for(policy.clone(), BY_PASSWORD, None);
+        site.set("HTTPS_PROXY", &format!("http://{user}{}", behind.proxy.address()));
+        let daemon = site.run();
+        daemon.await_runs(3);
+        assert!(refused.contains(&(behind.proxy.connections() - before)), "{user}");
+        assert_eq!(daemon.status().key(KEY), "unknown: read_failed");
+    }
+}
+
+#[test]
 fn a_missing_password_file_of_the_proxy_stops_its_project_alone() {
     let behind = Behind::new(Some(GATE));
     let site = behind.site(BY_TOKEN, Some(&behind.with_password()));

@@ -33,7 +33,7 @@ pub(super) use iam::unfit;
 pub use id_token::IdToken;
 pub use password::Password;
 pub use pod::PodIdentity;
-pub(super) use refusals::Refusals;
+pub(super) use refusals::{Refusals, holds};
 pub use secret::SecretSource;
 pub(super) use session::{Credential, Session};
 pub use sts::OidcAgency;

@@ -17,6 +17,12 @@ use super::probe::LONGEST_PROBE;
 /// How long a refused secret that has not changed is not sent again.
 const HOLD: Duration = Duration::from_secs(30 * 60);
 
+/// Whether what was refused at this time is not sent again yet. A clock that was set back ends it, instead of holding it
+/// for longer.
+pub(in crate::kms) fn holds(refused: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(refused).is_ok_and(|ago| ago < HOLD)
+}
+
 /// What is kept of a secret.
 pub(super) type Fingerprint = [u8; 32];
 
@@ -61,7 +67,7 @@ impl Refusals {
         let known = self.known();
         let held = known.iter().find(|refused| {
             refused.secret == *secret
-                && refused.holds(now)
+                && holds(refused.at, now)
                 && (&*refused.project == project || !refused.accepted_elsewhere)
         });
         held.map_or(Ok(()), |refused| Err(refused.why.clone()))
@@ -77,7 +83,7 @@ impl Refusals {
         now: SystemTime,
     ) {
         let mut known = self.known();
-        known.retain(|known| known.holds(now) && !(known.secret == secret && known.project == *project));
+        known.retain(|known| holds(known.at, now) && !(known.secret == secret && known.project == *project));
         known.push(Refused { secret, project: Arc::clone(project), at: now, why: why.into(), accepted_elsewhere });
     }
 
@@ -100,13 +106,6 @@ impl Refusals {
 
     fn known(&self) -> MutexGuard<'_, Vec<Refused>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Refused {
-    /// A clock that was set back ends it, instead of holding it for longer.
-    fn holds(&self, now: SystemTime) -> bool {
-        now.duration_since(self.at).is_ok_and(|ago| ago < HOLD)
     }
 }
 

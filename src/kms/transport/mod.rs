@@ -9,12 +9,13 @@ mod proxy;
 use std::error::Error as StdError;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use super::auth::holds;
 use super::observe::Code;
 use crate::small_file;
 use message::SecretBytes;
@@ -47,6 +48,8 @@ struct Connector {
     /// What the files said; or why they said nothing.
     files: Result<Files, String>,
     client: Result<reqwest::Client, String>,
+    /// When the proxy refused the password that it is told.
+    proxy_refused: Option<SystemTime>,
 }
 
 /// What is read from files, again before each run.
@@ -116,23 +119,42 @@ impl Transport {
         if let Some(Proxy { url, .. }) = &proxy {
             reqwest::Proxy::https(url).map_err(|_| SetUpError::Proxy)?;
         }
-        let none = Connector { files: Err(String::new()), client: Err(String::new()) };
+        let none = Connector { files: Err(String::new()), client: Err(String::new()), proxy_refused: None };
         let connector = Mutex::new(none);
         let new = Self { tls, ca_file, proxy, request_timeout, connections, connector, direct: None };
-        new.begin_run();
+        new.begin_run(SystemTime::UNIX_EPOCH);
         Ok(new)
     }
 
     /// Reads the files again, and connects anew where they say something else. What cannot be read or used fails every
-    /// request until the next run.
-    pub(super) fn begin_run(&self) {
+    /// request until the next run; a password that the proxy has refused and that has not changed is not told to it again
+    /// for a while, since some proxies lock an account that comes back with a wrong one.
+    pub(super) fn begin_run(&self, now: SystemTime) {
         let files = self.read_files();
         let mut connector = self.connector.lock().unwrap_or_else(PoisonError::into_inner);
         let same = matches!((&files, &connector.files), (Ok(new), Ok(known)) if new.same(known));
-        if !same || connector.client.is_err() {
+        if same && connector.proxy_refused.is_some_and(|refused| holds(refused, now)) {
+            let proxy = self.proxy.as_ref().map(Proxy::host).unwrap_or_default();
+            connector.client = Err(format!(
+                "the proxy {proxy} has answered HTTP 407, and its password, which has not changed since, is not sent \
+                 again for 30 minutes (user_name and password_file of proxy, or those in HTTPS_PROXY)"
+            ));
+        } else if !same || connector.client.is_err() {
             let client = files.as_ref().map_err(Clone::clone).and_then(|files| self.connect(files));
-            *connector = Connector { files, client };
+            *connector = Connector { files, client, proxy_refused: None };
         }
+    }
+
+    /// The proxy has answered that it wants another password than what it was told, if anything.
+    pub(super) fn proxy_refuses(&self, now: SystemTime) {
+        if self.proxy.as_ref().is_some_and(Proxy::has_password) {
+            self.connector.lock().unwrap_or_else(PoisonError::into_inner).proxy_refused = Some(now);
+        }
+    }
+
+    /// Somebody looks after it: what the proxy has refused may be told to it at once.
+    pub(super) fn forgive(&self) {
+        self.connector.lock().unwrap_or_else(PoisonError::into_inner).proxy_refused = None;
     }
 
     fn read_files(&self) -> Result<Files, String> {
