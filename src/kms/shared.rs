@@ -37,7 +37,7 @@ impl Shared {
         find_or_make(&self.sessions, key, || Session::new(credentials.clone(), iam, scope, refusals))
     }
 
-    /// What is known of the refused secrets of whoever logs in like this at this IAM, for whichever project.
+    /// The refused secrets of this way to log in at this IAM, for all projects.
     fn refusals(&self, login: &Login, iam: &str) -> Arc<Refusals> {
         let login = match login {
             Login::Password(password) => Login::Password(Password { project_name: None, ..password.clone() }),

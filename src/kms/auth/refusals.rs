@@ -87,14 +87,14 @@ impl Refusals {
         known.push(Refused { secret, project: Arc::clone(project), at: now, why: why.into(), accepted_elsewhere });
     }
 
-    /// The secret was accepted: what was refused with it was not for its sake.
+    /// The secret was accepted, so that an earlier refusal was about its project only.
     pub(super) fn accept(&self, secret: &Fingerprint) {
         let mut known = self.known();
         known.iter_mut().filter(|known| known.secret == *secret).for_each(|known| known.accepted_elsewhere = true);
     }
 
-    /// Waits until it is known what becomes of another login: one of five projects that log in alike is refused, and not
-    /// each of them. A server that does not answer must not hold up the others.
+    /// Waits for the end of another login, so that a wrong password of five projects is sent once and not five times. A
+    /// server that does not answer must not hold up the others.
     pub(super) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         tokio::time::timeout(LONGEST_PROBE, self.turn.lock()).await.ok()
     }

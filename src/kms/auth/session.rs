@@ -413,6 +413,10 @@ impl Session {
                 return error;
             }
             let is_refusal = error.code() == Some(Code::Http(401));
+            if is_refusal && credential.has_ended(caller.clock.now()) {
+                // Which says nothing of the name, nor of the secret.
+                return error.with_kind(Kind::Transient);
+            }
             if is_refusal {
                 self.note_refusal(caller, credential.fingerprint, &error, false);
             }
