@@ -2,10 +2,9 @@
 //!
 //! The way to a project's KMS: a certificate that is not trusted, and a proxy that does not accept its password, are
 //! the same for every key, will be the same a second later, and some proxies lock an account that comes back with a
-//! wrong password. A login: the cloud
-//! locks a user who comes back with a wrong password, and a login service that is away costs a whole retry budget. So
-//! the first call that meets it closes it, and no further call is made until the next run. Each later call gets the
-//! reason as its error.
+//! wrong password. A login: the cloud locks a user who comes back with a wrong password, and a login service that is
+//! away costs a whole retry budget. So the first call that meets it closes it, and no further call is made until the
+//! next run. Each later call gets the reason as its error.
 
 use std::sync::{Mutex, PoisonError};
 
