@@ -66,6 +66,7 @@ fn write_failure() -> impl Strategy<Value = WriteFailure> {
         Just(WriteFailure::Throttled),
         Just(WriteFailure::Authentication),
         Just(WriteFailure::LoginUnavailable),
+        Just(WriteFailure::Unproven),
         Just(WriteFailure::Other),
     ]
 }
@@ -119,7 +120,8 @@ proptest! {
         let verdict = decide(desired, &observed);
         if verdict.status == Status::Compliant {
             prop_assert!(on_policy(desired, &observed));
-            prop_assert!(verdict.reasons.is_empty());
+            // A key on policy has a reason only where a write was made for all that, and failed.
+            prop_assert_eq!(verdict.reasons.is_empty(), observed.failure.is_none());
         } else {
             prop_assert!(!verdict.reasons.is_empty(), "{verdict:?}");
         }

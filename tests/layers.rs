@@ -17,7 +17,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("printable", &[]),
     ("small_file", &[]),
     ("rotation", &[]),
-    ("policy", &["rotation::key", "rotation::project", "rotation::rule", "printable"]),
+    ("policy", &["rotation::key", "rotation::project", "rotation::rule", "chain", "printable"]),
     ("kms", &["rotation::key", "rotation::project", "clock", "gate", "printable", "small_file"]),
     ("simulator", &[]),
     ("reconcile", &["rotation", "policy::types", "kms", "clock", "gate"]),
@@ -74,7 +74,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap_complete", &["src/cli/"]),
     ("clap_mangen", &["src/cli/generate.rs"]),
     ("listenfd", &["src/cli/serve.rs"]),
-    ("rustix", &["src/cli/", "src/clock.rs", "src/small_file.rs"]),
+    ("rustix", &["src/cli/", "src/clock.rs", "src/observability/listen.rs", "src/small_file.rs"]),
 ];
 
 #[test]

@@ -1,6 +1,5 @@
 //! Commands and options, as `--help` shows them.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -9,7 +8,7 @@ use clap_complete::Shell;
 
 use super::examples;
 use crate::observability::logging::Format;
-use crate::observability::{Probe, Way};
+use crate::observability::{ListenAddress, Probe, Way};
 use crate::simulator::Preset;
 
 const LISTEN: &str = "127.0.0.1:9847";
@@ -130,15 +129,16 @@ pub(super) struct PolicyOption {
 
 #[derive(Args, Debug)]
 pub(super) struct ListenOption {
-    /// Where to serve /metrics, /healthz, /readyz, /api/v1/status and /; a socket from systemd goes before
     #[arg(
         id = "listen",
         long = "listen",
         value_name = "ADDR:PORT",
         env = LISTEN_VARIABLE,
-        default_value = LISTEN
+        default_value = LISTEN,
+        help = "Where to serve /metrics, /healthz, /readyz, /api/v1/status and /; :PORT is all addresses; ignored when \
+                systemd passes a socket"
     )]
-    pub(super) address: SocketAddr,
+    pub(super) address: ListenAddress,
 }
 
 #[derive(Args, Debug)]
@@ -156,7 +156,7 @@ pub(super) struct WebOption {
 pub(super) struct HealthOptions {
     /// The daemon's --listen
     #[arg(long, value_name = "ADDR:PORT", env = LISTEN_VARIABLE, default_value = LISTEN)]
-    pub(super) listen: SocketAddr,
+    pub(super) listen: ListenAddress,
     #[arg(
         long,
         value_name = "URL",
@@ -274,5 +274,32 @@ mod tests {
     #[test]
     fn the_definitions_hold_together() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_example_is_a_command_that_there_is() {
+        let all = [
+            examples::ALL,
+            examples::RUN,
+            examples::APPLY,
+            examples::PLAN,
+            examples::CHECK,
+            examples::SCHEMA,
+            examples::REHEARSE,
+            examples::HEALTHCHECK,
+            examples::GENERATE,
+        ];
+        let mut found = 0;
+        for line in all.iter().flat_map(|text| text.lines()).map(str::trim) {
+            if line.starts_with("kms-rotationd ") {
+                let command = line.split(['|', '>']).next().unwrap();
+                let words = command.split_whitespace().map(|word| word.trim_matches('\''));
+                if let Err(error) = Arguments::try_parse_from(words) {
+                    panic!("{line}: {error}");
+                }
+                found += 1;
+            }
+        }
+        assert!(found >= 15, "{found}");
     }
 }

@@ -25,6 +25,8 @@ pub enum WriteFailure {
     Authentication,
     /// The service that gives credentials did not answer, or could not.
     LoginUnavailable,
+    /// Its answers were lost, and reading back cannot prove it: the key was as the write would have it.
+    Unproven,
     /// Anything else.
     Other,
 }

@@ -43,7 +43,7 @@ fn sigint_in_mid_run_ends_with_0_after_the_calls_in_flight() {
 }
 
 #[test]
-fn a_write_in_flight_when_the_signal_comes_is_finished_and_told() {
+fn a_write_in_flight_when_the_signal_comes_is_finished_and_the_interval_it_owes_is_sent() {
     let slow = Rule::always(Fault::delay(Duration::from_secs(1))).on(Operation::EnableRotation);
     let cloud = Cloud::start(setup([off()]).fault(slow));
     let site = Site::new(&Policy::of_one_key(cloud.url()));
@@ -52,10 +52,38 @@ fn a_write_in_flight_when_the_signal_comes_is_finished_and_told() {
     let ended = daemon.stop();
     assert_eq!(ended.code, Some(0));
     let changes = ended.messages("rotation changed");
-    assert_eq!((changes.len(), &changes[0]["step"]), (1, &"enable_rotation".into()));
-    assert_eq!(cloud.sent(KEY), Vec::<u64>::new());
+    let steps: Vec<_> = changes.iter().map(|change| change["step"].as_str().unwrap()).collect();
+    assert_eq!(steps, ["enable_rotation", "update_interval"]);
+    assert_eq!(cloud.rotation(KEY), (true, 90));
     assert_eq!(site.apply().key(KEY), "compliant");
     assert_eq!((cloud.asked(Operation::EnableRotation), cloud.sent(KEY)), (1, vec![90]));
+}
+
+/// Of a cloud that does not tell settings, the next process could not see that the interval is missing.
+#[test]
+fn the_interval_of_a_key_that_cannot_be_read_is_sent_before_a_stopping_process_ends() {
+    for lost in [false, true] {
+        let slow = Fault::delay(Duration::from_secs(1));
+        let fault = if lost { Fault::html(504).after_applying() } else { slow };
+        let cloud = Cloud::start(
+            setup([off()])
+                .behave(|cloud| cloud.unknown = Operation::ReadStatus.into())
+                .fault(Rule::always(fault).on(Operation::EnableRotation))
+                .latency(Duration::from_millis(200)),
+        );
+        let entry = format!("{{key_id: {KEY}, max_rotation_interval: 90}}");
+        let site = Site::new(&Policy::at(cloud.url()).entry(&entry));
+        let daemon = site.run();
+        cloud.await_requests(Operation::EnableRotation, 1);
+        assert_eq!(daemon.stop().code, Some(0));
+        assert_eq!((cloud.rotation(KEY), cloud.sent(KEY)), ((true, 90), vec![90]), "answer lost: {lost}");
+        cloud.clear_faults();
+        // A later process leaves it alone, and says what it cannot know.
+        let applied = site.apply();
+        assert_eq!((applied.code, cloud.sent(KEY)), (Some(1), vec![90]));
+        let error = applied.report().key_error(KEY);
+        assert!(error.contains("its interval is not proven and may be up to 365 days"), "{error}");
+    }
 }
 
 #[test]
@@ -71,7 +99,23 @@ fn a_signal_does_not_wait_for_a_pause_between_attempts() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn two_signals_at_once_are_one_and_the_call_in_flight_is_finished() {
+    let slow = Rule::always(Fault::delay(Duration::from_secs(1))).on(Operation::EnableRotation);
+    for signals in [[Signal::TERM, Signal::INT], [Signal::HUP, Signal::TERM]] {
+        let cloud = Cloud::start(setup([off()]).fault(slow.clone()));
+        let site = Site::new(&Policy::of_one_key(cloud.url()));
+        let apply = Program::start(site.command(&["apply", "--policy", "policy.yaml", "--log-format", "json"]));
+        cloud.await_requests(Operation::EnableRotation, 1);
+        for signal in signals {
+            apply.signal(signal);
+        }
+        let ended = apply.finish();
+        assert_eq!((ended.messages("rotation changed").len(), ended.messages("ending at once").len()), (1, 0));
+    }
+}
+
+#[test]
+fn a_second_signal_a_second_later_ends_at_once() {
     let cloud = Cloud::start(setup([off()]).fault(Rule::always(Fault::hang())));
     let site = Site::new(&Policy { request_timeout: FOR_EVER, ..Policy::of_one_key(cloud.url()) });
     for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
@@ -80,7 +124,8 @@ fn a_second_signal_ends_at_once() {
         cloud.await_requests(Operation::ListKeys, seen + 1);
         daemon.signal(first);
         daemon.await_message("stopping after the calls in flight");
-        daemon.signal(second);
+        // Until one of them comes a second after the first.
+        daemon.program.signal_until(second, "ending at once");
         let ended = daemon.program.finish();
         assert_eq!((ended.code, ended.messages("ending at once").len()), (Some(1), 1));
     }

@@ -19,6 +19,7 @@ mod dashboard;
 mod environment;
 mod environment_agencies;
 mod environment_files;
+mod environment_projects;
 mod errors;
 mod faults;
 mod front;

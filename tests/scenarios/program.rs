@@ -75,6 +75,18 @@ impl Program {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Sends the signal again and again, until the log has a line with this message.
+    #[track_caller]
+    pub(crate) fn signal_until(&self, signal: Signal, message: &str) {
+        eventually(message, || {
+            // It may have ended since.
+            let _ = kill_process(Pid::from_child(&self.child), signal);
+            let has_come =
+                |line: String| serde_json::from_str::<Value>(&line).is_ok_and(|line| line["message"] == message);
+            self.log.try_iter().any(has_come)
+        });
+    }
+
     /// The next line of the log with this message.
     #[track_caller]
     pub(crate) fn await_message(&self, message: &str) -> Value {
@@ -161,6 +173,13 @@ impl Report {
         let reasons: Vec<_> =
             key["reasons"].as_array().unwrap().iter().map(|reason| reason.as_str().unwrap()).collect();
         if reasons.is_empty() { status.to_owned() } else { format!("{status}: {}", reasons.join(", ")) }
+    }
+
+    /// What is told of a key's last error.
+    #[track_caller]
+    pub(crate) fn key_error(&self, key_id: &str) -> String {
+        let key = self.keys().find(|key| key["key_id"] == key_id).unwrap();
+        key["error"].as_str().unwrap().to_owned()
     }
 
     /// Why a project's run stopped.

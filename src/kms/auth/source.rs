@@ -129,8 +129,8 @@ impl Source {
             Login::Password(password) => Ready::Password(password, password.password.read()?),
             Login::AccessKey(files) => Ready::AccessKey(files.read()?),
             Login::EcsAgency { .. } => Ready::Machine,
-            Login::IdToken(id_token) => Ready::IdToken(id_token, id_token.token.read()?),
-            Login::OidcAgency(agency) => Ready::OidcAgency(agency, agency.token.read()?),
+            Login::IdToken(id_token) => Ready::IdToken(id_token, token::read(&id_token.token)?),
+            Login::OidcAgency(agency) => Ready::OidcAgency(agency, token::read(&agency.token)?),
             Login::Pod(pod) => Ready::Pod(pod, token::read(&pod.token)?),
         })
     }
