@@ -51,16 +51,16 @@ pub(super) struct Call<'a> {
     pub(super) key_id: Option<&'a str>,
     /// The UUID that the cloud keeps for tracing.
     pub(super) sequence: Option<&'a str>,
-    /// Set when `call_with` has already taken the rate-limit slot of the first attempt, so that waiting for it does not
-    /// use up the deadline.
-    first_turn: AtomicBool,
+    /// Set when the rate-limit slot of the next attempt is taken already: of the first one by `call_with`, so that waiting
+    /// for it does not use up the deadline.
+    has_turn: AtomicBool,
     /// It is made although the program is stopping, within [`LAST_CALL`].
     although_stopping: bool,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(operation: Operation, key_id: Option<&'a str>, sequence: Option<&'a str>) -> Self {
-        Self { operation, key_id, sequence, first_turn: AtomicBool::new(false), although_stopping: false }
+        Self { operation, key_id, sequence, has_turn: AtomicBool::new(false), although_stopping: false }
     }
 
     /// The call completes something that must not be left half done, so a stop does not keep it from being made.
@@ -96,8 +96,7 @@ impl Caller {
             let text = "not called: it has failed for every key of this run that it was called for";
             return Err(Error::new(operation, Kind::Transient, text));
         }
-        self.turn(call).await?;
-        call.first_turn.store(true, Ordering::Relaxed);
+        self.await_turn(call).await?;
         let began = Instant::now();
         let mut attempts = 1;
         let mut doubtful = false;
@@ -126,7 +125,7 @@ impl Caller {
                     self.observer.operation(operation, false);
                     if budget == RetryBudget::Full {
                         // It is the same for every key, and will not be over soon.
-                        self.unreachable.close(error.text());
+                        self.unreachable.close(Kind::NoWay, error.text());
                     }
                 }
                 kind if kind.is_transient() => {
@@ -136,7 +135,7 @@ impl Caller {
                         self.outage(Operation::ReadStatus).exhausted(began);
                     }
                 }
-                Kind::NoWay => self.observer.operation(operation, false),
+                Kind::NoWay | Kind::LoginUnavailable => self.observer.operation(operation, false),
                 _ => {
                     // Refused, but by somebody who is there.
                     self.outage(operation).answered();
@@ -147,21 +146,29 @@ impl Caller {
         result
     }
 
+    /// Waits for the turn of the call's next attempt, which then waits no more.
+    pub(super) async fn await_turn(&self, call: &Call<'_>) -> Result<(), Error> {
+        if !call.has_turn.load(Ordering::Relaxed) {
+            self.turn(call).await?;
+            call.has_turn.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// One attempt: waits for its turn, sends, and turns every answer outside 200 to 299 into an error.
     pub(super) async fn attempt(&self, call: &Call<'_>, request: &Request) -> Result<Answer, Error> {
         let Call { operation, key_id, sequence, .. } = *call;
-        if !call.first_turn.swap(false, Ordering::Relaxed) {
-            self.turn(call).await?;
-        }
+        self.await_turn(call).await?;
+        call.has_turn.store(false, Ordering::Relaxed);
         // Held until the answer is there.
         let _connection = tokio::select! {
             biased;
-            () = self.stop.cancelled() => return Err(stopping(operation)),
+            () = self.ends(call) => return Err(stopping(operation)),
             connection = self.transport.turn() => connection,
         };
         // It may have been closed, and the program told to stop, while this one waited for its turn or for credentials.
         if operation != Operation::Authenticate {
-            self.unreachable.check(operation, Kind::NoWay)?;
+            self.unreachable.check(operation)?;
         }
         if self.stop.is_cancelled() && !call.although_stopping {
             return Err(stopping(operation));
@@ -196,9 +203,12 @@ impl Caller {
             "request"
         );
         let answer = result.map_err(|no_answer| {
+            if no_answer.code == Code::Http(407) {
+                self.transport.proxy_refuses(self.clock.now());
+            }
             let error = lost(operation, no_answer);
             if error.kind() == Kind::NoWay && operation != Operation::Authenticate {
-                self.unreachable.close(error.text());
+                self.unreachable.close(error.kind(), error.text());
             }
             error
         })?;
@@ -265,17 +275,19 @@ impl Caller {
     }
 
     async fn turn(&self, call: &Call<'_>) -> Result<(), Error> {
-        let ends = async {
-            if call.although_stopping {
-                tokio::time::sleep(LAST_CALL).await;
-            } else {
-                self.stop.cancelled().await;
-            }
-        };
         tokio::select! {
             biased;
-            () = ends => Err(stopping(call.operation)),
+            () = self.ends(call) => Err(stopping(call.operation)),
             () = self.limit.turn() => Ok(()),
+        }
+    }
+
+    /// Waits until the call is not to be made any more, since the program stops.
+    async fn ends(&self, call: &Call<'_>) {
+        if call.although_stopping {
+            tokio::time::sleep(LAST_CALL).await;
+        } else {
+            self.stop.cancelled().await;
         }
     }
 
@@ -329,5 +341,6 @@ fn stopping(operation: Operation) -> Error {
 
 /// A write that was answered like this may have taken effect: a server that fails may do so after the work.
 fn may_be_applied(error: &Error) -> bool {
-    error.operation().is_write() && error.kind() == Kind::Transient && matches!(error.code(), Some(Code::Http(_)))
+    let is_servers = matches!(error.code(), Some(Code::Http(408 | 500..)));
+    error.operation().is_write() && error.kind() == Kind::Transient && is_servers
 }

@@ -21,8 +21,11 @@ pub enum Kind {
     Throttled,
     /// A write that may or may not have been applied. Read before repeating it.
     Unclear,
-    /// The credentials were refused, or could not be had.
+    /// The credentials were refused, or those that are given cannot be used.
     Credentials,
+    /// The service that gives credentials did not answer, or answered with an error of its own, for as long as the
+    /// policy allows. Nothing was refused; no call of this run does better.
+    LoginUnavailable,
     /// The key does not exist in this project.
     NotFound,
     /// The key cannot be rotated, or not now.

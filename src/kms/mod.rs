@@ -27,6 +27,8 @@ pub use retry::{Backoff, RetryPolicy};
 pub use shared::Shared;
 pub use transport::{NoProxy, Proxy, ProxyOrigin, SetUpError};
 
+use std::time::SystemTime;
+
 use observe::Operation;
 
 use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
@@ -35,6 +37,13 @@ use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationI
 pub trait Kms: Send + Sync {
     /// Forgets what held for the last run only.
     fn begin_run(&self);
+
+    /// When the run after the one that begins now is due, where there is a schedule: what is to last is renewed until
+    /// then.
+    fn next_run(&self, _due: Option<SystemTime>) {}
+
+    /// Somebody looks after it: a secret that was refused may be sent again at once, though it has not changed.
+    fn forgive(&self) {}
 
     /// `get-key-rotation-status`. [`Kind::NotOffered`]: this answer says nothing of the setting, which alone does not
     /// mean that the project's cloud never does.

@@ -106,9 +106,7 @@ fn a_proxy_may_ask_for_a_password_which_never_reaches_the_cloud() {
 #[test]
 fn a_proxy_that_refuses_the_password_is_asked_once_in_a_run_and_named() {
     let behind = Behind::new(Some(GATE));
-    for (credentials, reason) in
-        [(BY_TOKEN, "read_failed"), (BY_VALUE, "read_failed"), (BY_PASSWORD, "authentication_failed")]
-    {
+    for (credentials, reason) in [(BY_TOKEN, "read_failed"), (BY_VALUE, "read_failed"), (BY_PASSWORD, "read_failed")] {
         for field in [behind.open(), behind.with_password()] {
             let site = behind.site_of(30, credentials, Some(&field));
             site.write("gate", "not it");
@@ -160,6 +158,37 @@ fn a_password_of_the_proxy_that_changes_in_its_file_is_taken_up_by_the_next_run(
     site.write("gate", GATE_PASSWORD);
     run(32, "compliant");
     assert_eq!(behind.cloud.requests(Operation::Authenticate), 1);
+}
+
+#[test]
+fn a_password_that_the_proxy_has_refused_waits_for_a_change_however_many_runs_there_are() {
+    let behind = Behind::new(Some(GATE));
+    let policy = Policy::of_one_key(&format!("https://{HOST}")).every_second();
+    let site = behind.site_for(policy.clone(), BY_PASSWORD, Some(&behind.with_password()));
+    site.write("gate", "not it");
+    let daemon = site.run();
+    daemon.await_runs(5);
+    assert_eq!((&*daemon.status().key(KEY), behind.proxy.connections()), ("unknown: read_failed", 1));
+    let error = daemon.status().error();
+    assert!(error.contains("has answered HTTP 407") && error.contains("30 minutes"), "{error}");
+    daemon.signal(Signal::HUP);
+    let seen = daemon.runs();
+    daemon.await_runs(seen + 3);
+    assert_eq!(behind.proxy.connections(), 2);
+    site.write("gate", GATE_PASSWORD);
+    eventually("the right password is picked up", || daemon.status().key(KEY) == "compliant");
+    drop(daemon);
+
+    // One in the environment, which cannot change; and none, which no proxy locks.
+    for (user, refused) in [("gate:no@", 1..=1), ("", 2..=usize::MAX)] {
+        let before = behind.proxy.connections();
+        let mut site = behind.site_for(policy.clone(), BY_PASSWORD, None);
+        site.set("HTTPS_PROXY", &format!("http://{user}{}", behind.proxy.address()));
+        let daemon = site.run();
+        daemon.await_runs(3);
+        assert!(refused.contains(&(behind.proxy.connections() - before)), "{user}");
+        assert_eq!(daemon.status().key(KEY), "unknown: read_failed");
+    }
 }
 
 #[test]
@@ -235,7 +264,7 @@ fn a_certificate_that_is_not_trusted_is_met_once_in_a_run_however_many_keys_ther
         (BY_VALUE, None, "read_failed"),
         (BY_TOKEN, None, "read_failed"),
         (BY_PASSWORD, Some(cloud.url()), "read_failed"),
-        (BY_PASSWORD, None, "authentication_failed"),
+        (BY_PASSWORD, None, "read_failed"),
     ] {
         let front = Front::tls(cloud.url(), &Authority::new());
         let policy = Policy::of_keys(&front.https(), (0..30).map(key_id)).with(credentials).field("ca_file: ca.pem");

@@ -11,7 +11,7 @@ mod proxy;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use rustls::pki_types::CertificateDer;
@@ -20,6 +20,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::SemaphorePermit;
 use zeroize::Zeroizing;
 
+use super::auth::holds;
 use super::connections::Connections;
 use super::observe::Code;
 use crate::small_file;
@@ -68,6 +69,8 @@ struct Connector {
     /// How many connections are kept to each server.
     idle: usize,
     client: Result<reqwest::Client, String>,
+    /// When the proxy refused the password that it is told.
+    proxy_refused: Option<SystemTime>,
 }
 
 /// What is read from files, again before each run.
@@ -132,20 +135,50 @@ impl Transport {
     }
 
     /// Reads the files again, and connects anew where they say something else. What cannot be read or used fails every
-    /// request until the next run.
-    pub(super) fn begin_run(&self) {
-        self.refresh(&mut self.connector());
+    /// request until the next run; a password that the proxy has refused and that has not changed is not told to it again
+    /// for a while, since some proxies lock an account that comes back with a wrong one.
+    pub(super) fn begin_run(&self, now: SystemTime) {
+        self.refresh(&mut self.connector(), now);
     }
 
-    fn refresh(&self, connector: &mut Option<Connector>) {
+    fn refresh(&self, connector: &mut Option<Connector>, now: SystemTime) {
         let (files, idle) = (self.read_files(), self.connections.idle_per_server());
-        let is_current = |known: &Connector| {
-            let same = matches!((&files, &known.files), (Ok(new), Ok(known)) if new.same(known));
-            same && known.idle == idle && known.client.is_ok()
-        };
-        if !connector.as_ref().is_some_and(is_current) {
-            let client = files.as_ref().map_err(Clone::clone).and_then(|files| self.connect(files, idle));
-            *connector = Some(Connector { files, idle, client });
+        let same = |known: &Connector| matches!((&files, &known.files), (Ok(new), Ok(known)) if new.same(known));
+        match connector {
+            Some(known) if same(known) && known.proxy_refused.is_some_and(|refused| holds(refused, now)) => {
+                known.client = Err(self.refused_by_proxy());
+            }
+            Some(known) if same(known) && known.idle == idle && known.client.is_ok() => {}
+            _ => {
+                let client = files.as_ref().map_err(Clone::clone).and_then(|files| self.connect(files, idle));
+                *connector = Some(Connector { files, idle, client, proxy_refused: None });
+            }
+        }
+    }
+
+    fn refused_by_proxy(&self) -> String {
+        let Some(proxy) = &self.settings.proxy else { return String::new() };
+        format!(
+            "the proxy {} has answered HTTP 407, and its password, which has not changed since, is not sent again for 30 \
+             minutes ({})",
+            proxy.host(),
+            proxy.origin.login()
+        )
+    }
+
+    /// The proxy has answered that it wants another password than what it was told, if anything.
+    pub(super) fn proxy_refuses(&self, now: SystemTime) {
+        if self.settings.proxy.as_ref().is_some_and(Proxy::has_password)
+            && let Some(connector) = &mut *self.connector()
+        {
+            connector.proxy_refused = Some(now);
+        }
+    }
+
+    /// Somebody looks after it: what the proxy has refused may be told to it at once.
+    pub(super) fn forgive(&self) {
+        if let Some(connector) = &mut *self.connector() {
+            connector.proxy_refused = None;
         }
     }
 
@@ -226,7 +259,7 @@ impl Transport {
     fn client(&self, host: &str) -> Result<reqwest::Client, NoAnswer> {
         let mut connector = self.connector();
         if connector.is_none() {
-            self.refresh(&mut connector);
+            self.refresh(&mut connector, SystemTime::UNIX_EPOCH);
         }
         let client = match &*connector {
             Some(Connector { client, .. }) => client.clone(),
@@ -385,7 +418,8 @@ mod tests {
         // The same client as ever, but for who is asked for addresses.
         let client = builder(request_timeout, 4).tls_certs_only([]).dns_resolver(resolver.clone()).build();
         let client = client.map_err(|error| error.to_string());
-        *transport.connector.lock().unwrap() = Some(Connector { files: Ok(Files::default()), idle: 4, client });
+        *transport.connector.lock().unwrap() =
+            Some(Connector { files: Ok(Files::default()), idle: 4, client, proxy_refused: None });
         let ask = || async {
             let request = Request {
                 method: Method::Get,

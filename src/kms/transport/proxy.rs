@@ -97,6 +97,11 @@ impl Proxy {
         Ok(Some(SecretString::from(String::from_utf8(header).unwrap_or_default())))
     }
 
+    /// Whether it is told a password.
+    pub(super) fn has_password(&self) -> bool {
+        self.user.is_some() || self.url.parse().is_ok_and(|url: Url| url.password().is_some())
+    }
+
     /// Where it is, as messages name it.
     pub(super) fn host(&self) -> String {
         self.address().map_or_else(|_| String::new(), |url| message::host(&url))
