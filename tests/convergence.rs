@@ -171,6 +171,10 @@ impl Kms for FakeKms {
         self.write(Operation::UpdateInterval, Some(interval))
     }
 
+    async fn update_interval_once(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
+        self.update_interval(key_id, interval).await
+    }
+
     async fn send_owed_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
         self.update_interval(key_id, interval).await
     }

@@ -63,6 +63,10 @@ impl Kms for Slow {
         Ok(Receipt::default())
     }
 
+    async fn update_interval_once(&self, _: KeyId, _: RotationInterval) -> Result<Receipt, Error> {
+        Ok(Receipt::default())
+    }
+
     async fn send_owed_interval(&self, _: KeyId, _: RotationInterval) -> Result<Receipt, Error> {
         Ok(Receipt::default())
     }

@@ -54,18 +54,39 @@ pub(super) struct Call<'a> {
     /// Set when the rate-limit slot of the next attempt is taken already: of the first one by `call_with`, so that waiting
     /// for it does not use up the deadline.
     has_turn: AtomicBool,
-    /// It is made although the program is stopping, within [`LAST_CALL`].
-    although_stopping: bool,
+    manner: Manner,
+}
+
+/// How a call is repeated, and whether it is made at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// As the policy has it; not while the program is stopping.
+    #[default]
+    Usual,
+    /// A write that may have been applied is not made again.
+    Once,
+    /// It completes something that must not be left half done, so it is made although the program is stopping, within
+    /// [`LAST_CALL`].
+    Last,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(operation: Operation, key_id: Option<&'a str>, sequence: Option<&'a str>) -> Self {
-        Self { operation, key_id, sequence, has_turn: AtomicBool::new(false), although_stopping: false }
+        Self { operation, key_id, sequence, has_turn: AtomicBool::new(false), manner: Manner::Usual }
     }
 
-    /// The call completes something that must not be left half done, so a stop does not keep it from being made.
-    pub(super) fn although_stopping(self) -> Self {
-        Self { although_stopping: true, ..self }
+    pub(super) fn made(self, manner: Manner) -> Self {
+        Self { manner, ..self }
+    }
+
+    /// What an error means for this call.
+    fn judge(&self, error: Error) -> Error {
+        match self.manner {
+            Manner::Once if may_be_applied(&error) => error.with_kind(Kind::Unclear),
+            // There is no time to look, and what it sends is right whatever became of it.
+            Manner::Last if error.kind() == Kind::Unclear => error.with_kind(Kind::Transient),
+            _ => error,
+        }
     }
 }
 
@@ -100,11 +121,16 @@ impl Caller {
         let began = Instant::now();
         let mut attempts = 1;
         let mut doubtful = false;
-        let (backoff, stop) = if call.although_stopping {
+        let (backoff, stop) = if call.manner == Manner::Last {
             let max_elapsed = self.retry.max_elapsed.min(LAST_CALL);
             (Backoff::new(RetryPolicy { max_elapsed, ..self.retry }), CancellationToken::new())
         } else {
             (self.backoff(budget), self.stop.clone())
+        };
+        let mut attempt = attempt;
+        let attempt = || {
+            let made = attempt();
+            async move { made.await.map_err(|error| call.judge(error)) }
         };
         let result = with_retries(backoff, &stop, attempt, |error, wait| {
             doubtful |= may_be_applied(error);
@@ -170,7 +196,7 @@ impl Caller {
         if operation != Operation::Authenticate {
             self.unreachable.check(operation)?;
         }
-        if self.stop.is_cancelled() && !call.although_stopping {
+        if self.stop.is_cancelled() && call.manner != Manner::Last {
             return Err(stopping(operation));
         }
         // Here and not before the call: between its first attempt and its last one minutes may pass.
@@ -284,7 +310,7 @@ impl Caller {
 
     /// Waits until the call is not to be made any more, since the program stops.
     async fn ends(&self, call: &Call<'_>) {
-        if call.although_stopping {
+        if call.manner == Manner::Last {
             tokio::time::sleep(LAST_CALL).await;
         } else {
             self.stop.cancelled().await;

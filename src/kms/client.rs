@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::auth::{Credential, Credentials, ProjectScope, Session, unfit};
-use super::caller::{Call, Caller};
+use super::caller::{Call, Caller, Manner};
 use super::closed::ClosedForRun;
 use super::endpoint::Endpoints;
 use super::error::{Error, Kind, classify_contradiction, parse_body};
@@ -211,10 +211,11 @@ impl Client {
         key_id: KeyId,
         interval: Option<RotationInterval>,
         parse: fn(&Answer) -> Result<T, Unusable>,
+        manner: Manner,
     ) -> Result<T, Error> {
         let sequence = Uuid::new_v4().to_string();
         let body = wire::key_body(key_id, &sequence, interval);
-        let call = Call::new(route.operation(), Some(key_id.as_str()), Some(&sequence));
+        let call = Call::new(route.operation(), Some(key_id.as_str()), Some(&sequence)).made(manner);
         self.call(route, &call, &body, parse).await
     }
 
@@ -309,12 +310,12 @@ impl Kms for Client {
         let parse = |answer: &Answer| {
             if answer.status == 200 { wire::rotation_status(&answer.body) } else { Err(Unusable::Garbled) }
         };
-        self.key_call(Route::ReadStatus, key_id, None, parse).await
+        self.key_call(Route::ReadStatus, key_id, None, parse, Manner::Usual).await
     }
 
     async fn describe(&self, key_id: KeyId) -> Result<KeyDescription, Error> {
         let parse = |answer: &Answer| wire::description(&answer.body).ok_or(Unusable::Garbled);
-        self.key_call(Route::Describe, key_id, None, parse).await
+        self.key_call(Route::Describe, key_id, None, parse, Manner::Usual).await
     }
 
     async fn list_keys(&self) -> Result<Listed<ListedKey>, Error> {
@@ -326,18 +327,19 @@ impl Kms for Client {
     }
 
     async fn enable_rotation(&self, key_id: KeyId) -> Result<Receipt, Error> {
-        self.key_call(Route::Enable, key_id, None, receipt).await
+        self.key_call(Route::Enable, key_id, None, receipt, Manner::Usual).await
     }
 
     async fn update_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.key_call(Route::SetInterval, key_id, Some(interval), receipt).await
+        self.key_call(Route::SetInterval, key_id, Some(interval), receipt, Manner::Usual).await
+    }
+
+    async fn update_interval_once(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
+        self.key_call(Route::SetInterval, key_id, Some(interval), receipt, Manner::Once).await
     }
 
     async fn send_owed_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        let sequence = Uuid::new_v4().to_string();
-        let body = wire::key_body(key_id, &sequence, Some(interval));
-        let call = Call::new(Operation::UpdateInterval, Some(key_id.as_str()), Some(&sequence)).although_stopping();
-        self.call(Route::SetInterval, &call, &body, receipt).await
+        self.key_call(Route::SetInterval, key_id, Some(interval), receipt, Manner::Last).await
     }
 
     fn backoff(&self, operation: Operation) -> Backoff {

@@ -73,6 +73,14 @@ pub trait Kms: Send + Sync {
         interval: RotationInterval,
     ) -> impl Future<Output = Result<Receipt, Error>> + Send;
 
+    /// The same for a key that has this interval already: made once, since each write may start the cloud's rotation
+    /// period anew. [`Kind::Unclear`] as well where a server answers with an error of its own.
+    fn update_interval_once(
+        &self,
+        key_id: KeyId,
+        interval: RotationInterval,
+    ) -> impl Future<Output = Result<Receipt, Error>> + Send;
+
     /// `update-key-rotation-interval`, although the program is stopping: for a key that it has switched on, and whose
     /// interval it owes. Ends within seconds, however it ends.
     fn send_owed_interval(

@@ -7,13 +7,13 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::guard::ChangeBudget;
-use super::progress::{Order, Progress, has_interval};
+use super::progress::{Order, Progress, Standing, has_interval};
 use super::{Failure, Reconciler};
 use crate::kms::{Backoff, Error, Kind, Kms, Receipt, Settled};
 use crate::policy::types::Project;
 use crate::rotation::decide::{Status, Step, Verdict};
-use crate::rotation::key::{KeyDescription, KeyId, ReadFailure, Reading, Rotation, RotationInterval};
-use crate::rotation::observed::{WriteFailure, WrittenBefore};
+use crate::rotation::key::{KeyDescription, ReadFailure, Reading, Rotation, RotationInterval};
+use crate::rotation::observed::{Enabling, Hold, WriteFailure, WrittenBefore};
 use crate::rotation::report::{Change, KeyError, KeyReport};
 
 /// Waits before reading again a key whose accepted write does not show yet. The first reading follows at once; in all
@@ -73,12 +73,18 @@ impl<K: Kms> KeyRun<'_, K> {
     /// Takes the steps that lead to the policy, as far as they can be taken.
     pub(super) async fn act(&self, mut key: Progress<'_>) -> KeyReport {
         if key.asked.elapsed() > READING_HOLDS {
+            let was_compliant = key.verdict().status == Status::Compliant;
             self.read_back(&mut key).await;
+            let verdict = key.verdict();
+            if was_compliant && verdict.status != Status::Compliant {
+                // It has taken no part in the guards, so it is left to the next run.
+                return self.ended(key, verdict);
+            }
         }
         let mut waits = READ_BACK_WAITS.iter();
         loop {
             let verdict = key.verdict();
-            if self.reconciler.stop.is_cancelled() && key.owes_interval {
+            if self.reconciler.stop.is_cancelled() && key.owes_interval && verdict.status != Status::Compliant {
                 self.send_owed_interval(&mut key).await;
                 let verdict = key.verdict();
                 return self.ended(key, verdict);
@@ -95,16 +101,30 @@ impl<K: Kms> KeyRun<'_, K> {
             if self.reconciler.stop.is_cancelled() || !self.reconciler.gate.is_open() {
                 return self.ended(key, verdict);
             }
+            let is_unplanned = key.standing == Standing::Unplanned && step == Step::EnableRotation;
+            if is_unplanned && !self.budget.has_room() {
+                // If it is off after all, it is one change too many.
+                key.observed.hold = Some(Hold::ChangeLimit);
+                continue;
+            }
             self.take(step, &mut key).await;
+            if is_unplanned && key.observed.enabling == Enabling::Accepted {
+                self.budget.spend();
+            }
             waits = READ_BACK_WAITS.iter();
         }
     }
 
     /// The report of a key that nothing more is done about in this run.
     fn ended(&self, key: Progress<'_>, verdict: Verdict) -> KeyReport {
-        if key.off_policy && !key.changes.is_empty() {
+        let (memory, key_id) = (&self.reconciler.memory, key.order.key_id);
+        if key.standing == Standing::OffPolicy && !key.changes.is_empty() {
             let (now, guards) = (self.reconciler.clock.now(), self.budget.guards);
-            self.reconciler.memory.update(&self.project.name, key.order.key_id, |known| known.repaired(now, guards));
+            memory.update(&self.project.name, key_id, |known| known.repaired(now, guards));
+        }
+        let write_failed = key.observed.failure.is_some();
+        if write_failed != memory.recall(&self.project.name, key_id).write_failed {
+            memory.update(&self.project.name, key_id, |known| known.write_failed = write_failed);
         }
         key.report(verdict)
     }
@@ -178,6 +198,10 @@ impl<K: Kms> KeyRun<'_, K> {
         loop {
             let result = match step {
                 Step::EnableRotation => self.kms.enable_rotation(key.order.key_id).await,
+                // Nothing but its answer tells whether it took effect, and each one may start the rotation period anew.
+                Step::UpdateInterval(interval) if shows_nothing_new(step, before) => {
+                    self.kms.update_interval_once(key.order.key_id, interval).await
+                }
                 Step::UpdateInterval(interval) => self.kms.update_interval(key.order.key_id, interval).await,
             };
             let repeated = unclear.is_some();
@@ -185,8 +209,8 @@ impl<K: Kms> KeyRun<'_, K> {
             let may_be_applied =
                 doubtful || result.as_ref().map_or_else(|error| error.kind() == Kind::Unclear, |_| true);
             if step == Step::EnableRotation && may_be_applied {
-                self.remember_enabled(key.order.key_id, before.is_none());
                 key.owes_interval = key.order.desired.interval != RotationInterval::AFTER_ENABLING;
+                self.remember_enabled(key, before.is_none());
             }
             let error = match result {
                 Ok(receipt) => {
@@ -202,6 +226,10 @@ impl<K: Kms> KeyRun<'_, K> {
                         self.accepted(step, before, Receipt::default(), key);
                     } else {
                         key.observed.enable_found_on();
+                        if before.is_none() {
+                            let memory = &self.reconciler.memory;
+                            memory.update(&self.project.name, key.order.key_id, |known| known.found_on = true);
+                        }
                         // Whether that attempt did it cannot be told from a key that is never read. If it did, the
                         // interval is the cloud's, so it is sent once more.
                         if doubtful {
@@ -299,7 +327,7 @@ impl<K: Kms> KeyRun<'_, K> {
                 if key.rotation().and_then(|rotation| rotation.interval_days).is_none() {
                     let memory = &self.reconciler.memory;
                     memory.update(&self.project.name, key.order.key_id, |known| {
-                        known.written = WrittenBefore::Interval(interval);
+                        (known.written, known.owed) = (WrittenBefore::Interval(interval), None);
                     });
                 }
                 interval.to_string()
@@ -332,11 +360,12 @@ impl<K: Kms> KeyRun<'_, K> {
     }
 
     /// Enabling sets the interval back, whether its answer arrived or not.
-    fn remember_enabled(&self, key_id: KeyId, unreadable: bool) {
-        let memory = &self.reconciler.memory;
+    fn remember_enabled(&self, key: &Progress<'_>, unreadable: bool) {
+        let (memory, key_id) = (&self.reconciler.memory, key.order.key_id);
         if unreadable || matches!(memory.recall(&self.project.name, key_id).written, WrittenBefore::Interval(_)) {
             let written = if unreadable { WrittenBefore::Owed } else { WrittenBefore::Nothing };
-            memory.update(&self.project.name, key_id, |known| known.written = written);
+            let owed = (unreadable && key.owes_interval).then_some(key.order.desired.interval);
+            memory.update(&self.project.name, key_id, |known| (known.written, known.owed) = (written, owed));
         }
     }
 

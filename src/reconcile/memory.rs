@@ -1,4 +1,5 @@
-//! What this process remembers from run to run, project by project. Nothing that it judges a readable key by.
+//! What this process remembers from run to run, project by project. The setting of a key that can be read is never
+//! judged by it.
 //!
 //! It does not grow with runs or policies: a project that the policy does not name any more is forgotten, and so is a
 //! key that a complete list lacks.
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::policy::types::{Guards, Project};
-use crate::rotation::key::{Hindrance, KeyId, ListedKey};
+use crate::rotation::key::{Hindrance, KeyId, ListedKey, RotationInterval};
 use crate::rotation::observed::WrittenBefore;
 use crate::rotation::project::Cloud;
 use crate::rotation::rule::{Names, Rule};
@@ -43,6 +44,12 @@ fn place(project: &Project) -> Place {
 pub(super) struct Remembered {
     /// What was last written to a key whose setting cannot be read.
     pub(super) written: WrittenBefore,
+    /// The interval that is still to be sent to such a key, which this process has switched on or may have.
+    pub(super) owed: Option<RotationInterval>,
+    /// Such a key was on when it was asked to be enabled.
+    pub(super) found_on: bool,
+    /// The last write to the key failed.
+    pub(super) write_failed: bool,
     /// The name that a description gave, since most runs ask for none.
     pub(super) alias: Option<Box<str>>,
     /// What the refusal of a write told that stands in the way of rotating it, where no list says so; and when.
@@ -52,20 +59,28 @@ pub(super) struct Remembered {
 }
 
 impl Memory {
-    /// A run over these projects begins: what is known of others is forgotten.
+    /// A run over these projects begins: what is known of others is forgotten. One that has its id in the cloud is the
+    /// same project under another name.
     pub(super) fn begin_run<'p>(&self, projects: impl Iterator<Item = &'p Project>) {
         let mut before = std::mem::take(&mut *self.lock());
-        let known = projects.map(|project| {
-            let known = before.remove(&project.name).filter(|known| known.place == place(project));
-            let known = known.unwrap_or_else(|| Known {
-                place: place(project),
-                keys: HashMap::new(),
-                listing: Arc::default(),
-                is_readable: false,
+        let known: Vec<_> = projects.map(|project| (project, before.remove(&project.name))).collect();
+        let mut renamed: Vec<_> = before.into_values().filter(|known| known.place.2.is_some()).collect();
+        let known = known.into_iter().map(|(project, known)| {
+            let place = place(project);
+            let known = known.filter(|known| known.place == place).or_else(|| {
+                let at = renamed.iter().position(|known| known.place == place)?;
+                Some(renamed.swap_remove(at))
             });
-            (Arc::clone(&project.name), known)
+            let new = || Known { place, keys: HashMap::new(), listing: Arc::default(), is_readable: false };
+            (Arc::clone(&project.name), known.unwrap_or_else(new))
         });
         *self.lock() = known.collect();
+    }
+
+    /// The keys of a project that are still to be sent an interval, and which.
+    pub(super) fn owed(&self, project: &Arc<str>) -> Vec<(KeyId, RotationInterval)> {
+        let owed = |known: &mut Known| known.keys.iter().filter_map(|(id, key)| Some((*id, key.owed?))).collect();
+        self.of(project, owed).unwrap_or_default()
     }
 
     pub(super) fn recall(&self, project: &Arc<str>, key_id: KeyId) -> Remembered {

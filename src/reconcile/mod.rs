@@ -19,19 +19,20 @@ mod tests;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::gate::Gate;
-use crate::kms::{Error, Kind, Kms};
+use crate::kms::{Error, Kind, Kms, Receipt};
 use crate::policy::types::{Guards, Project};
 use crate::rotation::cover::{Cover, Listing, cover};
 use crate::rotation::decide::Reason;
 use crate::rotation::project::Mode;
 use crate::rotation::report::{ProjectReport, Report, Trigger};
-use guard::ChangeBudget;
+use guard::{ChangeBudget, Changes};
 pub use headway::Headway;
 pub use memory::Memory;
 
@@ -79,7 +80,7 @@ pub struct Reconciler {
 
 impl Reconciler {
     /// Looks at every key once and, where that is intended, allowed and within the guards, brings it to its policy.
-    /// Projects run side by side, so that none waits for another.
+    /// Projects run side by side, and wait for each other only to share the limit of changes.
     pub async fn run<K: Kms>(&self, targets: &[Target<K>], trigger: Trigger, intent: Intent, guards: Guards) -> Report {
         let (started, began) = (self.clock.now(), Instant::now());
         let acts = self.gate.is_open();
@@ -96,9 +97,39 @@ impl Reconciler {
         let budget = ChangeBudget::new(guards, policy());
         let projects = targets.iter().enumerate().map(|(at, target)| self.project(at, target, intent, &budget));
         let projects = join_all(projects).await;
+        if intent == Intent::Apply && self.stop.is_cancelled() {
+            self.send_owed_intervals(targets).await;
+        }
         let (ended, took) = (self.clock.now(), began.elapsed());
         let standby = !(acts && self.gate.is_open());
         Report { trigger, started, ended, took, interrupted: self.stop.is_cancelled(), standby, projects }
+    }
+
+    /// The program stops: keys that it has switched on, whose interval was not accepted yet and whose setting cannot be
+    /// read, are sent it now. No later process could tell that it is missing.
+    pub async fn send_owed_intervals<K: Kms>(&self, targets: &[Target<K>]) {
+        for Target { project, kms, concurrency } in targets {
+            let Ok(kms) = kms else { continue };
+            let owed = self.memory.owed(&project.name).into_iter().filter(|_| project.mode == Mode::Enforce);
+            let sent = stream::iter(owed).map(|(key_id, interval)| async move {
+                (key_id, interval, kms.send_owed_interval(key_id, interval).await)
+            });
+            let mut sent = std::pin::pin!(sent.buffer_unordered(*concurrency));
+            while let Some((key_id, interval, result)) = sent.next().await {
+                let (project, key_id) = (&*project.name, key_id.as_str());
+                let to = interval.to_string();
+                match result {
+                    Ok(Receipt { request_id }) => {
+                        let request_id = request_id.as_deref();
+                        info!(project, key_id, step = "update_interval", to, request_id, "rotation changed");
+                    }
+                    Err(error) => {
+                        let error = error.to_string();
+                        error!(project, key_id, to, error, "interval not set before the end; set it by hand");
+                    }
+                }
+            }
+        }
     }
 
     async fn project<K: Kms>(
@@ -109,7 +140,7 @@ impl Reconciler {
         budget: &ChangeBudget,
     ) -> ProjectReport {
         let Target { project, kms, concurrency } = target;
-        let failure = Failure { project: &project.name, text: OnceLock::new() };
+        let failure = Failure { project: &project.name, end: OnceLock::new(), list: OnceLock::new() };
         let now = self.clock.now();
         let (keys, idle, listed) = match kms {
             Err(why) => {
@@ -117,8 +148,8 @@ impl Reconciler {
                     Unreachable::Credentials(text) => (Reason::AuthenticationFailed, text),
                     Unreachable::Way(text) => (Reason::ReadFailed, text),
                 };
-                failure.tell("project cannot be reached", text);
-                budget.share(place, 0).await;
+                failure.end(text, "project cannot be reached");
+                budget.share(place, Changes::default()).await;
                 let known = self.memory.listing(&project.name);
                 let cover = cover(&project.keys, Listing::Failed(reason, &known), now);
                 (cover.cases.iter().map(|case| progress::unreachable(case, reason)).collect(), Vec::new(), false)
@@ -148,35 +179,61 @@ impl Reconciler {
             mode: project.mode,
             coverage: project.coverage,
             listed,
-            failure: failure.text.into_inner(),
+            failure: failure.into_text(),
             idle_entries: idle,
             keys,
         }
     }
 }
 
-/// What ended a project's run early, or kept it from being complete. Said once, however many calls it is met by.
+/// What ended a project's run early, and what is wrong with the list of its keys. Each is said once, however many calls
+/// it is met by.
 struct Failure<'a> {
     project: &'a str,
-    text: OnceLock<Box<str>>,
+    end: OnceLock<Box<str>>,
+    list: OnceLock<Box<str>>,
 }
 
 impl Failure<'_> {
     /// Keeps an error that ends the run of the whole project; false where it is one of a single call.
     fn ends_run(&self, error: &Error) -> bool {
-        let message = match error.kind() {
-            Kind::Credentials => "authentication failed; the project's keys are unknown until it succeeds",
-            Kind::LoginUnavailable => "login service unavailable; the project's keys are unknown until it answers",
-            Kind::NoWay | Kind::Shortage => "project cannot be reached",
+        match error.kind() {
+            Kind::Credentials => {
+                self.end(&error.to_string(), "authentication failed; the project's keys are unknown until it succeeds");
+            }
+            Kind::NoWay => self.end(&error.to_string(), "project cannot be reached"),
+            Kind::LoginUnavailable | Kind::Shortage => {
+                let error = error.to_string();
+                if self.end.set(error.as_str().into()).is_ok() {
+                    warn!(project = self.project, error, "project cannot be reached now; its keys are unknown");
+                }
+            }
             _ => return false,
-        };
-        self.tell(message, &error.to_string());
+        }
         true
     }
 
-    fn tell(&self, message: &'static str, error: &str) {
-        if self.text.set(error.into()).is_ok() {
+    fn end(&self, error: &str, message: &'static str) {
+        if self.end.set(error.into()).is_ok() {
             error!(project = self.project, error, "{message}");
+        }
+    }
+
+    /// The list of keys is not what it should be; whether somebody has to act.
+    fn list(&self, error: &str, must_act: bool, message: &'static str) {
+        if self.list.set(error.into()).is_ok() {
+            if must_act {
+                error!(project = self.project, error, "{message}");
+            } else {
+                warn!(project = self.project, error, "{message}");
+            }
+        }
+    }
+
+    fn into_text(self) -> Option<Box<str>> {
+        match (self.end.into_inner(), self.list.into_inner()) {
+            (Some(end), Some(list)) => Some(format!("{end}; {list}").into()),
+            (end, list) => end.or(list),
         }
     }
 }

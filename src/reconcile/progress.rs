@@ -70,6 +70,17 @@ pub(super) fn unreachable(case: &Case<'_>, reason: Reason) -> KeyReport {
     }
 }
 
+/// What the guards of a run have made of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// They do not concern it.
+    Unguarded,
+    /// It is off its policy.
+    OffPolicy,
+    /// A selector brings it in, and it takes no share of the run's changes, since it was on when this process last asked.
+    Unplanned,
+}
+
 /// A key on its way through a run.
 pub(super) struct Progress<'a> {
     pub(super) order: Order<'a>,
@@ -78,8 +89,10 @@ pub(super) struct Progress<'a> {
     /// When it was last asked about.
     pub(super) asked: Instant,
     pub(super) described: bool,
-    /// It was off its policy before anything was written.
-    pub(super) off_policy: bool,
+    /// What the guards of the run have made of it.
+    pub(super) standing: Standing,
+    /// More may have to be done about it than to read it.
+    pub(super) is_open: bool,
     /// Rotation was switched on, or may have been, and its interval is still to be sent.
     pub(super) owes_interval: bool,
     pub(super) alias: Option<Box<str>>,
@@ -96,7 +109,8 @@ impl<'a> Progress<'a> {
             seen: None,
             asked: Instant::now(),
             described: false,
-            off_policy: false,
+            standing: Standing::Unguarded,
+            is_open: false,
             owes_interval: false,
             alias: None,
             restarts: 0,
@@ -146,7 +160,8 @@ impl<'a> Progress<'a> {
     fn note_unproven_interval(&mut self, verdict: Verdict) {
         let Self { order: Order { desired, .. }, observed, .. } = self;
         let unreadable = observed.reading == Reading::NotOffered && verdict.reasons.contains(Reason::StatusUnreadable);
-        let is_set = observed.interval_sent || matches!(observed.written_before, WrittenBefore::Interval(_));
+        let is_set = observed.interval_sent
+            || matches!(observed.written_before, WrittenBefore::Interval(set) if desired.accepts(set.days().into()));
         let was_asked = observed.enabling != Enabling::NotSent;
         if unreadable && desired.bound == Bound::Longest && was_asked && !is_set {
             let text = format!(

@@ -3,13 +3,14 @@
 
 use futures_util::stream::{self, StreamExt};
 
+use super::guard::Changes;
 use super::key::KeyRun;
-use super::progress::{self, Order, Progress};
+use super::progress::{self, Order, Progress, Standing};
 use crate::kms::Kms;
 use crate::kms::endpoint::may_lack_rotation;
 use crate::rotation::cover::{Case, Course};
 use crate::rotation::decide::Status;
-use crate::rotation::key::{Hindrance, ReadFailure, Reading};
+use crate::rotation::key::{Bound, Hindrance, ReadFailure, Reading};
 use crate::rotation::observed::{Hold, WrittenBefore};
 use crate::rotation::project::Mode;
 use crate::rotation::report::KeyReport;
@@ -33,11 +34,10 @@ impl<K: Kms> KeyRun<'_, K> {
         self.hold_back(&mut keys).await;
         let mut reports = stream::iter(keys)
             .map(|(at, key)| async move {
-                let was_open = is_open(&key);
-                let verdict = key.verdict();
+                let (verdict, is_open) = (key.verdict(), key.is_open);
                 let acts = self.may_write && !verdict.steps.is_empty() && self.reconciler.gate.is_open();
                 let report = if acts { self.act(key).await } else { key.report(verdict) };
-                headway.finish(usize::from(was_open));
+                headway.finish(usize::from(is_open));
                 (at, report)
             })
             .buffer_unordered(concurrency);
@@ -54,8 +54,9 @@ impl<K: Kms> KeyRun<'_, K> {
         let mut observed = stream::iter(orders)
             .map(|(at, order)| async move { (at, self.observe(order).await) })
             .buffer_unordered(concurrency);
-        while let Some((at, key)) = observed.next().await {
-            self.reconciler.headway.finish(usize::from(!is_open(&key)));
+        while let Some((at, mut key)) = observed.next().await {
+            key.is_open = key.observed.reading == Reading::NotOffered || !key.verdict().steps.is_empty();
+            self.reconciler.headway.finish(usize::from(!key.is_open));
             keys.push((at, key));
         }
         keys.sort_unstable_by_key(|(at, _)| *at);
@@ -80,29 +81,40 @@ impl<K: Kms> KeyRun<'_, K> {
     /// Marks the keys that are not to be written in this run, although they are off policy.
     async fn hold_back(&self, keys: &mut [(usize, Progress<'_>)]) {
         let (memory, now) = (&self.reconciler.memory, self.reconciler.clock.now());
-        let mut limited = Vec::new();
+        let (mut new, mut again) = (Vec::new(), Vec::new());
         for (_, key) in keys.iter_mut() {
             let verdict = key.verdict();
             if verdict.steps.is_empty() || verdict.status == Status::Compliant || self.project.mode == Mode::Monitor {
                 continue;
             }
-            key.off_policy = verdict.status == Status::NonCompliant;
-            // What cannot be read is only asked, by enabling it, whether it is still as this process has set it.
-            let is_set = key.observed.written_before == WrittenBefore::Interval(key.order.desired.interval);
-            if memory.recall(&self.project.name, key.order.key_id).is_flapping(now, self.budget.guards) {
+            let is_off = verdict.status == Status::NonCompliant;
+            if is_off {
+                key.standing = Standing::OffPolicy;
+            }
+            let remembered = memory.recall(&self.project.name, key.order.key_id);
+            // What cannot be read is only asked, by enabling it, whether it is still as this process has left it.
+            let desired = key.order.desired;
+            let is_left_alone = remembered.found_on && desired.bound == Bound::Longest;
+            let is_set = match key.observed.written_before {
+                WrittenBefore::Interval(interval) => interval == desired.interval,
+                WrittenBefore::Nothing => is_left_alone,
+                WrittenBefore::Owed => false,
+            };
+            if remembered.is_flapping(now, self.budget.guards) {
                 key.observed.hold = Some(Hold::Flapping);
-            } else if key.order.is_selected() && (key.off_policy || !is_set) {
-                limited.push(key);
+            } else if key.order.is_selected() {
+                if is_set && !is_off {
+                    key.standing = Standing::Unplanned;
+                } else if remembered.write_failed {
+                    again.push(key);
+                } else {
+                    new.push(key);
+                }
             }
         }
-        let share = self.budget.share(self.place, limited.len()).await;
-        for key in limited.into_iter().skip(share) {
+        let share = self.budget.share(self.place, Changes { new: new.len(), again: again.len() }).await;
+        for key in new.into_iter().skip(share.new).chain(again.into_iter().skip(share.again)) {
             key.observed.hold = Some(Hold::ChangeLimit);
         }
     }
-}
-
-/// More may be done about the key than to read it.
-fn is_open(key: &Progress<'_>) -> bool {
-    key.observed.reading == Reading::NotOffered || !key.verdict().steps.is_empty()
 }

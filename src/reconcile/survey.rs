@@ -70,7 +70,7 @@ impl Reconciler {
         match list(kms, &project.keys, now).await {
             Ok((inventory, doubt)) => {
                 if let Some(doubt) = doubt {
-                    failure.tell("the list of the project's keys may be incomplete", &doubt);
+                    failure.list(&doubt, false, "the list of the project's keys may be incomplete");
                 }
                 if !inventory.may_lack_keys {
                     self.memory.keep_listing(project, Arc::clone(&inventory.keys));
@@ -85,7 +85,8 @@ impl Reconciler {
                 }
                 let reason = Reason::from(super::key::read_failure(error.kind()));
                 if !failure.ends_run(&error) && error.kind() != Kind::Stopped {
-                    failure.tell("the project's keys cannot be listed", &error.to_string());
+                    let must_act = !error.kind().is_transient();
+                    failure.list(&error.to_string(), must_act, "the project's keys cannot be listed");
                 }
                 Survey::Failed(reason, self.memory.listing(&project.name))
             }

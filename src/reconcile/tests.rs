@@ -29,14 +29,18 @@ enum Answers {
     Setting,
     Nothing,
     Fails,
+    /// The credentials are refused.
+    Refused,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Key {
     /// The interval; nothing where rotation is off.
     on: Option<u32>,
     answers: Answers,
     read_takes: Duration,
+    /// The interval cannot be set.
+    set_fails: bool,
 }
 
 /// A cloud, and what was asked of it: `list`, `read 1`, `enable 1`, `set 1`.
@@ -44,8 +48,12 @@ struct Key {
 struct Fake {
     keys: Mutex<BTreeMap<usize, Key>>,
     journal: Mutex<Vec<String>>,
-    /// What the journal begins with when the program is told to stop.
+    /// What the journal ends with when the program is told to stop.
     stops_at: Option<(&'static str, CancellationToken)>,
+    /// Why the list may lack a key.
+    doubt: Option<&'static str>,
+    /// Somebody sets this interval right after rotation is switched on.
+    enabling_sets: Option<u32>,
 }
 
 impl Fake {
@@ -53,10 +61,15 @@ impl Fake {
         Arc::new(Self { keys: Mutex::new(keys.into_iter().collect()), ..Self::default() })
     }
 
-    fn note(&self, operation: &str, key_id: KeyId) -> String {
+    fn note(&self, operation: &str, key_id: KeyId) {
         let line = format!("{operation} {}", number(key_id));
-        self.journal.lock().unwrap().push(line.clone());
-        line
+        let mut journal = self.journal.lock().unwrap();
+        journal.push(line);
+        if let Some((at, stop)) = &self.stops_at
+            && journal.join(", ").ends_with(at)
+        {
+            stop.cancel();
+        }
     }
 
     /// Whatever was written, in order.
@@ -74,7 +87,7 @@ impl Fake {
     }
 
     fn key(&self, key_id: KeyId) -> Key {
-        self.keys.lock().unwrap()[&number(key_id)].clone()
+        self.keys.lock().unwrap()[&number(key_id)]
     }
 
     /// A call that is not made while the program stops.
@@ -84,12 +97,11 @@ impl Fake {
         if stop.is_some_and(CancellationToken::is_cancelled) && !although_stopping {
             return Err(Error::new(kind, Kind::Stopped, "stopping"));
         }
-        let line = self.note(operation, key_id);
-        if let Some((at, stop)) = &self.stops_at
-            && line == *at
-        {
-            stop.cancel();
+        self.note(operation, key_id);
+        if operation == "set" && self.key(key_id).set_fails {
+            return Err(Error::new(kind, Kind::Transient, "HTTP 500"));
         }
+        let to = if operation == "enable" { self.enabling_sets.unwrap_or(to) } else { to };
         let is_on = self.key(key_id).on.is_some();
         match operation {
             "enable" if is_on => return Err(Error::new(kind, Kind::AlreadyOn, "on")),
@@ -107,7 +119,7 @@ impl Kms for Fake {
         if self.stops_at.as_ref().is_some_and(|(_, stop)| stop.is_cancelled()) {
             return Err(Error::new(Operation::ReadStatus, Kind::Stopped, "stopping"));
         }
-        let Key { on, answers, read_takes } = self.key(key_id);
+        let Key { on, answers, read_takes, .. } = self.key(key_id);
         tokio::time::sleep(read_takes).await;
         self.note("read", key_id);
         match answers {
@@ -115,6 +127,7 @@ impl Kms for Fake {
                 Ok(Rotation { enabled: on.is_some(), interval_days: on, last_rotated: None, rotations: None })
             }
             Answers::Nothing => Err(Error::new(Operation::ReadStatus, Kind::NotOffered, "HTTP 404")),
+            Answers::Refused => Err(Error::new(Operation::ReadStatus, Kind::Credentials, "HTTP 401 token refused")),
             Answers::Fails => Err(Error::new(Operation::ReadStatus, Kind::Transient, "HTTP 502")),
         }
     }
@@ -134,7 +147,7 @@ impl Kms for Fake {
             enterprise_project_id: None,
             tags: Vec::new(),
         });
-        Ok(Listed { items: items.collect(), doubt: None })
+        Ok(Listed { items: items.collect(), doubt: self.doubt.map(Into::into) })
     }
 
     async fn tagged(&self, _: &str, _: Option<&[&str]>) -> Result<Listed<(KeyId, Tag)>, Error> {
@@ -147,6 +160,10 @@ impl Kms for Fake {
 
     async fn update_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
         self.write("set", key_id, false, interval.days().into())
+    }
+
+    async fn update_interval_once(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
+        self.update_interval(key_id, interval).await
     }
 
     async fn send_owed_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
@@ -304,7 +321,6 @@ async fn a_reading_older_than_a_minute_is_repeated_before_a_write() {
 
 #[tokio::test(start_paused = true)]
 async fn a_project_shows_no_settings_only_where_every_reading_says_so_and_none_ever_did() {
-    let nothing = |key: Key| Key { answers: Answers::Nothing, ..key };
     for other in [on(90), Key { answers: Answers::Fails, ..on(90) }] {
         let cloud = Fake::of([(1, nothing(off())), (2, other)]);
         let report = run(&reconciler(), &[target("p", &cloud, false)], 50).await;
@@ -332,16 +348,15 @@ async fn a_project_shows_no_settings_only_where_every_reading_says_so_and_none_e
 
 #[tokio::test(start_paused = true)]
 async fn a_region_without_rotation_is_not_told_by_one_odd_answer() {
-    let nothing = || Key { answers: Answers::Nothing, ..off() };
     let swiss = |cloud: &Arc<Fake>| {
         let mut target = target("p", cloud, false);
         (target.project.cloud, target.project.region) = (Cloud::OpenTelekomCloud, "eu-ch2".into());
         [target]
     };
-    let cloud = Fake::of([(1, nothing()), (2, on(90))]);
+    let cloud = Fake::of([(1, nothing(off())), (2, on(90))]);
     let report = run(&reconciler(), &swiss(&cloud), 50).await;
     assert_eq!(said(&report), ["1 unknown read_failed", "2 compliant"]);
-    let cloud = Fake::of([(1, nothing()), (2, nothing())]);
+    let cloud = Fake::of([(1, nothing(off())), (2, nothing(off()))]);
     let report = run(&reconciler(), &swiss(&cloud), 50).await;
     assert_eq!(said(&report), ["1 exempt rotation_unsupported", "2 exempt rotation_unsupported"]);
     assert_eq!(cloud.writes(), Vec::<String>::new());
@@ -363,6 +378,138 @@ async fn a_stop_after_enabling_waits_for_the_interval_and_for_nothing_else() {
         assert!(report.interrupted);
         assert_eq!(report.projects[0].changes(), 2);
     }
+}
+
+fn nothing(key: Key) -> Key {
+    Key { answers: Answers::Nothing, ..key }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_that_an_earlier_run_could_not_send_is_sent_before_the_process_ends() {
+    for during_a_run in [true, false] {
+        let cloud = Fake::of([(1, Key { set_fails: true, ..nothing(off()) })]);
+        let (reconciler, targets) = (reconciler(), [target("p", &cloud, true)]);
+        run(&reconciler, &targets, 50).await;
+        assert_eq!(cloud.writes(), ["enable 1", "set 1"]);
+        cloud.change(1, |key| key.set_fails = false);
+        reconciler.stop.cancel();
+        if during_a_run {
+            run(&reconciler, &targets, 50).await;
+        } else {
+            reconciler.send_owed_intervals(&targets).await;
+        }
+        assert_eq!(cloud.key(id(1)).on, Some(90), "during a run: {during_a_run}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_sends_nothing_to_a_key_that_is_on_policy_by_then() {
+    let stop = CancellationToken::new();
+    let stops_at = Some(("enable 1, read 1", stop.clone()));
+    let keys = Mutex::new([(1, off())].into());
+    let cloud = Arc::new(Fake { keys, stops_at, enabling_sets: Some(60), ..Fake::default() });
+    run(&Reconciler { stop, ..reconciler() }, &[target("p", &cloud, true)], 50).await;
+    assert_eq!((cloud.writes(), cloud.key(id(1)).on), (vec!["enable 1".to_owned()], Some(60)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_of_our_own_that_is_too_long_by_now_is_shortened() {
+    let cloud = Fake::of([(1, nothing(off()))]);
+    let (reconciler, mut first) = (reconciler(), target("p", &cloud, false));
+    first.project.keys[0].asks = Asks::Rotation(DesiredRotation::exactly(RotationInterval::AFTER_ENABLING));
+    run(&reconciler, &[first], 50).await;
+    run(&reconciler, &[target("p", &cloud, true)], 50).await;
+    assert_eq!(cloud.key(id(1)).on, Some(90));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renamed_project_is_the_same_where_its_id_is() {
+    let cloud = Fake::of([(1, on(90))]);
+    let named = |name: &str, id: Option<&str>| {
+        let mut target = target(name, &cloud, false);
+        target.project.project_id = id.map(str::to_owned);
+        [target]
+    };
+    let (reconciler, project) = (reconciler(), Some("0123456789abcdef0123456789abcdef"));
+    run(&reconciler, &named("p", project), 50).await;
+    cloud.change(1, |key| *key = nothing(off()));
+    assert_eq!(said(&run(&reconciler, &named("renamed", project), 50).await), ["1 unknown read_failed"]);
+    assert_eq!(cloud.writes(), Vec::<String>::new());
+    // Without an id it may be any other.
+    run(&reconciler, &named("other", None), 50).await;
+    assert_eq!(cloud.writes(), ["enable 1", "set 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_cannot_be_written_to_and_keys_that_are_on_keep_no_other_from_its_turn() {
+    // The first one's interval is refused in every run; it is in this project or in one before it.
+    let fails = || Key { set_fails: true, ..on(365) };
+    let cloud = Fake::of([(1, fails()), (2, off())]);
+    let (first, second) = (Fake::of([(1, fails())]), Fake::of([(2, off())]));
+    for (targets, last) in [
+        (vec![target("p", &cloud, false)], &cloud),
+        (vec![target("a", &first, false), target("b", &second, false)], &second),
+    ] {
+        let reconciler = reconciler();
+        for _ in 0..2 {
+            run(&reconciler, &targets, 1).await;
+        }
+        assert_eq!(last.key(id(2)).on, Some(90));
+    }
+    // The setting cannot be read, and the first one is on.
+    let cloud = Fake::of([(1, nothing(on(30))), (2, nothing(off())), (3, nothing(off()))]);
+    let (reconciler, targets) = (reconciler(), [target("p", &cloud, true)]);
+    for _ in 0..3 {
+        run(&reconciler, &targets, 1).await;
+    }
+    assert_eq!([1, 2, 3].map(|number| cloud.key(id(number)).on), [Some(30), Some(90), Some(90)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_holds_for_keys_that_were_on_policy_when_the_run_was_planned() {
+    let slow = Key { read_takes: Duration::from_secs(90), ..on(90) };
+    let cloud = Fake::of([(1, on(90)), (2, on(90)), (3, on(90)), (4, slow)]);
+    let mut always = target("p", &cloud, false);
+    let desired = DesiredRotation::exactly(RotationInterval::from_days(90).unwrap());
+    always.project.keys[0].asks =
+        Asks::Rotation(DesiredRotation { reapply: crate::rotation::key::Reapply::Always, ..desired });
+    let somebody = async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        (1..=3).for_each(|number| cloud.change(number, |key| key.on = None));
+    };
+    let (reconciler, targets) = (reconciler(), [always]);
+    let (report, ()) = tokio::join!(run(&reconciler, &targets, 1), somebody);
+    assert_eq!(cloud.writes(), ["set 4"]);
+    assert_eq!(said(&report)[0], "1 non_compliant rotation_disabled");
+    // The setting cannot be read, and all are switched off after they were set.
+    let cloud = Fake::of((1..=3).map(|number| (number, nothing(on(30)))));
+    let mut target = target("p", &cloud, false);
+    target.concurrency = 1;
+    let targets = [target];
+    let reconciler = self::reconciler();
+    for _ in 0..3 {
+        run(&reconciler, &targets, 1).await;
+    }
+    (1..=3).for_each(|number| cloud.change(number, |key| key.on = None));
+    run(&reconciler, &targets, 1).await;
+    assert_eq!([1, 2, 3].map(|number| cloud.key(id(number)).on), [Some(90), None, None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_a_projects_run_is_told_beside_what_is_wrong_with_its_list() {
+    let keys = Mutex::new([(1, Key { answers: Answers::Refused, ..on(90) })].into());
+    let cloud = Arc::new(Fake { keys, doubt: Some("the cloud counts 500 keys and lists 1"), ..Fake::default() });
+    let report = run(&reconciler(), &[target("p", &cloud, false)], 50).await;
+    let failure = report.projects[0].failure.as_deref().unwrap();
+    assert_eq!(failure, "read_status: HTTP 401 token refused; list of keys: the cloud counts 500 keys and lists 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_headway_reaches_all_keys() {
+    let cloud = Fake::of((1..=5).map(|number| (number, if number % 2 == 0 { on(90) } else { off() })));
+    let reconciler = reconciler();
+    run(&reconciler, &[target("p", &cloud, false)], 1).await;
+    assert_eq!((reconciler.headway.found(), reconciler.headway.done()), (5, 5));
 }
 
 #[tokio::test(start_paused = true)]

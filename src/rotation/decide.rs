@@ -189,9 +189,14 @@ fn interval_wrong(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
 
 /// Rotation is known to be on and its interval is not told: the interval is sent once by this process. Where several
 /// are right, it may be one of them, and a write might make the key rotate less often: then it is sent only to a key
-/// that this process has switched on.
+/// that this process has switched on, or has set to one that is not right any more.
 fn write_interval_only(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
-    let may_be_right = desired.bound == Bound::Longest && observed.written_before != WrittenBefore::Owed;
+    let may_be_right = desired.bound == Bound::Longest
+        && match observed.written_before {
+            WrittenBefore::Nothing => true,
+            WrittenBefore::Owed => false,
+            WrittenBefore::Interval(interval) => desired.accepts(interval.days().into()),
+        };
     let send = !may_be_right && unsent(desired, observed);
     unreadable(if send { Steps::interval(desired.interval) } else { Steps::NONE })
 }

@@ -582,3 +582,33 @@ async fn a_name_that_is_not_known_is_the_concern_of_its_own_project_only() {
     assert!(clients[0].read_status(key()).await.is_err());
     assert_eq!(looked_up(), 3, "and again in the next run");
 }
+
+#[tokio::test]
+async fn an_interval_of_a_key_on_policy_is_sent_once_whatever_the_answer() {
+    let update = kms_rotationd::simulator::Operation::UpdateInterval;
+    for fault in [Fault::html(503).after_applying(), Fault::html(500), Fault::html(504).after_applying()] {
+        let cloud = Simulator::start(setup().fault(Rule::always(fault).on(update))).await.unwrap();
+        cloud.handle().change_key(PROJECT, KEY, |key| *key = Key::new(KEY).rotating(90));
+        let client = client(&cloud, token("good"), Clock::system(), &Arc::new(Heard::default()));
+        let days = kms_rotationd::rotation::RotationInterval::from_days(90).unwrap();
+        assert_eq!(client.update_interval_once(key(), days).await.unwrap_err().kind(), Kind::Unclear);
+        assert_eq!(cloud.handle().requests(update), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_interval_that_is_owed_at_a_stop_is_repeated_where_its_answer_is_lost_and_counted() {
+    let update = kms_rotationd::simulator::Operation::UpdateInterval;
+    let cloud = Simulator::start(setup().fault(Rule::next(1, Fault::html(502)).on(update))).await.unwrap();
+    cloud.handle().change_key(PROJECT, KEY, |key| *key = Key::new(KEY).rotating(365));
+    let (heard, stop) = (Arc::new(Heard::default()), CancellationToken::new());
+    let (settings, observer) = (settings(&cloud, token("good")), Arc::clone(&heard) as Arc<dyn Observer>);
+    let shared = Shared::for_descriptors(1024);
+    let client = Client::new(settings, &shared, observer, Clock::system(), stop.clone(), Gate::default()).unwrap();
+    stop.cancel();
+    let days = kms_rotationd::rotation::RotationInterval::from_days(90).unwrap();
+    assert_eq!(client.update_interval(key(), days).await.unwrap_err().kind(), Kind::Stopped);
+    client.send_owed_interval(key(), days).await.unwrap();
+    assert_eq!(cloud.handle().requests(update), 2);
+    assert_eq!(heard.operations(), ["authenticate true", "update_interval true"]);
+}
