@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::closed::ClosedForRun;
-use super::error::{Error, Kind, classify, lost_answer, parse_body};
+use super::error::{Error, Kind, body_request_id, classify, lost_answer, parse_body};
 use super::limit::RequestLimit;
 use super::observe::{Code, Observer, Operation};
 use super::outage::{Outage, RetryBudget};
@@ -320,6 +320,8 @@ impl Caller {
     fn refusal(&self, operation: Operation, request: &Request, answer: &Answer) -> Error {
         let (code, message) = parse_body(&answer.body);
         let kind = classify(operation, answer.status, &code);
+        // A gateway may tell it in the body alone (API sheet, section 3).
+        let told_id = body_request_id(&answer.body).map(|id| request.without_secrets(id));
         let mut text = format!("HTTP {}", answer.status);
         let is_cloud = !code.is_empty();
         // IAM's own code is the status once more.
@@ -345,7 +347,7 @@ impl Caller {
         }
         Error::new(operation, kind, text)
             .with_code(Code::Http(answer.status))
-            .with_request_id(answer.request_id())
+            .with_request_id(answer.request_id().or(told_id.as_deref()))
             .with_retry_after(retry_after)
     }
 }

@@ -267,6 +267,12 @@ pub fn parse_body(body: &[u8]) -> (String, String) {
     Default::default()
 }
 
+/// The id of the request that a gateway's error tells in its body.
+pub(super) fn body_request_id(body: &[u8]) -> Option<String> {
+    let Ok(Value::Object(top)) = serde_json::from_slice::<Value>(body) else { return None };
+    top.get("request_id")?.as_str().map(|id| excerpt(id, 64))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -242,10 +242,16 @@ fn flag(value: Option<&Value>) -> Option<bool> {
 
 fn number(value: Option<&Value>) -> Option<u64> {
     match value? {
-        Value::Number(number) => number.as_u64(),
+        Value::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)),
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
     }
+}
+
+/// A number that is written with a fraction of zero.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked right before")]
+fn whole(number: f64) -> Option<u64> {
+    (number.fract() == 0.0 && (0.0..1e15).contains(&number)).then_some(number as u64)
 }
 
 fn text(value: Option<&Value>) -> Cow<'_, str> {

@@ -299,7 +299,6 @@ impl<'a> ExemptionPart<'a> {
 #[derive(Serialize)]
 struct StepPart {
     step: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     interval_days: Option<u16>,
 }
 
@@ -316,7 +315,6 @@ impl StepPart {
 #[derive(Serialize)]
 struct ChangePart<'a> {
     step: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     interval_days: Option<u16>,
     at: Time,
     request_id: Option<&'a str>,

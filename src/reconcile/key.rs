@@ -136,7 +136,10 @@ impl<K: Kms> KeyRun<'_, K> {
             Ok(rotation) => {
                 key.observed.reading = Reading::Rotation(rotation);
                 key.seen = Some((rotation, self.reconciler.clock.now()));
-                self.reconciler.memory.remember_readable(&self.project.name);
+                if rotation.enabled && rotation.interval_days.is_none() {
+                    key.error =
+                        Some(KeyError::new("read_status: the answer says that rotation is on, and no interval", None));
+                }
             }
             Err(error) => {
                 // Only a key that nothing has been found out about yet is worth the question why it cannot be read.

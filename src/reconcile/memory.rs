@@ -20,24 +20,41 @@ const REFUSAL_HOLDS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is known from earlier runs, by the project's name.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<HashMap<Arc<str>, Known>>);
+pub struct Memory {
+    projects: Mutex<HashMap<Arc<str>, Known>>,
+    /// Projects of which the cloud has ever told the setting of a key. They are kept, since nothing takes it back.
+    readable: Mutex<HashSet<Identity>>,
+}
 
 /// What is known of one project.
 #[derive(Debug)]
 struct Known {
-    place: Place,
+    identity: Identity,
     keys: HashMap<KeyId, Remembered>,
     /// The last complete list of its keys.
     listing: Arc<[ListedKey]>,
-    /// The cloud has told the setting of one of its keys.
-    is_readable: bool,
 }
 
-/// Where a project is in the cloud: a new policy may call another one by the same name.
-type Place = (Cloud, Arc<str>, Option<String>, Option<String>);
+/// Which project of the cloud it is, and where it is asked for: a new policy may call another one by the same name, and
+/// the same one by another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Identity {
+    cloud: Cloud,
+    region: Arc<str>,
+    kms_endpoint: Option<String>,
+    /// Its id in the cloud, or its name in the policy where that gives none.
+    project: Result<String, Arc<str>>,
+}
 
-fn place(project: &Project) -> Place {
-    (project.cloud, Arc::clone(&project.region), project.project_id.clone(), project.kms_endpoint.clone())
+impl Identity {
+    fn of(project: &Project) -> Self {
+        Self {
+            cloud: project.cloud,
+            region: Arc::clone(&project.region),
+            kms_endpoint: project.kms_endpoint.clone(),
+            project: project.project_id.clone().ok_or_else(|| Arc::clone(&project.name)),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -64,14 +81,14 @@ impl Memory {
     pub(super) fn begin_run<'p>(&self, projects: impl Iterator<Item = &'p Project>) {
         let mut before = std::mem::take(&mut *self.lock());
         let known: Vec<_> = projects.map(|project| (project, before.remove(&project.name))).collect();
-        let mut renamed: Vec<_> = before.into_values().filter(|known| known.place.2.is_some()).collect();
+        let mut renamed: Vec<_> = before.into_values().collect();
         let known = known.into_iter().map(|(project, known)| {
-            let place = place(project);
-            let known = known.filter(|known| known.place == place).or_else(|| {
-                let at = renamed.iter().position(|known| known.place == place)?;
+            let identity = Identity::of(project);
+            let known = known.filter(|known| known.identity == identity).or_else(|| {
+                let at = renamed.iter().position(|known| known.identity == identity)?;
                 Some(renamed.swap_remove(at))
             });
-            let new = || Known { place, keys: HashMap::new(), listing: Arc::default(), is_readable: false };
+            let new = || Known { identity, keys: HashMap::new(), listing: Arc::default() };
             (Arc::clone(&project.name), known.unwrap_or_else(new))
         });
         *self.lock() = known.collect();
@@ -96,7 +113,8 @@ impl Memory {
         self.of(project, |known| Arc::clone(&known.listing)).unwrap_or_default()
     }
 
-    /// Keeps a complete list, and forgets the keys that are neither on it nor named by their ids.
+    /// Keeps a complete list, and forgets the keys that are neither on it nor named by their ids. An interval that is
+    /// owed is not forgotten: the list may be wrong.
     pub(super) fn keep_listing(&self, project: &Project, listing: Arc<[ListedKey]>) {
         let named = project.keys.iter().filter_map(|rule: &Rule| match rule.names {
             Names::Key(key_id) => Some(key_id),
@@ -104,19 +122,23 @@ impl Memory {
         });
         let there: HashSet<KeyId> = listing.iter().map(|key| key.key_id).chain(named).collect();
         self.of(&project.name, |known| {
-            known.keys.retain(|key_id, _| there.contains(key_id));
+            known.keys.retain(|key_id, key| key.owed.is_some() || there.contains(key_id));
             known.listing = listing;
         });
     }
 
     /// The cloud has told the setting of one of the project's keys.
-    pub(super) fn remember_readable(&self, project: &Arc<str>) {
-        self.of(project, |known| known.is_readable = true);
+    pub(super) fn remember_readable(&self, project: &Project) {
+        let mut readable = self.readable.lock().unwrap_or_else(PoisonError::into_inner);
+        let identity = Identity::of(project);
+        if !readable.contains(&identity) {
+            readable.insert(identity);
+        }
     }
 
     /// Whether the cloud has ever told the setting of one of the project's keys.
-    pub(super) fn is_readable(&self, project: &Arc<str>) -> bool {
-        self.of(project, |known| known.is_readable).unwrap_or_default()
+    pub(super) fn is_readable(&self, project: &Project) -> bool {
+        self.readable.lock().unwrap_or_else(PoisonError::into_inner).contains(&Identity::of(project))
     }
 
     /// Forgets why keys were left alone.
@@ -140,7 +162,7 @@ impl Memory {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.projects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -202,31 +202,34 @@ impl Failure<'_> {
                 self.end(&error.to_string(), "authentication failed; the project's keys are unknown until it succeeds");
             }
             Kind::NoWay => self.end(&error.to_string(), "project cannot be reached"),
-            Kind::LoginUnavailable | Kind::Shortage => {
-                let error = error.to_string();
-                if self.end.set(error.as_str().into()).is_ok() {
-                    warn!(project = self.project, error, "project cannot be reached now; its keys are unknown");
-                }
+            Kind::LoginUnavailable => {
+                let message = "login service unavailable; the project's keys are unknown until it answers";
+                self.tell(&self.end, &error.to_string(), false, message);
             }
+            Kind::Shortage => self.tell(&self.end, &error.to_string(), false, "project cannot be reached"),
             _ => return false,
         }
         true
     }
 
+    /// The run of the project ends, and somebody has to act.
     fn end(&self, error: &str, message: &'static str) {
-        if self.end.set(error.into()).is_ok() {
-            error!(project = self.project, error, "{message}");
-        }
+        self.tell(&self.end, error, true, message);
     }
 
     /// The list of keys is not what it should be; whether somebody has to act.
     fn list(&self, error: &str, must_act: bool, message: &'static str) {
-        if self.list.set(error.into()).is_ok() {
-            if must_act {
-                error!(project = self.project, error, "{message}");
-            } else {
-                warn!(project = self.project, error, "{message}");
-            }
+        self.tell(&self.list, error, must_act, message);
+    }
+
+    fn tell(&self, kept: &OnceLock<Box<str>>, error: &str, must_act: bool, message: &'static str) {
+        if kept.set(error.into()).is_err() {
+            return;
+        }
+        if must_act {
+            error!(project = self.project, error, "{message}");
+        } else {
+            warn!(project = self.project, error, "{message}");
         }
     }
 

@@ -66,8 +66,11 @@ impl<K: Kms> KeyRun<'_, K> {
     /// That the cloud does not show settings is a property of the project: it holds only where every reading of the run
     /// says so and none ever said otherwise. Else such an answer is a reading that failed.
     fn judge_not_offered(&self, keys: &mut [(usize, Progress<'_>)]) {
+        if keys.iter().any(|(_, key)| key.rotation().is_some()) {
+            self.reconciler.memory.remember_readable(self.project);
+        }
         let is_not_offered = |(_, key): &(usize, Progress<'_>)| key.observed.reading == Reading::NotOffered;
-        let holds = keys.iter().all(is_not_offered) && !self.reconciler.memory.is_readable(&self.project.name);
+        let holds = keys.iter().all(is_not_offered) && !self.reconciler.memory.is_readable(self.project);
         for (_, key) in keys.iter_mut().filter(|key| is_not_offered(key)) {
             if !holds {
                 key.observed.reading = Reading::Failed(ReadFailure::Other);

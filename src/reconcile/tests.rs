@@ -438,6 +438,28 @@ async fn a_renamed_project_is_the_same_where_its_id_is() {
     // Without an id it may be any other.
     run(&reconciler, &named("other", None), 50).await;
     assert_eq!(cloud.writes(), ["enable 1", "set 1"]);
+    // It was away for a while.
+    assert_eq!(said(&run(&reconciler, &named("p", project), 50).await), ["1 unknown read_failed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_is_owed_although_a_list_lacks_the_key_for_once_or_the_project_is_renamed() {
+    for renamed in [false, true] {
+        let cloud = Fake::of([(1, Key { set_fails: true, ..nothing(off()) }), (2, nothing(on(30)))]);
+        let named = |name: &str| {
+            let mut target = target(name, &cloud, true);
+            target.project.project_id = Some("0123456789abcdef0123456789abcdef".to_owned());
+            [target]
+        };
+        let reconciler = reconciler();
+        run(&reconciler, &named("p"), 50).await;
+        cloud.change(1, |key| key.set_fails = false);
+        let gone = cloud.keys.lock().unwrap().remove(&1).unwrap();
+        run(&reconciler, &named("p"), 50).await;
+        cloud.keys.lock().unwrap().insert(1, gone);
+        run(&reconciler, &named(if renamed { "renamed" } else { "p" }), 50).await;
+        assert_eq!(cloud.key(id(1)).on, Some(90));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -132,7 +132,7 @@ pub fn decide(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
         Reading::NotOffered => write_only(desired, observed),
         Reading::Rotation(rotation) if !rotation.enabled => rotation_off(desired, observed),
         Reading::Rotation(_) if on_policy => rotation_right(desired, observed),
-        Reading::Rotation(rotation) if rotation.interval_days.is_none() => write_interval_only(desired, observed),
+        Reading::Rotation(rotation) if rotation.interval_days.is_none() => interval_untold(desired, observed),
         Reading::Rotation(_) => interval_wrong(desired, observed),
     };
     let open = match observed.hold {
@@ -187,7 +187,15 @@ fn interval_wrong(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     }
 }
 
-/// Rotation is known to be on and its interval is not told: the interval is sent once by this process. Where several
+/// The cloud says that rotation is on, and no interval. It is not known to be wrong, so that none is sent but to a key
+/// that this run has switched on.
+fn interval_untold(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
+    let send = observed.enabling == Enabling::Accepted && !observed.interval_sent;
+    let steps = if send { Steps::interval(desired.interval) } else { Steps::NONE };
+    Verdict { steps, ..Verdict::settled(Status::Unknown, unproven(observed, Reason::ReadFailed)) }
+}
+
+/// The setting cannot be read, and rotation is on: the interval is sent once by this process. Where several
 /// are right, it may be one of them, and a write might make the key rotate less often: then it is sent only to a key
 /// that this process has switched on, or has set to one that is not right any more.
 fn write_interval_only(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {

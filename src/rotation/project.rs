@@ -3,7 +3,7 @@
 use super::reason::Status;
 
 /// A cloud that speaks this KMS API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cloud {
     /// Huawei Cloud, Chinese, international and European sites.
     HuaweiCloud,

@@ -150,7 +150,10 @@ fn plan_tells_the_steps_of_a_run_ends_with_3_and_writes_nothing() {
     let report = planned.report();
     let steps: Vec<_> = report.keys().map(|key| key["planned"].clone()).collect();
     let update = json!({"step": "update_interval", "interval_days": 90});
-    assert_eq!(steps, [json!([{"step": "enable_rotation"}, update]), json!([update]), json!([])]);
+    assert_eq!(
+        steps,
+        [json!([{"step": "enable_rotation", "interval_days": null}, update]), json!([update]), json!([])]
+    );
     let text = in_text(&site, "plan");
     assert_eq!(text.code, Some(3));
     let first = text.stdout.find(&format!("~ {}  ", key_id(0))).unwrap();

@@ -146,3 +146,11 @@ fn each_cloud_is_spoken_to_alike() {
         }
     }
 }
+
+#[test]
+fn the_id_of_a_request_is_told_where_only_the_body_has_it() {
+    let body = r#"{"error_msg":"no","error_code":"APIGW.0302","request_id":"body-rid-9"}"#;
+    let kms = StandIn::start(move |_| answer("403 Forbidden", "", body));
+    let error = Site::new(&Policy::of_one_key(&kms.url())).apply().report().key_error(KEY);
+    assert!(error.ends_with("(request body-rid-9)"), "{error}");
+}

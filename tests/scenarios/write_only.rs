@@ -231,6 +231,21 @@ fn an_interval_that_may_be_shorter_than_the_longest_is_left_alone_where_it_canno
 }
 
 #[test]
+fn a_setting_without_an_interval_is_no_reason_to_send_one_to_a_key_that_is_on() {
+    for interval in ["null", r#""x""#, "-5", "90.5"] {
+        let status = format!(r#"{{"key_rotation_enabled":true,"rotation_interval":{interval}}}"#);
+        let kms = StandIn::start(move |_| answer("200 OK", "", &status));
+        let applied = Site::new(&Policy::of_one_key(&kms.url())).apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: read_failed"), "{interval}");
+        let error = applied.report().key_error(KEY);
+        assert_eq!(error, "read_status: the answer says that rotation is on, and no interval");
+        assert!(kms.bodies("update-key-rotation-interval").is_empty());
+    }
+    let kms = StandIn::start(|_| answer("200 OK", "", r#"{"key_rotation_enabled":true,"rotation_interval":90.0}"#));
+    assert_eq!(Site::new(&Policy::of_one_key(&kms.url())).apply().key(KEY), "compliant");
+}
+
+#[test]
 fn a_status_without_content_is_no_status() {
     for status in ["202 Accepted", "204 No Content", "206 Partial Content"] {
         let kms = StandIn::start(move |_| answer(status, "", "{}"));
