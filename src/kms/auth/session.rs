@@ -233,7 +233,8 @@ impl Session {
         self.check_refusals(caller, &fingerprint, false)?;
         let result = self.probe.of(generation, || request(credential.clone())).await;
         match &result {
-            Ok(_) => self.refusals.accept(&fingerprint),
+            Ok(_) if self.source.is_in_files() => self.refusals.accept(&caller.project, &fingerprint),
+            Ok(_) => {}
             // One that has ended while the request was under way says nothing; and without a code, it is what another
             // request has met.
             Err(error)
