@@ -537,6 +537,50 @@ async fn an_agency_that_is_refused_says_nothing_of_the_secret_that_was_let_in() 
 }
 
 #[tokio::test]
+async fn a_credential_that_was_let_in_is_tried_once_more_before_its_refusal_counts() {
+    use kms_rotationd::simulator::Operation as Asked;
+    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
+    let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("right"), security_token: None };
+    for name in ["key", "token", "password", "machine"] {
+        let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
+        let credentials = match name {
+            "key" => Login::AccessKey(key.clone()).into(),
+            "token" => token("good"),
+            "password" => password(),
+            _ => Login::EcsAgency { metadata_endpoint: Some(cloud.url()) }.into(),
+        };
+        let hand = Hand::new();
+        let client = client(&cloud, credentials, hand.clock(), &Arc::default());
+        let reads = || cloud.handle().requests(Asked::ReadStatus);
+        let refuse = |rule: fn(Fault) -> Rule| cloud.handle().fault(rule(Fault::unauthorized()).on(Asked::ReadStatus));
+        client.begin_run();
+        assert!(client.read_status(self::key()).await.is_ok(), "{name}");
+        // One stray refusal in mid run, and one of the first request of the next.
+        for run in 1..=2 {
+            refuse(|fault| Rule::next(1, fault));
+            assert!(client.read_status(self::key()).await.is_ok(), "{name} in run {run}");
+            hand.advance(MINUTE);
+            client.begin_run();
+        }
+        // From now on it is wrong: once more in the first run, and then once in half an hour; what is had anew in each
+        // run is another one.
+        let is_given = matches!(name, "key" | "token");
+        refuse(Rule::always);
+        let before = reads();
+        for run in 0..3 {
+            refused_run(&client).await;
+            let expected = if is_given { 2 } else { 2 + run };
+            assert_eq!(reads() - before, expected, "{name}, {run} minutes later");
+            hand.advance(MINUTE);
+        }
+        hand.advance(30 * MINUTE);
+        refused_run(&client).await;
+        // The one that was kept, and a new one.
+        assert_eq!(reads() - before, if is_given { 3 } else { 6 }, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_that_one_project_is_let_in_with_is_held_for_the_other_only() {
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let refusing = Simulator::start(setup().fault(Rule::always(Fault::unauthorized()))).await.unwrap();
