@@ -265,8 +265,7 @@ impl Session {
 
     fn note_refusal(&self, caller: &Caller, secret: Fingerprint, error: &Error, of_project_only: bool) {
         // Of one that was let in before, it may be wrong for all others too by now.
-        let let_in = &mut self.current().let_in;
-        let_in.take_if(|(known, projects)| *known == secret && projects.contains(&caller.project));
+        self.current().let_in.take_if(|(known, projects)| *known == secret && projects.contains(&caller.project));
         let why = format!("{} ({})", error.text(), self.source.place());
         self.refusals.refuse(&caller.project, secret, &why, of_project_only, caller.clock.now());
     }

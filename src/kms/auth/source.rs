@@ -97,7 +97,9 @@ impl Source {
         let is_let_in = AtomicBool::new(false);
         let let_in = || {
             is_let_in.store(true, Ordering::Relaxed);
-            secrets.iter().for_each(|[own, _]| self.refusals.accept(&caller.project, own));
+            if let Some([own, _]) = &secrets {
+                self.refusals.accept(&caller.project, own);
+            }
         };
         let result = self.ask(caller, budget, ready, let_in).await;
         // What is wrong with a file names the file itself.
