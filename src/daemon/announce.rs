@@ -100,8 +100,14 @@ impl Announcer {
 fn tell(project: &ProjectReport, keys: &[&KeyReport]) {
     let shared = keys.len() > LINES;
     for key in keys.iter().take(if shared { 1 } else { LINES }) {
-        let passing =
-            [Reason::ReadFailed, Reason::WriteFailed, Reason::Throttled, Reason::NotVerified, Reason::ChangeLimit];
+        let passing = [
+            Reason::ReadFailed,
+            Reason::WriteFailed,
+            Reason::Throttled,
+            Reason::LoginUnavailable,
+            Reason::NotVerified,
+            Reason::ChangeLimit,
+        ];
         let passes = passing.into_iter().any(|reason| key.reasons.contains(reason));
         let reasons = key.reasons.to_string();
         macro_rules! line {

@@ -67,7 +67,11 @@ impl Connector {
     #[must_use]
     pub fn connect(&mut self, policy: &Policy) -> Vec<Target<Client>> {
         let before = std::mem::take(&mut self.kept.clients);
-        policy.projects.iter().map(|project| self.target(policy, project, &before)).collect()
+        let targets: Vec<_> = policy.projects.iter().map(|project| self.target(policy, project, &before)).collect();
+        // With the client of a project that cannot be connected to now, its token and its refused secrets would go.
+        let failed = |name: &str| targets.iter().any(|target| target.kms.is_err() && *target.project.name == *name);
+        self.kept.clients.extend(before.into_iter().filter(|(known, _)| failed(&known.project)));
+        targets
     }
 
     fn target(

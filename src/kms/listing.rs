@@ -84,6 +84,20 @@ impl Pages {
 const NO_FURTHER_KEY: &str = "the cloud says that more keys follow, and then lists no further one";
 const NO_MARKER: &str = "the cloud says that more keys follow, and not where";
 
+/// The list, read `again` where its total changed meanwhile. If that fails, the first reading stays, with its doubt.
+async fn settled<T>(
+    (listed, pages): (Listed<T>, Pages),
+    again: impl Future<Output = Result<(Listed<T>, Pages), Error>>,
+) -> Listed<T> {
+    if !pages.is_worth_another() {
+        return listed;
+    }
+    match again.await {
+        Ok((again, _)) => again,
+        Err(_) => listed,
+    }
+}
+
 impl Client {
     /// Every key of the project.
     pub(super) async fn all_keys(&self) -> Result<Listed<ListedKey>, Error> {
@@ -96,10 +110,8 @@ impl Client {
         }
     }
 
-    /// The list, once more where its total changed meanwhile.
     async fn keys_by_page(&self, limit: Option<&str>) -> Result<Listed<ListedKey>, Error> {
-        let (listed, pages) = self.read_keys(limit).await?;
-        if pages.is_worth_another() { Ok(self.read_keys(limit).await?.0) } else { Ok(listed) }
+        Ok(settled(self.read_keys(limit).await?, self.read_keys(limit)).await)
     }
 
     async fn read_keys(&self, limit: Option<&str>) -> Result<(Listed<ListedKey>, Pages), Error> {
@@ -158,10 +170,7 @@ impl Client {
         // One value at a time: whether several in one query are alternatives, the documents do not agree.
         for value in values {
             let tag = Tag { key: key.into(), value: value.into() };
-            let (mut found, pages) = self.read_tagged(&tag).await?;
-            if pages.is_worth_another() {
-                (found, _) = self.read_tagged(&tag).await?;
-            }
+            let found = settled(self.read_tagged(&tag).await?, self.read_tagged(&tag)).await;
             tagged.items.extend(found.items.into_iter().map(|key_id| (key_id, tag.clone())));
             tagged.doubt = tagged.doubt.or(found.doubt);
         }

@@ -102,6 +102,28 @@ async fn a_list_whose_total_changed_once_is_read_again_and_then_complete() {
 }
 
 #[tokio::test]
+async fn a_list_that_changed_and_cannot_be_read_again_keeps_what_was_seen() {
+    let setup = |operation| {
+        let once = Rule::next(1, Fault::listing(BadListing::OneGone)).on(operation).after(1);
+        let keys = (0..25).map(|number| Key::new(id(number)).tag("pci", "true"));
+        of(keys)
+            .behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10))
+            .fault(once)
+            // The fourth call, of which the fault above has taken one.
+            .fault(Rule::always(Fault::html(501)).on(operation).after(2))
+    };
+    let (listed, cloud) = list(setup(Operation::ListKeys)).await;
+    let listed = listed.unwrap();
+    assert_eq!((listed.items.len(), listed.doubt.is_some()), (24, true));
+    assert_eq!(cloud.handle().requests(Operation::ListKeys), 4);
+    let cloud = Simulator::start(setup(Operation::QueryByTag)).await.unwrap();
+    let client = client(&cloud, token("good"), Clock::system(), &Arc::default());
+    let tagged = client.tagged("pci", Some(&["true"])).await.unwrap();
+    assert_eq!((tagged.items.len(), tagged.doubt.is_some()), (24, true));
+    assert_eq!(cloud.handle().requests(Operation::QueryByTag), 4);
+}
+
+#[tokio::test]
 async fn what_is_no_list_and_a_list_without_an_end_are_errors() {
     for (bad, what) in [
         (BadListing::Empty, "not a KMS answer"),

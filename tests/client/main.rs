@@ -443,24 +443,141 @@ async fn a_refusal_that_comes_after_the_end_of_a_key_says_nothing_of_a_projects_
     assert!(client.read_status(key()).await.is_ok());
 }
 
-#[tokio::test]
-async fn a_wrong_password_is_sent_once_for_all_projects_that_log_in_with_it() {
-    let cloud = Simulator::start(setup().latency(Duration::from_millis(20))).await.unwrap();
+/// Other projects of the same account.
+const OTHERS: [&str; 2] = ["1123456789abcdef0123456789abcdee", "2123456789abcdef0123456789abcdee"];
+
+/// Projects of these names that log in as the user with this password, each for the project with this id.
+fn by_password<const N: usize>(
+    cloud: &Simulator,
+    clock: &Clock,
+    password: &str,
+    projects: [(&str, &str, Option<Agency>); N],
+) -> [Client; N] {
     let shared = Shared::for_descriptors(1024);
-    let Login::Password(user) = password().login else { return };
-    let clients = [None, None, Some("eu-de"), Some("eu-de_team"), None, None].map(|name| {
-        let secret = SecretSource::in_memory("wrong".to_owned(), "test");
-        let user = Password { password: secret, project_name: name.map(ToOwned::to_owned), ..user.clone() };
-        let settings = settings(&cloud, Login::Password(user).into());
-        let scope = ProjectScope { name: format!("of {name:?}"), ..settings.scope };
-        let settings = ClientSettings { scope, ..settings };
-        Client::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), Gate::default())
-            .unwrap()
-    });
-    for _ in 0..2 {
-        join_all(clients.iter().map(refused_run)).await;
+    projects.map(|(name, id, agency)| {
+        let user = Password {
+            user: Named::Name("u".to_owned()),
+            domain: Some(Named::Name("d".to_owned())),
+            password: SecretSource::in_memory(password.to_owned(), "test"),
+            // Not all of them write it alike.
+            project_name: (name == "named").then(|| "eu-de".to_owned()),
+        };
+        let settings = settings(cloud, Credentials { login: Login::Password(user), agency });
+        let scope = ProjectScope { id: Some(id.to_owned()), ..settings.scope };
+        let settings = ClientSettings { project: name.into(), scope, ..settings };
+        Client::new(settings, &shared, Arc::new(()), clock.clone(), CancellationToken::new(), Gate::default()).unwrap()
+    })
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_sent_twice_at_most_for_all_projects_that_log_in_with_it() {
+    let cloud = Simulator::start(setup().latency(Duration::from_millis(20))).await.unwrap();
+    let hand = Hand::new();
+    let projects = ["a", "b", "named", "c", "d", "e"].map(|name| (name, name, None));
+    let clients = by_password(&cloud, &hand.clock(), "wrong", projects);
+    for half_hour in 1..=3 {
+        for _ in 0..3 {
+            join_all(clients.iter().map(refused_run)).await;
+            hand.advance(10 * MINUTE);
+        }
+        assert_eq!(cloud.handle().all_requests(), 2 * half_hour);
     }
-    assert_eq!(cloud.handle().all_requests(), 1);
+}
+
+#[tokio::test]
+async fn a_project_that_is_refused_a_token_keeps_no_other_from_logging_in() {
+    let other = |id: &str| ProjectSetup::new(id, "eu-de").key(Key::new(KEY));
+    let cloud = Simulator::start(OTHERS.into_iter().map(other).fold(setup(), Setup::project)).await.unwrap();
+    let hand = Hand::new();
+    let projects = [("a", PROJECT, None), ("b", OTHERS[0], None), ("c", OTHERS[1], None)];
+    let [refused, others @ ..] = by_password(&cloud, &hand.clock(), "right", projects);
+    for run in 1..=3 {
+        // As where the user has no role on this project, which always comes first.
+        cloud.handle().clear_faults();
+        cloud.handle().fault(Rule::next(1, Fault::unauthorized()).on(LOGIN));
+        refused_run(&refused).await;
+        for other in &others {
+            other.begin_run();
+            assert!(other.read_status(key()).await.is_ok(), "run {run}");
+        }
+        assert_eq!(cloud.handle().requests(LOGIN), 2 + run, "one more for the one that is refused");
+        hand.advance(31 * MINUTE);
+    }
+}
+
+#[tokio::test]
+async fn an_agency_that_is_refused_says_nothing_of_the_secret_that_was_let_in() {
+    use kms_rotationd::simulator::Operation as Asked;
+    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
+    let agency = || Some(Agency { account: Named::Name("x".to_owned()), name: "a".to_owned(), duration: None });
+    let Credentials { login: by_password, .. } = password();
+    let by_id_token = Login::IdToken(IdToken { provider_id: "cluster".to_owned(), token: memory("right") });
+    for (login, then) in [(by_password, Asked::AgencyToken), (by_id_token, Asked::TemporaryKeys)] {
+        let setup = setup().identity_provider("cluster", "right");
+        let cloud = Simulator::start(setup.fault(Rule::always(Fault::unauthorized()).on(then))).await.unwrap();
+        let (shared, hand) = (Shared::for_descriptors(1024), Hand::new());
+        let client = |name: &str, agency| {
+            let settings = settings(&cloud, Credentials { login: login.clone(), agency });
+            let settings = ClientSettings { project: name.into(), ..settings };
+            let stop = CancellationToken::new();
+            Client::new(settings, &shared, Arc::new(()), hand.clock(), stop, Gate::default()).unwrap()
+        };
+        let delegated = [client("a", agency()), client("b", agency()), client("c", agency())];
+        for _ in 0..3 {
+            for client in &delegated {
+                refused_run(client).await;
+            }
+            hand.advance(5 * MINUTE);
+        }
+        assert_eq!(cloud.handle().requests(then), 3, "once for each project: {login:?}");
+        cloud.handle().clear_faults();
+        let own = client("own", None);
+        assert!(own.read_status(key()).await.is_ok(), "{login:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_credential_that_was_let_in_is_tried_once_more_before_its_refusal_counts() {
+    use kms_rotationd::simulator::Operation as Asked;
+    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
+    let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("right"), security_token: None };
+    for name in ["key", "token", "password", "machine"] {
+        let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
+        let credentials = match name {
+            "key" => Login::AccessKey(key.clone()).into(),
+            "token" => token("good"),
+            "password" => password(),
+            _ => Login::EcsAgency { metadata_endpoint: Some(cloud.url()) }.into(),
+        };
+        let hand = Hand::new();
+        let client = client(&cloud, credentials, hand.clock(), &Arc::default());
+        let reads = || cloud.handle().requests(Asked::ReadStatus);
+        let refuse = |rule: fn(Fault) -> Rule| cloud.handle().fault(rule(Fault::unauthorized()).on(Asked::ReadStatus));
+        client.begin_run();
+        assert!(client.read_status(self::key()).await.is_ok(), "{name}");
+        // One stray refusal in mid run, and one of the first request of the next.
+        for run in 1..=2 {
+            refuse(|fault| Rule::next(1, fault));
+            assert!(client.read_status(self::key()).await.is_ok(), "{name} in run {run}");
+            hand.advance(MINUTE);
+            client.begin_run();
+        }
+        // From now on it is wrong: once more in the first run, and then once in half an hour; what is had anew in each
+        // run is another one.
+        let is_given = matches!(name, "key" | "token");
+        refuse(Rule::always);
+        let before = reads();
+        for run in 0..3 {
+            refused_run(&client).await;
+            let expected = if is_given { 2 } else { 2 + run };
+            assert_eq!(reads() - before, expected, "{name}, {run} minutes later");
+            hand.advance(MINUTE);
+        }
+        hand.advance(30 * MINUTE);
+        refused_run(&client).await;
+        // The one that was kept, and a new one.
+        assert_eq!(reads() - before, if is_given { 3 } else { 6 }, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -84,3 +84,18 @@ fn a_key_with_an_error_of_its_own_is_told_of_beside_what_ails_its_project() {
     assert_eq!(about.len(), 1, "{said:#?}");
     assert!(about[0].contains("not_found"), "{}", about[0]);
 }
+
+#[test]
+fn what_may_pass_by_itself_is_a_warning_and_a_refusal_an_error() {
+    for (reason, level) in [
+        (Reason::ReadFailed, " WARN "),
+        (Reason::LoginUnavailable, " WARN "),
+        (Reason::AuthenticationFailed, "ERROR "),
+        (Reason::AccessDenied, "ERROR "),
+    ] {
+        let key = KeyReport { status: Status::Unknown, reasons: reason.into(), ..compliant(0) };
+        let said = said(&[report(vec![project("p", Mode::Enforce, vec![key])])]);
+        let about: Vec<_> = said.iter().filter(|line| line.contains("key is a problem")).collect();
+        assert!(about.len() == 1 && about[0].starts_with(level), "{reason:?}: {said:#?}");
+    }
+}

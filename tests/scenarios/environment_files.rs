@@ -315,3 +315,22 @@ fn a_file_that_is_not_there_yet_is_found_in_the_next_run() {
     );
     eventually("it is found", || daemon.status().key(KEY) == "compliant");
 }
+
+#[test]
+fn a_file_that_cannot_be_read_once_costs_no_login() {
+    let cloud = cloud();
+    let site = site(&cloud, &[("OS_CLOUD", "otc")]);
+    let policy = Policy::of_one_key(cloud.url()).with("{environment: {}}").every_second();
+    site.write("policy.yaml", &policy.text());
+    let auth = format!("username: {USER}, user_domain_name: {ACCOUNT}, password: {PASSWORD}, project_name: eu-de");
+    let write = || site.write("clouds.yaml", &format!("clouds: {{otc: {{auth: {{{auth}}}}}}}"));
+    write();
+    let daemon = site.run();
+    daemon.await_runs(1);
+    assert_eq!(daemon.status().key(KEY), "compliant");
+    site.write("clouds.yaml", "clouds: {otc: {au");
+    eventually("it is no use", || daemon.status().key(KEY) == "unknown: authentication_failed");
+    write();
+    eventually("it is good again", || daemon.status().key(KEY) == "compliant");
+    assert_eq!(cloud.requests(Operation::Authenticate), 1);
+}

@@ -168,9 +168,9 @@ fn projects_of_one_access_key_share_its_request_budget() {
 #[test]
 fn keys_of_a_project_whose_run_is_over_wait_for_no_turn() {
     const KEYS: usize = 400;
-    // The right token ends when the keys are listed.
+    // The right token ends when the keys are listed, and is tried once more.
     for (credentials, secret, reads) in
-        [(BY_TOKEN, "not-it", 0), (BY_PASSWORD, "not it", 0), (BY_VALUE, "not it", 0), (BY_TOKEN, TOKEN, 1)]
+        [(BY_TOKEN, "not-it", 0), (BY_PASSWORD, "not it", 0), (BY_VALUE, "not it", 0), (BY_TOKEN, TOKEN, 2)]
     {
         let keys = || (0..KEYS).map(key_id);
         let ended = Rule::always(Fault::unauthorized()).on(Operation::ReadStatus);

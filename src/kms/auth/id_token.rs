@@ -22,13 +22,15 @@ pub struct IdToken {
 }
 
 impl IdToken {
-    /// A temporary access key.
+    /// A temporary access key. Calls `let_in` when the token was accepted.
     pub(super) async fn access_key(
         &self,
         iam: &Iam<'_>,
         token: &SecretString,
+        let_in: impl Fn(),
     ) -> Result<(AccessKey, Option<Lifetime>), Error> {
         let unscoped = iam.token_for_id_token(&self.provider_id, token).await?.text;
+        let_in();
         let by = Token { id: unscoped.expose_secret(), duration_seconds: DURATION_SECONDS };
         iam.access_key(Asker::Token(&unscoped), Identity { method: "token", by }, Some(&unscoped)).await
     }

@@ -5,17 +5,24 @@
 //! follow each other closely must not repeat a refused secret any more than calls side by side. What is kept of a secret
 //! is a salted hash: it shows whether the secret has changed, and nobody can log in with it. Projects that log in alike
 //! share one of these.
+//!
+//! A refusal may be about the project alone: IAM answers 401 as well where the user has no role on it. So it holds for
+//! this project, and for all others only after a second project was refused and as long as no project was let in.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::probe::LONGEST_PROBE;
-
 /// How long a refused secret that has not changed is not sent again.
 const HOLD: Duration = Duration::from_secs(30 * 60);
+/// How many projects may be refused with a secret before it is held for all. Five failures lock a user.
+const MOST_REFUSED: usize = 2;
+/// How long a login waits for others: for as many as may be refused, each of which takes its whole request timeout of 8
+/// seconds.
+const LONGEST_TURN: Duration = Duration::from_secs(20);
 
 /// Whether what was refused at this time is not sent again yet. A clock that was set back ends it, instead of holding it
 /// for longer.
@@ -29,9 +36,18 @@ pub(super) type Fingerprint = [u8; 32];
 /// The refused secrets of one way to log in.
 pub(in crate::kms) struct Refusals {
     salt: [Uuid; 2],
-    known: Mutex<Vec<Refused>>,
+    known: Mutex<Known>,
     /// Held by the one login that is under way.
     turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Known {
+    refused: Vec<Refused>,
+    /// The secret that was accepted last, and the projects that were let in with it.
+    let_in: Option<(Fingerprint, HashSet<Arc<str>>)>,
+    /// Counts what was accepted.
+    accepted: u64,
 }
 
 struct Refused {
@@ -40,8 +56,8 @@ struct Refused {
     project: Arc<str>,
     at: SystemTime,
     why: Box<str>,
-    /// Another project was let in with it, so that the refusal is about this project only.
-    accepted_elsewhere: bool,
+    /// It is known to be about this project only, as another one was let in.
+    of_project_only: bool,
 }
 
 impl Default for Refusals {
@@ -65,52 +81,70 @@ impl Refusals {
     /// Why the project may not send the secret now, if so: the cloud's words on it.
     pub(super) fn check(&self, project: &str, secret: &Fingerprint, now: SystemTime) -> Result<(), Box<str>> {
         let known = self.known();
-        let held = known.iter().find(|refused| {
-            refused.secret == *secret
-                && holds(refused.at, now)
-                && (&*refused.project == project || !refused.accepted_elsewhere)
-        });
-        held.map_or(Ok(()), |refused| Err(refused.why.clone()))
+        let held = || known.refused.iter().filter(|refused| refused.secret == *secret && holds(refused.at, now));
+        let own = held().find(|refused| &*refused.project == project);
+        let of_all = held().filter(|refused| !refused.of_project_only).nth(MOST_REFUSED - 1);
+        own.or(of_all).map_or(Ok(()), |refused| Err(refused.why.clone()))
     }
 
-    /// The secret was refused to the project; `accepted_elsewhere` where another one is let in with it.
+    /// The secret was refused to the project; `of_project_only` where that is known to say nothing of others.
     pub(super) fn refuse(
         &self,
         project: &Arc<str>,
         secret: Fingerprint,
         why: &str,
-        accepted_elsewhere: bool,
+        of_project_only: bool,
         now: SystemTime,
     ) {
         let mut known = self.known();
-        known.retain(|known| holds(known.at, now) && !(known.secret == secret && known.project == *project));
-        known.push(Refused { secret, project: Arc::clone(project), at: now, why: why.into(), accepted_elsewhere });
+        // Refused to one that was let in with it before, it may be wrong by now.
+        known.let_in.take_if(|(accepted, projects)| *accepted == secret && projects.contains(project));
+        let of_project_only = of_project_only || known.let_in.as_ref().is_some_and(|(accepted, _)| *accepted == secret);
+        known.refused.retain(|known| holds(known.at, now) && !(known.secret == secret && known.project == *project));
+        let project = Arc::clone(project);
+        known.refused.push(Refused { secret, project, at: now, why: why.into(), of_project_only });
     }
 
-    /// The secret was accepted, so that an earlier refusal was about its project only.
-    pub(super) fn accept(&self, secret: &Fingerprint) {
+    /// The project was let in with the secret, so that an earlier refusal was about its own project only.
+    pub(super) fn accept(&self, project: &Arc<str>, secret: &Fingerprint) {
         let mut known = self.known();
-        known.iter_mut().filter(|known| known.secret == *secret).for_each(|known| known.accepted_elsewhere = true);
+        known.accepted += 1;
+        let refused = known.refused.iter_mut().filter(|refused| refused.secret == *secret);
+        refused.for_each(|refused| refused.of_project_only = true);
+        match &mut known.let_in {
+            Some((accepted, projects)) if accepted == secret => {
+                projects.insert(Arc::clone(project));
+            }
+            let_in => *let_in = Some((*secret, HashSet::from([Arc::clone(project)]))),
+        }
     }
 
-    /// Waits for the end of another login, so that a wrong password of five projects is sent once and not five times. A
-    /// server that does not answer must not hold up the others.
+    /// Waits for the end of another login, so that a wrong password of many projects is not sent by all of them at once.
+    /// Where a login is let in meanwhile, the others need not go one by one. A server that does not answer must not hold
+    /// them up either.
     pub(super) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        tokio::time::timeout(LONGEST_PROBE, self.turn.lock()).await.ok()
+        let before = self.known().accepted;
+        let turn = tokio::time::timeout(LONGEST_TURN, self.turn.lock()).await.ok();
+        turn.filter(|_| self.known().accepted == before)
     }
 
     /// Somebody looks after it: what was refused may be tried at once.
     pub(super) fn forgive(&self) {
-        self.known().clear();
+        self.known().refused.clear();
     }
 
-    fn known(&self) -> MutexGuard<'_, Vec<Refused>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use futures_util::future::join_all;
+    use tokio::time::{Instant, sleep};
+
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -127,7 +161,7 @@ mod tests {
         for (project, secret, minutes, held) in [
             ("a", old, 0, true),
             ("a", old, 29, true),
-            ("b", old, 29, true),
+            ("b", old, 0, false),
             ("a", old, 30, false),
             ("a", new, 0, false),
         ] {
@@ -139,19 +173,79 @@ mod tests {
         assert_eq!(refusals.check("a", &old, now()), Ok(()));
     }
 
-    #[test]
-    fn a_secret_that_another_project_is_let_in_with_is_held_for_the_refused_one_only() {
-        for first in [true, false] {
-            let refusals = Refusals::default();
-            let secret = refusals.fingerprint(&["secret"]);
-            refusals.refuse(&"a".into(), secret, "HTTP 401", first, now());
-            if !first {
-                assert!(refusals.check("b", &secret, now()).is_err());
-                refusals.accept(&secret);
+    /// Which of the projects may send the secret, after these were refused (-) or let in (+) in turn.
+    fn may_send(story: &[&str], projects: [&str; 4]) -> [bool; 4] {
+        let refusals = Refusals::default();
+        let secret = refusals.fingerprint(&["secret"]);
+        for what in story {
+            match what.split_at(1) {
+                ("-", project) => refusals.refuse(&project.into(), secret, "HTTP 401", false, now()),
+                (_, project) => refusals.accept(&project.into(), &secret),
             }
-            assert!(refusals.check("a", &secret, now()).is_err());
-            assert_eq!(refusals.check("b", &secret, now()), Ok(()));
         }
+        projects.map(|project| refusals.check(project, &secret, now() + 29 * MINUTE).is_ok())
+    }
+
+    #[test]
+    fn a_refusal_is_for_its_project_until_a_second_one_is_refused_with_nobody_let_in() {
+        for (story, expected) in [
+            (&["-a"][..], [false, true, true, true]),
+            (&["-a", "-a"], [false, true, true, true]),
+            (&["-a", "-b"], [false; 4]),
+            (&["-a", "+c", "-b"], [false, false, true, true]),
+            (&["+c", "-a", "-b"], [false, false, true, true]),
+            (&["-a", "-b", "+c"], [false, false, true, true]),
+            // It was right, and is wrong by now.
+            (&["+a", "+b", "-a"], [false, true, true, true]),
+            (&["+a", "+b", "-a", "-b"], [false; 4]),
+            (&["+a", "+b", "+c", "+d", "-a", "-b"], [false; 4]),
+        ] {
+            assert_eq!(may_send(story, ["a", "b", "c", "d"]), expected, "{story:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_says_nothing_of_others_never_counts_against_them() {
+        let refusals = Refusals::default();
+        let secret = refusals.fingerprint(&["secret"]);
+        for project in ["a", "b", "c"] {
+            refusals.refuse(&project.into(), secret, "HTTP 401", true, now());
+            assert!(refusals.check(project, &secret, now()).is_err());
+        }
+        assert_eq!(refusals.check("d", &secret, now()), Ok(()));
+    }
+
+    /// Ten logins at once, each of which takes so long: how many were sent, and how long it took for all.
+    async fn ten(takes: Duration, is_right: bool) -> (u32, Duration) {
+        let refusals = Refusals::default();
+        let secret = refusals.fingerprint(&["secret"]);
+        let (sent, began) = (Cell::new(0), Instant::now());
+        let login = async |project: String| {
+            let project: Arc<str> = project.into();
+            let _turn = refusals.turn().await;
+            if refusals.check(&project, &secret, now()).is_ok() {
+                sent.set(sent.get() + 1);
+                sleep(takes).await;
+                if is_right {
+                    refusals.accept(&project, &secret);
+                } else {
+                    refusals.refuse(&project, secret, "HTTP 401", false, now());
+                }
+            }
+        };
+        join_all((0..10).map(|n| login(n.to_string()))).await;
+        (sent.get(), began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_service_gets_a_wrong_secret_as_seldom_as_a_fast_one() {
+        for takes in [Duration::from_millis(5), Duration::from_secs(3), Duration::from_secs(8)] {
+            assert_eq!(ten(takes, false).await, (2, 2 * takes), "{takes:?}");
+            assert_eq!(ten(takes, true).await, (10, 2 * takes), "one ahead, then the others: {takes:?}");
+        }
+        // One that does not answer holds nobody up for longer than this.
+        let hanging = Duration::from_secs(3600);
+        assert_eq!(ten(hanging, true).await, (10, LONGEST_TURN + hanging));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! not sent again for a while unless it has changed (`refusals`), and a new credential is probed by one request first
 //! (`probe`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -98,6 +98,8 @@ struct Current {
     next_renewal: Option<SystemTime>,
     /// When the next run is due, while no credential was had in this one: the last is to hold until then.
     next_run: Option<SystemTime>,
+    /// The credential that was accepted last, and the projects that were let in with it.
+    let_in: Option<(Fingerprint, HashSet<Arc<str>>)>,
 }
 
 /// A project's id, or why it was not found.
@@ -191,21 +193,26 @@ impl Session {
         let credential = self.credential(caller, None).await?;
         // Told by each project, whoever of those that share it has renewed it.
         caller.observer.credentials_expire(credential.ends);
-        let refused = match self.try_with(caller, &credential, &mut request).await {
+        let refused = match self.try_with(caller, &credential, false, &mut request).await {
             Err(error) if error.kind() == Kind::Credentials => error,
             result => return result,
         };
         let words = refused.code().map(|_| refused.text());
-        let renewed = match self.credential(caller, Some(Refused { generation: credential.generation, words })).await {
+        let Credential { generation, fingerprint, .. } = credential;
+        let renewed = match self.credential(caller, Some(Refused { generation, words })).await {
             Ok(renewed) => renewed,
             // The cloud's words on the refusal come first; what follows is why there is no other credential.
             Err(error) if error.kind() != Kind::Stopped && words.is_some() => {
+                // It stays the newest one, and is not for the next run to try. What is in files is read again by then.
+                if !self.source.is_in_files() && !credential.has_ended(caller.clock.now()) {
+                    self.note_refusal(caller, fingerprint, &refused, self.probe.has_confirmed(generation));
+                }
                 return Err(refused.with_hint(error.text()).with_kind(error.kind()));
             }
             Err(error) => return Err(error),
         };
         caller.repeats(&refused);
-        match self.try_with(caller, &renewed, &mut request).await {
+        match self.try_with(caller, &renewed, true, &mut request).await {
             // It is said of a credential that had ended, and not of its secret: worth another try.
             Err(error) if error.kind() == Kind::Credentials && renewed.has_ended(caller.clock.now()) => {
                 Err(error.with_kind(Kind::Transient))
@@ -219,11 +226,13 @@ impl Session {
         }
     }
 
-    /// Makes the request with the credential, unless that was refused lately.
+    /// Makes the request with the credential, unless that was refused lately. The refusal of one that was let in before
+    /// counts only where this `is_last` try, though it be the same credential when it is read or had again.
     async fn try_with<T, F>(
         &self,
         caller: &Caller,
         credential: &Credential,
+        is_last: bool,
         request: &mut impl FnMut(Credential) -> F,
     ) -> Result<T, Error>
     where
@@ -233,11 +242,12 @@ impl Session {
         self.check_refusals(caller, &fingerprint, false)?;
         let result = self.probe.of(generation, || request(credential.clone())).await;
         match &result {
-            Ok(_) => self.refusals.accept(&fingerprint),
+            Ok(_) => self.let_in(caller, &fingerprint),
             // One that has ended while the request was under way says nothing; and without a code, it is what another
             // request has met.
             Err(error)
-                if error.kind() == Kind::Credentials
+                if (is_last || !self.has_let_in(caller, &fingerprint))
+                    && error.kind() == Kind::Credentials
                     && error.code().is_some()
                     && !credential.has_ended(caller.clock.now()) =>
             {
@@ -253,9 +263,30 @@ impl Session {
         checked.map_err(|why| self.source.held(&why, told))
     }
 
-    fn note_refusal(&self, caller: &Caller, secret: Fingerprint, error: &Error, accepted_elsewhere: bool) {
+    fn note_refusal(&self, caller: &Caller, secret: Fingerprint, error: &Error, of_project_only: bool) {
+        // Of one that was let in before, it may be wrong for all others too by now.
+        self.current().let_in.take_if(|(known, projects)| *known == secret && projects.contains(&caller.project));
         let why = format!("{} ({})", error.text(), self.source.place());
-        self.refusals.refuse(&caller.project, secret, &why, accepted_elsewhere, caller.clock.now());
+        self.refusals.refuse(&caller.project, secret, &why, of_project_only, caller.clock.now());
+    }
+
+    /// Notes that the project was let in with the credential.
+    fn let_in(&self, caller: &Caller, secret: &Fingerprint) {
+        if self.source.is_in_files() {
+            self.refusals.accept(&caller.project, secret);
+        }
+        match &mut self.current().let_in {
+            Some((known, projects)) if known == secret => {
+                projects.insert(Arc::clone(&caller.project));
+            }
+            let_in => *let_in = Some((*secret, HashSet::from([Arc::clone(&caller.project)]))),
+        }
+    }
+
+    /// Whether the project was let in with the credential, and not refused since.
+    fn has_let_in(&self, caller: &Caller, secret: &Fingerprint) -> bool {
+        let current = self.current();
+        current.let_in.as_ref().is_some_and(|(known, projects)| known == secret && projects.contains(&caller.project))
     }
 
     /// A credential for a request that is made now; a newer one than the `refused`, where one was.

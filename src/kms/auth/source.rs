@@ -3,6 +3,7 @@
 //! Whoever asks gets them anew. How long they are kept, and whether they may be asked for at all, the `session` knows.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -83,27 +84,41 @@ impl Source {
     ) -> Result<(Issued, Option<Lifetime>), Error> {
         let counted = |_: &Error| caller.observer.operation(Operation::Authenticate, false);
         let ready = self.ready().inspect_err(counted)?;
-        let secret = ready.secret().map(|parts| self.refusals.fingerprint(&parts));
+        let secrets = ready.secret().map(|parts| self.secrets(&parts));
         // What is given in files as it is, is sent to nobody here.
-        let secret = secret.filter(|_| !self.is_in_files());
-        let _turn = match &secret {
+        let secrets = secrets.filter(|_| !self.is_in_files());
+        let _turn = match &secrets {
             Some(_) => self.refusals.turn().await,
             None => None,
         };
-        if let Some(secret) = &secret {
+        for secret in secrets.iter().flatten() {
             self.refusals.check(&caller.project, secret, caller.clock.now()).map_err(|why| self.held(&why, told))?;
         }
-        let result = self.ask(caller, budget, ready).await;
+        let is_let_in = AtomicBool::new(false);
+        let let_in = || {
+            is_let_in.store(true, Ordering::Relaxed);
+            if let Some([own, _]) = &secrets {
+                self.refusals.accept(&caller.project, own);
+            }
+        };
+        let result = self.ask(caller, budget, ready, let_in).await;
         // What is wrong with a file names the file itself.
         let result = result.map_err(|error| if error.code().is_some() { self.placed(error) } else { error });
-        match (&result, secret) {
-            (Ok(_), Some(secret)) => self.refusals.accept(&secret),
-            (Err(error), Some(secret)) if error.code() == Some(Code::Http(401)) => {
-                self.refusals.refuse(&caller.project, secret, error.text(), false, caller.clock.now());
-            }
-            _ => {}
+        if let (Err(error), Some([own, then])) = (&result, secrets)
+            && error.code() == Some(Code::Http(401))
+        {
+            let is_let_in = is_let_in.into_inner();
+            let secret = if is_let_in { then } else { own };
+            self.refusals.refuse(&caller.project, secret, error.text(), is_let_in, caller.clock.now());
         }
         result
+    }
+
+    /// The secret by itself, and what is asked for with it once it was let in, such as the agency: a refusal of that
+    /// says nothing of the secret.
+    fn secrets(&self, parts: &[&str]) -> [Fingerprint; 2] {
+        let agency = self.credentials.agency.as_ref().map(ToString::to_string).unwrap_or_default();
+        [self.refusals.fingerprint(parts), self.refusals.fingerprint(&[parts, &["then", &agency]].concat())]
     }
 
     /// The error of a secret that is not sent, since it was refused before in these words; which may be told already.
@@ -135,11 +150,13 @@ impl Source {
         })
     }
 
+    /// Calls `let_in` when the secret was accepted, though more is to be asked for with what it has given.
     async fn ask(
         &self,
         caller: &Caller,
         budget: RetryBudget,
         ready: Ready<'_>,
+        let_in: impl Fn(),
     ) -> Result<(Issued, Option<Lifetime>), Error> {
         let iam = self.iam(caller, budget);
         let (agency, project) = (self.credentials.agency.as_ref(), self.project.as_ref());
@@ -149,12 +166,15 @@ impl Source {
                 caller.observer.operation(Operation::Authenticate, true);
                 return Ok((Issued::Token(given, None), None));
             }
-            (Ready::Token(given), Some(agency)) => return Ok(token(agency.token(&iam, &given, project).await?)),
+            (Ready::Token(given), Some(agency)) => {
+                return Ok(token(agency.token(&iam, &given, project).await.inspect(|_| let_in())?));
+            }
             (Ready::Password(user, password), None) => {
-                return Ok(token(user.token(&iam, &password, project).await?));
+                return Ok(token(user.token(&iam, &password, project).await.inspect(|_| let_in())?));
             }
             (Ready::Password(user, password), Some(agency)) => {
                 let own = user.account_token(&iam, &password).await?.text;
+                let_in();
                 return Ok(token(agency.token(&iam, &own, project).await?));
             }
             (Ready::AccessKey(key), agency) => {
@@ -164,12 +184,12 @@ impl Source {
                 (key, None)
             }
             (Ready::Machine, _) => ecs_agency::access_key(caller, budget, &self.metadata).await?,
-            (Ready::IdToken(id_token, secret), _) => id_token.access_key(&iam, &secret).await?,
-            (Ready::OidcAgency(agency, secret), _) => agency.access_key(&iam, &secret).await?,
-            (Ready::Pod(pod, secret), _) => pod.access_key(caller, budget, &secret).await?,
+            (Ready::IdToken(id_token, secret), _) => id_token.access_key(&iam, &secret, &let_in).await?,
+            (Ready::OidcAgency(agency, secret), _) => agency.access_key(&iam, &secret).await.inspect(|_| let_in())?,
+            (Ready::Pod(pod, secret), _) => pod.access_key(caller, budget, &secret).await.inspect(|_| let_in())?,
         };
         let (key, lifetime) = match agency {
-            Some(agency) => agency.access_key(&iam, &key).await?,
+            Some(agency) => agency.access_key(&iam, &key).await.inspect(|_| let_in())?,
             None => (key, lifetime),
         };
         Ok((Issued::Key(key), lifetime))

@@ -99,7 +99,7 @@ impl Proxy {
 
     /// Whether it is told a password.
     pub(super) fn has_password(&self) -> bool {
-        self.user.is_some() || self.url.parse().is_ok_and(|url: Url| url.password().is_some())
+        self.user.is_some() || self.address().is_ok_and(|url| url.password().is_some())
     }
 
     /// Where it is, as messages name it.
@@ -168,6 +168,14 @@ mod tests {
             let error = at(url).address().unwrap_err().to_string();
             assert!(error.contains("HTTPS_PROXY") && !error.contains("secret"), "{url}: {error}");
         }
+    }
+
+    #[test]
+    fn a_password_in_the_address_is_seen_however_the_address_is_written() {
+        for url in ["http://u:p@proxy:3128", "u:p@proxy:3128", " u:p@[::1]:3128 "] {
+            assert!(at(url).has_password(), "{url}");
+        }
+        assert!(!at("proxy:3128").has_password() && !at("u@proxy:3128").has_password());
     }
 
     #[test]
