@@ -1,15 +1,11 @@
-//! The alerts: loaded and tried by Prometheus' own promtool where that is installed, and complete.
+//! The alerts are complete. What Prometheus' own promtool says of them is in `tests/tools/promtool.rs`.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::path::Path;
-use std::process::Command;
 
 use kms_rotationd::policy::foreign_yaml;
 use serde_json::Value;
 
-use super::installed::installed;
-use super::{blocks, root, text};
+use super::text;
 
 const FOLDER: &str = "config/prometheus";
 
@@ -33,36 +29,6 @@ fn word<'v>(value: &'v Value, field: &str) -> &'v str {
 /// What stands in a text between this and a quote.
 fn quoted_after<'t>(text: &'t str, start: &str) -> Vec<&'t str> {
     text.split(start).skip(1).filter_map(|rest| rest.split('"').next()).collect()
-}
-
-#[track_caller]
-fn promtool(arguments: &[&str], folder: &Path) {
-    let Some(promtool) = installed("promtool") else { return };
-    let ran = Command::new(promtool).args(arguments).current_dir(folder).output().unwrap();
-    let said = [ran.stdout, ran.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    assert!(ran.status.success(), "promtool {arguments:?}: {said:?}");
-}
-
-#[test]
-fn prometheus_takes_its_configuration_and_the_rules_pass_their_tests() {
-    let folder = root().join(FOLDER);
-    promtool(&["check", "config", "prometheus.yaml"], &folder);
-    promtool(&["test", "rules", "rules.test.yaml"], &folder);
-}
-
-#[test]
-fn prometheus_takes_the_queries_of_readme() {
-    let queries = blocks("promql");
-    assert!(queries.len() >= 3, "{queries:?}");
-    // Each becomes a rule of its own, since promtool parses no bare query.
-    let mut rules = "groups:\n- name: readme\n  rules:\n".to_owned();
-    for (at, query) in queries.iter().enumerate() {
-        let query = query.replace('\n', "\n      ");
-        let _ = writeln!(rules, "  - record: readme:query{at}\n    expr: |\n      {query}");
-    }
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("readme.yaml"), rules).unwrap();
-    promtool(&["check", "rules", "readme.yaml"], folder.path());
 }
 
 #[test]

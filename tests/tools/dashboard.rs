@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use kms_rotationd::simulator::Preset;
 use serde_json::Value;
 
+use super::program::Daemon;
 use super::prometheus::Prometheus;
-use super::rehearsal::{policy, rehearse};
-use super::site::Site;
+use super::site::{Policy, Site};
 use super::{eventually, key_id};
 
 /// Of these a rehearsal has nothing: one of its keys is disabled, so that no run succeeds.
@@ -35,12 +35,12 @@ fn filled(query: &str, project: &str, key: &str) -> String {
     filled
 }
 
-#[test]
-fn every_query_of_the_dashboard_finds_what_it_should_in_a_rehearsal() {
+pub(crate) fn every_query_of_the_dashboard_finds_what_it_should_in_a_rehearsal() {
     // With faults, since there are no retries without.
-    let site = Site::new(&policy(12).every_second());
-    let daemon = rehearse(&site, &["--faults", Preset::Flaky.as_str()]);
-    let Some(prometheus) = Prometheus::watching(&daemon) else { return };
+    let site = Site::new(&Policy::of_keys("https://kms.invalid", (0..12).map(key_id)).every_second());
+    let arguments = ["rehearse", "--policy", "policy.yaml", "--listen", "127.0.0.1:0", "--log-format", "json"];
+    let daemon = Daemon::start(site.command(&[&arguments[..], &["--faults", Preset::Flaky.as_str()]].concat()));
+    let prometheus = Prometheus::watching(&daemon);
     eventually("it is scraped", || !prometheus.query("kms_rotation_keys").is_empty());
     let dashboard = dashboard();
     for (title, query) in queries(&dashboard) {
@@ -64,8 +64,7 @@ fn every_query_of_the_dashboard_finds_what_it_should_in_a_rehearsal() {
     }
 }
 
-#[test]
-fn the_panels_of_the_dashboard_have_a_place_and_a_source_of_their_own() {
+pub(crate) fn the_panels_of_the_dashboard_have_a_place_and_a_source_of_their_own() {
     let dashboard = dashboard();
     let mut places = BTreeSet::new();
     let mut ids = BTreeSet::new();

@@ -9,12 +9,11 @@ use super::{KEY, PROJECT, eventually};
 
 const OFF_POLICY: &str = "alertname=\"KmsKeyOffPolicy\",severity=\"critical\",project=\"payments\"";
 
-#[test]
-fn a_key_off_policy_fires_an_alert_that_ends_once_the_key_is_mended() {
+pub(crate) fn a_key_off_policy_fires_an_alert_that_ends_once_the_key_is_mended() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()).every_second());
     let daemon = site.run();
-    let Some(prometheus) = Prometheus::watching(&daemon) else { return };
+    let prometheus = Prometheus::watching(&daemon);
     let alert = |state: &str| prometheus.query(&format!("ALERTS{{{OFF_POLICY},alertstate=\"{state}\"}}"));
     eventually("the key is seen on its policy", || {
         !prometheus.query("kms_rotation_key_status{status=\"compliant\"} == 1").is_empty()
