@@ -146,24 +146,24 @@ fn projects_of_one_access_key_share_its_request_budget() {
 
 #[test]
 fn keys_of_a_project_whose_run_is_over_wait_for_no_turn() {
-    const KEYS: usize = 400;
-    // The right token ends when the keys are listed.
-    for (credentials, secret, reads) in
-        [(BY_TOKEN, "not it", 0), (BY_PASSWORD, "not it", 0), (BY_VALUE, "not it", 0), (BY_TOKEN, TOKEN, 2)]
+    // At four turns a second, they would have to wait for longer than a test does.
+    const KEYS: usize = 2_000;
+    // The right token ends when the keys are listed: two are asked for, and more where that is not answered for seconds.
+    for (credentials, secret, most_reads) in
+        [(BY_TOKEN, "not it", 0), (BY_PASSWORD, "not it", 0), (BY_VALUE, "not it", 0), (BY_TOKEN, TOKEN, 10)]
     {
         let keys = || (0..KEYS).map(key_id);
         let ended = Rule::always(Fault::unauthorized()).on(Operation::ReadStatus);
         let cloud = Cloud::start(keyed(keys().map(Key::new)).fault(ended));
         let policy = Policy::of_keys(cloud.url(), keys()).with(credentials);
         let site = site(&policy);
-        // Their turns would last longer than a test waits.
-        site.write("policy.yaml", &policy.text().replace("requests_per_second: 10000", "requests_per_second: 1"));
+        site.write("policy.yaml", &policy.text().replace("requests_per_second: 10000", "requests_per_second: 4"));
         for file in ["token", "password", "secret"] {
             site.write(file, secret);
         }
         let applied = site.apply();
         assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), KEYS as u64), "{credentials}");
         assert_eq!(applied.stdout.matches("\"authentication_failed\"").count(), KEYS, "{credentials}");
-        assert_eq!(cloud.requests(Operation::ReadStatus), reads, "{credentials}");
+        assert!(cloud.requests(Operation::ReadStatus) <= most_reads, "{credentials}");
     }
 }

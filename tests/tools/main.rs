@@ -17,6 +17,7 @@ mod dashboard;
 #[expect(dead_code, reason = "the scenarios need more of it")]
 #[path = "../scenarios/guest.rs"]
 mod guest;
+mod ipv6;
 mod manifests;
 mod memory;
 #[expect(dead_code, reason = "the scenarios need more of it")]
@@ -58,9 +59,11 @@ macro_rules! tests {
 
 /// All of them. One that is not in here is dead code, which the lints refuse.
 const TESTS: &[Test] = tests! {
+    NOTHING: crate::{no_test_is_left_to_a_runner_that_is_not_here};
     a_prometheus: alerting::{a_key_off_policy_fires_an_alert_that_ends_once_the_key_is_mended};
     a_prometheus: dashboard::{every_query_of_the_dashboard_finds_what_it_should_in_a_rehearsal};
     NOTHING: dashboard::{the_panels_of_the_dashboard_have_a_place_and_a_source_of_their_own};
+    an_ipv6: ipv6::{a_cloud_that_answers_on_ipv6_is_a_cloud_like_any};
     kubectl: manifests::{
         kustomize_changes_the_number_of_the_example,
         kustomize_builds_what_is_applied,
@@ -100,6 +103,14 @@ fn main() -> std::process::ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
+fn no_test_is_left_to_a_runner_that_is_not_here() {
+    // Written in two, so that this file does not have it.
+    let attribute = concat!("#[", "test]");
+    for file in repository::files("tests/tools") {
+        assert!(!repository::text(&file).contains(attribute), "{file}: without the attribute, and in the list");
+    }
+}
+
 fn a_prometheus() -> Result<(), String> {
     installed("prometheus")
 }
@@ -121,6 +132,10 @@ fn a_browser() -> Result<(), String> {
     installed("chromium")?;
     installed("chromedriver")?;
     STARTS.get_or_init(browser::Browser::starts).clone()
+}
+
+fn an_ipv6() -> Result<(), String> {
+    ipv6::there()
 }
 
 fn a_view_of_memory() -> Result<(), String> {
