@@ -12,14 +12,13 @@ use std::time::{Duration, SystemTime};
 use kms_rotationd::clock::{BootClock, Clock};
 use kms_rotationd::gate::Gate;
 use kms_rotationd::kms::observe::{Code, Operation};
-use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Receipt, RetryPolicy, Settled};
+use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Listed, Receipt, RetryPolicy, Settled};
 use kms_rotationd::policy::Place;
 use kms_rotationd::policy::types::{Credentials, Guards, Project};
 use kms_rotationd::reconcile::{Headway, Intent, Memory, Reconciler, Target};
 use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::key::{
-    Bound, DesiredRotation, Hindrance, KeyDescription, KeyId, ListedKey, Reading, Reapply, Rotation, RotationInterval,
-    Tag,
+    Bound, DesiredRotation, Hindrance, KeyDescription, KeyId, ListedKey, Reapply, Rotation, RotationInterval, Tag,
 };
 use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
 use kms_rotationd::rotation::report::{KeyReport, Trigger};
@@ -128,17 +127,14 @@ impl FakeKms {
 impl Kms for FakeKms {
     fn begin_run(&self) {}
 
-    async fn read_status(&self, _: KeyId) -> Result<Reading, Error> {
-        let fault = match self.next(Operation::ReadStatus) {
-            Err(error) if error.kind() == Kind::NotOffered => return Ok(Reading::NotOffered),
-            fault => fault?,
-        };
+    async fn read_status(&self, _: KeyId) -> Result<Rotation, Error> {
+        let fault = self.next(Operation::ReadStatus)?;
         if matches!(fault, Fault::AppliedAnswerLost | Fault::LostUnclear | Fault::AppliedAndFailed) {
             return Err(Self::fail(Operation::ReadStatus, Kind::Transient));
         }
         let mut model = self.0.lock().unwrap();
         if !model.readable {
-            return Ok(Reading::NotOffered);
+            return Err(Self::fail(Operation::ReadStatus, Kind::NotOffered));
         }
         let (enabled, days) = match model.shown {
             Some(shown) if model.lag > 0 => {
@@ -147,7 +143,7 @@ impl Kms for FakeKms {
             }
             _ => (model.enabled, model.days),
         };
-        Ok(Reading::Rotation(Rotation { enabled, interval_days: Some(days), last_rotated: None, rotations: None }))
+        Ok(Rotation { enabled, interval_days: Some(days), last_rotated: None, rotations: None })
     }
 
     async fn describe(&self, _: KeyId) -> Result<KeyDescription, Error> {
@@ -159,11 +155,11 @@ impl Kms for FakeKms {
     }
 
     /// A user who may not list keys.
-    async fn list_keys(&self) -> Result<Vec<ListedKey>, Error> {
+    async fn list_keys(&self) -> Result<Listed<ListedKey>, Error> {
         Err(Self::fail(Operation::ListKeys, Kind::Permission))
     }
 
-    async fn tagged(&self, _: &str, _: Option<&[&str]>) -> Result<Vec<(KeyId, Tag)>, Error> {
+    async fn tagged(&self, _: &str, _: Option<&[&str]>) -> Result<Listed<(KeyId, Tag)>, Error> {
         unreachable!("no selector asks for tags")
     }
 
@@ -173,6 +169,10 @@ impl Kms for FakeKms {
 
     async fn update_interval(&self, _: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
         self.write(Operation::UpdateInterval, Some(interval))
+    }
+
+    async fn send_owed_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
+        self.update_interval(key_id, interval).await
     }
 
     fn settle(&self, _: &Error, _: Settled, _: &Backoff) {

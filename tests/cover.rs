@@ -9,7 +9,7 @@ use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::key::{
     DesiredRotation, Hindrance, KeyDescription, KeyId, ListedKey, RotationInterval, Tag,
 };
-use kms_rotationd::rotation::rule::{Asks, Exemption, Glob, LastDay, Names, Rule, Selector, TagCondition};
+use kms_rotationd::rotation::rule::{Asks, Exemption, Glob, LastDay, Match, Names, Rule, Selector, TagCondition};
 use proptest::prelude::*;
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
@@ -22,8 +22,8 @@ fn key(number: u32, alias: &str) -> ListedKey {
     ListedKey {
         key_id: id(number),
         description: KeyDescription { alias: Some(alias.into()), hindrance: None },
-        key_spec: "AES_256".into(),
-        enterprise_project_id: "0".into(),
+        key_spec: Some("AES_256".into()),
+        enterprise_project_id: Some("0".into()),
         tags: Vec::new(),
     }
 }
@@ -258,8 +258,8 @@ fn specificity(rule: &Rule, key: &ListedKey) -> Option<(u8, usize)> {
     match &rule.names {
         _ if rule.has_ended(NOW) => None,
         Names::Key(named) => (*named == key.key_id).then_some((2, 0)),
-        Names::Alias(alias) => (**alias == *key.alias()).then_some((1, 0)),
-        Names::Select(selector) => selector.matches(key).then(|| (0, selector.conditions())),
+        Names::Alias(alias) => (key.alias() == Some(&**alias)).then_some((1, 0)),
+        Names::Select(selector) => (selector.matches(key, &[]) == Match::Yes).then(|| (0, selector.conditions())),
     }
 }
 

@@ -12,11 +12,11 @@ use kms_rotationd::clock::{BootClock, Clock};
 use kms_rotationd::daemon::{Alarm, Daemon, PolicyFile, Signals, Supervisor};
 use kms_rotationd::gate::Gate;
 use kms_rotationd::kms::observe::Operation;
-use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Receipt, RetryPolicy, Settled};
+use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Listed, Receipt, RetryPolicy, Settled};
 use kms_rotationd::observability::{Board, Health};
 use kms_rotationd::policy::Policy;
 use kms_rotationd::reconcile::{Headway, Memory, Reconciler, Target};
-use kms_rotationd::rotation::key::{KeyDescription, KeyId, ListedKey, Reading, Rotation, RotationInterval, Tag};
+use kms_rotationd::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 use tokio::time::Instant;
 
 /// A cloud on which everything is right, and a reading takes its time.
@@ -32,23 +32,22 @@ impl Kms for Slow {
         self.runs.lock().unwrap().push(Instant::now());
     }
 
-    async fn read_status(&self, _: KeyId) -> Result<Reading, Error> {
+    async fn read_status(&self, _: KeyId) -> Result<Rotation, Error> {
         tokio::time::sleep(self.reading).await;
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
-        let rotation = Rotation { enabled: true, interval_days: Some(90), last_rotated: None, rotations: None };
-        Ok(Reading::Rotation(rotation))
+        Ok(Rotation { enabled: true, interval_days: Some(90), last_rotated: None, rotations: None })
     }
 
     async fn describe(&self, _: KeyId) -> Result<KeyDescription, Error> {
         Ok(KeyDescription::default())
     }
 
-    async fn list_keys(&self) -> Result<Vec<ListedKey>, Error> {
+    async fn list_keys(&self) -> Result<Listed<ListedKey>, Error> {
         Err(Error::new(Operation::ListKeys, Kind::NotOffered, "no list"))
     }
 
-    async fn tagged(&self, _: &str, _: Option<&[&str]>) -> Result<Vec<(KeyId, Tag)>, Error> {
-        Ok(Vec::new())
+    async fn tagged(&self, _: &str, _: Option<&[&str]>) -> Result<Listed<(KeyId, Tag)>, Error> {
+        Ok(Listed { items: Vec::new(), doubt: None })
     }
 
     async fn enable_rotation(&self, _: KeyId) -> Result<Receipt, Error> {
@@ -56,6 +55,10 @@ impl Kms for Slow {
     }
 
     async fn update_interval(&self, _: KeyId, _: RotationInterval) -> Result<Receipt, Error> {
+        Ok(Receipt::default())
+    }
+
+    async fn send_owed_interval(&self, _: KeyId, _: RotationInterval) -> Result<Receipt, Error> {
         Ok(Receipt::default())
     }
 

@@ -64,6 +64,7 @@ fn write_failure() -> impl Strategy<Value = WriteFailure> {
         Just(WriteFailure::AccessDenied),
         Just(WriteFailure::Throttled),
         Just(WriteFailure::Authentication),
+        Just(WriteFailure::Unproven),
         Just(WriteFailure::Other),
     ]
 }
@@ -117,7 +118,8 @@ proptest! {
         let verdict = decide(desired, &observed);
         if verdict.status == Status::Compliant {
             prop_assert!(on_policy(desired, &observed));
-            prop_assert!(verdict.reasons.is_empty());
+            // A key on policy has a reason only where a write was made for all that, and failed.
+            prop_assert_eq!(verdict.reasons.is_empty(), observed.failure.is_none());
         } else {
             prop_assert!(!verdict.reasons.is_empty(), "{verdict:?}");
         }

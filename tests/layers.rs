@@ -17,7 +17,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("printable", &[]),
     ("small_file", &[]),
     ("rotation", &[]),
-    ("policy", &["rotation::key", "rotation::project", "rotation::rule", "printable"]),
+    ("policy", &["rotation::key", "rotation::project", "rotation::rule", "chain", "printable"]),
     ("kms", &["rotation::key", "rotation::project", "clock", "gate", "printable", "small_file"]),
     ("simulator", &[]),
     ("reconcile", &["rotation", "policy::types", "kms", "clock", "gate"]),

@@ -275,4 +275,31 @@ mod tests {
     fn the_definitions_hold_together() {
         Arguments::command().debug_assert();
     }
+
+    #[test]
+    fn every_example_is_a_command_that_there_is() {
+        let all = [
+            examples::ALL,
+            examples::RUN,
+            examples::APPLY,
+            examples::PLAN,
+            examples::CHECK,
+            examples::SCHEMA,
+            examples::REHEARSE,
+            examples::HEALTHCHECK,
+            examples::GENERATE,
+        ];
+        let mut found = 0;
+        for line in all.iter().flat_map(|text| text.lines()).map(str::trim) {
+            if line.starts_with("kms-rotationd ") {
+                let command = line.split(['|', '>']).next().unwrap();
+                let words = command.split_whitespace().map(|word| word.trim_matches('\''));
+                if let Err(error) = Arguments::try_parse_from(words) {
+                    panic!("{line}: {error}");
+                }
+                found += 1;
+            }
+        }
+        assert!(found >= 15, "{found}");
+    }
 }

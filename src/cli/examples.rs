@@ -6,7 +6,7 @@ pub(super) const ALL: &str = "Start with:
   kms-rotationd plan --policy policy.yaml
 
 Exit codes: 0 all well; 1 a key failed, is unknown or still off policy, or the program could not go on; 2 usage error or \
-invalid policy; 3 plan found changes to make.";
+invalid policy; 3 plan found changes to make and could read every key.";
 
 pub(super) const RUN: &str = "Examples:
   Where the policy is /etc/kms-rotationd/policy.yaml:
@@ -24,15 +24,19 @@ ends it at once.";
 pub(super) const APPLY: &str = "Examples:
   Bring the keys to the policy, and tell by the exit code whether they are:
     kms-rotationd apply --policy policy.yaml
-  Which keys are not as they should be, for a script:
+  Which keys are off policy or unknown, for a script:
     kms-rotationd apply --policy policy.yaml --output json |
-      jq -r '.projects[].keys[] | select(.status != \"compliant\") | .key_id'";
+      jq -r '.projects[].keys[] | select(.status == \"non_compliant\" or .status == \"unknown\") | .key_id'";
 
 pub(super) const PLAN: &str = "Examples:
   What would a run change?
     kms-rotationd plan --policy policy.yaml
-  In a pipeline, where 3 says that there is something to change:
-    kms-rotationd plan --policy policy.yaml; test $? -ne 3";
+  In a pipeline that goes on where there are changes to make (3) and fails on errors (1, 2):
+    kms-rotationd plan --policy policy.yaml || test $? -eq 3
+
+Exit codes: 0 nothing to change; 1 a key could not be read, or is off policy for a reason that a run does not mend; 2 usage \
+error or invalid policy; 3 changes to make, and every key could be read. What monitor mode holds back is listed under \
+\"would change if enforced\" and has no effect on the exit code.";
 
 pub(super) const CHECK: &str = "Examples:
   All that is wrong with a policy, with line and column:

@@ -12,8 +12,9 @@ mod progress;
 mod rehearsal;
 mod serve;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,10 +28,13 @@ use progress::Screen;
 
 use crate::chain::Chain;
 use crate::clock::Clock;
-use crate::daemon::{PolicyFile, environment, warn_of_exposed_secrets};
+use crate::daemon::environment::{self, Found, NamedProject};
+use crate::daemon::{PolicyFile, warn_of_exposed_secrets};
+use crate::kms::auth::Named;
 use crate::observability::{LastLines, LogQueue, logging};
-use crate::policy::types::{Credentials, Policy};
+use crate::policy::types::{Credentials, NamedFile, Policy};
 use crate::policy::{self, Place, Problems, Refused, Severity};
+use crate::printable::printable;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +46,7 @@ pub enum Exit {
     Failed = 1,
     /// A usage error or an invalid policy.
     Invalid = 2,
-    /// `plan` found changes to make.
+    /// `plan` found changes to make, and could read everything.
     Changes = 3,
 }
 
@@ -145,16 +149,30 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
     let (accepted, mut problems) = match policy::load(file, variable, Clock::system().now()) {
         Ok((policy, warnings)) => (Some(policy), warnings),
         Err(Refused::Invalid(problems)) => (None, problems),
-        Err(Refused::Unreadable(error)) => return complain(Exit::Invalid, &Chain(&error)),
+        Err(refused) => {
+            let exit = complain(Exit::Invalid, &Chain(&refused));
+            return match format {
+                OutputFormat::Text => exit,
+                OutputFormat::Json => print(exit, |out| {
+                    serde_json::to_writer_pretty(&mut *out, &refused)?;
+                    writeln!(out)
+                }),
+            };
+        }
     };
     accepted.iter().for_each(warn_of_exposed_secrets);
+    if let Some(policy) = &accepted {
+        look_for_files(policy, &mut problems);
+    }
     let sources = accepted.iter().flat_map(|policy| sources(policy, &mut problems)).collect::<Vec<_>>();
     let accepted = accepted.filter(|_| problems.count(Severity::Error) == 0);
     let exit = if accepted.is_some() { Exit::Well } else { Exit::Invalid };
     print(exit, |out| match format {
         OutputFormat::Json => {
-            for Source { project, place, found } in sources {
+            for Source { project, place, found, cloud_project } in sources {
                 let message = format!("project `{project}` logs in by its environment: {found}");
+                problems.add(Severity::Note, place, &message);
+                let message = format!("project `{project}` works on the cloud's project {cloud_project}");
                 problems.add(Severity::Note, place, &message);
             }
             serde_json::to_writer_pretty(&mut *out, &problems)?;
@@ -162,8 +180,9 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
         }
         OutputFormat::Text => {
             out.write_all(render(&problems, io::stdout().is_terminal()).as_bytes())?;
-            for Source { project, found, .. } in sources {
+            for Source { project, found, cloud_project, .. } in sources {
                 writeln!(out, "{project}: environment: {found}")?;
+                writeln!(out, "{project}: project: {}", printable(&cloud_project))?;
             }
             match accepted {
                 Some(policy) => writeln!(out, "{}", summary(file, &policy)),
@@ -173,22 +192,53 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
     })
 }
 
+/// Warns of files that the policy names and that are not on this machine, which need not be the daemon's. Each is told
+/// once, however many projects name it, and by its field: what stands there may be the secret itself.
+fn look_for_files(policy: &Policy, problems: &mut Problems) {
+    let mut known = BTreeSet::new();
+    for NamedFile { field, place, path } in policy.files.iter().filter(|file| known.insert(&file.path)) {
+        let wrong = match std::fs::metadata(path) {
+            Ok(file) if file.is_file() => continue,
+            Ok(_) => "is not a regular file",
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                if path.is_relative() {
+                    "does not exist, seen from this folder"
+                } else {
+                    "does not exist on this machine"
+                }
+            }
+            // Another user may be allowed to look.
+            Err(_) => continue,
+        };
+        problems.add(Severity::Warning, *place, &format!("the file that `{field}` names {wrong}"));
+    }
+}
+
 /// Where a project that logs in by the environment finds how.
 struct Source {
     project: Arc<str>,
     /// Where the policy asks for it.
     place: Place,
     found: String,
+    /// Which project it is in the cloud, and what says so.
+    cloud_project: String,
 }
 
-/// What the environment has for the projects that ask for it. Where it has half of something, that is a problem.
+/// What the environment has for the projects that ask for it. Where it has half of something, that is a problem, and
+/// where it means another project than the policy, that is worth a warning.
 fn sources(policy: &Policy, problems: &mut Problems) -> Vec<Source> {
     let asking = policy.projects.iter().filter(|project| project.credentials == Credentials::Environment);
     asking
         .filter_map(|project| {
             let (name, place) = (Arc::clone(&project.name), project.credentials_at);
             match environment::find(variable, project) {
-                Ok(found) => Some(Source { project: name, place, found: found.source }),
+                Ok(found) => {
+                    let (cloud_project, warning) = cloud_project(&found);
+                    if let Some(warning) = warning {
+                        problems.add(Severity::Warning, place, &format!("project `{name}` has {warning}"));
+                    }
+                    Some(Source { project: name, place, found: found.source, cloud_project })
+                }
                 Err(why) => {
                     problems.add(Severity::Error, place, &format!("project `{name}` has no credentials: {why}"));
                     None
@@ -196,6 +246,22 @@ fn sources(policy: &Policy, problems: &mut Problems) -> Vec<Source> {
             }
         })
         .collect()
+}
+
+/// Which project of the cloud is meant and what says so; and a warning where the environment means another one. Whether
+/// a name means another one than an id only the cloud knows.
+fn cloud_project(Found { scope, scope_origin, overridden, .. }: &Found) -> (String, Option<String>) {
+    let project = scope.id.as_ref().unwrap_or(&scope.name);
+    let shown = format!("{project}, from {scope_origin}");
+    match overridden {
+        Some(NamedProject { project: Named::Id(id), origin }) if id != project => {
+            (shown, Some(format!("project_id {project}, so that {origin}, which is {id}, is not used")))
+        }
+        Some(NamedProject { project: Named::Name(name), origin }) => {
+            (format!("{shown}; {origin}, which is {name}, is not used"), None)
+        }
+        _ => (shown, None),
+    }
 }
 
 fn render(problems: &Problems, is_terminal: bool) -> String {
@@ -213,23 +279,26 @@ fn summary(file: &Path, policy: &Policy) -> String {
     format!("{}: valid, {entries} in {projects}; {schedule}", file.display())
 }
 
-/// The policy; or the exit code after its problems were shown, as log lines where a machine
-/// reads those.
+/// The policy; or the exit code after its problems were shown.
 fn load(file: &mut PolicyFile, log: &LogOptions) -> Result<Policy, Exit> {
-    match file.read() {
-        Ok(policy) => Ok(policy),
-        Err(refused) if log.log_format == logging::Format::Json => {
-            for problem in Chain(&refused).to_string().lines() {
-                tracing::error!(problem, "policy refused");
-            }
-            Err(Exit::Invalid)
+    file.read().map_err(|refused| refuse(&refused, log))
+}
+
+/// Shows why there is no policy, as log lines where a machine reads those.
+fn refuse(refused: &Refused, log: &LogOptions) -> Exit {
+    if log.log_format == logging::Format::Json {
+        for problem in Chain(refused).to_string().lines() {
+            tracing::error!(problem, "policy refused");
         }
-        Err(Refused::Invalid(problems)) => {
-            let text = render(&problems, io::stderr().is_terminal());
+        return Exit::Invalid;
+    }
+    match refused {
+        Refused::Invalid(problems) => {
+            let text = render(problems, io::stderr().is_terminal());
             let _ = io::stderr().lock().write_all(text.as_bytes());
-            Err(Exit::Invalid)
+            Exit::Invalid
         }
-        Err(Refused::Unreadable(error)) => Err(complain(Exit::Invalid, &Chain(&error))),
+        Refused::Unreadable(error) => complain(Exit::Invalid, &Chain(error)),
     }
 }
 

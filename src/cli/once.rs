@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use super::arguments::{LogOptions, OutputFormat, ReportOptions};
 use super::progress::Screen;
-use super::{Exit, complain, load, print, variable, wants_colour};
+use super::{Exit, complain, print, refuse, variable, wants_colour};
+use crate::chain::Chain;
 use crate::clock::Clock;
-use crate::daemon::{Connector, Kept, PolicyFile, Signals};
+use crate::daemon::{Connector, Kept, PolicyFile, Signals, warn_of_exposed_secrets};
 use crate::gate::Gate;
-use crate::observability::{Purpose, TextStyle, write_json, write_text};
+use crate::observability::{Purpose, RefusedPolicy, TextStyle, write_json, write_json_without_run, write_text};
+use crate::policy::Policy;
 use crate::policy::types::Guards;
 use crate::reconcile::{Headway, Intent, Memory, Reconciler};
 use crate::rotation::report::{Report, Trigger};
@@ -21,40 +23,55 @@ pub(super) async fn apply(
     log: &LogOptions,
     screen: Option<&Screen>,
 ) -> Exit {
-    match run(file, Intent::Apply, allow_many, log, screen).await {
+    let policy = match load(file, options, log) {
+        Ok(policy) => policy,
+        Err(exit) => return exit,
+    };
+    match run(&policy, Intent::Apply, allow_many, screen).await {
         Ok(report) => {
-            let exit = if report.is_success() { Exit::Well } else { Exit::Failed };
+            let exit = if report.is_on_policy() { Exit::Well } else { Exit::Failed };
             show(&report, Purpose::Applied, file, options, exit)
         }
-        Err(exit) => exit,
+        Err(exit) => show_no_run(options, None, exit),
     }
 }
 
 pub(super) async fn plan(file: &Path, options: &ReportOptions, log: &LogOptions, screen: Option<&Screen>) -> Exit {
-    match run(file, Intent::Plan, false, log, screen).await {
+    let policy = match load(file, options, log) {
+        Ok(policy) => policy,
+        Err(exit) => return exit,
+    };
+    match run(&policy, Intent::Plan, false, screen).await {
         Ok(report) => {
-            // Changes to make are what `plan` is asked for, so they are told even where other keys are unknown.
-            let exit = if report.planned().next().is_some() && !report.interrupted {
+            let exit = if report.could_read_all() && report.planned().next().is_some() {
                 Exit::Changes
-            } else if report.is_success() {
+            } else if report.is_on_policy_but_for_monitor_mode() {
                 Exit::Well
             } else {
                 Exit::Failed
             };
             show(&report, Purpose::Planned, file, options, exit)
         }
-        Err(exit) => exit,
+        Err(exit) => show_no_run(options, None, exit),
     }
 }
 
-async fn run(
-    file: &Path,
-    intent: Intent,
-    allow_many: bool,
-    log: &LogOptions,
-    screen: Option<&Screen>,
-) -> Result<Report, Exit> {
-    let policy = load(&mut PolicyFile::new(file.to_owned(), variable, Clock::system()), log)?;
+/// The policy; or the exit code after its problems were shown.
+fn load(file: &Path, options: &ReportOptions, log: &LogOptions) -> Result<Policy, Exit> {
+    match PolicyFile::new(file.to_owned(), variable, Clock::system()).read() {
+        Ok(policy) => {
+            warn_of_exposed_secrets(&policy);
+            Ok(policy)
+        }
+        Err(refused) => {
+            let exit = refuse(&refused, log);
+            let (error, problems) = (Chain(&refused).to_string(), serde_json::to_value(&refused).unwrap_or_default());
+            Err(show_no_run(options, Some(RefusedPolicy { file, error: &error, problems: &problems }), exit))
+        }
+    }
+}
+
+async fn run(policy: &Policy, intent: Intent, allow_many: bool, screen: Option<&Screen>) -> Result<Report, Exit> {
     let signals = Signals::listen_unless_ignored()
         .map_err(|error| complain(Exit::Failed, &format_args!("cannot listen to signals: {error}")))?;
     let clock = Clock::system();
@@ -67,7 +84,7 @@ async fn run(
         redirect: None,
         kept: Kept::default(),
     };
-    let targets = connector.connect(&policy);
+    let targets = connector.connect(policy);
     let (gate, memory, headway) = (Gate::default(), Memory::default(), Headway::default());
     let reconciler = Reconciler { clock, stop: signals.stop.clone(), gate, memory, headway };
     let most = if allow_many { usize::MAX } else { policy.guards.max_changes_per_run };
@@ -101,4 +118,12 @@ fn show(report: &Report, purpose: Purpose, policy_file: &Path, options: &ReportO
         OutputFormat::Text => write_text(report, TextStyle { purpose, policy_file, all: options.all, colour }, out),
         OutputFormat::Json => write_json(report, out),
     })
+}
+
+/// Without a report there is nothing to show to people, but whatever reads JSON is given a document all the same.
+fn show_no_run(options: &ReportOptions, refused: Option<RefusedPolicy<'_>>, exit: Exit) -> Exit {
+    match options.output.format {
+        OutputFormat::Text => exit,
+        OutputFormat::Json => print(exit, |out| write_json_without_run(refused, out)),
+    }
 }

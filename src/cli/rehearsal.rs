@@ -15,6 +15,7 @@ use crate::daemon::Redirect;
 use crate::kms::auth::{Credentials, Login, Named, Password, SecretSource};
 use crate::kms::endpoint::Endpoints;
 use crate::policy::Policy;
+use crate::policy::types::Project;
 use crate::rotation::rule::{Asks, Names, Rule, Selector};
 use crate::simulator::seed::{Seed, Wanted};
 use crate::simulator::{Journal, Preset, Setup, Simulator};
@@ -60,8 +61,7 @@ impl Rehearsal {
             let mut seeded = seeded.lock().unwrap_or_else(PoisonError::into_inner);
             let Seeded { seed, keys } = &mut *seeded;
             for project in &policy.projects {
-                let name = project.credentials.project_name(&project.region);
-                let project_id = &project.project_id.clone().unwrap_or_else(|| made_up_id(name));
+                let project_id = &simulated_id(project);
                 let new = wanted(project_id, &project.keys);
                 let new = new.into_iter().filter(|wanted| keys.insert((project_id.clone(), wanted.id.clone())));
                 simulator.handle().add_project(seed.project(project_id, &project.region, new));
@@ -72,13 +72,11 @@ impl Rehearsal {
     /// Points a project's client at the simulated cloud.
     pub(super) fn redirect(&self) -> Redirect {
         let (url, password) = (self.simulator.url(), self.password.clone());
-        Box::new(move |settings| {
+        Box::new(move |project, settings| {
             settings.endpoints = Endpoints { kms: url.clone(), iam: url.clone() };
             settings.ca_file = None;
             settings.proxy = None;
-            settings.may_lack_rotation = false;
-            let id = settings.scope.id.take().unwrap_or_else(|| made_up_id(&settings.scope.name));
-            settings.scope.id = Some(id);
+            settings.scope.id = Some(simulated_id(project));
             let login = Login::Password(Password {
                 user: Named::Name(USER_NAME.to_owned()),
                 domain: Some(Named::Name(DOMAIN_NAME.to_owned())),
@@ -160,9 +158,10 @@ fn met(selector: &Selector, number: usize, key: Wanted) -> Wanted {
     }
 }
 
-/// An id in the cloud's form for a project that the policy knows by name only.
-fn made_up_id(name: &str) -> String {
-    format!("{:032x}", hash(name))
+/// The id of a project in the simulated cloud: the policy's, or one in the cloud's form where that knows a name only.
+fn simulated_id(project: &Project) -> String {
+    let made_up = || format!("{:032x}", hash(project.credentials.project_name(&project.region)));
+    project.project_id.clone().unwrap_or_else(made_up)
 }
 
 /// An id in the cloud's form for a key that the policy does not know by its id.

@@ -4,13 +4,14 @@
 //! show what is, the log what happened.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use tracing::{Level, info, warn};
 
 use crate::rotation::cover::Subject;
 use crate::rotation::decide::{Reason, Reasons, Status};
-use crate::rotation::report::{KeyReport, ProjectReport, Report};
+use crate::rotation::report::{KeyError, KeyReport, ProjectReport, Report};
 
 /// Keys of one project that share their news in one run beyond this number share a line: an outage is one thing that
 /// happened, not ten thousand.
@@ -19,7 +20,26 @@ const LINES: usize = 10;
 /// The problems of the last run.
 #[derive(Debug, Default)]
 pub struct Announcer {
-    problems: HashMap<(Arc<str>, Subject), Reasons>,
+    problems: HashMap<(Arc<str>, Subject), Problem>,
+}
+
+/// What is wrong with a key: its reasons, and a hash of the cause, so that one that changes is news and a request's id
+/// is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Problem {
+    reasons: Reasons,
+    cause: Option<u64>,
+}
+
+impl Problem {
+    fn of(key: &KeyReport) -> Self {
+        let hash = |error: &KeyError| {
+            let mut hasher = DefaultHasher::new();
+            error.cause().hash(&mut hasher);
+            hasher.finish()
+        };
+        Self { reasons: key.reasons, cause: key.error.as_ref().map(hash) }
+    }
 }
 
 impl Announcer {
@@ -35,19 +55,21 @@ impl Announcer {
         summarise(report);
     }
 
-    fn project(&self, project: &ProjectReport, problems: &mut HashMap<(Arc<str>, Subject), Reasons>) {
+    fn project(&self, project: &ProjectReport, problems: &mut HashMap<(Arc<str>, Subject), Problem>) {
         let mut news: BTreeMap<u32, Vec<&KeyReport>> = BTreeMap::new();
         let mut recovered = Vec::new();
         for key in &project.keys {
             let id = (Arc::clone(&project.name), key.subject.clone());
             let last = self.problems.get(&id);
-            if project.coverage.is_problem(key.status) {
+            // Of a key on policy, a write that `reapply: always` asked for may have failed.
+            if project.coverage.is_problem(key.status) || (key.status == Status::Compliant && !key.reasons.is_empty()) {
+                let problem = Problem::of(key);
                 // Where the whole project failed, that was said once; a key with an error of its own is another matter.
                 let said = project.failure.is_some() && key.status == Status::Unknown && key.error.is_none();
-                if last != Some(&key.reasons) && !said {
+                if last != Some(&problem) && !said {
                     news.entry(key.reasons.bits()).or_default().push(key);
                 }
-                problems.insert(id, key.reasons);
+                problems.insert(id, problem);
             } else if last.is_some() {
                 recovered.push(key);
             }
@@ -91,7 +113,7 @@ fn tell(project: &ProjectReport, keys: &[&KeyReport]) {
                         reasons,
                         keys = keys.len(),
                         key_id = key.subject.as_str(),
-                        error = key.error.as_deref(),
+                        error = key.error(),
                         "keys are problems; the first of them is named"
                     )
                 } else {
@@ -103,7 +125,7 @@ fn tell(project: &ProjectReport, keys: &[&KeyReport]) {
                         entry_line = key.entry_line,
                         interval_days = key.rotation.and_then(|rotation| rotation.interval_days),
                         policy_interval_days = key.desired.map(|desired| desired.interval.days()),
-                        error = key.error.as_deref(),
+                        error = key.error(),
                         "key is a problem"
                     )
                 }

@@ -216,7 +216,7 @@ impl<A: Alarm, C> Daemon<A, C> {
             Err(refused) => {
                 let problems = Chain(&refused).to_string();
                 error!(problems, "new policy refused; the old one stays in force");
-                self.board.reload_failed(&problems);
+                self.board.reload_failed(problems, serde_json::to_value(&refused).unwrap_or_default());
                 None
             }
         };

@@ -12,7 +12,7 @@ use crate::gate::Gate;
 use crate::kms::auth::{
     AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, Password, ProjectScope, SecretSource,
 };
-use crate::kms::endpoint::{Endpoints, may_lack_rotation};
+use crate::kms::endpoint::Endpoints;
 use crate::kms::observe::Observer;
 use crate::kms::{Client, ClientSettings, Proxy, RetryPolicy, Shared};
 use crate::policy::types::{self, AccessKeyId, AgencyDomain, AssumeAgency, Policy, Project};
@@ -21,8 +21,8 @@ use crate::reconcile::{Target, Unreachable};
 /// Gives who listens to the calls of a project, by the project's name.
 pub type ObserverOf = Box<dyn Fn(&Arc<str>) -> Arc<dyn Observer> + Send>;
 
-/// Changes where a client finds its cloud and how it logs in.
-pub type Redirect = Box<dyn Fn(&mut ClientSettings) + Send>;
+/// Changes where a project's client finds its cloud and how it logs in.
+pub type Redirect = Box<dyn Fn(&Project, &mut ClientSettings) + Send>;
 
 /// What clients need of the world beside the policy.
 pub struct Connector {
@@ -74,7 +74,7 @@ impl Connector {
         };
         settings.proxy = settings.proxy.or_else(|| proxy(self.environment));
         if let Some(redirect) = &self.redirect {
-            redirect(&mut settings);
+            redirect(project, &mut settings);
         }
         let kept = before.iter().find(|(known, _)| *known == settings).map(|(_, client)| Arc::clone(client));
         let client = kept.map_or_else(|| self.client(settings.clone()), Ok);
@@ -104,7 +104,7 @@ fn proxy(environment: Variables) -> Option<Proxy> {
 
 /// What a client needs to know of its project; or why nobody can log in.
 fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<ClientSettings, String> {
-    let (credentials, project_name) = credentials(project, variables)?;
+    let (credentials, scope) = credentials(project, variables)?;
     let own = Endpoints::of(project.cloud, &project.region);
     let retry = policy.retry;
     Ok(ClientSettings {
@@ -113,11 +113,7 @@ fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<
             kms: project.kms_endpoint.clone().unwrap_or(own.kms),
             iam: project.iam_endpoint.clone().unwrap_or(own.iam),
         },
-        scope: ProjectScope {
-            id: project.project_id.clone(),
-            name: project_name.unwrap_or_else(|| project.credentials.project_name(&project.region).to_owned()),
-        },
-        may_lack_rotation: may_lack_rotation(project.cloud, &project.region),
+        scope,
         credentials,
         ca_file: project.ca_file.clone(),
         proxy: project.proxy.as_ref().map(configured_proxy),
@@ -132,8 +128,8 @@ fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<
     })
 }
 
-/// How to log in, and the name of the project in the cloud where that goes with it.
-fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, Option<String>), String> {
+/// How to log in, and which project it is in the cloud.
+fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, ProjectScope), String> {
     let file = |path: &PathBuf| SecretSource::File(path.clone());
     let login = match &project.credentials {
         types::Credentials::TokenFile(path) => Login::Token(file(path)),
@@ -162,11 +158,13 @@ fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, 
             Login::IdToken(IdToken { provider_id: provider_id.clone(), token: file(token_file) })
         }
         types::Credentials::Environment => {
-            let Found { credentials, project_name, .. } = environment::find(variables, project)?;
-            return Ok((credentials, project_name));
+            let Found { credentials, scope, .. } = environment::find(variables, project)?;
+            return Ok((credentials, scope));
         }
     };
-    Ok((Credentials { login, agency: project.assume_agency.as_ref().map(agency) }, None))
+    let name = project.credentials.project_name(&project.region).to_owned();
+    let scope = ProjectScope { id: project.project_id.clone(), name };
+    Ok((Credentials { login, agency: project.assume_agency.as_ref().map(agency) }, scope))
 }
 
 fn agency(agency: &AssumeAgency) -> Agency {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,11 @@ use super::retry::{Backoff, LONGEST_RETRY_AFTER, RetryPolicy, with_retries};
 use super::transport::{Answer, Barrier, NoAnswer, Request, Transport};
 use crate::clock::Clock;
 use crate::gate::Gate;
+
+/// How long a call that is made although the program is stopping waits for its turn, and for how long it is repeated.
+/// With the call in flight before it, and two request timeouts of 8 seconds, that fits into the 30 seconds after which
+/// the shipped units and Kubernetes kill the process.
+const LAST_CALL: Duration = Duration::from_secs(5);
 
 /// What one project's calls share.
 pub(super) struct Caller {
@@ -49,11 +54,18 @@ pub(super) struct Call<'a> {
     /// Set when `call_with` has already taken the rate-limit slot of the first attempt, so that waiting for it does not
     /// use up the deadline.
     first_turn: AtomicBool,
+    /// It is made although the program is stopping, within [`LAST_CALL`].
+    although_stopping: bool,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(operation: Operation, key_id: Option<&'a str>, sequence: Option<&'a str>) -> Self {
-        Self { operation, key_id, sequence, first_turn: AtomicBool::new(false) }
+        Self { operation, key_id, sequence, first_turn: AtomicBool::new(false), although_stopping: false }
+    }
+
+    /// The call completes something that must not be left half done, so a stop does not keep it from being made.
+    pub(super) fn although_stopping(self) -> Self {
+        Self { although_stopping: true, ..self }
     }
 }
 
@@ -89,7 +101,13 @@ impl Caller {
         let began = Instant::now();
         let mut attempts = 1;
         let mut doubtful = false;
-        let result = with_retries(self.backoff(budget), &self.stop, attempt, |error, wait| {
+        let (backoff, stop) = if call.although_stopping {
+            let max_elapsed = self.retry.max_elapsed.min(LAST_CALL);
+            (Backoff::new(RetryPolicy { max_elapsed, ..self.retry }), CancellationToken::new())
+        } else {
+            (self.backoff(budget), self.stop.clone())
+        };
+        let result = with_retries(backoff, &stop, attempt, |error, wait| {
             doubtful |= may_be_applied(error);
             self.repeats(error);
             let (project, wait_ms) = (&*self.project, wait.as_millis());
@@ -132,7 +150,7 @@ impl Caller {
         if operation != Operation::Authenticate {
             self.unreachable.check(operation, Kind::NoWay)?;
         }
-        if self.stop.is_cancelled() {
+        if self.stop.is_cancelled() && !call.although_stopping {
             return Err(stopping(operation));
         }
         // Here and not before the call: between its first attempt and its last one minutes may pass.
@@ -234,11 +252,16 @@ impl Caller {
     }
 
     async fn turn(&self, call: &Call<'_>) -> Result<(), Error> {
+        let ends = async {
+            if call.although_stopping {
+                tokio::time::sleep(LAST_CALL).await;
+            } else {
+                self.stop.cancelled().await;
+            }
+        };
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => {
-                Err(stopping(call.operation))
-            }
+            () = ends => Err(stopping(call.operation)),
             () = self.limit.turn() => Ok(()),
         }
     }
@@ -248,8 +271,10 @@ impl Caller {
         let kind = classify(operation, answer.status, &code);
         let mut text = format!("HTTP {}", answer.status);
         let is_cloud = !code.is_empty();
+        // IAM's own code is the status once more.
+        let told = answer.status.to_string();
         for part in [code, message].map(|part| request.without_secrets(part)) {
-            if !part.is_empty() {
+            if !part.is_empty() && part != told {
                 text.push(' ');
                 text.push_str(&part);
             }

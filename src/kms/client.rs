@@ -13,16 +13,17 @@ use super::auth::{Credential, Credentials, ProjectScope, Session, unfit};
 use super::caller::{Call, Caller};
 use super::closed::ClosedForRun;
 use super::endpoint::Endpoints;
-use super::error::{Error, Kind};
-use super::observe::{Observer, Operation};
+use super::error::{Error, Kind, classify_contradiction, parse_body};
+use super::observe::{Code, Observer, Operation};
 use super::outage::Outage;
 use super::retry::{Backoff, RetryPolicy};
 use super::shared::Shared;
 use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, Transport, Url, address};
-use super::{Kms, Receipt, Settled, wire};
+use super::wire::{self, Unusable};
+use super::{Kms, Listed, Receipt, Settled};
 use crate::clock::Clock;
 use crate::gate::Gate;
-use crate::rotation::key::{Hindrance, KeyDescription, KeyId, ListedKey, Reading, RotationInterval, Tag};
+use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 
 /// All that a client needs to know of its project.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,8 +34,6 @@ pub struct ClientSettings {
     pub endpoints: Endpoints,
     /// Which project it is in the cloud.
     pub scope: ProjectScope,
-    /// The region is one that may have no rotation: a status call that it does not know means so.
-    pub may_lack_rotation: bool,
     /// How to log in.
     pub credentials: Credentials,
     /// Certificates to trust beside the system's, in PEM form.
@@ -58,7 +57,6 @@ pub struct Client {
     scope: ProjectScope,
     kms: String,
     addresses: OnceLock<Addresses>,
-    may_lack_rotation: bool,
     /// The project's credentials were refused and no others were to be had. Each project's own: one that shares them
     /// may be let in where another is not.
     refused: ClosedForRun,
@@ -122,6 +120,19 @@ impl Route {
         }
     }
 
+    /// The permission that a user needs for it (API sheet, section 7).
+    fn permission(self) -> &'static str {
+        match self {
+            Self::ReadStatus => "kms:cmk:getRotation",
+            Self::Enable => "kms:cmk:enableRotation",
+            Self::SetInterval => "kms:cmk:updateRotation",
+            Self::Describe => "kms:cmk:get",
+            Self::ListKeys => "kms:cmk:list",
+            Self::KeysByTag => "kms:cmkTag:listInstance",
+            Self::Tags => "kms:cmkTag:list",
+        }
+    }
+
     /// What it counts as.
     fn operation(self) -> Operation {
         match self {
@@ -174,17 +185,8 @@ impl Client {
             skew_told: AtomicBool::new(false),
         };
         let session = shared.session(&settings.credentials, &iam, &settings.scope)?;
-        let may_lack_rotation = settings.may_lack_rotation;
         let scope = settings.scope;
-        Ok(Self {
-            session,
-            scope,
-            kms,
-            addresses: OnceLock::new(),
-            may_lack_rotation,
-            refused: ClosedForRun::default(),
-            caller,
-        })
+        Ok(Self { session, scope, kms, addresses: OnceLock::new(), refused: ClosedForRun::default(), caller })
     }
 
     /// Where the calls go, which is known once the project's id is.
@@ -207,7 +209,7 @@ impl Client {
         route: Route,
         key_id: KeyId,
         interval: Option<RotationInterval>,
-        parse: fn(&Answer) -> Option<T>,
+        parse: fn(&Answer) -> Result<T, Unusable>,
     ) -> Result<T, Error> {
         let sequence = Uuid::new_v4().to_string();
         let body = wire::key_body(key_id, &sequence, interval);
@@ -223,17 +225,19 @@ impl Client {
         body: &str,
         parse: fn(&Answer) -> Option<T>,
     ) -> Result<T, Error> {
+        let parse = |answer: &Answer| parse(answer).ok_or(Unusable::Garbled);
         self.call(route, &Call::new(route.operation(), None, sequence), body, parse).await
     }
 
-    /// One call; `parse` makes what is wanted of an answer, or nothing where it is none of KMS.
+    /// One call; `parse` makes what is wanted of a success.
     async fn call<T>(
         &self,
         route: Route,
         call: &Call<'_>,
         body: &str,
-        parse: fn(&Answer) -> Option<T>,
+        parse: impl Fn(&Answer) -> Result<T, Unusable>,
     ) -> Result<T, Error> {
+        let parse = &parse;
         let addresses = self.addresses().await?;
         // What ends the run for all keys is told to each of them before it waits for its turn.
         let open = || {
@@ -256,7 +260,7 @@ impl Client {
             async move {
                 proven.ok_or_else(unfit)?;
                 let answer = self.caller.attempt(call, &request).await?;
-                parse(&answer).ok_or_else(|| garbled(call.operation, &request, &answer))
+                parse(&answer).map_err(|why| unusable(call.operation, &request, &answer, why))
             }
         };
         let attempt = || async {
@@ -264,14 +268,17 @@ impl Client {
             open()?;
             self.session.with_credential(&self.caller, request).await
         };
-        let result = self.caller.call(call, attempt).await;
-        if let Err(error) = &result
-            && error.kind() == Kind::Credentials
-        {
-            // Five failures in a row lock an access key (API sheet, section 3).
-            self.refused.close(error.text());
-        }
-        result
+        self.caller.call(call, attempt).await.map_err(|error| match error.kind() {
+            Kind::Credentials => {
+                // Five failures in a row lock an access key (API sheet, section 3).
+                self.refused.close(error.text());
+                error
+            }
+            Kind::Permission if error.operation() == call.operation => {
+                error.with_hint(&format!("the user needs the permission {}", route.permission()))
+            }
+            _ => error,
+        })
     }
 }
 
@@ -285,29 +292,24 @@ impl Kms for Client {
         self.caller.skew_told.store(false, Ordering::Relaxed);
     }
 
-    async fn read_status(&self, key_id: KeyId) -> Result<Reading, Error> {
+    async fn read_status(&self, key_id: KeyId) -> Result<Rotation, Error> {
         // Another 2xx says nothing of the key, not even that the cloud does not tell.
-        let parse = |answer: &Answer| if answer.status == 200 { wire::rotation_status(&answer.body) } else { None };
-        match self.key_call(Route::ReadStatus, key_id, None, parse).await {
-            // The Swiss region documents no rotation calls at all (API sheet, section 2.3).
-            Err(error) if error.kind() == Kind::NotOffered && self.may_lack_rotation => {
-                Err(error.with_kind(Kind::Hindered(Hindrance::RotationUnsupported)))
-            }
-            Err(error) if matches!(error.kind(), Kind::NotOffered | Kind::Permission) => Ok(Reading::NotOffered),
-            result => result,
-        }
+        let parse = |answer: &Answer| {
+            if answer.status == 200 { wire::rotation_status(&answer.body) } else { Err(Unusable::Garbled) }
+        };
+        self.key_call(Route::ReadStatus, key_id, None, parse).await
     }
 
     async fn describe(&self, key_id: KeyId) -> Result<KeyDescription, Error> {
-        let parse = |answer: &Answer| wire::description(&answer.body);
+        let parse = |answer: &Answer| wire::description(&answer.body).ok_or(Unusable::Garbled);
         self.key_call(Route::Describe, key_id, None, parse).await
     }
 
-    async fn list_keys(&self) -> Result<Vec<ListedKey>, Error> {
+    async fn list_keys(&self) -> Result<Listed<ListedKey>, Error> {
         self.all_keys().await
     }
 
-    async fn tagged(&self, key: &str, values: Option<&[&str]>) -> Result<Vec<(KeyId, Tag)>, Error> {
+    async fn tagged(&self, key: &str, values: Option<&[&str]>) -> Result<Listed<(KeyId, Tag)>, Error> {
         self.keys_with_tag(key, values).await
     }
 
@@ -317,6 +319,13 @@ impl Kms for Client {
 
     async fn update_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
         self.key_call(Route::SetInterval, key_id, Some(interval), receipt).await
+    }
+
+    async fn send_owed_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
+        let sequence = Uuid::new_v4().to_string();
+        let body = wire::key_body(key_id, &sequence, Some(interval));
+        let call = Call::new(Operation::UpdateInterval, Some(key_id.as_str()), Some(&sequence)).although_stopping();
+        self.call(Route::SetInterval, &call, &body, receipt).await
     }
 
     fn backoff(&self, operation: Operation) -> Backoff {
@@ -333,14 +342,35 @@ impl Kms for Client {
     }
 }
 
-/// A write is accepted by its status alone: its body is documented as none or `{}`.
-#[expect(clippy::unnecessary_wraps, reason = "as the other answers, which may be none of KMS")]
-fn receipt(answer: &Answer) -> Option<Receipt> {
-    Some(Receipt { request_id: answer.request_id().map(Into::into) })
+/// A write is accepted by its status: its body is documented as none or `{}`. But one that carries an error is no
+/// success.
+fn receipt(answer: &Answer) -> Result<Receipt, Unusable> {
+    let is_short = answer.body.len() <= "{}".len();
+    if !is_short && !parse_body(&answer.body).0.is_empty() {
+        return Err(Unusable::Garbled);
+    }
+    Ok(Receipt { request_id: answer.request_id().map(Into::into) })
 }
 
-fn garbled(operation: Operation, request: &Request, answer: &Answer) -> Error {
+/// A success whose body gives nothing to go by.
+fn unusable(operation: Operation, request: &Request, answer: &Answer, why: Unusable) -> Error {
     let (status, host) = (answer.status, request.host());
-    let text = format!("HTTP {status} from {host} with a body that is not a KMS answer; is the endpoint right?");
-    Error::new(operation, Kind::Garbled, text).with_request_id(answer.request_id())
+    let (code, message) = parse_body(&answer.body);
+    let error = if !code.is_empty() {
+        let [code_text, message] = [&code, &message].map(|text| request.without_secrets(text.clone()));
+        let text = format!("HTTP {status} from {host} with the error {code_text} {message}");
+        let error = Error::new(operation, classify_contradiction(operation, &code), text.trim_end());
+        if operation.is_write() { error.doubtful() } else { error }
+    } else if why == Unusable::Silent {
+        let text = if answer.body.trim_ascii().is_empty() {
+            format!("HTTP {status} from {host} with an empty body")
+        } else {
+            format!("HTTP {status} from {host} with a body that does not say whether rotation is on")
+        };
+        Error::new(operation, Kind::NotOffered, text)
+    } else {
+        let text = format!("HTTP {status} from {host} with a body that is not a KMS answer; is the endpoint right?");
+        Error::new(operation, Kind::Garbled, text)
+    };
+    error.with_code(Code::Http(status)).with_request_id(answer.request_id())
 }

@@ -31,7 +31,7 @@ pub enum Kind {
     AlreadyOn,
     /// An interval was to be set and rotation is off.
     NotOn,
-    /// The cloud does not offer this call here.
+    /// The cloud does not offer this call here, or answers it and says nothing.
     NotOffered,
     /// This user may not make this call.
     Permission,
@@ -107,6 +107,12 @@ impl Error {
         self
     }
 
+    /// The same, and what the call was for.
+    pub(crate) fn with_purpose(mut self, purpose: &str) -> Self {
+        self.0.text = format!("{purpose}: {}", self.0.text);
+        self
+    }
+
     pub(crate) fn with_retry_after(mut self, after: Option<Duration>) -> Self {
         self.0.retry_after = after;
         self
@@ -131,7 +137,8 @@ impl Error {
         self.0.kind
     }
 
-    /// An attempt of the call was answered with a server's error such as 500, which does not say that nothing was done.
+    /// An attempt of the call was answered with a server's error such as 500, or with an error inside a success: neither
+    /// says that nothing was done.
     #[must_use]
     pub fn is_doubtful(&self) -> bool {
         self.0.doubtful
@@ -147,6 +154,12 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Option<Code> {
         self.0.code
+    }
+
+    /// The operation and what happened, without the request's id: the same from request to request.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        format!("{}: {}", self.0.operation.as_str(), self.0.text)
     }
 
     /// What happened, without the operation.
@@ -200,11 +213,20 @@ pub fn classify(operation: Operation, status: u16, cloud_code: &str) -> Kind {
         (_, "KMS.0324" | "KMS.0325" | "KMS.0341") => Kind::Hindered(Hindrance::UnsupportedKeyType),
         (_, "KMS.0338") => Kind::Hindered(Hindrance::CustomKeystore),
         // The token is of another project, the account is frozen or has no verified owner: no call will do better.
-        (403, "KMS.0305" | "KMS.0321" | "KMS.0314" | "KMS.0328") => Kind::AccessDenied,
-        (403, _) => Kind::Permission,
+        (_, "KMS.0305" | "KMS.0321" | "KMS.0314" | "KMS.0328") => Kind::AccessDenied,
+        (403, _) | (_, "KMS.0306" | "KMS.0307" | "KMS.0326" | "KMS.0330") => Kind::Permission,
         (404, code) if !code.starts_with("KMS.") => Kind::NotOffered,
         (405 | 501, _) => Kind::NotOffered,
         _ => Kind::Refused,
+    }
+}
+
+/// What an answer of 200 means that carries the cloud's error code: it contradicts itself, so nothing is believed but
+/// what leads to looking again.
+pub(super) fn classify_contradiction(operation: Operation, cloud_code: &str) -> Kind {
+    match classify(operation, 400, cloud_code) {
+        kind @ (Kind::Credentials | Kind::Permission | Kind::AccessDenied | Kind::AlreadyOn | Kind::NotOn) => kind,
+        _ => Kind::Garbled,
     }
 }
 

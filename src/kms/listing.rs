@@ -1,15 +1,21 @@
 //! Lists of keys, read to their end.
 //!
-//! A list that may lack a key is worse than none: whoever is told of it would believe that all is well. So every doubt
-//! about its end is an error: a marker that does not move, pages that bring nothing new or end too soon, a page without
-//! its details.
-//! Keys come and go between pages, which are not one snapshot (API sheet, section 1.4), so a key may be on two of them.
+//! A list may lack a key that the project has, and then nothing must follow from its absence. So every sign of it is a
+//! doubt that goes with the list: a marker that repeats, a total above what was seen, a total that changed while the
+//! list was read and once more when it was read again. What was seen is there all the same. A page that is no list at
+//! all, and a list without an end, are errors.
+//!
+//! Keys come and go between pages, which are not one snapshot (API sheet, section 1.4): a key may be on two of them, and
+//! one that is deleted moves those behind it to a page that was read already. A changed total shows it.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::Listed;
 use super::client::{Client, Route};
 use super::error::{Error, Kind};
 use super::observe::{Code, Operation};
@@ -21,10 +27,66 @@ use crate::rotation::key::{KeyId, ListedKey, Tag};
 const LARGEST_PAGE: &str = "2000";
 /// The most that a query by tag gives at a time (API sheet, section 1.5).
 const TAGGED_PAGE: usize = 1000;
+/// Pages and keys of one list. Quotas are some hundred keys (API sheet, section 4); a list beyond this has no end.
+const MOST_PAGES: usize = 1_000;
+const MOST_KEYS: usize = 200_000;
+/// How long one list may take, with all retries.
+const LONGEST_LIST: Duration = Duration::from_secs(30 * 60);
+
+/// What the pages of a list have said of its length.
+struct Pages {
+    began: Instant,
+    read: usize,
+    total: Option<u64>,
+    /// A later page gave another total.
+    changed: bool,
+    /// Each total so far was the length of its own page: no document says what it counts.
+    counts_page: bool,
+}
+
+impl Pages {
+    fn new() -> Self {
+        Self { began: Instant::now(), read: 0, total: None, changed: false, counts_page: true }
+    }
+
+    /// One page more, of this length and with this total; `seen` are on all of them.
+    fn page(&mut self, length: usize, total: Option<u64>, seen: usize) -> Result<(), Error> {
+        self.read += 1;
+        self.changed |= self.read > 1 && total != self.total;
+        self.counts_page &= total == u64::try_from(length).ok();
+        self.total = total;
+        if self.read >= MOST_PAGES || seen > MOST_KEYS || self.began.elapsed() > LONGEST_LIST {
+            let text = format!("the list of keys does not end: {seen} keys on {} pages", self.read);
+            return Err(Error::new(Operation::ListKeys, Kind::Garbled, text));
+        }
+        Ok(())
+    }
+
+    /// Why a list that ends here with so many keys may lack some.
+    fn doubt(&self, seen: usize) -> Option<Box<str>> {
+        if self.counts_page {
+            None
+        } else if self.changed {
+            Some("its total changed while it was read, so keys came or went".into())
+        } else {
+            let total = self.total.filter(|total| u64::try_from(seen).is_ok_and(|seen| *total > seen))?;
+            Some(format!("the cloud counts {total} keys and lists {seen}").into())
+        }
+    }
+
+    /// Another try may see what this one missed.
+    fn is_worth_another(&self) -> bool {
+        self.changed && !self.counts_page
+    }
+}
+
+/// The end of a list that says that it goes on, and does not.
+const NO_FURTHER_KEY: &str = "the cloud says that more keys follow, and then lists no further one";
+const NO_MARKER: &str = "the cloud says that more keys follow, and not where";
 
 impl Client {
     /// Every key of the project.
-    pub(super) async fn all_keys(&self) -> Result<Vec<ListedKey>, Error> {
+    pub(super) async fn all_keys(&self) -> Result<Listed<ListedKey>, Error> {
         match self.keys_by_page(Some(LARGEST_PAGE)).await {
             // Too large for this site, it may be; its own size is not.
             Err(error) if error.code() == Some(Code::Http(400)) && error.kind() == Kind::Refused => {
@@ -34,10 +96,17 @@ impl Client {
         }
     }
 
-    async fn keys_by_page(&self, limit: Option<&str>) -> Result<Vec<ListedKey>, Error> {
+    /// The list, once more where its total changed meanwhile.
+    async fn keys_by_page(&self, limit: Option<&str>) -> Result<Listed<ListedKey>, Error> {
+        let (listed, pages) = self.read_keys(limit).await?;
+        if pages.is_worth_another() { Ok(self.read_keys(limit).await?.0) } else { Ok(listed) }
+    }
+
+    async fn read_keys(&self, limit: Option<&str>) -> Result<(Listed<ListedKey>, Pages), Error> {
         let mut keys = Vec::new();
         let mut seen = HashSet::new();
         let mut marker: Option<String> = None;
+        let mut pages = Pages::new();
         loop {
             let sequence = Uuid::new_v4().to_string();
             let mut body = json!({"key_spec": "ALL", "sequence": sequence});
@@ -46,30 +115,37 @@ impl Client {
                     body[name] = value.into();
                 }
             }
-            let KeysPage { keys: page, next, total } = self
+            let KeysPage { keys: page, next, truncated, total } = self
                 .list_call(Route::ListKeys, Some(&sequence), &body.to_string(), |answer| wire::keys_page(&answer.body))
                 .await?;
-            let before = keys.len();
+            let (length, before) = (page.len(), keys.len());
             keys.extend(page.into_iter().filter(|key| seen.insert(key.key_id)));
-            let Some(next) = next else {
-                return if keys.is_empty() && total.is_some_and(|total| total > 0) {
-                    Err(incomplete("counts keys and lists none"))
-                } else {
-                    Ok(keys)
-                };
+            pages.page(length, total, keys.len())?;
+            let goes_on = truncated == Some(true);
+            // A marker is followed whatever `truncated` says, and nothing else is.
+            let doubt = match &next {
+                None if goes_on => Some(NO_MARKER),
+                None => None,
+                Some(next) if keys.len() == before || marker.as_ref() == Some(next) => {
+                    let is_end = length == 0 && !goes_on;
+                    (!is_end).then_some(NO_FURTHER_KEY)
+                }
+                Some(_) => {
+                    marker = next;
+                    continue;
+                }
             };
-            if next.is_empty() || marker.as_ref() == Some(&next) {
-                return Err(incomplete("says that more keys follow and not where"));
-            }
-            if keys.len() == before {
-                return Err(incomplete("goes on without a further key"));
-            }
-            marker = Some(next);
+            let doubt = doubt.map(Into::into).or_else(|| pages.doubt(keys.len()));
+            return Ok((Listed { items: keys, doubt }, pages));
         }
     }
 
     /// The keys with a tag, each with the tag.
-    pub(super) async fn keys_with_tag(&self, key: &str, values: Option<&[&str]>) -> Result<Vec<(KeyId, Tag)>, Error> {
+    pub(super) async fn keys_with_tag(
+        &self,
+        key: &str,
+        values: Option<&[&str]>,
+    ) -> Result<Listed<(KeyId, Tag)>, Error> {
         let every;
         let values = if let Some(values) = values {
             values.to_vec()
@@ -78,20 +154,25 @@ impl Client {
             every = self.list_call(Route::Tags, None, "", parse).await?;
             every.iter().filter(|tag| &*tag.key == key).map(|tag| &*tag.value).collect()
         };
-        let mut tagged = Vec::new();
+        let mut tagged = Listed { items: Vec::new(), doubt: None };
         // One value at a time: whether several in one query are alternatives, the documents do not agree.
         for value in values {
             let tag = Tag { key: key.into(), value: value.into() };
-            let found = self.keys_with(&tag).await?;
-            tagged.extend(found.into_iter().map(|key_id| (key_id, tag.clone())));
+            let (mut found, pages) = self.read_tagged(&tag).await?;
+            if pages.is_worth_another() {
+                (found, _) = self.read_tagged(&tag).await?;
+            }
+            tagged.items.extend(found.items.into_iter().map(|key_id| (key_id, tag.clone())));
+            tagged.doubt = tagged.doubt.or(found.doubt);
         }
         Ok(tagged)
     }
 
-    async fn keys_with(&self, tag: &Tag) -> Result<Vec<KeyId>, Error> {
+    async fn read_tagged(&self, tag: &Tag) -> Result<(Listed<KeyId>, Pages), Error> {
         let mut found = Vec::new();
         let mut seen = HashSet::new();
         let mut offset = 0;
+        let mut pages = Pages::new();
         loop {
             let sequence = Uuid::new_v4().to_string();
             let body = json!({
@@ -104,27 +185,73 @@ impl Client {
             let parse = |answer: &Answer| wire::tagged_page(&answer.body);
             let TaggedPage { keys, total } =
                 self.list_call(Route::KeysByTag, Some(&sequence), &body.to_string(), parse).await?;
-            offset += keys.len();
-            // A full page is never taken for the last one: what the total counts is not documented.
-            let is_last = keys.is_empty() || (keys.len() < TAGGED_PAGE && total.is_none_or(|total| offset >= total));
-            if keys.is_empty() && total.is_some_and(|total| offset < total) {
-                return Err(incomplete("counts more keys with the tag than it lists"));
-            }
-            let before = seen.len();
-            seen.extend(keys.iter().map(|(key_id, _)| *key_id));
-            if !is_last && seen.len() == before {
-                return Err(incomplete("goes on without a further key with the tag"));
-            }
+            let (length, before) = (keys.len(), seen.len());
+            offset += length;
             // An answer that does tell a key's tags must tell this one.
             let has_it = |tags: &[Tag]| tags.is_empty() || tags.contains(tag);
-            found.extend(keys.into_iter().filter(|(_, tags)| has_it(tags)).map(|(key_id, _)| key_id));
-            if is_last {
-                return Ok(found);
-            }
+            let new = keys.into_iter().filter(|(key_id, _)| seen.insert(*key_id));
+            found.extend(new.filter(|(_, tags)| has_it(tags)).map(|(key_id, _)| key_id));
+            pages.page(length, total, seen.len())?;
+            // Neither a full page nor one without a total is taken for the last one: a site may have smaller pages than
+            // it is asked for, and what the total counts is not documented.
+            let counted = total.and_then(|total| usize::try_from(total).ok());
+            let is_last = length == 0 || (length < TAGGED_PAGE && counted.is_some_and(|total| offset >= total));
+            let doubt = if is_last {
+                pages.doubt(seen.len())
+            } else if seen.len() == before {
+                Some(NO_FURTHER_KEY.into())
+            } else {
+                continue;
+            };
+            return Ok((Listed { items: found, doubt }, pages));
         }
     }
 }
 
-fn incomplete(what: &str) -> Error {
-    Error::new(Operation::ListKeys, Kind::Garbled, format!("the list of keys is not complete: the cloud {what}"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is made of a list with pages of these lengths and totals.
+    fn doubt(pages: &[(usize, Option<u64>)]) -> (Option<Box<str>>, bool) {
+        let (mut so_far, mut seen) = (Pages::new(), 0);
+        for (length, total) in pages {
+            seen += length;
+            so_far.page(*length, *total, seen).unwrap();
+        }
+        (so_far.doubt(seen), so_far.is_worth_another())
+    }
+
+    #[test]
+    fn a_total_above_what_was_seen_or_one_that_changes_is_a_doubt_and_one_of_the_page_is_none() {
+        for complete in [
+            &[(2, Some(2))][..],
+            &[(2, None)],
+            &[(10, Some(25)), (10, Some(25)), (5, Some(25))],
+            &[(10, Some(10)), (10, Some(10)), (5, Some(5))],
+            &[(10, None), (5, None)],
+            &[(10, Some(15)), (5, Some(15)), (0, Some(15))],
+            &[(10, Some(3))],
+        ] {
+            assert_eq!(doubt(complete), (None, false), "{complete:?}");
+        }
+        let (few, again) = doubt(&[(2, Some(500))]);
+        assert_eq!((few.as_deref(), again), (Some("the cloud counts 500 keys and lists 2"), false));
+        for changing in [&[(10, Some(25)), (10, Some(24)), (4, Some(24))][..], &[(10, Some(25)), (10, None)]] {
+            let (changed, again) = doubt(changing);
+            assert!(changed.is_some_and(|doubt| doubt.contains("changed")) && again, "{changing:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_is_bounded_in_pages_keys_and_time() {
+        let mut pages = Pages::new();
+        assert_eq!((1..=MOST_PAGES).position(|page| pages.page(1, None, page).is_err()), Some(MOST_PAGES - 1));
+        assert!(Pages::new().page(MOST_KEYS + 1, None, MOST_KEYS + 1).is_err());
+        let mut slow = Pages::new();
+        slow.page(1, None, 1).unwrap();
+        tokio::time::advance(LONGEST_LIST + Duration::from_secs(1)).await;
+        let error = slow.page(1, None, 2).unwrap_err();
+        assert!(error.to_string().contains("does not end: 2 keys on 2 pages"), "{error}");
+    }
 }

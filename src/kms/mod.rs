@@ -28,21 +28,22 @@ pub use transport::{Proxy, SetUpError};
 
 use observe::Operation;
 
-use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Reading, RotationInterval, Tag};
+use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 
 /// What reconciling needs of one project's KMS. Every call repeats itself where that is safe and sensible.
 pub trait Kms: Send + Sync {
     /// Forgets what held for the last run only.
     fn begin_run(&self);
 
-    /// `get-key-rotation-status`. A call that the cloud does not offer, or refuses to this user, is a reading as well.
-    fn read_status(&self, key_id: KeyId) -> impl Future<Output = Result<Reading, Error>> + Send;
+    /// `get-key-rotation-status`. [`Kind::NotOffered`]: this answer says nothing of the setting, which alone does not
+    /// mean that the project's cloud never does.
+    fn read_status(&self, key_id: KeyId) -> impl Future<Output = Result<Rotation, Error>> + Send;
 
     /// `describe-key`
     fn describe(&self, key_id: KeyId) -> impl Future<Output = Result<KeyDescription, Error>> + Send;
 
     /// `list-keys`, all pages of it: every key of the project, of every kind, without its tags.
-    fn list_keys(&self) -> impl Future<Output = Result<Vec<ListedKey>, Error>> + Send;
+    fn list_keys(&self) -> impl Future<Output = Result<Listed<ListedKey>, Error>> + Send;
 
     /// The keys that have this tag with one of these values, or with any where none are given
     /// (`resource_instances/action`). Each comes with the tag that it has.
@@ -50,7 +51,7 @@ pub trait Kms: Send + Sync {
         &self,
         key: &str,
         values: Option<&[&str]>,
-    ) -> impl Future<Output = Result<Vec<(KeyId, Tag)>, Error>> + Send;
+    ) -> impl Future<Output = Result<Listed<(KeyId, Tag)>, Error>> + Send;
 
     /// `enable-key-rotation`. [`Kind::Unclear`]: it may have been applied; [`settle`](Self::settle) it.
     fn enable_rotation(&self, key_id: KeyId) -> impl Future<Output = Result<Receipt, Error>> + Send;
@@ -62,12 +63,29 @@ pub trait Kms: Send + Sync {
         interval: RotationInterval,
     ) -> impl Future<Output = Result<Receipt, Error>> + Send;
 
+    /// `update-key-rotation-interval`, although the program is stopping: for a key that it has switched on, and whose
+    /// interval it owes. Ends within seconds, however it ends.
+    fn send_owed_interval(
+        &self,
+        key_id: KeyId,
+        interval: RotationInterval,
+    ) -> impl Future<Output = Result<Receipt, Error>> + Send;
+
     /// The waits of an operation that begins now.
     fn backoff(&self, operation: Operation) -> Backoff;
 
     /// Tells what became of a write whose end was unclear, and whose waits were these, so that it is counted as what it
     /// was.
     fn settle(&self, unclear: &Error, settled: Settled, backoff: &Backoff);
+}
+
+/// What a list gave, read to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// What was seen.
+    pub items: Vec<T>,
+    /// Why there may be more, where that is so. For people.
+    pub doubt: Option<Box<str>>,
 }
 
 /// An accepted write.

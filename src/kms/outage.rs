@@ -38,9 +38,9 @@ impl Outage {
         Self(Mutex::new(State { last_success: Instant::now(), failed: None }))
     }
 
-    /// A new run begins, and with it new hope: what was given up is tried again, if only once.
+    /// A new run begins with its whole budget: a call that is made once a run would otherwise never be retried again.
     pub(super) fn begin_run(&self) {
-        self.with(|state| state.failed = state.failed.map(|_| 0));
+        self.with(|state| state.failed = None);
     }
 
     pub(super) fn retry_budget(&self) -> RetryBudget {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn some_failed_attempts_end_the_hope_of_a_run_and_a_success_brings_it_back() {
+    async fn some_failed_attempts_end_the_hope_of_a_run_and_a_success_or_the_next_run_brings_it_back() {
         let outage = Outage::none();
         let exhaust = || async {
             let began = Instant::now() + Duration::from_secs(1);
@@ -106,9 +106,13 @@ mod tests {
             exhaust().await;
         }
         assert_eq!(outage.retry_budget(), RetryBudget::None);
-        outage.begin_run();
-        assert_eq!(outage.retry_budget(), RetryBudget::SingleAttempt);
         outage.answered();
+        assert_eq!(outage.retry_budget(), RetryBudget::Full);
+        for _ in 0..=ATTEMPTS_BEFORE_GIVING_UP {
+            exhaust().await;
+        }
+        assert_eq!(outage.retry_budget(), RetryBudget::None);
+        outage.begin_run();
         assert_eq!(outage.retry_budget(), RetryBudget::Full);
     }
 }

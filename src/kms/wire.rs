@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::rotation::key::{
-    Hindrance, KeyDescription, KeyId, KeyState, ListedKey, Reading, Rotation, RotationInterval, SECONDS_PER_DAY, Tag,
+    Hindrance, KeyDescription, KeyId, KeyState, ListedKey, Rotation, RotationInterval, SECONDS_PER_DAY, Tag,
 };
 
 /// The body of every call on one key. `sequence` is a UUID that the cloud keeps for tracing.
@@ -25,28 +25,40 @@ pub(super) fn key_body(key_id: KeyId, sequence: &str, interval: Option<RotationI
     }
 }
 
-/// The answer of `get-key-rotation-status`; nothing where it is no JSON object. An answer that does not say whether
-/// rotation is on reads as a call that is not offered.
-pub(super) fn rotation_status(body: &[u8]) -> Option<Reading> {
+/// Why the body of a success gives nothing to go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unusable {
+    /// It is no answer of the KMS, or it carries an error.
+    Garbled,
+    /// It is empty, or an object that says nothing of what was asked.
+    Silent,
+}
+
+/// The answer of `get-key-rotation-status`.
+pub(super) fn rotation_status(body: &[u8]) -> Result<Rotation, Unusable> {
     #[derive(Deserialize)]
     struct Answer {
+        error: Option<Value>,
+        error_code: Option<Value>,
+        #[serde(rename = "errorCode")]
+        error_code_of_iam: Option<Value>,
         key_rotation_enabled: Option<Value>,
         rotation_interval: Option<Value>,
         last_rotation_time: Option<Value>,
         number_of_rotations: Option<Value>,
     }
     if body.trim_ascii().is_empty() {
-        return Some(Reading::NotOffered);
+        return Err(Unusable::Silent);
     }
-    let answer: Answer = serde_json::from_slice(body).ok()?;
-    Some(match flag(answer.key_rotation_enabled.as_ref()) {
-        None => Reading::NotOffered,
-        Some(enabled) => Reading::Rotation(Rotation {
-            enabled,
-            interval_days: number(answer.rotation_interval.as_ref()).and_then(|days| days.try_into().ok()),
-            last_rotated: number(answer.last_rotation_time.as_ref()).and_then(time),
-            rotations: number(answer.number_of_rotations.as_ref()),
-        }),
+    let answer: Answer = serde_json::from_slice(body).map_err(|_| Unusable::Garbled)?;
+    if answer.error.or(answer.error_code).or(answer.error_code_of_iam).is_some() {
+        return Err(Unusable::Garbled);
+    }
+    Ok(Rotation {
+        enabled: flag(answer.key_rotation_enabled.as_ref()).ok_or(Unusable::Silent)?,
+        interval_days: number(answer.rotation_interval.as_ref()).and_then(|days| days.try_into().ok()),
+        last_rotated: number(answer.last_rotation_time.as_ref()).and_then(time),
+        rotations: number(answer.number_of_rotations.as_ref()),
     })
 }
 
@@ -75,9 +87,9 @@ struct Details {
 
 impl Details {
     fn description(&self) -> KeyDescription {
-        let alias = text(self.key_alias.as_ref());
-        let hindrance = self.hindrance(&alias);
-        KeyDescription { alias: (!alias.is_empty()).then(|| alias.into()), hindrance }
+        let alias = told(self.key_alias.as_ref());
+        let hindrance = self.hindrance(alias.as_deref().unwrap_or_default());
+        KeyDescription { alias, hindrance }
     }
 
     /// What stands in the way. What never changes comes before what may pass. A value that is not known stands in
@@ -109,8 +121,8 @@ impl Details {
         Some(ListedKey {
             key_id: text(self.key_id.as_ref()).parse().ok()?,
             description: self.description(),
-            key_spec: text(self.key_spec.as_ref()).into(),
-            enterprise_project_id: text(self.sys_enterprise_project_id.as_ref()).into(),
+            key_spec: told(self.key_spec.as_ref()),
+            enterprise_project_id: told(self.sys_enterprise_project_id.as_ref()),
             tags: Vec::new(),
         })
     }
@@ -119,8 +131,10 @@ impl Details {
 /// A page of `list-keys`.
 pub(super) struct KeysPage {
     pub(super) keys: Vec<ListedKey>,
-    /// Where the next page begins, as the cloud says; nothing where this one is the last.
+    /// Where the next page begins, as the cloud says; nothing where it does not.
     pub(super) next: Option<String>,
+    /// Whether the cloud says that more keys follow, where it says anything.
+    pub(super) truncated: Option<bool>,
     /// How many there are on all pages, where the answer says.
     pub(super) total: Option<u64>,
 }
@@ -147,15 +161,19 @@ pub(super) fn keys_page(body: &[u8]) -> Option<KeysPage> {
     }
     let keys = details.iter().map(Details::listed).collect::<Option<Vec<_>>>()?;
     let marker = text(answer.next_marker.as_ref()).into_owned();
-    let more = flag(answer.truncated.as_ref()).unwrap_or(!marker.is_empty());
-    Some(KeysPage { keys, next: more.then_some(marker), total: number(answer.total.as_ref()) })
+    Some(KeysPage {
+        keys,
+        next: (!marker.is_empty()).then_some(marker),
+        truncated: flag(answer.truncated.as_ref()),
+        total: number(answer.total.as_ref()),
+    })
 }
 
 /// A page of `resource_instances/action`.
 pub(super) struct TaggedPage {
     pub(super) keys: Vec<(KeyId, Vec<Tag>)>,
     /// How many there are on all pages, where the answer says.
-    pub(super) total: Option<usize>,
+    pub(super) total: Option<u64>,
 }
 
 /// The answer of `resource_instances/action`: keys with their tags; nothing where it is no such answer. Details come as
@@ -188,8 +206,7 @@ pub(super) fn tagged_page(body: &[u8]) -> Option<TaggedPage> {
         let tags = resource.tags.iter().flatten().map(tag);
         Some((id.parse().ok()?, tags.collect()))
     });
-    let total = number(answer.total_count.as_ref()).and_then(|total| total.try_into().ok());
-    Some(TaggedPage { keys: resources.collect::<Option<_>>()?, total })
+    Some(TaggedPage { keys: resources.collect::<Option<_>>()?, total: number(answer.total_count.as_ref()) })
 }
 
 /// The answer of `tags`: every tag in the project with each of its values; nothing where it is no such answer.
@@ -239,6 +256,11 @@ fn text(value: Option<&Value>) -> Cow<'_, str> {
     }
 }
 
+/// Text that is there and not empty.
+fn told(value: Option<&Value>) -> Option<Box<str>> {
+    Some(text(value)).filter(|text| !text.is_empty()).map(Into::into)
+}
+
 /// A point in time from its magnitude: documented as seconds, milliseconds in every example, and one client's comment
 /// says microseconds. Zero stands for never.
 fn time(stamp: u64) -> Option<SystemTime> {
@@ -257,7 +279,7 @@ fn time(stamp: u64) -> Option<SystemTime> {
 mod tests {
     use super::*;
 
-    fn reading(body: &str) -> Option<Reading> {
+    fn reading(body: &str) -> Result<Rotation, Unusable> {
         rotation_status(body.as_bytes())
     }
 
@@ -274,7 +296,7 @@ mod tests {
             r#"{"key_rotation_enabled":"true","rotation_interval":"30","last_rotation_time":"1501578672","number_of_rotations":"3"}"#,
             r#"{"key_rotation_enabled":"TRUE","rotation_interval":30,"last_rotation_time":1501578672000000,"number_of_rotations":3,"key_materials":[{}]}"#,
         ] {
-            assert_eq!(reading(body), Some(Reading::Rotation(expected)), "{body}");
+            assert_eq!(reading(body), Ok(expected), "{body}");
         }
     }
 
@@ -282,19 +304,29 @@ mod tests {
     fn a_key_that_never_rotated_has_no_last_rotation() {
         for stamp in [r#""""#, "null", "0", r#""0""#, "[]"] {
             let body = format!(r#"{{"key_rotation_enabled":false,"last_rotation_time":{stamp}}}"#);
-            let Some(Reading::Rotation(rotation)) = reading(&body) else { panic!("{body}") };
+            let rotation = reading(&body).unwrap();
             assert_eq!((rotation.enabled, rotation.last_rotated), (false, None), "{body}");
         }
     }
 
     #[test]
-    fn an_answer_that_does_not_say_is_told_from_one_that_is_none() {
+    fn an_answer_that_says_nothing_is_told_from_garbage_and_from_an_error() {
         for silent in ["", " \n", "{}", r#"{"rotation_interval":90}"#, r#"{"key_rotation_enabled":"maybe"}"#] {
-            assert_eq!(reading(silent), Some(Reading::NotOffered), "{silent}");
+            assert_eq!(reading(silent), Err(Unusable::Silent), "{silent}");
         }
-        for garbage in ["<html>", "{\"key_rotation_enabled\":tr", "7", "null"] {
-            assert_eq!(reading(garbage), None, "{garbage}");
+        for garbled in [
+            "<html>",
+            "{\"key_rotation_enabled\":tr",
+            "7",
+            "null",
+            r#"{"error":{"error_code":"KMS.0101"}}"#,
+            r#"{"error_code":"APIGW.0301"}"#,
+            r#"{"errorCode":"IAM.0012"}"#,
+            r#"{"key_rotation_enabled":true,"rotation_interval":90,"error_code":"KMS.0101"}"#,
+        ] {
+            assert_eq!(reading(garbled), Err(Unusable::Garbled), "{garbled}");
         }
+        assert!(reading(r#"{"key_rotation_enabled":true,"error":null}"#).is_ok());
     }
 
     #[test]
@@ -307,7 +339,7 @@ mod tests {
         };
         for (project, marker) in [(r#""0""#, r#""10""#), ("0", "10")] {
             let page = page(project, marker);
-            assert_eq!((&*page.keys[0].enterprise_project_id, page.next.as_deref()), ("0", Some("10")));
+            assert_eq!((page.keys[0].enterprise_project_id.as_deref(), page.next.as_deref()), (Some("0"), Some("10")));
         }
         assert_eq!(page("null", r#""""#).next, None);
     }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 
@@ -34,7 +35,7 @@ pub(super) struct Facts {
     pub(super) acting: bool,
     pub(super) policy: Option<LoadedPolicy>,
     /// Why the file as it is now was refused.
-    pub(super) reload_error: Option<Arc<str>>,
+    pub(super) reload_error: Option<Arc<ReloadError>>,
     pub(super) next_run: Option<SystemTime>,
     pub(super) last_success: Option<SystemTime>,
     pub(super) run: Option<Arc<Run>>,
@@ -45,6 +46,12 @@ pub(super) struct Facts {
 pub(super) struct LoadedPolicy {
     pub(super) file: Arc<Path>,
     pub(super) at: SystemTime,
+}
+
+/// Why the policy file was refused: for people, and as a list for programs.
+pub(super) struct ReloadError {
+    pub(super) message: String,
+    pub(super) problems: Value,
 }
 
 /// The last run, and its series in compressed form once somebody asked for them.
@@ -89,9 +96,10 @@ impl Board {
         self.metrics.set_projects(projects);
     }
 
-    /// The policy file was read again and refused; what was loaded before stays. The message is for people.
-    pub fn reload_failed(&self, message: &str) {
-        self.facts.send_modify(|facts| facts.reload_error = Some(message.into()));
+    /// The policy file was read again and refused; what was loaded before stays. The message is for people, the list of
+    /// problems for programs.
+    pub fn reload_failed(&self, message: String, problems: Value) {
+        self.facts.send_modify(|facts| facts.reload_error = Some(Arc::new(ReloadError { message, problems })));
     }
 
     /// When the next run is due; nothing where none is.
@@ -221,15 +229,16 @@ mod tests {
     fn a_refused_reload_keeps_the_policy_and_a_good_one_clears_the_error() {
         let board = Board::new().unwrap();
         board.policy_loaded(UNIX_EPOCH, Path::new("a.yaml"));
-        board.reload_failed("bad cron");
+        board.reload_failed("bad cron".to_owned(), Value::Null);
+        let refused = |board: &Board| board.facts().reload_error.map(|refused| refused.message.clone());
         let facts = board.facts();
-        assert_eq!(facts.reload_error.as_deref(), Some("bad cron"));
+        assert_eq!(refused(&board).as_deref(), Some("bad cron"));
         assert_eq!(facts.policy.map(|policy| policy.at), Some(UNIX_EPOCH));
         // Of an earlier file, which was valid.
         board.policy_in_force([]);
-        assert_eq!(board.facts().reload_error.as_deref(), Some("bad cron"));
+        assert_eq!(refused(&board).as_deref(), Some("bad cron"));
         board.policy_loaded(UNIX_EPOCH + Duration::from_secs(1), Path::new("a.yaml"));
-        assert_eq!(board.facts().reload_error, None);
+        assert_eq!(refused(&board), None);
     }
 
     #[tokio::test]

@@ -168,7 +168,11 @@ fn read(
 
 fn config(path: &Path, environment: fn(&str) -> Option<String>) -> Result<WebConfig, WebError> {
     let bytes = small_file::read(path).map_err(|error| WebError::Read(path.to_owned(), error))?;
-    web::read(&bytes, path, environment).map_err(WebError::Invalid)
+    let (config, warnings) = web::read(&bytes, path, environment).map_err(WebError::Invalid)?;
+    for warning in warnings.render_plain().lines() {
+        warn!(problem = warning, "web configuration warning");
+    }
+    Ok(config)
 }
 
 fn enter(config: WebConfig, checks: &Checks) -> Result<Entrance, WebError> {

@@ -38,6 +38,6 @@ pub use log_queue::{LastLines, LogQueue};
 pub use metrics::MetricsError;
 pub use probe::{Probe, ProbeError, Way};
 pub use server::Server;
-pub use status_json::write_json;
+pub use status_json::{RefusedPolicy, write_json, write_json_without_run};
 pub use text_report::{Purpose, TextStyle, write_text};
 pub use tls::TlsError;

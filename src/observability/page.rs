@@ -188,7 +188,7 @@ fn write_runs(out: &mut String, facts: &Facts) -> fmt::Result {
 fn write_notices(out: &mut String, facts: &Facts) -> fmt::Result {
     if let Some(error) = &facts.reload_error {
         let text = "The policy file was refused, the one before stays in force:";
-        writeln!(out, "<p class=\"notice\">{text} {}</p>", Escaped(error))?;
+        writeln!(out, "<p class=\"notice\">{text} {}</p>", Escaped(&error.message))?;
     }
     if !facts.acting {
         out.push_str("<p class=\"notice mild\">Standing by: another replica acts, this one only looks.</p>\n");
@@ -266,7 +266,7 @@ fn write_row(out: &mut String, project: &ProjectReport, key: &KeyReport) -> fmt:
     if !key.reasons.is_empty() {
         write!(out, "<p>{}</p>", Escaped(&words::why(key).to_string()))?;
     }
-    if let Some(error) = &key.error {
+    if let Some(error) = key.error() {
         write!(out, "<p class=\"more\">{}</p>", Escaped(error))?;
     }
     for change in &key.changes {

@@ -59,7 +59,7 @@ impl Filter {
         self.needle.is_empty()
             || key.subject.as_str().contains(&self.needle)
             || key.alias.as_deref().is_some_and(contains)
-            || key.error.as_deref().is_some_and(contains)
+            || key.error().is_some_and(contains)
             || contains(&project.name)
             || contains(words::status(key.status))
             || contains(&words::why(key).to_string())

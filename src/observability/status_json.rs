@@ -1,15 +1,17 @@
 //! The state of every key as JSON: `/api/v1/status`, and what `apply` and `plan` print with `--output json`.
 //!
-//! One document type for all three; a command knows neither policy nor next run and says `null` there. Unknown is
-//! `null` everywhere, times are RFC 3339 in UTC. The document is compact with a line for each key, so that it can be
-//! streamed, searched and compared.
+//! One document type for all three; a command knows no next run and says `null` there, and of the policy it says only
+//! why it was refused. Unknown is `null` everywhere, times are RFC 3339 in UTC. The document is compact with a line for
+//! each key, so that it can be streamed, searched and compared.
 
 use std::borrow::Borrow;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use super::board::Facts;
 use super::document::{Document, write_to};
@@ -26,6 +28,33 @@ use crate::rotation::rule::Exemption;
 /// Those of `out`.
 pub fn write_json(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
     write_to(StatusDocument::of_command(report), out)
+}
+
+/// Writes the document of a command without a report: because the policy was refused, or else because the command was
+/// stopped.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_json_without_run(refused: Option<RefusedPolicy<'_>>, out: &mut dyn io::Write) -> io::Result<()> {
+    let policy = refused.map(|RefusedPolicy { file, error, problems }| PolicyPart {
+        file: file.to_string_lossy(),
+        reload_successful: false,
+        loaded_at: None,
+        error: Some(error),
+        problems: Some(problems),
+    });
+    write_to(StatusDocument::<&Report>::new(None, policy, None, None), out)
+}
+
+/// Why a command has no policy.
+#[derive(Clone, Copy, Debug)]
+pub struct RefusedPolicy<'a> {
+    /// The policy file as its user calls it.
+    pub file: &'a Path,
+    /// What is wrong with it, for people.
+    pub error: &'a str,
+    /// The same as a list, for programs.
+    pub problems: &'a Value,
 }
 
 /// The document over a report that is owned or borrowed.
@@ -53,29 +82,36 @@ impl StatusDocument<Arc<Report>> {
         let policy = facts.policy.as_ref().map(|policy| PolicyPart {
             file: policy.file.to_string_lossy(),
             reload_successful: facts.reload_error.is_none(),
-            loaded_at: Time(policy.at),
-            error: facts.reload_error.as_deref(),
+            loaded_at: Some(Time(policy.at)),
+            error: facts.reload_error.as_ref().map(|refused| &*refused.message),
+            problems: facts.reload_error.as_ref().map(|refused| &refused.problems),
         });
-        Self::new(report, policy, facts.next_run)
+        let tally = facts.run.as_ref().map(|run| run.report.tally()).unwrap_or_default();
+        Self::new(report, policy, facts.next_run, Some(tally))
     }
 }
 
 impl<'r> StatusDocument<&'r Report> {
     /// The document of a command.
     fn of_command(report: &'r Report) -> Self {
-        Self::new(Some(report), None, None)
+        Self::new(Some(report), None, None, Some(report.tally()))
     }
 }
 
 impl<R: Borrow<Report>> StatusDocument<R> {
-    fn new(report: Option<R>, policy: Option<PolicyPart<'_>>, next_run: Option<SystemTime>) -> Self {
+    fn new(
+        report: Option<R>,
+        policy: Option<PolicyPart<'_>>,
+        next_run: Option<SystemTime>,
+        tally: Option<Tally>,
+    ) -> Self {
         let run: Option<&Report> = report.as_ref().map(Borrow::borrow);
         let head = Head {
             version: VERSION,
             policy,
             run: run.map(RunPart::of),
             next_run_at: next_run.map(Time),
-            summary: Summary(run.map(Report::tally).unwrap_or_default()),
+            summary: Summary(tally),
         };
         let mut bytes = Vec::new();
         open_object(&mut bytes, &head, "projects");
@@ -145,8 +181,9 @@ struct Head<'a> {
 struct PolicyPart<'a> {
     file: std::borrow::Cow<'a, str>,
     reload_successful: bool,
-    loaded_at: Time,
+    loaded_at: Option<Time>,
     error: Option<&'a str>,
+    problems: Option<&'a Value>,
 }
 
 #[derive(Serialize)]
@@ -198,7 +235,7 @@ impl<'a> ProjectPart<'a> {
             keys_listed: project.listed,
             idle_entries: &project.idle_entries,
             error: project.failure.as_deref(),
-            summary: Summary(project.tally()),
+            summary: Summary(Some(project.tally())),
         }
     }
 }
@@ -242,7 +279,7 @@ impl<'a> KeyPart<'a> {
             entry_line: key.entry_line,
             planned: StepList(key.planned),
             changes: ChangeList(&key.changes),
-            error: key.error.as_deref(),
+            error: key.error(),
         }
     }
 }
@@ -286,7 +323,8 @@ struct ChangePart<'a> {
 }
 
 struct Time(SystemTime);
-struct Summary(Tally);
+/// Nothing within where no key is known of.
+struct Summary(Option<Tally>);
 struct ReasonList(Reasons);
 struct StepList(Steps);
 struct ChangeList<'a>(&'a [Change]);
@@ -299,7 +337,7 @@ impl Serialize for Time {
 
 impl Serialize for Summary {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(Status::ALL.map(|status| (status.as_str(), self.0.of(status))))
+        serializer.collect_map(Status::ALL.map(|status| (status.as_str(), self.0.map(|tally| tally.of(status)))))
     }
 }
 

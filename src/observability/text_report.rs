@@ -11,10 +11,10 @@ use std::path::Path;
 use super::words;
 use crate::printable::printable;
 use crate::rotation::cover::Subject;
-use crate::rotation::decide::{Reason, Status, Step};
+use crate::rotation::decide::{Reason, Status, Step, Steps};
 use crate::rotation::key::{Bound, DesiredRotation, KeyId, Rotation};
 use crate::rotation::project::{Coverage, Mode};
-use crate::rotation::report::{Change, KeyReport, ProjectReport, Report};
+use crate::rotation::report::{Change, KeyReport, ProjectReport, Report, Tally};
 
 /// What the report is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub fn write_text(report: &Report, style: TextStyle<'_>, out: &mut dyn io::Write
     for project in &report.projects {
         text.project(project)?;
         if report.projects.len() > 1 {
-            let totals = totals(style.purpose, &[project]);
+            let totals = totals(style.purpose, report.interrupted, &[project], "");
             writeln!(text.out, "  {totals}")?;
         }
         writeln!(text.out)?;
@@ -70,22 +70,21 @@ pub fn write_text(report: &Report, style: TextStyle<'_>, out: &mut dyn io::Write
         writeln!(text.out, "{what}\n{remedy}\n")?;
     }
     let projects: Vec<_> = report.projects.iter().collect();
-    let totals = totals(style.purpose, &projects);
-    let took = match style.purpose {
-        Purpose::Applied => format!(" in {}", words::took(report.took)),
-        Purpose::Planned => String::new(),
-    };
-    let end = if report.interrupted { "; it was stopped before it had looked at every key." } else { "." };
-    writeln!(text.out, "{totals}{took}{end}")
+    let took = format!(" in {}", words::took(report.took));
+    let totals = totals(style.purpose, report.interrupted, &projects, &took);
+    let end = if report.interrupted { "; the command was stopped before it had finished." } else { "." };
+    writeln!(text.out, "{totals}{end}")
 }
 
 /// What keys have in common that are told of together, in the order in which they are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Section {
     Change,
+    IfEnforced,
     HeldBack,
     OffPolicy,
     Unknown,
+    Unconfirmed,
     Uncovered,
     EndsSoon,
     Exempt,
@@ -93,11 +92,13 @@ enum Section {
 }
 
 impl Section {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Change,
+        Self::IfEnforced,
         Self::HeldBack,
         Self::OffPolicy,
         Self::Unknown,
+        Self::Unconfirmed,
         Self::Uncovered,
         Self::EndsSoon,
         Self::Exempt,
@@ -105,18 +106,19 @@ impl Section {
     ];
 
     fn of(purpose: Purpose, project: &ProjectReport, key: &KeyReport) -> Self {
-        let changes = match purpose {
-            Purpose::Applied => key.status == Status::Compliant && !key.changes.is_empty(),
-            Purpose::Planned => project.mode == Mode::Enforce && !key.planned.is_empty(),
-        };
+        let is_planned = purpose == Purpose::Planned && !key.planned.is_empty();
         match key.status {
-            _ if changes => Self::Change,
             _ if key.reasons.contains(Reason::ChangeLimit) => Self::HeldBack,
-            Status::NonCompliant => Self::OffPolicy,
+            // What a run would send to a key that it cannot read may change nothing.
             Status::Unknown => Self::Unknown,
+            Status::Compliant if purpose == Purpose::Applied && !key.changes.is_empty() => Self::Change,
+            _ if is_planned && project.holds_back(key) => Self::IfEnforced,
+            _ if is_planned => Self::Change,
+            Status::NonCompliant => Self::OffPolicy,
             Status::Uncovered => Self::Uncovered,
             Status::Exempt if key.reasons.contains(Reason::ExemptionEndsSoon) => Self::EndsSoon,
             Status::Exempt => Self::Exempt,
+            Status::Compliant if !key.reasons.is_empty() => Self::Unconfirmed,
             Status::Compliant => Self::OnPolicy,
         }
     }
@@ -126,9 +128,12 @@ impl Section {
             (Self::Change, Purpose::Applied, _) => "changed",
             (Self::Change, Purpose::Planned, _) => "to change",
             (Self::HeldBack, ..) => "held back by max_changes_per_run",
-            (Self::OffPolicy, _, Mode::Enforce) => "off policy, left alone",
-            (Self::OffPolicy, _, Mode::Monitor) => "off policy, only looked at",
+            (Self::IfEnforced, ..) => "would change if enforced",
+            (Self::OffPolicy, Purpose::Applied, Mode::Enforce) => "still off policy",
+            (Self::OffPolicy, Purpose::Planned, Mode::Enforce) => "off policy, cannot be fixed here",
+            (Self::OffPolicy, _, Mode::Monitor) => "off policy (monitor mode)",
             (Self::Unknown, ..) => "unknown",
+            (Self::Unconfirmed, ..) => "on policy, but sending the interval again failed",
             (Self::Uncovered, ..) if project.coverage == Coverage::Required => "uncovered, though coverage is required",
             (Self::Uncovered, ..) => "uncovered, under no entry of the policy",
             (Self::EndsSoon, ..) => "exempt, and soon no more",
@@ -139,8 +144,8 @@ impl Section {
 
     fn sign(self) -> &'static str {
         match self {
-            Self::Change => "~",
-            Self::HeldBack | Self::EndsSoon => "!",
+            Self::Change | Self::IfEnforced => "~",
+            Self::HeldBack | Self::Unconfirmed | Self::EndsSoon => "!",
             Self::OffPolicy => words::sign(Status::NonCompliant),
             Self::Unknown => words::sign(Status::Unknown),
             Self::Uncovered => words::sign(Status::Uncovered),
@@ -151,9 +156,9 @@ impl Section {
 
     fn colour(self) -> &'static str {
         match self {
-            Self::Change => BLUE,
+            Self::Change | Self::IfEnforced => BLUE,
             Self::OffPolicy => RED,
-            Self::HeldBack | Self::Unknown | Self::Uncovered | Self::EndsSoon => YELLOW,
+            Self::HeldBack | Self::Unknown | Self::Unconfirmed | Self::Uncovered | Self::EndsSoon => YELLOW,
             Self::Exempt => DIM,
             Self::OnPolicy => GREEN,
         }
@@ -163,9 +168,9 @@ impl Section {
     fn shown(self, all: bool) -> usize {
         match self {
             _ if all => usize::MAX,
-            Self::Change | Self::OffPolicy | Self::EndsSoon => usize::MAX,
+            Self::Change | Self::IfEnforced | Self::OffPolicy | Self::EndsSoon => usize::MAX,
             // An outage, a slip in a selector or a first policy: what holds for some holds for all of them.
-            Self::HeldBack | Self::Unknown | Self::Uncovered => LISTED,
+            Self::HeldBack | Self::Unknown | Self::Unconfirmed | Self::Uncovered => LISTED,
             Self::Exempt | Self::OnPolicy => 0,
         }
     }
@@ -184,6 +189,7 @@ struct Row<'a> {
     alias: String,
     setting: String,
     place: String,
+    details: String,
 }
 
 impl Text<'_> {
@@ -213,7 +219,8 @@ impl Text<'_> {
             .zip(&sections)
             .filter(|(section, keys)| !keys.is_empty() && section.shown(self.style.all) > 0)
             .map(|(section, keys)| {
-                let rows = keys.iter().take(section.shown(self.style.all)).map(|key| self.row(section, key));
+                let rows =
+                    keys.iter().take(section.shown(self.style.all)).map(|key| self.row(section, project.mode, key));
                 (section, keys.len(), rows.collect())
             })
             .collect();
@@ -231,18 +238,19 @@ impl Text<'_> {
         Ok(())
     }
 
-    fn row<'k>(&self, section: Section, key: &'k KeyReport) -> Row<'k> {
+    fn row<'k>(&self, section: Section, mode: Mode, key: &'k KeyReport) -> Row<'k> {
         Row {
             key,
             // An entry that stands for its key is called by its name already.
             alias: key.subject.key_id().and(key.alias.as_deref()).map(printable).unwrap_or_default(),
             setting: setting(section, self.style.purpose, key),
             place: key.entry_line.map(|line| format!("{}:{line}", self.file)).unwrap_or_default(),
+            details: details(section, self.style.purpose, mode, key),
         }
     }
 
     fn write_row(&mut self, section: Section, row: &Row<'_>, widths: &Widths) -> io::Result<()> {
-        let Row { key, alias, setting, place } = row;
+        let Row { key, alias, setting, place, details } = row;
         let subject = printable(key.subject.as_str());
         let mut text = format!("{subject:width$}", width = KeyId::LENGTH);
         for (column, width) in [(alias, widths.alias), (setting, widths.setting), (place, widths.place)] {
@@ -251,10 +259,10 @@ impl Text<'_> {
                 let _ = write!(text, "  {column:width$}");
             }
         }
-        let _ = write!(text, "  {}", printable(&details(section, self.style.purpose, key)));
+        let _ = write!(text, "  {}", printable(details));
         let sign = self.coloured(section.colour(), section.sign());
         writeln!(self.out, "    {sign} {}", text.trim_end())?;
-        match &key.error {
+        match key.error() {
             Some(error) => writeln!(self.out, "      {}", self.coloured(DIM, &printable(error))),
             None => Ok(()),
         }
@@ -333,7 +341,7 @@ fn limit(desired: DesiredRotation) -> String {
 }
 
 /// Why it is so, and what was done about it where the setting does not tell.
-fn details(section: Section, purpose: Purpose, key: &KeyReport) -> String {
+fn details(section: Section, purpose: Purpose, mode: Mode, key: &KeyReport) -> String {
     let mut details = match section {
         // The heading has said it.
         Section::Uncovered => String::new(),
@@ -343,7 +351,12 @@ fn details(section: Section, purpose: Purpose, key: &KeyReport) -> String {
     match (section, purpose) {
         // The setting tells what was changed, except where it was right before.
         (Section::Change, Purpose::Applied) if !key.changes.iter().all(is_same) => {}
-        (Section::Change, _) if key.reasons.is_empty() => details.push_str("sent again, by reapply: always"),
+        (Section::Change | Section::IfEnforced, _) if key.reasons.is_empty() => {
+            details.push_str("sent again, by reapply: always");
+        }
+        (Section::Unknown, Purpose::Planned) if mode == Mode::Enforce && !key.planned.is_empty() => {
+            let _ = write!(details, "; {}", words::unread_steps(key.planned));
+        }
         _ => {
             for change in &key.changes {
                 let separator = if details.is_empty() { "" } else { "; " };
@@ -355,22 +368,56 @@ fn details(section: Section, purpose: Purpose, key: &KeyReport) -> String {
 }
 
 /// The state of the keys of these projects, and what was or would be changed, without a full stop.
-fn totals(purpose: Purpose, projects: &[&ProjectReport]) -> String {
-    let tally = projects.iter().map(|project| project.tally()).sum();
-    let headline = words::headline(&tally);
+fn totals(purpose: Purpose, interrupted: bool, projects: &[&ProjectReport], took: &str) -> String {
+    let tally: Tally = projects.iter().map(|project| project.tally()).sum();
+    let keys = || projects.iter().flat_map(|project| &project.keys);
+    let mut totals = words::headline(&tally).to_string();
+    // Writing to a `String` does not fail.
+    match keys().filter(|key| matches!(key.subject, Subject::Entry(_))).count() {
+        0 => {}
+        1 => totals.push_str("; 1 policy entry counts as one unknown key"),
+        entries => _ = write!(totals, "; {entries} policy entries count as one unknown key each"),
+    }
     match purpose {
         Purpose::Applied => {
             let changes = projects.iter().map(|project| project.changes()).sum();
-            format!("{headline}. {} made", words::count(changes, "change", "changes"))
+            let _ = write!(totals, ". {} made{took}", words::count(changes, "change", "changes"));
+            let unconfirmed = |key: &&KeyReport| {
+                let is_known = key.status != Status::Unknown && !key.reasons.contains(Reason::NotVerified);
+                !key.changes.is_empty() && !is_known
+            };
+            let unconfirmed = keys().filter(unconfirmed).count();
+            if unconfirmed > 0 {
+                let _ = write!(totals, ", not confirmed for {}", words::count(unconfirmed, "key", "keys"));
+            }
         }
         Purpose::Planned => {
-            let planned: Vec<_> = projects.iter().flat_map(|project| project.planned()).collect();
-            if planned.is_empty() {
-                return format!("{headline}. A run would change nothing");
+            let unread = tally.of(Status::Unknown);
+            let could_not = || format!("{} could not be read", words::count(unread, "key", "keys"));
+            // Of a key that cannot be read nobody knows what its writes would change.
+            let known = |mode| {
+                let projects = projects.iter().filter(move |project| project.mode == mode);
+                let keys = projects.flat_map(|project| &project.keys).filter(|key| key.status != Status::Unknown);
+                keys.map(|key| key.planned).filter(|planned| !planned.is_empty()).collect::<Vec<_>>()
+            };
+            let _ = match (writes(&known(Mode::Enforce)), unread) {
+                (None, 0) if interrupted => write!(totals, ". No changes found"),
+                (None, 0) => write!(totals, ". A run would change nothing"),
+                (None, _) => write!(totals, ". No changes found, but {}", could_not()),
+                (Some(writes), 0) => write!(totals, ". A run would change {writes}"),
+                (Some(writes), _) => write!(totals, ". A run would change {writes}, but {}", could_not()),
+            };
+            if let Some(writes) = writes(&known(Mode::Monitor)) {
+                let _ = write!(totals, ". Would change if enforced: {writes}");
             }
-            let keys = words::count(planned.len(), "key", "keys");
-            let writes = words::count(planned.iter().map(|steps| steps.iter().count()).sum(), "write", "writes");
-            format!("{headline}. A run would change {keys} with {writes}")
         }
     }
+    totals
+}
+
+/// "2 keys with 3 writes"; nothing where there are none.
+fn writes(planned: &[Steps]) -> Option<String> {
+    let keys = words::count(planned.len(), "key", "keys");
+    let writes = words::count(planned.iter().map(|steps| steps.iter().count()).sum(), "write", "writes");
+    (!planned.is_empty()).then(|| format!("{keys} with {writes}"))
 }

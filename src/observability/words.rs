@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::rotation::cover::Subject;
-use crate::rotation::decide::{Reason, Status, Step};
+use crate::rotation::decide::{Reason, Status, Step, Steps};
 use crate::rotation::key::{Bound, DesiredRotation};
 use crate::rotation::report::{KeyReport, Tally};
 
@@ -71,7 +71,7 @@ pub(super) fn reason(reason: Reason) -> &'static str {
 fn reason_of_entry(of: Reason) -> &'static str {
     match of {
         Reason::NotFound => "no key of this project has this name",
-        Reason::ReadFailed => "the project's keys cannot be listed",
+        Reason::ReadFailed => "the project's keys cannot all be listed",
         Reason::AccessDenied => "listing the project's keys was denied",
         other => reason(other),
     }
@@ -104,7 +104,7 @@ pub(super) fn place(line: u32) -> impl fmt::Display {
 
 /// What is said of a project whose keys are not all known.
 pub(super) const COVERAGE_NOT_KNOWN: &str =
-    "coverage is not known: the keys were not listed, so one that no entry names is not seen";
+    "key list unavailable or incomplete: keys that the policy does not mention may be missing here";
 
 /// What is said of a selector that matches nothing.
 pub(super) const IDLE_ENTRY: &str = "the selector matches no key";
@@ -145,6 +145,17 @@ pub(super) fn taken(step: Step) -> impl fmt::Display {
     said(move |f| match step {
         Step::EnableRotation => f.write_str("rotation was enabled"),
         Step::UpdateInterval(interval) => write!(f, "the interval was set to {interval}"),
+    })
+}
+
+/// What a run would send to a key that cannot be read.
+pub(super) fn unread_steps(steps: Steps) -> impl fmt::Display {
+    said(move |f| {
+        f.write_str("a run would send, without reading: ")?;
+        for (at, step) in steps.iter().enumerate() {
+            write!(f, "{}{step}", if at == 0 { "" } else { ", " })?;
+        }
+        Ok(())
     })
 }
 

@@ -12,6 +12,7 @@ use super::problem::{Finding, quoted};
 use super::schema::{Apart, Known, Need, Schema, Secret};
 use super::source::{Source, Span};
 use super::tree::{Node, Value};
+use super::types::NamedFile;
 
 /// The environment, as far as a policy may ask for it.
 pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -23,6 +24,14 @@ pub(super) struct Decoder<'e> {
     /// The time of day, which tells what is over.
     pub(super) now: SystemTime,
     pub(super) findings: Vec<Finding>,
+    /// The files that were named.
+    pub(super) files: Vec<NamedFile>,
+}
+
+impl<'e> Decoder<'e> {
+    pub(super) fn new(source: &'e Source<'e>, environment: Environment<'e>, now: SystemTime) -> Self {
+        Self { source, environment, now, findings: Vec::new(), files: Vec::new() }
+    }
 }
 
 /// A field that was given.
@@ -35,7 +44,7 @@ pub(super) struct Field<'n> {
 
 impl Field<'_> {
     /// Its name as messages have it; an item of a list has a description in its place.
-    fn label(&self) -> Cow<'static, str> {
+    pub(super) fn label(&self) -> Cow<'static, str> {
         if self.name.contains(' ') { self.name.into() } else { format!("`{}`", self.name).into() }
     }
 
@@ -281,8 +290,7 @@ mod tests {
     fn problems(text: &str) -> Vec<String> {
         let source = Source::new(text);
         let tree = tree::parse(&source).unwrap();
-        let mut decoder =
-            Decoder { source: &source, environment: &|_| None, now: SystemTime::UNIX_EPOCH, findings: Vec::new() };
+        let mut decoder = Decoder::new(&source, &|_| None, SystemTime::UNIX_EPOCH);
         decoder.fields(Field { name: "test", key: tree.span, node: &tree }, &SCHEMA);
         Problems::new("p", &source, decoder.findings).to_string().lines().map(str::to_owned).collect()
     }

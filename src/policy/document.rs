@@ -142,7 +142,8 @@ pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Polic
         .collect();
     conflict::check(decoder, &drafts, schedule.as_ref().map(|schedule| &schedule.calendar), rate);
     let projects = drafts.into_iter().filter_map(|draft| draft.project).collect();
-    Some(Policy { schedule: schedule?, retry: retry?, limits: limits?, guards: guards?, projects })
+    let files = std::mem::take(&mut decoder.files);
+    Some(Policy { schedule: schedule?, retry: retry?, limits: limits?, guards: guards?, projects, files })
 }
 
 /// The schedule, and the zone that it gives.

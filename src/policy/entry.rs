@@ -53,7 +53,8 @@ const EXEMPT: Schema = Schema::of(
         Known::optional(
             "until",
             Kind::Form(&UNTIL),
-            "it ends in the time zone of `schedule`; without it there is no end",
+            "in quotes, since some YAML readers take it for a date; it ends in the time zone of `schedule`; without it \
+             there is no end",
         ),
     ],
 );

@@ -24,6 +24,16 @@ pub enum UnreadableFile {
     TooLarge(PathBuf),
 }
 
+impl UnreadableFile {
+    /// Where it was to be.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Io(path, _) | Self::Directory(path) | Self::NotRegular(path) | Self::TooLarge(path) => path,
+        }
+    }
+}
+
 /// The bytes of the policy file.
 ///
 /// # Errors

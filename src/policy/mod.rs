@@ -35,17 +35,20 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::time::SystemTime;
 
+use serde::{Serialize, Serializer};
+
 pub use calendar::Calendar;
 pub use endpoint::{cloud_address, neighbour_address};
 pub use file::{UnreadableFile, read_file};
 pub use foreign::foreign_yaml;
 pub use json_schema::json_schema;
 pub use problem::{Problem, Problems, Severity};
+pub use project::is_project_id;
 pub use source::Place;
 pub use types::Policy;
 
 use decode::{Decoder, Environment};
-use problem::Finding;
+use problem::{Finding, Unplaced};
 use source::{Source, Span};
 use tree::{Node, Value};
 
@@ -61,6 +64,16 @@ pub enum Refused {
     /// The file is no valid policy, for these reasons.
     #[error("{0}")]
     Invalid(Problems),
+}
+
+/// A list of problems as [`Problems`] has it. A file that cannot be read is one problem, without line and column.
+impl Serialize for Refused {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Invalid(problems) => problems.serialize(serializer),
+            Self::Unreadable(error) => [Unplaced::new(error)].serialize(serializer),
+        }
+    }
 }
 
 /// Reads the policy file at `path`. `environment` gives the variables that its paths may name, and `now` tells which of
@@ -107,7 +120,7 @@ fn decode<T>(
         Ok(tree) => tree,
         Err(fault) => return Err(Problems::new(file, &source, vec![fault])),
     };
-    let mut decoder = Decoder { source: &source, environment, now, findings: Vec::new() };
+    let mut decoder = Decoder::new(&source, environment, now);
     let meant = match tree.value {
         Value::Null => {
             decoder.error(Span::new(0, 0), format!("the file is empty, expected {expected}"));

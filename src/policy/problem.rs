@@ -8,8 +8,10 @@ use std::fmt::{self, Write as _};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use super::file::UnreadableFile;
 use super::snippet;
 use super::source::{Place, Source, Span};
+use crate::chain::Chain;
 use crate::printable::{is_unprintable, printable};
 
 /// Whether the policy can be used in spite of the problem.
@@ -236,6 +238,32 @@ impl Serialize for Problems {
             }
         }
         serializer.collect_seq(self.list.iter().map(|problem| Row(&self.file, problem)))
+    }
+}
+
+/// The row of a file that could not even be read.
+#[derive(Serialize)]
+pub(super) struct Unplaced {
+    file: String,
+    line: Option<u32>,
+    column: Option<u32>,
+    severity: &'static str,
+    message: String,
+    related: Option<()>,
+    help: Option<String>,
+}
+
+impl Unplaced {
+    pub(super) fn new(error: &UnreadableFile) -> Self {
+        Self {
+            file: printable(&error.path().display().to_string()),
+            line: None,
+            column: None,
+            severity: Severity::Error.as_str(),
+            message: printable(&Chain(error).to_string()),
+            related: None,
+            help: None,
+        }
     }
 }
 

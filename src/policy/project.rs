@@ -28,7 +28,7 @@ pub(super) const PROJECT: Schema = Schema::of(
         Known::optional(
             "project_id",
             Kind::Form(&PROJECT_ID),
-            "without it the project is the one named like the region, or as `password` says",
+            "without it the project is the one that `password` or the environment names, or else the one named like the region",
         ),
         Known::optional(
             "kms_endpoint",
@@ -223,12 +223,18 @@ impl Decoder<'_> {
 
     fn project_id(&mut self, field: Field<'_>) -> Option<String> {
         let id = self.verbatim(field, PROJECT_ID.what)?;
-        if id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        if is_project_id(&id) {
             return Some(id);
         }
         self.mismatch(field, PROJECT_ID.what);
         None
     }
+}
+
+/// Whether it is the id of a project in the cloud.
+#[must_use]
+pub fn is_project_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A field that need not be given and must be right where it is.

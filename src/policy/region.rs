@@ -95,8 +95,7 @@ mod tests {
 
     fn warnings(cloud: Cloud, region: &str) -> String {
         let source = Source::new(region);
-        let mut decoder =
-            Decoder { source: &source, environment: &|_| None, now: SystemTime::UNIX_EPOCH, findings: Vec::new() };
+        let mut decoder = Decoder::new(&source, &|_| None, SystemTime::UNIX_EPOCH);
         decoder.look_up_region(cloud, region, Span::new(0, region.len()));
         Problems::new("p", &source, decoder.findings).to_string()
     }

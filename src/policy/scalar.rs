@@ -14,6 +14,8 @@ use super::problem::quoted;
 use super::schema::{Count, Rate, Text, span_words};
 use super::source::Span;
 use super::tree::Value;
+use super::types::NamedFile;
+use crate::printable::is_unprintable;
 
 impl Decoder<'_> {
     /// A text, whatever it says. A number or a boolean is refused, since YAML may have changed it already.
@@ -41,7 +43,15 @@ impl Decoder<'_> {
             self.mismatch(field, &format!("{expected} of at most {longest} characters"));
             return None;
         }
+        self.warn_of_invisible(field, text);
         Some(text)
+    }
+
+    /// Warns of an invisible character, which pasted text may bring along: two names look alike and differ.
+    pub(super) fn warn_of_invisible(&mut self, field: Field<'_>, text: &str) {
+        let Some(invisible) = text.chars().find(|c| is_unprintable(*c)) else { return };
+        let message = format!("{} has an invisible character, U+{:04X}, in it", field.label(), u32::from(invisible));
+        self.warning(field.span(), message).help("remove it, unless it is meant");
     }
 
     /// The field's text or digits as they were written, for values whose form is fixed and may look like a number.
@@ -167,6 +177,7 @@ impl Decoder<'_> {
             self.error(field.span(), message).conceal(field.node.span);
             return None;
         }
+        let doubtful = self.warn_of_what_stays(field, text);
         let mut path = String::with_capacity(text.len());
         let mut rest = text;
         let mut complete = true;
@@ -186,7 +197,34 @@ impl Decoder<'_> {
             rest = after;
         }
         path.push_str(rest);
-        complete.then(|| PathBuf::from(path))
+        let path = complete.then(|| PathBuf::from(path))?;
+        if !doubtful {
+            let place = self.source.place(field.span().start);
+            self.files.push(NamedFile { field: field.name, place, path: path.clone() });
+        }
+        Some(path)
+    }
+
+    /// Warns of what only a shell would replace in a path, and of invisible characters. True if it warned.
+    fn warn_of_what_stays(&mut self, field: Field<'_>, text: &str) -> bool {
+        let before = self.findings.len();
+        if text.starts_with('~') {
+            let message = format!("`{}` begins with `~`, which is not replaced", field.name);
+            self.warning(field.span(), message).help("write `${HOME}`, or the whole path");
+        }
+        let is_name = |c: char| c.is_ascii_alphabetic() || c == '_';
+        if let Some((at, _)) = text.match_indices('$').find(|(at, _)| text[at + 1..].starts_with(is_name)) {
+            let span = self.part(field, text, at, 1);
+            let message = format!("`$NAME` is not replaced in `{}`, only `${{NAME}}` is", field.name);
+            self.warning(span, message).help("put the variable's name in braces");
+        }
+        self.warn_of_invisible(field, text);
+        let warnings = &mut self.findings[before..];
+        for warning in &mut *warnings {
+            // As above: it may be the secret itself.
+            warning.conceal(field.node.span);
+        }
+        !warnings.is_empty()
     }
 
     fn variable(&mut self, field: Field<'_>, span: Span, name: &str) -> Option<String> {
@@ -249,7 +287,7 @@ mod tests {
     ) -> Result<T, String> {
         let source = Source::new(text);
         let node = tree::parse(&source).unwrap();
-        let mut decoder = Decoder { source: &source, environment, now: SystemTime::UNIX_EPOCH, findings: Vec::new() };
+        let mut decoder = Decoder::new(&source, environment, SystemTime::UNIX_EPOCH);
         let value = read(&mut decoder, Field { name: "it", key: node.span, node: &node });
         let problems = Problems::new("p", &source, decoder.findings);
         assert_eq!(value.is_some(), problems.is_empty(), "{problems}");
@@ -312,7 +350,7 @@ mod tests {
         };
         #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself is bound to one lifetime")]
         let path = |text| read(text, &environment, |d, f| d.file_path(f));
-        assert_eq!(path("/a/$b/c$"), Ok(PathBuf::from("/a/$b/c$")));
+        assert_eq!(path("/a/$1/c$"), Ok(PathBuf::from("/a/$1/c$")));
         assert_eq!(path("'${DIR}/x${DIR}'"), Ok(PathBuf::from("/run/c/x/run/c")));
         assert_eq!(path("'$${DIR}'"), Ok(PathBuf::from("$/run/c")));
         for (text, problem) in [

@@ -149,6 +149,7 @@ impl Decoder<'_> {
             self.mismatch(field, "a text of at most 255 characters without control characters");
             return None;
         }
+        self.warn_of_invisible(field, value);
         if value.contains('*') {
             let message =
                 format!("the value {} of a tag is no pattern, expected it whole, or `\"*\"` for any", quoted(value));

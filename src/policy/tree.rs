@@ -64,15 +64,23 @@ impl Node<'_> {
 
 /// The tree of the one document in the text.
 pub(super) fn parse<'t>(source: &Source<'t>) -> Result<Node<'t>, Finding> {
-    serde_saphyr::from_str_with_options(source.text, options()).map_err(|error| syntax::explain(source, &error))
+    // Merge keys are found by the decoder, as duplicate ones are.
+    let options = options(MergeKeyPolicy::AsOrdinary);
+    serde_saphyr::from_str_with_options(source.text, options).map_err(|error| syntax::explain(source, &error))
 }
 
-fn options() -> Options {
+/// The same of another program's file, in which merge keys are replaced by what they bring.
+pub(super) fn parse_foreign<'t>(source: &Source<'t>) -> Result<Node<'t>, Finding> {
+    let options = options(MergeKeyPolicy::Merge);
+    serde_saphyr::from_str_with_options(source.text, options).map_err(|error| syntax::explain(source, &error))
+}
+
+fn options(merge_keys: MergeKeyPolicy) -> Options {
     serde_saphyr::options! {
         strict_booleans: true,
-        // Both are found by the decoder, which can name both places, and are no reason to stop.
+        // They are found by the decoder, which can name both places, and are no reason to stop.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
-        merge_keys: MergeKeyPolicy::AsOrdinary,
+        merge_keys: merge_keys,
         // So that they are a wrong value among others.
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         underscored_numbers_as_strings: true,
@@ -231,7 +239,8 @@ pub(super) mod tests {
     #[test]
     fn no_more_is_repeated_than_is_allowed() {
         let text = a_billion_laughs();
-        let mut error = &serde_saphyr::from_str_with_options::<Node<'_>>(&text, options()).unwrap_err();
+        let mut error =
+            &serde_saphyr::from_str_with_options::<Node<'_>>(&text, options(MergeKeyPolicy::AsOrdinary)).unwrap_err();
         while let Error::AliasError { error: inner, .. } = error {
             error = inner;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::calendar::Calendar;
-use super::source::Place;
+pub use super::source::Place;
 use crate::rotation::project::{Cloud, Coverage, Mode};
 use crate::rotation::rule::Rule;
 
@@ -22,6 +22,19 @@ pub struct Policy {
     pub guards: Guards,
     /// Projects, each with its keys, in the file's order.
     pub projects: Vec<Project>,
+    /// Every file that the policy names.
+    pub files: Vec<NamedFile>,
+}
+
+/// A file that a policy names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFile {
+    /// The field that names it.
+    pub field: &'static str,
+    /// Where in the policy that is.
+    pub place: Place,
+    /// The path, with its variables replaced.
+    pub path: PathBuf,
 }
 
 /// When to run.
@@ -88,7 +101,7 @@ pub struct Project {
     /// The region.
     pub region: Arc<str>,
     /// The project's id in the cloud; where it is not given, the project is the one of
-    /// [this name](Credentials::project_name).
+    /// [this name](Credentials::project_name), unless the environment names another one.
     pub project_id: Option<String>,
     /// Where its KMS answers, when not at the cloud's own address.
     pub kms_endpoint: Option<String>,

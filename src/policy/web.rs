@@ -174,12 +174,17 @@ impl fmt::Debug for User {
     }
 }
 
-/// Reads the bytes of the file at `path`, from whose folder relative paths in it start, as with the exporters.
+/// Reads the bytes of the file at `path`, from whose folder relative paths in it start, as with the exporters. The
+/// problems beside the configuration are warnings.
 ///
 /// # Errors
 ///
 /// Everything that is wrong with it.
-pub fn read(bytes: &[u8], path: &Path, environment: impl Fn(&str) -> Option<String>) -> Result<WebConfig, Problems> {
+pub fn read(
+    bytes: &[u8],
+    path: &Path,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<(WebConfig, Problems), Problems> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let name = path.display().to_string();
     // Nothing in the file depends on the time.
@@ -187,7 +192,6 @@ pub fn read(bytes: &[u8], path: &Path, environment: impl Fn(&str) -> Option<Stri
     super::decode(bytes, &name, &environment, now, "`tls_server_config` or `basic_auth_users`", |decoder, root| {
         decoder.web(root, folder)
     })
-    .map(|(config, _)| config)
 }
 
 impl Decoder<'_> {
@@ -322,6 +326,7 @@ mod tests {
     fn read(text: &str) -> Result<WebConfig, Vec<String>> {
         let environment = |name: &str| (name == "DIR").then(|| "/run/c".to_owned());
         super::read(text.as_bytes(), Path::new("/etc/web.yml"), environment)
+            .map(|(config, _)| config)
             .map_err(|problems| problems.to_string().lines().map(str::to_owned).collect())
     }
 
@@ -330,6 +335,19 @@ mod tests {
         match read(text) {
             Ok(_) => panic!("accepted: {text}"),
             Err(problems) => problems.join("\n"),
+        }
+    }
+
+    #[test]
+    fn a_path_that_only_a_shell_would_replace_is_warned_of() {
+        let text = "tls_server_config: {cert_file: ~/c, key_file: $HOME/k}\nbearer_token_file: \"t\\u200b\"\n";
+        let (_, warnings) = super::read(text.as_bytes(), Path::new("/etc/web.yml"), |_| None).unwrap();
+        let told = warnings.render_plain();
+        let expected =
+            ["`cert_file` begins with `~`", "`$NAME` is not replaced in `key_file`", "`bearer_token_file` has"];
+        assert_eq!(told.lines().count(), expected.len(), "{told}");
+        for (line, expected) in told.lines().zip(expected) {
+            assert!(line.contains(expected), "{line}");
         }
     }
 

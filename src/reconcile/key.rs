@@ -1,18 +1,20 @@
-//! One key in one run: read it, ask for the verdict, take one step, read it again, until no step is left.
+//! One key in one run: it is observed, and where a write is due, steps are taken one at a time, with a reading after
+//! each, until none is left.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::info;
 
 use super::guard::ChangeBudget;
-use super::progress::{Order, Progress};
+use super::progress::{Order, Progress, has_interval};
 use super::{Failure, Reconciler};
 use crate::kms::{Backoff, Error, Kind, Kms, Receipt, Settled};
-use crate::rotation::decide::{Status, Step, Verdict, decide};
-use crate::rotation::key::{KeyDescription, KeyId, ReadFailure, Reading, Rotation};
-use crate::rotation::observed::{Hold, WriteFailure, WrittenBefore};
-use crate::rotation::report::{Change, KeyReport};
+use crate::policy::types::Project;
+use crate::rotation::decide::{Status, Step, Verdict};
+use crate::rotation::key::{KeyDescription, KeyId, ReadFailure, Reading, Rotation, RotationInterval};
+use crate::rotation::observed::{WriteFailure, WrittenBefore};
+use crate::rotation::report::{Change, KeyError, KeyReport};
 
 /// Waits before reading again a key whose accepted write does not show yet. The first reading follows at once; in all
 /// as long as the vendor's own tool polls, five seconds (API sheet, section 0).
@@ -27,67 +29,70 @@ const READ_BACK_WAITS: [Duration; 4] = [
 /// twice within a run will do so a third time.
 const RESTARTS: u32 = 2;
 
+/// A reading that is older is repeated before a write: others change keys as well.
+const READING_HOLDS: Duration = Duration::from_secs(60);
+
 /// What the keys of one project share in a run.
 pub(super) struct KeyRun<'a, K> {
     pub(super) kms: &'a K,
-    pub(super) project: &'a Arc<str>,
+    pub(super) project: &'a Project,
     pub(super) reconciler: &'a Reconciler,
     pub(super) may_write: bool,
     /// Whether what cases have from the list is of this run.
     pub(super) listed: bool,
-    /// What bounds the changes of a run; nothing where it would make none.
-    pub(super) budget: Option<&'a ChangeBudget>,
+    /// What bounds the changes of the run.
+    pub(super) budget: &'a ChangeBudget,
+    /// The project's place in the policy, by which the budget is shared.
+    pub(super) place: usize,
     /// What ended the project's run early.
     pub(super) failure: &'a Failure<'a>,
 }
 
 impl<K: Kms> KeyRun<'_, K> {
-    /// Brings one key to its policy, or finds out why not.
-    pub(super) async fn reconcile(&self, order: Order<'_>) -> KeyReport {
+    /// Finds out how a key is, and what stands in the way of a write. Writes nothing.
+    pub(super) async fn observe<'o>(&self, order: Order<'o>) -> Progress<'o> {
         let mut key = Progress::new(order);
-        let remembered = self.reconciler.memory.recall(self.project, order.key_id);
+        let remembered = self.reconciler.memory.recall(&self.project.name, order.key_id);
         key.observed.written_before = remembered.written;
         key.observed.hindrance = remembered.hindrance(self.reconciler.clock.now());
         match &order.case.listed {
             // A list says all that a description would.
             Some(listed) => (key.described, key.alias) = (self.listed, listed.description.alias.clone()),
-            None => key.alias.clone_from(&remembered.alias),
+            None => key.alias = remembered.alias,
         }
         self.read(&mut key).await;
+        // Before the first write to a key: is there anything that forbids it? A refused write would stand in the
+        // customer's audit log as a failed operation, run after run.
+        let verdict = key.verdict();
+        if !key.described && verdict.status == Status::NonCompliant && !verdict.steps.is_empty() {
+            self.describe(&mut key).await;
+        }
+        key
+    }
+
+    /// Takes the steps that lead to the policy, as far as they can be taken.
+    pub(super) async fn act(&self, mut key: Progress<'_>) -> KeyReport {
+        if key.asked.elapsed() > READING_HOLDS {
+            self.read_back(&mut key).await;
+        }
         let mut waits = READ_BACK_WAITS.iter();
         loop {
-            let verdict = decide(order.desired, &key.observed);
+            let verdict = key.verdict();
+            if self.reconciler.stop.is_cancelled() && key.owes_interval {
+                self.send_owed_interval(&mut key).await;
+                let verdict = key.verdict();
+                return self.ended(key, verdict);
+            }
             let Some(step) = verdict.steps.first() else {
                 match waits.next() {
                     Some(wait) if verdict.awaits_visibility() && self.pause(*wait).await => {
-                        self.read(&mut key).await;
+                        self.read_back(&mut key).await;
                         continue;
                     }
                     _ => return self.ended(key, verdict),
                 }
             };
-            // Before the first write to a key: is there anything that forbids it? A refused write would stand in the
-            // customer's audit log as a failed operation, run after run.
-            if !key.described && verdict.status == Status::NonCompliant {
-                self.describe(&mut key).await;
-                continue;
-            }
-            if !key.guarded && verdict.status != Status::Compliant {
-                key.guarded = true;
-                // What cannot be read is only asked, by enabling it, whether it is still as this process has set it.
-                let is_set = key.observed.written_before == WrittenBefore::Interval(order.desired.interval);
-                let changes = verdict.status == Status::NonCompliant || !is_set;
-                key.observed.hold = self.budget.and_then(|budget| {
-                    if remembered.is_flapping(self.reconciler.clock.now(), budget.guards) {
-                        Some(Hold::Flapping)
-                    } else {
-                        (changes && order.is_selected() && !budget.take()).then_some(Hold::ChangeLimit)
-                    }
-                });
-                key.off_policy = verdict.status == Status::NonCompliant;
-                continue;
-            }
-            if !self.may_write || !self.reconciler.gate.is_open() {
+            if self.reconciler.stop.is_cancelled() || !self.reconciler.gate.is_open() {
                 return self.ended(key, verdict);
             }
             self.take(step, &mut key).await;
@@ -97,35 +102,29 @@ impl<K: Kms> KeyRun<'_, K> {
 
     /// The report of a key that nothing more is done about in this run.
     fn ended(&self, key: Progress<'_>, verdict: Verdict) -> KeyReport {
-        if let Some(budget) = self.budget
-            && key.off_policy
-            && !key.changes.is_empty()
-        {
-            let now = self.reconciler.clock.now();
-            self.reconciler.memory.update(self.project, key.order.key_id, |known| known.repaired(now, budget.guards));
+        if key.off_policy && !key.changes.is_empty() {
+            let (now, guards) = (self.reconciler.clock.now(), self.budget.guards);
+            self.reconciler.memory.update(&self.project.name, key.order.key_id, |known| known.repaired(now, guards));
         }
         key.report(verdict)
     }
 
     async fn read(&self, key: &mut Progress<'_>) {
-        let memory = &self.reconciler.memory;
-        match self.kms.read_status(key.order.key_id).await {
-            Ok(Reading::NotOffered) if memory.forget_readable(key.order.key_id) => {
-                // One odd answer of a gateway is no reason to write without looking. If it stays so, the next run does.
-                key.observed.reading = Reading::Failed(ReadFailure::Other);
-                key.error = Some("the setting, which could be read before, was refused".into());
-            }
-            Ok(reading) => {
-                key.observed.reading = reading;
-                if let Reading::Rotation(rotation) = reading {
-                    key.seen = Some((rotation, self.reconciler.clock.now()));
-                    memory.remember_readable(key.order.key_id);
-                }
+        let result = self.kms.read_status(key.order.key_id).await;
+        key.asked = Instant::now();
+        match result {
+            Ok(rotation) => {
+                key.observed.reading = Reading::Rotation(rotation);
+                key.seen = Some((rotation, self.reconciler.clock.now()));
+                self.reconciler.memory.remember_readable(&self.project.name);
             }
             Err(error) => {
                 // Only a key that nothing has been found out about yet is worth the question why it cannot be read.
                 let unexplained = error.kind() == Kind::Refused && !key.described;
-                key.observed.reading = Reading::Failed(read_failure(error.kind()));
+                key.observed.reading = match error.kind() {
+                    Kind::NotOffered => Reading::NotOffered,
+                    kind => Reading::Failed(read_failure(kind)),
+                };
                 if let Kind::Hindered(hindrance) = error.kind() {
                     key.observed.hindrance = Some(hindrance);
                 }
@@ -137,13 +136,25 @@ impl<K: Kms> KeyRun<'_, K> {
         }
     }
 
+    /// Reads the key again, unless the project's cloud does not offer it. An answer that now says nothing is a failure:
+    /// others of this run did.
+    async fn read_back(&self, key: &mut Progress<'_>) {
+        if key.observed.reading != Reading::NotOffered {
+            self.read(key).await;
+            if key.observed.reading == Reading::NotOffered {
+                key.observed.reading = Reading::Failed(ReadFailure::Other);
+            }
+        }
+    }
+
     async fn describe(&self, key: &mut Progress<'_>) {
         key.described = true;
         match self.kms.describe(key.order.key_id).await {
             Ok(KeyDescription { alias, hindrance }) => {
                 if key.alias != alias {
                     let memory = &self.reconciler.memory;
-                    memory.update(self.project, key.order.key_id, |remembered| remembered.alias.clone_from(&alias));
+                    memory
+                        .update(&self.project.name, key.order.key_id, |remembered| remembered.alias.clone_from(&alias));
                     key.alias = alias;
                 }
                 key.observed.hindrance = hindrance.or(key.observed.hindrance);
@@ -169,11 +180,13 @@ impl<K: Kms> KeyRun<'_, K> {
                 Step::EnableRotation => self.kms.enable_rotation(key.order.key_id).await,
                 Step::UpdateInterval(interval) => self.kms.update_interval(key.order.key_id, interval).await,
             };
-            let doubtful = unclear.is_some() || result.as_ref().is_err_and(Error::is_doubtful);
+            let repeated = unclear.is_some();
+            let doubtful = repeated || result.as_ref().is_err_and(Error::is_doubtful);
             let may_be_applied =
                 doubtful || result.as_ref().map_or_else(|error| error.kind() == Kind::Unclear, |_| true);
             if step == Step::EnableRotation && may_be_applied {
                 self.remember_enabled(key.order.key_id, before.is_none());
+                key.owes_interval = key.order.desired.interval != RotationInterval::AFTER_ENABLING;
             }
             let error = match result {
                 Ok(receipt) => {
@@ -223,6 +236,13 @@ impl<K: Kms> KeyRun<'_, K> {
                         key.observed.failure = Some(WriteFailure::Other);
                         return;
                     }
+                    if repeated && shows_nothing_new(step, before) {
+                        // The key is on policy, and each write of it may start the cloud's rotation period anew.
+                        self.kms.settle(&error, Settled::GivenUp, &backoff);
+                        self.note(key, &error);
+                        key.observed.failure = Some(WriteFailure::Unproven);
+                        return;
+                    }
                     self.kms.settle(&error, Settled::Repeated, &backoff);
                     unclear = Some(backoff);
                 }
@@ -231,7 +251,9 @@ impl<K: Kms> KeyRun<'_, K> {
                     if hindrance.is_permanent() {
                         // So that the next run does not earn another refusal, which the customer's audit log keeps.
                         let (memory, now) = (&self.reconciler.memory, self.reconciler.clock.now());
-                        memory.update(self.project, key.order.key_id, |known| known.hindrance = Some((hindrance, now)));
+                        memory.update(&self.project.name, key.order.key_id, |known| {
+                            known.hindrance = Some((hindrance, now));
+                        });
                     }
                     return self.note(key, &error);
                 }
@@ -240,7 +262,7 @@ impl<K: Kms> KeyRun<'_, K> {
                 kind => {
                     key.observed.failure = Some(write_failure(kind));
                     self.note(key, &error);
-                    if kind.is_transient() {
+                    if kind.is_transient() || doubtful {
                         // A server that answers 500 may have done it all the same.
                         key.seen = None;
                         self.read_back(key).await;
@@ -251,10 +273,17 @@ impl<K: Kms> KeyRun<'_, K> {
         }
     }
 
-    /// Reads the key again, unless the cloud has said that it cannot be read.
-    async fn read_back(&self, key: &mut Progress<'_>) {
-        if key.observed.reading != Reading::NotOffered {
-            self.read(key).await;
+    /// The program stops after this run has switched rotation on: the cloud's own interval is not to be left, and where
+    /// the setting cannot be read, no later process could tell.
+    async fn send_owed_interval(&self, key: &mut Progress<'_>) {
+        let (key_id, interval) = (key.order.key_id, key.order.desired.interval);
+        let before = key.rotation();
+        match self.kms.send_owed_interval(key_id, interval).await {
+            Ok(receipt) => self.accepted(Step::UpdateInterval(interval), before, receipt, key),
+            Err(error) => {
+                key.observed.failure = Some(write_failure(error.kind()));
+                self.note(key, &error);
+            }
         }
     }
 
@@ -266,9 +295,10 @@ impl<K: Kms> KeyRun<'_, K> {
             }
             Step::UpdateInterval(interval) => {
                 key.observed.interval_accepted();
+                key.owes_interval = false;
                 if key.rotation().and_then(|rotation| rotation.interval_days).is_none() {
                     let memory = &self.reconciler.memory;
-                    memory.update(self.project, key.order.key_id, |known| {
+                    memory.update(&self.project.name, key.order.key_id, |known| {
                         known.written = WrittenBefore::Interval(interval);
                     });
                 }
@@ -282,14 +312,17 @@ impl<K: Kms> KeyRun<'_, K> {
         };
         info!(
             key_id = key.order.key_id.as_str(),
-            project = &**self.project,
+            project = &*self.project.name,
             step = step.as_str(),
             from,
             to,
             request_id = receipt.request_id.as_deref(),
             "rotation changed"
         );
-        key.error = None;
+        // Why the key cannot be read stays true.
+        if key.observed.reading != Reading::NotOffered {
+            key.error = None;
+        }
         // What was seen before the write is seen no more.
         if before.is_some() && !key.shows(step, None) {
             key.seen = None;
@@ -301,16 +334,16 @@ impl<K: Kms> KeyRun<'_, K> {
     /// Enabling sets the interval back, whether its answer arrived or not.
     fn remember_enabled(&self, key_id: KeyId, unreadable: bool) {
         let memory = &self.reconciler.memory;
-        if unreadable || matches!(memory.recall(self.project, key_id).written, WrittenBefore::Interval(_)) {
+        if unreadable || matches!(memory.recall(&self.project.name, key_id).written, WrittenBefore::Interval(_)) {
             let written = if unreadable { WrittenBefore::Owed } else { WrittenBefore::Nothing };
-            memory.update(self.project, key_id, |known| known.written = written);
+            memory.update(&self.project.name, key_id, |known| known.written = written);
         }
     }
 
     /// Keeps the error for the report; one that ends the whole project's run is the project's, and is logged once.
     fn note(&self, key: &mut Progress<'_>, error: &Error) {
         if !self.failure.ends_run(error) {
-            key.error = Some(error.to_string().into());
+            key.error = Some(KeyError::new(&error.cause(), error.request_id()));
         }
     }
 
@@ -321,6 +354,14 @@ impl<K: Kms> KeyRun<'_, K> {
             () = self.reconciler.stop.cancelled() => false,
             () = tokio::time::sleep(wait) => true,
         }
+    }
+}
+
+/// A reading says nothing of whether the step took effect: the key was as the step would have it (`reapply: always`).
+fn shows_nothing_new(step: Step, before: Option<Rotation>) -> bool {
+    match step {
+        Step::EnableRotation => false,
+        Step::UpdateInterval(interval) => before.is_some_and(|before| has_interval(before, interval)),
     }
 }
 

@@ -1,20 +1,24 @@
 //! One run: observe → decide → act → read back → report, for every key of every project.
 //!
-//! There is one path for all: a run that may not write stops where it would take its first step. Steps are taken one
-//! at a time; after each the key is read and judged anew, so that what a run reports is what it last saw and never
-//! what it hopes to have done.
+//! A project is listed and all its keys are read before any is written. So what is a property of the project, such as
+//! that its cloud does not show settings, is judged over all readings and not by one odd answer, and the keys that a
+//! limited run changes are the same ones that the plan before it named. Then steps are taken one at a time; after each
+//! the key is read and judged anew, so that what a run reports is what it last saw and never what it hopes to have done.
+//! A run that may not write ends before the first step.
 
 mod guard;
 mod headway;
 mod key;
 mod memory;
 mod progress;
+mod stages;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, OnceLock};
 
 use futures_util::future::join_all;
-use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -23,10 +27,10 @@ use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::kms::{Error, Kind, Kms};
 use crate::policy::types::{Guards, Project};
-use crate::rotation::cover::{Case, Course, Cover, Listing, cover};
+use crate::rotation::cover::{Cover, Listing, cover};
 use crate::rotation::decide::Reason;
 use crate::rotation::project::Mode;
-use crate::rotation::report::{KeyReport, ProjectReport, Report, Trigger};
+use crate::rotation::report::{ProjectReport, Report, Trigger};
 use guard::ChangeBudget;
 pub use headway::Headway;
 pub use memory::Memory;
@@ -80,20 +84,29 @@ impl Reconciler {
         let (started, began) = (self.clock.now(), Instant::now());
         let acts = self.gate.is_open();
         self.headway.reset();
+        let policy = || targets.iter().map(|target| &target.project);
+        self.memory.begin_run(policy());
         if matches!(trigger, Trigger::Signal | Trigger::Reload) {
             // Somebody looks after it: what was left alone gets another chance.
             self.memory.forgive();
         }
         // All of them first: projects may share their credentials, and one must not forget what another has just learnt.
         targets.iter().filter_map(|target| target.kms.as_ref().ok()).for_each(|kms| kms.begin_run());
-        let budget = ChangeBudget::new(guards);
-        let projects = join_all(targets.iter().map(|target| self.project(target, intent, &budget))).await;
+        let budget = ChangeBudget::new(guards, policy());
+        let projects = targets.iter().enumerate().map(|(at, target)| self.project(at, target, intent, &budget));
+        let projects = join_all(projects).await;
         let (ended, took) = (self.clock.now(), began.elapsed());
         let standby = !(acts && self.gate.is_open());
         Report { trigger, started, ended, took, interrupted: self.stop.is_cancelled(), standby, projects }
     }
 
-    async fn project<K: Kms>(&self, target: &Target<K>, intent: Intent, budget: &ChangeBudget) -> ProjectReport {
+    async fn project<K: Kms>(
+        &self,
+        place: usize,
+        target: &Target<K>,
+        intent: Intent,
+        budget: &ChangeBudget,
+    ) -> ProjectReport {
         let Target { project, kms, concurrency } = target;
         let failure = Failure { project: &project.name, text: OnceLock::new() };
         let now = self.clock.now();
@@ -104,7 +117,8 @@ impl Reconciler {
                     Unreachable::Way(text) => (Reason::ReadFailed, text),
                 };
                 failure.tell("project cannot be reached", text);
-                let known = self.memory.listing(project);
+                budget.share(place, 0).await;
+                let known = self.memory.listing(&project.name);
                 let cover = cover(&project.keys, Listing::Failed(reason, &known), now);
                 (cover.cases.iter().map(|case| progress::unreachable(case, reason)).collect(), Vec::new(), false)
             }
@@ -112,18 +126,18 @@ impl Reconciler {
                 let kms = &**kms;
                 let survey = self.survey(kms, project, now, &failure).await;
                 let Cover { cases, idle } = cover(&project.keys, survey.listing(), now);
-                let listed = survey.is_complete();
-                let enforced = project.mode == Mode::Enforce;
                 let run = key::KeyRun {
                     kms,
-                    project: &project.name,
+                    project,
                     reconciler: self,
-                    listed,
-                    may_write: intent == Intent::Apply && enforced,
-                    budget: enforced.then_some(budget),
+                    listed: survey.is_current(),
+                    may_write: intent == Intent::Apply && project.mode == Mode::Enforce,
+                    budget,
+                    place,
                     failure: &failure,
                 };
-                (run.all(&cases, *concurrency).await, idle.iter().map(|rule| rule.line).collect(), listed)
+                let keys = run.all(&cases, *concurrency).await;
+                (keys, idle.iter().map(|rule| rule.line).collect(), survey.is_complete())
             }
         };
         ProjectReport {
@@ -162,33 +176,5 @@ impl Failure<'_> {
         if self.text.set(error.into()).is_ok() {
             error!(project = self.project, error, "{message}");
         }
-    }
-}
-
-impl<K: Kms> key::KeyRun<'_, K> {
-    /// Every key, so many at a time, in the order of the cases.
-    async fn all(&self, cases: &[Case<'_>], concurrency: usize) -> Vec<KeyReport> {
-        let headway = &self.reconciler.headway;
-        headway.find(cases.len());
-        let mut done: Vec<(usize, KeyReport)> = Vec::with_capacity(cases.len());
-        let mut observed = Vec::new();
-        for (at, case) in cases.iter().enumerate() {
-            match case.course {
-                Course::Settled(status, reasons) => done.push((at, progress::settled(case, status, reasons))),
-                Course::Observe(desired) => {
-                    observed.extend(progress::Order::of(case, desired).map(|order| (at, order)));
-                }
-            }
-        }
-        headway.finish(done.len());
-        let mut reports = stream::iter(observed)
-            .map(|(at, order)| async move { (at, self.reconcile(order).await) })
-            .buffer_unordered(concurrency);
-        while let Some(report) = reports.next().await {
-            done.push(report);
-            headway.finish(1);
-        }
-        done.sort_unstable_by_key(|(at, _)| *at);
-        done.into_iter().map(|(_, report)| report).collect()
     }
 }

@@ -2,11 +2,13 @@
 
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 use crate::rotation::cover::{Case, Course};
-use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps, Verdict};
-use crate::rotation::key::{DesiredRotation, KeyId, ReadFailure, Reading, Rotation};
-use crate::rotation::observed::ObservedKey;
-use crate::rotation::report::{Change, KeyReport};
+use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps, Verdict, decide};
+use crate::rotation::key::{Bound, DesiredRotation, KeyId, ReadFailure, Reading, Rotation, RotationInterval};
+use crate::rotation::observed::{Enabling, ObservedKey, WrittenBefore};
+use crate::rotation::report::{Change, KeyError, KeyReport};
 use crate::rotation::rule::{Asks, Names, Rule};
 
 /// A key that is to be brought to its policy.
@@ -30,7 +32,7 @@ impl<'a> Order<'a> {
 
 /// A key of which all is known without asking.
 pub(super) fn settled(case: &Case<'_>, status: Status, reasons: Reasons) -> KeyReport {
-    let Case { subject, rule, listed, .. } = case;
+    let Case { subject, rule, listed, unsure, .. } = case;
     let (desired, exemption) = match rule.map(|rule| &rule.asks) {
         Some(Asks::Rotation(desired)) => (Some(*desired), None),
         Some(Asks::Exempt(exemption)) => (None, Some(exemption.clone())),
@@ -48,7 +50,7 @@ pub(super) fn settled(case: &Case<'_>, status: Status, reasons: Reasons) -> KeyR
         observed: None,
         planned: Steps::NONE,
         changes: Vec::new(),
-        error: None,
+        error: unsure.filter(|_| status == Status::Unknown).map(|unsure| KeyError::new(&unsure.to_string(), None)),
     }
 }
 
@@ -73,15 +75,17 @@ pub(super) struct Progress<'a> {
     pub(super) order: Order<'a>,
     pub(super) observed: ObservedKey,
     pub(super) seen: Option<(Rotation, SystemTime)>,
+    /// When it was last asked about.
+    pub(super) asked: Instant,
     pub(super) described: bool,
-    /// The guards were asked.
-    pub(super) guarded: bool,
-    /// It was off its policy when they were.
+    /// It was off its policy before anything was written.
     pub(super) off_policy: bool,
+    /// Rotation was switched on, or may have been, and its interval is still to be sent.
+    pub(super) owes_interval: bool,
     pub(super) alias: Option<Box<str>>,
     pub(super) restarts: u32,
     pub(super) changes: Vec<Change>,
-    pub(super) error: Option<Box<str>>,
+    pub(super) error: Option<KeyError>,
 }
 
 impl<'a> Progress<'a> {
@@ -90,14 +94,19 @@ impl<'a> Progress<'a> {
             order,
             observed: ObservedKey::new(Reading::Failed(ReadFailure::Other)),
             seen: None,
+            asked: Instant::now(),
             described: false,
-            guarded: false,
             off_policy: false,
+            owes_interval: false,
             alias: None,
             restarts: 0,
             changes: Vec::new(),
             error: None,
         }
+    }
+
+    pub(super) fn verdict(&self) -> Verdict {
+        decide(self.order.desired, &self.observed)
     }
 
     pub(super) fn rotation(&self) -> Option<Rotation> {
@@ -112,24 +121,49 @@ impl<'a> Progress<'a> {
         let Some(now) = self.rotation() else { return false };
         match step {
             Step::EnableRotation => now.enabled,
-            // A value that was right before the write (`reapply: always`) proves nothing about it.
             Step::UpdateInterval(interval) => {
-                let wanted = Some(u32::from(interval.days()));
-                now.enabled && now.interval_days == wanted && before.is_none_or(|b| b.interval_days != wanted)
+                now.enabled && has_interval(now, interval) && before.is_none_or(|b| !has_interval(b, interval))
             }
         }
     }
 
-    pub(super) fn report(self, verdict: Verdict) -> KeyReport {
-        let is_settled = matches!(verdict.status, Status::Compliant | Status::Exempt);
+    pub(super) fn report(mut self, verdict: Verdict) -> KeyReport {
+        self.note_unproven_interval(verdict);
+        let says_nothing = verdict.status == Status::Exempt || verdict.reasons.is_empty();
         KeyReport {
             alias: self.alias.or_else(|| alias_of(self.order.case.rule)),
             rotation: self.seen.map(|(rotation, _)| rotation),
             observed: self.seen.map(|(_, at)| at),
             planned: verdict.steps,
             changes: self.changes,
-            error: self.error.filter(|_| !is_settled),
+            error: self.error.filter(|_| !says_nothing),
             ..settled(self.order.case, verdict.status, verdict.reasons)
         }
     }
+
+    /// Where the setting cannot be read and a shorter interval would be right as well, none is sent to a key that was
+    /// on: what it is remains unproven, and that is said.
+    fn note_unproven_interval(&mut self, verdict: Verdict) {
+        let Self { order: Order { desired, .. }, observed, .. } = self;
+        let unreadable = observed.reading == Reading::NotOffered && verdict.reasons.contains(Reason::StatusUnreadable);
+        let is_set = observed.interval_sent || matches!(observed.written_before, WrittenBefore::Interval(_));
+        let was_asked = observed.enabling != Enabling::NotSent;
+        if unreadable && desired.bound == Bound::Longest && was_asked && !is_set {
+            let text = format!(
+                "its interval is not proven and may be up to {}: the cloud does not show it, and this process has not \
+                 set it; ask for `rotation_interval: {}` once to set it, or look it up in the cloud's console",
+                RotationInterval::AFTER_ENABLING,
+                desired.interval.days(),
+            );
+            match &mut self.error {
+                Some(error) => error.add(&text),
+                None => self.error = Some(KeyError::new(&text, None)),
+            }
+        }
+    }
+}
+
+/// The key had, or has, exactly this interval.
+pub(super) fn has_interval(rotation: Rotation, interval: RotationInterval) -> bool {
+    rotation.interval_days == Some(u32::from(interval.days()))
 }

@@ -7,8 +7,7 @@ use std::time::SystemTime;
 use tracing::debug;
 
 use super::{Failure, Reconciler};
-use crate::kms::observe::Operation;
-use crate::kms::{Error, Kind, Kms};
+use crate::kms::{Error, Kind, Kms, Listed};
 use crate::policy::types::Project;
 use crate::rotation::cover::Listing;
 use crate::rotation::decide::Reason;
@@ -20,22 +19,42 @@ use crate::rotation::rule::{Names, Rule};
 pub(super) enum Survey {
     /// The cloud does not let this user list them, and no entry needs it.
     NotAllowed,
-    Complete(Arc<[ListedKey]>),
+    Listed(Inventory),
     /// It failed; these were known before.
     Failed(Reason, Arc<[ListedKey]>),
+}
+
+/// The keys that were seen, and what is not known of them.
+pub(super) struct Inventory {
+    keys: Arc<[ListedKey]>,
+    /// There may be others.
+    may_lack_keys: bool,
+    /// Tags that a key may have although it is listed without them.
+    unsure_tags: Vec<Box<str>>,
 }
 
 impl Survey {
     pub(super) fn listing(&self) -> Listing<'_> {
         match self {
             Self::NotAllowed => Listing::None,
-            Self::Complete(keys) => Listing::Complete(keys),
+            Self::Listed(Inventory { keys, may_lack_keys: false, unsure_tags }) if unsure_tags.is_empty() => {
+                Listing::Complete(keys)
+            }
+            Self::Listed(Inventory { keys, may_lack_keys, unsure_tags }) => {
+                Listing::Doubtful { keys, may_lack_keys: *may_lack_keys, unsure_tags }
+            }
             Self::Failed(reason, known) => Listing::Failed(*reason, known),
         }
     }
 
+    /// What the list says of a key's state is of this run.
+    pub(super) fn is_current(&self) -> bool {
+        matches!(self, Self::Listed(_))
+    }
+
+    /// No key of the project is missing.
     pub(super) fn is_complete(&self) -> bool {
-        matches!(self, Self::Complete(_))
+        matches!(self, Self::Listed(Inventory { may_lack_keys: false, .. }))
     }
 }
 
@@ -49,10 +68,14 @@ impl Reconciler {
         failure: &Failure<'_>,
     ) -> Survey {
         match list(kms, &project.keys, now).await {
-            Ok(keys) => {
-                let keys: Arc<[ListedKey]> = keys.into();
-                self.memory.keep_listing(project, Arc::clone(&keys));
-                Survey::Complete(keys)
+            Ok((inventory, doubt)) => {
+                if let Some(doubt) = doubt {
+                    failure.tell("the list of the project's keys may be incomplete", &doubt);
+                }
+                if !inventory.may_lack_keys {
+                    self.memory.keep_listing(project, Arc::clone(&inventory.keys));
+                }
+                Survey::Listed(inventory)
             }
             Err(error) => {
                 let needed = project.coverage == Coverage::Required || project.keys.iter().any(Rule::needs_listing);
@@ -64,42 +87,37 @@ impl Reconciler {
                 if !failure.ends_run(&error) && error.kind() != Kind::Stopped {
                     failure.tell("the project's keys cannot be listed", &error.to_string());
                 }
-                Survey::Failed(reason, self.memory.listing(project))
+                Survey::Failed(reason, self.memory.listing(&project.name))
             }
         }
     }
 }
 
-/// The keys, as the rules that are in force need to know them.
-async fn list<K: Kms>(kms: &K, rules: &[Rule], now: SystemTime) -> Result<Vec<ListedKey>, Error> {
-    let mut keys = kms.list_keys().await?;
-    let in_force = || rules.iter().filter(|rule| !rule.has_ended(now));
-    let untold = !keys.is_empty() && keys.iter().all(|key| key.enterprise_project_id.is_empty());
-    if untold && in_force().any(selects_enterprise_project) {
-        // No key would meet the selector, and what it exempts would be written by another entry.
-        let text = "the cloud does not tell which enterprise project its keys belong to, so none can be selected \
-                    by enterprise_project_id";
-        return Err(Error::new(Operation::ListKeys, Kind::Garbled, text));
-    }
-    let wanted = wanted_tags(in_force());
-    if wanted.is_empty() {
-        return Ok(keys);
-    }
-    let places: HashMap<_, _> = keys.iter().enumerate().map(|(at, key)| (key.key_id, at)).collect();
-    for (tag, values) in wanted {
-        let values: Option<Vec<&str>> = values.map(|values| values.into_iter().collect());
-        for (key_id, tag) in kms.tagged(tag, values.as_deref()).await? {
-            // One that was made since the list was taken is there next time.
-            if let Some(at) = places.get(&key_id) {
-                keys[*at].tags.push(tag);
+/// The keys, as the rules that are in force need to know them, and why that may not be all, for people.
+async fn list<K: Kms>(kms: &K, rules: &[Rule], now: SystemTime) -> Result<(Inventory, Option<String>), Error> {
+    let Listed { items: mut keys, doubt } = kms.list_keys().await?;
+    let may_lack_keys = doubt.is_some();
+    let mut doubt = doubt.map(|doubt| format!("list of keys: {doubt}"));
+    let mut unsure_tags = Vec::new();
+    let wanted = wanted_tags(rules.iter().filter(|rule| !rule.has_ended(now)));
+    if !wanted.is_empty() {
+        let places: HashMap<_, _> = keys.iter().enumerate().map(|(at, key)| (key.key_id, at)).collect();
+        for (tag, values) in wanted {
+            let values: Option<Vec<&str>> = values.map(|values| values.into_iter().collect());
+            let tagged = kms.tagged(tag, values.as_deref()).await?;
+            if let Some(why) = tagged.doubt {
+                unsure_tags.push(tag.into());
+                doubt.get_or_insert_with(|| format!("search for the tag {tag}: {why}"));
+            }
+            for (key_id, tag) in tagged.items {
+                // One that was made since the list was taken is there next time.
+                if let Some(at) = places.get(&key_id) {
+                    keys[*at].tags.push(tag);
+                }
             }
         }
     }
-    Ok(keys)
-}
-
-fn selects_enterprise_project(rule: &Rule) -> bool {
-    matches!(&rule.names, Names::Select(selector) if selector.enterprise_project_id.is_some())
+    Ok((Inventory { keys: keys.into(), may_lack_keys, unsure_tags }, doubt))
 }
 
 /// The tags that selectors ask for, each with the values, or with nothing where any will do.

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use super::decide::{Reason, Reasons, Status, hindered};
 use super::key::{DesiredRotation, KeyId, ListedKey};
-use super::rule::{Asks, Exemption, Names, Rule, Selector};
+use super::rule::{Asks, Attribute, Exemption, Match, Names, Rule, Selector};
 
 /// What is known of a project's keys.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,15 @@ pub enum Listing<'a> {
     None,
     /// Every key.
     Complete(&'a [ListedKey]),
+    /// Keys that the project has, from a list that leaves a doubt.
+    Doubtful {
+        /// Those that were seen.
+        keys: &'a [ListedKey],
+        /// There may be others, so that nothing follows from the absence of one.
+        may_lack_keys: bool,
+        /// Tags that a key may have although it is listed without them.
+        unsure_tags: &'a [Box<str>],
+    },
     /// They could not be listed, for this reason; these are those that were known before.
     Failed(Reason, &'a [ListedKey]),
 }
@@ -68,8 +77,30 @@ pub struct Case<'a> {
     pub rule: Option<&'a Rule>,
     /// What the list says of it, or the last one where this one failed.
     pub listed: Option<&'a ListedKey>,
+    /// Why it is not known which rule decides, where that is so.
+    pub unsure: Option<Unsure<'a>>,
     /// What is to be done.
     pub course: Course,
+}
+
+/// A rule that would decide for a key if it matched, and the attribute that the list does not show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsure<'a> {
+    /// The rule.
+    pub rule: &'a Rule,
+    /// What it asks for.
+    pub attribute: Attribute<'a>,
+}
+
+impl fmt::Display for Unsure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule: Rule { line, .. }, attribute } = self;
+        write!(
+            f,
+            "the cloud's list does not show the {attribute} of this key, which the entry on line {line} asks for; \
+             name the key by its key_id to decide for it"
+        )
+    }
 }
 
 /// What is to be done about a key.
@@ -93,36 +124,45 @@ pub struct Cover<'a> {
 /// Holds the rules of a project against its keys.
 #[must_use]
 pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Cover<'a> {
-    let (listed, failure) = match listing {
-        Listing::None => (&[][..], None),
-        Listing::Complete(keys) => (keys, None),
-        Listing::Failed(reason, known) => (known, Some(reason)),
+    let (listed, failure, unsure_tags) = match listing {
+        Listing::None => (&[][..], None, &[][..]),
+        Listing::Complete(keys) => (keys, None, &[][..]),
+        Listing::Doubtful { keys, unsure_tags, .. } => (keys, None, unsure_tags),
+        Listing::Failed(reason, known) => (known, Some(reason), &[][..]),
     };
-    let complete = matches!(listing, Listing::Complete(_));
+    let complete = matches!(listing, Listing::Complete(_) | Listing::Doubtful { may_lack_keys: false, .. });
+    let may_lack_keys = matches!(listing, Listing::Doubtful { may_lack_keys: true, .. });
+    // Why nothing follows from the absence of a key, where that is so.
+    let absence = failure.or(may_lack_keys.then_some(Reason::ReadFailed));
     let index = Index::new(rules, now);
     let mut namesakes: HashMap<&str, usize> = HashMap::new();
-    for key in listed {
-        *namesakes.entry(key.alias()).or_default() += 1;
+    for alias in listed.iter().filter_map(ListedKey::alias) {
+        *namesakes.entry(alias).or_default() += 1;
     }
+    let nameless = listed.iter().any(|key| key.alias().is_none()).then_some(Reason::ReadFailed);
     let mut met = vec![false; rules.len()];
     let mut cases = Vec::with_capacity(rules.len().max(listed.len()));
     for key in listed {
-        let decides = index.decides(key, &mut met);
-        let rule = decides.map(|at| &rules[at]);
+        let decision = index.decides(key, unsure_tags, &mut met);
+        let (place, rule, unsure) = match decision {
+            Some(Decision::Rule(at)) => (at, Some(&rules[at]), None),
+            Some(Decision::Unsure(at, attribute)) => (at, None, Some(Unsure { rule: &rules[at], attribute })),
+            None => (usize::MAX, None, None),
+        };
         let course = match (rule.map(|rule| &rule.names), failure) {
             // What names a key by its id needs no list for the key to be asked about, and what an earlier list said of
             // its state may be over.
             (Some(Names::Key(_)), Some(_)) => course(rule, None, now),
             (_, Some(reason)) => unknown(reason),
             (Some(Names::Alias(alias)), None) if namesakes[&**alias] > 1 => unknown(Reason::AmbiguousEntry),
+            (None, None) if unsure.is_some() => undecided(key),
             _ => course(rule, Some(key), now),
         };
-        let case = Case { subject: Subject::Key(key.key_id), rule, listed: Some(key), course };
-        cases.push((decides.unwrap_or(usize::MAX), case));
+        cases.push((place, Case { subject: Subject::Key(key.key_id), rule, listed: Some(key), unsure, course }));
     }
     let without_keys = rules.iter().enumerate().filter(|(at, _)| !met[*at]);
     cases.extend(without_keys.filter_map(|(at, rule)| {
-        let case = |subject, rule, course| Some((at, Case { subject, rule, listed: None, course }));
+        let case = |subject, rule, course| Some((at, Case { subject, rule, listed: None, unsure: None, course }));
         let ended = rule.has_ended(now);
         match &rule.names {
             // The cloud is asked about a key that its list lacks: the user may be shown less than there is. But nothing
@@ -133,23 +173,34 @@ pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Co
             Names::Key(key_id) if !ended => case(Subject::Key(*key_id), Some(rule), course(Some(rule), None, now)),
             // Excused no more, and whether anything else speaks of it only a list would tell.
             Names::Key(key_id) if !complete && listed.iter().all(|key| key.key_id != *key_id) => {
-                case(Subject::Key(*key_id), None, failure.map_or_else(|| course(None, None, now), unknown))
+                case(Subject::Key(*key_id), None, absence.map_or_else(|| course(None, None, now), unknown))
             }
             Names::Alias(alias) if !ended && !namesakes.contains_key(&**alias) => {
                 let subject = Subject::Entry(format!("alias/{alias}").into());
-                case(subject, Some(rule), unknown(failure.unwrap_or(Reason::NotFound)))
+                case(subject, Some(rule), unknown(absence.or(nameless).unwrap_or(Reason::NotFound)))
             }
             Names::Select(_) if !ended => {
                 let subject = Subject::Entry(unresolved(rules, at).into());
-                failure.and_then(|reason| case(subject, Some(rule), unknown(reason)))
+                absence.and_then(|reason| case(subject, Some(rule), unknown(reason)))
             }
             _ => None,
         }
     }));
-    // Stable: within a rule, and among what no rule speaks of, keys stay in the cloud's order.
-    cases.sort_by_key(|(place, _)| *place);
+    // By line and then by id, whatever the order of the list: a run that may not change every key changes the same ones
+    // as the plan before it.
+    cases.sort_by(|(place, case), (other_place, other)| {
+        place.cmp(other_place).then_with(|| case.subject.as_str().cmp(other.subject.as_str()))
+    });
     let idle = index.selectors.iter().filter(|(at, _)| complete && !met[*at]).map(|(at, _)| &rules[*at]).collect();
     Cover { cases: cases.into_iter().map(|(_, case)| case).collect(), idle }
+}
+
+/// A key of which it is not known which rule decides. One that cannot rotate is exempt under each.
+fn undecided(key: &ListedKey) -> Course {
+    match key.description.hindrance.map(hindered) {
+        Some((Status::Exempt, reason)) => Course::Settled(Status::Exempt, reason.into()),
+        _ => unknown(Reason::ReadFailed),
+    }
 }
 
 /// What stands for the keys of a selector: its line, and its place there where that has several.
@@ -184,13 +235,16 @@ fn exempted(exemption: &Exemption, now: SystemTime) -> Reasons {
 struct Index<'a> {
     by_key: HashMap<KeyId, usize>,
     by_alias: HashMap<&'a str, usize>,
+    /// The first rule that names an alias: each may be about a key whose alias is not shown.
+    first_alias: Option<usize>,
     /// The most specific first.
     selectors: Vec<(usize, &'a Selector)>,
 }
 
 impl<'a> Index<'a> {
     fn new(rules: &'a [Rule], now: SystemTime) -> Self {
-        let mut index = Self { by_key: HashMap::new(), by_alias: HashMap::new(), selectors: Vec::new() };
+        let (by_key, by_alias, selectors) = (HashMap::new(), HashMap::new(), Vec::new());
+        let mut index = Self { by_key, by_alias, first_alias: None, selectors };
         for (at, rule) in rules.iter().enumerate().filter(|(_, rule)| !rule.has_ended(now)) {
             match &rule.names {
                 Names::Key(key_id) => {
@@ -198,6 +252,7 @@ impl<'a> Index<'a> {
                 }
                 Names::Alias(alias) => {
                     index.by_alias.entry(alias).or_insert(at);
+                    index.first_alias = index.first_alias.or(Some(at));
                 }
                 Names::Select(selector) => index.selectors.push((at, selector)),
             }
@@ -207,15 +262,37 @@ impl<'a> Index<'a> {
         index
     }
 
-    /// The rule that decides for the key. Notes which rules the key meets, deciding or not.
-    fn decides(&self, key: &ListedKey, met: &mut [bool]) -> Option<usize> {
-        let by_name = [self.by_key.get(&key.key_id), self.by_alias.get(key.alias())];
-        let selectors = self.selectors.iter().filter(|(_, selector)| selector.matches(key)).map(|(at, _)| at);
+    /// What decides for the key; nothing where no rule matches. Notes which rules match it, or may, deciding or not.
+    fn decides(&self, key: &ListedKey, unsure_tags: &[Box<str>], met: &mut [bool]) -> Option<Decision<'a>> {
+        let by_alias = match key.alias() {
+            Some(alias) => self.by_alias.get(alias).map(|at| Decision::Rule(*at)),
+            None => self.first_alias.map(|at| Decision::Unsure(at, Attribute::Alias)),
+        };
         let mut first = None;
-        for at in by_name.into_iter().flatten().chain(selectors) {
+        for decision in [self.by_key.get(&key.key_id).map(|at| Decision::Rule(*at)), by_alias].into_iter().flatten() {
+            // Which of the rules that name an alias would match is not known.
+            if let Decision::Rule(at) = decision {
+                met[at] = true;
+            }
+            first.get_or_insert(decision);
+        }
+        for (at, selector) in &self.selectors {
+            let decision = match selector.matches(key, unsure_tags) {
+                Match::Yes => Decision::Rule(*at),
+                Match::Unsure(attribute) => Decision::Unsure(*at, attribute),
+                Match::No => continue,
+            };
             met[*at] = true;
-            first = first.or(Some(*at));
+            first.get_or_insert(decision);
         }
         first
     }
+}
+
+/// Which rule decides for a key, by its place among the rules.
+#[derive(Clone, Copy)]
+enum Decision<'a> {
+    Rule(usize),
+    /// This one, if it matches; that depends on an attribute that the list does not show.
+    Unsure(usize, Attribute<'a>),
 }

@@ -83,7 +83,7 @@ impl Steps {
 pub struct Verdict {
     /// The key against its policy, as observed.
     pub status: Status,
-    /// Why; empty for a compliant key.
+    /// Why; of a compliant key, only that a write was made for all that (`reapply: always`) and failed.
     pub reasons: Reasons,
     /// What would bring it to its policy.
     pub steps: Steps,
@@ -140,15 +140,7 @@ pub fn decide(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     };
     match observed.failure {
         None => open,
-        Some(failure) => Verdict {
-            reasons: if open.status == Status::Compliant {
-                open.reasons
-            } else {
-                open.reasons.with(write_failure(failure))
-            },
-            steps: Steps::NONE,
-            ..open
-        },
+        Some(failure) => Verdict { reasons: open.reasons.with(write_failure(failure)), steps: Steps::NONE, ..open },
     }
 }
 
@@ -266,6 +258,7 @@ fn write_failure(failure: WriteFailure) -> Reason {
         WriteFailure::AccessDenied => Reason::AccessDenied,
         WriteFailure::Throttled => Reason::Throttled,
         WriteFailure::Authentication => Reason::AuthenticationFailed,
+        WriteFailure::Unproven => Reason::NotVerified,
         WriteFailure::Other => Reason::WriteFailed,
     }
 }

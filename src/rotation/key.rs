@@ -169,7 +169,8 @@ pub struct Rotation {
 pub enum Reading {
     /// The cloud said whether rotation is on.
     Rotation(Rotation),
-    /// The cloud does not offer the call, refuses it to this user, or its answer does not say whether rotation is on.
+    /// The cloud does not offer the call, or its answer says nothing of rotation. That is a property of a project and
+    /// not of one answer, so a run judges it over all its readings.
     NotOffered,
     /// The call failed, after retries.
     Failed(ReadFailure),
@@ -265,19 +266,19 @@ pub struct ListedKey {
     pub key_id: KeyId,
     /// Its name, and what stands in the way of rotating it.
     pub description: KeyDescription,
-    /// Its algorithm, such as `AES_256`.
-    pub key_spec: Box<str>,
-    /// The enterprise project that it belongs to.
-    pub enterprise_project_id: Box<str>,
+    /// Its algorithm, such as `AES_256`; nothing where the list does not say.
+    pub key_spec: Option<Box<str>>,
+    /// The enterprise project that it belongs to; nothing where the list does not say.
+    pub enterprise_project_id: Option<Box<str>>,
     /// Its tags.
     pub tags: Vec<Tag>,
 }
 
 impl ListedKey {
-    /// Its name, empty where it has none.
+    /// Its name; nothing where the list does not say.
     #[must_use]
-    pub fn alias(&self) -> &str {
-        self.description.alias.as_deref().unwrap_or_default()
+    pub fn alias(&self) -> Option<&str> {
+        self.description.alias.as_deref()
     }
 }
 

@@ -101,7 +101,7 @@ pub struct KeyReport {
     pub exemption: Option<Box<Exemption>>,
     /// The key against its policy.
     pub status: Status,
-    /// Why; empty for a compliant key.
+    /// Why; of a compliant key, only that a write was made for all that (`reapply: always`) and failed.
     pub reasons: Reasons,
     /// The setting as last read in this run.
     pub rotation: Option<Rotation>,
@@ -112,7 +112,56 @@ pub struct KeyReport {
     /// The writes that took effect in this run.
     pub changes: Vec<Change>,
     /// The last error of a call for this key, for people.
-    pub error: Option<Box<str>>,
+    pub error: Option<KeyError>,
+}
+
+/// Why a key is not known or not changed, for people: the cloud's status, code and message, and its id of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyError {
+    text: Box<str>,
+    /// How much of the text is the cause.
+    cause: usize,
+}
+
+impl KeyError {
+    /// An error with this cause, and the cloud's id of the request where there was one.
+    #[must_use]
+    pub fn new(cause: &str, request_id: Option<&str>) -> Self {
+        let text = request_id.map_or_else(|| cause.to_owned(), |id| format!("{cause} (request {id})"));
+        Self { text: text.into(), cause: cause.len() }
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What stays the same from request to request.
+    #[must_use]
+    pub fn cause(&self) -> &str {
+        self.text.get(..self.cause).unwrap_or(&self.text)
+    }
+
+    /// Says one thing more.
+    pub fn add(&mut self, text: &str) {
+        self.text = format!("{}; {text}", self.text).into();
+    }
+}
+
+impl KeyReport {
+    /// The last error of a call for this key, for people.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        self.error.as_ref().map(KeyError::as_str)
+    }
+
+    /// It is off policy for what no run can mend.
+    fn awaits_a_person(&self) -> bool {
+        let mut reasons = self.reasons.iter();
+        self.status == Status::NonCompliant
+            && reasons.any(|reason| matches!(reason, Reason::KeyDisabled | Reason::PendingDeletion))
+    }
 }
 
 /// A write that took effect.
@@ -177,9 +226,26 @@ impl ProjectReport {
         self.keys.iter().map(|key| key.changes.len()).sum()
     }
 
-    fn is_success(&self) -> bool {
-        let knows_all = self.listed || self.coverage == Coverage::Reported;
-        knows_all && !self.keys.iter().any(|key| self.coverage.is_problem(key.status))
+    /// Whether its keys are known as far as they have to be for coverage.
+    fn knows_coverage(&self) -> bool {
+        self.listed || self.coverage == Coverage::Reported
+    }
+
+    /// Whether a run would change the key if the project's mode did not forbid it.
+    #[must_use]
+    pub fn holds_back(&self, key: &KeyReport) -> bool {
+        self.mode == Mode::Monitor && !key.planned.is_empty()
+    }
+
+    /// No key is off policy, unknown, or uncovered where that counts, but for those that `is_excused`, and none can be
+    /// missing where that counts.
+    fn is_on_policy_but_for(&self, is_excused: impl Fn(&KeyReport) -> bool) -> bool {
+        let fails = |key: &KeyReport| self.coverage.is_problem(key.status) && !is_excused(key);
+        self.knows_coverage() && !self.keys.iter().any(fails)
+    }
+
+    fn could_read_all(&self) -> bool {
+        self.knows_coverage() && !self.keys.iter().any(|key| key.status == Status::Unknown)
     }
 }
 
@@ -195,11 +261,35 @@ impl Report {
         self.projects.iter().map(ProjectReport::tally).sum()
     }
 
-    /// Every key is on its policy or exempt, and every key was looked at; where a project requires it, every key is
-    /// under an entry.
+    /// The run did all that a run can do: every key was looked at, and none is off policy but for being disabled or
+    /// about to be deleted, which somebody else has decided. Where a project requires it, every key is under an entry.
     #[must_use]
     pub fn is_success(&self) -> bool {
-        !self.interrupted && self.projects.iter().all(ProjectReport::is_success)
+        self.all(|project| project.is_on_policy_but_for(KeyReport::awaits_a_person))
+    }
+
+    /// Every key was looked at and is on its policy or exempt; where a project requires it, every key is under an entry.
+    #[must_use]
+    pub fn is_on_policy(&self) -> bool {
+        self.all(|project| project.is_on_policy_but_for(|_| false))
+    }
+
+    /// As [`is_on_policy`](Self::is_on_policy), but keys that could be read and that only monitor mode leaves off their
+    /// policy do not count.
+    #[must_use]
+    pub fn is_on_policy_but_for_monitor_mode(&self) -> bool {
+        self.could_read_all() && self.all(|project| project.is_on_policy_but_for(|key| project.holds_back(key)))
+    }
+
+    /// No key is unknown, and every key was looked at; where a project requires coverage, its keys could be listed.
+    #[must_use]
+    pub fn could_read_all(&self) -> bool {
+        self.all(ProjectReport::could_read_all)
+    }
+
+    /// The run was not stopped, and each project is like this.
+    fn all(&self, is_so: impl Fn(&ProjectReport) -> bool) -> bool {
+        !self.interrupted && self.projects.iter().all(is_so)
     }
 
     /// The writes that a run would make: none where the project's mode forbids them.

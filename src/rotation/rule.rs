@@ -3,6 +3,7 @@
 //! A rule is decoded from the policy and held against the keys of a project by [`cover`](super::cover()). Nothing here
 //! knows a file or a cloud.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -112,14 +113,80 @@ impl Selector {
             + one(self.key_spec.is_some())
     }
 
-    /// Whether all conditions hold for the key.
+    /// Whether all conditions hold for the key. A key may have one of `unsure_tags` although it is listed without it.
     #[must_use]
-    pub fn matches(&self, key: &ListedKey) -> bool {
-        let is = |wanted: &Option<Box<str>>, actual: &str| wanted.as_deref().is_none_or(|wanted| wanted == actual);
-        self.alias.as_ref().is_none_or(|glob| glob.matches(key.alias()))
-            && is(&self.enterprise_project_id, &key.enterprise_project_id)
-            && is(&self.key_spec, &key.key_spec)
-            && self.tags.iter().all(|condition| key.tags.iter().any(|tag| condition.holds_for(tag)))
+    pub fn matches(&self, key: &ListedKey, unsure_tags: &[Box<str>]) -> Match<'_> {
+        let alias = self.alias.as_ref().map(|glob| match key.alias() {
+            Some(alias) => Match::from(glob.matches(alias)),
+            None if glob.matches_everything() => Match::Yes,
+            None => Match::Unsure(Attribute::Alias),
+        });
+        let equals = |wanted: &Option<Box<str>>, actual: &Option<Box<str>>, attribute| {
+            let wanted = wanted.as_ref()?;
+            let sure = actual.as_ref().map(|actual| Match::from(wanted == actual));
+            Some(sure.unwrap_or(Match::Unsure(attribute)))
+        };
+        let tags = self.tags.iter().map(|condition| {
+            if key.tags.iter().any(|tag| condition.holds_for(tag)) {
+                Match::Yes
+            } else if unsure_tags.contains(&condition.key) {
+                Match::Unsure(Attribute::Tag(&condition.key))
+            } else {
+                Match::No
+            }
+        });
+        let conditions = [
+            alias,
+            equals(&self.enterprise_project_id, &key.enterprise_project_id, Attribute::EnterpriseProject),
+            equals(&self.key_spec, &key.key_spec, Attribute::KeySpec),
+        ];
+        // One condition that does not hold settles it, whatever else is not known.
+        conditions.into_iter().flatten().chain(tags).fold(Match::Yes, |all, one| match (all, one) {
+            (Match::No, _) | (_, Match::No) => Match::No,
+            (Match::Unsure(attribute), _) | (_, Match::Unsure(attribute)) => Match::Unsure(attribute),
+            (Match::Yes, Match::Yes) => Match::Yes,
+        })
+    }
+}
+
+/// Whether a selector matches a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match<'a> {
+    /// All conditions hold.
+    Yes,
+    /// One does not.
+    No,
+    /// It depends on this attribute, which the list does not show.
+    Unsure(Attribute<'a>),
+}
+
+impl From<bool> for Match<'_> {
+    fn from(holds: bool) -> Self {
+        if holds { Self::Yes } else { Self::No }
+    }
+}
+
+/// What an entry of the policy asks of a listed key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attribute<'a> {
+    /// Its name.
+    Alias,
+    /// The tag with this key.
+    Tag(&'a str),
+    /// The enterprise project that it belongs to.
+    EnterpriseProject,
+    /// Its algorithm.
+    KeySpec,
+}
+
+impl fmt::Display for Attribute<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Alias => f.write_str("alias"),
+            Self::Tag(key) => write!(f, "tag {key}"),
+            Self::EnterpriseProject => f.write_str("enterprise_project_id"),
+            Self::KeySpec => f.write_str("key_spec"),
+        }
     }
 }
 
@@ -153,6 +220,11 @@ impl Glob {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether every text is like the pattern.
+    fn matches_everything(&self) -> bool {
+        !self.0.is_empty() && self.0.chars().all(|character| character == '*')
     }
 
     /// Whether the whole text is like the pattern.

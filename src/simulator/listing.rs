@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::answer::Answer;
 use super::behaviour::{Behaviour, Dialect};
+use super::key::Key;
 use super::keys::{Filter, Keys, StoredKey};
 use super::kms::{Body, milliseconds, number, text};
 
@@ -41,12 +42,38 @@ pub enum BadListing {
     Empty,
     /// The ids alone, without details.
     NoDetails,
+    /// `truncated` is "false" although a marker says where more are.
+    NotTruncated,
+    /// The total is 500 above what there is.
+    LargerTotal,
+    /// From the second page on, the first key is gone: those behind it have moved up, one of them to a page before.
+    OneGone,
+    /// Each page has a key that nobody has seen, and there is always more.
+    Endless,
 }
 
 impl BadListing {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::SameMarker, Self::SameKeys, Self::Repeated, Self::NoMarker, Self::Empty, Self::NoDetails];
+    pub const ALL: [Self; 10] = [
+        Self::SameMarker,
+        Self::SameKeys,
+        Self::Repeated,
+        Self::NoMarker,
+        Self::Empty,
+        Self::NoDetails,
+        Self::NotTruncated,
+        Self::LargerTotal,
+        Self::OneGone,
+        Self::Endless,
+    ];
+
+    /// The total that is told of so many.
+    pub(super) fn total(bad: Option<Self>, total: usize) -> usize {
+        match bad {
+            Some(Self::LargerTotal) => total + 500,
+            _ => total,
+        }
+    }
 }
 
 /// A number, or the text of one.
@@ -161,6 +188,8 @@ pub(super) fn limit(body: &Body, default: u64, largest: u64, behaviour: &Behavio
 
 /// Part of what a search found.
 pub(super) struct Page<'a> {
+    /// How many the search found.
+    pub(super) found: usize,
     pub(super) keys: Vec<&'a StoredKey>,
     /// Where the next one begins.
     pub(super) next: usize,
@@ -170,6 +199,8 @@ impl<'a> Page<'a> {
     pub(super) fn of(found: &[Box<str>], keys: &'a Keys, from: u64, limit: u64, bad: Option<BadListing>) -> Self {
         let position = |number| usize::try_from(number).unwrap_or(usize::MAX);
         let (from, limit) = (position(from), position(limit));
+        let found =
+            if bad == Some(BadListing::OneGone) && from > 0 { found.get(1..).unwrap_or_default() } else { found };
         let (begin, limit) = match bad {
             Some(BadListing::SameKeys) => (0, limit),
             // Of one key alone there would be no end.
@@ -182,7 +213,7 @@ impl<'a> Page<'a> {
             Some(BadListing::SameKeys) => from.saturating_add(keys.len()),
             _ => begin.saturating_add(keys.len()),
         };
-        Self { keys, next }
+        Self { found: found.len(), keys, next }
     }
 }
 
@@ -206,13 +237,16 @@ pub(super) fn list_keys(
     let limit = limit(body, LARGEST_PAGE, LARGEST_PAGE, behaviour, "KMS.1601")?;
     let marker = number(body, "marker", "KMS.1602")?.unwrap_or(0);
     let found = keys.find(&filter(body, dialect)?);
+    if bad == Some(BadListing::Endless) {
+        return Ok(endless(marker, dialect));
+    }
     let page = Page::of(&found, keys, marker, limit, bad);
     // A page that is exactly full ends the listing where nothing is left.
     let (next_marker, truncated) = match bad {
         Some(BadListing::Empty) => return Ok(Answer::json(200, "{}")),
         Some(BadListing::NoMarker) => (String::new(), true),
         Some(BadListing::SameMarker | BadListing::SameKeys) => (page.next.to_string(), true),
-        _ if page.next < found.len() => (page.next.to_string(), true),
+        _ if page.next < page.found => (page.next.to_string(), bad != Some(BadListing::NotTruncated)),
         _ => (String::new(), false),
     };
     let details = || page.keys.iter().map(|stored| Details::of(stored, dialect)).collect();
@@ -221,8 +255,20 @@ pub(super) fn list_keys(
         key_details: (bad != Some(BadListing::NoDetails)).then(details),
         next_marker,
         truncated: truncated.to_string(),
-        total: behaviour.total.of(found.len(), page.keys.len()),
+        total: BadListing::total(bad, behaviour.total.of(page.found, page.keys.len())),
     }))
+}
+
+/// A page of a list that never ends.
+fn endless(marker: u64, dialect: Dialect) -> Answer {
+    let stored = StoredKey::new(Key::new(format!("00000000-0000-0000-0000-{:012}", marker % 1_000_000_000_000)));
+    Answer::success(&Listing {
+        keys: vec![&stored.key.id],
+        key_details: Some(vec![Details::of(&stored, dialect)]),
+        next_marker: marker.wrapping_add(1).to_string(),
+        truncated: true.to_string(),
+        total: 1,
+    })
 }
 
 fn filter(body: &Body, dialect: Dialect) -> Result<Filter, Answer> {
@@ -252,7 +298,7 @@ fn filter(body: &Body, dialect: Dialect) -> Result<Filter, Answer> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::key::{Key, KeyState};
+    use super::super::key::KeyState;
     use super::*;
 
     fn keys(keys: impl IntoIterator<Item = Key>) -> Keys {

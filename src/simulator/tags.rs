@@ -125,7 +125,7 @@ pub(super) fn query(
     let total = match bad {
         Some(BadListing::Empty) => return Ok(Answer::json(200, "{}")),
         Some(BadListing::SameKeys) => page.next + 1,
-        _ => behaviour.total.of(found.len(), page.keys.len()),
+        _ => BadListing::total(bad, behaviour.total.of(page.found, page.keys.len())),
     };
     let detail = (bad != Some(BadListing::NoDetails)).then_some(behaviour.resource_detail);
     let resources = || page.keys.iter().map(|stored| Hit::of(stored, dialect, detail)).collect();

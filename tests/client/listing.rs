@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kms_rotationd::kms::{Error, Kms};
+use kms_rotationd::kms::{Error, Kms, Listed};
 use kms_rotationd::rotation::key::{Hindrance, ListedKey};
 use kms_rotationd::simulator::{
     BadListing, Dialect, Fault, Key, KeyState, LargestPage, Operation, ProjectSetup, ResourceDetail, Rule, Setup,
@@ -20,14 +20,14 @@ fn of(keys: impl IntoIterator<Item = Key>) -> Setup {
     Setup::new().project(ProjectSetup::new(PROJECT, "eu-de").keys(keys).token("good"))
 }
 
-async fn list(setup: Setup) -> (Result<Vec<ListedKey>, Error>, Simulator) {
+async fn list(setup: Setup) -> (Result<Listed<ListedKey>, Error>, Simulator) {
     let cloud = Simulator::start(setup).await.unwrap();
     let listed = client(&cloud, token("good"), Clock::system(), &Arc::default()).list_keys().await;
     (listed, cloud)
 }
 
-fn ids(keys: &[ListedKey]) -> Vec<String> {
-    keys.iter().map(|key| key.key_id.to_string()).collect()
+fn ids(listed: &Listed<ListedKey>) -> Vec<String> {
+    listed.items.iter().map(|key| key.key_id.to_string()).collect()
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn a_cloud_with_smaller_pages_is_asked_for_its_own() {
     for (largest, pages) in [(LargestPage::Capping(10), 3), (LargestPage::Refusing(10), 4)] {
         let keys = (0..25).map(|number| Key::new(id(number)));
         let (listed, cloud) = list(of(keys).behave(|behaviour| behaviour.largest_page = largest)).await;
-        assert_eq!(listed.unwrap().len(), 25, "{largest:?}");
+        assert_eq!(listed.unwrap().items.len(), 25, "{largest:?}");
         assert_eq!(cloud.handle().requests(Operation::ListKeys), pages, "{largest:?}");
     }
 }
@@ -59,16 +59,69 @@ async fn a_key_on_two_pages_is_one_key() {
     assert_eq!(listed.iter().collect::<BTreeSet<_>>().len(), 25);
 }
 
+/// A cloud of 25 keys with ten on a page, whose lists mislead like this.
+fn misleading(bad: BadListing) -> Setup {
+    let keys = (0..25).map(|number| Key::new(id(number)).tag("pci", "true"));
+    let setup = of(keys).behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10));
+    setup.fault(Rule::always(Fault::listing(bad)))
+}
+
 #[tokio::test]
-async fn a_list_that_may_lack_a_key_is_an_error_and_ends() {
-    let doubtful = BadListing::ALL.into_iter().filter(|bad| *bad != BadListing::Repeated);
-    for bad in doubtful {
-        let keys = (0..25).map(|number| Key::new(id(number)));
-        let setup = of(keys).behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10));
-        let (listed, cloud) = list(setup.fault(Rule::always(Fault::listing(bad)).on(Operation::ListKeys))).await;
+async fn a_list_that_may_lack_a_key_is_doubtful_and_keeps_what_was_seen() {
+    for (bad, seen, requests) in [
+        (BadListing::SameMarker, 20, 2),
+        (BadListing::SameKeys, 10, 2),
+        (BadListing::NoMarker, 10, 1),
+        (BadListing::LargerTotal, 25, 3),
+        // Read once more, since the total changed.
+        (BadListing::OneGone, 24, 6),
+    ] {
+        let (listed, cloud) = list(misleading(bad)).await;
+        let listed = listed.unwrap();
+        assert_eq!((listed.items.len(), listed.doubt.is_some()), (seen, true), "{bad:?}");
+        assert_eq!(cloud.handle().requests(Operation::ListKeys), requests, "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_marker_is_followed_whatever_truncated_says() {
+    let (listed, _) = list(misleading(BadListing::NotTruncated)).await;
+    let listed = listed.unwrap();
+    assert_eq!((listed.items.len(), listed.doubt), (25, None));
+}
+
+#[tokio::test]
+async fn a_list_whose_total_changed_once_is_read_again_and_then_complete() {
+    let keys = (0..25).map(|number| Key::new(id(number)));
+    let once = Rule::next(1, Fault::listing(BadListing::OneGone)).on(Operation::ListKeys).after(1);
+    let setup = of(keys).behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10)).fault(once);
+    let (listed, cloud) = list(setup).await;
+    let listed = listed.unwrap();
+    assert_eq!((listed.items.len(), listed.doubt), (25, None));
+    assert_eq!(cloud.handle().requests(Operation::ListKeys), 6);
+}
+
+#[tokio::test]
+async fn what_is_no_list_and_a_list_without_an_end_are_errors() {
+    for (bad, what) in [
+        (BadListing::Empty, "not a KMS answer"),
+        (BadListing::NoDetails, "not a KMS answer"),
+        (BadListing::Endless, "does not end"),
+    ] {
+        let (listed, cloud) = list(misleading(bad)).await;
         let error = listed.expect_err(&format!("{bad:?}"));
-        assert!(error.to_string().contains("list"), "{bad:?}: {error}");
-        assert!(cloud.handle().requests(Operation::ListKeys) <= 3, "{bad:?}");
+        assert!(error.to_string().contains(what), "{bad:?}: {error}");
+        assert!(cloud.handle().requests(Operation::ListKeys) <= 1_000, "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_search_by_tag_that_may_lack_a_key_is_doubtful() {
+    for (bad, found) in [(BadListing::LargerTotal, 25), (BadListing::SameKeys, 10), (BadListing::OneGone, 24)] {
+        let cloud = Simulator::start(misleading(bad)).await.unwrap();
+        let client = client(&cloud, token("good"), Clock::system(), &Arc::default());
+        let tagged = client.tagged("pci", Some(&["true"])).await.unwrap();
+        assert_eq!((tagged.items.len(), tagged.doubt.is_some()), (found, true), "{bad:?}");
     }
 }
 
@@ -87,7 +140,7 @@ async fn the_list_says_of_each_kind_of_key_what_a_description_would() {
         ];
         let setup = Setup::new().project(ProjectSetup::new(PROJECT, "eu-de").keys(keys).token("good").dialect(dialect));
         let (listed, cloud) = list(setup).await;
-        let listed = listed.unwrap();
+        let listed = listed.unwrap().items;
         let hindrances: Vec<_> = listed.iter().map(|key| key.description.hindrance).collect();
         let expected = [
             None,
@@ -121,7 +174,7 @@ async fn keys_are_found_by_tag_in_every_dialect_and_by_any_value() {
             let cloud = Simulator::start(setup).await.unwrap();
             let client = client(&cloud, token("good"), Clock::system(), &Arc::default());
             let found = async |key: &str, values: Option<&[&str]>| {
-                let tagged = client.tagged(key, values).await.unwrap();
+                let tagged = client.tagged(key, values).await.unwrap().items;
                 let said =
                     tagged.iter().map(|(key_id, tag)| format!("{} {}={}", &key_id.as_str()[35..], tag.key, tag.value));
                 said.collect::<Vec<_>>()
@@ -141,7 +194,7 @@ async fn a_search_by_tag_goes_through_all_pages_of_a_cloud_that_has_small_ones()
     let setup = of(keys).behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10));
     let cloud = Simulator::start(setup).await.unwrap();
     let client = client(&cloud, token("good"), Clock::system(), &Arc::default());
-    assert_eq!(client.tagged("pci", Some(&["true"])).await.unwrap().len(), 25);
+    assert_eq!(client.tagged("pci", Some(&["true"])).await.unwrap().items.len(), 25);
     assert_eq!(cloud.handle().requests(Operation::QueryByTag), 3);
 }
 
@@ -153,7 +206,7 @@ async fn a_search_by_tag_is_read_to_its_end_whatever_its_total_counts() {
             let setup = of(tagged).behave(|behaviour| behaviour.total = total);
             let cloud = Simulator::start(setup).await.unwrap();
             let client = client(&cloud, token("good"), Clock::system(), &Arc::default());
-            let found = client.tagged("pci", Some(&["true"])).await.unwrap();
+            let found = client.tagged("pci", Some(&["true"])).await.unwrap().items;
             assert_eq!(found.len(), keys, "{total:?}");
         }
     }

@@ -78,7 +78,6 @@ fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
         project: "payments".into(),
         endpoints: Endpoints { kms: cloud.url(), iam: cloud.url() },
         scope: ProjectScope { id: Some(PROJECT.to_owned()), name: "eu-de".to_owned() },
-        may_lack_rotation: false,
         credentials,
         ca_file: None,
         proxy: None,

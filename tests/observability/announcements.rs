@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use kms_rotationd::daemon::Announcer;
 use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::project::{Coverage, Mode};
-use kms_rotationd::rotation::report::{KeyReport, ProjectReport, Report};
+use kms_rotationd::rotation::report::{KeyError, KeyReport, ProjectReport, Report};
 
 use crate::sample::{account, compliant, project, report, uncovered};
 
@@ -71,7 +71,7 @@ fn a_key_with_an_error_of_its_own_is_told_of_beside_what_ails_its_project() {
     let missing = KeyReport {
         status: Status::Unknown,
         reasons: Reason::NotFound.into(),
-        error: Some("read_status: HTTP 404 KMS.0207".into()),
+        error: Some(KeyError::new("read_status: HTTP 404 KMS.0207", None)),
         ..compliant(0)
     };
     let untold = KeyReport { status: Status::Unknown, reasons: Reason::ReadFailed.into(), ..compliant(1) };

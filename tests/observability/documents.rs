@@ -4,16 +4,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::SystemTime;
 
-use kms_rotationd::observability::{Purpose, TextStyle, write_json, write_text};
-use kms_rotationd::rotation::decide::decide;
+use kms_rotationd::observability::{Purpose, RefusedPolicy, TextStyle, write_json, write_json_without_run, write_text};
+use kms_rotationd::policy::{self, Refused};
+use kms_rotationd::rotation::decide::{Reason, Status, decide};
 use kms_rotationd::rotation::key::{DesiredRotation, Reading, Reapply};
 use kms_rotationd::rotation::observed::ObservedKey;
+use kms_rotationd::rotation::project::Mode;
 use kms_rotationd::rotation::report::{KeyReport, Report};
 
 use serde_json::{Value, json};
 
-use crate::sample::{account, changed, compliant, days, one_of_each, project, report};
+use crate::sample::{account, changed, compliant, days, exempt, off, one_of_each, project, report, unknown};
 
 /// Compares with a file under `tests/golden`.
 pub(crate) fn assert_golden(name: &str, text: &str) {
@@ -65,8 +68,7 @@ fn text_of_the_cloud_moves_no_cursor() {
 
 #[test]
 fn a_settled_project_is_two_lines() {
-    let mode = kms_rotationd::rotation::project::Mode::Enforce;
-    let settled = report(vec![project("p", mode, (0..5_000).map(compliant).collect())]);
+    let settled = report(vec![project("p", Mode::Enforce, (0..5_000).map(compliant).collect())]);
     let head = "p  open-telekom-cloud eu-de, enforce\n\n5000 of 5000 keys on policy. ";
     assert_eq!(text(&settled, plain(Purpose::Planned)), format!("{head}A run would change nothing.\n"));
     assert_eq!(text(&settled, plain(Purpose::Applied)), format!("{head}0 changes made in 3.2 s.\n"));
@@ -85,7 +87,7 @@ fn an_interval_that_is_sent_again_is_told_of() {
         ..compliant(0)
     };
     for (purpose, key) in [(Purpose::Applied, always), (Purpose::Planned, planned)] {
-        let report = report(vec![project("p", kms_rotationd::rotation::project::Mode::Enforce, vec![key])]);
+        let report = report(vec![project("p", Mode::Enforce, vec![key])]);
         let text = text(&report, plain(purpose));
         assert!(text.contains("90 days  policy.yaml:12  sent again, by reapply: always\n"), "{text}");
     }
@@ -138,6 +140,107 @@ fn the_document_tells_what_selectors_and_exemptions_make_of_keys() {
     assert_eq!((of(13, "status"), of(13, "entry_line")), (json!("uncovered"), Value::Null));
 }
 
+/// Why this is no policy.
+fn refused(policy: &str) -> Refused {
+    match policy::read(policy.as_bytes(), "policy.yaml", |_| None, SystemTime::UNIX_EPOCH) {
+        Ok(_) => panic!("{policy} is valid"),
+        Err(problems) => Refused::Invalid(problems),
+    }
+}
+
+#[test]
+fn a_document_without_a_run_has_every_field_and_says_why_there_is_none() {
+    let with_run = |report: &Report| {
+        let mut out = Vec::new();
+        write_json(report, &mut out).unwrap();
+        serde_json::from_slice::<Value>(&out).unwrap()
+    };
+    let without = |refused: Option<RefusedPolicy<'_>>| {
+        let mut out = Vec::new();
+        write_json_without_run(refused, &mut out).unwrap();
+        serde_json::from_slice::<Value>(&out).unwrap()
+    };
+    let invalid = refused("projects: []\nmood: x\n");
+    let (error, problems) = (invalid.to_string(), serde_json::to_value(&invalid).unwrap());
+    let file = Path::new("policy.yaml");
+    let document = without(Some(RefusedPolicy { file, error: &error, problems: &problems }));
+    assert_eq!(fields(&document, ""), fields(&with_run(&account()), ""));
+    assert_eq!((&document["run"], &document["next_run_at"]), (&Value::Null, &Value::Null));
+    assert_eq!(document["projects"], json!([]));
+    let unknown = json!({"compliant": null, "non_compliant": null, "unknown": null, "exempt": null, "uncovered": null});
+    assert_eq!(document["summary"], unknown, "nobody has counted");
+    let policy = &document["policy"];
+    assert_eq!((&policy["file"], &policy["reload_successful"]), (&json!("policy.yaml"), &json!(false)));
+    assert_eq!((&policy["loaded_at"], policy["error"].as_str()), (&Value::Null, Some(&*error)));
+    let places: Vec<_> = policy["problems"].as_array().unwrap().iter().map(|at| (&at["line"], &at["column"])).collect();
+    assert_eq!(places, [(&json!(1), &json!(11)), (&json!(2), &json!(1))]);
+
+    let unreadable = Refused::Unreadable(policy::read_file(Path::new("/nowhere/policy.yaml")).unwrap_err());
+    let problem = &serde_json::to_value(unreadable).unwrap()[0];
+    assert_eq!(fields(problem, ""), fields(policy, "/problems/0"));
+    assert_eq!((&problem["line"], &problem["file"]), (&Value::Null, &json!("/nowhere/policy.yaml")));
+    assert!(problem["message"].as_str().unwrap().contains("No such file"), "{problem}");
+
+    let stopped = without(None);
+    assert_eq!((fields(&stopped, ""), &stopped["policy"]), (fields(&document, ""), &Value::Null));
+}
+
+/// The last sentence of a report, after the state of the keys.
+fn end(purpose: Purpose, report: &Report) -> String {
+    let text = text(report, plain(purpose));
+    let (_, end) = text.trim_end().rsplit('\n').next().unwrap().split_once(". ").unwrap();
+    end.to_owned()
+}
+
+#[test]
+fn plan_says_no_more_than_it_could_read() {
+    let planned = |mode, keys| end(Purpose::Planned, &report(vec![project("p", mode, keys)]));
+    let enforced = |keys| planned(Mode::Enforce, keys);
+    assert_eq!(enforced(vec![compliant(0), exempt(1)]), "A run would change nothing.");
+    assert_eq!(enforced(vec![unknown(0), unknown(1)]), "No changes found, but 2 keys could not be read.");
+    assert_eq!(
+        enforced(vec![off(0), unknown(1)]),
+        "A run would change 1 key with 2 writes, but 1 key could not be read."
+    );
+    assert_eq!(
+        planned(Mode::Monitor, vec![off(0), compliant(1)]),
+        "A run would change nothing. Would change if enforced: 1 key with 2 writes."
+    );
+    assert_eq!(planned(Mode::Monitor, vec![unknown(0)]), "No changes found, but 1 key could not be read.");
+
+    let mut stopped = Report::clone(&report(vec![project("p", Mode::Enforce, vec![compliant(0)])]));
+    stopped.interrupted = true;
+    let told = "No changes found; the command was stopped before it had finished.";
+    assert_eq!(end(Purpose::Planned, &stopped), told);
+}
+
+#[test]
+fn what_would_be_sent_to_a_key_that_cannot_be_read_is_no_change_that_is_known_of() {
+    let unread = || KeyReport {
+        reasons: Reason::StatusUnreadable.into(),
+        planned: off(0).planned,
+        rotation: None,
+        status: Status::Unknown,
+        ..off(0)
+    };
+    let report_in = |mode| report(vec![project("p", mode, vec![unread()])]);
+    let enforced = text(&report_in(Mode::Enforce), plain(Purpose::Planned));
+    let sent = "; a run would send, without reading: enable rotation, set the interval to 90 days\n";
+    assert!(enforced.contains("\n  unknown: 1\n") && enforced.contains(sent), "{enforced}");
+    assert!(enforced.ends_with(". No changes found, but 1 key could not be read.\n"), "{enforced}");
+    let monitored = text(&report_in(Mode::Monitor), plain(Purpose::Planned));
+    assert!(!monitored.contains("send") && !monitored.contains("if enforced"), "{monitored}");
+}
+
+#[test]
+fn apply_says_of_which_keys_a_change_is_not_confirmed() {
+    let lost = KeyReport { alias: None, changes: changed(0).changes, ..unknown(0) };
+    let hidden = KeyReport { reasons: off(1).reasons.with(Reason::NotVerified), changes: changed(1).changes, ..off(1) };
+    let applied = |keys| end(Purpose::Applied, &report(vec![project("p", Mode::Enforce, keys)]));
+    assert_eq!(applied(vec![changed(2), off(3)]), "1 change made in 3.2 s.");
+    assert_eq!(applied(vec![lost, hidden, changed(2)]), "3 changes made in 3.2 s, not confirmed for 2 keys.");
+}
+
 /// The names of the fields of an object in the document.
 fn fields(document: &Value, pointer: &str) -> BTreeSet<String> {
     let object = document.pointer(pointer).and_then(Value::as_object);
@@ -171,7 +274,9 @@ async fn readme_describes_every_field_of_the_document() {
         ("planned[]", "/projects/0/keys/3/planned/0"),
         ("changes[]", "/projects/2/keys/0/changes/0"),
     ];
-    let expected: BTreeMap<_, _> =
+    let mut expected: BTreeMap<_, _> =
         expected.into_iter().map(|(name, pointer)| (name.to_owned(), fields(&document, pointer))).collect();
+    let problems = serde_json::to_value(refused("projects: []")).unwrap();
+    expected.insert("problems[]".to_owned(), fields(&problems, "/0"));
     assert_eq!(described, expected);
 }

@@ -8,7 +8,7 @@ use kms_rotationd::rotation::decide::{Reason, Reasons, Status, Step, Steps, deci
 use kms_rotationd::rotation::key::{Bound, DesiredRotation, KeyId, Reading, Rotation, RotationInterval};
 use kms_rotationd::rotation::observed::ObservedKey;
 use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
-use kms_rotationd::rotation::report::{Change, KeyReport, ProjectReport, Report, Trigger};
+use kms_rotationd::rotation::report::{Change, KeyError, KeyReport, ProjectReport, Report, Trigger};
 use kms_rotationd::rotation::rule::{Exemption, LastDay};
 
 /// 2026-11-22T01:51:25.120Z
@@ -90,7 +90,7 @@ pub(crate) fn unknown(number: u64) -> KeyReport {
         rotation: None,
         observed: None,
         planned: Steps::NONE,
-        error: Some("get-key-rotation-status: HTTP 502 <html>".into()),
+        error: Some(KeyError::new("get-key-rotation-status: HTTP 502 <html>", None)),
         ..compliant(number)
     }
 }

@@ -292,7 +292,8 @@ async fn a_new_report_replaces_all_that_was_shown() {
 #[tokio::test]
 async fn the_status_document_is_as_documented() {
     let running = Running::with(one_of_each()).await;
-    running.board.reload_failed("policy.yaml:3:9: invalid cron");
+    let problems = serde_json::json!([{"file": "policy.yaml", "line": 3, "column": 9, "message": "invalid cron"}]);
+    running.board.reload_failed("policy.yaml:3:9: invalid cron".to_owned(), problems);
     let answer = running.get("/api/v1/status", "").await;
     serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap();
     assert_golden("observability-status.json", &answer.text().replace(env!("CARGO_PKG_VERSION"), "VERSION"));
@@ -363,7 +364,7 @@ async fn the_page_tells_what_the_policy_covers_and_what_it_excuses() {
         ("pay-00012", "no entry of the policy speaks of it</p>"),
         ("pay-00012", "<span class=\"none\">–</span></td><td data-label=\"Last rotated\">"),
         ("alias/legacy-hsm", "no key of this project has this name</p><p class=\"more\">policy line 22</p>"),
-        ("entry@44", "the project's keys cannot be listed".replace('\'', "&#39;").as_str()),
+        ("entry@44", "the project's keys cannot all be listed".replace('\'', "&#39;").as_str()),
         ("pay-00003", "365 days<p class=\"more\">policy: 90 days or less</p>"),
     ] {
         assert!(row(key).contains(told), "{}", row(key));
@@ -372,7 +373,7 @@ async fn the_page_tells_what_the_policy_covers_and_what_it_excuses() {
     let notices: Vec<_> = page.lines().filter(|line| line.starts_with("<p class=\"notice mild\">")).collect();
     assert!(notices[0].contains("1 key is held back") && notices[0].contains("apply --allow-many"), "{notices:?}");
     assert!(notices[1].contains("account: policy line 25: the selector matches no key"), "{notices:?}");
-    assert!(notices[2].contains("closed: coverage is not known"), "{notices:?}");
+    assert!(notices[2].contains("closed: key list unavailable or incomplete"), "{notices:?}");
     assert_eq!(notices.len(), 3);
 
     for (query, rows) in [

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use kms_rotationd::policy::foreign_yaml;
 use serde_json::Value;
 
 use super::text;
@@ -10,7 +9,7 @@ use super::text;
 const FOLDER: &str = "config/prometheus";
 
 fn yaml(name: &str) -> Value {
-    foreign_yaml(&text(&format!("{FOLDER}/{name}"))).unwrap_or_else(|| panic!("{name} is no YAML file"))
+    serde_saphyr::from_str(&text(&format!("{FOLDER}/{name}"))).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn list<'v>(value: &'v Value, field: &str) -> &'v [Value] {

@@ -6,7 +6,6 @@
 
 use std::path::Path;
 
-use kms_rotationd::policy::foreign_yaml;
 use kms_rotationd::policy::types::Credentials;
 use serde_json::Value;
 
@@ -146,7 +145,11 @@ fn prometheus_finds_the_pod_under_the_job_that_the_alerts_know_and_the_network_l
     assert_eq!(monitor["endpoints"][0]["port"], service["spec"]["ports"][0]["name"]);
     assert_eq!(service["spec"]["ports"][0]["targetPort"], "http");
     let job = &service["metadata"]["labels"][monitor["jobLabel"].as_str().unwrap()];
-    assert!(text("config/prometheus/prometheus.yaml").contains(&format!("job_name: {}\n", job.as_str().unwrap())));
+    let prometheus: Value = serde_saphyr::from_str(&text("config/prometheus/prometheus.yaml")).unwrap();
+    let scrape = &list(&prometheus, "scrape_configs")[0];
+    assert_eq!(scrape["job_name"], *job);
+    // Of labels that target and program both have, the program's hold.
+    assert_eq!((&scrape["honor_labels"], &monitor["endpoints"][0]["honorLabels"]), (&true.into(), &true.into()));
 
     let network = &resource("NetworkPolicy", "kms-rotationd")["spec"];
     assert!(meets(&network["podSelector"]["matchLabels"]));
@@ -173,7 +176,7 @@ fn the_operators_rules_are_those_of_prometheus() {
     assert!(text(&file) == rule, "{file} is not what the rules say; see the top of this test");
 
     // The operator's schema has `expr` as a whole number or text.
-    let written = foreign_yaml(&rule).unwrap();
+    let written: Value = serde_saphyr::from_str(&rule).unwrap();
     let groups = list(&written["spec"], "groups").iter();
     let expressions = groups.flat_map(|group| list(group, "rules")).map(|rule| &rule["expr"]);
     assert!(expressions.clone().count() > 20 && expressions.clone().all(|expr| expr.is_string() || expr.is_i64()));

@@ -49,7 +49,8 @@ fn the_web_configuration_is_valid_with_and_without_what_is_commented_out() {
         [yaml.clone(), yaml.replace("# client_", "client_").replace("# min_", "min_").replace("# bearer", "bearer")]
     {
         let config = policy::web::read(yaml.as_bytes(), Path::new("/etc/web.yaml"), |_| None);
-        let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+        let (config, warnings) = config.unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(warnings.is_empty(), "{warnings}");
         let files: Vec<_> = config.files().collect();
         assert!(config.users.len() == 1 && files.starts_with(&[Path::new("/etc/server.crt")]), "{files:?}");
         assert_eq!(files.len(), if yaml.contains("# bearer") { 2 } else { 4 });
@@ -72,6 +73,19 @@ fn what_ships_around_the_program_knows_its_port_and_its_commands() {
     assert!(containerfile.contains(&format!("ENTRYPOINT [\"{program}\"]")), "{program}");
     let helped = Command::new(env!("CARGO_BIN_EXE_kms-rotationd")).args(arguments).arg("--help").output().unwrap();
     assert!(helped.status.success(), "{command}");
+}
+
+#[test]
+fn every_yaml_reader_takes_the_days_in_examples_for_text() {
+    let mut found = 0;
+    for file in files("config").into_iter().chain(["README.md".to_owned()]) {
+        let text = text(&file);
+        for (at, start) in text.match_indices("until: ") {
+            assert!(text[at + start.len()..].starts_with('"'), "{file}: {}", text[at..].lines().next().unwrap());
+            found += 1;
+        }
+    }
+    assert!(found >= 2, "{found}");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! The manifests as values.
 
-use kms_rotationd::policy::foreign_yaml;
 use serde_json::Value;
 
 use super::repository::{files, text};
@@ -8,7 +7,10 @@ use super::repository::{files, text};
 pub(crate) const FOLDER: &str = "config/kubernetes";
 
 pub(crate) fn documents(manifest: &str) -> Vec<Value> {
-    manifest.split("\n---\n").map(|document| foreign_yaml(document).unwrap_or_else(|| panic!("{document}"))).collect()
+    manifest
+        .split("\n---\n")
+        .map(|document| serde_saphyr::from_str(document).unwrap_or_else(|_| panic!("{document}")))
+        .collect()
 }
 
 /// The files with resources, and what they hold.

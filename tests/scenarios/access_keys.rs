@@ -108,7 +108,7 @@ fn a_refused_key_is_tried_once_in_a_run_however_many_keys_there_are() {
     for wrong in [BY_VALUE, BY_FILE] {
         cloud.forget_requests();
         let site = site(&Policy::of_keys(cloud.url(), (0..30).map(key_id)).with(wrong));
-        site.write("secret", "not it");
+        site.write("secret", "not-it");
         let applied = site.apply();
         assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 30));
         assert!((0..30).all(|n| applied.key(&key_id(n)) == REFUSED), "{applied:#?}");
@@ -151,7 +151,7 @@ fn refused_while_the_file_becomes(secret: &str) -> (Cloud, String) {
     let rule = Rule::next(1, Fault::held(&hold)).on(Operation::ListKeys);
     let cloud = Cloud::start(keyed([off()]).fault(rule));
     let site = site(&Policy::of_one_key(cloud.url()).with(BY_FILE));
-    site.write("secret", "of yesterday");
+    site.write("secret", "of-yesterday");
     let daemon = site.run();
     cloud.await_requests(Operation::ListKeys, 1);
     site.write("secret", secret);
@@ -171,7 +171,7 @@ fn a_refused_key_whose_files_have_changed_is_tried_once_more() {
 
 #[test]
 fn a_changed_key_that_is_refused_as_well_ends_the_projects_run() {
-    let (cloud, key) = refused_while_the_file_becomes("of tomorrow");
+    let (cloud, key) = refused_while_the_file_becomes("of-tomorrow");
     assert_eq!(key, REFUSED);
     assert_eq!((cloud.access_key_refusals(ACCESS), cloud.all_requests()), (2, 2));
 }
@@ -189,7 +189,7 @@ fn five_projects_with_one_wrong_key_never_lock_it() {
     let site = site(&project(0));
     let others: String = (1..5).map(|at| project(at).project()).collect();
     site.write("policy.yaml", &(project(0).text() + &others));
-    site.write("secret", "not it");
+    site.write("secret", "not-it");
     let applied = site.apply();
     assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 5));
     assert_eq!((cloud.access_key_refusals(ACCESS), cloud.access_key_is_locked(ACCESS)), (1, false));
@@ -211,7 +211,7 @@ fn a_key_rotated_in_its_files_in_mid_run_costs_no_key_its_result() {
     let site = site(&Policy::of_keys(cloud.url(), (0..40).map(key_id)).with(BY_FILE));
     let daemon = site.run();
     cloud.await_requests(Operation::ReadStatus, 11);
-    let (next, secret) = ("AKOFTHESETESTS000002", "the next secret");
+    let (next, secret) = ("AKOFTHESETESTS000002", "the-next-secret");
     cloud.set_access_key(next, secret);
     site.write("access", next);
     site.write("secret", secret);
@@ -271,7 +271,18 @@ fn a_clock_that_is_too_wrong_for_signatures_is_named_beside_the_refusal() {
 #[test]
 fn files_of_a_key_that_are_missing_empty_or_garbled_lead_to_no_request() {
     let cloud = Cloud::start(keyed([off()]));
-    for (file, content) in [("secret", None), ("secret", Some("")), ("access", None), ("access", Some("a b\n"))] {
+    let [with_mark, with_blank, with_nul] =
+        [format!("\u{feff}{SECRET}\n"), format!("{SECRET} \n"), format!("{SECRET}\0")];
+    for (file, content) in [
+        ("secret", None),
+        ("secret", Some("")),
+        ("secret", Some(&*with_mark)),
+        ("secret", Some(&*with_blank)),
+        ("secret", Some(&*with_nul)),
+        ("access", None),
+        ("access", Some("a b\n")),
+        ("access", Some("\u{feff}AKOFTHESETESTS000001")),
+    ] {
         let site = site(&Policy::of_one_key(cloud.url()).with(BY_FILE));
         match content {
             Some(text) => site.write(file, text),

@@ -14,7 +14,7 @@ use super::site::{Policy, Site};
 use super::stand_in::{Asked, StandIn, answer};
 use super::{KEY, PROJECT, TOKEN, key_id};
 
-const EVERY_KEY: &str = "{select: {}, rotation_interval: 90}";
+pub(crate) const EVERY_KEY: &str = "{select: {}, rotation_interval: 90}";
 
 /// Keys by their aliases, with rotation off.
 fn named<'a>(aliases: impl IntoIterator<Item = &'a str>) -> Vec<Key> {
@@ -179,7 +179,7 @@ fn a_fault_in_listing_makes_every_key_unknown_and_none_is_written() {
         Fault::garbage(Garbage::WrongShape),
         Fault::garbage(Garbage::Empty),
     ];
-    let misleading = BadListing::ALL.into_iter().filter(|bad| *bad != BadListing::Repeated).map(Fault::listing);
+    let misleading = [BadListing::Empty, BadListing::NoDetails, BadListing::Endless].map(Fault::listing);
     for fault in faults.into_iter().chain(misleading) {
         let cloud = Cloud::of(named(["a", "b", "c"]));
         let policy = Policy { max_elapsed: "100ms", ..Policy::at(cloud.url()).entry(EVERY_KEY) };
@@ -393,25 +393,46 @@ fn an_empty_list_of_a_cloud_that_counts_keys_is_not_believed() {
 }
 
 #[test]
-fn a_search_by_tag_that_breaks_off_or_does_not_end_makes_every_key_unknown() {
-    let id = key_id(0);
-    let found = format!(r#"{{"resource_id":"{id}","tags":[{{"key":"pci","value":"true"}}]}}"#);
-    let full = vec![&*found; 1_000].join(",");
-    let is_first = |asked: &Asked| asked.body.contains(r#""offset":"0""#);
-    let keys = format!(r#"{{"keys":["{id}"],"key_details":[{{"key_id":"{id}"}}],"truncated":"false"}}"#);
-    let broken_off = move |asked: &Asked| {
-        let (keys, total) = if is_first(asked) { (&*found, "2") } else { ("", "2") };
-        format!(r#"{{"resources":[{keys}],"total_count":{total}}}"#)
-    };
-    let endless = move |_: &Asked| format!(r#"{{"resources":[{full}]}}"#);
-    let keys: &str = keys.leak();
-    for cloud in [lists(keys, broken_off), lists(keys, endless)] {
-        let policy =
-            Policy::at(&cloud.url()).entry("{select: {tags: {pci: 'true'}}, rotation_interval: 90}").entry(EVERY_KEY);
-        let planned = Site::new(&policy).once("plan");
-        assert_eq!((planned.code, planned.report().count("unknown")), (Some(1), 2));
-        assert!(planned.report().error().contains("the list of keys is not complete"), "{}", planned.report().error());
+fn keys_on_a_doubtful_list_are_governed_and_nothing_follows_from_the_absence_of_others() {
+    for bad in [BadListing::SameMarker, BadListing::SameKeys, BadListing::NoMarker, BadListing::LargerTotal] {
+        let doubtful = || setup(named(["a", "b"])).fault(Rule::always(Fault::listing(bad)).on(Operation::ListKeys));
+        let cloud = Cloud::start(doubtful());
+        let policy = Policy::at(cloud.url())
+            .entry(EVERY_KEY)
+            .entry("{alias: elsewhere, rotation_interval: 90}")
+            .entry("{select: {alias: 'x-*'}, rotation_interval: 30}");
+        let applied = Site::new(&policy).apply();
+        assert_eq!((applied.code, applied.report().count("compliant")), (Some(1), 2), "{bad:?}");
+        assert_eq!(applied.key("alias/elsewhere"), "unknown: read_failed", "{bad:?}");
+        assert_eq!(applied.report().count("unknown"), 2, "the selector that matches nothing is one: {bad:?}");
+        assert!(applied.report().error().contains("list of keys: "), "{}", applied.report().error());
+        let governed = |coverage: &str| {
+            let cloud = Cloud::start(doubtful());
+            let policy = Policy::at(cloud.url()).field(&format!("coverage: {coverage}")).entry(EVERY_KEY);
+            let applied = Site::new(&policy).apply();
+            assert_eq!(applied.report().count("compliant"), 2, "{bad:?}");
+            applied.code
+        };
+        assert_eq!((governed("reported"), governed("required")), (Some(0), Some(1)), "{bad:?}");
     }
+}
+
+#[test]
+fn a_key_whose_tags_are_in_doubt_is_not_written_by_a_less_specific_entry() {
+    let larger = Rule::always(Fault::listing(BadListing::LargerTotal)).on(Operation::QueryByTag);
+    let keys = [Key::new(key_id(0)).tag("legacy", "true"), Key::new(key_id(1)), Key::new(key_id(2))];
+    let cloud = Cloud::start(setup(keys).fault(larger));
+    let policy = Policy::at(cloud.url())
+        .entry("{select: {tags: {legacy: 'true'}}, exempt: {reason: retired}}")
+        .entry(EVERY_KEY)
+        .key(&key_id(2), 90);
+    let applied = Site::new(&policy).apply();
+    let said = [0, 1, 2].map(|number| applied.key(&key_id(number)));
+    assert_eq!(said, ["exempt: exempted", "unknown: read_failed", "compliant"]);
+    let error = applied.report().key_error(&key_id(1));
+    assert!(error.contains("does not show the tag legacy of this key"), "{error}");
+    assert!(applied.report().error().contains("search for the tag legacy: "), "{}", applied.report().error());
+    assert_eq!(cloud.rotation(&key_id(1)), (false, 0));
 }
 
 #[test]
@@ -430,7 +451,7 @@ fn keys_that_cannot_be_read_take_no_part_in_the_limit_once_they_are_set() {
 }
 
 #[test]
-fn a_selector_by_enterprise_project_is_not_judged_by_a_cloud_that_tells_none() {
+fn a_key_that_lacks_what_a_more_specific_entry_asks_for_is_not_written_by_the_next_one() {
     let project = ProjectSetup::new(PROJECT, "eu-de").keys(named(["a"])).token(TOKEN);
     let cloud = Cloud::start(Setup::new().project(project.dialect(Dialect::OpenTelekomCloud)));
     let policy = Policy::at(cloud.url())
@@ -438,9 +459,11 @@ fn a_selector_by_enterprise_project_is_not_judged_by_a_cloud_that_tells_none() {
         .entry(EVERY_KEY)
         .key(&key_id(7), 90);
     let applied = Site::new(&policy).apply();
-    assert_eq!((applied.report().count("unknown"), &*applied.key(&key_id(7))), (3, "unknown: not_found"));
-    assert!(applied.report().error().contains("by enterprise_project_id"), "{}", applied.report().error());
+    assert_eq!((&*applied.key(&key_id(0)), &*applied.key(&key_id(7))), ("unknown: read_failed", "unknown: not_found"));
+    let error = applied.report().key_error(&key_id(0));
+    assert!(error.contains("enterprise_project_id of this key, which the entry on line"), "{error}");
     assert_eq!((applied.code, cloud.write_requests()), (Some(1), 0));
+    assert_eq!(Site::new(&policy.key(&key_id(0), 90)).apply().key(&key_id(0)), "compliant", "by its id it is decided");
 }
 
 #[test]

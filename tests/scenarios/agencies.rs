@@ -92,8 +92,8 @@ fn a_wrong_key_or_password_below_an_agency_is_tried_once() {
     for credentials in [BY_PASSWORD, BY_VALUE] {
         cloud.forget_requests();
         let site = site(&Policy::of_one_key(cloud.url()).with(credentials).field(&by_name("rotation")));
-        site.write("password", "not it");
-        site.write("secret", "not it");
+        site.write("password", "not-it");
+        site.write("secret", "not-it");
         let applied = site.apply();
         assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED), "{credentials}");
         assert_eq!((cloud.authentication_failures(), cloud.all_requests()), (1, 1), "{credentials}");

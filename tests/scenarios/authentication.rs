@@ -55,6 +55,11 @@ fn a_project_that_iam_does_not_know_is_not_asked_for_again() {
     let applied = Site::new(&Policy::of_one_key(cloud.url()).password(Some("eu-nl"))).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
     assert_eq!(cloud.all_requests(), 1);
+    let error = applied.report().error();
+    assert!(
+        error.contains("asking for a token for project eu-nl: HTTP 404 IAM.0004 Could not find the project."),
+        "{error}"
+    );
 }
 
 #[test]
@@ -268,6 +273,24 @@ fn a_missing_password_file_is_no_attempt() {
     std::fs::remove_file(site.path("password")).unwrap();
     let applied = site.apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
+    assert_eq!(cloud.all_requests(), 0);
+}
+
+#[test]
+fn a_password_file_with_stray_bytes_is_named_and_not_sent() {
+    let cloud = Cloud::of([off()]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()).password(None));
+    for (content, fault) in [
+        (format!("\u{feff}{PASSWORD}\n"), "it begins with a byte order mark; save it as UTF-8 without one"),
+        (format!("{PASSWORD}\0"), "it has a control character (U+0000)"),
+        (format!("{USER}\n{PASSWORD}\n"), "it has a control character (U+000A)"),
+    ] {
+        site.write("password", &content);
+        let applied = site.apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
+        let error = applied.report().error();
+        assert!(error.contains(&format!("cannot use password: {fault}")), "{error}");
+    }
     assert_eq!(cloud.all_requests(), 0);
 }
 

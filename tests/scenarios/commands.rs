@@ -10,6 +10,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
 use super::cloud::{Cloud, many, off, rotating};
+use super::help::{example, in_a_shell};
 use super::program::{Daemon, Finished, Program, binary};
 use super::site::{Policy, Site};
 use super::{KEY, key_id};
@@ -75,6 +76,47 @@ fn check_warns_of_a_schedule_that_would_hold_rotation_off_and_accepts_it() {
 }
 
 #[test]
+fn check_warns_of_files_that_are_not_there_once_and_accepts_the_policy() {
+    let proxy = "proxy: {url: 'http://127.0.0.1:1', user_name: me, password_file: /nowhere/Sesame0pen}";
+    let policy = Policy::of_one_key("http://127.0.0.1:1")
+        .with("{access_key: {access_key_id_file: id, secret_access_key_file: ., security_token_file: '~/token'}}")
+        .field("ca_file: password")
+        .field(proxy);
+    let site = Site::new(&policy);
+    let other = Policy { name: "other", ..Policy::at("http://127.0.0.1:1") }.key(&key_id(0), 90).field(proxy);
+    site.write("policy.yaml", &(policy.text() + &other.project()));
+    let checked = in_text(&site, "check");
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let told: Vec<_> = checked.stdout.lines().filter_map(|line| line.split_once(": warning: ")).collect();
+    assert_eq!(
+        told.iter().map(|(_, what)| *what).collect::<Vec<_>>(),
+        [
+            "the file that `access_key_id_file` names does not exist, seen from this folder",
+            "the file that `secret_access_key_file` names is not a regular file",
+            "`security_token_file` begins with `~`, which is not replaced; write `${HOME}`, or the whole path",
+            "the file that `password_file` names does not exist on this machine",
+        ],
+        "{}",
+        checked.stdout
+    );
+    assert!(told.iter().all(|(place, _)| place.starts_with("policy.yaml:1")), "{told:?}");
+    assert!(!checked.stdout.contains("Sesame0pen"), "it may be the secret itself: {}", checked.stdout);
+    let machine: Value = serde_json::from_str(&site.once("check").stdout).unwrap();
+    assert_eq!(machine.as_array().map(Vec::len), Some(4), "{machine}");
+}
+
+#[test]
+fn check_says_of_a_variable_that_is_not_set_just_that() {
+    let mut site = Site::new(&Policy::of_one_key("http://127.0.0.1:1").with("{token_file: '${CREDENTIALS}/token'}"));
+    let unset = in_text(&site, "check");
+    assert_eq!((unset.code, unset.stdout.lines().count()), (Some(2), 1), "{unset:?}");
+    assert!(unset.stdout.contains("the environment variable `CREDENTIALS` in `token_file` is not set"), "{unset:?}");
+    site.set("CREDENTIALS", ".");
+    let set = in_text(&site, "check");
+    assert_eq!((set.code, set.stdout.lines().count()), (Some(0), 1), "{set:?}");
+}
+
+#[test]
 fn a_policy_that_is_missing_or_no_file_is_a_usage_error() {
     for policy in ["nowhere.yaml", "."] {
         let site = Site::new(&Policy::of_one_key("http://127.0.0.1:1"));
@@ -137,6 +179,100 @@ fn plan_ends_with_1_where_nothing_can_be_changed_and_not_all_is_well() {
     assert_eq!(planned.code, Some(1));
     assert_eq!(planned.key(&key_id(0)), "non_compliant: key_disabled");
     assert_eq!(planned.key(&key_id(1)), "unknown: not_found");
+}
+
+#[test]
+fn plan_ends_with_1_where_a_key_could_not_be_read_whatever_else_it_found() {
+    let cloud = Cloud::of([Key::new(key_id(0)), Key::new(key_id(1)).rotating(90)]);
+    let site = Site::new(&Policy::of_keys(cloud.url(), (0..2).map(key_id)));
+    assert_eq!(in_text(&site, "plan").code, Some(3));
+    let unreadable = |key| Rule::next(1, Fault::kms(403, "KMS.0307")).on(Operation::ReadStatus).key(key_id(key));
+    cloud.fault(unreadable(1));
+    let planned = in_text(&site, "plan");
+    assert_eq!(planned.code, Some(1), "{planned:?}");
+    let end = ". A run would change 1 key with 2 writes, but 1 key could not be read.\n";
+    assert!(planned.stdout.ends_with(end), "{}", planned.stdout);
+    for key in 0..2 {
+        cloud.fault(unreadable(key));
+    }
+    let planned = in_text(&site, "plan");
+    assert_eq!(planned.code, Some(1), "{planned:?}");
+    assert!(planned.stdout.ends_with(". No changes found, but 2 keys could not be read.\n"), "{}", planned.stdout);
+
+    // Of the keys that no entry names nothing is known, which is a failure where coverage is required.
+    let site = Site::new(&Policy::of_keys(cloud.url(), (0..2).map(key_id)).field("coverage: required"));
+    assert_eq!(in_text(&site, "plan").code, Some(3));
+    cloud.fault(Rule::next(1, Fault::kms(403, "KMS.0307")).on(Operation::ListKeys));
+    let planned = in_text(&site, "plan");
+    assert_eq!(planned.code, Some(1), "{planned:?}");
+    assert!(planned.stdout.contains("coverage is not known"), "{}", planned.stdout);
+}
+
+#[test]
+fn plan_lists_what_monitor_mode_holds_back_and_ends_as_without() {
+    let cloud = Cloud::of([off(), Key::new(key_id(0)), Key::new(key_id(1)).rotating(90)]);
+    let other = |mode, key| Policy { name: "other", mode, ..Policy::at(cloud.url()) }.key(&key_id(key), 90);
+    let planned = |other: &Policy| {
+        let site = Site::new(&Policy { mode: "monitor", ..Policy::of_one_key(cloud.url()) });
+        let text = std::fs::read_to_string(site.path("policy.yaml")).unwrap();
+        site.write("policy.yaml", &(text + &other.project()));
+        in_text(&site, "plan")
+    };
+    let held_back = format!("  would change if enforced: 1\n    ~ {KEY}  key-0d0466b0  off → 90 days  policy.yaml:14");
+    for (other, code, end) in [
+        (other("enforce", 0), Some(3), "A run would change 1 key with 2 writes. "),
+        (other("enforce", 1), Some(0), "A run would change nothing. "),
+        (other("enforce", 2), Some(1), "No changes found, but 1 key could not be read. "),
+    ] {
+        let planned = planned(&other);
+        assert_eq!(planned.code, code, "{planned:?}");
+        assert!(planned.stdout.contains(&held_back), "{}", planned.stdout);
+        let end = format!("{end}Would change if enforced: 1 key with 2 writes.\n");
+        assert!(planned.stdout.ends_with(&end), "{}", planned.stdout);
+    }
+    assert_eq!(cloud.write_requests(), 0);
+}
+
+#[test]
+fn a_program_is_given_a_document_whatever_is_wrong_with_the_policy() {
+    let site = Site::new(&Policy::at("http://127.0.0.1:1").key(KEY, 29).key("not-a-key", 90));
+    for command in ["plan", "apply"] {
+        let ended = site.once(command);
+        let document = ended.report().0;
+        assert_eq!((ended.code, &document["run"], &document["projects"]), (Some(2), &Value::Null, &json!([])));
+        let policy = &document["policy"];
+        let places: Vec<_> = policy["problems"].as_array().unwrap().iter().map(|at| at["line"].clone()).collect();
+        assert_eq!((&policy["file"], places), (&json!("policy.yaml"), vec![json!(14), json!(15)]));
+        assert!(policy["error"].as_str().unwrap().starts_with("policy.yaml:14:"), "{policy}");
+        assert_eq!(ended.messages("policy refused").len(), 2, "they are told on standard error as well");
+    }
+    std::fs::remove_file(site.path("policy.yaml")).unwrap();
+    for command in ["plan", "apply", "check"] {
+        let ended = site.once(command);
+        assert_eq!(ended.code, Some(2), "{command}");
+        let document: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let problems = if command == "check" { &document } else { &document["policy"]["problems"] };
+        let problem = &problems[0];
+        assert_eq!(
+            (&problem["file"], &problem["line"], &problem["severity"]),
+            (&json!("policy.yaml"), &Value::Null, &json!("error")),
+            "{document}"
+        );
+        assert!(problem["message"].as_str().unwrap().ends_with("No such file or directory (os error 2)"), "{problem}");
+    }
+}
+
+#[test]
+fn the_pipeline_of_plans_help_goes_on_with_changes_and_fails_on_errors() {
+    let cloud = Cloud::of([Key::new(key_id(0)), Key::new(key_id(1)).rotating(90)]);
+    let line = example("plan", "In a pipeline");
+    assert!(line.contains("kms-rotationd plan --policy policy.yaml"), "{line}");
+    let goes_on = |policy: Policy| in_a_shell(&Site::new(&policy), &line).stdout.ends_with("went on\n");
+    let at = || Policy::at(cloud.url());
+    assert!(goes_on(at().key(&key_id(0), 90)), "changes to make");
+    assert!(goes_on(at().key(&key_id(1), 90)), "nothing to change");
+    assert!(!goes_on(at().key(&key_id(0), 90).key(&key_id(2), 90)), "a key that is not there");
+    assert!(!goes_on(at().key(&key_id(0), 9)), "an invalid policy");
 }
 
 #[test]
@@ -390,7 +526,8 @@ fn plan_names_selectors_that_match_nothing_and_keys_under_no_entry() {
         "  uncovered, under no entry of the policy: 1",
         &format!("    ○ {}  web", key_id(1)),
         "",
-        "1 of 3 keys on policy; 1 unknown; 1 uncovered. A run would change nothing.",
+        "1 of 3 keys on policy; 1 unknown; 1 uncovered; 1 policy entry counts as one unknown key. No changes found, but \
+         1 key could not be read.",
     ];
     assert_eq!(lines, expected);
 }

@@ -62,14 +62,35 @@ fn check(site: &Site) -> (Option<i32>, String, Vec<Value>) {
 /// The source that `check` names.
 #[track_caller]
 pub(super) fn source(site: &Site) -> String {
+    let (source, _, warnings) = noted(site);
+    assert_eq!(warnings, [""; 0]);
+    source
+}
+
+/// The source that `check` names, the project of the cloud, and its warnings.
+#[track_caller]
+pub(super) fn noted(site: &Site) -> (String, String, Vec<String>) {
     let (code, text, json) = check(site);
     assert_eq!(code, Some(0), "{text}");
-    let line = text.lines().find_map(|line| line.strip_prefix("payments: environment: "));
-    let source = line.unwrap_or_else(|| panic!("no source in {text}")).to_owned();
-    let [note] = &json[..] else { panic!("one note, not {json:?}") };
-    assert_eq!(note["severity"], "note");
-    assert_eq!(note["message"], format!("project `payments` logs in by its environment: {source}"));
-    source
+    let line = |start: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(start));
+        line.unwrap_or_else(|| panic!("no {start} in {text}")).to_owned()
+    };
+    let (source, project) = (line("payments: environment: "), line("payments: project: "));
+    let messages = |severity: &str| {
+        let of_it = json.iter().filter(|problem| problem["severity"] == severity);
+        of_it.map(|problem| problem["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        messages("note"),
+        [
+            format!("project `payments` logs in by its environment: {source}"),
+            format!("project `payments` works on the cloud's project {project}"),
+        ]
+    );
+    let warnings = messages("warning");
+    assert_eq!(json.len(), 2 + warnings.len(), "{json:?}");
+    (source, project, warnings)
 }
 
 /// Why `check` finds none.
@@ -188,6 +209,49 @@ fn a_security_token_of_the_environment_goes_with_its_key() {
         let site = site(&cloud, &[(id, &key[0]), (secret, &key[1]), (token, &key[2])]);
         assert_eq!(site.apply().key(KEY), "compliant", "{id}");
         assert_eq!(cloud.access_keys_seen(), [&*key[0]]);
+    }
+}
+
+#[test]
+fn a_line_break_at_the_end_of_a_variable_is_not_sent() {
+    for variables in [
+        &[("OS_TOKEN", TOKEN)][..],
+        &[("HW_ACCESS_KEY", ACCESS), ("HW_SECRET_KEY", SECRET)],
+        &[("OS_USERNAME", USER), ("OS_PASSWORD", PASSWORD), ("OS_USER_DOMAIN_NAME", ACCOUNT)],
+    ] {
+        for line_break in ["\n", "\r\n"] {
+            let broken: Vec<_> =
+                variables.iter().map(|(name, value)| (*name, format!("{value}{line_break}"))).collect();
+            let broken: Vec<_> = broken.iter().map(|(name, value)| (*name, &**value)).collect();
+            let cloud = cloud();
+            let site = site(&cloud, &broken);
+            assert_eq!(site.apply().key(KEY), "compliant", "{variables:?}");
+        }
+    }
+    assert!(source(&site(&cloud(), &[("OS_TOKEN", "\n"), ("HW_SECRET_KEY", "\r\n")])).contains("metadata service"));
+}
+
+#[test]
+fn a_variable_with_stray_bytes_is_named_and_not_sent() {
+    let key = [("HW_ACCESS_KEY", ACCESS), ("HW_SECRET_KEY", SECRET)];
+    let password = [("OS_USERNAME", USER), ("OS_PASSWORD", PASSWORD), ("OS_USER_DOMAIN_NAME", ACCOUNT)];
+    for (variables, name, stray) in [
+        (&key[..], "HW_ACCESS_KEY", ("", " ")),
+        (&key, "HW_ACCESS_KEY", ("\u{feff}", "")),
+        (&key, "HW_SECRET_KEY", ("", " ")),
+        (&key, "HW_SECRET_KEY", ("\u{feff}", "")),
+        (&password, "OS_PASSWORD", ("\u{feff}", "")),
+        (&password, "OS_PASSWORD", ("x\n", "")),
+    ] {
+        let cloud = cloud();
+        let mut site = site(&cloud, variables);
+        let (_, value) = variables.iter().find(|(found, _)| *found == name).unwrap();
+        site.set(name, &format!("{}{value}{}", stray.0, stray.1));
+        let applied = site.apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: authentication_failed"), "{name}");
+        let error = applied.report().error();
+        assert!(error.contains(name) && !error.contains(value), "{error}");
+        assert_eq!(cloud.all_requests(), 0, "{name}");
     }
 }
 

@@ -1,12 +1,12 @@
 //! `environment: {}` by files of the official clients: found where those look for them, and read at each login.
 
-use kms_rotationd::simulator::{Hold, Operation};
+use kms_rotationd::simulator::{Hold, Operation, ProjectSetup, Setup};
 
 use super::access_keys::{ACCESS, SECRET, keyed, temporary_key};
-use super::cloud::{Cloud, from_the_eleventh_on, many};
+use super::cloud::{Cloud, from_the_eleventh_on, many, off, setup};
 use super::environment::{assert_found, cloud, no_source, shared_config, site, source};
 use super::site::Policy;
-use super::{ACCOUNT, KEY, PASSWORD, TOKEN, USER, eventually, key_id};
+use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER, eventually, key_id};
 
 #[test]
 fn the_sdks_profile_file_is_a_source_at_home_or_where_it_is_named() {
@@ -71,6 +71,126 @@ fn an_empty_field_does_not_hide_the_next_one() {
 }
 
 #[test]
+fn what_looks_like_a_number_or_a_boolean_is_taken_as_it_is_written() {
+    const NUMBERED: &str = "00000000001000080327";
+    for password in ["12345678", "0x5A", "1e400", "12e4567", "true", "1_000", "2027-03-31"] {
+        let project = ProjectSetup::new(PROJECT, "0001").domain(NUMBERED).key(off());
+        let cloud = Cloud::start(Setup::new().project(project).login("007", NUMBERED, password));
+        let policy = Policy::of_one_key(cloud.url()).with("{environment: {}}").without_id();
+        for (clouds, secure) in [
+            (format!("username: 007, domain_name: {NUMBERED}, password: {password}, project_name: 0001"), ""),
+            (format!("username: 007, domain_name: {NUMBERED}, project_name: 0001"), password),
+        ] {
+            let site = site(&cloud, &[("OS_CLOUD", "1")]);
+            site.write("policy.yaml", &policy.text());
+            let neighbour = "  2: {auth: {username: x, domain_name: y, password: 12e4567}}\n";
+            site.write("clouds.yaml", &format!("clouds:\n{neighbour}  1: {{auth: {{{clouds}}}}}\n"));
+            if !secure.is_empty() {
+                site.write("secure.yaml", &format!("clouds:\n{neighbour}  1: {{auth: {{password: {secure}}}}}\n"));
+            }
+            let applied = site.apply();
+            assert_eq!(applied.key(KEY), "compliant", "{password}: {applied:#?}");
+        }
+    }
+    let secret = "12345678901234567890123456789012";
+    let cloud = Cloud::start(setup([off()]).access_key("20240102030405060708090", secret));
+    let site = site(&cloud, &[("HW_SHARED_CONFIG_FILE", "hcloud.json"), ("HW_PROFILE", "7")]);
+    let profile =
+        format!(r#""accessKeyId": 20240102030405060708090, "secretAccessKey": {secret}, "securityToken": null"#);
+    site.write("hcloud.json", &format!(r#"{{"profiles": [{{"name": 7, {profile}}}]}}"#));
+    assert_eq!(site.apply().key(KEY), "compliant");
+}
+
+#[test]
+fn a_field_that_looks_like_a_number_does_not_give_way_to_the_next_one() {
+    let cloud = cloud();
+    let site = site(&cloud, &[("OS_CLOUD", "otc")]);
+    let auth = format!("username: {USER}, user_domain_name: 0123, domain_name: {ACCOUNT}, password: {PASSWORD}");
+    site.write("clouds.yaml", &format!("clouds: {{otc: {{auth: {{{auth}}}}}}}"));
+    assert_eq!(site.apply().key(KEY), "unknown: authentication_failed");
+    assert_eq!(cloud.all_requests(), 1, "the account is 0123, and has no such user");
+}
+
+#[test]
+fn secrets_of_a_cloud_are_found_where_openstacksdk_looks_for_them() {
+    let cloud = cloud();
+    let clouds = format!("clouds: {{otc: {{auth: {{username: {USER}, user_domain_name: {ACCOUNT}}}}}}}");
+    let secure = format!("clouds: {{otc: {{auth: {{password: {PASSWORD}}}}}}}");
+    for (public, private, named) in [
+        (".config/openstack/clouds.yaml", "secure.yaml", None),
+        ("clouds.yaml", ".config/openstack/secure.json", None),
+        ("clouds.json", "elsewhere/mine", Some("elsewhere/mine")),
+        ("xdg/openstack/clouds.yml", ".config/openstack/secure.yaml", None),
+    ] {
+        let mut site = site(&cloud, &[("OS_CLOUD", "otc")]);
+        site.set("XDG_CONFIG_HOME", "xdg");
+        for folder in [".config/openstack", "xdg/openstack", "elsewhere"] {
+            std::fs::create_dir_all(site.path(folder)).unwrap();
+        }
+        site.write(public, &clouds);
+        site.write(private, &secure);
+        if let Some(named) = named {
+            site.set("OS_CLIENT_SECURE_FILE", named);
+            // It is not even looked at.
+            site.write("secure.yaml", "clouds: [");
+        }
+        let applied = site.apply();
+        assert_eq!(applied.key(KEY), "compliant", "{private}: {applied:#?}");
+    }
+    let site = site(&cloud, &[("OS_CLOUD", "otc"), ("OS_CLIENT_SECURE_FILE", "missing.yaml")]);
+    site.write("clouds.yaml", &clouds);
+    site.write("secure.yaml", &secure);
+    assert_eq!(no_source(&site), "cannot read missing.yaml: No such file or directory (os error 2)");
+}
+
+#[test]
+fn a_cloud_has_what_its_profile_of_clouds_public_yaml_gives() {
+    let cloud = cloud();
+    let public = format!("public-clouds: {{ours: {{auth: {{user_domain_name: {ACCOUNT}, username: of-nobody}}}}}}");
+    let auth = format!("auth: {{username: {USER}, password: {PASSWORD}}}");
+    for field in ["profile", "cloud"] {
+        for folder in ["", ".config/openstack/"] {
+            let site = site(&cloud, &[("OS_CLOUD", "otc")]);
+            std::fs::create_dir_all(site.path(folder)).unwrap();
+            site.write("clouds.yaml", &format!("clouds: {{otc: {{{field}: ours, {auth}}}}}"));
+            site.write(&format!("{folder}clouds-public.yaml"), &public);
+            let applied = site.apply();
+            assert_eq!(applied.key(KEY), "compliant", "{field} in {folder}: {applied:#?}");
+        }
+    }
+    let site = site(&cloud, &[("OS_CLOUD", "otc")]);
+    site.write("clouds.yaml", &format!("clouds: {{otc: {{profile: theirs, {auth}}}}}"));
+    site.write("clouds-public.yaml", &public);
+    let why = no_source(&site);
+    assert!(why.contains("; its profile theirs was looked for in clouds-public.yaml in ., /"), "{why}");
+    site.write("clouds-public.yaml", "public-clouds: [");
+    assert_eq!(no_source(&site), "./clouds-public.yaml is not valid YAML");
+    // What openstacksdk has built in for some is not needed.
+    std::fs::remove_file(site.path("clouds-public.yaml")).unwrap();
+    let auth = format!("auth: {{username: {USER}, user_domain_name: {ACCOUNT}, password: {PASSWORD}}}");
+    site.write("clouds.yaml", &format!("clouds: {{otc: {{profile: otc, {auth}}}}}"));
+    assert_eq!(site.apply().key(KEY), "compliant");
+}
+
+#[test]
+fn a_byte_order_mark_at_the_beginning_of_a_file_is_passed_over() {
+    let cloud = cloud();
+    for (variables, file, text) in [
+        (&[("HUAWEICLOUD_SDK_CREDENTIALS_FILE", "profile")], "profile", "[basic]\nak = AK\nsk = SK\n"),
+        (&[("OS_CLOUD", "otc")], "clouds.yaml", "clouds: {otc: {auth: {ak: AK, sk: SK}}}"),
+        (
+            &[("HW_SHARED_CONFIG_FILE", "hcloud.json")],
+            "hcloud.json",
+            r#"{"profiles": [{"name": "default", "accessKeyId": "AK", "secretAccessKey": "SK"}]}"#,
+        ),
+    ] {
+        let site = site(&cloud, variables);
+        site.write(file, &format!("\u{feff}{}", text.replace("AK", ACCESS).replace("SK", SECRET)));
+        assert_eq!(site.apply().key(KEY), "compliant", "{file}");
+    }
+}
+
+#[test]
 fn files_that_the_environment_names_are_told_by_name_when_they_are_no_use() {
     let files = |name: &str, text: &str, variables: &[(&str, &str)]| {
         let site = site(&cloud(), variables);
@@ -85,6 +205,8 @@ fn files_that_the_environment_names_are_told_by_name_when_they_are_no_use() {
     let config = [("HW_SHARED_CONFIG_FILE", "config.json"), ("HW_PROFILE", "theirs")];
     assert!(files("", "", &config).starts_with("cannot read config.json: "));
     assert!(files("", "", &config[1..]).ends_with("/.hcloud/config.json: No such file or directory (os error 2)"));
+    let homeless = [("HW_PROFILE", "theirs"), ("HOME", "")];
+    assert_eq!(files("", "", &homeless), "HW_PROFILE is set, but not HW_SHARED_CONFIG_FILE or HOME");
     assert_eq!(files("config.json", "current: mine", &config), "config.json is not valid JSON");
     assert_eq!(files("config.json", &shared_config(""), &config), "config.json has no profile theirs");
     let half = |fields: &str| format!(r#"{{"profiles": [{{"name": "theirs", {fields}}}]}}"#);
@@ -95,6 +217,10 @@ fn files_that_the_environment_names_are_told_by_name_when_they_are_no_use() {
     assert_eq!(
         files("config.json", &half(r#""accessKeyId": "A", "secretAccessKey": "S", "agencyName": "r""#), &config),
         "profile theirs of config.json has an agencyName, but neither agencyDomainName nor agencyDomainId"
+    );
+    assert_eq!(
+        files("config.json", r#"{"current": "", "profiles": null}"#, &config[..1]),
+        "config.json has no current profile; name one in HW_PROFILE"
     );
     let clouds = [("OS_CLOUD", "otc")];
     assert!(files("", "", &clouds).contains("no clouds.yaml"));
@@ -127,6 +253,11 @@ fn the_shared_configuration_is_a_source_at_home_or_where_it_is_named() {
     let shown = at_home.path(".hcloud/config.json");
     assert_eq!(source(&at_home), format!("the current profile of {}", shown.display()));
     assert_eq!(at_home.apply().key(KEY), "compliant");
+    // As KooCLI leaves it when the last profile is deleted.
+    for empty in [r#"{"current": "", "profiles": []}"#, r#"{"current": "", "profiles": null}"#] {
+        at_home.write(".hcloud/config.json", empty);
+        assert!(source(&at_home).contains("metadata service"), "{empty}");
+    }
     assert_found(&[("HW_SHARED_CONFIG_FILE", "hcloud.json"), ("HW_PROFILE", "mine")], "profile mine of hcloud.json");
     let temporary = temporary_key(&cloud);
     let with_token = site(&cloud, &[("HW_SHARED_CONFIG_FILE", "hcloud.json")]);

@@ -4,7 +4,9 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use kms_rotationd::simulator::{Fault, Garbage, Hold, Key, KeyState, Operation, OperationSet, Preset, Rule, Setup};
+use rustix::process::Signal;
 
+use super::account::EVERY_KEY;
 use super::cloud::{Cloud, many, off, rotating, setup, unlisted};
 use super::program::Program;
 use super::site::{Policy, Site};
@@ -268,6 +270,23 @@ fn a_list_that_fails_costs_no_key_the_retries_of_its_own_status() {
     assert_eq!(Site::new(&policy).apply().key(KEY), "compliant");
 }
 
+/// A call that is made once a run would otherwise never be retried again.
+#[test]
+fn a_run_has_its_whole_retry_budget_whatever_became_of_the_one_before() {
+    let cloud = Cloud::start(setup([rotating(90)]).fault(Rule::always(Fault::html(502)).on(Operation::ListKeys)));
+    let site = Site::new(&Policy { max_elapsed: "1s", ..Policy::at(cloud.url()).entry(EVERY_KEY) });
+    let daemon = site.run();
+    daemon.await_runs(1);
+    assert_eq!(daemon.status().count("unknown"), 1);
+    for runs in 2..=3 {
+        cloud.clear_faults();
+        cloud.fault(Rule::next(1, Fault::html(502)).on(Operation::ListKeys));
+        daemon.signal(Signal::HUP);
+        daemon.await_runs(runs);
+        assert_eq!(daemon.status().key(KEY), "compliant", "run {runs}");
+    }
+}
+
 #[test]
 fn writes_that_fail_for_every_key_do_so_for_one_retry_budget_too() {
     let failing = Rule::always(Fault::html(503)).on(OperationSet::WRITES);
@@ -324,4 +343,40 @@ fn what_the_cloud_says_of_a_failure_is_in_the_report() {
     let error = applied.report().keys().next().unwrap()["error"].clone();
     let error = error.as_str().unwrap();
     assert!(error.contains("HTTP 400 KMS.0320") && error.contains("request "), "{error}");
+}
+
+#[test]
+fn the_clouds_answer_survives_in_log_json_and_page_and_another_cause_is_logged_once() {
+    let refused = |code: &'static str| Rule::always(Fault::kms(403, code)).on(Operation::ReadStatus);
+    let garbage = Rule::always(Fault::garbage(Garbage::NotJson)).on(Operation::ReadStatus);
+    let cloud = Cloud::of([rotating(90)]);
+    let daemon_site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = daemon_site.run();
+    daemon.await_runs(1);
+    let causes = [
+        (refused("KMS.0307"), "read_status: HTTP 403 KMS.0307"),
+        (refused("KMS.0326"), "read_status: HTTP 403 KMS.0326"),
+        (garbage, "read_status: HTTP 200 from 127.0.0.1"),
+        (Rule::always(Fault::html(404)).on(Operation::ReadStatus), "read_status: HTTP 404"),
+    ];
+    let mut runs = 1;
+    for (fault, cause) in &causes {
+        cloud.clear_faults();
+        cloud.fault(fault.clone());
+        // A cause that stays is not news.
+        for _ in 0..2 {
+            daemon.signal(Signal::HUP);
+            runs += 1;
+            daemon.await_runs(runs);
+        }
+        let error = daemon.status().key_error(KEY);
+        assert!(error.starts_with(cause) && error.contains("(request "), "{error}");
+        assert!(daemon.get("/").1.contains(&error.replace('\'', "&#39;")), "{error}");
+    }
+    let ended = daemon.stop();
+    let said: Vec<_> = ended.messages("key is a problem").iter().map(|line| line["error"].to_string()).collect();
+    assert_eq!(said.len(), causes.len(), "{said:#?}");
+    for (said, (_, cause)) in said.iter().zip(&causes) {
+        assert!(said.contains(cause), "{said}");
+    }
 }

@@ -43,7 +43,7 @@ fn sigint_in_mid_run_ends_with_0_after_the_calls_in_flight() {
 }
 
 #[test]
-fn a_write_in_flight_when_the_signal_comes_is_finished_and_told() {
+fn a_write_in_flight_when_the_signal_comes_is_finished_and_the_interval_it_owes_is_sent() {
     let hold = Hold::new();
     let rule = Rule::always(Fault::held(&hold)).on(Operation::EnableRotation);
     let cloud = Cloud::start(setup([off()]).fault(rule));
@@ -56,10 +56,38 @@ fn a_write_in_flight_when_the_signal_comes_is_finished_and_told() {
     let ended = daemon.program.finish();
     assert_eq!(ended.code, Some(0));
     let changes = ended.messages("rotation changed");
-    assert_eq!((changes.len(), &changes[0]["step"]), (1, &"enable_rotation".into()));
-    assert_eq!(cloud.sent(KEY), Vec::<u64>::new());
+    let steps: Vec<_> = changes.iter().map(|change| change["step"].as_str().unwrap()).collect();
+    assert_eq!(steps, ["enable_rotation", "update_interval"]);
+    assert_eq!(cloud.rotation(KEY), (true, 90));
     assert_eq!(site.apply().key(KEY), "compliant");
     assert_eq!((cloud.asked(Operation::EnableRotation), cloud.sent(KEY)), (1, vec![90]));
+}
+
+/// Of a cloud that does not tell settings, the next process could not see that the interval is missing.
+#[test]
+fn the_interval_of_a_key_that_cannot_be_read_is_sent_before_a_stopping_process_ends() {
+    for lost in [false, true] {
+        let slow = Fault::delay(Duration::from_secs(1));
+        let fault = if lost { Fault::html(504).after_applying() } else { slow };
+        let cloud = Cloud::start(
+            setup([off()])
+                .behave(|cloud| cloud.unknown = Operation::ReadStatus.into())
+                .fault(Rule::always(fault).on(Operation::EnableRotation))
+                .latency(Duration::from_millis(200)),
+        );
+        let entry = format!("{{key_id: {KEY}, max_rotation_interval: 90}}");
+        let site = Site::new(&Policy::at(cloud.url()).entry(&entry));
+        let daemon = site.run();
+        cloud.await_requests(Operation::EnableRotation, 1);
+        assert_eq!(daemon.stop().code, Some(0));
+        assert_eq!((cloud.rotation(KEY), cloud.sent(KEY)), ((true, 90), vec![90]), "answer lost: {lost}");
+        cloud.clear_faults();
+        // A later process leaves it alone, and says what it cannot know.
+        let applied = site.apply();
+        assert_eq!((applied.code, cloud.sent(KEY)), (Some(1), vec![90]));
+        let error = applied.report().key_error(KEY);
+        assert!(error.contains("its interval is not proven and may be up to 365 days"), "{error}");
+    }
 }
 
 /// That the pause ends at once is tested where time can be paused, beside the retries.

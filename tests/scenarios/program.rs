@@ -163,6 +163,13 @@ impl Report {
         if reasons.is_empty() { status.to_owned() } else { format!("{status}: {}", reasons.join(", ")) }
     }
 
+    /// What is told of a key's last error.
+    #[track_caller]
+    pub(crate) fn key_error(&self, key_id: &str) -> String {
+        let key = self.keys().find(|key| key["key_id"] == key_id).unwrap();
+        key["error"].as_str().unwrap().to_owned()
+    }
+
     /// Why a project's run stopped.
     pub(crate) fn error(&self) -> String {
         self.0["projects"][0]["error"].as_str().unwrap_or_default().to_owned()

@@ -64,11 +64,30 @@ fn a_name_that_several_projects_have_needs_the_users_choice() {
 fn a_wrong_key_is_refused_once_where_the_project_is_looked_up() {
     let cloud = Cloud::start(keyed(many(30)));
     let site = site(&Policy::of_keys(cloud.url(), (0..30).map(key_id)).with(BY_VALUE).without_id());
-    site.write("secret", "not it");
+    site.write("secret", "not-it");
     let applied = site.apply();
     assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 30));
     assert_eq!(applied.key(&key_id(29)), REFUSED);
     assert_eq!((cloud.access_key_refusals(ACCESS), cloud.all_requests()), (1, 1));
+}
+
+#[test]
+fn a_refused_look_up_says_what_was_looked_up_and_what_to_do() {
+    for (credentials, status) in [(BY_VALUE, 403), (BY_TOKEN, 403), (BY_VALUE, 401)] {
+        let cloud = Cloud::start(keyed(many(3)));
+        match status {
+            403 => cloud.behave(|cloud| cloud.forbidden = Operation::ListProjects.into()),
+            _ => cloud.fault(Rule::always(Fault::unauthorized()).on(Operation::ListProjects)),
+        }
+        let applied = site(&Policy::of_keys(cloud.url(), (0..3).map(key_id)).with(credentials).without_id()).apply();
+        assert_eq!((applied.code, &*applied.key(&key_id(2))), (Some(1), REFUSED), "{credentials}");
+        let error = applied.report().error();
+        let expected = format!("looking up the id of project eu-de: HTTP {status} ");
+        assert!(error.contains(&expected) && error.matches(&status.to_string()).count() == 1, "{error}");
+        let advised = error.contains("give project_id, or grant iam:projects:listProjects");
+        assert_eq!(advised, status == 403, "{error}");
+        assert_eq!(cloud.all_requests(), 1, "{credentials}");
+    }
 }
 
 #[test]
@@ -150,7 +169,7 @@ fn keys_of_a_project_whose_run_is_over_wait_for_no_turn() {
     const KEYS: usize = 2_000;
     // The right token ends when the keys are listed: two are asked for, and more where that is not answered for seconds.
     for (credentials, secret, most_reads) in
-        [(BY_TOKEN, "not it", 0), (BY_PASSWORD, "not it", 0), (BY_VALUE, "not it", 0), (BY_TOKEN, TOKEN, 10)]
+        [(BY_TOKEN, "not-it", 0), (BY_PASSWORD, "not it", 0), (BY_VALUE, "not it", 0), (BY_TOKEN, TOKEN, 10)]
     {
         let keys = || (0..KEYS).map(key_id);
         let ended = Rule::always(Fault::unauthorized()).on(Operation::ReadStatus);

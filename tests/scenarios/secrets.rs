@@ -203,10 +203,14 @@ fn a_secret_that_everybody_may_read_is_warned_of() {
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     site.set_mode("token", 0o644);
     let warning = "everybody on this machine may read this secret; take the right away: chmod o-r";
-    let told = site.once("check").messages(warning);
-    assert_eq!(told.iter().map(|line| &line["file"]).collect::<Vec<_>>(), ["token"]);
+    for command in ["check", "plan", "apply"] {
+        let told = site.once(command).messages(warning);
+        assert_eq!(told.iter().map(|line| &line["file"]).collect::<Vec<_>>(), ["token"], "{command}");
+    }
     site.set_mode("token", 0o640);
-    assert!(site.once("check").messages(warning).is_empty());
+    for command in ["check", "plan", "apply"] {
+        assert!(site.once(command).messages(warning).is_empty(), "{command}");
+    }
 }
 
 #[test]

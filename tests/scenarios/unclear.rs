@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use kms_rotationd::simulator::{Fault, Operation, Rule};
 
-use super::cloud::{Cloud, off, setup};
+use super::cloud::{Cloud, off, rotating, setup};
+use super::program::Program;
 use super::site::{Policy, Site};
 use super::{KEY, PROJECT};
 
@@ -110,6 +111,26 @@ fn a_write_that_stays_unclear_ends_with_the_time_of_the_operation() {
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "non_compliant: rotation_disabled, write_failed"));
     assert!(cloud.asked(Operation::EnableRotation) > 1);
     assert_eq!(cloud.rotation(KEY), (false, 0));
+}
+
+#[test]
+fn an_interval_that_is_sent_again_to_a_key_on_policy_is_repeated_once_and_the_doubt_is_told() {
+    for lost in [Fault::html(502), Fault::html(504).after_applying(), Fault::reset()] {
+        let cloud = Cloud::start(setup([rotating(90)]).fault(Rule::always(lost).on(Operation::UpdateInterval)));
+        let site = Site::new(&Policy::at(cloud.url()).always(KEY, 90));
+        let applied = site.apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant: not_verified"));
+        assert_eq!(cloud.asked(Operation::UpdateInterval), 2);
+        let error = applied.report().key_error(KEY);
+        assert!(error.starts_with("update_interval: "), "{error}");
+        let text = Program::start(site.command(&["apply", "--policy", "policy.yaml"])).finish().stdout;
+        assert!(text.contains("on policy, but sending the interval again failed: 1"), "{text}");
+    }
+    // So is a refusal.
+    let refused = Rule::always(Fault::kms(403, "KMS.0307")).on(Operation::UpdateInterval);
+    let cloud = Cloud::start(setup([rotating(90)]).fault(refused));
+    let applied = Site::new(&Policy::at(cloud.url()).always(KEY, 90)).apply();
+    assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant: access_denied"));
 }
 
 #[test]

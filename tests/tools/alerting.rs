@@ -1,11 +1,11 @@
 //! From the cloud to the pager: the shipped alerts in a real Prometheus, on a key that somebody puts off its policy.
 
-use kms_rotationd::simulator::OperationSet;
+use kms_rotationd::simulator::{Key, OperationSet};
 
 use super::cloud::{Cloud, rotating};
 use super::prometheus::Prometheus;
 use super::site::{Policy, Site};
-use super::{KEY, PROJECT, eventually};
+use super::{KEY, PROJECT, eventually, key_id};
 
 const OFF_POLICY: &str = "alertname=\"KmsKeyOffPolicy\",severity=\"critical\",project=\"payments\"";
 
@@ -32,4 +32,24 @@ pub(crate) fn a_key_off_policy_fires_an_alert_that_ends_once_the_key_is_mended()
     eventually("the alert is over", || alert("firing").is_empty() && alert("pending").is_empty());
     assert_eq!(cloud.rotation(KEY), (true, 90));
     assert!(!prometheus.query("kms_rotation_key_status{status=\"compliant\"} == 1").is_empty());
+}
+
+pub(crate) fn a_label_of_the_target_silences_no_alert() {
+    let cloud = Cloud::of([Key::new(KEY), Key::new(key_id(0))]);
+    cloud.behave(|behaviour| behaviour.forbidden = OperationSet::WRITES);
+    let policy = Policy::of_one_key(cloud.url()).every_second();
+    let watched = Policy { name: "watched", mode: "monitor", ..Policy::at(cloud.url()) }.key(&key_id(0), 90);
+    let site = Site::new(&policy);
+    site.write("policy.yaml", &(policy.text() + &watched.project()));
+    let daemon = site.run();
+    let labels = "{project: platform, mode: any, status: any, reason: any}";
+    let prometheus = Prometheus::watching_as(&daemon, labels);
+    eventually("the target has its labels", || !prometheus.query("up{project=\"platform\"} == 1").is_empty());
+    eventually("the alert fires", || {
+        let fires = prometheus.query(&format!("ALERTS{{{OFF_POLICY},alertstate=\"firing\"}}"));
+        fires.iter().any(|alert| alert["metric"]["key_id"] == KEY)
+    });
+    let of_target = prometheus.query("{__name__=~\"kms_rotation_.*\",project=\"platform\"}");
+    let taken = |series: &&serde_json::Value| series["metric"]["key_id"].is_string();
+    assert_eq!(of_target.iter().filter(taken).count(), 0, "{of_target:?}");
 }

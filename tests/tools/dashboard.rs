@@ -13,7 +13,7 @@ use super::{eventually, key_id};
 /// Of these a rehearsal has nothing: one of its keys is disabled, so that no run succeeds.
 const NOTHING_TO_FIND: [&str; 1] = ["Last success"];
 
-fn dashboard() -> Value {
+pub(crate) fn dashboard() -> Value {
     serde_json::from_str(include_str!("../../config/grafana/kms-rotation.json")).unwrap()
 }
 
@@ -22,7 +22,7 @@ fn list<'v>(value: &'v Value, field: &str) -> &'v [Value] {
 }
 
 /// Every query with the title of its panel.
-fn queries(dashboard: &Value) -> Vec<(&str, &str)> {
+pub(crate) fn queries(dashboard: &Value) -> Vec<(&str, &str)> {
     let panels = list(dashboard, "panels").iter();
     let all = panels.flat_map(|panel| list(panel, "targets").iter().map(move |target| (panel, target)));
     all.map(|(panel, target)| (panel["title"].as_str().unwrap(), target["expr"].as_str().unwrap())).collect()

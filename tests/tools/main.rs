@@ -17,6 +17,8 @@ mod dashboard;
 #[expect(dead_code, reason = "the scenarios need more of it")]
 #[path = "../scenarios/guest.rs"]
 mod guest;
+#[path = "../scenarios/help.rs"]
+mod help;
 mod ipv6;
 mod manifests;
 mod memory;
@@ -29,6 +31,7 @@ mod promtool;
 mod repository;
 #[path = "../readme/resources.rs"]
 mod resources;
+mod script;
 #[expect(dead_code, reason = "the scenarios need more of it")]
 #[path = "../scenarios/site.rs"]
 mod site;
@@ -60,7 +63,10 @@ macro_rules! tests {
 /// All of them. One that is not in here is dead code, which the lints refuse.
 const TESTS: &[Test] = tests! {
     NOTHING: crate::{no_test_is_left_to_a_runner_that_is_not_here};
-    a_prometheus: alerting::{a_key_off_policy_fires_an_alert_that_ends_once_the_key_is_mended};
+    a_prometheus: alerting::{
+        a_key_off_policy_fires_an_alert_that_ends_once_the_key_is_mended,
+        a_label_of_the_target_silences_no_alert,
+    };
     a_prometheus: dashboard::{every_query_of_the_dashboard_finds_what_it_should_in_a_rehearsal};
     NOTHING: dashboard::{the_panels_of_the_dashboard_have_a_place_and_a_source_of_their_own};
     an_ipv6: ipv6::{a_cloud_that_answers_on_ipv6_is_a_cloud_like_any};
@@ -74,7 +80,10 @@ const TESTS: &[Test] = tests! {
     a_promtool: promtool::{
         prometheus_takes_its_configuration_and_the_rules_pass_their_tests,
         prometheus_takes_the_queries_of_readme,
+        the_queries_of_readme_find_a_key_of_each_of_two_replicas,
+        the_dashboard_counts_a_key_of_two_replicas_once,
     };
+    jq: script::{the_script_of_applys_help_lists_what_is_off_policy_or_unknown_and_nothing_else};
     a_browser: status_page::{
         the_page_tells_of_every_key_and_why_with_problems_first,
         a_click_and_typed_text_filter_at_once_and_last,
@@ -117,6 +126,10 @@ fn a_prometheus() -> Result<(), String> {
 
 fn a_promtool() -> Result<(), String> {
     installed("promtool")
+}
+
+fn jq() -> Result<(), String> {
+    installed("jq")
 }
 
 fn kubectl() -> Result<(), String> {

@@ -23,10 +23,16 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// One that scrapes this daemon.
     pub(crate) fn watching(daemon: &Daemon<'_>) -> Self {
+        Self::watching_as(daemon, "{}")
+    }
+
+    /// The same with these labels on its target.
+    pub(crate) fn watching_as(daemon: &Daemon<'_>, labels: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for file in ["prometheus.yaml", "rules.yaml", "thresholds.yaml"] {
             let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/prometheus").join(file);
-            fs::write(folder.path().join(file), hastened(&fs::read_to_string(shipped).unwrap(), daemon)).unwrap();
+            fs::write(folder.path().join(file), hastened(&fs::read_to_string(shipped).unwrap(), daemon, labels))
+                .unwrap();
         }
         let mut command = Command::new("prometheus");
         command.args(["--config.file=prometheus.yaml", "--storage.tsdb.path=data", "--log.format=json"]);
@@ -52,15 +58,16 @@ impl Prometheus {
     }
 }
 
-/// A file of the configuration, for a test's pace and its daemon.
-fn hastened(shipped: &str, daemon: &Daemon<'_>) -> String {
+/// A file of the configuration, for a test's pace, its daemon and the labels of that.
+fn hastened(shipped: &str, daemon: &Daemon<'_>, labels: &str) -> String {
     let mut text = String::new();
     for line in shipped.lines() {
         let line = match line.trim_start().split_once(": ") {
             Some(("for", length)) => line.replace(length, "1s"),
             Some(("scrape_interval", length)) => line.replace(length, "200ms"),
             _ if line == "rule_files:" => "global: {evaluation_interval: 200ms}\nrule_files:".to_owned(),
-            _ => line.replace("127.0.0.1:9847", &daemon.address),
+            Some(("- targets", _)) => format!("      - {{targets: [\"{}\"], labels: {labels}}}", daemon.address),
+            _ => line.to_owned(),
         };
         text.push_str(&line);
         text.push('\n');

@@ -12,6 +12,10 @@
 //! network keeps pods from it, as it should, each login would wait for it in vain, and who logs in would hang on
 //! whether a packet was dropped.
 //!
+//! The project is the policy's where it gives `project_id`. Otherwise it is the one that goes with the credentials: of
+//! the same file, or of the variables of the same client, or else of another client's, which some of them read as well.
+//! Only where nothing names one it is the region's own.
+//!
 //! `AWS_*` is left to AWS, though one of the clients reads it. Nothing here holds a secret of a file: it is read when
 //! somebody logs in.
 
@@ -23,7 +27,7 @@ use std::time::Duration;
 
 use crate::kms::auth::{
     AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, OidcAgency, Password, PodIdentity,
-    SecretSource,
+    ProjectScope, SecretSource,
 };
 use crate::kms::endpoint::default_sts;
 use crate::policy;
@@ -38,14 +42,50 @@ use variables::{Environment, Given, Names};
 pub struct Found {
     /// How to log in.
     pub credentials: Credentials,
-    /// What the project is called in the account that delegates it, where that was said.
-    pub project_name: Option<String>,
     /// Where it was found, for people.
     pub source: String,
+    /// Which project it is in the cloud.
+    pub scope: ProjectScope,
+    /// What says so, for people.
+    pub scope_origin: String,
+    /// What the environment names as well, and the policy's `project_id` overrides.
+    pub overridden: Option<NamedProject>,
 }
 
-/// A way to log in, and where it was found.
-type Way = (Login, String);
+/// A project of the cloud, as a variable or a file names it.
+#[derive(Debug)]
+pub struct NamedProject {
+    /// By its name or its id.
+    pub project: Named,
+    /// What names it, for people.
+    pub origin: String,
+}
+
+/// A way to log in, and what came with it.
+struct Way {
+    login: Login,
+    /// Where it was found.
+    source: String,
+    /// The project that is named beside it.
+    project: Option<NamedProject>,
+    /// The agency that is named beside it.
+    agency: Option<Agency>,
+}
+
+impl From<(Login, String)> for Way {
+    fn from((login, source): (Login, String)) -> Self {
+        Self { login, source, project: None, agency: None }
+    }
+}
+
+/// The variables that name a project: by its id, and by its name.
+type ProjectVariables = [Names; 2];
+/// Those of each client.
+const HUAWEI_SDK: ProjectVariables = [&["HUAWEICLOUD_SDK_PROJECT_ID"], &[]];
+const HUAWEI_TERRAFORM: ProjectVariables = [&["HW_PROJECT_ID"], &["HW_PROJECT_NAME"]];
+const OPEN_STACK: ProjectVariables = [&["OS_PROJECT_ID", "OS_TENANT_ID"], &["OS_PROJECT_NAME", "OS_TENANT_NAME"]];
+/// The project that an agency opens.
+const DELEGATED: ProjectVariables = [&[], &["OS_DELEGATED_PROJECT"]];
 
 /// The first credentials that the environment has for a project.
 ///
@@ -55,27 +95,82 @@ type Way = (Login, String);
 /// says which.
 pub fn find(variables: Variables, project: &Project) -> Result<Found, String> {
     let environment = Environment(variables);
-    // The SDKs know nothing of the variables for agencies.
-    if let Some((login, source)) = environment.huawei_sdk(project)? {
-        return Ok(Found { credentials: login.into(), project_name: None, source });
+    let (way, own) = match environment.huawei_sdk(project)? {
+        // The SDKs know nothing of the variables for agencies.
+        Some(way) => (way, Some(HUAWEI_SDK)),
+        None => environment.way_with_agency(project)?,
+    };
+    let source = match &way.agency {
+        Some(agency) => format!("{}, acting for {agency}", way.source),
+        None => way.source,
+    };
+    let delegated = way.agency.as_ref().and_then(|_| environment.named_project(DELEGATED));
+    let named = delegated.or(way.project).or_else(|| {
+        let all = own.into_iter().chain([HUAWEI_SDK, HUAWEI_TERRAFORM, OPEN_STACK]);
+        all.into_iter().find_map(|variables| environment.named_project(variables))
+    });
+    let credentials = Credentials { login: way.login, agency: way.agency };
+    let (scope, scope_origin, overridden) = scope(project, named)?;
+    Ok(Found { credentials, source, scope, scope_origin, overridden })
+}
+
+/// Which project is meant, what says so, and what else is named.
+fn scope(
+    project: &Project,
+    named: Option<NamedProject>,
+) -> Result<(ProjectScope, String, Option<NamedProject>), String> {
+    let name = project.region.to_string();
+    if project.project_id.is_some() {
+        let scope = ProjectScope { id: project.project_id.clone(), name };
+        return Ok((scope, "project_id of the policy".to_owned(), named));
     }
-    if let Some(way) = environment.huawei_terraform()? {
-        return environment.for_agency(way, None);
-    }
-    if let Some(way) = environment.open_stack()? {
-        return environment.for_agency(way, None);
-    }
-    if let Some((way, agency)) = environment.shared_config()? {
-        return environment.for_agency(way, agency);
-    }
-    if let Some(way) = environment.pod()? {
-        return environment.for_agency(way, None);
-    }
-    let source = "the machine's metadata service, since no variable says anything else".to_owned();
-    environment.for_agency((Login::EcsAgency { metadata_endpoint: None }, source), None)
+    let Some(NamedProject { project, origin }) = named else {
+        let origin = "the region, since neither the policy nor the environment names one";
+        return Ok((ProjectScope { id: None, name }, origin.to_owned(), None));
+    };
+    let scope = match project {
+        // It becomes a part of addresses.
+        Named::Id(id) if !policy::is_project_id(&id) => {
+            return Err(format!("{origin} is not a project's id, expected 32 hexadecimal digits in lower case"));
+        }
+        Named::Id(id) => ProjectScope { id: Some(id), name },
+        Named::Name(name) => ProjectScope { id: None, name },
+    };
+    Ok((scope, origin, None))
 }
 
 impl Environment {
+    /// The first way to log in after those of the SDKs, with the agency on top of it, and the variables for the project
+    /// that go with it.
+    fn way_with_agency(&self, project: &Project) -> Result<(Way, Option<ProjectVariables>), String> {
+        let (mut way, own) = self.way(project)?;
+        way.agency = self.agency()?.or(way.agency);
+        Ok((way, own))
+    }
+
+    fn way(&self, project: &Project) -> Result<(Way, Option<ProjectVariables>), String> {
+        if let Some(way) = self.huawei_terraform()? {
+            return Ok((way, Some(HUAWEI_TERRAFORM)));
+        }
+        if let Some(way) = self.open_stack(project)? {
+            return Ok((way, Some(OPEN_STACK)));
+        }
+        if let Some(way) = self.shared_config()? {
+            return Ok((way, Some(HUAWEI_TERRAFORM)));
+        }
+        if let Some(way) = self.pod()? {
+            return Ok((way, None));
+        }
+        let source = "the machine's metadata service, since no variable says anything else".to_owned();
+        Ok(((Login::EcsAgency { metadata_endpoint: None }, source).into(), None))
+    }
+
+    fn named_project(&self, [ids, names]: ProjectVariables) -> Option<NamedProject> {
+        let by_id = self.first(ids).map(|(origin, id)| (origin, Named::Id(id)));
+        let found = by_id.or_else(|| self.first(names).map(|(origin, name)| (origin, Named::Name(name))));
+        found.map(|(origin, project)| NamedProject { project, origin: origin.to_owned() })
+    }
+
     fn huawei_sdk(&self, project: &Project) -> Result<Option<Way>, String> {
         if let Some(way) = self.oidc_agency(project)? {
             return Ok(Some(way));
@@ -83,15 +178,16 @@ impl Environment {
         let provider = self.together([&["HUAWEICLOUD_SDK_IDP_ID"], &["HUAWEICLOUD_SDK_ID_TOKEN_FILE"]], [])?;
         if let Some(([(id, provider_id), (file, path)], [])) = provider {
             let login = Login::IdToken(IdToken { provider_id, token: SecretSource::File(path.into()) });
-            return Ok(Some((login, format!("{id} and {file}"))));
+            return Ok(Some((login, format!("{id} and {file}")).into()));
         }
         let names: [Names; 3] = [&["HUAWEICLOUD_SDK_AK"], &["HUAWEICLOUD_SDK_SK"], &["HUAWEICLOUD_SDK_SECURITY_TOKEN"]];
         if let Some(way) = self.access_key(names)? {
             return Ok(Some(way));
         }
         let Some(part) = Part::profile(self) else { return Ok(None) };
-        let login = part.login(&part.fields()?).ok_or_else(|| format!("{} has no ak and sk", part.shown()))?;
-        Ok(Some((login, part.shown())))
+        let fields = part.fields()?;
+        let login = part.login(&fields).ok_or_else(|| format!("{} has no ak and sk", part.shown()))?;
+        Ok(Some(Way { login, source: part.shown(), project: part.project(&fields), agency: None }))
     }
 
     /// STS v5, with the defaults of the one client that has it (API sheet, section 5.4).
@@ -124,7 +220,7 @@ impl Environment {
             policy: self.value(&["HUAWEICLOUD_OIDC_POLICY"]),
             policy_ids: ids.split(',').map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned).collect(),
         });
-        Ok(Some((login, format!("{agency} and {name}"))))
+        Ok(Some((login, format!("{agency} and {name}")).into()))
     }
 
     fn huawei_terraform(&self) -> Result<Option<Way>, String> {
@@ -134,29 +230,26 @@ impl Environment {
         if let Some(way) = self.access_key([&["HW_ACCESS_KEY"], &["HW_SECRET_KEY"], &["HW_SECURITY_TOKEN"]])? {
             return Ok(Some(way));
         }
-        if let Some(way) = self.password(
-            &["HW_USER_NAME", "HW_USER_ID"],
-            &["HW_USER_PASSWORD"],
-            &["HW_DOMAIN_NAME", "HW_DOMAIN_ID"],
-            &["HW_PROJECT_NAME"],
-        )? {
+        if let Some(way) =
+            self.password(&["HW_USER_NAME", "HW_USER_ID"], &["HW_USER_PASSWORD"], &["HW_DOMAIN_NAME", "HW_DOMAIN_ID"])?
+        {
             return Ok(Some(way));
         }
         // Behind what the sheet orders, since it does not say where they come.
         let token: Names = &["HW_ASSUME_ROLE_ID_TOKEN", "HW_ASSUME_ROLE_ID_TOKEN_FILE"];
         let provider = self.together([&["HW_ASSUME_ROLE_IDP_ID"], token], [])?;
         Ok(provider.map(|([(id, provider_id), (name, token)], [])| {
-            (Login::IdToken(IdToken { provider_id, token: secret_or_file(name, token) }), format!("{id} and {name}"))
+            let login = Login::IdToken(IdToken { provider_id, token: secret_or_file(name, token) });
+            (login, format!("{id} and {name}")).into()
         }))
     }
 
-    fn open_stack(&self) -> Result<Option<Way>, String> {
+    fn open_stack(&self, project: &Project) -> Result<Option<Way>, String> {
         if let Some((_, cloud)) = self.first(&["OS_CLOUD"]) {
-            let part = Part::cloud(self, cloud)?;
-            let login = part.login(&part.fields()?).ok_or_else(|| {
-                format!("{} has neither a token, an access key nor user, password and domain", part.shown())
-            })?;
-            return Ok(Some((login, part.shown())));
+            let part = Part::cloud(self, cloud, &project.region)?;
+            let fields = part.fields()?;
+            let login = part.login(&fields).ok_or_else(|| part.incomplete(&fields))?;
+            return Ok(Some(Way { login, source: part.shown(), project: part.project(&fields), agency: None }));
         }
         if let Some(way) = self.token(&["OS_TOKEN", "OS_TOKEN_ID", "OS_AUTH_TOKEN"]) {
             return Ok(Some(way));
@@ -180,13 +273,12 @@ impl Environment {
                 "OS_DOMAIN_ID",
                 "OS_PROJECT_DOMAIN_ID",
             ],
-            &["OS_PROJECT_NAME", "OS_TENANT_NAME"],
         )
     }
 
     /// The shared configuration, and the agency that it names.
-    fn shared_config(&self) -> Result<Option<(Way, Option<Agency>)>, String> {
-        let Some(part) = Part::shared_config(self) else { return Ok(None) };
+    fn shared_config(&self) -> Result<Option<Way>, String> {
+        let Some(part) = Part::shared_config(self)? else { return Ok(None) };
         let fields = part.fields()?;
         let shown = part.shown();
         let login = part.login(&fields).ok_or_else(|| format!("{shown} has no accessKeyId and secretAccessKey"))?;
@@ -199,7 +291,7 @@ impl Environment {
                 return Err(format!("{shown} has an agencyName, but neither agencyDomainName nor agencyDomainId"));
             }
         };
-        Ok(Some(((login, shown), agency)))
+        Ok(Some(Way { login, source: shown, project: part.project(&fields), agency }))
     }
 
     /// CCE's pod identity (API sheet, section 5.4).
@@ -214,24 +306,25 @@ impl Environment {
         // hold more than an address.
         policy::neighbour_address(&uri).map_err(|expected| format!("{name} is not {expected}"))?;
         let login = Login::Pod(PodIdentity { uri, token: SecretSource::File(path.into()) });
-        Ok(Some((login, format!("{name} and {file}"))))
+        Ok(Some((login, format!("{name} and {file}")).into()))
     }
 
     fn token(&self, names: Names) -> Option<Way> {
         let (name, token) = self.first(names)?;
-        Some((Login::Token(SecretSource::in_memory(token, name)), name.to_owned()))
+        Some((Login::Token(SecretSource::in_memory(token, name)), name.to_owned()).into())
     }
 
     fn access_key(&self, [id, secret, token]: [Names; 3]) -> Result<Option<Way>, String> {
         let Some(([(id_name, id), (name, secret)], [])) = self.together([id, secret], [])? else { return Ok(None) };
         let security_token = self.first(token).map(|(name, token)| SecretSource::in_memory(token, name));
         let secret = SecretSource::in_memory(secret, name);
-        let login = Login::AccessKey(AccessKeyFiles { id: KeyName::Known(id), secret, security_token });
-        Ok(Some((login, format!("{id_name} and {name}"))))
+        let id = KeyName::In(SecretSource::in_memory(id, id_name));
+        let login = Login::AccessKey(AccessKeyFiles { id, secret, security_token });
+        Ok(Some((login, format!("{id_name} and {name}")).into()))
     }
 
     /// A user's name says who it is within an account, an id by itself.
-    fn password(&self, user: Names, password: Names, domain: Names, project: Names) -> Result<Option<Way>, String> {
+    fn password(&self, user: Names, password: Names, domain: Names) -> Result<Option<Way>, String> {
         let by_id = matches!(self.first(user).map(named), Some(Named::Id(_)));
         let found = if by_id {
             self.together([user, password], [])?.map(|(found, [])| (found, self.first(domain)))
@@ -244,24 +337,17 @@ impl Environment {
             user: named(user),
             domain: domain.map(named),
             password: SecretSource::in_memory(password, name),
-            project_name: self.value(project),
+            project_name: None,
         });
-        Ok(Some((login, source)))
+        Ok(Some((login, source).into()))
     }
 
-    /// The way with the agency of the variables on top of it, or else the `other` one.
-    fn for_agency(&self, (login, source): Way, other: Option<Agency>) -> Result<Found, String> {
-        let agency = match self.assumed_role()? {
-            None => self.open_stack_agency()?,
-            found => found,
-        };
-        let agency = agency.or(other);
-        let source = match &agency {
-            Some(agency) => format!("{source}, acting for {agency}"),
-            None => source,
-        };
-        let project_name = agency.as_ref().and_then(|_| self.value(&["OS_DELEGATED_PROJECT"]));
-        Ok(Found { credentials: Credentials { login, agency }, project_name, source })
+    /// The agency that variables name.
+    fn agency(&self) -> Result<Option<Agency>, String> {
+        match self.assumed_role()? {
+            None => self.open_stack_agency(),
+            found => Ok(found),
+        }
     }
 
     /// What the Terraform provider's block `assume_role` is without a block. It assumes an agency by its account's id

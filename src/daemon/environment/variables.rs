@@ -19,9 +19,13 @@ pub(super) type Together<const N: usize, const M: usize> = ([Given; N], [Given; 
 pub(super) struct Environment(pub(super) Variables);
 
 impl Environment {
-    /// The first variable that is set to something.
+    /// The first variable that is set to something, without line breaks at its end.
     pub(super) fn first(&self, names: Names) -> Option<Given> {
-        names.iter().find_map(|name| Some((*name, (self.0)(name).filter(|value| !value.is_empty())?)))
+        names.iter().find_map(|name| {
+            let mut value = (self.0)(name)?;
+            value.truncate(without_line_breaks(&value).len());
+            (!value.is_empty()).then_some((*name, value))
+        })
     }
 
     /// What one of these is set to.
@@ -60,6 +64,11 @@ impl Environment {
     pub(super) fn home(&self, path: &str) -> Option<PathBuf> {
         self.first(&["HOME"]).map(|(_, home)| Path::new(&home).join(path))
     }
+}
+
+/// The text without the line breaks at its end, which whatever wrote it has left there.
+pub(super) fn without_line_breaks(text: &str) -> &str {
+    text.trim_end_matches(['\r', '\n'])
 }
 
 /// All of them, where none is missing.

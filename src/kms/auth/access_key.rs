@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::super::transport::{HeaderText, Request};
 use super::signing::{Signable, authorization, sdk_date};
-use super::{Error, Kind, Lifetime, Operation, SecretSource, SecretTree, lifetime};
+use super::{Error, Lifetime, SecretSource, SecretTree, lifetime};
 
 /// Where a permanent access key is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,14 +45,11 @@ impl AccessKeyFiles {
     pub(super) fn read(&self) -> Result<AccessKey, Error> {
         let id = match &self.id {
             KeyName::Known(id) => id.clone(),
-            KeyName::In(source) => source.read()?.expose_secret().to_owned(),
+            KeyName::In(source) => source.read_word("access key id")?.expose_secret().to_owned(),
         };
-        if id.bytes().any(|byte| !byte.is_ascii_graphic()) {
-            let text = format!("{} holds no access key id: expected one line without blanks", self.id);
-            return Err(Error::new(Operation::Authenticate, Kind::Credentials, text));
-        }
-        let security_token = self.security_token.as_ref().map(SecretSource::read).transpose()?;
-        Ok(AccessKey { id, secret: self.secret.read()?, security_token })
+        let security_token = self.security_token.as_ref().map(|source| source.read_word("security token"));
+        let secret = self.secret.read_word("secret access key")?;
+        Ok(AccessKey { id, secret, security_token: security_token.transpose()? })
     }
 }
 

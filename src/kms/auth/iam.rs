@@ -11,9 +11,9 @@ use super::super::observe::Code;
 use super::super::outage::RetryBudget;
 use super::super::transport::{Answer, HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
-use super::body::{self, Asking, Auth, Identity, Scope};
+use super::body::{self, Asking, Auth, Identity, Scope, ScopedProject};
 use super::signing::encode;
-use super::{Error, Kind, Lifetime, Operation, SecretSource, lifetime};
+use super::{Error, Kind, Lifetime, Operation, SecretSource, lifetime, token};
 use crate::printable::excerpt;
 
 /// Which project a token is for.
@@ -55,7 +55,16 @@ pub(super) enum Asker<'a> {
 impl Iam<'_> {
     /// A secret that goes into a request; that it cannot be read counts as a login that failed.
     pub(super) fn secret(&self, source: &SecretSource) -> Result<SecretString, Error> {
-        source.read().inspect_err(|_| self.caller.observer.operation(Operation::Authenticate, false))
+        self.counted(source.read())
+    }
+
+    /// The same of a token.
+    pub(super) fn provided_token(&self, source: &SecretSource) -> Result<SecretString, Error> {
+        self.counted(token::read(source))
+    }
+
+    fn counted(&self, secret: Result<SecretString, Error>) -> Result<SecretString, Error> {
+        secret.inspect_err(|_| self.caller.observer.operation(Operation::Authenticate, false))
     }
 
     /// A token for what `scope` says.
@@ -66,10 +75,23 @@ impl Iam<'_> {
         scope: Option<Scope<'_>>,
         secret: Option<&SecretString>,
     ) -> Result<Token, Error> {
+        let project = match &scope {
+            Some(Scope::Project(ScopedProject::Id { id: project } | ScopedProject::Name { name: project, .. })) => {
+                Some(*project)
+            }
+            Some(Scope::Domain(_)) | None => None,
+        };
         let body = body::json(&Asking { auth: Auth { identity, scope } });
         // Without the catalogue of services, several KiB that nobody reads.
         let path = "v3/auth/tokens?nocatalog=true";
-        self.ask(Method::Post, path, asker, body, secret, |answer| self.parse_token(answer)).await
+        let token = self.ask(Method::Post, path, asker, body, secret, |answer| self.parse_token(answer)).await;
+        token.map_err(|error| match (error.code(), project) {
+            // It may be the project that the user does not have, rather than the password.
+            (Some(Code::Http(403 | 404)), Some(project)) => {
+                error.with_purpose(&format!("asking for a token for project {project}"))
+            }
+            _ => error,
+        })
     }
 
     /// An unscoped token for what an identity provider vouches for.
@@ -136,6 +158,17 @@ impl Iam<'_> {
             }
         })
         .await
+        .map_err(|error| {
+            const GRANT: &str = "give project_id, or grant iam:projects:listProjects, the permission to list projects";
+            match error.code() {
+                // What IAM says of the projects themselves names the project.
+                None => error,
+                Some(code) => {
+                    let error = error.with_purpose(&format!("looking up the id of project {name}"));
+                    if code == Code::Http(403) { error.with_hint(GRANT) } else { error }
+                }
+            }
+        })
     }
 
     /// One call; what is `secret` in the body shows in no error.

@@ -24,7 +24,7 @@ pub struct IdToken {
 impl IdToken {
     /// A temporary access key.
     pub(super) async fn access_key(&self, iam: &Iam<'_>) -> Result<(AccessKey, Option<Lifetime>), Error> {
-        let unscoped = iam.token_for_id_token(&self.provider_id, &iam.secret(&self.token)?).await?.text;
+        let unscoped = iam.token_for_id_token(&self.provider_id, &iam.provided_token(&self.token)?).await?.text;
         let by = Token { id: unscoped.expose_secret(), duration_seconds: DURATION_SECONDS };
         iam.access_key(Asker::Token(&unscoped), Identity { method: "token", by }, Some(&unscoped)).await
     }

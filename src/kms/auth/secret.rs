@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use super::{Error, Kind, Operation};
 use crate::small_file;
@@ -43,28 +44,47 @@ impl SecretSource {
         Self::Entry { read: Arc::new(read), origin: origin.into() }
     }
 
-    /// The secret, without the line break at its end. The error names the file, never its content.
+    /// The secret, without the line break at its end. The error names the file or the variable, never its content.
     pub(in crate::kms) fn read(&self) -> Result<SecretString, Error> {
-        let path = match self {
-            Self::Memory { secret, .. } => return Ok(SecretString::clone(secret)),
-            Self::Entry { read, .. } => {
-                return read()
-                    .map(SecretString::from)
-                    .map_err(|why| Error::new(Operation::Authenticate, Kind::Credentials, why));
-            }
-            Self::File(path) => path,
-        };
-        let failed = |cause: String| {
-            Error::new(Operation::Authenticate, Kind::Credentials, format!("cannot read {}: {cause}", path.display()))
-        };
         // Wiped on drop, as is the copy without the line break.
-        let text = small_file::read_text(path).map_err(|error| failed(error.to_string()))?;
-        let secret = SecretString::from(text.trim_end_matches(['\r', '\n']));
-        if secret.expose_secret().is_empty() {
-            return Err(failed("it is empty".to_owned()));
+        let text = match self {
+            Self::File(path) => small_file::read_text(path)
+                .map_err(|error| unusable(format!("cannot read {}: {error}", path.display())))?,
+            Self::Entry { read, .. } => Zeroizing::new(read().map_err(unusable)?),
+            Self::Memory { secret, .. } => Zeroizing::new(secret.expose_secret().to_owned()),
+        };
+        let secret = text.trim_end_matches(['\r', '\n']);
+        match fault(secret) {
+            Some(fault) => Err(unusable(format!("cannot use {self}: {fault}"))),
+            None => Ok(SecretString::from(secret)),
         }
-        Ok(secret)
     }
+
+    /// The secret, which is of a kind that has no blanks, such as a token.
+    pub(in crate::kms) fn read_word(&self, kind: &str) -> Result<SecretString, Error> {
+        let secret = self.read()?;
+        if secret.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(secret);
+        }
+        Err(unusable(format!("{self} holds no {kind}: expected one line of ASCII characters without blanks")))
+    }
+}
+
+fn unusable(why: String) -> Error {
+    Error::new(Operation::Authenticate, Kind::Credentials, why)
+}
+
+/// What an editor or a mistake has put into a secret, and no service accepts. A blank is allowed: a password may have
+/// one.
+fn fault(secret: &str) -> Option<String> {
+    if secret.is_empty() {
+        return Some("it is empty".to_owned());
+    }
+    if secret.starts_with('\u{feff}') {
+        return Some("it begins with a byte order mark; save it as UTF-8 without one".to_owned());
+    }
+    let control = u32::from(secret.chars().find(|c| c.is_control())?);
+    Some(format!("it has a control character (U+{control:04X}), expected one line of text"))
 }
 
 /// Two sources are the same where they are the same place. Both are ours, so that the time it takes tells nobody
@@ -112,5 +132,41 @@ mod tests {
         assert!(source.read().unwrap_err().to_string().ends_with("password: it is empty"));
         let memory = SecretSource::in_memory("s3cret".to_owned(), "here");
         assert!(!format!("{memory} {memory:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn stray_bytes_are_cut_or_refused_wherever_the_secret_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let everywhere = |secret: &str| {
+            std::fs::write(&path, secret).unwrap();
+            let text = secret.to_owned();
+            let entry = SecretSource::entry("entry", move || Ok(text.clone()));
+            [SecretSource::File(path.clone()), entry, SecretSource::in_memory(secret.to_owned(), "VARIABLE")]
+        };
+        for secret in ["s3 cret", "s3 cret\n", "s3 cret\r\n", "s3 cret\n\n"] {
+            for source in everywhere(secret) {
+                assert_eq!(source.read().unwrap().expose_secret(), "s3 cret", "{source} {secret:?}");
+                let error = source.read_word("token").unwrap_err().to_string();
+                let expected = format!("{source} holds no token: expected one line of ASCII characters without blanks");
+                assert!(error.ends_with(&expected), "{error}");
+            }
+        }
+        for (secret, fault) in [
+            ("", "it is empty"),
+            ("\r\n", "it is empty"),
+            ("\u{feff}s3cret", "it begins with a byte order mark; save it as UTF-8 without one"),
+            ("s3\0cret", "it has a control character (U+0000), expected one line of text"),
+            ("s3\ncret", "it has a control character (U+000A), expected one line of text"),
+        ] {
+            for source in everywhere(secret) {
+                for error in [source.read(), source.read_word("token")].map(Result::unwrap_err) {
+                    assert!(error.to_string().ends_with(&format!("cannot use {source}: {fault}")), "{error}");
+                }
+            }
+        }
+        for source in everywhere("s3cret\n") {
+            assert_eq!(source.read_word("token").unwrap().expose_secret(), "s3cret", "{source}");
+        }
     }
 }

@@ -36,7 +36,7 @@ pub struct OidcAgency {
 impl OidcAgency {
     /// A temporary access key; asked for as `iam` asks, but of STS.
     pub(super) async fn access_key(&self, iam: &Iam<'_>) -> Result<(AccessKey, Option<Lifetime>), Error> {
-        let token = iam.secret(&self.token)?;
+        let token = iam.provided_token(&self.token)?;
         let body = body::json(&Assuming {
             provider_urn: &self.provider_urn,
             agency_urn: &self.agency_urn,
