@@ -316,7 +316,7 @@ fn scrape(address: &str, gzip: bool) -> (Vec<u8>, f64) {
     let begin = Instant::now();
     let mut stream = TcpStream::connect(address).unwrap();
     let encoding = if gzip { "Accept-Encoding: gzip\r\n" } else { "" };
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n{encoding}\r\n").unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{encoding}\r\n").unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     (answer, begin.elapsed().as_secs_f64() * 1_000.0)

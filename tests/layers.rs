@@ -74,7 +74,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap_complete", &["src/cli/"]),
     ("clap_mangen", &["src/cli/generate.rs"]),
     ("listenfd", &["src/cli/serve.rs"]),
-    ("rustix", &["src/cli/", "src/clock.rs", "src/small_file.rs"]),
+    ("rustix", &["src/cli/", "src/clock.rs", "src/observability/listen.rs", "src/small_file.rs"]),
 ];
 
 #[test]

@@ -1,6 +1,5 @@
 //! Commands and options, as `--help` shows them.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -9,7 +8,7 @@ use clap_complete::Shell;
 
 use super::examples;
 use crate::observability::logging::Format;
-use crate::observability::{Probe, Way};
+use crate::observability::{ListenAddress, Probe, Way};
 use crate::simulator::Preset;
 
 const LISTEN: &str = "127.0.0.1:9847";
@@ -130,15 +129,16 @@ pub(super) struct PolicyOption {
 
 #[derive(Args, Debug)]
 pub(super) struct ListenOption {
-    /// Where to serve /metrics, /healthz, /readyz, /api/v1/status and /; a socket from systemd goes before
     #[arg(
         id = "listen",
         long = "listen",
         value_name = "ADDR:PORT",
         env = LISTEN_VARIABLE,
-        default_value = LISTEN
+        default_value = LISTEN,
+        help = "Where to serve /metrics, /healthz, /readyz, /api/v1/status and /; :PORT is all addresses; ignored when \
+                systemd passes a socket"
     )]
-    pub(super) address: SocketAddr,
+    pub(super) address: ListenAddress,
 }
 
 #[derive(Args, Debug)]
@@ -156,7 +156,7 @@ pub(super) struct WebOption {
 pub(super) struct HealthOptions {
     /// The daemon's --listen
     #[arg(long, value_name = "ADDR:PORT", env = LISTEN_VARIABLE, default_value = LISTEN)]
-    pub(super) listen: SocketAddr,
+    pub(super) listen: ListenAddress,
     #[arg(
         long,
         value_name = "URL",

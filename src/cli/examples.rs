@@ -13,13 +13,13 @@ pub(super) const RUN: &str = "Examples:
     kms-rotationd run
   Metrics for another machine, in TLS and with a login:
     kms-rotationd run --listen 0.0.0.0:9847 --web-config /etc/kms-rotationd/web.yaml
-  On IPv6, and on IPv4 as well:
-    kms-rotationd run --listen [::]:9847
+  On all addresses, of IPv6 and of IPv4:
+    kms-rotationd run --listen :9847
   For a log collector:
     kms-rotationd run --log-format json
 
-SIGHUP or a changed policy file: read the policy again. SIGTERM or SIGINT: end after the calls in flight; a second one \
-ends it at once.";
+SIGHUP or a changed policy file: read the policy again. SIGTERM or SIGINT: end after the calls in flight; another one \
+a second or more later ends it at once.";
 
 pub(super) const APPLY: &str = "Examples:
   Bring the keys to the policy, and tell by the exit code whether they are:

@@ -1,7 +1,5 @@
 //! `healthcheck`: is the daemon well? For containers, whose images have no curl.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use super::arguments::HealthOptions;
 use super::{Exit, complain};
 use crate::chain::Chain;
@@ -9,20 +7,14 @@ use crate::observability::{Probe, Way};
 
 pub(super) async fn healthcheck(options: HealthOptions) -> Exit {
     let HealthOptions { listen, url, ready, ca_file, cert_file, key_file } = options;
-    let (way, host, port) = url.unwrap_or_else(|| (Way::Either, local(listen.ip()).to_string(), listen.port()));
+    let (way, host, port) = url.unwrap_or_else(|| {
+        let (host, port) = listen.reached_at();
+        (Way::Either, host, port)
+    });
     let path = if ready { "/readyz" } else { "/healthz" };
     let probe = Probe { way, host, port, path, ca_file, certificate: cert_file.zip(key_file) };
     match probe.ask().await {
         Ok(()) => Exit::Well,
         Err(error) => complain(Exit::Failed, &Chain(&error)),
-    }
-}
-
-/// Whoever listens everywhere is asked from here.
-pub(super) fn local(listen: IpAddr) -> IpAddr {
-    match listen {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        elsewhere => elsewhere,
     }
 }

@@ -100,15 +100,11 @@ async fn run(policy: &Policy, intent: Intent, allow_many: bool, screen: Option<&
             None => std::future::pending().await,
         }
     });
-    loop {
-        tokio::select! {
-            biased;
-            () = signals.end_now.cancelled() => return Err(Exit::Failed),
-            never = &mut progress => match never {},
-            report = &mut report => return Ok(report),
-            // Whoever asked for this run has gone away.
-            () = signals.hang_up.notified() => signals.stop.cancel(),
-        }
+    tokio::select! {
+        biased;
+        () = signals.end_now.cancelled() => Err(Exit::Failed),
+        never = &mut progress => match never {},
+        report = &mut report => Ok(report),
     }
 }
 

@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::healthcheck::local;
 use crate::daemon::Redirect;
 use crate::kms::auth::{Credentials, Login, Named, Password, SecretSource};
 use crate::kms::endpoint::Endpoints;
@@ -96,7 +95,6 @@ impl Rehearsal {
         if let Some(preset) = self.faults {
             writeln!(out, "  faults: {}", preset.description())?;
         }
-        let listen = SocketAddr::from((local(listen.ip()), listen.port()));
         writeln!(out, "See what becomes of them:")?;
         for (path, what) in
             [("/", "status page"), ("/metrics", "Prometheus metrics"), ("/api/v1/status", "the same as JSON")]

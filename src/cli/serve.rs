@@ -1,7 +1,6 @@
 //! `run` and `rehearse`: the daemon with everything around it.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use crate::clock::Clock;
 use crate::daemon::{Connector, CronAlarm, Daemon, Kept, PolicyFile, Signals, Supervisor};
 use crate::kms::Client;
 use crate::observability::logging::Format;
-use crate::observability::{Board, Health, Server, WebError, WebFile};
+use crate::observability::{Board, Health, ListenAddress, Server, WebError, WebFile};
 use crate::policy::Policy;
 use crate::reconcile::{Headway, Memory, Reconciler, Target};
 use crate::simulator::Preset;
@@ -28,7 +27,7 @@ const SILENCE: Duration = Duration::from_secs(2 * 60);
 
 /// Where and to whom is served.
 pub(super) struct Front {
-    pub(super) listen: SocketAddr,
+    pub(super) listen: ListenAddress,
     /// What systemd has opened for us (`sd_listen_fds(3)`).
     pub(super) passed: ListenFd,
     pub(super) web_config: Option<PathBuf>,
@@ -67,9 +66,9 @@ impl Front {
             std::io::Error::other(format!("cannot use what systemd has passed, expected one TCP socket: {why}"))
         };
         match self.passed.len() {
-            0 => Server::bind(self.listen, board, health).await,
+            0 => Server::listen(&self.listen, board, health).await,
             1 => match self.passed.take_tcp_listener(0) {
-                Ok(Some(listener)) => Server::adopt(listener, board, health),
+                Ok(Some(listener)) => Ok(Server::adopt(listener, board, health)?.called(self.listen.name())),
                 Ok(None) => Err(unfit(&"it is taken")),
                 Err(error) => Err(unfit(&error)),
             },
@@ -117,7 +116,7 @@ async fn serve(
         Ok(Prepared { daemon, server, signals }) => {
             info!(address = %server.address(), "serving");
             if let Some(rehearsal) = &rehearsal {
-                let shown = super::print(Exit::Well, |out| rehearsal.introduce(scheme, server.address(), out));
+                let shown = super::print(Exit::Well, |out| rehearsal.introduce(scheme, server.local_address(), out));
                 if shown != Exit::Well {
                     return shown;
                 }

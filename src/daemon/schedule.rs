@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
-use tracing::warn;
+use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::policy::calendar::Calendar;
@@ -26,7 +26,10 @@ pub struct Schedule {
     jitter: Duration,
     /// Ticks up to here are done with.
     since: Timestamp,
+    /// Nothing where it could not be computed.
     next: Option<Tick>,
+    /// That it could not be computed is logged.
+    failing: bool,
     rng: fastrand::Rng,
 }
 
@@ -45,6 +48,7 @@ impl Schedule {
             jitter: plan.jitter,
             since: timestamp(now),
             next: None,
+            failing: false,
             rng: fastrand::Rng::new(),
         };
         schedule.look_ahead();
@@ -63,16 +67,17 @@ impl Schedule {
         self.look_ahead();
     }
 
-    /// When the next run is due; nothing where the calendar has no further tick.
+    /// When the next run is due; nothing while it cannot be computed.
     #[must_use]
     pub fn due(&self) -> Option<SystemTime> {
         self.next.map(|tick| tick.due.into())
     }
 
-    /// Whether a run is due now. A clock that was set back behind the last run counts from where it is.
+    /// Whether a run is due now. A clock that was set back behind the last run counts from where it is. A search for the
+    /// next tick that failed is made again from now on, since from the same instant it would fail again.
     pub fn is_due(&mut self, now: SystemTime) -> bool {
         let now = timestamp(now);
-        if now < self.since {
+        if now < self.since || self.next.is_none() {
             self.since = now;
             self.look_ahead();
         }
@@ -80,13 +85,21 @@ impl Schedule {
     }
 
     fn look_ahead(&mut self) {
-        let slot = self.calendar.next_after(self.since);
-        // Looking again at the same tick must not draw its jitter anew.
-        if slot != self.next.map(|tick| tick.slot) {
-            self.next = slot.map(|slot| {
-                let jitter = self.jitter.mul_f64(self.rng.f64());
-                Tick { slot, due: slot.checked_add(jitter).unwrap_or(slot) }
-            });
+        match self.calendar.next_after(self.since) {
+            Ok(slot) => {
+                self.failing = false;
+                // Looking again at the same tick must not draw its jitter anew.
+                if self.next.is_none_or(|tick| tick.slot != slot) {
+                    let jitter = self.jitter.mul_f64(self.rng.f64());
+                    self.next = Some(Tick { slot, due: slot.checked_add(jitter).unwrap_or(slot) });
+                }
+            }
+            Err(error) => {
+                self.next = None;
+                if !std::mem::replace(&mut self.failing, true) {
+                    error!(%error, "the next run cannot be scheduled; trying again until it can");
+                }
+            }
         }
     }
 }
@@ -219,6 +232,18 @@ mod tests {
         schedule.run_began(at("2027-06-01T12:00:00Z"));
         assert!(!schedule.is_due(at("2026-01-01T00:40:00Z")));
         assert_eq!(schedule.due(), Some(at("2026-01-01T01:00:00Z")));
+    }
+
+    #[test]
+    fn an_error_of_the_calendar_does_not_end_the_schedule() {
+        // Samoa had no 30 December in 2011, and the library gives up on a day that is skipped.
+        let mut schedule = schedule("0 12 * * *", "Pacific/Apia", "2011-12-30T00:00:00Z");
+        assert_eq!(schedule.due(), None);
+        assert!(!schedule.is_due(at("2011-12-30T09:00:00Z")));
+        assert_eq!(schedule.due(), None);
+        assert!(!schedule.is_due(at("2011-12-30T10:00:30Z")));
+        assert_eq!(schedule.due(), Some(at("2011-12-30T22:00:00Z")));
+        assert!(schedule.is_due(at("2011-12-30T22:00:00Z")));
     }
 
     #[test]

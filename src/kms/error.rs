@@ -95,7 +95,7 @@ impl Error {
     }
 
     pub(crate) fn with_request_id(mut self, id: Option<&str>) -> Self {
-        self.0.request_id = id.map(|id| excerpt(id, 64).into());
+        self.0.request_id = id.map(Into::into);
         self
     }
 
@@ -108,8 +108,13 @@ impl Error {
     }
 
     /// The same, and what the call was for.
-    pub(crate) fn with_purpose(mut self, purpose: &str) -> Self {
-        self.0.text = format!("{purpose}: {}", self.0.text);
+    pub(crate) fn with_purpose(self, purpose: &str) -> Self {
+        self.map_text(|text| format!("{purpose}: {text}"))
+    }
+
+    /// The same with its text as this makes it.
+    pub(super) fn map_text(mut self, change: impl FnOnce(String) -> String) -> Self {
+        self.0.text = change(self.0.text);
         self
     }
 

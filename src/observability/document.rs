@@ -12,11 +12,14 @@ use std::task::{Context, Poll};
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 
+use super::places::LargeAnswer;
 use crate::rotation::report::{KeyReport, ProjectReport, Report};
 
 /// The size at which a piece is sent: large enough that system calls do not matter, small enough that making one takes
 /// the runtime's only thread well under a millisecond.
 const PIECE: usize = 64 * 1024;
+/// The parts that a piece has at most: where a filter leaves out most rows, one is sent before it is full.
+const PARTS: usize = 1024;
 /// Room for the row that makes a piece full, so that a piece is allocated once.
 const LAST_ROW: usize = 4 * 1024;
 
@@ -26,11 +29,18 @@ pub(super) trait Document: Send {
     fn next_part(&mut self, piece: &mut Vec<u8>) -> bool;
 }
 
-/// The next piece of a document, or nothing at its end.
+/// The next piece of a document, which may be empty, or nothing at its end.
 pub(super) fn next_piece(document: &mut (dyn Document + '_)) -> Option<Vec<u8>> {
     let mut piece = Vec::with_capacity(PIECE + LAST_ROW);
-    while piece.len() < PIECE && document.next_part(&mut piece) {}
-    (!piece.is_empty()).then_some(piece)
+    for _ in 0..PARTS {
+        if piece.len() >= PIECE {
+            break;
+        }
+        if !document.next_part(&mut piece) {
+            return (!piece.is_empty()).then_some(piece);
+        }
+    }
+    Some(piece)
 }
 
 /// Writes a whole document.
@@ -68,17 +78,23 @@ pub(super) struct Content {
     ready: VecDeque<Bytes>,
     document: Option<Box<dyn Document>>,
     rested: bool,
+    _permission: Option<LargeAnswer>,
 }
 
 impl Content {
     /// Bytes that are ready.
     pub(super) fn ready(chunks: impl IntoIterator<Item = Bytes>) -> Self {
-        Self { ready: chunks.into_iter().collect(), document: None, rested: false }
+        Self { ready: chunks.into_iter().collect(), document: None, rested: false, _permission: None }
     }
 
     /// A document, made while it is sent.
     pub(super) fn document(document: impl Document + 'static) -> Self {
         Self { document: Some(Box::new(document)), ..Self::ready([]) }
+    }
+
+    /// This body, with the permission for it until all of it is handed over.
+    pub(super) fn holding(self, permission: LargeAnswer) -> Self {
+        Self { _permission: Some(permission), ..self }
     }
 
     /// This body with `bytes` before it.
@@ -109,6 +125,7 @@ impl Body for Content {
             return Poll::Pending;
         }
         self.rested = false;
+        // hyper leaves out empty frames.
         let piece = self.document.as_deref_mut().and_then(next_piece);
         if piece.is_none() {
             self.document = None;
@@ -183,9 +200,8 @@ mod tests {
         assert_eq!(body.collect().await.unwrap().to_bytes(), "abc");
     }
 
-    #[tokio::test]
-    async fn the_thread_is_given_up_before_each_piece() {
-        let mut body = Content::document(Rows(200, false));
+    /// How many pieces a body has, and how often it gives up the thread for them.
+    async fn pieces_and_rests(mut body: Content) -> (usize, usize) {
         let mut rests = 0;
         let mut pieces = 0;
         std::future::poll_fn(|context| {
@@ -196,11 +212,36 @@ mod tests {
                         return Poll::Pending;
                     }
                     Poll::Ready(Some(_)) => pieces += 1,
-                    Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Ready(None) => return Poll::Ready((pieces, rests)),
                 }
             }
         })
-        .await;
-        assert_eq!((pieces, rests), (4, 5));
+        .await
+    }
+
+    #[tokio::test]
+    async fn the_thread_is_given_up_before_each_piece() {
+        assert_eq!(pieces_and_rests(Content::document(Rows(200, false))).await, (4, 5));
+    }
+
+    #[tokio::test]
+    async fn the_thread_is_given_up_where_a_filter_leaves_out_most_rows() {
+        /// Rows of which only the last one is shown.
+        struct Filtered(usize);
+
+        impl Document for Filtered {
+            fn next_part(&mut self, piece: &mut Vec<u8>) -> bool {
+                let Some(left) = self.0.checked_sub(1) else { return false };
+                self.0 = left;
+                if left == 0 {
+                    piece.push(b'x');
+                }
+                true
+            }
+        }
+        assert_eq!(pieces_and_rests(Content::document(Filtered(10 * PARTS))).await, (10, 11));
+        let mut out = Vec::new();
+        write_to(Filtered(10 * PARTS), &mut out).unwrap();
+        assert_eq!(out, b"x");
     }
 }

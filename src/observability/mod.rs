@@ -14,7 +14,9 @@ mod document;
 mod entrance;
 mod exposition;
 mod gzip;
+mod host;
 mod key_series;
+mod listen;
 mod log_queue;
 pub mod logging;
 mod metrics;
@@ -34,6 +36,7 @@ mod words;
 
 pub use board::{Board, Health};
 pub use entrance::{WebError, WebFile};
+pub use listen::ListenAddress;
 pub use log_queue::{LastLines, LogQueue};
 pub use metrics::MetricsError;
 pub use probe::{Probe, ProbeError, Way};

@@ -11,14 +11,17 @@ use hyper::header::{
     RETRY_AFTER, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::access::Verdict;
 use super::board::{Board, Facts, Health};
 use super::document::Content;
 use super::entrance::{Entrance, WebFile};
 use super::gzip::Archive;
+use super::host;
 use super::key_series::KeySeries;
 use super::page::{self, Page};
+use super::places::Place;
 use super::query::{Filter, accepts_gzip};
 use super::status_json::StatusDocument;
 
@@ -33,9 +36,29 @@ pub(super) struct Site {
     /// Who gets in; everybody where there is no such file.
     pub(super) web: Option<WebFile>,
     pub(super) open: Arc<Entrance>,
+    /// Held while a large answer is begun, which takes a while where there are many keys or projects.
+    pub(super) turn: Mutex<()>,
+    /// Only this machine can connect.
+    pub(super) on_loopback: bool,
+    /// The name that the daemon was told to listen on, where it was one.
+    pub(super) name: Option<Box<str>>,
 }
 
 impl Site {
+    /// One with this board for everybody.
+    pub(super) fn open(board: Arc<Board>, health: Health) -> Self {
+        let (open, turn) = (Arc::new(Entrance::open()), Mutex::new(()));
+        Self { board, health, web: None, open, turn, on_loopback: false, name: None }
+    }
+
+    /// Waits for the turn to begin a large answer. Many of them at once would keep the only thread busy one after the
+    /// other: in this way everything else that is ready runs in between.
+    async fn turn(&self) -> MutexGuard<'_, ()> {
+        let turn = self.turn.lock().await;
+        tokio::task::yield_now().await;
+        turn
+    }
+
     /// What is in force for who comes now.
     pub(super) fn entrance(&self) -> Arc<Entrance> {
         self.web.as_ref().map_or_else(|| Arc::clone(&self.open), WebFile::entrance)
@@ -43,20 +66,29 @@ impl Site {
 }
 
 /// The answer to a request. The request's body is not looked at.
-pub(super) async fn respond<B>(site: &Site, request: &Request<B>) -> Response<Content> {
+pub(super) async fn respond<B>(site: &Site, request: &Request<B>, place: &Arc<Place>) -> Response<Content> {
     let mut response = match refusal(site, request).await {
         Some(refusal) => refusal,
-        None => answer(site, request).await,
+        None => answer(site, request, place).await,
     };
     set(&mut response, CACHE_CONTROL, "no-store");
     set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
     response
 }
 
-/// What those are told who may not ask.
+/// The answer to a client that may not ask.
 async fn refusal<B>(site: &Site, request: &Request<B>) -> Option<Response<Content>> {
     if matches!(request.uri().path(), "/healthz" | "/readyz") {
         return None;
+    }
+    if site.on_loopback
+        && site.web.is_none()
+        && !host::is_own(request.version(), request.headers(), site.name.as_deref())
+    {
+        return Some(line(
+            StatusCode::MISDIRECTED_REQUEST,
+            "the Host header must be localhost, a loopback address or the name in --listen; a reverse proxy has to set it",
+        ));
     }
     let entrance = site.entrance();
     let mut refusal = match entrance.access.judge(request.headers()).await {
@@ -79,16 +111,19 @@ async fn refusal<B>(site: &Site, request: &Request<B>) -> Option<Response<Conten
     Some(refusal)
 }
 
-async fn answer<B>(site: &Site, request: &Request<B>) -> Response<Content> {
+async fn answer<B>(site: &Site, request: &Request<B>, place: &Arc<Place>) -> Response<Content> {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         match request.uri().path() {
-            "/" => status_page(site, request),
-            "/metrics" => metrics(site, request).await,
             "/healthz" => healthz(site),
             "/readyz" => readyz(site),
-            "/api/v1/status" => {
-                let facts = site.board.facts();
-                with(StatusCode::OK, "application/json", Content::document(StatusDocument::of_daemon(&facts)))
+            path @ ("/" | "/metrics" | "/api/v1/status") => {
+                let Some(permission) = place.large_answer() else { return too_many() };
+                let response = match path {
+                    "/" => status_page(site, request).await,
+                    "/metrics" => metrics(site, request).await,
+                    _ => status_document(site).await,
+                };
+                response.map(|content| content.holding(permission))
             }
             _ => line(StatusCode::NOT_FOUND, "not found; try /, /metrics, /api/v1/status, /healthz, /readyz"),
         }
@@ -99,7 +134,21 @@ async fn answer<B>(site: &Site, request: &Request<B>) -> Response<Content> {
     }
 }
 
-fn status_page<B>(site: &Site, request: &Request<B>) -> Response<Content> {
+/// The answer where as many large answers as may be are under way.
+fn too_many() -> Response<Content> {
+    let mut refusal = line(StatusCode::SERVICE_UNAVAILABLE, "too many answers are being sent; ask again later");
+    set(&mut refusal, RETRY_AFTER, "10");
+    refusal
+}
+
+async fn status_document(site: &Site) -> Response<Content> {
+    let _turn = site.turn().await;
+    let facts = site.board.facts();
+    with(StatusCode::OK, "application/json", Content::document(StatusDocument::of_daemon(&facts)))
+}
+
+async fn status_page<B>(site: &Site, request: &Request<B>) -> Response<Content> {
+    let _turn = site.turn().await;
     let filter = Filter::parse(request.uri().query().unwrap_or_default());
     let page = Page::new(&site.board.facts(), filter);
     let mut response = with(StatusCode::OK, "text/html; charset=utf-8", Content::document(page));
@@ -111,7 +160,10 @@ async fn metrics<B>(site: &Site, request: &Request<B>) -> Response<Content> {
     let facts = site.board.facts();
     let gzip = if accepts_gzip(request.headers()) { compressed_metrics(site, &facts).await } else { None };
     let is_gzip = gzip.is_some();
-    let content = gzip.unwrap_or_else(|| plain_metrics(site, &facts));
+    let content = match gzip {
+        Some(content) => content,
+        None => plain_metrics(site, &facts).await,
+    };
     let mut response = with(StatusCode::OK, METRICS, content);
     set(&mut response, VARY, "Accept-Encoding");
     if is_gzip {
@@ -126,7 +178,8 @@ fn live_metrics(site: &Site, facts: &Facts) -> Vec<u8> {
     live
 }
 
-fn plain_metrics(site: &Site, facts: &Facts) -> Content {
+async fn plain_metrics(site: &Site, facts: &Facts) -> Content {
+    let _turn = site.turn().await;
     let live = live_metrics(site, facts);
     match &facts.run {
         Some(run) => Content::document(KeySeries::new(Arc::clone(&run.report))).preceded_by(live),
@@ -141,6 +194,7 @@ async fn compressed_metrics(site: &Site, facts: &Facts) -> Option<Content> {
             Some(run) => Some(run.archive().await?),
             None => None,
         };
+        let _turn = site.turn().await;
         // After the wait for the archive, so that the counters are of now.
         Archive::preceded_by(archive, &live_metrics(site, facts))
     };
@@ -186,4 +240,31 @@ fn with(status: StatusCode, content_type: &'static str, content: Content) -> Res
 
 fn set(response: &mut Response<Content>, name: HeaderName, value: &'static str) {
     response.headers_mut().insert(name, HeaderValue::from_static(value));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::places::Places;
+    use super::*;
+
+    #[tokio::test]
+    async fn health_does_not_wait_until_all_large_answers_are_begun() {
+        let site = Arc::new(Site::open(Arc::new(Board::new().unwrap()), Health::new(Duration::from_secs(60))));
+        let answered = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let mut places = Places::new(16, 16);
+        let mut asking = tokio::task::JoinSet::new();
+        let large = ["/metrics", "/", "/api/v1/status"].into_iter().cycle().take(15);
+        for path in large.chain(["/healthz"]) {
+            let (site, answered, place) = (Arc::clone(&site), Arc::clone(&answered), places.take());
+            asking.spawn(async move {
+                let request = Request::builder().uri(path).body(()).unwrap();
+                assert_eq!(respond(&site, &request, &place).await.status(), StatusCode::OK);
+                answered.lock().unwrap().push(path);
+            });
+        }
+        asking.join_all().await;
+        assert_eq!(answered.lock().unwrap().iter().position(|path| *path == "/healthz"), Some(0));
+    }
 }

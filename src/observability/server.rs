@@ -1,9 +1,9 @@
 //! The HTTP server: connections, their limits, and their end. What is answered is in `routes`.
 //!
-//! An own accept loop over hyper, because the limits are the point: a bounded number of connections, each with a time
-//! for TLS, for a request's head, for taking the answer and for all of it, and a stop that waits for answers in flight,
-//! but not for ever. Who gets in, and whether in TLS, is for `entrance` to say. `run` and `rehearse` bind it before the
-//! first run and let it serve until the daemon stops.
+//! An own accept loop over hyper, because the limits are the point: a bounded number of connections and of large
+//! answers, a time for TLS, for a request's head, for taking the answer and for all of it, and a stop that waits for
+//! answers in flight, within a limit. `entrance` decides who is admitted, and whether by TLS. `run` and `rehearse` bind
+//! it before the first run and let it serve until the daemon stops.
 
 use std::convert::Infallible;
 use std::io;
@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,19 +21,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::{Board, Health};
 use super::entrance::{Entrance, WebFile};
+use super::listen::{self, ListenAddress};
 use super::places::{Place, Places};
 use super::routes::{Site, respond};
 use super::stall::StallGuard;
 
-/// Connections at a time: a handful of Prometheus servers, probes and people.
-const CONNECTIONS: usize = 64;
+/// Connections at a time. A quiet one costs a few KiB and a file descriptor, of which systems give 1024 by default.
+const CONNECTIONS: usize = 128;
+/// Answers about keys at a time, each of which takes up to 200 KiB while it is sent: for a handful of Prometheus servers
+/// and people.
+const LARGE_ANSWERS: usize = 32;
 /// The time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time for a request's head, and for the next request on a connection that is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time in which a client must take some of what is sent to it.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a connection takes requests. Without it a client that takes a byte now and then keeps its place for ever.
+/// How long a connection takes requests. Without it a client could read a byte now and then without end.
 const LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// The time for the last answer of a connection that is to end: 15 MB at two megabits a second.
 const FAREWELL: Duration = Duration::from_secs(60);
@@ -58,9 +61,17 @@ impl Server {
     /// # Errors
     /// Where the address is not of this machine, or the port is taken or not allowed; the message names the address.
     pub async fn bind(address: SocketAddr, board: Arc<Board>, health: Health) -> io::Result<Self> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
-        let listener = TcpListener::bind(address).await.map_err(named)?;
-        Self::on(listener, board, health).map_err(named)
+        Self::listen(&address.into(), board, health).await
+    }
+
+    /// Takes the port at this address or name.
+    ///
+    /// # Errors
+    /// As above, or the name is not known.
+    pub async fn listen(at: &ListenAddress, board: Arc<Board>, health: Health) -> io::Result<Self> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {at}: {error}"));
+        let listener = at.open().await.map_err(named)?;
+        Ok(Self::on(listener, board, health).map_err(named)?.called(at.name()))
     }
 
     /// Takes a port that somebody else has opened and listens on, as systemd does.
@@ -77,8 +88,16 @@ impl Server {
 
     fn on(listener: TcpListener, board: Arc<Board>, health: Health) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let site = Site { board, health, web: None, open: Arc::new(Entrance::open()) };
+        let on_loopback = address.ip().to_canonical().is_loopback();
+        let site = Site { on_loopback, ..Site::open(board, health) };
         Ok(Self { listener, address, site })
+    }
+
+    /// Accepts this name as `Host` too, where that is checked.
+    #[must_use]
+    pub fn called(mut self, name: Option<&str>) -> Self {
+        self.site.name = name.map(Into::into);
+        self
     }
 
     /// Lets in only whom this file lets in.
@@ -94,33 +113,32 @@ impl Server {
         self.address
     }
 
+    /// The address at which programs of this machine reach it.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        listen::local(self.address)
+    }
+
     /// Answers until `stop`, then finishes what is in flight.
     pub async fn serve(self, stop: CancellationToken) {
         let Self { listener, site, .. } = self;
         let site = Arc::new(site);
-        let mut places = Places::new(CONNECTIONS);
+        let mut places = Places::new(CONNECTIONS, LARGE_ANSWERS);
         let mut connections = JoinSet::new();
-        // Accepted, and without a place.
-        let mut arrived = None;
+        let mut door = Door { listener, failing: false };
         let mut archive = std::pin::pin!(site.board.keep_archive_fresh());
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                stream = accept(&listener), if arrived.is_none() => {
-                    places.make_room();
-                    arrived = Some(stream);
-                }
-                place = places.take(), if arrived.is_some() => {
-                    if let Some(stream) = arrived.take() {
-                        connections.spawn(attend(stream, place, Arc::clone(&site), stop.clone()));
-                    }
+                stream = door.next() => {
+                    connections.spawn(attend(stream, places.take(), Arc::clone(&site), stop.clone()));
                 }
                 Some(_) = connections.join_next() => {}
                 never = &mut archive => match never {},
             }
         }
-        drop(listener);
-        places.clear();
+        drop(door);
+        places.dismiss_newcomers();
         let drained = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             connections.shutdown().await;
@@ -128,20 +146,34 @@ impl Server {
     }
 }
 
-/// The next connection.
-async fn accept(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            Err(error) => {
-                tracing::warn!(%error, "accepting an HTTP connection failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+/// Where connections come in.
+struct Door {
+    listener: TcpListener,
+    /// The last attempt to accept one failed, and that is logged.
+    failing: bool,
+}
+
+impl Door {
+    /// The next connection.
+    async fn next(&mut self) -> TcpStream {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    self.failing = false;
+                    return stream;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.failing, true) {
+                        tracing::warn!(%error, "accepting an HTTP connection failed; retrying every second");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }
 }
 
-/// Answers the requests of one connection, unless it has to give up its place before the first of them.
+/// Answers the requests of one connection, unless it has to make room for another one.
 async fn attend(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     place: Arc<Place>,
@@ -150,12 +182,17 @@ async fn attend(
 ) {
     tokio::select! {
         () = let_in(stream, &place, &site, &stop) => {}
-        () = place.dismissed() => tracing::debug!("an HTTP connection without a request has given up its place"),
+        () = place.dismissed() => tracing::debug!("a quiet HTTP connection was closed to make room for another one"),
     }
 }
 
 /// Lets a connection in, by TLS where that is asked for, and answers its requests.
-async fn let_in(stream: impl AsyncRead + AsyncWrite + Unpin, place: &Place, site: &Site, stop: &CancellationToken) {
+async fn let_in(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    place: &Arc<Place>,
+    site: &Site,
+    stop: &CancellationToken,
+) {
     let entrance = site.entrance();
     let stream = StallGuard::new(stream, STALL_TIMEOUT);
     let Some(tls) = &entrance.tls else { return answer(stream, place, &entrance, site, stop).await };
@@ -174,19 +211,14 @@ async fn let_in(stream: impl AsyncRead + AsyncWrite + Unpin, place: &Place, site
 /// Answers the requests of one connection, until there is a reason to part with its client.
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    place: &Place,
+    place: &Arc<Place>,
     entrance: &Entrance,
     site: &Site,
     stop: &CancellationToken,
 ) {
     let service = service_fn(async |request| {
-        let is_last = place.has_asked();
-        let mut response = respond(site, &request).await;
-        if is_last {
-            // The house is full, so nobody stays: others wait for their turn.
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        Ok::<_, Infallible>(response)
+        place.has_asked();
+        Ok::<_, Infallible>(respond(site, &request, place).await)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -218,21 +250,20 @@ async fn answer(
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio::task::JoinHandle;
     use tokio::time::Instant;
 
     use super::*;
 
-    const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
     /// A client whose connection is attended to, and of whose answers so many bytes can be on the way.
     fn client(on_the_way: usize) -> (DuplexStream, JoinHandle<()>) {
         let (server, client) = tokio::io::duplex(on_the_way);
         let board = Arc::new(Board::new().unwrap());
-        let site = Site { board, health: Health::new(LIFETIME * 2), web: None, open: Arc::new(Entrance::open()) };
-        let place = Places::new(2).take().now_or_never().unwrap();
+        let site = Site::open(board, Health::new(LIFETIME * 2));
+        let place = Places::new(1, 1).take();
         (client, tokio::spawn(attend(server, place, Arc::new(site), CancellationToken::new())))
     }
 

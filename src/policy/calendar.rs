@@ -18,6 +18,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::nearest::nearest;
 
+/// Where gaps are looked for. Any start does; this one, the year 2026, has a leap year soon after it.
+const ANY_START: i64 = 1_767_225_600;
+
 /// The longest explanation of a malformed expression, in characters.
 const LONGEST_REASON: usize = 200;
 
@@ -65,6 +68,36 @@ impl fmt::Display for InvalidCalendar {
 
 impl std::error::Error for InvalidCalendar {}
 
+/// When a calendar is due next could not be computed, which may be possible from another instant on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot compute when `{expression}` ({zone}) is due after {after}: {reason}")]
+pub struct NoNextRun {
+    expression: String,
+    zone: String,
+    after: Timestamp,
+    reason: String,
+}
+
+/// A step of a cron expression that leaves only the first value of its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LargeStep {
+    pub(super) step: u32,
+    /// The field, in the plural.
+    pub(super) field: &'static str,
+    /// How many values the range has.
+    pub(super) values: u32,
+}
+
+/// The fields of a cron expression, and how many values each has.
+const FIELDS: [(&str, u32); 6] = [
+    ("seconds", 60),
+    ("minutes", 60),
+    ("hours", 24),
+    ("days of the month", 31),
+    ("months", 12),
+    ("days of the week", 7),
+];
+
 impl Calendar {
     /// The calendar of a cron expression, five fields or six with leading seconds, in the zone of an IANA name.
     ///
@@ -78,18 +111,34 @@ impl Calendar {
     pub(super) fn in_zone(expression: &str, zone: Zone) -> Result<Self, InvalidCalendar> {
         let cron = parse(expression)?;
         let calendar = Self(Arc::new(Inner { expression: expression.to_owned(), cron, zone }));
-        // The search looks at every year there is, so that one answer holds for ever.
-        if calendar.next_after(Timestamp::UNIX_EPOCH).is_none() {
+        // The search looks at every year there is, so one answer is enough.
+        if calendar.next_after(Timestamp::UNIX_EPOCH).is_err() {
             return Err(InvalidCalendar::NeverDue);
         }
         Ok(calendar)
     }
 
-    /// The first instant strictly after `after` at which a run is due. Nothing only at the end of time.
-    #[must_use]
-    pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
-        let after = after.to_zoned(self.0.zone.rules.clone());
-        self.0.cron.find_next_occurrence(&after, false).ok().map(|due| due.timestamp())
+    /// The first instant strictly after `after` at which a run is due.
+    ///
+    /// # Errors
+    ///
+    /// The calendar's library finds none: at the end of time, or where a zone's clock skips most of a day.
+    pub fn next_after(&self, after: Timestamp) -> Result<Timestamp, NoNextRun> {
+        let Inner { expression, cron, zone } = &*self.0;
+        let failed = |error: CronError| NoNextRun {
+            expression: expression.clone(),
+            zone: zone.name.clone(),
+            after,
+            reason: error.to_string().trim_end_matches('.').to_owned(),
+        };
+        let next = cron.find_next_occurrence(&after.to_zoned(zone.rules.clone()), false);
+        next.map(|due| due.timestamp()).map_err(failed)
+    }
+
+    /// The day of the first run after this, in the calendar's zone.
+    pub(super) fn next_day(&self, after: SystemTime) -> Option<Date> {
+        let next = self.next_after(Timestamp::try_from(after).ok()?).ok()?;
+        Some(next.to_zoned(self.0.zone.rules.clone()).date())
     }
 
     /// The schedule in words, for people.
@@ -103,6 +152,50 @@ impl Calendar {
     pub(super) fn joins_days_by_or(&self) -> bool {
         let pattern = &self.0.cron.pattern;
         !pattern.is_dom_wildcard() && !pattern.is_dow_wildcard() && !pattern.matches_dom_and_dow()
+    }
+
+    /// The first step that is larger than its range, such as `*/61` in the minutes: it matches one value only.
+    pub(super) fn large_step(&self) -> Option<LargeStep> {
+        let fields = self.0.expression.split_whitespace();
+        // Without seconds the first field is the minutes.
+        let skipped = FIELDS.len().saturating_sub(fields.clone().count());
+        fields.zip(FIELDS.into_iter().skip(skipped)).find_map(|(written, (field, values))| {
+            written.split(',').find_map(|part| {
+                let (range, step) = part.split_once('/')?;
+                let step = step.parse().ok()?;
+                let bounds = range.split_once('-').and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+                let values = bounds.map_or(values, |(from, to): (u32, u32)| to.saturating_sub(from) + 1);
+                (step > values).then_some(LargeStep { step, field, values })
+            })
+        })
+    }
+
+    /// The longest time between two runs, where that is more than a year.
+    pub(super) fn gap_over_a_year(&self) -> Option<Duration> {
+        // A leap year and a change of the zone's offset. A few leaps, so that the year 2100 without its leap day is left
+        // out of most schedules.
+        let gap = self.gap_longer_than(SignedDuration::from_hours(367 * 24), 8)?;
+        Duration::try_from(gap).ok()
+    }
+
+    /// A time between two runs that is shorter than `most`, if there is one among the first runs of two years.
+    pub(super) fn gap_shorter_than(&self, most: Duration) -> Option<Duration> {
+        const RUNS: usize = 400;
+        let begin = Timestamp::from_second(ANY_START).ok()?;
+        let end = begin.checked_add(SignedDuration::from_hours(2 * 365 * 24)).ok()?;
+        let mut at = self.next_after(begin).ok()?;
+        for _ in 0..RUNS {
+            let next = self.next_after(at).ok()?;
+            let gap = Duration::try_from(next.duration_since(at)).ok()?;
+            if gap < most {
+                return Some(gap);
+            }
+            if next > end {
+                return None;
+            }
+            at = next;
+        }
+        None
     }
 
     /// The longest time from one due instant to the next, looked for over ten years where gaps are months and over
@@ -125,8 +218,7 @@ impl Calendar {
 
     fn gap_longer_than(&self, shortest: SignedDuration, leaps: u32) -> Option<SignedDuration> {
         let mut longest = None;
-        // Any fixed start does; this one has a leap year soon after it.
-        let mut at = self.next_after(Timestamp::from_second(1_767_225_600).ok()?)?;
+        let mut at = self.next_after(Timestamp::from_second(ANY_START).ok()?).ok()?;
         for _ in 0..leaps {
             let reach = at.checked_add(longest.unwrap_or(shortest)).ok()?;
             let last = self.0.cron.find_previous_occurrence(&reach.to_zoned(self.0.zone.rules.clone()), true).ok()?;
@@ -134,7 +226,7 @@ impl Calendar {
                 at = last.timestamp();
                 continue;
             }
-            let next = self.next_after(at)?;
+            let next = self.next_after(at).ok()?;
             longest = Some(next.duration_since(at)).max(longest);
             at = next;
         }
@@ -222,7 +314,7 @@ mod tests {
         let calendar = calendar(expression, zone);
         let to: Timestamp = to.parse().unwrap();
         let rules = TimeZone::get(zone).unwrap();
-        std::iter::successors(calendar.next_after(from.parse().unwrap()), |at| calendar.next_after(*at))
+        std::iter::successors(calendar.next_after(from.parse().unwrap()).ok(), |at| calendar.next_after(*at).ok())
             .take_while(|at| *at <= to)
             .map(|at| at.to_zoned(rules.clone()).strftime("%d %H:%M%:z").to_string())
             .collect()
@@ -260,7 +352,7 @@ mod tests {
             let end: Timestamp = "2027-01-01T00:00:00Z".parse().unwrap();
             let mut at = start;
             let mut runs = 0;
-            while let Some(next) = calendar.next_after(at).filter(|next| *next <= end) {
+            while let Some(next) = calendar.next_after(at).ok().filter(|next| *next <= end) {
                 let gap = next.duration_since(at);
                 // Lord Howe moves its clock by half an hour, so a full hour of its clock comes after 90 or 30 minutes.
                 let most = if zone == "Australia/Lord_Howe" { 90 } else { 60 };
@@ -276,9 +368,9 @@ mod tests {
     fn the_next_instant_is_strictly_later() {
         let calendar = calendar("0 0 12 * * *", "UTC");
         let noon: Timestamp = "2026-05-01T12:00:00Z".parse().unwrap();
-        assert_eq!(calendar.next_after(noon), Some("2026-05-02T12:00:00Z".parse().unwrap()));
+        assert_eq!(calendar.next_after(noon), Ok("2026-05-02T12:00:00Z".parse().unwrap()));
         let before: Timestamp = "2026-05-01T11:59:59.999Z".parse().unwrap();
-        assert_eq!(calendar.next_after(before), Some(noon));
+        assert_eq!(calendar.next_after(before), Ok(noon));
     }
 
     #[test]
@@ -313,6 +405,52 @@ mod tests {
         assert_eq!(gap("0 3 1 * *", "UTC"), hours(31 * 24));
         assert_eq!(gap("0 3 1 1,7 *", "UTC"), hours(184 * 24));
         assert_eq!(gap("0 3 1 1 *", "UTC"), hours(366 * 24));
+    }
+
+    #[test]
+    fn an_instant_that_cannot_be_computed_is_an_error_that_says_of_what() {
+        // Samoa had no 30 December in 2011.
+        let samoa = calendar("0 12 * * *", "Pacific/Apia");
+        let error = samoa.next_after("2011-12-30T00:00:00Z".parse().unwrap()).unwrap_err().to_string();
+        let begin = "cannot compute when `0 12 * * *` (Pacific/Apia) is due after 2011-12-30T00:00:00Z: ";
+        assert!(error.starts_with(begin) && error.len() > begin.len(), "{error}");
+        assert!(samoa.next_after("2011-12-30T12:00:00Z".parse().unwrap()).is_ok());
+        assert!(calendar("0 12 * * *", "UTC").next_after(Timestamp::MAX).is_err());
+    }
+
+    #[test]
+    fn a_step_larger_than_its_range_is_found_in_every_field() {
+        let step = |expression| calendar(expression, "UTC").large_step().map(|at| (at.step, at.field, at.values));
+        assert_eq!(step("*/61 * * * *"), Some((61, "minutes", 60)));
+        assert_eq!(step("0 */90 * * * *"), Some((90, "minutes", 60)));
+        assert_eq!(step("*/75 * * * * *"), Some((75, "seconds", 60)));
+        assert_eq!(step("0 */25 * * *"), Some((25, "hours", 24)));
+        assert_eq!(step("0 0 */32 * *"), Some((32, "days of the month", 31)));
+        assert_eq!(step("0 0 1 */13 *"), Some((13, "months", 12)));
+        assert_eq!(step("0 0 * * */8"), Some((8, "days of the week", 7)));
+        assert_eq!(step("1,0-9/11 * * * *"), Some((11, "minutes", 10)));
+        for right in ["*/60 * * * *", "0 */24 * * *", "0-10/5 1-23/2 */31 */12 */7", "0 0 * * MON-FRI", "@hourly"] {
+            assert_eq!(step(right), None, "{right}");
+        }
+    }
+
+    #[test]
+    fn gaps_of_years_and_gaps_shorter_than_a_bound_are_found() {
+        let days = |gap: Duration| gap.as_secs() / 86_400;
+        let years = |expression| calendar(expression, "Europe/Berlin").gap_over_a_year().map(|gap| days(gap) / 365);
+        assert_eq!(years("0 0 29 2 *"), Some(4));
+        assert_eq!(years("0 0 29 2 +1"), Some(40));
+        assert_eq!(years("0 0 1 1 *"), None);
+        assert_eq!(years("*/30 * * * *"), None);
+        let shorter = |expression, minutes: u64| {
+            let gap = calendar(expression, "UTC").gap_shorter_than(Duration::from_secs(minutes * 60));
+            gap.map(|gap| gap.as_secs() / 60)
+        };
+        assert_eq!(shorter("*/30 * * * *", 31), Some(30));
+        assert_eq!(shorter("*/30 * * * *", 30), None);
+        assert_eq!(shorter("0 3,4 * * 1", 90), Some(60));
+        assert_eq!(shorter("0 0 1 1 *", 24 * 60), None);
+        assert_eq!(shorter("0 0 29 2 *", 24 * 60), None);
     }
 
     #[test]

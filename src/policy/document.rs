@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::calendar::{Calendar, InvalidCalendar, Zone};
+use super::calendar::{Calendar, InvalidCalendar, LargeStep, Zone};
 use super::conflict;
 use super::decode::{Decoder, Field};
 use super::problem::quoted;
@@ -13,6 +13,7 @@ use super::schema::{Count, Form, Kind, Known, Rate, Schema};
 use super::source::Span;
 use super::tree::Node;
 use super::types::{Guards, Limits, Policy, Retry, Schedule};
+use crate::rotation::key::SECONDS_PER_DAY;
 use crate::rotation::project::Mode;
 
 pub(super) const POLICY: Schema = Schema::of(
@@ -160,7 +161,7 @@ fn schedule(decoder: &mut Decoder<'_>, field: Option<Field<'_>>) -> (Option<Sche
         None => zone.clone().and_then(|zone| Some((DEFAULT_CRON, Calendar::in_zone(DEFAULT_CRON, zone).ok()?))),
     };
     let jitter = match get("jitter") {
-        Some(field) => decoder.duration(field, &JITTER),
+        Some(field) => jitter(decoder, field, due.as_ref().map(|(_, calendar)| calendar)),
         None => Some(Duration::ZERO),
     };
     let run_on_start = match get("run_on_start") {
@@ -172,6 +173,19 @@ fn schedule(decoder: &mut Decoder<'_>, field: Option<Field<'_>>) -> (Option<Sche
         Some(Schedule { cron: cron.to_owned(), timezone, calendar, jitter: jitter?, run_on_start: run_on_start? })
     };
     (schedule(), zone)
+}
+
+fn jitter(decoder: &mut Decoder<'_>, field: Field<'_>, calendar: Option<&Calendar>) -> Option<Duration> {
+    let jitter = decoder.duration(field, &JITTER)?;
+    if let Some(gap) = calendar.and_then(|calendar| calendar.gap_shorter_than(jitter)) {
+        let message = format!(
+            "`jitter` of {} is longer than the {} between two runs, so that some of them are skipped",
+            short(jitter),
+            short(gap)
+        );
+        decoder.warning(field.span(), message);
+    }
+    Some(jitter)
 }
 
 fn timezone(decoder: &mut Decoder<'_>, field: Field<'_>) -> Option<Zone> {
@@ -205,6 +219,19 @@ fn cron<'n>(decoder: &mut Decoder<'_>, field: Field<'n>, zone: Option<&Zone>) ->
                     )
                     .help("a `+` before the day of the week asks for days that are both");
             }
+            if let Some(LargeStep { step, field: values_of, values }) = calendar.large_step() {
+                let message = format!(
+                    "a step of {step} is larger than its range of {values} {values_of}: only the first of them matches"
+                );
+                decoder.warning(field.span(), message);
+            }
+            if let Some(gap) = calendar.gap_over_a_year() {
+                let years = gap.as_secs() / SECONDS_PER_DAY / 365;
+                let years = if years < 2 { "more than a year".to_owned() } else { format!("up to {years} years") };
+                let message =
+                    format!("runs are {years} apart{}: no key is checked in between", next(decoder, &calendar));
+                decoder.warning(field.span(), message);
+            }
             Some((expression, calendar))
         }
         Err(error) => {
@@ -229,6 +256,11 @@ fn cron<'n>(decoder: &mut Decoder<'_>, field: Field<'n>, zone: Option<&Zone>) ->
             None
         }
     }
+}
+
+/// The day of the next run, in the zone of the calendar.
+fn next(decoder: &Decoder<'_>, calendar: &Calendar) -> String {
+    calendar.next_day(decoder.now).map_or_else(String::new, |day| format!(", the next one is on {day}"))
 }
 
 fn retry(decoder: &mut Decoder<'_>, field: Field<'_>) -> Option<Retry> {

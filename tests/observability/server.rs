@@ -60,9 +60,13 @@ impl Running {
     }
 
     async fn serving(prepare: impl FnOnce(Server) -> Server) -> Self {
+        Self::listening(([127, 0, 0, 1], 0).into(), prepare).await
+    }
+
+    async fn listening(at: SocketAddr, prepare: impl FnOnce(Server) -> Server) -> Self {
         let board = Arc::new(Board::new().unwrap());
         let health = Health::new(Duration::from_secs(60));
-        let server = Server::bind(([127, 0, 0, 1], 0).into(), Arc::clone(&board), health.clone()).await.unwrap();
+        let server = Server::bind(at, Arc::clone(&board), health.clone()).await.unwrap();
         let server = prepare(server);
         let address = server.address();
         let stop = CancellationToken::new();
@@ -97,7 +101,7 @@ impl Running {
     }
 
     pub(crate) async fn get(&self, path: &str, headers: &str) -> Answer {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n")).await
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n")).await
     }
 }
 
@@ -155,16 +159,58 @@ async fn health_is_the_loops_last_sign_of_life() {
 async fn only_get_and_head_are_answered() {
     let running = Running::with(one_of_each()).await;
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
-        let answer = running.ask(&format!("{method} / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
+        let answer = running.ask(&format!("{method} / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await;
         assert_eq!((answer.status(), answer.header("allow")), (405, Some("GET, HEAD")), "{method}");
     }
     for path in ["/nothing", "/metrics/", "/api/v1", "/../etc/passwd"] {
         assert_eq!(running.get(path, "").await.status(), 404, "{path}");
     }
     for path in ["/", "/metrics", "/healthz", "/readyz", "/api/v1/status"] {
-        let answer = running.ask(&format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
+        let answer =
+            running.ask(&format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await;
         assert_eq!((answer.status(), answer.body.len()), (200, 0), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_name_that_a_stranger_gave_the_loopback_gets_no_answer_about_keys() {
+    let running = Running::with(one_of_each()).await;
+    let ask = async |path: &str, host: &str| {
+        let answer = running.ask(&format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{host}\r\n")).await;
+        (answer.status(), answer.text().contains("payments"))
+    };
+    for path in ["/", "/metrics", "/api/v1/status", "/nothing"] {
+        assert_eq!(ask(path, "Host: evil.example:9847\r\n").await, (421, false), "{path}");
+        assert_eq!(ask(path, "").await, (421, false), "{path}");
+        let own = format!("Host: {}\r\n", running.address);
+        assert_ne!(ask(path, &own).await.0, 421, "{path}");
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(ask(path, "Host: evil.example\r\n").await.0, 200, "{path}");
+    }
+    // Probes and scripts without a browser's habits.
+    let answer = running.ask("GET /metrics HTTP/1.0\r\n\r\n").await;
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn the_name_in_listen_is_an_own_name_and_where_others_may_ask_every_name_is() {
+    let evil = "GET /metrics HTTP/1.1\r\nHost: KMS.internal:80\r\nConnection: close\r\n\r\n";
+    for (prepare, status) in [
+        (&(|server: Server| server) as &dyn Fn(Server) -> Server, 421),
+        (&|server| server.called(Some("kms.internal")), 200),
+    ] {
+        assert_eq!(Running::serving(prepare).await.ask(evil).await.status(), status);
+    }
+    let everywhere = Running::listening(([0, 0, 0, 0], 0).into(), |server| server).await;
+    assert_eq!(everywhere.ask(evil).await.status(), 200);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("web.yaml");
+    std::fs::write(&path, "bearer_token_file: token\n").unwrap();
+    std::fs::write(folder.path().join("token"), "t0ken\n").unwrap();
+    let guarded = Running::guarded_by(WebFile::open(path, |_| None).unwrap()).await;
+    let evil = evil.replace("\r\n\r\n", "\r\nAuthorization: Bearer t0ken\r\n\r\n");
+    assert_eq!(guarded.ask(&evil).await.status(), 200);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Where the daemon listens: IPv6, and sockets that somebody else has opened.
 
-use std::net::{Ipv6Addr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
@@ -8,6 +9,15 @@ use std::process::{Command, Stdio};
 use super::cloud::{Cloud, rotating};
 use super::program::{Daemon, Program, binary};
 use super::site::{Policy, Site};
+
+/// The status of the answer to a request for the metrics that has this as its `Host`.
+fn status(address: &str, host: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().to_owned()
+}
 
 /// The daemon with this as the one socket that systemd passes; the shell says which process it is for.
 fn passing(site: &Site, socket: OwnedFd, more: &[&str]) -> Program {
@@ -30,6 +40,54 @@ fn a_socket_that_is_passed_goes_before_listen() {
     daemon.await_runs(1);
     assert_eq!(daemon.get("/readyz").0, 200);
     assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn on_the_loopback_only_its_own_names_are_answered_by_run_rehearse_and_on_a_passed_socket() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let rehearsal = ["rehearse", "--policy", "policy.yaml", "--listen", "127.0.0.1:0", "--log-format", "json"];
+    let daemons: [Daemon<'_>; 3] = [
+        site.run(),
+        Daemon::start(site.command(&rehearsal)),
+        Daemon::serving(passing(&site, socket.into(), &["--listen", "kms.internal:1"])),
+    ];
+    for daemon in &daemons {
+        let address = &daemon.address;
+        for own in [address, "localhost", "[::1]:80"] {
+            assert_eq!(status(address, own), "200", "{own}");
+        }
+        assert_eq!(status(address, "evil.example"), "421");
+    }
+    assert_eq!(daemons.map(|daemon| status(&daemon.address, "kms.internal")), ["421", "421", "200"]);
+}
+
+#[test]
+fn a_port_alone_all_addresses_and_localhost_are_listened_on_and_asked() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    for (listen, loopback) in [("0", true), ("localhost:0", true), (":0", false)] {
+        let arguments = ["run", "--policy", "policy.yaml", "--listen", listen, "--log-format", "json"];
+        let daemon: Daemon<'_> = Daemon::start(site.command(&arguments));
+        let (host, port) = daemon.address.rsplit_once(':').unwrap();
+        assert_eq!(host == "127.0.0.1", loopback, "{listen}: {host}");
+        let asked = listen.strip_suffix('0').unwrap().to_owned() + port;
+        let asked = Program::start(site.command(&["healthcheck", "--listen", &asked])).finish();
+        assert_eq!(asked.code, Some(0), "{asked:?}");
+        assert_eq!(status(&format!("127.0.0.1:{port}"), "evil.example"), if loopback { "421" } else { "200" });
+    }
+}
+
+#[test]
+fn a_wrong_address_is_a_usage_error_that_says_what_is_accepted() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    for (listen, why) in [("nowhere", "there is no port"), ("::1:80", "in brackets"), (":65536", "up to 65535")] {
+        let ended = Program::start(site.command(&["run", "--policy", "policy.yaml", "--listen", listen])).finish();
+        assert_eq!(ended.code, Some(2));
+        assert!(ended.stderr.contains(why) && ended.stderr.contains(":9847 for all addresses"), "{}", ended.stderr);
+    }
 }
 
 #[test]

@@ -75,6 +75,18 @@ impl Program {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Sends the signal again and again, until the log has a line with this message.
+    #[track_caller]
+    pub(crate) fn signal_until(&self, signal: Signal, message: &str) {
+        eventually(message, || {
+            // It may have ended since.
+            let _ = kill_process(Pid::from_child(&self.child), signal);
+            let has_come =
+                |line: String| serde_json::from_str::<Value>(&line).is_ok_and(|line| line["message"] == message);
+            self.log.try_iter().any(has_come)
+        });
+    }
+
     /// The next line of the log with this message.
     #[track_caller]
     pub(crate) fn await_message(&self, message: &str) -> Value {

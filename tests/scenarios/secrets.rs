@@ -4,7 +4,7 @@ use std::fs;
 
 use kms_rotationd::simulator::{Fault, Operation, Preset, Rule, Setup};
 
-use super::access_keys::SECRET;
+use super::access_keys::{BY_VALUE, SECRET};
 use super::cloud::{Cloud, many, off, setup};
 use super::program::{Daemon, Finished};
 use super::site::{Policy, Site};
@@ -222,4 +222,35 @@ fn no_core_file_is_ever_written() {
     let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
     // Now, and as the most that could be allowed again.
     assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"], "{limits}");
+}
+
+#[test]
+fn no_secret_shows_when_a_server_repeats_it_as_the_id_of_the_request() {
+    let echo = StandIn::start(|asked| {
+        let secret = match asked.headers.split("signature=").nth(1) {
+            Some(rest) => rest.lines().next().unwrap_or_default(),
+            None if asked.body.contains(PASSWORD) => PASSWORD,
+            None => TOKEN,
+        };
+        let body = match asked.call() {
+            "list-keys" => r#"{"keys": [], "key_details": []}"#,
+            "get-key-rotation-status" => r#"{"key_rotation_enabled": false, "rotation_interval": 365}"#,
+            "enable-key-rotation" => "",
+            _ => {
+                let id = if asked.call() == "tokens" { "X-IAM-Trace-Id" } else { "x-request-id" };
+                return answer("403 Forbidden", &format!("{id}: id-{secret}\r\n"), "");
+            }
+        };
+        answer("200 OK", &format!("X-Request-Id: id-{secret}\r\n"), body)
+    });
+    let policy = Policy::of_one_key(&echo.url());
+    for policy in [policy.clone(), policy.clone().password(None), policy.with(BY_VALUE)] {
+        let site = Site::new(&policy);
+        site.write("secret", SECRET);
+        let ended = look_everywhere(&site);
+        for signature in echo.asked().iter().filter_map(|asked| asked.headers.split("signature=").nth(1)) {
+            assert!(!ended.stderr.contains(&signature[..16]), "a signature: {}", ended.stderr);
+        }
+        assert!(ended.stderr.contains("(text not shown: it repeats a secret)"), "{}", ended.stderr);
+    }
 }

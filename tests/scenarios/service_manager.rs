@@ -1,7 +1,8 @@
 //! What systemd is told, on a notification socket of the test's own.
 
 use std::fs;
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use kms_rotationd::simulator::{Fault, Hold, Key, KeyState, Operation, Rule};
@@ -20,8 +21,19 @@ impl Manager {
     fn of(site: &mut Site) -> Self {
         let path = site.path("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
+        Self::at(site, path.to_str().unwrap(), socket)
+    }
+
+    /// The same with a socket that has no path.
+    fn abstract_of(site: &mut Site) -> Self {
+        let name = site.path("notify").to_str().unwrap().to_owned();
+        let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        Self::at(site, &format!("@{name}"), socket)
+    }
+
+    fn at(site: &mut Site, address: &str, socket: UnixDatagram) -> Self {
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        site.set("NOTIFY_SOCKET", path.to_str().unwrap());
+        site.set("NOTIFY_SOCKET", address);
         Self(socket)
     }
 
@@ -59,6 +71,32 @@ fn systemd_hears_that_it_is_ready_how_many_keys_are_on_policy_when_the_next_run_
     let waiting = format!("STATUS=no run has ended yet; {next}");
     let after = format!("STATUS=1 of 2 keys on policy; 1 unknown; {next}");
     manager.assert_hears(["READY=1", &waiting, &after, "STOPPING=1"]);
+}
+
+#[test]
+fn a_socket_without_a_path_is_notified_as_well() {
+    let cloud = Cloud::of([rotating(90)]);
+    let mut site = Site::new(&Policy::of_one_key(cloud.url()));
+    let manager = Manager::abstract_of(&mut site);
+    let daemon = site.run();
+    daemon.await_runs(1);
+    assert_eq!(daemon.stop().code, Some(0));
+    assert_eq!(manager.hear(), "READY=1");
+    while manager.hear() != "STOPPING=1" {}
+}
+
+#[test]
+fn a_manager_that_cannot_be_notified_is_logged_once() {
+    let cloud = Cloud::of([rotating(90)]);
+    for socket in ["/nobody/listens/here", "@nobody-listens-here", "vsock:2:1234", "relative"] {
+        let mut site = Site::new(&Policy::of_one_key(cloud.url()).every_second());
+        site.set("NOTIFY_SOCKET", socket);
+        let daemon = site.run();
+        daemon.await_runs(2);
+        let log = daemon.stop();
+        let told = log.log().into_iter().filter(|line| line["level"] == "WARN").collect::<Vec<_>>();
+        assert_eq!((log.code, told.len(), &told[0]["socket"]), (Some(0), 1, &socket.into()), "{told:?}");
+    }
 }
 
 #[test]

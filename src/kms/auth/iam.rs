@@ -205,7 +205,8 @@ impl Iam<'_> {
                     _ => error.with_kind(Kind::Credentials),
                 }
             })?;
-            parse(&answer)
+            // It may name what the answer says.
+            parse(&answer).map_err(|error| error.map_text(|text| request.without_secrets(text)))
         };
         self.caller.call_with(self.budget, &call, attempt).await
     }

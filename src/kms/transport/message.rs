@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::{Code, Url};
+use crate::printable::excerpt;
 
 /// A request, complete but for the transport's own headers.
 pub(in crate::kms) struct Request {
@@ -52,6 +53,9 @@ impl AsRef<[u8]> for SecretBytes {
 /// So much of a secret's beginning gives it away; nobody else's text has it in it by chance.
 const TELLING: usize = 8;
 
+/// What is kept of a request's id, in characters. The cloud's have 32.
+const LONGEST_ID: usize = 64;
+
 /// What stands before the signature in `Authorization`.
 const SIGNATURE: &str = "Signature=";
 
@@ -67,6 +71,8 @@ pub(in crate::kms) struct Answer {
     /// The body broke off, was too long or too slow.
     pub(in crate::kms) broken: Option<Code>,
     pub(super) headers: HeaderMap,
+    /// As [`Request::id_in`] has it.
+    pub(super) request_id: Option<Box<str>>,
 }
 
 impl Request {
@@ -82,6 +88,12 @@ impl Request {
             return "(text not shown: it repeats a secret)".to_owned();
         }
         text
+    }
+
+    /// The cloud's id of this request, unless it repeats a secret: logs and reports have it.
+    pub(super) fn id_in(&self, headers: &HeaderMap) -> Option<Box<str>> {
+        let id = headers.get("x-request-id").or_else(|| headers.get("x-iam-trace-id"))?.to_str().ok()?;
+        Some(excerpt(&self.without_secrets(id.to_owned()), LONGEST_ID).into())
     }
 
     /// The server that it goes to, as messages name it.
@@ -147,7 +159,7 @@ impl Answer {
 
     /// The cloud's id of the request.
     pub(in crate::kms) fn request_id(&self) -> Option<&str> {
-        self.header("x-request-id").or_else(|| self.header("x-iam-trace-id"))
+        self.request_id.as_deref()
     }
 }
 

@@ -207,7 +207,8 @@ impl Transport {
                 Err(_) => break Some(Code::Body),
             }
         };
-        Ok(Answer { status, body, broken, headers })
+        let request_id = request.id_in(&headers);
+        Ok(Answer { status, body, broken, headers, request_id })
     }
 
     fn client(&self) -> Result<reqwest::Client, NoAnswer> {

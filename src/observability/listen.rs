@@ -1,0 +1,203 @@
+//! Where the server listens, as `--listen` says it, and the socket for it. The server opens it; `healthcheck` asks at
+//! the same place.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::set_ipv6_v6only;
+use tokio::net::{TcpListener, TcpSocket};
+
+/// Connections that the system accepts before the server does, as many as tokio's own listeners have.
+const BACKLOG: u32 = 1024;
+
+const EXPECTED: &str = "expected ADDRESS:PORT or NAME:PORT such as 127.0.0.1:9847, [::1]:9847 or localhost:9847, \
+                        :9847 for all addresses, or 9847 for 127.0.0.1:9847";
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress(Kind);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    /// All addresses of this machine, of IPv4 and of IPv6, at this port.
+    All(u16),
+    Address(SocketAddr),
+    Name(Box<str>, u16),
+}
+
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self(Kind::Address(address))
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |why: &str| Err(format!("{why}; {EXPECTED}"));
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(address.into());
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => (Some(host), port),
+            None => (None, text),
+        };
+        if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+            return wrong("there is no port");
+        }
+        let Ok(port) = port.parse() else { return wrong("a port is a number up to 65535") };
+        match host {
+            None => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()),
+            Some("") => Ok(Self(Kind::All(port))),
+            // No resolver has to be asked for it.
+            Some(host) if host.eq_ignore_ascii_case("localhost") => {
+                Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
+            }
+            Some(host) if host.starts_with('[') => wrong("this is not an IPv6 address"),
+            Some(host) if host.contains(':') => wrong("an IPv6 address is written in brackets"),
+            Some(host) if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => {
+                wrong("this is not an IPv4 address")
+            }
+            Some(host) if host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) => {
+                Ok(Self(Kind::Name(host.into(), port)))
+            }
+            Some(_) => wrong("this is not the name of a host"),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::All(port) => write!(f, ":{port}"),
+            Kind::Address(address) => address.fmt(f),
+            Kind::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+impl ListenAddress {
+    /// The name, where it is one that had to be looked up.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::Name(name, _) => Some(name.strip_suffix('.').unwrap_or(name)),
+            Kind::All(_) | Kind::Address(_) => None,
+        }
+    }
+
+    /// The host and the port at which this machine reaches itself there.
+    #[must_use]
+    pub fn reached_at(&self) -> (String, u16) {
+        match &self.0 {
+            Kind::All(port) => (Ipv4Addr::LOCALHOST.to_string(), *port),
+            Kind::Address(address) => (local(*address).ip().to_string(), address.port()),
+            Kind::Name(name, port) => (name.to_string(), *port),
+        }
+    }
+
+    pub(super) async fn open(&self) -> io::Result<TcpListener> {
+        match &self.0 {
+            Kind::All(port) => match both_families(*port) {
+                Err(error) if lacks_ipv6(&error) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).await,
+                listener => listener,
+            },
+            Kind::Address(address) => TcpListener::bind(address).await,
+            Kind::Name(name, port) => {
+                let mut found: Vec<SocketAddr> = tokio::net::lookup_host((&**name, *port)).await?.collect();
+                // One of them is listened on, and programs that look for the daemon try IPv4 at the latest.
+                found.sort_by_key(SocketAddr::is_ipv6);
+                TcpListener::bind(&*found).await
+            }
+        }
+    }
+}
+
+/// A socket of IPv6 that takes IPv4 as well, whatever the system has as its default.
+fn both_families(port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    set_ipv6_v6only(&socket, false)?;
+    // As tokio's own listeners: a daemon that is started again does not wait for its old connections.
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv6Addr::UNSPECIFIED, port).into())?;
+    socket.listen(BACKLOG)
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
+}
+
+/// Where this machine reaches a server that listens at this address.
+pub(super) fn local(listen: SocketAddr) -> SocketAddr {
+    let host = match listen.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        elsewhere => elsewhere,
+    };
+    (host, listen.port()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ListenAddress, String> {
+        text.parse()
+    }
+
+    #[test]
+    fn an_address_a_name_all_addresses_or_a_port_is_read() {
+        for (text, address) in [
+            ("127.0.0.1:9847", "127.0.0.1:9847"),
+            ("0.0.0.0:0", "0.0.0.0:0"),
+            ("[::1]:80", "[::1]:80"),
+            ("9847", "127.0.0.1:9847"),
+            ("localhost:9847", "127.0.0.1:9847"),
+            ("LOCALHOST:1", "127.0.0.1:1"),
+        ] {
+            assert_eq!(read(text), Ok(address.parse::<SocketAddr>().unwrap().into()), "{text}");
+        }
+        assert_eq!(read(":9847"), Ok(ListenAddress(Kind::All(9847))));
+        let named = read("kms.internal.:9847").unwrap();
+        assert_eq!((named.name(), named.reached_at()), (Some("kms.internal"), ("kms.internal.".to_owned(), 9847)));
+        assert_eq!(read(":80").unwrap().reached_at(), ("127.0.0.1".to_owned(), 80));
+        assert_eq!(read("0.0.0.0:80").unwrap().reached_at(), ("127.0.0.1".to_owned(), 80));
+        assert_eq!(read("[::]:80").unwrap().reached_at(), ("::1".to_owned(), 80));
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_what_is_accepted() {
+        for (text, why) in [
+            ("", "there is no port"),
+            ("nowhere", "there is no port"),
+            ("localhost:", "there is no port"),
+            ("localhost:http", "there is no port"),
+            ("127.0.0.1", "there is no port"),
+            (":65536", "a port is a number up to 65535"),
+            ("::1:9847", "an IPv6 address is written in brackets"),
+            ("[::g]:80", "this is not an IPv6 address"),
+            ("127.0.0.256:80", "this is not an IPv4 address"),
+            ("127.1:80", "this is not an IPv4 address"),
+            ("*:80", "this is not the name of a host"),
+            ("a b:80", "this is not the name of a host"),
+        ] {
+            assert_eq!(read(text), Err(format!("{why}; {EXPECTED}")), "{text}");
+        }
+        assert!(read("http://127.0.0.1:9847").is_err());
+    }
+
+    #[tokio::test]
+    async fn all_addresses_are_those_of_ipv4_too() {
+        let listener = read(":0").unwrap().open().await.unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(address.ip().is_unspecified());
+        tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())).await.unwrap();
+        if address.is_ipv6() && std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+            tokio::net::TcpStream::connect((Ipv6Addr::LOCALHOST, address.port())).await.unwrap();
+        }
+    }
+}
