@@ -103,15 +103,18 @@ fn a_signal_does_not_wait_for_a_pause_between_attempts() {
 
 #[test]
 fn two_signals_at_once_are_one_and_the_call_in_flight_is_finished() {
-    let slow = Rule::always(Fault::delay(Duration::from_secs(1))).on(Operation::EnableRotation);
     for signals in [[Signal::TERM, Signal::INT], [Signal::HUP, Signal::TERM]] {
-        let cloud = Cloud::start(setup([off()]).fault(slow.clone()));
+        let hold = Hold::new();
+        let rule = Rule::always(Fault::held(&hold)).on(Operation::EnableRotation);
+        let cloud = Cloud::start(setup([off()]).fault(rule));
         let site = Site::new(&Policy::of_one_key(cloud.url()));
         let apply = Program::start(site.command(&["apply", "--policy", "policy.yaml", "--log-format", "json"]));
         cloud.await_requests(Operation::EnableRotation, 1);
         for signal in signals {
             apply.signal(signal);
         }
+        apply.await_message("stopping after the calls in flight");
+        hold.release();
         let ended = apply.finish();
         assert_eq!((ended.messages("rotation changed").len(), ended.messages("ending at once").len()), (1, 0));
     }
