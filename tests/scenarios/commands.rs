@@ -205,7 +205,7 @@ fn plan_ends_with_1_where_a_key_could_not_be_read_whatever_else_it_found() {
     cloud.fault(Rule::next(1, Fault::kms(403, "KMS.0307")).on(Operation::ListKeys));
     let planned = in_text(&site, "plan");
     assert_eq!(planned.code, Some(1), "{planned:?}");
-    assert!(planned.stdout.contains("coverage is not known"), "{}", planned.stdout);
+    assert!(planned.stdout.contains("key list unavailable"), "{}", planned.stdout);
 }
 
 #[test]

@@ -116,7 +116,11 @@ fn two_signals_at_once_are_one_and_the_call_in_flight_is_finished() {
         apply.await_message("stopping after the calls in flight");
         hold.release();
         let ended = apply.finish();
-        assert_eq!((ended.messages("rotation changed").len(), ended.messages("ending at once").len()), (1, 0));
+        assert_eq!(
+            (ended.messages("rotation changed").len(), ended.messages("ending at once").len()),
+            (2, 0),
+            "with the interval that it owes"
+        );
     }
 }
 
