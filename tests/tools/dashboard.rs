@@ -10,9 +10,6 @@ use super::prometheus::Prometheus;
 use super::site::{Policy, Site};
 use super::{eventually, key_id};
 
-/// Of these a rehearsal has nothing: one of its keys is disabled, so that no run succeeds.
-const NOTHING_TO_FIND: [&str; 1] = ["Last success"];
-
 pub(crate) fn dashboard() -> Value {
     serde_json::from_str(include_str!("../../config/grafana/kms-rotation.json")).unwrap()
 }
@@ -35,7 +32,7 @@ fn filled(query: &str, project: &str, key: &str) -> String {
     filled
 }
 
-pub(crate) fn every_query_of_the_dashboard_finds_what_it_should_in_a_rehearsal() {
+pub(crate) fn every_query_of_the_dashboard_finds_something_in_a_rehearsal() {
     // With faults, since there are no retries without.
     let site = Site::new(&Policy::of_keys("https://kms.invalid", (0..12).map(key_id)).every_second());
     let arguments = ["rehearse", "--policy", "policy.yaml", "--listen", "127.0.0.1:0", "--log-format", "json"];
@@ -45,8 +42,7 @@ pub(crate) fn every_query_of_the_dashboard_finds_what_it_should_in_a_rehearsal()
     let dashboard = dashboard();
     for (title, query) in queries(&dashboard) {
         let all = filled(query, ".*", ".*");
-        let expected = !NOTHING_TO_FIND.contains(&title);
-        eventually(&format!("{title}: {all} finds what it should"), || prometheus.query(&all).is_empty() != expected);
+        eventually(&format!("{title}: {all} finds something"), || !prometheus.query(&all).is_empty());
         // Of one key it finds that key's and no other's. The fourth is off policy, so that there is a finding.
         let one = filled(query, "payments", &key_id(3));
         let found = prometheus.query(&one);

@@ -67,7 +67,7 @@ const TESTS: &[Test] = tests! {
         a_key_off_policy_fires_an_alert_that_ends_once_the_key_is_mended,
         a_label_of_the_target_silences_no_alert,
     };
-    a_prometheus: dashboard::{every_query_of_the_dashboard_finds_what_it_should_in_a_rehearsal};
+    a_prometheus: dashboard::{every_query_of_the_dashboard_finds_something_in_a_rehearsal};
     NOTHING: dashboard::{the_panels_of_the_dashboard_have_a_place_and_a_source_of_their_own};
     an_ipv6: ipv6::{a_cloud_that_answers_on_ipv6_is_a_cloud_like_any};
     kubectl: manifests::{
