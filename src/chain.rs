@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 /// Shows an error and its causes, outermost first.
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));
@@ -11,11 +12,21 @@ impl fmt::Display for Chain<'_> {
         write!(f, "{}", self.0)?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
+            // The TLS library refers to its documentation there.
+            if error.downcast_ref().is_some_and(ended_early) {
+                return f.write_str(": the other side has closed the connection");
+            }
             write!(f, ": {error}")?;
             cause = error.source();
         }
         Ok(())
     }
+}
+
+/// Whether a connection ended in the middle of something. It is no error of the system, so that a library gives it its
+/// own text.
+fn ended_early(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof && error.raw_os_error().is_none()
 }
 
 #[cfg(test)]
@@ -24,11 +35,17 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("read the policy")]
-    struct Outer(#[source] std::io::Error);
+    struct Outer(#[source] io::Error);
 
     #[test]
     fn causes_follow_the_error_they_caused() {
-        let error = Outer(std::io::Error::other("no such file"));
+        let error = Outer(io::Error::other("no such file"));
         assert_eq!(Chain(&error).to_string(), "read the policy: no such file");
+    }
+
+    #[test]
+    fn a_connection_that_ends_early_is_told_without_a_librarys_documentation() {
+        let error = Outer(io::Error::new(io::ErrorKind::UnexpectedEof, "no close_notify: https://docs.example.com"));
+        assert_eq!(Chain(&error).to_string(), "read the policy: the other side has closed the connection");
     }
 }

@@ -33,5 +33,6 @@ pub mod policy;
 mod printable;
 pub mod reconcile;
 pub mod rotation;
+mod shortage;
 pub mod simulator;
 mod small_file;

@@ -272,6 +272,7 @@ fn nonsense() -> impl Strategy<Value = Fault> {
         Kind::Garbled,
         Kind::Refused,
         Kind::Credentials,
+        Kind::LoginUnavailable,
         Kind::NoWay,
         Kind::Stopped,
     ];

@@ -168,6 +168,74 @@ fn an_exemption_holds_until_its_day_and_then_the_next_rule_does() {
 }
 
 #[test]
+fn a_key_that_lacks_what_a_more_specific_rule_asks_for_is_decided_by_none() {
+    let by_project =
+        Names::Select(Box::new(Selector { enterprise_project_id: Some("1".into()), ..Selector::default() }));
+    let by_spec = Names::Select(Box::new(Selector { key_spec: Some("SM4".into()), ..Selector::default() }));
+    for (rule, attribute, forget) in [
+        (Names::Alias("pay".into()), "alias", (|key| key.description.alias = None) as fn(&mut ListedKey)),
+        (selector("pay-*", &[]), "alias", |key| key.description.alias = None),
+        (by_project, "enterprise_project_id", |key| key.enterprise_project_id = None),
+        (by_spec, "key_spec", |key| key.key_spec = None),
+    ] {
+        let rules = rules([(Names::Key(id(3)), days(30)), (rule, exempt(400)), (selector("", &[]), days(90))]);
+        let mut listed = [key(1, "web"), key(2, "web"), key(3, "web"), hindered(key(4, "web"), Hindrance::DefaultKey)];
+        listed[1..].iter_mut().for_each(forget);
+        let cover = cover(&rules, Listing::Complete(&listed), NOW);
+        let of = |number| cover.cases.iter().find(|case| case.subject == Subject::Key(id(number))).unwrap();
+        assert_eq!(of(1).rule.map(|rule| rule.line), Some(3));
+        assert_eq!(of(2).course, Course::Settled(Status::Unknown, Reason::ReadFailed.into()));
+        let why = of(2).unsure.unwrap().to_string();
+        assert!(
+            why.contains(&format!("does not show the {attribute} of this key, which the entry on line 2")),
+            "{why}"
+        );
+        assert_eq!(of(3).rule.map(|rule| rule.line), Some(1), "its id decides");
+        assert_eq!(of(4).course, Course::Settled(Status::Exempt, Reason::DefaultKey.into()), "whatever decides");
+        assert!(cover.idle.is_empty(), "{attribute}");
+    }
+    // What is less specific than the rule that matches does not matter.
+    let rules = rules([(selector("*", &[]), days(60)), (selector("", &[]), days(90))]);
+    let mut nameless = [key(1, "web")];
+    nameless[0].description.alias = None;
+    assert_eq!(cases(&rules, Listing::Complete(&nameless)), ["01 1 60 days"]);
+}
+
+#[test]
+fn of_a_doubtful_list_nothing_follows_from_the_absence_of_a_key_or_a_tag() {
+    let rules = rules([
+        (Names::Alias("elsewhere".into()), days(90)),
+        (selector("x-*", &[]), days(30)),
+        (selector("", &[("legacy", "true")]), exempt(400)),
+        (selector("web-*", &[]), days(60)),
+        (Names::Key(id(9)), exempt(400)),
+    ]);
+    let listed = [key(1, "web-1"), tagged(key(2, "web-2"), "legacy", "true"), key(3, "db")];
+    let unsure_tags = ["legacy".into()];
+    let doubtful = |may_lack_keys, unsure_tags| Listing::Doubtful { keys: &listed, may_lack_keys, unsure_tags };
+    let expected = [
+        "alias/elsewhere 1 unknown: read_failed",
+        "entry@2 2 unknown: read_failed",
+        "02 3 exempt: exempted",
+        "01 4 60 days",
+        "09 5 exempt: exempted",
+        "03 - uncovered: uncovered",
+    ];
+    assert_eq!(cases(&rules, doubtful(true, &[])), expected);
+    // All keys are there, and one of them may have the tag.
+    let expected = [
+        "alias/elsewhere 1 unknown: not_found",
+        "01 - unknown: read_failed",
+        "02 3 exempt: exempted",
+        "03 - unknown: read_failed",
+        "09 5 unknown: not_found",
+    ];
+    assert_eq!(cases(&rules, doubtful(false, &unsure_tags)), expected);
+    assert_eq!(cover(&rules, doubtful(false, &unsure_tags), NOW).idle.len(), 1, "only of x-* it is known");
+    assert!(cover(&rules, doubtful(true, &[]), NOW).idle.is_empty());
+}
+
+#[test]
 fn a_list_that_failed_makes_everything_unknown_but_what_is_named_by_its_id() {
     let rules = rules([
         (selector("pay-*", &[]), days(90)),

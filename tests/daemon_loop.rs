@@ -23,10 +23,15 @@ use tokio::time::Instant;
 struct Slow {
     reading: Duration,
     runs: Arc<Mutex<Vec<Instant>>>,
+    next_runs: Arc<Mutex<Vec<Option<SystemTime>>>>,
     in_flight: AtomicUsize,
 }
 
 impl Kms for Slow {
+    fn next_run(&self, due: Option<SystemTime>) {
+        self.next_runs.lock().unwrap().push(due);
+    }
+
     fn begin_run(&self) {
         assert_eq!(self.in_flight.fetch_add(1, Ordering::SeqCst), 0, "runs overlap");
         self.runs.lock().unwrap().push(Instant::now());
@@ -105,6 +110,8 @@ impl Alarm for Mute {
 struct World {
     path: PathBuf,
     runs: Arc<Mutex<Vec<Instant>>>,
+    /// What each run was told of the next one.
+    next_runs: Arc<Mutex<Vec<Option<SystemTime>>>>,
     policies: Arc<Mutex<Vec<String>>>,
     signals: Signals,
     begin: Instant,
@@ -116,6 +123,10 @@ fn policy_text(name: &str, cron: &str) -> String {
          region: cn-north-4\n    project_id: 0123456789abcdef0123456789abcdef\n    credentials: {{token_file: /token}}\n    \
          keys: [{{key_id: 0d0466b0-e727-4d9c-b35d-f84bb474a37f, rotation_interval: 90}}]\n"
     )
+}
+
+fn midnight() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(20_000 * 86_400)
 }
 
 /// Runs the test beside a daemon whose clock begins at midnight and goes with tokio's time.
@@ -135,18 +146,20 @@ async fn beside_daemon_with(
     let path = folder.path().join("policy.yaml");
     fs::write(&path, policy).unwrap();
     let begin = Instant::now();
-    let midnight = SystemTime::UNIX_EPOCH + Duration::from_secs(20_000 * 86_400);
+    let midnight = midnight();
     let clock = Clock::from_fn(move || midnight + begin.elapsed());
     let mut policy_file = PolicyFile::new(path.clone(), |_| None, clock.clone());
     let policy = policy_file.read().unwrap();
     let (runs, policies) = (Arc::<Mutex<Vec<Instant>>>::default(), Arc::<Mutex<Vec<String>>>::default());
+    let next_runs = Arc::<Mutex<Vec<Option<SystemTime>>>>::default();
     let signals = Signals::default();
     let connect = {
-        let (runs, policies) = (Arc::clone(&runs), Arc::clone(&policies));
+        let (runs, next_runs, policies) = (Arc::clone(&runs), Arc::clone(&next_runs), Arc::clone(&policies));
         move |policy: &Policy| {
             let project = policy.projects[0].clone();
             policies.lock().unwrap().push(project.name.to_string());
-            let slow = Slow { reading, runs: Arc::clone(&runs), in_flight: AtomicUsize::new(0) };
+            let (runs, next_runs) = (Arc::clone(&runs), Arc::clone(&next_runs));
+            let slow = Slow { reading, runs, next_runs, in_flight: AtomicUsize::new(0) };
             vec![Target { project, kms: Ok(Arc::new(slow)), concurrency: 1 }]
         }
     };
@@ -167,7 +180,7 @@ async fn beside_daemon_with(
         clock,
         lease_duration: None,
     };
-    let world = World { path, runs, policies, signals, begin };
+    let world = World { path, runs, next_runs, policies, signals, begin };
     tokio::select! {
         () = daemon.run(policy) => panic!("the daemon ended"),
         () = test(&world) => {}
@@ -191,6 +204,16 @@ async fn every_tick_of_a_day_makes_one_run() {
         pass(86_400 + 60).await;
         let hours: Vec<u64> = (1..=24).map(|hour| hour * 3_600).collect();
         assert_eq!(world.runs(), hours);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_run_is_told_when_the_next_one_is_due() {
+    beside_daemon("0 * * * *", Duration::from_secs(2), async |world| {
+        pass(3 * 3_600 + 60).await;
+        let due = |hour: u64| Some(midnight() + Duration::from_secs(hour * 3_600));
+        assert_eq!(*world.next_runs.lock().unwrap(), [due(2), due(3), due(4)]);
     })
     .await;
 }

@@ -36,6 +36,7 @@ fn reading() -> impl Strategy<Value = Reading> {
         Just(ReadFailure::AccessDenied),
         Just(ReadFailure::Throttled),
         Just(ReadFailure::Authentication),
+        Just(ReadFailure::LoginUnavailable),
         Just(ReadFailure::Other),
     ];
     prop_oneof![
@@ -64,6 +65,7 @@ fn write_failure() -> impl Strategy<Value = WriteFailure> {
         Just(WriteFailure::AccessDenied),
         Just(WriteFailure::Throttled),
         Just(WriteFailure::Authentication),
+        Just(WriteFailure::LoginUnavailable),
         Just(WriteFailure::Unproven),
         Just(WriteFailure::Other),
     ]

@@ -17,8 +17,9 @@ const WALLS: &[(&str, &[&str])] = &[
     ("printable", &[]),
     ("small_file", &[]),
     ("rotation", &[]),
+    ("shortage", &[]),
     ("policy", &["rotation::key", "rotation::project", "rotation::rule", "chain", "printable"]),
-    ("kms", &["rotation::key", "rotation::project", "clock", "gate", "printable", "small_file"]),
+    ("kms", &["rotation::key", "rotation::project", "clock", "gate", "printable", "shortage", "small_file"]),
     ("simulator", &[]),
     ("reconcile", &["rotation", "policy::types", "kms", "clock", "gate"]),
     // Its own configuration is a YAML file, which is read where YAML is read.
@@ -26,7 +27,21 @@ const WALLS: &[(&str, &[&str])] = &[
         "observability",
         &["rotation", "kms::observe", "policy::web", "policy::problem", "chain", "gate", "printable", "small_file"],
     ),
-    ("daemon", &["rotation", "policy", "kms", "reconcile", "observability", "clock", "chain", "gate", "small_file"]),
+    (
+        "daemon",
+        &[
+            "rotation",
+            "policy",
+            "kms",
+            "reconcile",
+            "observability",
+            "clock",
+            "chain",
+            "gate",
+            "shortage",
+            "small_file",
+        ],
+    ),
     (
         "cli",
         &[
@@ -63,8 +78,10 @@ const DOORS: &[(&str, &[&str])] = &[
     ("prometheus", &["src/observability/"]),
     ("tracing_subscriber", &["src/observability/logging.rs"]),
     ("flate2", &["src/observability/gzip.rs"]),
-    ("hyper", &["src/observability/", "src/simulator/"]),
-    ("hyper_util", &["src/observability/", "src/simulator/"]),
+    // Beside the two servers: how a proxy's tunnel fails.
+    ("hyper", &["src/observability/", "src/simulator/", "src/kms/transport/failure.rs"]),
+    ("hyper_util", &["src/observability/", "src/simulator/", "src/kms/transport/failure.rs"]),
+    ("tower_service", &["src/kms/transport/failure.rs"]),
     ("http_body_util", &["src/observability/", "src/simulator/"]),
     ("kube", &["src/daemon/lease.rs"]),
     ("kube_leader_election", &["src/daemon/lease.rs"]),
@@ -74,7 +91,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap_complete", &["src/cli/"]),
     ("clap_mangen", &["src/cli/generate.rs"]),
     ("listenfd", &["src/cli/serve.rs"]),
-    ("rustix", &["src/cli/", "src/clock.rs", "src/observability/listen.rs", "src/small_file.rs"]),
+    ("rustix", &["src/cli/", "src/clock.rs", "src/observability/listen.rs", "src/shortage.rs", "src/small_file.rs"]),
 ];
 
 #[test]

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::Parser;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use arguments::{Arguments, Command, Generated, LogOptions, OutputFormat};
 use serve::Front;
@@ -68,6 +68,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => return complain(Exit::Invalid, &error),
     };
     forbid_core_files();
+    raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(Exit::Failed, &format_args!("cannot start: {error}")),
@@ -107,6 +108,21 @@ fn forbid_core_files() {
     if let Err(error) = setrlimit(Resource::Core, none) {
         tracing::warn!(%error, "cannot forbid core files, and secrets would stand in one");
     }
+}
+
+/// As many connections as the machine allows: the usual soft limit of 1024 is for programs that use `select`.
+fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::debug!(%error, "cannot raise the limit of open files");
+    }
+}
+
+/// How many files and connections the process may have open.
+fn file_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// A command waits until somebody takes its log; the daemon does not.
@@ -240,7 +256,7 @@ fn sources(policy: &Policy, problems: &mut Problems) -> Vec<Source> {
                     Some(Source { project: name, place, found: found.source, cloud_project })
                 }
                 Err(why) => {
-                    problems.add(Severity::Error, place, &format!("project `{name}` has no credentials: {why}"));
+                    problems.add(Severity::Error, place, &format!("project `{name}` has no credentials: {}", why.text));
                     None
                 }
             }

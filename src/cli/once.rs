@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::arguments::{LogOptions, OutputFormat, ReportOptions};
 use super::progress::Screen;
-use super::{Exit, complain, print, refuse, variable, wants_colour};
+use super::{Exit, complain, file_limit, print, refuse, variable, wants_colour};
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::daemon::{Connector, Kept, PolicyFile, Signals, warn_of_exposed_secrets};
@@ -82,7 +82,7 @@ async fn run(policy: &Policy, intent: Intent, allow_many: bool, screen: Option<&
         observer: Box::new(|_| Arc::new(())),
         environment: variable,
         redirect: None,
-        kept: Kept::default(),
+        kept: Kept::for_descriptors(file_limit()),
     };
     let targets = connector.connect(policy);
     let (gate, memory, headway) = (Gate::default(), Memory::default(), Headway::default());

@@ -11,7 +11,7 @@ use tracing::{error, info};
 use super::arguments::{LeaseOptions, LogOptions};
 use super::leadership::Leadership;
 use super::rehearsal::Rehearsal;
-use super::{Exit, complain, load, variable};
+use super::{Exit, complain, file_limit, load, variable};
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::daemon::{Connector, CronAlarm, Daemon, Kept, PolicyFile, Signals, Supervisor};
@@ -177,7 +177,8 @@ async fn prepare(
         // A rehearsal logs in to its own cloud, so that nothing in the environment can be wrong for it.
         environment: if rehearsal.is_some() { |_| None } else { variable },
         redirect: rehearsal.map(Rehearsal::redirect),
-        kept: Kept::default(),
+        // The simulated cloud has the other end of each connection.
+        kept: Kept::for_descriptors(if rehearsal.is_some() { file_limit() / 2 } else { file_limit() }),
     };
     let on_connect = rehearsal.map(Rehearsal::keep_up);
     let daemon = Daemon {

@@ -87,6 +87,8 @@ impl<A: Alarm, C> Daemon<A, C> {
                     if let Some(policy) = &environment_policy {
                         targets = (self.connect)(policy);
                     }
+                    let clouds = targets.iter().filter_map(|target| target.kms.as_ref().ok());
+                    clouds.for_each(|kms| kms.next_run(schedule.due()));
                     let (report, reloaded) = self.run_once(&targets, trigger, guards).await;
                     announcer.announce(&report);
                     to_act = report.standby && acts_at_once;

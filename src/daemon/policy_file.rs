@@ -15,6 +15,7 @@ use tracing::warn;
 use crate::clock::Clock;
 use crate::policy::types::{Policy, Project};
 use crate::policy::{self, Refused, UnreadableFile};
+use crate::shortage;
 
 /// A file that is gone for longer is not being replaced: a restart would find no policy, and somebody has to know.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(5 * 60);
@@ -76,7 +77,13 @@ impl PolicyFile {
         } else {
             self.gone_since = None;
         }
-        !self.is_stream() && Some(fingerprint(&policy::read_file(&self.path))) != self.last_read
+        if self.is_stream() {
+            return false;
+        }
+        let content = policy::read_file(&self.path);
+        // That this machine has run out of something says nothing of the file.
+        let lacks = matches!(&content, Err(UnreadableFile::Io(_, error)) if shortage::of(error).is_some());
+        !lacks && Some(fingerprint(&content)) != self.last_read
     }
 
     /// Whether it is a pipe or the like, which can be read but once.

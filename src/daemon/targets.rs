@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::environment::{self, Found, Variables};
 use crate::chain::Chain;
@@ -11,10 +12,11 @@ use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::kms::auth::{
     AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, Password, ProjectScope, SecretSource,
+    Unreadable,
 };
 use crate::kms::endpoint::Endpoints;
 use crate::kms::observe::Observer;
-use crate::kms::{Client, ClientSettings, Proxy, RetryPolicy, Shared};
+use crate::kms::{Client, ClientSettings, NoProxy, Proxy, ProxyOrigin, RetryPolicy, Shared};
 use crate::policy::types::{self, AccessKeyId, AgencyDomain, AssumeAgency, Policy, Project};
 use crate::reconcile::{Target, Unreachable};
 
@@ -38,17 +40,26 @@ pub struct Connector {
     pub environment: Variables,
     /// The last word on where a project's cloud is: a rehearsal points it at its simulator.
     pub redirect: Option<Redirect>,
-    /// What is kept from policy to policy; empty at first.
+    /// What is kept from policy to policy.
     pub kept: Kept,
 }
 
 /// The clients that a policy needed, for the next one: where nothing has changed for them, their tokens and connections
 /// stay, and so does a pause that the cloud has asked for.
-#[derive(Default)]
 pub struct Kept {
     clients: Vec<(ClientSettings, Arc<Client>)>,
-    /// What clients of the same user share.
+    /// What clients share among each other.
     shared: Shared,
+    /// Entries of `NO_PROXY` without effect were warned of.
+    no_proxy_told: bool,
+}
+
+impl Kept {
+    /// Nothing yet, for a process that may have so many files open.
+    #[must_use]
+    pub fn for_descriptors(limit: u64) -> Self {
+        Self { clients: Vec::new(), shared: Shared::for_descriptors(limit), no_proxy_told: false }
+    }
 }
 
 impl Connector {
@@ -69,10 +80,12 @@ impl Connector {
         let mut settings = match settings(policy, project, self.environment) {
             Ok(settings) => settings,
             Err(why) => {
-                return Target { project: project.clone(), kms: Err(Unreachable::Credentials(why)), concurrency };
+                let Unreadable { text, is_shortage } = why;
+                let kms = Err(if is_shortage { Unreachable::Way(text) } else { Unreachable::Credentials(text) });
+                return Target { project: project.clone(), kms, concurrency };
             }
         };
-        settings.proxy = settings.proxy.or_else(|| proxy(self.environment));
+        settings.proxy = settings.proxy.or_else(|| self.proxy());
         if let Some(redirect) = &self.redirect {
             redirect(project, &mut settings);
         }
@@ -84,6 +97,21 @@ impl Connector {
         Target { project: project.clone(), kms: client, concurrency }
     }
 
+    /// The proxy of the environment.
+    fn proxy(&mut self) -> Option<Proxy> {
+        let (origin, url) = variable(self.environment, ["HTTPS_PROXY", "https_proxy"])?;
+        let (name, list) = variable(self.environment, ["NO_PROXY", "no_proxy"]).unwrap_or_default();
+        let (except, ignored) = NoProxy::parse(&list);
+        if !std::mem::replace(&mut self.kept.no_proxy_told, true) {
+            for (entry, why) in ignored {
+                // There may be a password before the @.
+                let entry = if entry.contains('@') { "(not shown)" } else { entry };
+                warn!(variable = name, entry, "an entry for the proxy has no effect: {why}");
+            }
+        }
+        Some(Proxy { url, origin: ProxyOrigin::Variable(origin), except, user: None })
+    }
+
     fn client(&self, settings: ClientSettings) -> Result<Arc<Client>, Unreachable> {
         let observer = (self.observer)(&settings.project);
         let (clock, stop, gate) = (self.clock.clone(), self.stop.clone(), self.gate.clone());
@@ -92,18 +120,14 @@ impl Connector {
     }
 }
 
-/// The proxy of the environment, in either spelling that is in use.
-fn proxy(environment: Variables) -> Option<Proxy> {
-    let variable = |upper: &str, lower: &str| environment(upper).or_else(|| environment(lower));
-    let url = variable("HTTPS_PROXY", "https_proxy").filter(|url| !url.is_empty())?;
-    let except = variable("NO_PROXY", "no_proxy").unwrap_or_default();
-    // The star means every host; the HTTP client takes it for every name and none of the bare addresses.
-    let never = except.split(',').any(|entry| entry.trim() == "*");
-    (!never).then_some(Proxy { url, except, user: None })
+/// The first of these spellings that says something, and what it says. One that is empty is as good as not set.
+fn variable(environment: Variables, names: [&'static str; 2]) -> Option<(&'static str, String)> {
+    let set = names.into_iter().filter_map(|name| Some((name, environment(name)?)));
+    set.into_iter().find(|(_, value)| !value.trim().is_empty())
 }
 
 /// What a client needs to know of its project; or why nobody can log in.
-fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<ClientSettings, String> {
+fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<ClientSettings, Unreadable> {
     let (credentials, scope) = credentials(project, variables)?;
     let own = Endpoints::of(project.cloud, &project.region);
     let retry = policy.retry;
@@ -119,7 +143,6 @@ fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<
         proxy: project.proxy.as_ref().map(configured_proxy),
         request_timeout: policy.limits.request_timeout,
         requests_per_second: policy.limits.requests_per_second,
-        concurrency: policy.limits.concurrency,
         retry: RetryPolicy {
             initial_interval: retry.initial_interval,
             max_interval: retry.max_interval,
@@ -129,7 +152,7 @@ fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<
 }
 
 /// How to log in, and which project it is in the cloud.
-fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, ProjectScope), String> {
+fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, ProjectScope), Unreadable> {
     let file = |path: &PathBuf| SecretSource::File(path.clone());
     let login = match &project.credentials {
         types::Credentials::TokenFile(path) => Login::Token(file(path)),
@@ -180,5 +203,5 @@ fn agency(agency: &AssumeAgency) -> Agency {
 
 fn configured_proxy(proxy: &types::Proxy) -> Proxy {
     let user = proxy.user_name.clone().zip(proxy.password_file.clone().map(SecretSource::File));
-    Proxy { url: proxy.url.clone(), except: String::new(), user }
+    Proxy { url: proxy.url.clone(), origin: ProxyOrigin::Policy, except: NoProxy::default(), user }
 }

@@ -17,7 +17,7 @@ use super::limit::RequestLimit;
 use super::observe::{Code, Observer, Operation};
 use super::outage::{Outage, RetryBudget};
 use super::retry::{Backoff, LONGEST_RETRY_AFTER, RetryPolicy, with_retries};
-use super::transport::{Answer, Barrier, NoAnswer, Request, Transport};
+use super::transport::{Answer, Fault, NoAnswer, Request, Transport};
 use crate::clock::Clock;
 use crate::gate::Gate;
 
@@ -29,7 +29,7 @@ const LAST_CALL: Duration = Duration::from_secs(5);
 /// What one project's calls share.
 pub(super) struct Caller {
     pub(super) project: Arc<str>,
-    pub(super) transport: Transport,
+    pub(super) transport: Arc<Transport>,
     pub(super) limit: Arc<RequestLimit>,
     pub(super) retry: RetryPolicy,
     pub(super) observer: Arc<dyn Observer>,
@@ -51,16 +51,16 @@ pub(super) struct Call<'a> {
     pub(super) key_id: Option<&'a str>,
     /// The UUID that the cloud keeps for tracing.
     pub(super) sequence: Option<&'a str>,
-    /// Set when `call_with` has already taken the rate-limit slot of the first attempt, so that waiting for it does not
-    /// use up the deadline.
-    first_turn: AtomicBool,
+    /// Set when the rate-limit slot of the next attempt is taken already: of the first one by `call_with`, so that waiting
+    /// for it does not use up the deadline.
+    has_turn: AtomicBool,
     /// It is made although the program is stopping, within [`LAST_CALL`].
     although_stopping: bool,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(operation: Operation, key_id: Option<&'a str>, sequence: Option<&'a str>) -> Self {
-        Self { operation, key_id, sequence, first_turn: AtomicBool::new(false), although_stopping: false }
+        Self { operation, key_id, sequence, has_turn: AtomicBool::new(false), although_stopping: false }
     }
 
     /// The call completes something that must not be left half done, so a stop does not keep it from being made.
@@ -96,8 +96,7 @@ impl Caller {
             let text = "not called: it has failed for every key of this run that it was called for";
             return Err(Error::new(operation, Kind::Transient, text));
         }
-        self.turn(call).await?;
-        call.first_turn.store(true, Ordering::Relaxed);
+        self.await_turn(call).await?;
         let began = Instant::now();
         let mut attempts = 1;
         let mut doubtful = false;
@@ -122,6 +121,13 @@ impl Caller {
                 Kind::Unclear | Kind::Stopped => {}
                 // Refused because rotation is on: what was asked for holds.
                 Kind::AlreadyOn => self.succeeded(operation),
+                Kind::Shortage => {
+                    self.observer.operation(operation, false);
+                    if budget == RetryBudget::Full {
+                        // It is the same for every key, and will not be over soon.
+                        self.unreachable.close(Kind::NoWay, error.text());
+                    }
+                }
                 kind if kind.is_transient() => {
                     self.exhausted(operation, began);
                     if operation == Operation::ListKeys && error.code().is_none_or(Code::is_nobodys) {
@@ -129,7 +135,7 @@ impl Caller {
                         self.outage(Operation::ReadStatus).exhausted(began);
                     }
                 }
-                Kind::NoWay => self.observer.operation(operation, false),
+                Kind::NoWay | Kind::LoginUnavailable => self.observer.operation(operation, false),
                 _ => {
                     // Refused, but by somebody who is there.
                     self.outage(operation).answered();
@@ -140,15 +146,29 @@ impl Caller {
         result
     }
 
+    /// Waits for the turn of the call's next attempt, which then waits no more.
+    pub(super) async fn await_turn(&self, call: &Call<'_>) -> Result<(), Error> {
+        if !call.has_turn.load(Ordering::Relaxed) {
+            self.turn(call).await?;
+            call.has_turn.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// One attempt: waits for its turn, sends, and turns every answer outside 200 to 299 into an error.
     pub(super) async fn attempt(&self, call: &Call<'_>, request: &Request) -> Result<Answer, Error> {
         let Call { operation, key_id, sequence, .. } = *call;
-        if !call.first_turn.swap(false, Ordering::Relaxed) {
-            self.turn(call).await?;
-        }
+        self.await_turn(call).await?;
+        call.has_turn.store(false, Ordering::Relaxed);
+        // Held until the answer is there.
+        let _connection = tokio::select! {
+            biased;
+            () = self.ends(call) => return Err(stopping(operation)),
+            connection = self.transport.turn() => connection,
+        };
         // It may have been closed, and the program told to stop, while this one waited for its turn or for credentials.
         if operation != Operation::Authenticate {
-            self.unreachable.check(operation, Kind::NoWay)?;
+            self.unreachable.check(operation)?;
         }
         if self.stop.is_cancelled() && !call.although_stopping {
             return Err(stopping(operation));
@@ -166,7 +186,7 @@ impl Caller {
             Err(no_answer) => no_answer.code,
         };
         // Without the files that connecting takes there was no attempt.
-        if !matches!(&result, Err(NoAnswer { barrier: Some(Barrier::File), .. })) {
+        if !matches!(&result, Err(NoAnswer { fault: Fault::File, .. })) {
             self.observer.request(operation, code, took);
         }
         if let Some(date) = result.as_ref().ok().and_then(Answer::date) {
@@ -183,9 +203,12 @@ impl Caller {
             "request"
         );
         let answer = result.map_err(|no_answer| {
-            let error = lost(operation, request, &no_answer);
+            if no_answer.code == Code::Http(407) {
+                self.transport.proxy_refuses(self.clock.now());
+            }
+            let error = lost(operation, no_answer);
             if error.kind() == Kind::NoWay && operation != Operation::Authenticate {
-                self.unreachable.close(error.text());
+                self.unreachable.close(error.kind(), error.text());
             }
             error
         })?;
@@ -252,17 +275,19 @@ impl Caller {
     }
 
     async fn turn(&self, call: &Call<'_>) -> Result<(), Error> {
-        let ends = async {
-            if call.although_stopping {
-                tokio::time::sleep(LAST_CALL).await;
-            } else {
-                self.stop.cancelled().await;
-            }
-        };
         tokio::select! {
             biased;
-            () = ends => Err(stopping(call.operation)),
+            () = self.ends(call) => Err(stopping(call.operation)),
             () = self.limit.turn() => Ok(()),
+        }
+    }
+
+    /// Waits until the call is not to be made any more, since the program stops.
+    async fn ends(&self, call: &Call<'_>) {
+        if call.although_stopping {
+            tokio::time::sleep(LAST_CALL).await;
+        } else {
+            self.stop.cancelled().await;
         }
     }
 
@@ -300,22 +325,14 @@ impl Caller {
 }
 
 /// An attempt that was not answered.
-fn lost(operation: Operation, request: &Request, no_answer: &NoAnswer) -> Error {
-    let NoAnswer { code, may_have_arrived, barrier, cause } = no_answer;
-    let host = request.host();
-    let text = match (barrier, code) {
-        (Some(barrier), _) => barred(*barrier, &host, cause),
-        (None, Code::Timeout) => format!("no answer from {host} within the request timeout ({cause})"),
-        (None, Code::Tls) => format!("TLS with {host} failed: {cause}"),
-        _ if *may_have_arrived => format!("the connection to {host} was lost: {cause}"),
-        _ => format!("no connection to {host}: {cause}"),
+fn lost(operation: Operation, no_answer: NoAnswer) -> Error {
+    let kind = match no_answer.fault {
+        Fault::Barrier | Fault::File => Kind::NoWay,
+        _ if no_answer.may_have_arrived => lost_answer(operation),
+        Fault::Shortage => Kind::Shortage,
+        Fault::Passing => Kind::Transient,
     };
-    let kind = match barrier {
-        Some(_) => Kind::NoWay,
-        None if *may_have_arrived => lost_answer(operation),
-        None => Kind::Transient,
-    };
-    Error::new(operation, kind, text).with_code(*code)
+    Error::new(operation, kind, no_answer.text).with_code(no_answer.code)
 }
 
 fn stopping(operation: Operation) -> Error {
@@ -324,19 +341,6 @@ fn stopping(operation: Operation) -> Error {
 
 /// A write that was answered like this may have taken effect: a server that fails may do so after the work.
 fn may_be_applied(error: &Error) -> bool {
-    error.operation().is_write() && error.kind() == Kind::Transient && matches!(error.code(), Some(Code::Http(_)))
-}
-
-/// What is in the way to a server, and what to do about it.
-fn barred(barrier: Barrier, host: &str, cause: &str) -> String {
-    match barrier {
-        Barrier::Certificate => {
-            format!("the certificate of {host} is not trusted: {cause} (a private authority goes into ca_file)")
-        }
-        Barrier::Proxy => format!(
-            "no connection to {host}: the proxy {cause} answers HTTP 407, it wants another user name or password \
-             (user_name and password_file of proxy, or those in HTTPS_PROXY)"
-        ),
-        Barrier::File => format!("no connection to {host}: {cause}"),
-    }
+    let is_servers = matches!(error.code(), Some(Code::Http(408 | 500..)));
+    error.operation().is_write() && error.kind() == Kind::Transient && is_servers
 }

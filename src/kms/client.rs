@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use super::observe::{Code, Observer, Operation};
 use super::outage::Outage;
 use super::retry::{Backoff, RetryPolicy};
 use super::shared::Shared;
-use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, Transport, Url, address};
+use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, TransportSettings, Url, address};
 use super::wire::{self, Unusable};
 use super::{Kms, Listed, Receipt, Settled};
 use crate::clock::Clock;
@@ -44,8 +44,6 @@ pub struct ClientSettings {
     pub request_timeout: Duration,
     /// Requests a second.
     pub requests_per_second: f64,
-    /// Calls in flight that the caller will make at most; connections kept open.
-    pub concurrency: usize,
     /// When to make a call again.
     pub retry: RetryPolicy,
 }
@@ -57,7 +55,7 @@ pub struct Client {
     scope: ProjectScope,
     kms: String,
     addresses: OnceLock<Addresses>,
-    /// The project's credentials were refused and no others were to be had. Each project's own: one that shares them
+    /// The project's credentials were refused, or none were to be had. Each project's own: one that shares them
     /// may be let in where another is not.
     refused: ClosedForRun,
 }
@@ -165,12 +163,15 @@ impl Client {
         let needs_iam = settings.scope.id.is_none() || settings.credentials.need_iam();
         let login = &settings.credentials.login;
         let tls = is_https(&kms) || (needs_iam && is_https(&iam)) || login.own_endpoint().is_some_and(is_https);
-        let transport =
-            Transport::new(tls, settings.ca_file, settings.proxy, settings.request_timeout, settings.concurrency)?;
-        let transport = match login.link_local_endpoint() {
-            Some(address) => transport.with_metadata(settings.request_timeout, is_https(address))?,
-            None => transport,
-        };
+        let transport = shared.transport(TransportSettings {
+            tls,
+            ca_file: settings.ca_file,
+            proxy: settings.proxy,
+            request_timeout: settings.request_timeout,
+            metadata: login.link_local_endpoint().map(is_https),
+        })?;
+        let own = login.own_endpoint();
+        [Some(&*kms), needs_iam.then_some(&*iam), own].into_iter().flatten().for_each(|at| transport.add_server(at));
         let caller = Caller {
             project: settings.project,
             transport,
@@ -241,12 +242,15 @@ impl Client {
         let addresses = self.addresses().await?;
         // What ends the run for all keys is told to each of them before it waits for its turn.
         let open = || {
-            self.caller.unreachable.check(call.operation, Kind::NoWay)?;
-            self.refused.check(Operation::Authenticate, Kind::Credentials)?;
+            self.caller.unreachable.check(call.operation)?;
+            self.refused.check(Operation::Authenticate)?;
             self.session.check(&self.caller)
         };
         open().inspect_err(|_| self.caller.observer.operation(call.operation, false))?;
-        let request = |credential: Credential| {
+        let request = |credential: Credential| async move {
+            // It may end while the request waits for its turn.
+            self.caller.await_turn(call).await?;
+            credential.check_end(self.caller.clock.now())?;
             let mut request = Request {
                 method: route.method(),
                 url: addresses.urls[route as usize].clone(),
@@ -257,11 +261,9 @@ impl Client {
             };
             request.headers.push(("content-type", HeaderText::plain("application/json")));
             let proven = credential.authenticate(&mut request, &addresses.project_id, self.caller.clock.now());
-            async move {
-                proven.ok_or_else(unfit)?;
-                let answer = self.caller.attempt(call, &request).await?;
-                parse(&answer).map_err(|why| unusable(call.operation, &request, &answer, why))
-            }
+            proven.ok_or_else(unfit)?;
+            let answer = self.caller.attempt(call, &request).await?;
+            parse(&answer).map_err(|why| unusable(call.operation, &request, &answer, why))
         };
         let attempt = || async {
             // Others may have been refused while this one waited for its turn.
@@ -269,9 +271,10 @@ impl Client {
             self.session.with_credential(&self.caller, request).await
         };
         self.caller.call(call, attempt).await.map_err(|error| match error.kind() {
-            Kind::Credentials => {
-                // Five failures in a row lock an access key (API sheet, section 3).
-                self.refused.close(error.text());
+            Kind::Credentials | Kind::LoginUnavailable => {
+                // Five failures in a row lock an access key (API sheet, section 3), and none but the login that has
+                // failed would give another.
+                self.refused.close(error.kind(), error.text());
                 error
             }
             Kind::Permission if error.operation() == call.operation => {
@@ -283,12 +286,21 @@ impl Client {
 }
 
 impl Kms for Client {
+    fn next_run(&self, due: Option<SystemTime>) {
+        self.session.next_run(due);
+    }
+
+    fn forgive(&self) {
+        self.session.forgive();
+        self.caller.transport.forgive();
+    }
+
     fn begin_run(&self) {
         self.session.begin_run();
         self.caller.outages.iter().for_each(Outage::begin_run);
         self.caller.unreachable.begin_run();
         self.refused.begin_run();
-        self.caller.transport.begin_run();
+        self.caller.transport.begin_run(self.caller.clock.now());
         self.caller.skew_told.store(false, Ordering::Relaxed);
     }
 

@@ -21,8 +21,11 @@ pub enum Kind {
     Throttled,
     /// A write that may or may not have been applied. Read before repeating it.
     Unclear,
-    /// The credentials were refused, or could not be had.
+    /// The credentials were refused, or those that are given cannot be used.
     Credentials,
+    /// The service that gives credentials did not answer, or answered with an error of its own, for as long as the
+    /// policy allows. Nothing was refused; no call of this run does better.
+    LoginUnavailable,
     /// The key does not exist in this project.
     NotFound,
     /// The key cannot be rotated, or not now.
@@ -38,8 +41,11 @@ pub enum Kind {
     /// The cloud refuses the project or the account as such.
     AccessDenied,
     /// Something on the way to the cloud bars it, for every key alike: a certificate that is not trusted, a proxy that
-    /// does not accept its password. No call of this run does better.
+    /// refuses. No call of this run does better.
     NoWay,
+    /// This machine has run out of something that a request takes, such as open files; the call was repeated for as long
+    /// as the policy allows.
+    Shortage,
     /// The answer was not understood.
     Garbled,
     /// Refused for any other reason; the same call would be refused again.
@@ -52,7 +58,7 @@ impl Kind {
     /// The call is repeated within the retry budget.
     #[must_use]
     pub fn is_transient(self) -> bool {
-        matches!(self, Self::Transient | Self::Throttled)
+        matches!(self, Self::Transient | Self::Throttled | Self::Shortage)
     }
 }
 

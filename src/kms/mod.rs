@@ -1,7 +1,7 @@
 //! The cloud's Key Management Service, as a client sees it.
 //!
 //! [`Kms`] is what reconciling needs of it; [`Client`] is the one that speaks HTTP. From the wire upwards:
-//! `transport` makes one attempt, `caller` makes attempts until an operation has ended (with `limit`, `retry`, `outage`,
+//! `transport` makes one attempt over one of the process's `connections`, `caller` makes attempts until an operation has ended (with `limit`, `retry`, `outage`,
 //! `closed` and the meaning that `error` gives to an answer), `auth` proves who asks, `wire` knows the bodies, `listing`
 //! reads lists to their end, and `client` puts them together. Nothing here knows of policies.
 
@@ -9,6 +9,7 @@ pub mod auth;
 mod caller;
 mod client;
 mod closed;
+mod connections;
 pub mod endpoint;
 pub mod error;
 mod limit;
@@ -24,7 +25,9 @@ pub use client::{Client, ClientSettings};
 pub use error::{Error, Kind};
 pub use retry::{Backoff, RetryPolicy};
 pub use shared::Shared;
-pub use transport::{Proxy, SetUpError};
+pub use transport::{NoProxy, Proxy, ProxyOrigin, SetUpError};
+
+use std::time::SystemTime;
 
 use observe::Operation;
 
@@ -34,6 +37,13 @@ use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationI
 pub trait Kms: Send + Sync {
     /// Forgets what held for the last run only.
     fn begin_run(&self);
+
+    /// When the run after the one that begins now is due, where there is a schedule: what is to last is renewed until
+    /// then.
+    fn next_run(&self, _due: Option<SystemTime>) {}
+
+    /// Somebody looks after it: a secret that was refused may be sent again at once, though it has not changed.
+    fn forgive(&self) {}
 
     /// `get-key-rotation-status`. [`Kind::NotOffered`]: this answer says nothing of the setting, which alone does not
     /// mean that the project's cloud never does.

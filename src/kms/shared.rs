@@ -1,25 +1,56 @@
-//! What projects with the same credentials share: the credential itself, so that a refused key is refused once and not
-//! once for each project (five times lock it), and the request budget, since the cloud counts by user.
+//! What projects share. Those with the same credentials: the credential itself and what is known of refused secrets, so
+//! that a refused one is refused once and not once for each project (five times lock it), and the request budget, since
+//! the cloud counts by user. Those that connect alike: their connections, and the certificates that they trust. All of a
+//! process: its open files.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::auth::{Credentials, ProjectScope, Session};
+use super::auth::{Credentials, Login, Password, ProjectScope, Refusals, Session};
+use super::connections::Connections;
 use super::limit::RequestLimit;
-use super::transport::SetUpError;
+use super::transport::{SetUpError, Transport, TransportSettings};
 
-/// The sessions and budgets of clients that are in use.
-#[derive(Default)]
+/// The sessions, budgets and connections of clients that are in use.
 pub struct Shared {
+    connections: Arc<Connections>,
+    transports: Mutex<Vec<Weak<Transport>>>,
     sessions: Mutex<Vec<(SessionKey, Weak<Session>)>>,
     limits: Mutex<Vec<(LimitKey, Weak<RequestLimit>)>>,
+    refusals: Mutex<Vec<(RefusalsKey, Weak<Refusals>)>>,
 }
 
 /// Whose credential: by an access key it is for whatever project, by a token for one.
 type SessionKey = (Credentials, String, Option<ProjectScope>);
+/// Whose secret, at which IAM.
+type RefusalsKey = (Login, String);
 /// Whose budget, and how large: a policy has one size for all, but that may change.
 type LimitKey = (Credentials, String, u64);
 
 impl Shared {
+    /// Nothing is in use yet, in a process that may have so many files open.
+    #[must_use]
+    pub fn for_descriptors(limit: u64) -> Self {
+        Self {
+            connections: Connections::for_descriptors(limit),
+            transports: Mutex::default(),
+            sessions: Mutex::default(),
+            limits: Mutex::default(),
+            refusals: Mutex::default(),
+        }
+    }
+
+    /// The transport of clients that connect like this.
+    pub(super) fn transport(&self, settings: TransportSettings) -> Result<Arc<Transport>, SetUpError> {
+        let mut known = self.transports.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|used| used.strong_count() > 0);
+        if let Some(found) = known.iter().filter_map(Weak::upgrade).find(|known| *known.settings() == settings) {
+            return Ok(found);
+        }
+        let new = Arc::new(Transport::new(settings, Arc::clone(&self.connections))?);
+        known.push(Arc::downgrade(&new));
+        Ok(new)
+    }
+
     /// The session of whoever logs in like this at this IAM.
     pub(super) fn session(
         &self,
@@ -29,18 +60,23 @@ impl Shared {
     ) -> Result<Arc<Session>, SetUpError> {
         let scope = (!credentials.login.is_for_any_project()).then(|| scope.clone());
         let key = (credentials.clone(), iam.to_owned(), scope.clone());
-        find_or_make(&self.sessions, key, || Session::new(credentials.clone(), iam, scope))
+        let refusals = self.refusals(&credentials.login, iam);
+        find_or_make(&self.sessions, key, || Session::new(credentials.clone(), iam, scope, refusals))
+    }
+
+    /// The refused secrets of this way to log in at this IAM, for all projects.
+    fn refusals(&self, login: &Login, iam: &str) -> Arc<Refusals> {
+        let login = match login {
+            Login::Password(password) => Login::Password(Password { project_name: None, ..password.clone() }),
+            login => login.clone(),
+        };
+        find_or_make_always(&self.refusals, (login, iam.to_owned()), Refusals::default)
     }
 
     /// The request budget of whoever logs in like this at this IAM.
     pub(super) fn limit(&self, credentials: &Credentials, iam: &str, requests_per_second: f64) -> Arc<RequestLimit> {
         let key = (credentials.clone(), iam.to_owned(), requests_per_second.to_bits());
-        let made: Result<_, std::convert::Infallible> =
-            find_or_make(&self.limits, key, || Ok(RequestLimit::new(requests_per_second)));
-        match made {
-            Ok(limit) => limit,
-            Err(never) => match never {},
-        }
+        find_or_make_always(&self.limits, key, || RequestLimit::new(requests_per_second))
     }
 }
 
@@ -58,4 +94,13 @@ fn find_or_make<K: PartialEq, T, E>(
     let new = Arc::new(make()?);
     known.push((key, Arc::downgrade(&new)));
     Ok(new)
+}
+
+/// The same where making one cannot fail.
+fn find_or_make_always<K: PartialEq, T>(known: &Mutex<Vec<(K, Weak<T>)>>, key: K, make: impl FnOnce() -> T) -> Arc<T> {
+    let found: Result<_, std::convert::Infallible> = find_or_make(known, key, || Ok(make()));
+    match found {
+        Ok(found) => found,
+        Err(never) => match never {},
+    }
 }

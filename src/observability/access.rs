@@ -2,8 +2,8 @@
 //!
 //! A password costs bcrypt's price once: what was found right is remembered, and what is remembered is a keyed digest
 //! and no password. The checks run beside the daemon's only thread, few at a time and none after a long wait, so that
-//! a flood of wrong passwords takes neither the thread nor more than its share of the processors. How long a refusal
-//! takes does not tell whether the user exists.
+//! a flood of wrong passwords takes neither the thread nor more than its share of the processors. Every refusal costs what
+//! the most expensive hash does, so that how long one takes does not tell whether the user exists.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -52,11 +52,19 @@ pub(super) struct Access {
     token: Option<Digest>,
     key: DigestKey,
     checks: Checks,
+    verify: Verify,
+    /// The highest cost of a user's hash.
+    highest_cost: u32,
 }
+
+/// Whether a password has this bcrypt hash.
+type Verify = Arc<dyn Fn(&[u8], &str) -> bool + Send + Sync>;
 
 struct Known {
     name: String,
     hash: Arc<str>,
+    /// Checking a password against the hash takes two to the power of this.
+    cost: u32,
     /// The password that was found right last.
     verified: Mutex<Option<Digest>>,
 }
@@ -78,7 +86,14 @@ impl DigestKey {
 impl Access {
     /// Everybody may ask.
     pub(super) fn open() -> Self {
-        Self { users: Vec::new(), token: None, key: DigestKey([0; 32]), checks: checks() }
+        Self {
+            users: Vec::new(),
+            token: None,
+            key: DigestKey([0; 32]),
+            checks: checks(),
+            verify: Arc::new(has_hash),
+            highest_cost: 0,
+        }
     }
 
     /// Nothing where the system has no randomness.
@@ -89,8 +104,11 @@ impl Access {
             Some(token) => Some(key.digest(token)?),
             None => None,
         };
-        let known = |web::User { name, hash }| Known { name, hash: hash.into(), verified: Mutex::default() };
-        Some(Self { users: users.into_iter().map(known).collect(), token, key, checks })
+        let known =
+            |web::User { name, hash, cost }| Known { name, hash: hash.into(), cost, verified: Mutex::default() };
+        let users: Vec<_> = users.into_iter().map(known).collect();
+        let highest_cost = users.iter().map(|user| user.cost).max().unwrap_or_default();
+        Some(Self { users, token, key, checks, verify: Arc::new(has_hash), highest_cost })
     }
 
     /// How a client may say who it is.
@@ -123,43 +141,68 @@ impl Access {
     }
 
     async fn check(&self, name: &[u8], password: &[u8]) -> Verdict {
+        if self.users.is_empty() {
+            return Verdict::Refused;
+        }
         let known = self.users.iter().find(|user| user.name.as_bytes() == name);
-        // Somebody unknown costs what a wrong password does.
-        let Some(user) = known.or(self.users.first()) else { return Verdict::Refused };
         let Some(digest) = self.key.digest(password) else { return Verdict::Refused };
-        let remembered = || user.verified.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(&digest);
-        if known.is_some() && remembered() {
+        let remembered = || {
+            let verified = known.map(|user| user.verified.lock().unwrap_or_else(PoisonError::into_inner));
+            verified.is_some_and(|verified| verified.as_ref() == Some(&digest))
+        };
+        if remembered() {
             return Verdict::Allowed;
         }
         let permit = tokio::time::timeout(PATIENCE, Arc::clone(&self.checks).acquire_owned());
         let Ok(Ok(permit)) = permit.await else { return Verdict::Busy };
         // Somebody else may have sent the same meanwhile.
-        if known.is_some() && remembered() {
+        if remembered() {
             return Verdict::Allowed;
         }
-        let (hash, password) = (Arc::clone(&user.hash), Zeroizing::new(password.to_vec()));
+        let (verify, highest_cost) = (Arc::clone(&self.verify), self.highest_cost);
+        let own = known.map(|user| (Arc::clone(&user.hash), user.cost));
+        let password = Zeroizing::new(password.to_vec());
         let check = tokio::task::spawn_blocking(move || {
             // A client that goes away does not end the check, so the check keeps its place.
             let _permit = permit;
-            bcrypt::verify(&*password, &hash).unwrap_or(false)
+            let padding = match own {
+                Some((hash, _)) if verify(&password, &hash) => return true,
+                Some((_, cost)) => cost..highest_cost,
+                None => highest_cost..highest_cost + 1,
+            };
+            for cost in padding {
+                verify(&password, &nobodys_hash(cost));
+            }
+            false
         });
-        if !check.await.unwrap_or(false) || known.is_none() {
-            return Verdict::Refused;
-        }
+        let (true, Some(user)) = (check.await.unwrap_or(false), known) else { return Verdict::Refused };
         *user.verified.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
         Verdict::Allowed
     }
 }
 
+fn has_hash(password: &[u8], hash: &str) -> bool {
+    bcrypt::verify(password, hash).unwrap_or(false)
+}
+
+/// A hash of this cost, to spend time on. A check of each cost from a hash's own to the one below the highest, after the
+/// check of that hash, adds up to a single one of the highest: each step of the cost doubles the work.
+fn nobodys_hash(cost: u32) -> String {
+    format!("$2b${cost:02}${:.<53}", "")
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     /// Of `secret-pw`, as the C library's crypt(3) makes it.
     const OF_CRYPT: &str = "$2y$10$abcdefghijklmnopqrstuufqFY9d8x6CvHKrWjGN.IpWaUP8NRs32";
 
     fn access(checks: Checks) -> Access {
-        let user = |name: &str, hash: String| web::User { name: name.to_owned(), hash };
+        let cost = |hash: &str| hash[4..6].parse().unwrap();
+        let user = |name: &str, hash: String| web::User { name: name.to_owned(), cost: cost(&hash), hash };
         let hash = |password: &str| bcrypt::hash(password, 4).unwrap();
         let users = vec![
             user("alice", hash("a:b ü")),
@@ -219,5 +262,44 @@ mod tests {
         assert_eq!(judged(&access, &[&basic("mallory:a:b ü")]).await, Verdict::Busy);
         drop(all);
         assert_eq!(judged(&access, &[&basic("bob:")]).await, Verdict::Allowed);
+    }
+
+    #[tokio::test]
+    async fn every_refusal_takes_the_work_of_the_most_expensive_hash_whoever_is_named() {
+        let work = Arc::<AtomicU64>::default();
+        let counter = Arc::clone(&work);
+        let counting: Verify = Arc::new(move |password, hash| {
+            counter.fetch_add(1 << hash[4..6].parse::<u32>().unwrap(), Ordering::SeqCst);
+            password == b"right" && !hash.contains("....")
+        });
+        let user = |(name, cost): (&str, u32)| {
+            let hash = format!("$2b${cost:02}${}", "a".repeat(53));
+            web::User { name: name.to_owned(), hash, cost }
+        };
+        for users in [&[("cheap", 4), ("dear", 12), ("between", 9)][..], &[("dear", 12)], &[("cheap", 4), ("dear", 4)]]
+        {
+            let highest = users.iter().map(|(_, cost)| *cost).max().unwrap();
+            let access = Access::new(users.iter().copied().map(user).collect(), None, checks()).unwrap();
+            let access = Access { verify: Arc::clone(&counting), ..access };
+            let checked = async |sent: &str| {
+                let verdict = judged(&access, &[&basic(sent)]).await;
+                (verdict, work.swap(0, Ordering::SeqCst))
+            };
+            for (name, cost) in users.iter().copied() {
+                assert_eq!(checked(&format!("{name}:wrong")).await, (Verdict::Refused, 1 << highest), "{name}");
+                assert_eq!(checked(&format!("{name}:right")).await, (Verdict::Allowed, 1 << cost), "{name}");
+                // What is remembered is no shorter way to a refusal.
+                assert_eq!(checked(&format!("{name}:wrong")).await, (Verdict::Refused, 1 << highest), "{name}");
+            }
+            for sent in ["nobody:wrong", "nobody:right", ":", "Dear:right"] {
+                assert_eq!(checked(sent).await, (Verdict::Refused, 1 << highest), "{sent}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_hash_that_time_is_spent_on_is_one() {
+        assert_eq!(nobodys_hash(4).len(), 60);
+        assert!(bcrypt::verify("", &nobodys_hash(4)).is_ok_and(|is| !is), "an invalid one would take no time");
     }
 }

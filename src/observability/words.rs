@@ -40,6 +40,7 @@ pub(super) const PROBLEMS_FIRST: [Status; Status::ALL.len()] =
 pub(super) fn reason(reason: Reason) -> &'static str {
     match reason {
         Reason::AuthenticationFailed => "no credentials, or they were refused",
+        Reason::LoginUnavailable => "the login service is unavailable",
         Reason::NotFound => "the key does not exist in this project",
         Reason::KeyDisabled => "the key is disabled",
         Reason::PendingDeletion => "the key is scheduled for deletion",

@@ -166,6 +166,8 @@ pub struct User {
     pub name: String,
     /// The bcrypt hash of the password.
     pub hash: String,
+    /// The hash's cost.
+    pub cost: u32,
 }
 
 impl fmt::Debug for User {
@@ -283,8 +285,8 @@ impl Decoder<'_> {
                 self.error(key.span, format!("the user {} has a colon in its name, expected none", quoted(name)));
             } else if users.iter().any(|user| user.name == name) {
                 self.error(key.span, format!("duplicate user {}, expected each once", quoted(name)));
-            } else if let Some(hash) = value.text().filter(|text| is_bcrypt(text)) {
-                users.push(User { name: name.to_owned(), hash: hash.to_owned() });
+            } else if let Some((hash, cost)) = value.text().and_then(|text| Some((text, bcrypt_cost(text)?))) {
+                users.push(User { name: name.to_owned(), hash: hash.to_owned(), cost });
             } else {
                 // Not repeated: it may be the password itself.
                 let message = format!(
@@ -306,15 +308,14 @@ impl Decoder<'_> {
     }
 }
 
-/// Whether it has the form `$2b$10$` and 53 letters of bcrypt's alphabet, and a cost that can be paid.
-fn is_bcrypt(text: &str) -> bool {
+/// The cost of a hash of the form `$2b$10$` and 53 letters of bcrypt's alphabet; nothing where it is none, or its cost
+/// cannot be paid.
+fn bcrypt_cost(text: &str) -> Option<u32> {
     let parts: Vec<&str> = text.split('$').collect();
-    let ["", "2a" | "2b" | "2y", cost, rest] = parts[..] else { return false };
+    let ["", "2a" | "2b" | "2y", cost, rest] = parts[..] else { return None };
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/');
-    cost.len() == 2
-        && cost.parse().is_ok_and(|cost| COSTS.contains(&cost))
-        && rest.len() == 53
-        && rest.bytes().all(letter)
+    let is_hash = cost.len() == 2 && rest.len() == 53 && rest.bytes().all(letter);
+    cost.parse().ok().filter(|cost| is_hash && COSTS.contains(cost))
 }
 
 #[cfg(test)]

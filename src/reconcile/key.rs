@@ -160,7 +160,7 @@ impl<K: Kms> KeyRun<'_, K> {
                 key.observed.hindrance = hindrance.or(key.observed.hindrance);
             }
             Err(error) => match error.kind() {
-                Kind::NotFound | Kind::Credentials | Kind::NoWay => {
+                Kind::NotFound | Kind::Credentials | Kind::LoginUnavailable | Kind::NoWay => {
                     key.observed.reading = Reading::Failed(read_failure(error.kind()));
                     self.note(key, &error);
                 }
@@ -371,6 +371,7 @@ pub(super) fn read_failure(kind: Kind) -> ReadFailure {
         Kind::AccessDenied | Kind::Permission => ReadFailure::AccessDenied,
         Kind::Throttled => ReadFailure::Throttled,
         Kind::Credentials => ReadFailure::Authentication,
+        Kind::LoginUnavailable => ReadFailure::LoginUnavailable,
         _ => ReadFailure::Other,
     }
 }
@@ -381,6 +382,7 @@ fn write_failure(kind: Kind) -> WriteFailure {
         Kind::AccessDenied | Kind::Permission => WriteFailure::AccessDenied,
         Kind::Throttled => WriteFailure::Throttled,
         Kind::Credentials => WriteFailure::Authentication,
+        Kind::LoginUnavailable => WriteFailure::LoginUnavailable,
         _ => WriteFailure::Other,
     }
 }

@@ -89,6 +89,7 @@ impl Reconciler {
         if matches!(trigger, Trigger::Signal | Trigger::Reload) {
             // Somebody looks after it: what was left alone gets another chance.
             self.memory.forgive();
+            targets.iter().filter_map(|target| target.kms.as_ref().ok()).for_each(|kms| kms.forgive());
         }
         // All of them first: projects may share their credentials, and one must not forget what another has just learnt.
         targets.iter().filter_map(|target| target.kms.as_ref().ok()).for_each(|kms| kms.begin_run());
@@ -165,7 +166,8 @@ impl Failure<'_> {
     fn ends_run(&self, error: &Error) -> bool {
         let message = match error.kind() {
             Kind::Credentials => "authentication failed; the project's keys are unknown until it succeeds",
-            Kind::NoWay => "project cannot be reached",
+            Kind::LoginUnavailable => "login service unavailable; the project's keys are unknown until it answers",
+            Kind::NoWay | Kind::Shortage => "project cannot be reached",
             _ => return false,
         };
         self.tell(message, &error.to_string());

@@ -121,6 +121,9 @@ pub fn decide(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
         Some(WriteFailure::Authentication) => {
             return Verdict::settled(Status::Unknown, unproven(observed, Reason::AuthenticationFailed));
         }
+        Some(WriteFailure::LoginUnavailable) => {
+            return Verdict::settled(Status::Unknown, unproven(observed, Reason::LoginUnavailable));
+        }
         Some(WriteFailure::NotFound) => return Verdict::settled(Status::Unknown, Reason::NotFound),
         _ => {}
     }
@@ -247,6 +250,7 @@ impl From<ReadFailure> for Reason {
             ReadFailure::AccessDenied => Self::AccessDenied,
             ReadFailure::Throttled => Self::Throttled,
             ReadFailure::Authentication => Self::AuthenticationFailed,
+            ReadFailure::LoginUnavailable => Self::LoginUnavailable,
             ReadFailure::Other => Self::ReadFailed,
         }
     }
@@ -258,6 +262,7 @@ fn write_failure(failure: WriteFailure) -> Reason {
         WriteFailure::AccessDenied => Reason::AccessDenied,
         WriteFailure::Throttled => Reason::Throttled,
         WriteFailure::Authentication => Reason::AuthenticationFailed,
+        WriteFailure::LoginUnavailable => Reason::LoginUnavailable,
         WriteFailure::Unproven => Reason::NotVerified,
         WriteFailure::Other => Reason::WriteFailed,
     }

@@ -187,6 +187,8 @@ pub enum ReadFailure {
     Throttled,
     /// The credentials were refused.
     Authentication,
+    /// The service that gives credentials did not answer, or could not.
+    LoginUnavailable,
     /// Anything else: no connection, errors of the server, an answer that is not understood.
     Other,
 }

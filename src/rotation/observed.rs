@@ -23,6 +23,8 @@ pub enum WriteFailure {
     Throttled,
     /// The credentials were refused.
     Authentication,
+    /// The service that gives credentials did not answer, or could not.
+    LoginUnavailable,
     /// Its answers were lost, and reading back cannot prove it: the key was as the write would have it.
     Unproven,
     /// Anything else.

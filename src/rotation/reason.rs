@@ -63,6 +63,8 @@ macro_rules! reasons {
 reasons! {
     /// The credentials of the project were refused.
     AuthenticationFailed = "authentication_failed",
+    /// The service that gives credentials did not answer, or could not; nothing was refused.
+    LoginUnavailable = "login_unavailable",
     /// The key does not exist in the project.
     NotFound = "not_found",
     /// The key is disabled, so its rotation cannot be changed.

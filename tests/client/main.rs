@@ -5,7 +5,7 @@
 mod listing;
 mod renewal;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -13,13 +13,14 @@ use futures_util::future::join_all;
 use kms_rotationd::clock::{BootClock, Clock};
 use kms_rotationd::gate::{Gate, GateHandle};
 use kms_rotationd::kms::auth::{
-    AccessKeyFiles, Credentials, KeyName, Login, Named, Password, ProjectScope, SecretSource,
+    AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, OidcAgency, Password, PodIdentity,
+    ProjectScope, SecretSource,
 };
 use kms_rotationd::kms::endpoint::Endpoints;
 use kms_rotationd::kms::observe::{Code, Observer, Operation};
 use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy, Shared};
 use kms_rotationd::rotation::KeyId;
-use kms_rotationd::simulator::{Fault, Garbage, Key, ProjectSetup, Rule, Setup, Simulator};
+use kms_rotationd::simulator::{Fault, Garbage, Key, OperationSet, ProjectSetup, Rule, Setup, Simulator};
 use tokio_util::sync::CancellationToken;
 
 const PROJECT: &str = "0123456789abcdef0123456789abcdef";
@@ -28,6 +29,24 @@ const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 /// Keeps what it hears, a line each.
 #[derive(Default)]
 struct Heard(Mutex<Vec<String>>);
+
+/// Calls this at every attempt, and whenever credentials are put to use.
+struct Hooked<A, C> {
+    attempt: A,
+    credentials: C,
+}
+
+impl<A: Fn(Operation) + Send + Sync, C: Fn() + Send + Sync> Observer for Hooked<A, C> {
+    fn request(&self, operation: Operation, _: Code, _: Duration) {
+        (self.attempt)(operation);
+    }
+    fn retry(&self, _: Operation, _: Code) {}
+    fn operation(&self, _: Operation, _: bool) {}
+    fn credentials_expire(&self, _: Option<SystemTime>) {
+        (self.credentials)();
+    }
+    fn clock_skew(&self, _: i64) {}
+}
 
 impl Heard {
     fn operations(&self) -> Vec<String> {
@@ -70,7 +89,7 @@ fn password() -> Credentials {
 fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, heard: &Arc<Heard>) -> Client {
     let settings = settings(cloud, credentials);
     let (observer, stop) = (Arc::clone(heard) as Arc<dyn Observer>, CancellationToken::new());
-    Client::new(settings, &Shared::default(), observer, clock, stop, Gate::default()).unwrap()
+    Client::new(settings, &Shared::for_descriptors(1024), observer, clock, stop, Gate::default()).unwrap()
 }
 
 fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
@@ -83,7 +102,6 @@ fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
         proxy: None,
         request_timeout: Duration::from_secs(120),
         requests_per_second: 1_000.0,
-        concurrency: 16,
         retry: RetryPolicy {
             initial_interval: Duration::from_millis(1),
             max_interval: Duration::from_millis(5),
@@ -97,7 +115,7 @@ fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<Client> {
     let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
     let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory(secret), security_token: None };
     let credentials = Credentials::from(Login::AccessKey(key));
-    let shared = Shared::default();
+    let shared = Shared::for_descriptors(1024);
     let client = |name: &&str| {
         let scope = ProjectScope { id: None, name: (*name).to_owned() };
         let settings = ClientSettings { scope, ..settings(cloud, credentials.clone()) };
@@ -129,7 +147,7 @@ async fn assert_not_sent_once(happens: impl FnOnce(&GateHandle, &AtomicBool)) {
     handle.open_until(HOUR);
     let (clock, stop) = (Clock::system(), CancellationToken::new());
     let settings = settings(&cloud, token("good"));
-    let client = Client::new(settings, &Shared::default(), Arc::new(()), clock, stop, gate).unwrap();
+    let client = Client::new(settings, &Shared::for_descriptors(1024), Arc::new(()), clock, stop, gate).unwrap();
     let wait = async {
         while cloud.handle().requests(enable) < 3 {
             tokio::task::yield_now().await;
@@ -154,17 +172,322 @@ async fn a_write_that_is_tried_again_is_not_sent_after_a_suspend_that_was_longer
     assert_not_sent_once(|_, slept| slept.store(true, Ordering::SeqCst)).await;
 }
 
-#[tokio::test]
-async fn a_refused_token_costs_two_requests_however_many_keys_are_asked_for_at_once() {
-    let cloud = Simulator::start(setup().latency(Duration::from_millis(20))).await.unwrap();
-    let client = client(&cloud, token("bad"), Clock::system(), &Arc::new(Heard::default()));
+/// A clock that stands still until it is moved.
+#[derive(Clone)]
+struct Hand(Arc<Mutex<SystemTime>>);
+
+impl Hand {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(SystemTime::now())))
+    }
+
+    fn advance(&self, by: Duration) {
+        *self.0.lock().unwrap() += by;
+    }
+
+    fn clock(&self) -> Clock {
+        let Self(now) = self.clone();
+        Clock::from_fn(move || *now.lock().unwrap())
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// One run: sixteen calls at once, all of which are refused.
+async fn refused_run(client: &Client) {
+    client.begin_run();
     let results = join_all((0..16).map(|_| client.read_status(key()))).await;
     assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::Credentials)));
-    assert_eq!(cloud.handle().all_requests(), 2);
-    // The next run tries again.
+    let error = results[0].as_ref().unwrap_err().to_string();
+    assert!(error.contains("40"), "the cloud's answer is told in every run: {error}");
+}
+
+#[tokio::test]
+async fn a_refused_secret_is_sent_once_in_half_an_hour_whatever_the_schedule() {
+    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
+    let user = Password {
+        user: Named::Name("u".to_owned()),
+        domain: Some(Named::Name("d".to_owned())),
+        password: memory("wrong"),
+        project_name: None,
+    };
+    let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("wrong"), security_token: None };
+    let id_token = IdToken { provider_id: "cluster".to_owned(), token: memory("wrong") };
+    let agency = || Some(Agency { account: Named::Name("d".to_owned()), name: "a".to_owned(), duration: None });
+    for (login, agency) in [
+        (Login::Token(memory("wrong")), None),
+        (Login::Token(memory("wrong")), agency()),
+        (Login::Password(user.clone()), None),
+        (Login::Password(user), agency()),
+        (Login::AccessKey(key.clone()), None),
+        (Login::AccessKey(key), agency()),
+        (Login::IdToken(id_token), None),
+    ] {
+        let setup = setup().access_key("AK", "right").identity_provider("cluster", "right");
+        let cloud = Simulator::start(setup.latency(Duration::from_millis(5))).await.unwrap();
+        let hand = Hand::new();
+        let credentials = Credentials { login, agency };
+        let client = client(&cloud, credentials.clone(), hand.clock(), &Arc::new(Heard::default()));
+        let sent = || cloud.handle().all_requests();
+        for _ in 0..5 {
+            refused_run(&client).await;
+            hand.advance(5 * MINUTE);
+        }
+        assert_eq!(sent(), 1, "{credentials:?}");
+        hand.advance(5 * MINUTE);
+        refused_run(&client).await;
+        refused_run(&client).await;
+        assert_eq!(sent(), 2, "{credentials:?}");
+        // Somebody says that it may be tried.
+        client.forgive();
+        refused_run(&client).await;
+        refused_run(&client).await;
+        assert_eq!(sent(), 3, "{credentials:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_gives_credentials_and_fails_has_refused_nothing_whatever_the_way_to_log_in() {
+    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
+    let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("right"), security_token: None };
+    let agency = || Some(Agency { account: Named::Name("d".to_owned()), name: "a".to_owned(), duration: None });
+    for fault in [Fault::html(503), Fault::html(501), Fault::throttled(), Fault::reset()] {
+        let setup = setup().access_key("AK", "right").identity_provider("cluster", "right");
+        let faulty = [OperationSet::IAM, OperationSet::METADATA].map(|side| Rule::always(fault.clone()).on(side));
+        let cloud = Simulator::start(faulty.into_iter().fold(setup, Setup::fault)).await.unwrap();
+        let sts = OidcAgency {
+            endpoint: cloud.url(),
+            provider_urn: "provider".to_owned(),
+            agency_urn: "agency".to_owned(),
+            token: memory("right"),
+            session_name: "test".to_owned(),
+            duration_seconds: 3600,
+            policy: None,
+            policy_ids: Vec::new(),
+        };
+        for (login, agency) in [
+            (Login::Token(memory("good")), agency()),
+            (password().login, None),
+            (password().login, agency()),
+            (Login::AccessKey(key.clone()), agency()),
+            (Login::EcsAgency { metadata_endpoint: Some(cloud.url()) }, None),
+            (Login::IdToken(IdToken { provider_id: "cluster".to_owned(), token: memory("right") }), None),
+            (Login::OidcAgency(sts), None),
+            (Login::Pod(PodIdentity { uri: format!("{}/v1/credentials", cloud.url()), token: memory("right") }), None),
+        ] {
+            let heard = Arc::new(Heard::default());
+            let settings = settings(&cloud, Credentials { login, agency });
+            let retry = RetryPolicy { max_elapsed: Duration::from_millis(20), ..settings.retry };
+            let settings = ClientSettings { retry, ..settings };
+            let (observer, stop) = (Arc::clone(&heard) as Arc<dyn Observer>, CancellationToken::new());
+            let way = format!("{:?} {fault:?}", settings.credentials);
+            let client =
+                Client::new(settings, &Shared::for_descriptors(1024), observer, Clock::system(), stop, Gate::default())
+                    .unwrap();
+            client.begin_run();
+            let results = join_all((0..16).map(|_| client.read_status(self::key()))).await;
+            let kinds: Vec<_> = results.iter().map(|result| result.as_ref().unwrap_err().kind()).collect();
+            assert_eq!(kinds, [Kind::LoginUnavailable; 16], "{way}");
+            let logins = heard.operations().iter().filter(|line| line.starts_with("authenticate")).count();
+            assert_eq!(logins, 1, "one budget for all keys: {way}");
+        }
+    }
+}
+
+const LOGIN: kms_rotationd::simulator::Operation = kms_rotationd::simulator::Operation::Authenticate;
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[tokio::test]
+async fn every_second_run_without_iam_costs_nothing_where_a_token_lasts_for_two_pauses() {
+    let pauses = [10 * MINUTE, 30 * MINUTE, 7 * 60 * MINUTE, 11 * 60 * MINUTE];
+    for (pause, without) in pauses.into_iter().flat_map(|pause| [(pause, 0), (pause, 1)]) {
+        let cloud = Simulator::start(setup()).await.unwrap();
+        let (hand, heard) = (Hand::new(), Arc::new(Heard::default()));
+        let client = client(&cloud, password(), hand.clock(), &heard);
+        let runs = (3 * DAY).as_secs() / pause.as_secs() + 1;
+        for run in 0..runs {
+            cloud.handle().clear_faults();
+            if run > 0 && run % 2 == without {
+                cloud.handle().fault(Rule::always(Fault::html(503)).on(LOGIN));
+            }
+            client.next_run(Some(hand.clock().now() + pause));
+            client.begin_run();
+            for _ in 0..3 {
+                assert!(client.read_status(key()).await.is_ok(), "run {run} of {runs}, every {pause:?}");
+            }
+            hand.advance(pause);
+        }
+        let logins = heard.operations().iter().filter(|line| *line == "authenticate true").count();
+        assert!((3..=8).contains(&logins), "{logins} logins in three days, every {pause:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_never_lasts_until_the_next_run_is_had_once_in_each() {
+    for pause in [1435 * MINUTE, DAY, 10 * DAY] {
+        let cloud = Simulator::start(setup()).await.unwrap();
+        let hand = Hand::new();
+        let client = client(&cloud, password(), hand.clock(), &Arc::new(Heard::default()));
+        for run in 1..=4 {
+            client.next_run(Some(hand.clock().now() + pause));
+            client.begin_run();
+            for _ in 0..5 {
+                assert!(client.read_status(key()).await.is_ok());
+                hand.advance(MINUTE / 2);
+            }
+            assert_eq!(cloud.handle().requests(LOGIN), run, "every {pause:?}");
+            hand.advance(pause);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_the_metadata_service_gives_again_is_asked_for_once_more_in_a_run() {
+    let hand = Hand::new();
+    let clock = hand.clock();
+    let cloud = Simulator::start(setup().clock(move || clock.now())).await.unwrap();
+    let login = Login::EcsAgency { metadata_endpoint: Some(cloud.url()) };
+    let client = client(&cloud, login.into(), hand.clock(), &Arc::new(Heard::default()));
+    let asked = || cloud.handle().requests(kms_rotationd::simulator::Operation::InstanceKeys);
+    assert!(client.read_status(key()).await.is_ok());
+    // The next one ends when the next run has just begun, and one that is asked for a minute later would not.
+    cloud.handle().behave(|cloud| cloud.temporary_key_lifetime = Some(33 * MINUTE));
+    hand.advance(1410 * MINUTE);
+    client.next_run(Some(hand.clock().now() + 30 * MINUTE));
     client.begin_run();
-    assert!(client.read_status(key()).await.is_err());
-    assert_eq!(cloud.handle().all_requests(), 4);
+    for _ in 0..10 {
+        assert!(client.read_status(key()).await.is_ok());
+        hand.advance(MINUTE);
+    }
+    assert_eq!(asked(), 2);
+}
+
+/// A project whose observer calls these.
+fn hooked(
+    cloud: &Simulator,
+    hand: &Hand,
+    attempt: impl Fn(Operation) + Send + Sync + 'static,
+    credentials: impl Fn() + Send + Sync + 'static,
+) -> Client {
+    let (observer, stop) = (Arc::new(Hooked { attempt, credentials }), CancellationToken::new());
+    let settings = settings(cloud, password());
+    Client::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, Gate::default()).unwrap()
+}
+
+#[tokio::test]
+async fn a_token_that_ends_while_the_call_waits_for_its_turn_is_replaced_before_it_is_sent() {
+    let cloud = Simulator::start(setup()).await.unwrap();
+    let (hand, ended) = (Hand::new(), AtomicBool::new(false));
+    let passes = hand.clone();
+    let client = hooked(
+        &cloud,
+        &hand,
+        |_| {},
+        move || {
+            if !ended.swap(true, Ordering::SeqCst) {
+                passes.advance(DAY);
+            }
+        },
+    );
+    client.begin_run();
+    assert!(client.read_status(key()).await.is_ok());
+    assert_eq!((cloud.handle().requests(LOGIN), cloud.handle().all_requests()), (2, 3));
+}
+
+#[tokio::test]
+async fn a_refusal_that_comes_after_the_end_of_a_token_ends_no_run() {
+    const CALLS: u64 = 5;
+    let read = kms_rotationd::simulator::Operation::ReadStatus;
+    let cloud = Simulator::start(setup().fault(Rule::next(CALLS, Fault::kms(403, "KMS.0303")).on(read))).await.unwrap();
+    let (hand, left) = (Hand::new(), Mutex::new(CALLS));
+    let passes = hand.clone();
+    let slow = move |operation| {
+        let mut left = left.lock().unwrap();
+        if operation == Operation::ReadStatus && *left > 0 {
+            *left -= 1;
+            passes.advance(DAY);
+        }
+    };
+    let client = hooked(&cloud, &hand, slow, || {});
+    client.begin_run();
+    assert!(client.read_status(key()).await.is_ok(), "within its budget");
+    assert_eq!(cloud.handle().requests(read), CALLS + 1);
+    // The same of a token that holds is a refusal.
+    cloud.handle().fault(Rule::always(Fault::kms(403, "KMS.0303")).on(read));
+    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
+    assert_eq!(cloud.handle().requests(read), CALLS + 3);
+}
+
+#[tokio::test]
+async fn a_refusal_that_comes_after_the_end_of_a_key_says_nothing_of_a_projects_name() {
+    let look_up = kms_rotationd::simulator::Operation::ListProjects;
+    let hand = Hand::new();
+    let (now, passes) = (hand.clock(), hand.clone());
+    let refused = Rule::next(1, Fault::unauthorized()).on(look_up);
+    let cloud = Simulator::start(setup().fault(refused).clock(move || now.now())).await.unwrap();
+    let login = Login::EcsAgency { metadata_endpoint: Some(cloud.url()) };
+    let settings = settings(&cloud, login.into());
+    let settings = ClientSettings { scope: ProjectScope { id: None, ..settings.scope }, ..settings };
+    // A session with the metadata service, the key, and the name.
+    let attempts = AtomicUsize::new(0);
+    let attempt = move |_| {
+        if attempts.fetch_add(1, Ordering::SeqCst) == 2 {
+            passes.advance(DAY);
+        }
+    };
+    let (observer, stop) = (Arc::new(Hooked { attempt, credentials: || {} }), CancellationToken::new());
+    let client =
+        Client::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, Gate::default()).unwrap();
+    client.begin_run();
+    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Transient);
+    assert_eq!(cloud.handle().requests(look_up), 1);
+    assert!(client.read_status(key()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_sent_once_for_all_projects_that_log_in_with_it() {
+    let cloud = Simulator::start(setup().latency(Duration::from_millis(20))).await.unwrap();
+    let shared = Shared::for_descriptors(1024);
+    let Login::Password(user) = password().login else { return };
+    let clients = [None, None, Some("eu-de"), Some("eu-de_team"), None, None].map(|name| {
+        let secret = SecretSource::in_memory("wrong".to_owned(), "test");
+        let user = Password { password: secret, project_name: name.map(ToOwned::to_owned), ..user.clone() };
+        let settings = settings(&cloud, Login::Password(user).into());
+        let scope = ProjectScope { name: format!("of {name:?}"), ..settings.scope };
+        let settings = ClientSettings { scope, ..settings };
+        Client::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), Gate::default())
+            .unwrap()
+    });
+    for _ in 0..2 {
+        join_all(clients.iter().map(refused_run)).await;
+    }
+    assert_eq!(cloud.handle().all_requests(), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_one_project_is_let_in_with_is_held_for_the_other_only() {
+    let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
+    let refusing = Simulator::start(setup().fault(Rule::always(Fault::unauthorized()))).await.unwrap();
+    let shared = Shared::for_descriptors(1024);
+    let [one, other] = [&cloud, &refusing].map(|kms| {
+        let secret = SecretSource::in_memory("right".to_owned(), "test");
+        let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret, security_token: None };
+        let settings = settings(&cloud, Login::AccessKey(key).into());
+        let endpoints = Endpoints { kms: kms.url(), iam: cloud.url() };
+        let settings = ClientSettings { project: kms.url().into(), endpoints, ..settings };
+        Client::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), Gate::default())
+            .unwrap()
+    });
+    for run in 1..=3 {
+        [&one, &other].into_iter().for_each(Kms::begin_run);
+        // In the first run the one is let in before the other is refused; in the next ones the other comes first.
+        if run == 1 {
+            assert!(one.read_status(key()).await.is_ok());
+        }
+        assert_eq!(other.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
+        assert!(one.read_status(key()).await.is_ok(), "run {run}");
+        assert_eq!(refusing.handle().all_requests(), 1, "run {run}");
+    }
 }
 
 #[tokio::test]
@@ -237,10 +560,12 @@ async fn an_outage_of_iam_costs_nothing_while_the_token_holds() {
 async fn a_wrong_key_is_refused_once_for_all_projects_that_are_looked_up_with_it() {
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let clients = by_name(&cloud, "wrong", &["a", "b", "c", "d", "e", "f"]);
-    clients.iter().for_each(Kms::begin_run);
-    let results = join_all(clients.iter().map(|client| client.read_status(key()))).await;
-    assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::Credentials)));
-    assert_eq!(cloud.handle().access_key_refusals("AK"), 1);
+    for _ in 0..3 {
+        clients.iter().for_each(Kms::begin_run);
+        let results = join_all(clients.iter().map(|client| client.read_status(key()))).await;
+        assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::Credentials)));
+        assert_eq!(cloud.handle().access_key_refusals("AK"), 1);
+    }
 }
 
 #[tokio::test]

@@ -7,13 +7,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kms_rotationd::simulator::{Fault, Hold, Key, Operation, ProjectSetup, Rule, Setup, TokenRefusal};
 use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::process::Signal;
 
+use super::access_keys::{BY_VALUE, SECRET, keyed, site as keyed_site};
 use super::cloud::{Cloud, from_the_eleventh_on, many, off, rotating, setup, slow_clock};
 use super::site::{Policy, Site};
 use super::stand_in::{StandIn, answer};
-use super::{ACCOUNT, KEY, PASSWORD, PROJECT, USER, eventually, key_id};
+use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER, eventually, key_id};
 
 const REFUSED: &str = "unknown: authentication_failed";
+const BY_PASSWORD: &str = "{password: {user_name: rotator, domain_name: ACCOUNT, password_file: password}}";
+const UNAVAILABLE: &str = "unknown: login_unavailable";
 
 #[test]
 fn a_token_from_a_file_needs_no_iam() {
@@ -77,18 +81,45 @@ fn a_wrong_password_is_tried_once_in_a_run_however_many_keys_there_are() {
 }
 
 #[test]
-fn the_next_run_of_the_daemon_tries_the_password_again() {
-    let cloud = Cloud::start(setup([off()]).behave(|cloud| cloud.user_lock_after = 1000));
-    let site = Site::new(&Policy::of_one_key(cloud.url()).password(None).every_second());
+fn a_refused_secret_waits_for_a_change_however_many_runs_there_are() {
+    for (credentials, file, wrong, right) in [
+        ("{token_file: token}", "token", "of-nobody", TOKEN),
+        (BY_PASSWORD, "password", "not-it", PASSWORD),
+        (BY_VALUE, "secret", "not-it", SECRET),
+    ] {
+        let cloud = Cloud::start(keyed([off()]));
+        let site = keyed_site(&Policy::of_one_key(cloud.url()).with(credentials).every_second());
+        site.write(file, wrong);
+        let daemon = site.run();
+        daemon.await_runs(6);
+        assert_eq!((&*daemon.status().key(KEY), cloud.all_requests()), (REFUSED, 1), "{credentials}");
+        assert!(daemon.status().error().contains("not sent again for 30 minutes"), "{}", daemon.status().error());
+        let requests = "kms_rotation_requests_total{project=\"payments\"";
+        let (_, metrics) = daemon.get("/metrics");
+        let counted = metrics.lines().filter(|line| line.starts_with(requests) && !line.ends_with(" 0"));
+        assert_eq!(counted.count(), 1, "{credentials}: no request is counted but the first one");
+
+        site.write(file, right);
+        eventually("the right secret is picked up", || daemon.status().key(KEY) == "compliant");
+        assert_eq!(cloud.authentication_failures(), 1, "{credentials}");
+    }
+}
+
+#[test]
+fn a_signal_or_a_new_policy_has_a_refused_secret_tried_at_once() {
+    let cloud = Cloud::start(keyed([off()]));
+    let policy = Policy::of_one_key(cloud.url()).with(BY_PASSWORD);
+    let site = keyed_site(&policy);
     site.write("password", "not it");
     let daemon = site.run();
+    daemon.await_runs(1);
+    daemon.signal(Signal::HUP);
     daemon.await_runs(2);
-    assert_eq!(daemon.status().key(KEY), REFUSED);
-    // One attempt a run, and a run may be under way.
-    let attempts = cloud.requests(Operation::Authenticate);
-    assert!((2..=daemon.runs() + 1).contains(&attempts), "{attempts}");
-    site.write("password", PASSWORD);
-    eventually("the right password is picked up", || daemon.status().key(KEY) == "compliant");
+    assert_eq!((&*daemon.status().key(KEY), cloud.all_requests()), (REFUSED, 2));
+    // Nothing changes for the client.
+    site.write("policy.yaml", &(policy.text() + "# another day\n"));
+    daemon.await_runs(3);
+    assert_eq!((&*daemon.status().key(KEY), cloud.all_requests()), (REFUSED, 3));
 }
 
 #[test]
@@ -309,8 +340,51 @@ fn iam_that_stays_down_makes_the_keys_unknown_without_asking_the_kms() {
     let cloud = Cloud::start(setup(many(5)).fault(Rule::always(Fault::html(503)).on(Operation::Authenticate)));
     let policy = Policy::of_keys(cloud.url(), (0..5).map(key_id)).password(None);
     let applied = Site::new(&Policy { max_elapsed: "300ms", ..policy }).apply();
-    assert_eq!((applied.code, &*applied.key(&key_id(4))), (Some(1), REFUSED));
+    assert_eq!((applied.code, &*applied.key(&key_id(4))), (Some(1), UNAVAILABLE));
     assert_eq!(cloud.requests(Operation::ReadStatus), 0);
+}
+
+#[test]
+fn iam_that_fails_or_is_away_is_not_a_refusal() {
+    let faults = [Fault::html(500), Fault::html(501), Fault::html(502), Fault::html(599), Fault::throttled()];
+    for fault in faults.into_iter().chain([Fault::reset(), Fault::html(408), Fault::hang()]) {
+        let cloud = Cloud::start(setup([off()]).fault(Rule::always(fault.clone()).on(Operation::Authenticate)));
+        let policy = Policy { max_elapsed: "100ms", request_timeout: "300ms", ..Policy::of_one_key(cloud.url()) };
+        let applied = Site::new(&policy.password(None)).apply();
+        assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), UNAVAILABLE), "{fault:?}");
+        let error = applied.report().error();
+        assert!(!error.contains(USER), "who logs in is not to blame: {error}");
+        assert_eq!(
+            applied.messages("authentication failed; the project's keys are unknown until it succeeds").len(),
+            0
+        );
+    }
+}
+
+#[test]
+fn an_iam_where_nobody_listens_is_not_a_refusal() {
+    let cloud = Cloud::of(many(5));
+    let policy = Policy::of_keys(cloud.url(), (0..5).map(key_id)).password(None);
+    let policy = Policy { iam: "http://127.0.0.1:1".to_owned(), max_elapsed: "100ms", ..policy };
+    let applied = Site::new(&policy).apply();
+    assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 5));
+    assert_eq!((&*applied.key(&key_id(0)), &*applied.key(&key_id(4))), (UNAVAILABLE, UNAVAILABLE));
+    assert!(applied.report().error().contains("no connection to 127.0.0.1:1"), "{}", applied.report().error());
+    assert_eq!(applied.log().iter().filter(|line| line["level"] == "ERROR").count(), 1, "{}", applied.stderr);
+    assert_eq!(cloud.all_requests(), 0);
+}
+
+#[test]
+fn a_token_that_is_revoked_while_iam_is_away_is_not_a_refused_login() {
+    let away = Rule::always(Fault::html(503)).on(Operation::Authenticate).after(1);
+    let refused = Rule::always(Fault::unauthorized()).on(Operation::ReadStatus);
+    let cloud = Cloud::start(setup(many(3)).fault(away).fault(refused));
+    let policy = Policy::of_keys(cloud.url(), (0..3).map(key_id)).password(None);
+    let applied = Site::new(&Policy { max_elapsed: "100ms", concurrency: 1, ..policy }).apply();
+    assert!((0..3).all(|n| applied.key(&key_id(n)) == UNAVAILABLE), "{}", applied.stdout);
+    let error = applied.report().error();
+    assert!(error.contains("HTTP 401") && error.contains("HTTP 503"), "{error}");
+    assert_eq!(cloud.requests(Operation::ReadStatus), 1);
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn each_shape_of_an_error_gives_the_right_reason() {
 }
 
 #[test]
-fn iams_own_shapes_are_told_when_it_refuses() {
+fn iams_own_shapes_are_told_when_it_refuses_or_is_busy() {
     for (status, body) in [
         ("401 Unauthorized", r#"{"error":{"code":401,"message":"not-you","title":"Unauthorized"}}"#),
         ("429 Too Many Requests", r#"{"error_code":"IAM.0012","error_msg":"not-you"}"#),
@@ -64,7 +64,8 @@ fn iams_own_shapes_are_told_when_it_refuses() {
         let iam = StandIn::start(move |_| answer(status, "", body));
         let policy = Policy { max_elapsed: "50ms", ..Policy::of_one_key(&iam.url()).password(None) };
         let applied = Site::new(&policy).apply();
-        assert_eq!(applied.key(KEY), "unknown: authentication_failed", "{body}");
+        let reason = if status.starts_with("429") { "login_unavailable" } else { "authentication_failed" };
+        assert_eq!(applied.key(KEY), format!("unknown: {reason}"), "{body}");
         assert!(applied.report().error().contains("not-you"), "{}", applied.report().error());
     }
 }

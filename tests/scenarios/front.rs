@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -26,12 +26,20 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn new() -> Self {
+        Self::issuing("authority", |_| {})
+    }
+
+    /// The same of this name, with another certificate for the server.
+    pub(crate) fn issuing(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
         let names = vec!["127.0.0.1".to_owned(), HOST.to_owned()];
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let certificate = params.signed_by(&key, &issuer).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         // The same provider as the program's, and none that is installed for the whole process.
         let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
@@ -45,8 +53,12 @@ impl Authority {
 enum Manner {
     Plain,
     Tls(TlsAcceptor),
+    /// By TLS, and goes away without a word when it is asked something.
+    Silent(TlsAcceptor),
     /// A proxy for `CONNECT` that lets in who sends this as `Proxy-Authorization`, or everybody.
     Proxy(Option<&'static str>),
+    /// A proxy that answers this, or nothing, whatever it is asked.
+    Refusing(&'static str),
 }
 
 /// A front, and what it has heard.
@@ -64,6 +76,16 @@ impl Front {
     /// Ends TLS.
     pub(crate) fn tls(target: &str, authority: &Authority) -> Self {
         Self::start(target, Manner::Tls(TlsAcceptor::from(Arc::clone(&authority.config))))
+    }
+
+    /// Ends TLS, and the connection with the first request.
+    pub(crate) fn silent(authority: &Authority) -> Self {
+        Self::start("127.0.0.1:1", Manner::Silent(TlsAcceptor::from(Arc::clone(&authority.config))))
+    }
+
+    /// A proxy that answers this, such as `403 Forbidden`, and connects to nothing; with nothing to say it goes away.
+    pub(crate) fn refusing(answer: &'static str) -> Self {
+        Self::start("127.0.0.1:1", Manner::Refusing(answer))
     }
 
     /// A proxy that connects to the target, whatever it is asked for.
@@ -145,13 +167,19 @@ async fn receive(mut stream: TcpStream, manner: &Manner, target: SocketAddr, ear
     match manner {
         Manner::Plain => pass_on(stream, target, ear).await,
         Manner::Tls(acceptor) => pass_on(acceptor.accept(stream).await?, target, ear).await,
-        Manner::Proxy(authorization) => {
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                head.push(stream.read_u8().await?);
+        Manner::Silent(acceptor) => {
+            let mut stream = acceptor.accept(stream).await?;
+            stream.read_u8().await.map(drop)
+        }
+        Manner::Refusing(answer) => {
+            head(&mut stream, ear).await?;
+            if !answer.is_empty() {
+                stream.write_all(format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n").as_bytes()).await?;
             }
-            ear.hear(&head);
-            let head = String::from_utf8_lossy(&head).into_owned();
+            stream.shutdown().await
+        }
+        Manner::Proxy(authorization) => {
+            let head = head(&mut stream, ear).await?;
             let says = |line: &str| head.lines().any(|said| said.eq_ignore_ascii_case(line));
             let answer = match authorization {
                 _ if !head.starts_with("CONNECT ") => "405 Method Not Allowed",
@@ -162,6 +190,16 @@ async fn receive(mut stream: TcpStream, manner: &Manner, target: SocketAddr, ear
             if answer.starts_with("200") { pass_on(stream, target, ear).await } else { stream.shutdown().await }
         }
     }
+}
+
+/// What is asked of a proxy, to the empty line.
+async fn head(stream: &mut TcpStream, ear: &Ear) -> io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    ear.hear(&head);
+    Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
 async fn pass_on(stream: impl AsyncRead + AsyncWrite, target: SocketAddr, ear: &Ear) -> io::Result<()> {

@@ -10,6 +10,7 @@ mod account;
 mod agencies;
 mod authentication;
 mod basics;
+mod certificates;
 mod cloud;
 #[cfg(feature = "kubernetes")]
 mod cluster;
@@ -29,8 +30,10 @@ mod lifecycle;
 mod listening;
 mod machine;
 mod networks;
+mod open_files;
 mod program;
 mod projects;
+mod proxy_faults;
 mod rehearsal;
 mod reload;
 #[cfg(feature = "kubernetes")]

@@ -16,33 +16,38 @@ use super::site::{Policy, Site};
 use super::{KEY, PASSWORD, TOKEN, eventually, key_id};
 
 /// A cloud behind TLS, which has a name that only the proxy knows.
-struct Behind {
-    cloud: Cloud,
+pub(crate) struct Behind {
+    pub(crate) cloud: Cloud,
     front: Front,
-    proxy: Front,
-    authority: Authority,
+    pub(crate) proxy: Front,
+    pub(crate) authority: Authority,
 }
 
 impl Behind {
-    fn new(authorization: Option<&'static str>) -> Self {
+    pub(crate) fn new(authorization: Option<&'static str>) -> Self {
+        Self::with(|front| Front::proxy(&front.https(), authorization))
+    }
+
+    /// Behind this proxy.
+    pub(crate) fn with(proxy: impl FnOnce(&Front) -> Front) -> Self {
         let authority = Authority::new();
         let cloud = Cloud::start(keyed(many(30).into_iter().chain([off()])));
         let front = Front::tls(cloud.url(), &authority);
-        let proxy = Front::proxy(&front.https(), authorization);
+        let proxy = proxy(&front);
         Self { cloud, front, proxy, authority }
     }
 
-    fn site(&self, credentials: &str, field: Option<&str>) -> Site {
+    pub(crate) fn site(&self, credentials: &str, field: Option<&str>) -> Site {
         self.site_for(Policy::of_one_key(&format!("https://{HOST}")), credentials, field)
     }
 
     /// The same with so many keys, many of them at a time.
-    fn site_of(&self, keys: usize, credentials: &str, field: Option<&str>) -> Site {
+    pub(crate) fn site_of(&self, keys: usize, credentials: &str, field: Option<&str>) -> Site {
         let policy = Policy::of_keys(&format!("https://{HOST}"), (0..keys).map(key_id));
         self.site_for(Policy { concurrency: 16, ..policy }, credentials, field)
     }
 
-    fn site_for(&self, policy: Policy, credentials: &str, field: Option<&str>) -> Site {
+    pub(crate) fn site_for(&self, policy: Policy, credentials: &str, field: Option<&str>) -> Site {
         let policy = policy.with(credentials).field("ca_file: ca.pem");
         let policy = Policy { max_elapsed: "300ms", ..field.into_iter().fold(policy, Policy::field) };
         let site = site(&policy);
@@ -51,7 +56,7 @@ impl Behind {
         site
     }
 
-    fn open(&self) -> String {
+    pub(crate) fn open(&self) -> String {
         format!("proxy: {{url: \"{}\"}}", self.proxy.http())
     }
 
@@ -73,8 +78,8 @@ impl Behind {
 /// The extension of a `ClientHello` in which the versions stand (RFC 8446, section 4.2.1).
 const SUPPORTED_VERSIONS: u16 = 43;
 
-const BY_TOKEN: &str = "{token_file: token}";
-const BY_PASSWORD: &str = "{password: {user_name: rotator, domain_name: ACCOUNT, password_file: password}}";
+pub(crate) const BY_TOKEN: &str = "{token_file: token}";
+pub(crate) const BY_PASSWORD: &str = "{password: {user_name: rotator, domain_name: ACCOUNT, password_file: password}}";
 
 #[test]
 fn a_proxy_of_the_policy_is_used_and_sees_nothing_in_the_clear() {
@@ -101,9 +106,7 @@ fn a_proxy_may_ask_for_a_password_which_never_reaches_the_cloud() {
 #[test]
 fn a_proxy_that_refuses_the_password_is_asked_once_in_a_run_and_named() {
     let behind = Behind::new(Some(GATE));
-    for (credentials, reason) in
-        [(BY_TOKEN, "read_failed"), (BY_VALUE, "read_failed"), (BY_PASSWORD, "authentication_failed")]
-    {
+    for (credentials, reason) in [(BY_TOKEN, "read_failed"), (BY_VALUE, "read_failed"), (BY_PASSWORD, "read_failed")] {
         for field in [behind.open(), behind.with_password()] {
             let site = behind.site_of(30, credentials, Some(&field));
             site.write("gate", "not it");
@@ -158,6 +161,37 @@ fn a_password_of_the_proxy_that_changes_in_its_file_is_taken_up_by_the_next_run(
 }
 
 #[test]
+fn a_password_that_the_proxy_has_refused_waits_for_a_change_however_many_runs_there_are() {
+    let behind = Behind::new(Some(GATE));
+    let policy = Policy::of_one_key(&format!("https://{HOST}")).every_second();
+    let site = behind.site_for(policy.clone(), BY_PASSWORD, Some(&behind.with_password()));
+    site.write("gate", "not it");
+    let daemon = site.run();
+    daemon.await_runs(5);
+    assert_eq!((&*daemon.status().key(KEY), behind.proxy.connections()), ("unknown: read_failed", 1));
+    let error = daemon.status().error();
+    assert!(error.contains("has answered HTTP 407") && error.contains("30 minutes"), "{error}");
+    daemon.signal(Signal::HUP);
+    let seen = daemon.runs();
+    daemon.await_runs(seen + 3);
+    assert_eq!(behind.proxy.connections(), 2);
+    site.write("gate", GATE_PASSWORD);
+    eventually("the right password is picked up", || daemon.status().key(KEY) == "compliant");
+    drop(daemon);
+
+    // One in the environment, which cannot change; and none, which no proxy locks.
+    for (user, refused) in [("gate:no@", 1..=1), ("", 2..=usize::MAX)] {
+        let before = behind.proxy.connections();
+        let mut site = behind.site_for(policy.clone(), BY_PASSWORD, None);
+        site.set("HTTPS_PROXY", &format!("http://{user}{}", behind.proxy.address()));
+        let daemon = site.run();
+        daemon.await_runs(3);
+        assert!(refused.contains(&(behind.proxy.connections() - before)), "{user}");
+        assert_eq!(daemon.status().key(KEY), "unknown: read_failed");
+    }
+}
+
+#[test]
 fn a_missing_password_file_of_the_proxy_stops_its_project_alone() {
     let behind = Behind::new(Some(GATE));
     let site = behind.site(BY_TOKEN, Some(&behind.with_password()));
@@ -203,20 +237,21 @@ fn the_policys_proxy_wins_over_the_environments() {
 
 #[test]
 fn hosts_that_no_proxy_lists_are_reached_without_it() {
-    for except in ["127.0.0.1", "*", "example.com,127.0.0.0/8", " 127.0.0.1 , x"] {
+    for except in ["127.0.0.1", "*", "example.com,127.0.0.0/8", " 127.0.0.1 , x", "x 127.0.0.1:PORT"] {
         let behind = Behind::new(None);
         let policy = Policy::of_one_key(&behind.front.https()).field("ca_file: ca.pem");
         let mut site = site(&policy);
         site.write("ca.pem", &behind.authority.pem);
         site.set("HTTPS_PROXY", &behind.proxy.http());
-        site.set("NO_PROXY", except);
+        let port = behind.front.address().port().to_string();
+        site.set("NO_PROXY", &except.replace("PORT", &port));
         assert_eq!(site.apply().key(KEY), "compliant", "{except}");
         assert_eq!(behind.proxy.connections(), 0, "{except}");
     }
     let behind = Behind::new(None);
     let mut site = behind.site(BY_TOKEN, None);
     site.set("HTTPS_PROXY", &behind.proxy.http());
-    site.set("NO_PROXY", "localhost,127.0.0.1,.example.com");
+    site.set("NO_PROXY", "localhost,127.0.0.1,.example.com,[::1],kms.cloud.test:8443,*.kms.cloud.test");
     assert_eq!(site.apply().key(KEY), "compliant");
     behind.assert_nothing_in_the_clear();
     assert!(behind.cloud.requests(Operation::ReadStatus) > 0);
@@ -229,7 +264,7 @@ fn a_certificate_that_is_not_trusted_is_met_once_in_a_run_however_many_keys_ther
         (BY_VALUE, None, "read_failed"),
         (BY_TOKEN, None, "read_failed"),
         (BY_PASSWORD, Some(cloud.url()), "read_failed"),
-        (BY_PASSWORD, None, "authentication_failed"),
+        (BY_PASSWORD, None, "read_failed"),
     ] {
         let front = Front::tls(cloud.url(), &Authority::new());
         let policy = Policy::of_keys(&front.https(), (0..30).map(key_id)).with(credentials).field("ca_file: ca.pem");

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 
 use super::guest::{connect, exchange};
@@ -69,6 +69,11 @@ impl Program {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Has the process have no further file or connection open, or as many as before.
+    pub(crate) fn limit_files(&self, limit: Rlimit) -> Rlimit {
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).unwrap()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

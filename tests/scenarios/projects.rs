@@ -167,7 +167,7 @@ fn projects_of_one_access_key_share_its_request_budget() {
 fn keys_of_a_project_whose_run_is_over_wait_for_no_turn() {
     // At four turns a second, they would have to wait for longer than a test does.
     const KEYS: usize = 2_000;
-    // The right token ends when the keys are listed: two are asked for, and more where that is not answered for seconds.
+    // The right token ends when the keys are listed: one is asked for, and more where that is not answered for seconds.
     for (credentials, secret, most_reads) in
         [(BY_TOKEN, "not-it", 0), (BY_PASSWORD, "not it", 0), (BY_VALUE, "not it", 0), (BY_TOKEN, TOKEN, 10)]
     {

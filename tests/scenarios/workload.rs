@@ -292,6 +292,6 @@ fn no_proxy_ever_sees_a_pods_token() {
     site.set("HC_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/", cloud.url().replace("http:", "https:")));
     let policy = Policy { max_elapsed: "100ms", ..Policy::of_one_key(cloud.url()).with("{environment: {}}") };
     site.write("policy.yaml", &policy.text());
-    assert_eq!(site.apply().key(KEY), REFUSED);
+    assert_eq!(site.apply().key(KEY), "unknown: login_unavailable");
     assert_eq!(trap.connections(), 0, "{}", trap.heard());
 }

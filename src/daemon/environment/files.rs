@@ -15,7 +15,9 @@ use zeroize::Zeroizing;
 
 use super::variables::without_line_breaks;
 use super::{Environment, NamedProject};
-use crate::kms::auth::{AccessKeyFiles, IdToken, KeyName, Login, Named, Password, SecretSource, SecretTree};
+use crate::kms::auth::{
+    AccessKeyFiles, IdToken, KeyName, Login, Named, Password, SecretSource, SecretTree, Unreadable,
+};
 use crate::policy;
 use crate::small_file;
 
@@ -87,7 +89,7 @@ impl Part {
 
     /// The shared configuration of the Terraform provider and of `KooCLI`. A profile that is named is looked for even
     /// where there is no file.
-    pub(super) fn shared_config(environment: &Environment) -> Result<Option<Self>, String> {
+    pub(super) fn shared_config(environment: &Environment) -> Result<Option<Self>, Unreadable> {
         let profile = environment.value(&["HW_PROFILE"]);
         let own = environment.home(".hcloud/config.json");
         let named = environment.value(&["HW_SHARED_CONFIG_FILE"]).map(PathBuf::from);
@@ -95,7 +97,7 @@ impl Part {
             (Some(named), _) => Some(named),
             (None, Some(own)) if profile.is_some() => Some(own),
             (None, None) if profile.is_some() => {
-                return Err("HW_PROFILE is set, but not HW_SHARED_CONFIG_FILE or HOME".to_owned());
+                return Err("HW_PROFILE is set, but not HW_SHARED_CONFIG_FILE or HOME".to_owned().into());
             }
             // KooCLI writes its file, with a current profile that has no name, before there is any.
             (None, Some(own)) if own.exists() && !has_no_current_profile(&own)? => Some(own),
@@ -122,7 +124,7 @@ impl Part {
     }
 
     /// What it says now.
-    pub(super) fn fields(&self) -> Result<Fields, String> {
+    pub(super) fn fields(&self) -> Result<Fields, Unreadable> {
         match &self.form {
             Form::Profile => Ok(basic_section(&read(&self.file)?)),
             Form::Shared(profile) => self.shared_profile(profile.as_deref()),
@@ -130,14 +132,14 @@ impl Part {
         }
     }
 
-    fn shared_profile(&self, profile: Option<&str>) -> Result<Fields, String> {
+    fn shared_profile(&self, profile: Option<&str>) -> Result<Fields, Unreadable> {
         let shown = self.file.display();
         let text = read(&self.file)?;
         let config = shared_config(&self.file, &text)?;
         let current = config.current.and_then(scalar);
         let name = profile.or(current.as_ref().map(|name| name.as_str())).unwrap_or("default");
         if name.is_empty() {
-            return Err(format!("{shown} has no current profile; name one in HW_PROFILE"));
+            return Err(format!("{shown} has no current profile; name one in HW_PROFILE").into());
         }
         let named = |profile: &HashMap<_, _>| profile.get("name").copied().and_then(scalar).is_some_and(|n| *n == name);
         let found = config.profiles.into_iter().flatten().find(named);
@@ -147,7 +149,7 @@ impl Part {
 
     /// What is said of a cloud, in the order of `openstacksdk`: its public profile, then `clouds.yaml`, then
     /// `secure.yaml`, and last what they say of the region.
-    fn cloud_fields(&self, cloud: &Cloud) -> Result<Fields, String> {
+    fn cloud_fields(&self, cloud: &Cloud) -> Result<Fields, Unreadable> {
         let Cloud { name, region, folders, .. } = cloud;
         let clouds = yaml(&self.file)?;
         let secure = match self.secure_file(cloud) {
@@ -156,7 +158,7 @@ impl Part {
         };
         let own = [&clouds["clouds"][name], &secure["clouds"][name]];
         if own.iter().all(|said| said.is_null()) {
-            return Err(format!("{} has no cloud {name}, which OS_CLOUD names", self.file.display()));
+            return Err(format!("{} has no cloud {name}, which OS_CLOUD names", self.file.display()).into());
         }
         // `cloud` is its older name.
         let profile =
@@ -258,7 +260,7 @@ impl Part {
         let read = move || {
             let fields = part.fields()?;
             let found = first(&fields, names).map(|(_, value)| value.to_owned());
-            found.ok_or_else(|| format!("{} has no {name}", part.shown()))
+            found.ok_or_else(|| Unreadable::from(format!("{} has no {name}", part.shown())))
         };
         Some(SecretSource::entry(&format!("{name} in {}", self.shown()), read))
     }
@@ -278,16 +280,16 @@ fn listed(folders: &[PathBuf]) -> String {
     folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-fn yaml(path: &Path) -> Result<SecretTree, String> {
+fn yaml(path: &Path) -> Result<SecretTree, Unreadable> {
     let tree = policy::foreign_yaml(&read(path)?).map(SecretTree::from);
-    tree.ok_or_else(|| format!("{} is not valid YAML", path.display()))
+    tree.ok_or_else(|| Unreadable::from(format!("{} is not valid YAML", path.display())))
 }
 
 fn shared_config<'c>(path: &Path, text: &'c str) -> Result<SharedConfig<'c>, String> {
     serde_json::from_str(text).map_err(|_| format!("{} is not valid JSON", path.display()))
 }
 
-fn has_no_current_profile(path: &Path) -> Result<bool, String> {
+fn has_no_current_profile(path: &Path) -> Result<bool, Unreadable> {
     let text = read(path)?;
     let current = shared_config(path, &text)?.current.and_then(scalar);
     Ok(current.is_some_and(|name| name.is_empty()))
@@ -331,8 +333,8 @@ fn put_texts(fields: &mut Fields, mapping: &Value) {
 }
 
 /// The text of a file; a byte order mark is no part of its first line.
-fn read(path: &Path) -> Result<Zeroizing<String>, String> {
-    let text = small_file::read_text(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+fn read(path: &Path) -> Result<Zeroizing<String>, Unreadable> {
+    let text = small_file::read_text(path).map_err(|error| Unreadable::file(path, &error))?;
     Ok(match text.strip_prefix('\u{feff}') {
         Some(text) => text.to_owned().into(),
         None => text,

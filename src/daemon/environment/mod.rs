@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use crate::kms::auth::{
     AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, OidcAgency, Password, PodIdentity,
-    ProjectScope, SecretSource,
+    ProjectScope, SecretSource, Unreadable,
 };
 use crate::kms::endpoint::default_sts;
 use crate::policy;
@@ -93,7 +93,7 @@ const DELEGATED: ProjectVariables = [&[], &["OS_DELEGATED_PROJECT"]];
 ///
 /// A file that the environment names is not there or not what it should be, or half of something is given; the text
 /// says which.
-pub fn find(variables: Variables, project: &Project) -> Result<Found, String> {
+pub fn find(variables: Variables, project: &Project) -> Result<Found, Unreadable> {
     let environment = Environment(variables);
     let (way, own) = match environment.huawei_sdk(project)? {
         // The SDKs know nothing of the variables for agencies.
@@ -142,13 +142,13 @@ fn scope(
 impl Environment {
     /// The first way to log in after those of the SDKs, with the agency on top of it, and the variables for the project
     /// that go with it.
-    fn way_with_agency(&self, project: &Project) -> Result<(Way, Option<ProjectVariables>), String> {
+    fn way_with_agency(&self, project: &Project) -> Result<(Way, Option<ProjectVariables>), Unreadable> {
         let (mut way, own) = self.way(project)?;
         way.agency = self.agency()?.or(way.agency);
         Ok((way, own))
     }
 
-    fn way(&self, project: &Project) -> Result<(Way, Option<ProjectVariables>), String> {
+    fn way(&self, project: &Project) -> Result<(Way, Option<ProjectVariables>), Unreadable> {
         if let Some(way) = self.huawei_terraform()? {
             return Ok((way, Some(HUAWEI_TERRAFORM)));
         }
@@ -171,7 +171,7 @@ impl Environment {
         found.map(|(origin, project)| NamedProject { project, origin: origin.to_owned() })
     }
 
-    fn huawei_sdk(&self, project: &Project) -> Result<Option<Way>, String> {
+    fn huawei_sdk(&self, project: &Project) -> Result<Option<Way>, Unreadable> {
         if let Some(way) = self.oidc_agency(project)? {
             return Ok(Some(way));
         }
@@ -191,7 +191,7 @@ impl Environment {
     }
 
     /// STS v5, with the defaults of the one client that has it (API sheet, section 5.4).
-    fn oidc_agency(&self, project: &Project) -> Result<Option<Way>, String> {
+    fn oidc_agency(&self, project: &Project) -> Result<Option<Way>, Unreadable> {
         const TOKEN: Names = &["HUAWEICLOUD_OIDC_ID_TOKEN", "HUAWEICLOUD_OIDC_TOKEN_FILE"];
         let found = self.together([&["HUAWEICLOUD_OIDC_PROVIDER_URN"], &["HUAWEICLOUD_OIDC_AGENCY_URN"], TOKEN], [])?;
         let Some(([(_, provider_urn), (agency, agency_urn), (name, token)], [])) = found else { return Ok(None) };
@@ -223,7 +223,7 @@ impl Environment {
         Ok(Some((login, format!("{agency} and {name}")).into()))
     }
 
-    fn huawei_terraform(&self) -> Result<Option<Way>, String> {
+    fn huawei_terraform(&self) -> Result<Option<Way>, Unreadable> {
         if let Some(way) = self.token(&["HW_AUTH_TOKEN"]) {
             return Ok(Some(way));
         }
@@ -244,7 +244,7 @@ impl Environment {
         }))
     }
 
-    fn open_stack(&self, project: &Project) -> Result<Option<Way>, String> {
+    fn open_stack(&self, project: &Project) -> Result<Option<Way>, Unreadable> {
         if let Some((_, cloud)) = self.first(&["OS_CLOUD"]) {
             let part = Part::cloud(self, cloud, &project.region)?;
             let fields = part.fields()?;
@@ -277,7 +277,7 @@ impl Environment {
     }
 
     /// The shared configuration, and the agency that it names.
-    fn shared_config(&self) -> Result<Option<Way>, String> {
+    fn shared_config(&self) -> Result<Option<Way>, Unreadable> {
         let Some(part) = Part::shared_config(self)? else { return Ok(None) };
         let fields = part.fields()?;
         let shown = part.shown();
@@ -288,14 +288,16 @@ impl Environment {
             (None, _) => None,
             (Some(name), Some(account)) => Some(Agency { account, name, duration: None }),
             (Some(_), None) => {
-                return Err(format!("{shown} has an agencyName, but neither agencyDomainName nor agencyDomainId"));
+                return Err(
+                    format!("{shown} has an agencyName, but neither agencyDomainName nor agencyDomainId").into()
+                );
             }
         };
         Ok(Some(Way { login, source: shown, project: part.project(&fields), agency }))
     }
 
     /// CCE's pod identity (API sheet, section 5.4).
-    fn pod(&self) -> Result<Option<Way>, String> {
+    fn pod(&self) -> Result<Option<Way>, Unreadable> {
         const URI: Names = &["HC_CONTAINER_CREDENTIALS_FULL_URI"];
         let Some(([(name, uri), (file, path)], [])) =
             self.together([URI, &["HC_CONTAINER_AUTHORIZATION_TOKEN_FILE"]], [])?
@@ -314,7 +316,7 @@ impl Environment {
         Some((Login::Token(SecretSource::in_memory(token, name)), name.to_owned()).into())
     }
 
-    fn access_key(&self, [id, secret, token]: [Names; 3]) -> Result<Option<Way>, String> {
+    fn access_key(&self, [id, secret, token]: [Names; 3]) -> Result<Option<Way>, Unreadable> {
         let Some(([(id_name, id), (name, secret)], [])) = self.together([id, secret], [])? else { return Ok(None) };
         let security_token = self.first(token).map(|(name, token)| SecretSource::in_memory(token, name));
         let secret = SecretSource::in_memory(secret, name);
@@ -324,7 +326,7 @@ impl Environment {
     }
 
     /// A user's name says who it is within an account, an id by itself.
-    fn password(&self, user: Names, password: Names, domain: Names) -> Result<Option<Way>, String> {
+    fn password(&self, user: Names, password: Names, domain: Names) -> Result<Option<Way>, Unreadable> {
         let by_id = matches!(self.first(user).map(named), Some(Named::Id(_)));
         let found = if by_id {
             self.together([user, password], [])?.map(|(found, [])| (found, self.first(domain)))
@@ -343,7 +345,7 @@ impl Environment {
     }
 
     /// The agency that variables name.
-    fn agency(&self) -> Result<Option<Agency>, String> {
+    fn agency(&self) -> Result<Option<Agency>, Unreadable> {
         match self.assumed_role()? {
             None => self.open_stack_agency(),
             found => Ok(found),
@@ -352,7 +354,7 @@ impl Environment {
 
     /// What the Terraform provider's block `assume_role` is without a block. It assumes an agency by its account's id
     /// at STS; IAM knows both, by one documented call (API sheet, section 5.1).
-    fn assumed_role(&self) -> Result<Option<Agency>, String> {
+    fn assumed_role(&self) -> Result<Option<Agency>, Unreadable> {
         const ACCOUNT: Names = &["HW_ASSUME_ROLE_DOMAIN_ID", "HW_ASSUME_ROLE_DOMAIN_NAME"];
         let found = self.together([&["HW_ASSUME_ROLE_AGENCY_NAME"], ACCOUNT], [])?;
         let Some(([(_, name), (by, account)], [])) = found else { return Ok(None) };
@@ -360,7 +362,7 @@ impl Environment {
         Ok(Some(Agency { account: named((by, account)), name, duration }))
     }
 
-    fn open_stack_agency(&self) -> Result<Option<Agency>, String> {
+    fn open_stack_agency(&self) -> Result<Option<Agency>, Unreadable> {
         let found = self.together([&["OS_AGENCY_NAME"], &["OS_AGENCY_DOMAIN_NAME"]], [])?;
         Ok(found.map(|([(_, name), (_, account)], [])| Agency { account: Named::Name(account), name, duration: None }))
     }

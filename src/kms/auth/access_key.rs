@@ -87,14 +87,10 @@ impl AccessKey {
         Some(())
     }
 
-    /// Whether it is the same key. Both are ours, so that the time it takes tells nobody anything.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        fn token(key: &AccessKey) -> Option<&str> {
-            key.security_token.as_ref().map(ExposeSecret::expose_secret)
-        }
-        self.id == other.id
-            && self.secret.expose_secret() == other.secret.expose_secret()
-            && token(self) == token(other)
+    /// All that makes it another key than others.
+    pub(super) fn parts(&self) -> [&str; 3] {
+        let security_token = self.security_token.as_ref().map(ExposeSecret::expose_secret);
+        [&self.id, self.secret.expose_secret(), security_token.unwrap_or_default()]
     }
 
     /// A temporary key as any of the cloud's services writes it (API sheet, section 5.4): wrapped or bare, with names

@@ -10,7 +10,7 @@ use super::super::outage::RetryBudget;
 use super::super::transport::{Answer, HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
 use super::iam::unfit;
-use super::{Error, Kind, Lifetime, Operation};
+use super::{Error, Kind, Lifetime, Operation, login_failure};
 
 /// Where the metadata service is on every machine.
 pub(super) const METADATA_ENDPOINT: &str = "http://169.254.169.254";
@@ -34,7 +34,7 @@ pub(super) async fn access_key(
             Some(Code::Http(401 | 404)) => error
                 .with_kind(Kind::Credentials)
                 .with_hint("has the machine an agency? one is attached in the console of the cloud server"),
-            _ => passing_or_final(error),
+            _ => login_failure(error),
         })?;
         AccessKey::parse(&answer.body, answer.date(), caller.clock.now()).ok_or_else(|| {
             Error::new(call.operation, Kind::Credentials, "the metadata service answered without an access key")
@@ -50,7 +50,7 @@ async fn session(caller: &Caller, call: &Call<'_>, endpoint: &Url) -> Result<Opt
     match caller.attempt(call, &open).await {
         Ok(Answer { body, .. }) => Ok(std::str::from_utf8(&body).ok().map(|token| SecretString::from(token.trim()))),
         Err(error) if matches!(error.code(), Some(Code::Http(403 | 404 | 405 | 503))) => Ok(None),
-        Err(error) => Err(passing_or_final(error)),
+        Err(error) => Err(login_failure(error)),
     }
 }
 
@@ -64,13 +64,4 @@ fn request(method: Method, endpoint: &Url, path: &str) -> Result<Request, Error>
     })?;
     let body = SecretString::from(String::new());
     Ok(Request { method, url, headers: Vec::with_capacity(2), body, secret_in_body: None, direct: true })
-}
-
-/// What an attempt at a service next door means: tried again if it may pass, a refusal if not.
-pub(super) fn passing_or_final(error: Error) -> Error {
-    match error.kind() {
-        Kind::Stopped => error,
-        kind if kind.is_transient() => error,
-        _ => error.with_kind(Kind::Credentials),
-    }
 }

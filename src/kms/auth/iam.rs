@@ -13,7 +13,7 @@ use super::super::transport::{Answer, HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
 use super::body::{self, Asking, Auth, Identity, Scope, ScopedProject};
 use super::signing::encode;
-use super::{Error, Kind, Lifetime, Operation, SecretSource, lifetime, token};
+use super::{Error, Kind, Lifetime, Operation, lifetime, login_failure};
 use crate::printable::excerpt;
 
 /// Which project a token is for.
@@ -53,20 +53,6 @@ pub(super) enum Asker<'a> {
 }
 
 impl Iam<'_> {
-    /// A secret that goes into a request; that it cannot be read counts as a login that failed.
-    pub(super) fn secret(&self, source: &SecretSource) -> Result<SecretString, Error> {
-        self.counted(source.read())
-    }
-
-    /// The same of a token.
-    pub(super) fn provided_token(&self, source: &SecretSource) -> Result<SecretString, Error> {
-        self.counted(token::read(source))
-    }
-
-    fn counted(&self, secret: Result<SecretString, Error>) -> Result<SecretString, Error> {
-        secret.inspect_err(|_| self.caller.observer.operation(Operation::Authenticate, false))
-    }
-
     /// A token for what `scope` says.
     pub(super) async fn token(
         &self,
@@ -198,12 +184,7 @@ impl Iam<'_> {
             let answer = self.caller.attempt(&call, &request).await.map_err(|error| {
                 // IAM.0020: authentication has moved to another site, and the next attempt finds it.
                 let moved = error.code() == Some(Code::Http(410));
-                let passing = moved || error.kind().is_transient();
-                match error.kind() {
-                    Kind::Stopped | Kind::NoWay => error,
-                    _ if passing => error.with_kind(Kind::Transient),
-                    _ => error.with_kind(Kind::Credentials),
-                }
+                if moved { error.with_kind(Kind::Transient) } else { login_failure(error) }
             })?;
             // It may name what the answer says.
             parse(&answer).map_err(|error| error.map_text(|text| request.without_secrets(text)))

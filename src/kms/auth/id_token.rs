@@ -1,7 +1,7 @@
 //! Workload identity: a token of an identity provider, such as a projected service account token, is exchanged for a
 //! temporary access key (API sheet, section 5.4).
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::access_key::AccessKey;
@@ -23,8 +23,12 @@ pub struct IdToken {
 
 impl IdToken {
     /// A temporary access key.
-    pub(super) async fn access_key(&self, iam: &Iam<'_>) -> Result<(AccessKey, Option<Lifetime>), Error> {
-        let unscoped = iam.token_for_id_token(&self.provider_id, &iam.provided_token(&self.token)?).await?.text;
+    pub(super) async fn access_key(
+        &self,
+        iam: &Iam<'_>,
+        token: &SecretString,
+    ) -> Result<(AccessKey, Option<Lifetime>), Error> {
+        let unscoped = iam.token_for_id_token(&self.provider_id, token).await?.text;
         let by = Token { id: unscoped.expose_secret(), duration_seconds: DURATION_SECONDS };
         iam.access_key(Asker::Token(&unscoped), Identity { method: "token", by }, Some(&unscoped)).await
     }

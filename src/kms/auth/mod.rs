@@ -12,6 +12,7 @@ mod id_token;
 mod password;
 mod pod;
 mod probe;
+mod refusals;
 mod secret;
 mod session;
 pub mod signing;
@@ -23,7 +24,7 @@ mod tree;
 use std::time::{Duration, SystemTime};
 
 use super::error::{Error, Kind};
-use super::observe::Operation;
+use super::observe::{Code, Operation};
 
 pub use access_key::{AccessKeyFiles, KeyName};
 pub use agency::{Agency, Named};
@@ -32,7 +33,8 @@ pub(super) use iam::unfit;
 pub use id_token::IdToken;
 pub use password::Password;
 pub use pod::PodIdentity;
-pub use secret::SecretSource;
+pub(super) use refusals::{Refusals, holds};
+pub use secret::{SecretSource, Unreadable};
 pub(super) use session::{Credential, Session};
 pub use sts::OidcAgency;
 pub use tree::SecretTree;
@@ -120,6 +122,26 @@ impl Login {
             }
             Self::Pod(PodIdentity { token, .. }) => format!("the pod's token from {token}"),
         }
+    }
+}
+
+/// What it means that an attempt at a login has failed: it may pass and is tried again, the service fails by itself, or
+/// it has refused.
+fn login_failure(error: Error) -> Error {
+    match (error.kind(), error.code()) {
+        (Kind::Stopped | Kind::NoWay, _) => error,
+        (kind, _) if kind.is_transient() => error,
+        (_, Some(Code::Http(500..))) => error.with_kind(Kind::LoginUnavailable),
+        _ => error.with_kind(Kind::Credentials),
+    }
+}
+
+/// The error of a login that is not tried again in this run.
+fn login_failed(error: Error) -> Error {
+    match error.kind() {
+        Kind::Stopped | Kind::NoWay | Kind::Shortage | Kind::LoginUnavailable => error,
+        kind if kind.is_transient() => error.with_kind(Kind::LoginUnavailable),
+        _ => error.with_kind(Kind::Credentials),
     }
 }
 

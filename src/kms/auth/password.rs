@@ -1,6 +1,6 @@
 //! A user and a password, for which IAM gives a token scoped to the project (API sheet, section 5.1).
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::body::{Identity, Scope, ScopedProject};
@@ -22,28 +22,32 @@ pub struct Password {
 
 impl Password {
     /// A token for the project. A wrong password is final: IAM locks the user after a few.
-    pub(super) async fn token(&self, iam: &Iam<'_>, project: Option<&ProjectScope>) -> Result<Token, Error> {
+    pub(super) async fn token(
+        &self,
+        iam: &Iam<'_>,
+        password: &SecretString,
+        project: Option<&ProjectScope>,
+    ) -> Result<Token, Error> {
         let by_name = |name| ScopedProject::Name { name, domain: self.domain.as_ref() };
         let scope = match (&self.project_name, project) {
             (None, Some(ProjectScope { id: Some(id), .. })) => Some(ScopedProject::Id { id }),
             (Some(name), _) | (None, Some(ProjectScope { id: None, name })) => Some(by_name(name)),
             (None, None) => None,
         };
-        self.login(iam, scope.map(Scope::Project)).await
+        self.login(iam, password, scope.map(Scope::Project)).await
     }
 
     /// A token for the user's own account, with which agencies of others are assumed.
-    pub(super) async fn account_token(&self, iam: &Iam<'_>) -> Result<Token, Error> {
-        self.login(iam, self.domain.as_ref().map(Scope::Domain)).await
+    pub(super) async fn account_token(&self, iam: &Iam<'_>, password: &SecretString) -> Result<Token, Error> {
+        self.login(iam, password, self.domain.as_ref().map(Scope::Domain)).await
     }
 
-    async fn login(&self, iam: &Iam<'_>, scope: Option<Scope<'_>>) -> Result<Token, Error> {
-        let password = iam.secret(&self.password)?;
+    async fn login(&self, iam: &Iam<'_>, password: &SecretString, scope: Option<Scope<'_>>) -> Result<Token, Error> {
         // An id says by itself whose account it is of.
         let domain = self.domain.as_ref().filter(|_| matches!(self.user, Named::Name(_)));
         let user = User { named: &self.user, password: password.expose_secret(), domain };
         let identity = Identity { method: "password", by: ByPassword { user } };
-        iam.token(Asker::Nobody, identity, scope, Some(&password)).await
+        iam.token(Asker::Nobody, identity, scope, Some(password)).await
     }
 }
 

@@ -10,9 +10,8 @@ use super::super::observe::Code;
 use super::super::outage::RetryBudget;
 use super::super::transport::{HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
-use super::ecs_agency::passing_or_final;
 use super::iam::unfit;
-use super::{Error, Kind, Lifetime, Operation, SecretSource, token};
+use super::{Error, Kind, Lifetime, Operation, SecretSource, login_failure};
 
 /// What a pod is known by.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,12 +29,11 @@ impl PodIdentity {
         &self,
         caller: &Caller,
         budget: RetryBudget,
+        token: &SecretString,
     ) -> Result<(AccessKey, Option<Lifetime>), Error> {
         let call = Call::new(Operation::Authenticate, None, None);
         let refused = |text: String| Error::new(call.operation, Kind::Credentials, text);
         let url = Url::parse(&self.uri).map_err(|_| refused("the pod's credentials have no address".to_owned()))?;
-        let token =
-            token::read(&self.token).inspect_err(|_| caller.observer.operation(Operation::Authenticate, false))?;
         let attempt = || async {
             let request = Request {
                 method: Method::Post,
@@ -52,7 +50,7 @@ impl PodIdentity {
                 Some(Code::Http(401 | 403 | 404)) => error.with_kind(Kind::Credentials).with_hint(
                     "has the pod's service account an agency? one is associated in the console of the cluster",
                 ),
-                _ => passing_or_final(error),
+                _ => login_failure(error),
             })?;
             AccessKey::parse(&answer.body, answer.date(), caller.clock.now())
                 .ok_or_else(|| refused(format!("{} answered without an access key", request.host())))

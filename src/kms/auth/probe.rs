@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use super::{Error, Kind, Operation};
 
 /// How long the others wait for the first answer to a credential.
-const LONGEST_PROBE: Duration = Duration::from_secs(2);
+pub(super) const LONGEST_PROBE: Duration = Duration::from_secs(2);
 
 /// What is known of a session's credentials, which are numbered as they are renewed.
 #[derive(Default)]
@@ -39,7 +39,8 @@ impl CredentialProbe {
         self.rejected().0 >= generation && !self.has_confirmed(generation)
     }
 
-    fn has_confirmed(&self, generation: u64) -> bool {
+    /// Whether the cloud has accepted the credential of this generation.
+    pub(super) fn has_confirmed(&self, generation: u64) -> bool {
         self.confirmed.load(Ordering::Relaxed) >= generation
     }
 

@@ -1,14 +1,14 @@
 //! Where a secret is kept, and reading it from there.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fmt, io};
 
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::{Error, Kind, Operation};
-use crate::small_file;
+use crate::{shortage, small_file};
 
 /// Where a secret is kept. Printing it shows the place, never the secret.
 #[derive(Clone)]
@@ -18,7 +18,7 @@ pub enum SecretSource {
     /// An entry of another program's file, read anew at each authentication like a file of its own.
     Entry {
         /// Gives the secret, or says why there is none: the file, never its content.
-        read: Arc<dyn Fn() -> Result<String, String> + Send + Sync>,
+        read: Arc<dyn Fn() -> Result<String, Unreadable> + Send + Sync>,
         /// Which entry of which file, for people; two entries are the same where this is.
         origin: Arc<str>,
     },
@@ -31,6 +31,38 @@ pub enum SecretSource {
     },
 }
 
+/// Why credentials, or what says where they are, could not be read. Holds nothing of them.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// Says so to people.
+    pub text: String,
+    /// It is this machine that has run out of something, and may do better later.
+    pub is_shortage: bool,
+}
+
+impl Unreadable {
+    /// A file that cannot be read.
+    #[must_use]
+    pub fn file(path: &Path, error: &io::Error) -> Self {
+        let lack = shortage::of(error);
+        let cause = lack.map_or_else(|| error.to_string(), str::to_owned);
+        Self { text: format!("cannot read {}: {cause}", path.display()), is_shortage: lack.is_some() }
+    }
+}
+
+impl From<String> for Unreadable {
+    fn from(text: String) -> Self {
+        Self { text, is_shortage: false }
+    }
+}
+
+impl From<Unreadable> for Error {
+    fn from(Unreadable { text, is_shortage }: Unreadable) -> Self {
+        let kind = if is_shortage { Kind::Shortage } else { Kind::Credentials };
+        Self::new(Operation::Authenticate, kind, text)
+    }
+}
+
 impl SecretSource {
     /// A secret that is in no file of its own, and where it came from.
     #[must_use]
@@ -40,7 +72,7 @@ impl SecretSource {
 
     /// A secret that is an entry of a file, and which.
     #[must_use]
-    pub fn entry(origin: &str, read: impl Fn() -> Result<String, String> + Send + Sync + 'static) -> Self {
+    pub fn entry(origin: &str, read: impl Fn() -> Result<String, Unreadable> + Send + Sync + 'static) -> Self {
         Self::Entry { read: Arc::new(read), origin: origin.into() }
     }
 
@@ -48,14 +80,13 @@ impl SecretSource {
     pub(in crate::kms) fn read(&self) -> Result<SecretString, Error> {
         // Wiped on drop, as is the copy without the line break.
         let text = match self {
-            Self::File(path) => small_file::read_text(path)
-                .map_err(|error| unusable(format!("cannot read {}: {error}", path.display())))?,
-            Self::Entry { read, .. } => Zeroizing::new(read().map_err(unusable)?),
+            Self::File(path) => small_file::read_text(path).map_err(|error| Unreadable::file(path, &error))?,
+            Self::Entry { read, .. } => Zeroizing::new(read()?),
             Self::Memory { secret, .. } => Zeroizing::new(secret.expose_secret().to_owned()),
         };
         let secret = text.trim_end_matches(['\r', '\n']);
         match fault(secret) {
-            Some(fault) => Err(unusable(format!("cannot use {self}: {fault}"))),
+            Some(fault) => Err(Unreadable::from(format!("cannot use {self}: {fault}")).into()),
             None => Ok(SecretString::from(secret)),
         }
     }
@@ -66,12 +97,9 @@ impl SecretSource {
         if secret.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) {
             return Ok(secret);
         }
-        Err(unusable(format!("{self} holds no {kind}: expected one line of ASCII characters without blanks")))
+        let text = format!("{self} holds no {kind}: expected one line of ASCII characters without blanks");
+        Err(Unreadable::from(text).into())
     }
-}
-
-fn unusable(why: String) -> Error {
-    Error::new(Operation::Authenticate, Kind::Credentials, why)
 }
 
 /// What an editor or a mistake has put into a secret, and no service accepts. A blank is allowed: a password may have

@@ -2,8 +2,8 @@
 //!
 //! It hands out what proves a request, renews it before it ends with one renewal in flight, and renews it once when the
 //! cloud refuses it. A refusal that a renewal does not cure ends the project's run: five failures in a row lock an
-//! access key, and wrong passwords lock the user (API sheet, section 3). For the same reason an access key that is
-//! refused is not tried again unless its files have changed, and a new credential is probed by one request first
+//! access key, and wrong passwords lock the user (API sheet, section 3). For the same reason a secret that is refused is
+//! not sent again for a while unless it has changed (`refusals`), and a new credential is probed by one request first
 //! (`probe`).
 
 use std::collections::HashMap;
@@ -22,8 +22,9 @@ use super::super::transport::{HeaderText, Request, SetUpError};
 use super::access_key::AccessKey;
 use super::iam::{Asker, ProjectScope, unfit};
 use super::probe::CredentialProbe;
+use super::refusals::{Fingerprint, Refusals};
 use super::source::{Issued, Source};
-use super::{Credentials, Error, Kind, Lifetime, Operation};
+use super::{Credentials, Error, Kind, Lifetime, Operation, login_failed};
 use crate::printable::excerpt;
 
 /// What those get to hear who come after a refusal, before the reason.
@@ -39,6 +40,7 @@ pub(in crate::kms) struct Credential {
     generation: u64,
     /// When it ends, where that is known.
     ends: Option<SystemTime>,
+    fingerprint: Fingerprint,
 }
 
 #[derive(Clone)]
@@ -57,9 +59,17 @@ impl Credential {
         Some(())
     }
 
-    /// The same secret again: an access key that is refused is not helped by reading it once more.
-    fn is_key(&self, key: &AccessKey) -> bool {
-        matches!(&self.means, Means::Key(own) if own.is(key))
+    /// The error of a request that is not sent, since the credential has ended. Another one is then asked for.
+    pub(in crate::kms) fn check_end(&self, now: SystemTime) -> Result<(), Error> {
+        if self.has_ended(now) {
+            let text = "the credentials have ended";
+            return Err(Error::new(Operation::Authenticate, Kind::Credentials, text));
+        }
+        Ok(())
+    }
+
+    fn has_ended(&self, now: SystemTime) -> bool {
+        self.ends.is_some_and(|end| now >= end)
     }
 }
 
@@ -69,13 +79,14 @@ pub(in crate::kms) struct Session {
     /// The id of the project that tokens are for, once it is known.
     project_id: OnceLock<String>,
     /// The ids of projects that were looked up by name, or why they were not found in this run.
-    names: Mutex<HashMap<String, Result<String, Box<str>>>>,
+    names: Mutex<HashMap<String, LookedUp>>,
     current: std::sync::Mutex<Current>,
     /// Held by the one renewal in flight.
     renewal: Mutex<()>,
     probe: CredentialProbe,
     /// A renewed credential was refused as well, or none could be had: nothing more is sent in this run.
-    refused: ClosedForRun,
+    closed: ClosedForRun,
+    refusals: Arc<Refusals>,
 }
 
 #[derive(Default)]
@@ -85,7 +96,12 @@ struct Current {
     generation: u64,
     /// After an early renewal that failed: not before this.
     next_renewal: Option<SystemTime>,
+    /// When the next run is due, while no credential was had in this one: the last is to hold until then.
+    next_run: Option<SystemTime>,
 }
+
+/// A project's id, or why it was not found.
+type LookedUp = Result<String, (Kind, Box<str>)>;
 
 /// A credential that was refused, and the cloud's words where it had any.
 #[derive(Clone, Copy)]
@@ -111,25 +127,27 @@ impl Session {
         source: Credentials,
         iam: &str,
         project: Option<ProjectScope>,
+        refusals: Arc<Refusals>,
     ) -> Result<Self, SetUpError> {
         Ok(Self {
             project_id: project
                 .as_ref()
                 .and_then(|project| project.id.clone())
                 .map_or_else(OnceLock::new, OnceLock::from),
-            source: Source::new(source, iam, project)?,
+            source: Source::new(source, iam, project, Arc::clone(&refusals))?,
             names: Mutex::default(),
             current: std::sync::Mutex::default(),
             renewal: Mutex::default(),
             probe: CredentialProbe::default(),
-            refused: ClosedForRun::default(),
+            closed: ClosedForRun::default(),
+            refusals,
         })
     }
 
     /// A new run: what was refused in the last one may be right by now, and a token or key that is given in files is
     /// read again.
     pub(in crate::kms) fn begin_run(&self) {
-        self.refused.begin_run();
+        self.closed.begin_run();
         self.probe.begin_run();
         let mut current = self.current();
         current.next_renewal = None;
@@ -139,6 +157,16 @@ impl Session {
         if self.source.is_in_files() {
             current.credential = None;
         }
+    }
+
+    /// When the run after the one that begins now is due, where there is a schedule.
+    pub(in crate::kms) fn next_run(&self, due: Option<SystemTime>) {
+        self.current().next_run = due;
+    }
+
+    /// Somebody looks after it: what was refused may be sent again at once.
+    pub(in crate::kms) fn forgive(&self) {
+        self.refusals.forgive();
     }
 
     /// The error of a call that would end without a request, since what there is was refused in this run.
@@ -163,29 +191,71 @@ impl Session {
         let credential = self.credential(caller, None).await?;
         // Told by each project, whoever of those that share it has renewed it.
         caller.observer.credentials_expire(credential.ends);
-        let refused = match self.probe.of(credential.generation, || request(credential.clone())).await {
+        let refused = match self.try_with(caller, &credential, &mut request).await {
             Err(error) if error.kind() == Kind::Credentials => error,
             result => return result,
         };
         let words = refused.code().map(|_| refused.text());
         let renewed = match self.credential(caller, Some(Refused { generation: credential.generation, words })).await {
             Ok(renewed) => renewed,
-            // The cloud's word on the refusal is the better one.
-            Err(error) if error.kind() == Kind::Credentials && words.is_some() => {
-                return Err(refused.with_hint(error.text()));
+            // The cloud's words on the refusal come first; what follows is why there is no other credential.
+            Err(error) if error.kind() != Kind::Stopped && words.is_some() => {
+                return Err(refused.with_hint(error.text()).with_kind(error.kind()));
             }
             Err(error) => return Err(error),
         };
         caller.repeats(&refused);
-        let result = self.probe.of(renewed.generation, || request(renewed)).await;
-        match result {
+        match self.try_with(caller, &renewed, &mut request).await {
+            // It is said of a credential that had ended, and not of its secret: worth another try.
+            Err(error) if error.kind() == Kind::Credentials && renewed.has_ended(caller.clock.now()) => {
+                Err(error.with_kind(Kind::Transient))
+            }
             Err(error) if error.kind() == Kind::Credentials => {
                 let error = error.with_hint(&self.source.place());
-                self.refuse(error.text());
+                self.close(Kind::Credentials, error.text());
                 Err(error)
             }
             result => result,
         }
+    }
+
+    /// Makes the request with the credential, unless that was refused lately.
+    async fn try_with<T, F>(
+        &self,
+        caller: &Caller,
+        credential: &Credential,
+        request: &mut impl FnMut(Credential) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let Credential { generation, fingerprint, .. } = *credential;
+        self.check_refusals(caller, &fingerprint, false)?;
+        let result = self.probe.of(generation, || request(credential.clone())).await;
+        match &result {
+            Ok(_) => self.refusals.accept(&fingerprint),
+            // One that has ended while the request was under way says nothing; and without a code, it is what another
+            // request has met.
+            Err(error)
+                if error.kind() == Kind::Credentials
+                    && error.code().is_some()
+                    && !credential.has_ended(caller.clock.now()) =>
+            {
+                self.note_refusal(caller, fingerprint, error, self.probe.has_confirmed(generation));
+            }
+            Err(_) => {}
+        }
+        result
+    }
+
+    fn check_refusals(&self, caller: &Caller, secret: &Fingerprint, told: bool) -> Result<(), Error> {
+        let checked = self.refusals.check(&caller.project, secret, caller.clock.now());
+        checked.map_err(|why| self.source.held(&why, told))
+    }
+
+    fn note_refusal(&self, caller: &Caller, secret: Fingerprint, error: &Error, accepted_elsewhere: bool) {
+        let why = format!("{} ({})", error.text(), self.source.place());
+        self.refusals.refuse(&caller.project, secret, &why, accepted_elsewhere, caller.clock.now());
     }
 
     /// A credential for a request that is made now; a newer one than the `refused`, where one was.
@@ -206,28 +276,28 @@ impl Session {
                 }
                 // Who has the cloud's own words needs no other's.
                 self.check_open().map_err(|error| match words {
-                    Some(_) => Error::new(Operation::Authenticate, Kind::Credentials, NOT_AGAIN),
+                    Some(_) => Error::new(Operation::Authenticate, error.kind(), NOT_AGAIN),
                     None => error,
                 })?;
-                let issued = self.source.issue(caller, RetryBudget::Full).await;
+                let issued = self.source.issue(caller, RetryBudget::Full, words.is_some()).await;
                 let renewed = issued.and_then(|(issued, lifetime)| {
-                    let again = |credential: &Credential| matches!(&issued, Issued::Key(key) if credential.is_key(key));
-                    if refused.is_some() && self.current().credential.as_ref().is_some_and(again) {
-                        let text = "the access key was refused, and what is given has not changed since";
-                        return Err(Error::new(Operation::Authenticate, Kind::Credentials, text)
-                            .with_hint(&self.source.place()));
+                    let fingerprint = issued.fingerprint(&self.refusals);
+                    if refused.is_some() {
+                        self.check_refusals(caller, &fingerprint, words.is_some())?;
                     }
-                    self.keep(caller, issued, lifetime)
+                    self.keep(caller, issued, lifetime, fingerprint)
                 });
                 renewed.map_err(|error| {
-                    if error.kind() == Kind::Stopped {
+                    let error = login_failed(error);
+                    // Neither says anything of the credentials.
+                    if matches!(error.kind(), Kind::Stopped | Kind::Shortage) {
                         return error;
                     }
                     match words {
-                        Some(words) => self.refuse(&format!("{words} ({})", error.text())),
-                        None => self.refuse(error.text()),
+                        Some(words) => self.close(error.kind(), &format!("{words} ({})", error.text())),
+                        None => self.close(error.kind(), error.text()),
                     }
-                    error.with_kind(Kind::Credentials)
+                    error
                 })
             }
         }
@@ -241,7 +311,8 @@ impl Session {
         };
         if current.lifetime.is_some_and(|(_, end)| now >= end) {
             Cached::Nothing
-        } else if is_due(current.lifetime, now) && current.next_renewal.is_none_or(|next| now >= next) {
+        } else if is_due(current.lifetime, now, current.next_run) && current.next_renewal.is_none_or(|next| now >= next)
+        {
             Cached::Due(credential)
         } else {
             Cached::Good(credential)
@@ -250,8 +321,12 @@ impl Session {
 
     /// One attempt at a newer credential while the old one holds.
     async fn renew_early(&self, caller: &Caller) -> Option<Credential> {
-        let issued = self.source.issue(caller, RetryBudget::SingleAttempt).await;
-        match issued.and_then(|(issued, lifetime)| self.keep(caller, issued, lifetime)) {
+        let issued = self.source.issue(caller, RetryBudget::SingleAttempt, false).await;
+        let renewed = issued.and_then(|(issued, lifetime)| {
+            let fingerprint = issued.fingerprint(&self.refusals);
+            self.keep(caller, issued, lifetime, fingerprint)
+        });
+        match renewed {
             Ok(credential) => Some(credential),
             Err(error) => {
                 warn!(
@@ -270,7 +345,13 @@ impl Session {
         }
     }
 
-    fn keep(&self, caller: &Caller, issued: Issued, lifetime: Option<Lifetime>) -> Result<Credential, Error> {
+    fn keep(
+        &self,
+        caller: &Caller,
+        issued: Issued,
+        lifetime: Option<Lifetime>,
+        fingerprint: Fingerprint,
+    ) -> Result<Credential, Error> {
         let means = match issued {
             Issued::Token(token, project_id) => {
                 if let Some(given) = project_id {
@@ -284,7 +365,10 @@ impl Session {
         current.generation += 1;
         current.lifetime = lifetime;
         current.next_renewal = None;
-        let credential = Credential { means, generation: current.generation, ends: lifetime.map(|(_, end)| end) };
+        // Once in a run: a metadata service gives the same key again until shortly before its end.
+        current.next_run = None;
+        let ends = lifetime.map(|(_, end)| end);
+        let credential = Credential { means, generation: current.generation, ends, fingerprint };
         current.credential = Some(credential.clone());
         debug!(project = &*caller.project, generation = credential.generation, "got credentials");
         Ok(credential)
@@ -312,10 +396,13 @@ impl Session {
         let mut names = self.names.lock().await;
         match names.get(name) {
             Some(Ok(id)) => return Ok(id.clone()),
-            Some(Err(why)) => {
-                return Err(Error::new(Operation::Authenticate, Kind::Credentials, format!("{NOT_AGAIN}: {why}")));
+            Some(Err((kind, why))) => {
+                return Err(Error::new(Operation::Authenticate, *kind, format!("{NOT_AGAIN}: {why}")));
             }
-            None => self.check_open()?,
+            None => {
+                self.check_open()?;
+                self.check_refusals(caller, &credential.fingerprint, false)?;
+            }
         }
         let iam = self.source.iam(caller, RetryBudget::Full);
         let found = match &credential.means {
@@ -323,28 +410,35 @@ impl Session {
             Means::Key(key) => iam.project_id(Asker::Key(key), name).await,
         };
         let found = found.map_err(|error| {
-            if error.kind() == Kind::Stopped {
+            if matches!(error.kind(), Kind::Stopped | Kind::Shortage) {
                 return error;
             }
             let is_refusal = error.code() == Some(Code::Http(401));
-            let error = self.source.placed(error).with_kind(Kind::Credentials);
-            if is_refusal {
-                self.refuse(error.text());
+            if is_refusal && credential.has_ended(caller.clock.now()) {
+                // Which says nothing of the name, nor of the secret.
+                return error.with_kind(Kind::Transient);
             }
-            names.insert(name.to_owned(), Err(error.text().into()));
+            if is_refusal {
+                self.note_refusal(caller, credential.fingerprint, &error, false);
+            }
+            let error = login_failed(self.source.placed(error));
+            if is_refusal {
+                self.close(error.kind(), error.text());
+            }
+            names.insert(name.to_owned(), Err((error.kind(), error.text().into())));
             error
         })?;
         names.insert(name.to_owned(), Ok(found.clone()));
         Ok(found)
     }
 
-    /// No credential is tried again in this run, for this reason.
-    fn refuse(&self, why: &str) {
-        self.refused.close(&format!("{NOT_AGAIN}: {why}"));
+    /// No login is tried again in this run, for this reason.
+    fn close(&self, kind: Kind, why: &str) {
+        self.closed.close(kind, &format!("{NOT_AGAIN}: {why}"));
     }
 
     fn check_open(&self) -> Result<(), Error> {
-        self.refused.check(Operation::Authenticate, Kind::Credentials)
+        self.closed.check(Operation::Authenticate)
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -352,12 +446,14 @@ impl Session {
     }
 }
 
-/// Credentials are renewed when a tenth of their life is left, ten minutes at most.
-fn is_due(lifetime: Option<Lifetime>, now: SystemTime) -> bool {
+/// Credentials are renewed when a tenth of their life is left, ten minutes at most; and in the last run before that, so
+/// that the next one has good ones though IAM may be away by then. Not where new ones would not last until then either.
+fn is_due(lifetime: Option<Lifetime>, now: SystemTime, next_run: Option<SystemTime>) -> bool {
     const EARLIEST: Duration = Duration::from_secs(600);
     lifetime.is_some_and(|(begin, end)| {
         let life = end.duration_since(begin).unwrap_or_default();
-        now + (life / 10).min(EARLIEST) >= end
+        let early = (life / 10).min(EARLIEST);
+        now + early >= end || next_run.is_some_and(|next| next + early >= end && next + early < now + life)
     })
 }
 
@@ -369,11 +465,34 @@ mod tests {
     fn credentials_are_renewed_early_in_proportion_to_their_life() {
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let day = Some((at(0), at(86_400)));
-        assert!(!is_due(day, at(86_400 - 601)));
-        assert!(is_due(day, at(86_400 - 600)));
+        assert!(!is_due(day, at(86_400 - 601), None));
+        assert!(is_due(day, at(86_400 - 600), None));
         let seconds = Some((at(0), at(10)));
-        assert!(!is_due(seconds, at(8)));
-        assert!(is_due(seconds, at(9)));
-        assert!(!is_due(None, at(9)));
+        assert!(!is_due(seconds, at(8), None));
+        assert!(is_due(seconds, at(9), None));
+        assert!(!is_due(None, at(9), Some(at(10))));
+    }
+
+    #[test]
+    fn credentials_are_renewed_in_the_last_run_that_can_do_so_in_time() {
+        const HOUR: u64 = 3600;
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let day = Some((at(0), at(24 * HOUR)));
+        for (now, next, expected) in [
+            (HOUR, 2 * HOUR, false),
+            (23 * HOUR, 24 * HOUR - 601, false),
+            (23 * HOUR, 24 * HOUR - 600, true),
+            (23 * HOUR, 24 * HOUR, true),
+            (HOUR, 24 * HOUR, true),
+            // New ones would end before the next run as well, or be due when it begins.
+            (HOUR, 25 * HOUR, false),
+            (HOUR, 25 * HOUR - 600, false),
+            (HOUR, 25 * HOUR - 601, true),
+            (HOUR, 1000 * HOUR, false),
+            // It should have begun already.
+            (HOUR, 0, false),
+        ] {
+            assert_eq!(is_due(day, at(now), Some(at(next))), expected, "{now} {next}");
+        }
     }
 }

@@ -2,20 +2,35 @@
 //!
 //! Whoever asks gets them anew. How long they are kept, and whether they may be asked for at all, the `session` knows.
 
-use secrecy::SecretString;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
 
 use super::super::caller::Caller;
+use super::super::observe::Code;
 use super::super::outage::RetryBudget;
 use super::super::transport::{SetUpError, Url, address};
 use super::access_key::AccessKey;
 use super::iam::{Iam, ProjectScope, Token};
-use super::{Credentials, Error, Kind, Lifetime, Login, Operation, ecs_agency, token};
+use super::refusals::{Fingerprint, Refusals};
+use super::{
+    Credentials, Error, IdToken, Kind, Lifetime, Login, OidcAgency, Operation, Password, PodIdentity, ecs_agency, token,
+};
 
 /// Credentials as their source gave them.
 pub(super) enum Issued {
     /// A token, and the project that it is for where that was told.
     Token(SecretString, Option<String>),
     Key(AccessKey),
+}
+
+impl Issued {
+    pub(super) fn fingerprint(&self, refusals: &Refusals) -> Fingerprint {
+        match self {
+            Self::Token(token, _) => refusals.fingerprint(&[token.expose_secret()]),
+            Self::Key(key) => refusals.fingerprint(&key.parts()),
+        }
+    }
 }
 
 /// The way to one project's credentials.
@@ -25,16 +40,22 @@ pub(super) struct Source {
     metadata: Url,
     /// What a token is to be for.
     project: Option<ProjectScope>,
+    refusals: Arc<Refusals>,
 }
 
 impl Source {
     /// Nothing is asked of it yet; IAM is at the endpoint `iam`.
-    pub(super) fn new(credentials: Credentials, iam: &str, project: Option<ProjectScope>) -> Result<Self, SetUpError> {
+    pub(super) fn new(
+        credentials: Credentials,
+        iam: &str,
+        project: Option<ProjectScope>,
+        refusals: Arc<Refusals>,
+    ) -> Result<Self, SetUpError> {
         let metadata = match &credentials.login {
             Login::EcsAgency { metadata_endpoint: Some(endpoint) } => endpoint,
             _ => ecs_agency::METADATA_ENDPOINT,
         };
-        Ok(Self { iam: address(iam, "")?, metadata: address(metadata, "")?, credentials, project })
+        Ok(Self { iam: address(iam, "")?, metadata: address(metadata, "")?, credentials, project, refusals })
     }
 
     /// Whether they are given in files as they are, which cost nothing to read.
@@ -52,60 +73,131 @@ impl Source {
         Iam { caller, endpoint: &self.iam, budget }
     }
 
-    /// A token or an access key, with its lifetime where that is told.
+    /// A token or an access key, with its lifetime where that is told. A secret that was refused lately and has not
+    /// changed is not sent; `told` where the cloud's words on the refusal are known already.
     pub(super) async fn issue(
         &self,
         caller: &Caller,
         budget: RetryBudget,
+        told: bool,
     ) -> Result<(Issued, Option<Lifetime>), Error> {
-        let result = self.ask(caller, budget).await;
-        // What is wrong with a file names the file itself.
-        result.map_err(|error| if error.code().is_some() { self.placed(error) } else { error })
-    }
-
-    /// The error and where the secret is, which has nothing to do with what bars the way.
-    pub(super) fn placed(&self, error: Error) -> Error {
-        if error.kind() == Kind::NoWay { error } else { error.with_hint(&self.place()) }
-    }
-
-    async fn ask(&self, caller: &Caller, budget: RetryBudget) -> Result<(Issued, Option<Lifetime>), Error> {
-        let iam = self.iam(caller, budget);
-        let counted = |error: Error| {
-            caller.observer.operation(Operation::Authenticate, false);
-            error
+        let counted = |_: &Error| caller.observer.operation(Operation::Authenticate, false);
+        let ready = self.ready().inspect_err(counted)?;
+        let secret = ready.secret().map(|parts| self.refusals.fingerprint(&parts));
+        // What is given in files as it is, is sent to nobody here.
+        let secret = secret.filter(|_| !self.is_in_files());
+        let _turn = match &secret {
+            Some(_) => self.refusals.turn().await,
+            None => None,
         };
+        if let Some(secret) = &secret {
+            self.refusals.check(&caller.project, secret, caller.clock.now()).map_err(|why| self.held(&why, told))?;
+        }
+        let result = self.ask(caller, budget, ready).await;
+        // What is wrong with a file names the file itself.
+        let result = result.map_err(|error| if error.code().is_some() { self.placed(error) } else { error });
+        match (&result, secret) {
+            (Ok(_), Some(secret)) => self.refusals.accept(&secret),
+            (Err(error), Some(secret)) if error.code() == Some(Code::Http(401)) => {
+                self.refusals.refuse(&caller.project, secret, error.text(), false, caller.clock.now());
+            }
+            _ => {}
+        }
+        result
+    }
+
+    /// The error of a secret that is not sent, since it was refused before in these words; which may be told already.
+    pub(super) fn held(&self, why: &str, told: bool) -> Error {
+        let text = if told {
+            format!("it has not changed since, so it is not sent again for 30 minutes; {}", self.place())
+        } else {
+            format!("not sent again for 30 minutes, as it has not changed since it was refused: {why}")
+        };
+        Error::new(Operation::Authenticate, Kind::Credentials, text)
+    }
+
+    /// The error and where the secret is, which has nothing to do with a service that is away.
+    pub(super) fn placed(&self, error: Error) -> Error {
+        let is_refusal = !error.kind().is_transient() && !matches!(error.kind(), Kind::NoWay | Kind::LoginUnavailable);
+        if is_refusal { error.with_hint(&self.place()) } else { error }
+    }
+
+    /// Reads the secret, anew each time.
+    fn ready(&self) -> Result<Ready<'_>, Error> {
+        Ok(match &self.credentials.login {
+            Login::Token(source) => Ready::Token(token::read(source)?),
+            Login::Password(password) => Ready::Password(password, password.password.read()?),
+            Login::AccessKey(files) => Ready::AccessKey(files.read()?),
+            Login::EcsAgency { .. } => Ready::Machine,
+            Login::IdToken(id_token) => Ready::IdToken(id_token, token::read(&id_token.token)?),
+            Login::OidcAgency(agency) => Ready::OidcAgency(agency, token::read(&agency.token)?),
+            Login::Pod(pod) => Ready::Pod(pod, token::read(&pod.token)?),
+        })
+    }
+
+    async fn ask(
+        &self,
+        caller: &Caller,
+        budget: RetryBudget,
+        ready: Ready<'_>,
+    ) -> Result<(Issued, Option<Lifetime>), Error> {
+        let iam = self.iam(caller, budget);
+        let (agency, project) = (self.credentials.agency.as_ref(), self.project.as_ref());
         let token = |token: Token| (Issued::Token(token.text, token.project_id), token.lifetime);
-        let (key, lifetime) = match (&self.credentials.login, &self.credentials.agency) {
-            (Login::Token(source), None) => {
-                let given = token::read(source).map_err(counted)?;
+        let (key, lifetime) = match (ready, agency) {
+            (Ready::Token(given), None) => {
                 caller.observer.operation(Operation::Authenticate, true);
                 return Ok((Issued::Token(given, None), None));
             }
-            (Login::Token(source), Some(agency)) => {
-                let given = token::read(source).map_err(counted)?;
-                return Ok(token(agency.token(&iam, &given, self.project.as_ref()).await?));
+            (Ready::Token(given), Some(agency)) => return Ok(token(agency.token(&iam, &given, project).await?)),
+            (Ready::Password(user, password), None) => {
+                return Ok(token(user.token(&iam, &password, project).await?));
             }
-            (Login::Password(password), None) => return Ok(token(password.token(&iam, self.project.as_ref()).await?)),
-            (Login::Password(password), Some(agency)) => {
-                let own = password.account_token(&iam).await?.text;
-                return Ok(token(agency.token(&iam, &own, self.project.as_ref()).await?));
+            (Ready::Password(user, password), Some(agency)) => {
+                let own = user.account_token(&iam, &password).await?.text;
+                return Ok(token(agency.token(&iam, &own, project).await?));
             }
-            (Login::AccessKey(files), agency) => {
-                let key = files.read().map_err(counted)?;
+            (Ready::AccessKey(key), agency) => {
                 if agency.is_none() {
                     caller.observer.operation(Operation::Authenticate, true);
                 }
                 (key, None)
             }
-            (Login::EcsAgency { .. }, _) => ecs_agency::access_key(caller, budget, &self.metadata).await?,
-            (Login::IdToken(id_token), _) => id_token.access_key(&iam).await?,
-            (Login::OidcAgency(agency), _) => agency.access_key(&iam).await?,
-            (Login::Pod(pod), _) => pod.access_key(caller, budget).await?,
+            (Ready::Machine, _) => ecs_agency::access_key(caller, budget, &self.metadata).await?,
+            (Ready::IdToken(id_token, secret), _) => id_token.access_key(&iam, &secret).await?,
+            (Ready::OidcAgency(agency, secret), _) => agency.access_key(&iam, &secret).await?,
+            (Ready::Pod(pod, secret), _) => pod.access_key(caller, budget, &secret).await?,
         };
-        let (key, lifetime) = match &self.credentials.agency {
+        let (key, lifetime) = match agency {
             Some(agency) => agency.access_key(&iam, &key).await?,
             None => (key, lifetime),
         };
         Ok((Issued::Key(key), lifetime))
+    }
+}
+
+/// A way to log in, with its secret as it is now.
+enum Ready<'a> {
+    Token(SecretString),
+    Password(&'a Password, SecretString),
+    AccessKey(AccessKey),
+    /// Nothing is sent that the metadata service would refuse.
+    Machine,
+    IdToken(&'a IdToken, SecretString),
+    OidcAgency(&'a OidcAgency, SecretString),
+    Pod(&'a PodIdentity, SecretString),
+}
+
+impl Ready<'_> {
+    fn secret(&self) -> Option<Vec<&str>> {
+        match self {
+            Self::AccessKey(key) => Some(key.parts().to_vec()),
+            Self::Machine => None,
+            Self::Token(secret)
+            | Self::Password(_, secret)
+            | Self::IdToken(_, secret)
+            | Self::OidcAgency(_, secret)
+            | Self::Pod(_, secret) => Some(vec![secret.expose_secret()]),
+        }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! It is one unsigned call, and the token in its body is all that proves who asks.
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::super::transport::{Method, SetUpError, Url, address};
@@ -35,8 +35,11 @@ pub struct OidcAgency {
 
 impl OidcAgency {
     /// A temporary access key; asked for as `iam` asks, but of STS.
-    pub(super) async fn access_key(&self, iam: &Iam<'_>) -> Result<(AccessKey, Option<Lifetime>), Error> {
-        let token = iam.provided_token(&self.token)?;
+    pub(super) async fn access_key(
+        &self,
+        iam: &Iam<'_>,
+        token: &SecretString,
+    ) -> Result<(AccessKey, Option<Lifetime>), Error> {
         let body = body::json(&Assuming {
             provider_urn: &self.provider_urn,
             agency_urn: &self.agency_urn,
@@ -50,7 +53,7 @@ impl OidcAgency {
             self.url().map_err(|error| Error::new(Operation::Authenticate, Kind::Credentials, error.to_string()))?;
         let sts = Iam { caller: iam.caller, endpoint: &endpoint, budget: iam.budget };
         let now = iam.caller.clock.now();
-        sts.ask(Method::Post, "v5/agencies/assume-with-oidc", Asker::Nobody, body, Some(&token), |answer| {
+        sts.ask(Method::Post, "v5/agencies/assume-with-oidc", Asker::Nobody, body, Some(token), |answer| {
             AccessKey::parse(&answer.body, answer.date(), now).ok_or_else(|| {
                 let text = "STS answered without a temporary access key; is HUAWEICLOUD_SDK_STS_ENDPOINT right?";
                 super::iam::failed(answer, text)

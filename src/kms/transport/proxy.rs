@@ -5,20 +5,80 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::super::auth::SecretSource;
-use super::{Url, message};
+use super::no_proxy::NoProxy;
+use super::{HeaderText, SetUpError, Url, message};
 
 /// A proxy for HTTPS.
 #[derive(Clone, PartialEq)]
 pub struct Proxy {
     /// Its address, which may hold a password where the environment gives it.
     pub url: String,
-    /// Hosts that are reached without it, as `NO_PROXY` lists them.
-    pub except: String,
+    /// Who gave the address.
+    pub origin: ProxyOrigin,
+    /// The servers that are reached without it.
+    pub except: NoProxy,
     /// Whom it lets through, and where the password is, which is read again before each run.
     pub user: Option<(String, SecretSource)>,
 }
 
+/// Who gave a proxy's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyOrigin {
+    /// The policy.
+    Policy,
+    /// The variable of this name.
+    Variable(&'static str),
+}
+
+impl ProxyOrigin {
+    /// Where the address is written, as messages name it.
+    pub(super) fn place(self) -> &'static str {
+        match self {
+            Self::Policy => "proxy.url of the policy",
+            Self::Variable(name) => name,
+        }
+    }
+
+    /// Where its user and password are written.
+    pub(super) fn login(self) -> String {
+        match self {
+            Self::Policy => "user_name and password_file of proxy".to_owned(),
+            Self::Variable(name) => format!("those in {name}"),
+        }
+    }
+}
+
 impl Proxy {
+    /// The address as it is used. Without a scheme it is that of a plain HTTP proxy, as other clients have it.
+    pub(super) fn address(&self) -> Result<Url, SetUpError> {
+        let text = self.url.trim();
+        let url = if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("http://{text}")) };
+        // What the HTTP client could not use it would pass over in silence.
+        let is_usable = |url: &Url| {
+            let is_sign = |sign: char| sign.is_ascii_alphanumeric() || "-_.:[]".contains(sign);
+            matches!(url.scheme(), "http" | "https")
+                && url.host_str().is_some_and(|host| !host.is_empty() && host.chars().all(is_sign))
+                && url.port() != Some(0)
+        };
+        url.ok().filter(is_usable).ok_or(SetUpError::Proxy(self.origin.place()))
+    }
+
+    /// Whether requests to this address go through it: those by TLS, unless its server is excepted.
+    pub(super) fn is_for(&self, url: &Url) -> bool {
+        url.scheme() == "https" && !self.except.covers(url)
+    }
+
+    /// Has `rule`, a proxy of the HTTP client, show this header.
+    pub(super) fn authorized(
+        rule: reqwest::Proxy,
+        authorization: Option<&SecretString>,
+    ) -> Result<reqwest::Proxy, &'static str> {
+        let Some(told) = authorization else { return Ok(rule) };
+        // The client's own way to say it would leave copies behind that nobody wipes.
+        let HeaderText(told) = HeaderText::secret(told.clone()).ok_or("no header can carry the proxy's password")?;
+        Ok(rule.custom_http_auth(told))
+    }
+
     /// What `Proxy-Authorization` says (RFC 7617), wiped after its last use; nothing where the policy names no user.
     pub(super) fn authorization(&self) -> Result<Option<SecretString>, String> {
         const SCHEME: &str = "Basic ";
@@ -37,21 +97,33 @@ impl Proxy {
         Ok(Some(SecretString::from(String::from_utf8(header).unwrap_or_default())))
     }
 
+    /// Whether it is told a password.
+    pub(super) fn has_password(&self) -> bool {
+        self.user.is_some() || self.url.parse().is_ok_and(|url: Url| url.password().is_some())
+    }
+
     /// Where it is, as messages name it.
     pub(super) fn host(&self) -> String {
-        self.url.parse().map_or_else(|_| String::new(), |url: Url| message::host(&url))
+        self.address().map_or_else(|_| String::new(), |url| message::host(&url))
     }
 }
 
 impl std::fmt::Debug for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Proxy").field("except", &self.except).field("user", &self.user).finish_non_exhaustive()
+        let Self { origin, except, user, .. } = self;
+        let mut shown = f.debug_struct("Proxy");
+        shown.field("origin", origin).field("except", except).field("user", user).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(url: &str) -> Proxy {
+        let origin = ProxyOrigin::Variable("HTTPS_PROXY");
+        Proxy { url: url.to_owned(), origin, except: NoProxy::default(), user: None }
+    }
 
     #[test]
     fn a_user_and_a_password_are_told_as_the_standard_has_it() {
@@ -63,9 +135,44 @@ mod tests {
             ("a", "bcd", "Basic YTpiY2Q="),
         ] {
             let user = Some((name.to_owned(), SecretSource::in_memory(password.to_owned(), "test")));
-            let proxy = Proxy { url: "http://u:p@proxy.example.com:3128".to_owned(), except: String::new(), user };
+            let proxy = Proxy { user, ..at("http://u:p@proxy.example.com:3128") };
             assert_eq!(proxy.authorization().unwrap().unwrap().expose_secret(), told);
             assert_eq!(proxy.host(), "proxy.example.com:3128");
         }
+    }
+
+    #[test]
+    fn an_address_that_the_client_could_not_use_is_refused_without_repeating_it() {
+        for (url, host) in [
+            ("http://proxy.example.com:3128", "proxy.example.com:3128"),
+            ("https://proxy.example.com/", "proxy.example.com"),
+            ("proxy.example.com:3128", "proxy.example.com:3128"),
+            ("127.0.0.1:3128", "127.0.0.1:3128"),
+            ("u:p@[::1]:3128", "[::1]:3128"),
+            (" http://proxy_1:8080 ", "proxy_1:8080"),
+        ] {
+            assert!(at(url).address().is_ok(), "{url}");
+            assert_eq!(at(url).host(), host, "{url}");
+        }
+        for url in [
+            "socks5://proxy.example.com:1080",
+            "ftp://u:secret@proxy.example.com",
+            "http://",
+            "http://u:secret@",
+            "http://proxy.example.com:0",
+            "http://proxy.example.com:99999",
+            "http://a b",
+            "http://a{b}",
+            ":3128",
+        ] {
+            let error = at(url).address().unwrap_err().to_string();
+            assert!(error.contains("HTTPS_PROXY") && !error.contains("secret"), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_what_goes_by_tls_goes_through_it() {
+        let is_for = |url: &str| at("http://proxy").is_for(&url.parse().unwrap());
+        assert_eq!([is_for("https://kms.example.com"), is_for("http://127.0.0.1:1")], [true, false]);
     }
 }
