@@ -234,6 +234,21 @@ mod tests {
         LeaseLockResult::Acquired(serde_json::from_value(lease).unwrap())
     }
 
+    fn candidate(seconds: u64) -> Candidate {
+        Candidate {
+            namespace: "kms".to_owned(),
+            lease: "rotation".to_owned(),
+            identity: "me".to_owned(),
+            duration: Duration::from_secs(seconds),
+        }
+    }
+
+    #[test]
+    fn no_stop_waits_for_the_lease_for_longer_than_a_pod_has() {
+        let waits = [3, 12, 60, 300].map(|seconds| candidate(seconds).answer_within().as_millis());
+        assert_eq!(waits, [500, 2_000, 5_000, 5_000]);
+    }
+
     #[tokio::test]
     async fn what_was_heard_before_a_suspend_opens_no_gate_after_it() {
         let seconds = Arc::<AtomicU64>::default();
@@ -241,12 +256,7 @@ mod tests {
             let seconds = Arc::clone(&seconds);
             BootClock::from_fn(move || Duration::from_secs(seconds.load(Ordering::SeqCst)))
         };
-        let candidate = Candidate {
-            namespace: "kms".to_owned(),
-            lease: "rotation".to_owned(),
-            identity: "me".to_owned(),
-            duration: Duration::from_secs(30),
-        };
+        let candidate = candidate(30);
         let config = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
         let (mut election, gate) = LeaderElection::at(config, candidate, clock).unwrap();
         let (first, second) = (held_since("2026-01-01T00:00:00.000000Z"), held_since("2026-01-01T01:00:00.000000Z"));

@@ -161,3 +161,67 @@ impl DirectoryWatch {
         std::future::pending::<()>().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// The watch stirs after each of these. A change that it does not hear of leaves the test hanging.
+    async fn assert_stirs(watch: &mut DirectoryWatch, changes: &[&dyn Fn()]) {
+        // What was done before has been heard of, or is not worth hearing.
+        tokio::task::yield_now().await;
+        while watch.stirs().now_or_never().is_some() {}
+        for change in changes {
+            change();
+            watch.stirs().await;
+            while watch.stirs().now_or_never().is_some() {}
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_over_or_renamed_over_is_heard_of_every_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy.yaml");
+        fs::write(&path, "a").unwrap();
+        let write = || fs::write(&path, "b").unwrap();
+        let rename = || {
+            let new = folder.path().join("policy.yaml.new");
+            fs::write(&new, "c").unwrap();
+            fs::rename(new, &path).unwrap();
+        };
+        assert_stirs(&mut DirectoryWatch::beside(&path), &[&write, &write, &rename, &rename, &write]).await;
+    }
+
+    #[tokio::test]
+    async fn a_mounted_config_map_that_is_swapped_is_heard_of_every_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        // As the kubelet does it: policy.yaml -> ..data/policy.yaml, ..data -> a folder of this version.
+        let swap = |version: &str| {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("policy.yaml"), version).unwrap();
+            symlink(version, at("..data_tmp")).unwrap();
+            fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        };
+        swap("..first");
+        symlink("..data/policy.yaml", at("policy.yaml")).unwrap();
+        let mut watch = DirectoryWatch::beside(&at("policy.yaml"));
+        assert_stirs(&mut watch, &[&|| swap("..second"), &|| swap("..third"), &|| swap("..fourth")]).await;
+    }
+
+    #[tokio::test]
+    async fn other_files_stir_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy.yaml");
+        let mut watch = DirectoryWatch::beside(&path);
+        fs::write(folder.path().join("another-file"), "x").unwrap();
+        fs::write(&path, "a").unwrap();
+        watch.stirs().await;
+        assert!(watch.stirs().now_or_never().is_none(), "one event for one file");
+    }
+}

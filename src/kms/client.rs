@@ -228,7 +228,8 @@ impl Client {
         parse: fn(&Answer) -> Option<T>,
     ) -> Result<T, Error> {
         let parse = |answer: &Answer| parse(answer).ok_or(Unusable::Garbled);
-        self.call(route, &Call::new(route.operation(), None, sequence), body, parse).await
+        // Lists hold several of these at once, and a call is large.
+        Box::pin(self.call(route, &Call::new(route.operation(), None, sequence), body, parse)).await
     }
 
     /// One call; `parse` makes what is wanted of a success.

@@ -176,7 +176,9 @@ impl<'de> Visitor<'de> for AnyValue {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use serde_saphyr::Error;
+
     use super::*;
 
     fn pairs<'n, 't>(node: &'n Node<'t>) -> &'n [(Node<'t>, Node<'t>)] {
@@ -226,6 +228,24 @@ mod tests {
         let tree = parse(&Source::new("a: &x {b: 1}\nc: *x\n")).unwrap();
         let [a, c] = pairs(&tree) else { panic!("{tree:?}") };
         assert_eq!(a.1, c.1);
+    }
+
+    /// A list that would be three thousand million times as long as it is written.
+    pub(in super::super) fn a_billion_laughs() -> String {
+        let anchored = |n: u32| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", "));
+        std::iter::once("a0: &a0 [x]\n".to_owned()).chain((1..=10).map(anchored)).collect()
+    }
+
+    #[test]
+    fn no_more_is_repeated_than_is_allowed() {
+        let text = a_billion_laughs();
+        let mut error =
+            &serde_saphyr::from_str_with_options::<Node<'_>>(&text, options(MergeKeyPolicy::AsOrdinary)).unwrap_err();
+        while let Error::AliasError { error: inner, .. } = error {
+            error = inner;
+        }
+        let Error::AliasReplayLimitExceeded { total_replayed_events, .. } = error else { panic!("{error:?}") };
+        assert_eq!(*total_replayed_events, MOST_REPEATED + 1, "it ends at the first event that is too much");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use hyper::body::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::fault::Hold;
 use super::route::Side;
 
 /// The 32 digits of `X-Request-Id`.
@@ -129,6 +130,7 @@ pub(super) enum Delivery {
 pub(super) struct Reply {
     pub(super) answer: Answer,
     pub(super) delay: Duration,
+    pub(super) hold: Option<Hold>,
     pub(super) delivery: Delivery,
     pub(super) request_id: RequestId,
     /// Who answers; nobody but the gateway where there is no such API.

@@ -3,10 +3,12 @@
 //! A fault is two decisions: whether the request is carried out, and what becomes of its answer. When it strikes is up
 //! to the rules in `rule`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use hyper::body::Bytes;
+use tokio::sync::Semaphore;
 
 use super::answer::{Answer, Delivery};
 use super::listing::BadListing;
@@ -27,6 +29,34 @@ pub enum Garbage {
 impl Garbage {
     /// Every kind.
     pub const ALL: [Self; 4] = [Self::NotJson, Self::Truncated, Self::WrongShape, Self::Empty];
+}
+
+/// Holds answers back until it is released: something can happen meanwhile, however long that takes. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Hold(Arc<Semaphore>);
+
+impl Hold {
+    /// Holds every answer of its fault.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    /// Lets the answers go, and holds none from now on.
+    pub fn release(&self) {
+        self.0.close();
+    }
+
+    pub(super) async fn released(&self) {
+        // There are no permits: this ends when the semaphore is closed.
+        let _ = self.0.acquire().await;
+    }
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -53,12 +83,13 @@ pub struct Fault {
     effect: Effect,
     carried_out: bool,
     delay: Option<(Duration, Duration)>,
+    hold: Option<Hold>,
     retry_after: Option<Box<str>>,
 }
 
 impl Fault {
     fn new(effect: Effect, carried_out: bool) -> Self {
-        Self { effect, carried_out, delay: None, retry_after: None }
+        Self { effect, carried_out, delay: None, hold: None, retry_after: None }
     }
 
     /// A proxy's HTML page of this status; the request is not carried out.
@@ -153,6 +184,12 @@ impl Fault {
         Self { delay: Some((shortest, longest)), ..Self::new(Effect::Nothing, true) }
     }
 
+    /// The request is carried out, and answered when the hold is released.
+    #[must_use]
+    pub fn held(hold: &Hold) -> Self {
+        Self { hold: Some(hold.clone()), ..Self::new(Effect::Nothing, true) }
+    }
+
     /// The request is carried out, whatever its answer: a write takes effect and its answer is lost.
     #[must_use]
     pub fn after_applying(self) -> Self {
@@ -188,6 +225,11 @@ impl Fault {
         self.delay.map_or(Duration::ZERO, |(shortest, longest)| {
             shortest + longest.saturating_sub(shortest).mul_f64(rng.f64())
         })
+    }
+
+    /// What the answer waits for.
+    pub(super) fn hold(&self) -> Option<&Hold> {
+        self.hold.as_ref()
     }
 
     /// What becomes of the answer; nothing was answered where the request was not carried out.

@@ -62,7 +62,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use behaviour::{Behaviour, Dialect, MetadataTokens, NeverRotated, SuccessBody, TokenRefusal, Total};
-pub use fault::{Fault, Garbage};
+pub use fault::{Fault, Garbage, Hold};
 pub use handle::Handle;
 pub use journal::Call;
 pub use key::{INTERVAL_AFTER_ENABLING, Key, KeyState, Origin, RotationSetting};

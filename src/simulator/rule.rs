@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::fault::Fault;
+use super::fault::{Fault, Hold};
 use super::operation::{Operation, OperationSet};
 
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +107,7 @@ pub(super) struct Script {
 /// What strikes one request.
 pub(super) struct Strike {
     pub(super) delay: Duration,
+    pub(super) hold: Option<Hold>,
     pub(super) fault: Option<(Arc<[Fault]>, usize)>,
 }
 
@@ -135,9 +136,9 @@ impl Script {
         self.struck
     }
 
-    /// The first rule that fires decides; delays of the rules that fire up to it add up.
+    /// The first rule that fires decides; delays of the rules that fire up to it add up, and the last hold holds.
     pub(super) fn strike(&mut self, operation: Operation, key_id: Option<&str>) -> Strike {
-        let mut delay = Duration::ZERO;
+        let (mut delay, mut hold) = (Duration::ZERO, None);
         for rule in &mut self.rules {
             if !rule.fires(operation, key_id, &mut self.rng) {
                 continue;
@@ -145,12 +146,13 @@ impl Script {
             let at = if rule.faults.len() > 1 { self.rng.usize(..rule.faults.len()) } else { 0 };
             let Some(fault) = rule.faults.get(at) else { continue };
             delay += fault.delay_drawn(&mut self.rng);
+            hold = fault.hold().cloned().or(hold);
             if !fault.is_mere_delay() {
                 self.struck += 1;
-                return Strike { delay, fault: Some((Arc::clone(&rule.faults), at)) };
+                return Strike { delay, hold, fault: Some((Arc::clone(&rule.faults), at)) };
             }
         }
-        Strike { delay, fault: None }
+        Strike { delay, hold, fault: None }
     }
 }
 

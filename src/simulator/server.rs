@@ -104,6 +104,9 @@ async fn answer(
     if !reply.delay.is_zero() {
         tokio::time::sleep(reply.delay).await;
     }
+    if let Some(hold) = &reply.hold {
+        hold.released().await;
+    }
     match reply.delivery {
         Delivery::Reset => {
             reset.store(true, Ordering::Relaxed);

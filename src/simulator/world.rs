@@ -166,7 +166,7 @@ impl World {
         }
         tracing::debug!(operation = operation.as_str(), status = answer.status, ?delivery, %request_id, "answered");
         let date = self.date(at);
-        Reply { answer, delay: strike.delay, delivery, request_id, side: route.side(), date }
+        Reply { answer, delay: strike.delay, hold: strike.hold, delivery, request_id, side: route.side(), date }
     }
 
     fn carry_out(

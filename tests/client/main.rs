@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod listing;
+mod renewal;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -99,12 +100,12 @@ fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
         credentials,
         ca_file: None,
         proxy: None,
-        request_timeout: Duration::from_secs(20),
+        request_timeout: Duration::from_secs(120),
         requests_per_second: 1_000.0,
         retry: RetryPolicy {
             initial_interval: Duration::from_millis(1),
             max_interval: Duration::from_millis(5),
-            max_elapsed: Duration::from_secs(20),
+            max_elapsed: Duration::from_secs(600),
         },
     }
 }

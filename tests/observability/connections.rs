@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::sample::many;
-use crate::server::Running;
+use crate::server::{Running, at_once};
 
 const HALF_A_REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost:";
 /// As many connections as there may be at a time.
@@ -117,7 +117,7 @@ async fn who_asks_is_served_while_others_have_all_places_and_say_nothing() {
     assert_eq!(running.get("/healthz", "").await.status(), 200);
     assert_eq!(begun.elapsed().as_secs(), 0);
     // The one that has been there for longest gives up its place, and no other.
-    assert_eq!(ends_after(silent.remove(0)).await, 0);
+    assert_eq!(at_once(ends_after(silent.remove(0))).await, 0);
     assert_eq!(ends_after(silent.remove(0)).await, 10);
 }
 
@@ -130,10 +130,10 @@ async fn who_speaks_tls_is_let_in_while_others_have_all_places_and_say_nothing()
     }
     let begun = Instant::now();
     let stream = TcpStream::connect(running.address).await.unwrap();
-    guest.connect(ServerName::try_from("daemon.test").unwrap(), stream).await.unwrap();
+    at_once(guest.connect(ServerName::try_from("daemon.test").unwrap(), stream)).await.unwrap();
     assert_eq!(begun.elapsed().as_secs(), 0);
     // The one that has been there for longest gives up its place, and no other.
-    assert_eq!(ends_after(silent.remove(0)).await, 0);
+    assert_eq!(at_once(ends_after(silent.remove(0))).await, 0);
     assert_eq!(ends_after(silent.remove(0)).await, 10);
 }
 
@@ -152,9 +152,12 @@ async fn health_is_told_at_once_while_others_read_large_answers_slowly() {
     for _ in 0..2 * CONNECTIONS {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
         // More than fits into the buffers of the system.
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         let mut status = [0; 12];
-        stream.read_exact(&mut status).await.unwrap();
+        at_once(async {
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+            stream.read_exact(&mut status).await.unwrap();
+        })
+        .await;
         slow.push((stream, status));
         assert_eq!(slow.iter().filter(|(_, status)| status == b"HTTP/1.1 200").count(), slow.len().min(LARGE_ANSWERS));
     }
@@ -164,8 +167,13 @@ async fn health_is_told_at_once_while_others_read_large_answers_slowly() {
     assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("10")));
     // None of the large answers had to make room, and where one has ended there is room for another.
     let mut whole = Vec::new();
-    slow.remove(0).0.read_to_end(&mut whole).await.unwrap();
-    assert!(whole.ends_with(b"\r\n0\r\n\r\n"));
+    let mut first = slow.remove(0).0;
+    at_once(async {
+        while !whole.ends_with(b"\r\n0\r\n\r\n") {
+            assert!(first.read_buf(&mut whole).await.unwrap() > 0, "it ends before its end");
+        }
+    })
+    .await;
     assert_eq!(running.get("/metrics", "").await.status(), 200);
 }
 
@@ -179,9 +187,12 @@ async fn health_is_told_at_once_while_others_stay_or_take_no_answer() {
             let socket = TcpSocket::new_v4().unwrap();
             socket.set_recv_buffer_size(2048).unwrap();
             let mut stream = socket.connect(running.address).await.unwrap();
-            stream.write_all(request).await.unwrap();
-            stream.read_exact(&mut [0; 12]).await.unwrap();
-            stream.write_all(&request.repeat(more)).await.unwrap();
+            at_once(async {
+                stream.write_all(request).await.unwrap();
+                stream.read_exact(&mut [0; 12]).await.unwrap();
+                stream.write_all(&request.repeat(more)).await.unwrap();
+            })
+            .await;
             others.push(stream);
         }
         assert_health_is_told_at_once(&running).await;
@@ -194,12 +205,15 @@ async fn the_connection_that_was_quiet_for_longest_makes_room() {
     let mut staying = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-        stream.read_exact(&mut [0; 1]).await.unwrap();
+        at_once(async {
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+            stream.read_exact(&mut [0; 1]).await.unwrap();
+        })
+        .await;
         staying.push(stream);
     }
     assert_eq!(running.get("/healthz", "").await.status(), 200);
-    assert_eq!(ends_after(staying.remove(0)).await, 0);
+    assert_eq!(at_once(ends_after(staying.remove(0))).await, 0);
     assert_eq!(ends_after(staying.remove(0)).await, 10);
 }
 

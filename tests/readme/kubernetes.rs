@@ -1,37 +1,17 @@
-//! The manifests: what they mount is what the policy reads, each pod keeps to the restricted profile, and Kubernetes'
-//! own schemas and kustomize take them where these are installed.
+//! The manifests: what they mount is what the policy reads, and each pod keeps to the restricted profile. What Kubernetes'
+//! own schemas and kustomize say of them is in `tests/tools/manifests.rs`.
 //!
 //! The alerts are there once more, since the Prometheus operator wants them in a resource. To write that file anew after
 //! a change of the rules: `UPDATE_GOLDEN=1 cargo test --test readme kubernetes`.
 
 use std::path::Path;
-use std::process::Command;
 
 use kms_rotationd::policy::types::Credentials;
 use serde_json::Value;
 
-use super::installed::installed;
-use super::{files, root, text, valid};
-
-const FOLDER: &str = "config/kubernetes";
-
-/// The versions of Kubernetes that are spoken of.
-const VERSIONS: std::ops::RangeInclusive<u32> = 28..=35;
-
-fn documents(manifest: &str) -> Vec<Value> {
-    manifest
-        .split("\n---\n")
-        .map(|document| serde_saphyr::from_str(document).unwrap_or_else(|_| panic!("{document}")))
-        .collect()
-}
-
-/// The files with resources, and what they hold.
-fn resources() -> Vec<(String, Value)> {
-    let manifests = files(FOLDER).into_iter().filter(|file| !file.ends_with("/policy.yaml"));
-    let all =
-        manifests.flat_map(|file| documents(&text(&file)).into_iter().map(move |document| (file.clone(), document)));
-    all.filter(|(_, document)| document["kind"] != "Kustomization" && document["kind"] != "Component").collect()
-}
+use super::repository::{root, text};
+use super::resources::{FOLDER, documents, list, named, resources};
+use super::valid;
 
 fn resource(kind: &str, name: &str) -> Value {
     let found = resources().into_iter().find(|(_, at)| at["kind"] == kind && at["metadata"]["name"] == name);
@@ -46,16 +26,6 @@ fn pods() -> Vec<(String, Value)> {
         _ => None,
     };
     resources().into_iter().filter_map(|(file, document)| Some((file, pod(&document)?))).collect()
-}
-
-#[track_caller]
-fn list<'v>(value: &'v Value, field: &str) -> &'v [Value] {
-    value[field].as_array().unwrap_or_else(|| panic!("{field} is no list in {value}"))
-}
-
-#[track_caller]
-fn named<'v>(values: &'v [Value], name: &str) -> &'v Value {
-    values.iter().find(|value| value["name"] == name).unwrap_or_else(|| panic!("no {name}"))
 }
 
 /// The credentials of the policy's one project.
@@ -218,74 +188,4 @@ fn the_example_changes_the_number_that_it_speaks_of() {
     let path = kustomization.split("path: ").nth(1).unwrap().split("/expr").next().unwrap();
     let rule = resource("PrometheusRule", "kms-rotationd").pointer(path).unwrap().clone();
     assert_eq!((&rule["labels"]["of"], &rule["expr"]), (&"success_age_warning_seconds".into(), &"24 * 3600".into()));
-
-    let Some(kubectl) = installed("kubectl") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    for file in files(&format!("{FOLDER}/monitoring")) {
-        let text = text(&file).replace("\n#   ", "\n");
-        std::fs::write(folder.path().join(Path::new(&file).file_name().unwrap()), text).unwrap();
-    }
-    let built = Command::new(kubectl).arg("kustomize").arg(folder.path()).output().unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    assert!(String::from_utf8(built.stdout).unwrap().contains("expr: 48 * 3600\n"));
-}
-
-#[test]
-fn kustomize_builds_what_is_applied() {
-    let Some(kubectl) = installed("kubectl") else { return };
-    for (folder, kinds) in [
-        (FOLDER.to_owned(), vec!["ServiceAccount", "ConfigMap", "Service", "Deployment", "NetworkPolicy"]),
-        (format!("{FOLDER}/monitoring"), vec!["PrometheusRule", "ServiceMonitor"]),
-    ] {
-        let built = Command::new(&kubectl).args(["kustomize", &folder]).current_dir(root()).output().unwrap();
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        let built = documents(&String::from_utf8(built.stdout).unwrap());
-        assert_eq!(built.iter().map(|document| document["kind"].as_str().unwrap()).collect::<Vec<_>>(), kinds);
-        for map in built.iter().filter(|document| document["kind"] == "ConfigMap") {
-            assert_eq!(map["metadata"]["name"], "kms-rotationd", "no hash: the daemon reads a change");
-            assert_eq!(map["data"]["policy.yaml"], text(&format!("{FOLDER}/policy.yaml")).as_str());
-        }
-    }
-}
-
-#[test]
-fn with_the_component_there_are_two_replicas_and_what_they_need_to_share_a_lease() {
-    let Some(kubectl) = installed("kubectl") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("replicas")).unwrap();
-    for file in files(FOLDER).into_iter().filter(|file| !file.contains("/monitoring/")) {
-        let text = text(&file).replace("\n# components:\n#   - replicas\n", "\ncomponents:\n  - replicas\n");
-        std::fs::write(folder.path().join(file.strip_prefix(FOLDER).unwrap().trim_start_matches('/')), text).unwrap();
-    }
-    let built = Command::new(kubectl).arg("kustomize").arg(folder.path()).output().unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let built = documents(&String::from_utf8(built.stdout).unwrap());
-    let of = |kind: &str| built.iter().find(|document| document["kind"] == kind).unwrap();
-    let deployment = &of("Deployment")["spec"];
-    assert_eq!((&deployment["replicas"], &deployment["strategy"]["type"]), (&2.into(), &"RollingUpdate".into()));
-    let pod = &deployment["template"]["spec"];
-    assert_eq!(pod["automountServiceAccountToken"], true);
-    let lease = named(list(&list(pod, "containers")[0], "env"), "KMS_ROTATIOND_LEASE")["value"].clone();
-    assert_eq!(
-        lease,
-        format!("$(POD_NAMESPACE)/{}", list(&list(of("Role"), "rules")[1], "resourceNames")[0].as_str().unwrap())
-    );
-    assert_eq!(of("RoleBinding")["subjects"][0]["name"], pod["serviceAccountName"]);
-}
-
-#[test]
-fn every_version_of_kubernetes_takes_the_manifests() {
-    let Some(validate) = installed("kubernetes-validate") else { return };
-    // The operator's resources are none of Kubernetes' own.
-    let mut files: Vec<_> =
-        resources().into_iter().map(|(file, _)| file).filter(|file| !file.contains("/monitoring/")).collect();
-    files.dedup();
-    for minor in VERSIONS {
-        let version = format!("1.{minor}.0");
-        let ran = Command::new(&validate).args(["--strict", "-k", &version]).args(&files).current_dir(root()).output();
-        let ran = ran.unwrap();
-        let said = [ran.stdout, ran.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-        assert!(ran.status.success(), "{version}: {said}");
-        assert_eq!(said.matches(&format!(" against version 1.{minor}")).count(), 8, "{said}");
-    }
 }

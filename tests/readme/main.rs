@@ -3,11 +3,11 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod alerts;
-#[path = "../installed/mod.rs"]
-mod installed;
 mod kubernetes;
 mod metrics;
 mod reference;
+mod repository;
+mod resources;
 mod units;
 mod ways;
 
@@ -22,39 +22,7 @@ use kms_rotationd::policy::{self, Policy};
 use kms_rotationd::rotation::project::{Cloud, Mode};
 use serde_json::Value;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn text(path: &str) -> String {
-    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-/// Every file under a folder of the repository.
-fn files(folder: &str) -> Vec<String> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(root().join(folder)).unwrap().map(Result::unwrap) {
-        let path = format!("{folder}/{}", entry.file_name().to_str().unwrap());
-        if entry.file_type().unwrap().is_dir() { files.extend(self::files(&path)) } else { files.push(path) }
-    }
-    files
-}
-
-/// The fenced blocks of README in this language.
-fn blocks(language: &str) -> Vec<String> {
-    let readme = text("README.md");
-    let mut blocks = Vec::new();
-    let mut lines = readme.lines();
-    while let Some(line) = lines.next() {
-        if let Some(found) = line.strip_prefix("```") {
-            let block: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
-            if found == language {
-                blocks.push(block.join("\n"));
-            }
-        }
-    }
-    blocks
-}
+use repository::{blocks, files, root, text};
 
 /// The policy, which must be valid without a warning.
 fn valid(yaml: &str, file: &str) -> Policy {

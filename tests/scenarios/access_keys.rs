@@ -6,10 +6,10 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
-use kms_rotationd::simulator::{Fault, Key, Operation, ProjectSetup, Rule, Setup};
+use kms_rotationd::simulator::{Fault, Hold, Key, Operation, ProjectSetup, Rule, Setup};
 use serde_json::Value;
 
-use super::cloud::{Cloud, many, off, rotating, setup};
+use super::cloud::{Cloud, from_the_eleventh_on, many, off, rotating, setup};
 use super::front::{Authority, Front};
 use super::site::{Policy, Site};
 use super::{KEY, PROJECT, key_id};
@@ -147,13 +147,15 @@ fn a_key_that_nobody_knows_is_refused_in_the_clouds_words() {
 
 /// A run whose first request waits for its refusal, during which the secret's file becomes another.
 fn refused_while_the_file_becomes(secret: &str) -> (Cloud, String) {
-    let slow = Rule::next(1, Fault::delay(Duration::from_millis(500))).on(Operation::ListKeys);
-    let cloud = Cloud::start(keyed([off()]).fault(slow));
+    let hold = Hold::new();
+    let rule = Rule::next(1, Fault::held(&hold)).on(Operation::ListKeys);
+    let cloud = Cloud::start(keyed([off()]).fault(rule));
     let site = site(&Policy::of_one_key(cloud.url()).with(BY_FILE));
     site.write("secret", "of-yesterday");
     let daemon = site.run();
     cloud.await_requests(Operation::ListKeys, 1);
     site.write("secret", secret);
+    hold.release();
     daemon.await_runs(1);
     let key = daemon.status().key(KEY);
     drop(daemon);
@@ -204,15 +206,17 @@ fn five_projects_with_one_wrong_key_never_lock_it() {
 
 #[test]
 fn a_key_rotated_in_its_files_in_mid_run_costs_no_key_its_result() {
-    let cloud = Cloud::start(keyed(many(40)).latency(Duration::from_millis(20)));
+    let hold = Hold::new();
+    let cloud = Cloud::start(keyed(many(40)).fault(from_the_eleventh_on(&hold)));
     let site = site(&Policy::of_keys(cloud.url(), (0..40).map(key_id)).with(BY_FILE));
     let daemon = site.run();
-    cloud.await_requests(Operation::ReadStatus, 10);
+    cloud.await_requests(Operation::ReadStatus, 11);
     let (next, secret) = ("AKOFTHESETESTS000002", "the-next-secret");
     cloud.set_access_key(next, secret);
     site.write("access", next);
     site.write("secret", secret);
     cloud.revoke_access_key(ACCESS);
+    hold.release();
     daemon.await_runs(1);
     assert_eq!(daemon.status().count("compliant"), 40);
     assert_eq!(cloud.access_keys_seen(), [ACCESS, next]);

@@ -1,10 +1,10 @@
 //! Policies for a whole account: selectors, exemptions, coverage and guards, on lists of keys that change and fail.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use kms_rotationd::simulator::seed::{self, Kind};
 use kms_rotationd::simulator::{
-    BadListing, Dialect, Fault, Garbage, Key, KeyState, Operation, OperationSet, ProjectSetup, Rule, Setup,
+    BadListing, Dialect, Fault, Garbage, Hold, Key, KeyState, Operation, OperationSet, ProjectSetup, Rule, Setup,
 };
 use rustix::process::Signal;
 
@@ -337,12 +337,14 @@ fn a_key_that_changes_its_name_or_state_changes_its_entry() {
 
 #[test]
 fn a_key_that_is_deleted_while_the_run_looks_at_it_is_not_found() {
-    let slow = Rule::next(1, Fault::delay(Duration::from_millis(700))).on(Operation::ReadStatus);
-    let cloud = Cloud::start(setup([off()]).fault(slow));
+    let hold = Hold::new();
+    let rule = Rule::next(1, Fault::held(&hold)).on(Operation::ReadStatus);
+    let cloud = Cloud::start(setup([off()]).fault(rule));
     let site = Site::new(&Policy::at(cloud.url()).entry(EVERY_KEY));
     let daemon = site.run();
     cloud.await_requests(Operation::ReadStatus, 1);
     cloud.remove_key(PROJECT, KEY);
+    hold.release();
     daemon.await_runs(1);
     assert_eq!(daemon.status().key(KEY), "unknown: not_found");
 }

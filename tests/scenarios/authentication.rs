@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kms_rotationd::simulator::{Fault, Key, Operation, ProjectSetup, Rule, Setup, TokenRefusal};
+use kms_rotationd::simulator::{Fault, Hold, Key, Operation, ProjectSetup, Rule, Setup, TokenRefusal};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
 
 use super::access_keys::{BY_VALUE, SECRET, keyed, site as keyed_site};
-use super::cloud::{Cloud, many, off, rotating, setup};
+use super::cloud::{Cloud, from_the_eleventh_on, many, off, rotating, setup, slow_clock};
 use super::site::{Policy, Site};
 use super::stand_in::{StandIn, answer};
 use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER, eventually, key_id};
@@ -133,7 +133,8 @@ fn a_token_is_kept_between_runs() {
 
 #[test]
 fn a_token_is_renewed_before_it_ends() {
-    let cloud = Cloud::start(setup([rotating(90)]).behave(|cloud| cloud.token_lifetime = Duration::from_secs(4)));
+    let setup = setup([rotating(90)]).clock(slow_clock());
+    let cloud = Cloud::start(setup.behave(|cloud| cloud.token_lifetime = Duration::from_secs(4)));
     let site = Site::new(&Policy::of_one_key(cloud.url()).password(None).every_second());
     let daemon = site.run();
     cloud.await_requests(Operation::Authenticate, 2);
@@ -143,18 +144,20 @@ fn a_token_is_renewed_before_it_ends() {
     assert_eq!(cloud.authentication_failures(), 0);
     let expiry = daemon.metric("kms_rotation_credentials_expiry_timestamp_seconds{project=\"payments\"}").unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-    assert!((expiry - now).abs() < 30.0, "{expiry} is not about {now}");
+    assert!((expiry - now).abs() < 3600.0, "{expiry} is not about {now}");
 }
 
 #[test]
 fn a_token_that_ends_in_mid_run_costs_no_key() {
     // A client's clock that goes wrong: the token ends for the cloud and still holds for the client.
     let (jump, clock) = clock();
-    let cloud = Cloud::start(setup(many(40)).clock(clock).latency(Duration::from_millis(20)));
+    let hold = Hold::new();
+    let cloud = Cloud::start(setup(many(40)).clock(clock).fault(from_the_eleventh_on(&hold)));
     let site = Site::new(&Policy::of_keys(cloud.url(), (0..40).map(key_id)).password(None));
     let daemon = site.run();
-    cloud.await_requests(Operation::ReadStatus, 10);
+    cloud.await_requests(Operation::ReadStatus, 11);
     jump();
+    hold.release();
     daemon.await_runs(1);
     assert_eq!(daemon.status().count("compliant"), 40);
     assert_eq!(cloud.requests(Operation::Authenticate), 2);
@@ -172,14 +175,16 @@ fn clock() -> (impl Fn(), impl Fn() -> SystemTime + Send + Sync + 'static) {
 /// Calls that are refused side by side lead to one new token.
 #[track_caller]
 fn assert_one_renewal_for_many_calls(refusal: TokenRefusal) {
-    let slow = Rule::next(8, Fault::delay(Duration::from_secs(1))).on(Operation::ReadStatus);
-    let cloud = Cloud::start(setup(many(40)).fault(slow).behave(|cloud| cloud.token_refusal = refusal));
+    let hold = Hold::new();
+    let rule = Rule::next(8, Fault::held(&hold)).on(Operation::ReadStatus);
+    let cloud = Cloud::start(setup(many(40)).fault(rule).behave(|cloud| cloud.token_refusal = refusal));
     let policy = Policy::of_keys(cloud.url(), (0..40).map(key_id)).password(None);
     let site = Site::new(&Policy { concurrency: 8, ..policy });
     let daemon = site.run();
     // The eight are let in already; whatever comes after them is refused.
     cloud.await_requests(Operation::ReadStatus, 8);
     cloud.revoke_tokens();
+    hold.release();
     daemon.await_runs(1);
     assert_eq!(daemon.status().count("compliant"), 40);
     assert_eq!(cloud.requests(Operation::Authenticate), 2);

@@ -3,8 +3,9 @@
 use std::ops::Deref;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::SystemTime;
 
-use kms_rotationd::simulator::{Handle, Key, Operation, ProjectSetup, Setup, Simulator};
+use kms_rotationd::simulator::{Fault, Handle, Hold, Key, Operation, ProjectSetup, Rule, Setup, Simulator};
 use tokio::sync::oneshot;
 
 use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER, eventually, key_id};
@@ -41,6 +42,18 @@ pub(crate) fn unlisted(key: Key) -> Setup {
 /// So many keys with rotation off.
 pub(crate) fn many(count: usize) -> Vec<Key> {
     (0..count).map(|n| Key::new(key_id(n))).collect()
+}
+
+/// Holds the status of the eleventh key and of those after it, so that a run of many keys stands still in its middle.
+pub(crate) fn from_the_eleventh_on(hold: &Hold) -> Rule {
+    Rule::always(Fault::held(hold)).on(Operation::ReadStatus).after(10)
+}
+
+/// A clock at a tenth of the speed. What ends soon by the cloud's own words has not ended yet when a client reckons with
+/// its end, however late a busy machine lets it ask.
+pub(crate) fn slow_clock() -> impl Fn() -> SystemTime + Send + Sync + 'static {
+    let begin = SystemTime::now();
+    move || begin + begin.elapsed().unwrap_or_default() / 10
 }
 
 impl Cloud {

@@ -1,6 +1,6 @@
 //! `environment: {}`: what the official clients would find is found, in their order, and never shown.
 
-use kms_rotationd::simulator::Operation;
+use kms_rotationd::simulator::{Operation, Setup};
 use serde_json::Value;
 
 use super::access_keys::{ACCESS, SECRET, keyed, temporary_key};
@@ -12,9 +12,14 @@ use super::workload::{AGENCY_URN, POD, POD_TOKEN, PROVIDER_URN, STS};
 use super::{ACCOUNT, KEY, PASSWORD, TOKEN, USER};
 
 /// Everybody whom an environment of these tests may name, and one key.
-pub(super) fn cloud() -> Cloud {
+pub(super) fn everybody() -> Setup {
     let setup = keyed([off()]).identity_provider("cluster", JWT);
-    Cloud::start(setup.oidc_agency(PROVIDER_URN, AGENCY_URN, JWT).pod_identity(POD_TOKEN))
+    setup.oidc_agency(PROVIDER_URN, AGENCY_URN, JWT).pod_identity(POD_TOKEN)
+}
+
+/// The same as a cloud.
+pub(super) fn cloud() -> Cloud {
+    Cloud::start(everybody())
 }
 
 /// A folder, which is its own home, with these variables.

@@ -1,11 +1,9 @@
 //! `environment: {}` by files of the official clients: found where those look for them, and read at each login.
 
-use std::time::Duration;
-
-use kms_rotationd::simulator::{Fault, Operation, ProjectSetup, Rule, Setup};
+use kms_rotationd::simulator::{Hold, Operation, ProjectSetup, Setup};
 
 use super::access_keys::{ACCESS, SECRET, keyed, temporary_key};
-use super::cloud::{Cloud, many, off, setup};
+use super::cloud::{Cloud, from_the_eleventh_on, many, off, setup};
 use super::environment::{assert_found, cloud, no_source, shared_config, site, source};
 use super::site::Policy;
 use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER, eventually, key_id};
@@ -283,17 +281,18 @@ fn a_key_of_a_file_that_changes_is_read_again_in_mid_run() {
             r#"{"profiles": [{"name": "default", "accessKeyId": "AK", "secretAccessKey": "SK"}]}"#,
         ),
     ] {
-        let latency = Rule::always(Fault::delay(Duration::from_millis(20)));
-        let cloud = Cloud::start(keyed(many(40)).fault(latency));
+        let hold = Hold::new();
+        let cloud = Cloud::start(keyed(many(40)).fault(from_the_eleventh_on(&hold)));
         let site = site(&cloud, variables);
         let policy = Policy::of_keys(cloud.url(), (0..40).map(key_id)).with("{environment: {}}");
         site.write("policy.yaml", &policy.text());
         site.write(file, &text.replace("AK", ACCESS).replace("SK", SECRET));
         let daemon = site.run();
-        cloud.await_requests(Operation::ReadStatus, 10);
+        cloud.await_requests(Operation::ReadStatus, 11);
         cloud.set_access_key("KEYOFTODAY", "a-new-secret");
         site.write(file, &text.replace("AK", "KEYOFTODAY").replace("SK", "a-new-secret"));
         cloud.revoke_access_key(ACCESS);
+        hold.release();
         daemon.await_runs(1);
         assert_eq!(daemon.status().count("compliant"), 40, "{file}");
         assert!(cloud.access_key_requests("KEYOFTODAY") > 0, "{file}");

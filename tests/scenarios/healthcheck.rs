@@ -1,18 +1,31 @@
 //! `healthcheck`: a question to a daemon that is well, is not, is not there, or speaks TLS.
 
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
 
 use kms_rotationd::simulator::{Fault, Rule};
 
 use super::cloud::{Cloud, off, rotating, setup};
+use super::eventually;
 use super::guest::Authority;
 use super::program::{Daemon, Finished, Program};
 use super::site::{Policy, Site};
 use super::stand_in::{StandIn, answer};
 
-fn check(site: &Site, more: &[&str]) -> Finished {
+fn check_once(site: &Site, more: &[&str]) -> Finished {
     Program::start(site.command(&[&["healthcheck"], more].concat())).finish()
+}
+
+/// On a busy machine an answer can take longer than the program waits for one: then it is asked again.
+fn check(site: &Site, more: &[&str]) -> Finished {
+    let mut ended = check_once(site, more);
+    eventually("an answer in time", || {
+        if ended.stderr.contains(" within 4 s") {
+            ended = check_once(site, more);
+            return false;
+        }
+        true
+    });
+    ended
 }
 
 #[track_caller]
@@ -95,10 +108,8 @@ fn who_is_silent_or_no_daemon_is_not_well() {
     assert_says(&check(&site, &["--url", &other.url()]), "HTTP 404 Not Found: what?\u{fffd}[31m");
     // The system takes the connection, and nobody ever reads from it.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let begin = Instant::now();
     let address = silent.local_addr().unwrap().to_string();
-    assert_says(&check(&site, &["--listen", &address]), &format!("no answer from {address} within 4 s"));
-    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    assert_says(&check_once(&site, &["--listen", &address]), &format!("no answer from {address} within 4 s"));
 }
 
 #[test]

@@ -1,10 +1,11 @@
-//! `ecs_agency`: the keys of the agency that the machine has, from a metadata service that may be away.
+//! `ecs_agency`: the keys of the agency that the machine has, from a metadata service that may be away. When they are
+//! renewed is tested in `tests/client/renewal.rs`, where the clock is a test's own.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kms_rotationd::simulator::{Fault, Key, MetadataTokens, Operation, OperationSet, Rule};
+use kms_rotationd::simulator::{Fault, Hold, MetadataTokens, Operation, OperationSet, Rule};
 
-use super::cloud::{Cloud, off, setup};
+use super::cloud::{Cloud, from_the_eleventh_on, many, off, setup};
 use super::front::Front;
 use super::site::{Policy, Site};
 use super::stand_in::{StandIn, answer};
@@ -20,16 +21,6 @@ pub(crate) fn of_the_machine(cloud: &Cloud) -> String {
 
 fn policy(cloud: &Cloud) -> Policy {
     Policy::of_one_key(cloud.url()).with(&of_the_machine(cloud))
-}
-
-/// So many keys that are right already, with an answer each 20 ms and one at a time: a run that goes on.
-fn steady(cloud: &Cloud, keys: usize) -> Policy {
-    let policy = Policy::of_keys(cloud.url(), (0..keys).map(key_id)).with(&of_the_machine(cloud));
-    Policy { concurrency: 1, ..policy }
-}
-
-fn right(keys: usize) -> impl Iterator<Item = Key> {
-    (0..keys).map(|n| Key::new(key_id(n)).rotating(90))
 }
 
 #[test]
@@ -84,42 +75,15 @@ fn a_service_that_is_away_at_the_start_is_asked_again() {
 }
 
 #[test]
-fn keys_that_live_for_seconds_are_renewed_before_they_end() {
-    let lifetime = Some(Duration::from_secs(2));
-    let latency = Fault::delay(Duration::from_millis(20));
-    let cloud = Cloud::start(
-        setup(right(150)).fault(Rule::always(latency)).behave(|cloud| cloud.temporary_key_lifetime = lifetime),
-    );
-    let applied = Site::new(&steady(&cloud, 150)).apply();
-    assert_eq!((applied.code, applied.report().count("compliant")), (Some(0), 150));
-    assert!(cloud.requests(Operation::InstanceKeys) >= 2);
-    assert_eq!(cloud.authentication_failures(), 0, "none was used to its bitter end");
-}
-
-#[test]
-fn while_the_service_is_away_the_old_keys_go_on() {
-    let lifetime = Some(Duration::from_secs(4));
-    let latency = Fault::delay(Duration::from_millis(20));
-    // From the second time on, for two times.
-    let away = Rule::next(2, Fault::html(503)).on(Operation::InstanceKeys).after(1);
-    let setup = setup(right(250)).fault(Rule::always(latency)).fault(away);
-    let cloud = Cloud::start(setup.behave(|cloud| cloud.temporary_key_lifetime = lifetime));
-    let applied = Site::new(&steady(&cloud, 250)).apply();
-    assert_eq!((applied.code, applied.report().count("compliant")), (Some(0), 250));
-    assert_eq!(applied.messages("could not renew the credentials; the old ones still hold").len(), 1);
-    assert_eq!(cloud.authentication_failures(), 0);
-    assert_eq!(cloud.requests(Operation::ReadStatus), 250);
-}
-
-#[test]
 fn keys_that_are_taken_away_are_replaced_in_mid_run() {
-    let latency = Rule::always(Fault::delay(Duration::from_millis(20)));
-    let cloud = Cloud::start(setup((0..40).map(|n| Key::new(key_id(n)))).fault(latency));
+    let hold = Hold::new();
+    let cloud = Cloud::start(setup(many(40)).fault(from_the_eleventh_on(&hold)));
     let policy = Policy::of_keys(cloud.url(), (0..40).map(key_id)).with(&of_the_machine(&cloud));
     let site = Site::new(&policy);
     let daemon = site.run();
-    cloud.await_requests(Operation::ReadStatus, 10);
+    cloud.await_requests(Operation::ReadStatus, 11);
     cloud.revoke_temporary_keys();
+    hold.release();
     daemon.await_runs(1);
     assert_eq!(daemon.status().count("compliant"), 40);
     assert_eq!(cloud.requests(Operation::InstanceKeys), 2);
@@ -140,25 +104,6 @@ fn a_service_that_has_forgotten_its_tokens_is_no_hindrance() {
 }
 
 #[test]
-fn keys_are_renewed_in_time_whatever_the_clock_of_the_cloud_says() {
-    // Further apart, signatures would be refused.
-    const APART: Duration = Duration::from_secs(10 * 60);
-    for ahead in [true, false] {
-        let clock = move || if ahead { SystemTime::now() + APART } else { SystemTime::now() - APART };
-        let lifetime = Some(Duration::from_secs(3));
-        let latency = Rule::always(Fault::delay(Duration::from_millis(20)));
-        let setup = setup(right(200)).clock(clock).fault(latency);
-        let cloud = Cloud::start(setup.behave(|cloud| cloud.temporary_key_lifetime = lifetime));
-        let applied = Site::new(&steady(&cloud, 200)).apply();
-        assert_eq!((applied.code, applied.report().count("compliant")), (Some(0), 200), "ahead: {ahead}");
-        // A key holds for two seconds at least, and the run takes little more than four.
-        let renewals = cloud.requests(Operation::InstanceKeys);
-        assert!((2..=60).contains(&renewals), "ahead: {ahead}, {renewals} times");
-        assert_eq!(cloud.authentication_failures(), 0, "ahead: {ahead}, none was used to its bitter end");
-    }
-}
-
-#[test]
 fn when_the_keys_end_is_told_by_the_clock_of_this_machine() {
     let cloud = Cloud::start(setup([off()]).clock(|| SystemTime::now() - Duration::from_secs(10 * 60)));
     let site = Site::new(&policy(&cloud));
@@ -166,7 +111,7 @@ fn when_the_keys_end_is_told_by_the_clock_of_this_machine() {
     daemon.await_runs(1);
     let expiry = daemon.metric("kms_rotation_credentials_expiry_timestamp_seconds{project=\"payments\"}").unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-    assert!((expiry - now - 86_400.0).abs() < 60.0, "{expiry}");
+    assert!((expiry - now - 86_400.0).abs() < 300.0, "{expiry}");
 }
 
 #[test]

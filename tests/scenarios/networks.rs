@@ -409,17 +409,3 @@ fn connections_that_the_cloud_has_closed_cost_no_key() {
     let failed = "kms_rotation_operations_total{project=\"payments\",operation=\"read_status\",result=\"failure\"}";
     assert_eq!(daemon.metric(failed), Some(0.0));
 }
-
-#[test]
-fn a_cloud_that_answers_on_ipv6_is_a_cloud_like_any() {
-    // A machine may be without it, as some containers are.
-    if TcpListener::bind("[::1]:0").is_err() {
-        return;
-    }
-    let cloud = Cloud::start(keyed([off()]).address("[::1]:0".parse().unwrap()));
-    assert!(cloud.url().starts_with("http://[::1]:"), "{}", cloud.url());
-    for credentials in ["{token_file: token}", BY_VALUE] {
-        let applied = site(&Policy::of_one_key(cloud.url()).with(credentials)).apply();
-        assert_eq!(applied.key(KEY), "compliant", "{credentials}");
-    }
-}

@@ -82,7 +82,7 @@ fn hundreds_of_projects_pass_within_a_low_limit_and_a_reload_with_them() {
 fn what_this_machine_has_run_out_of_is_blamed_on_nobody_else_and_may_pass() {
     for credentials in [BY_TOKEN, BY_PASSWORD] {
         // Connections do not outlive a run, and tokens hardly.
-        let setup = setup(many(3)).idle_timeout(Duration::from_millis(50));
+        let setup = setup(many(3)).idle_timeout(Duration::from_millis(500));
         let cloud = Cloud::start(setup.behave(|cloud| cloud.token_lifetime = Duration::from_secs(1)));
         let policy = Policy::of_keys(cloud.url(), (0..3).map(key_id)).with(credentials).every_second();
         let site = Site::new(&Policy { max_elapsed: "100ms", ..policy });

@@ -264,11 +264,6 @@ impl Daemon<'_> {
         get(&self.address, path)
     }
 
-    /// Where it serves.
-    pub(crate) fn address(&self) -> &str {
-        &self.address
-    }
-
     pub(crate) fn status(&self) -> Report {
         Report(serde_json::from_str(&self.get("/api/v1/status").1).unwrap())
     }

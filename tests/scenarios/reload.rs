@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::time::{Duration, Instant};
 
-use kms_rotationd::simulator::{Fault, Key, Operation, Rule};
+use kms_rotationd::simulator::{Fault, Hold, Key, Operation, Rule};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
 
@@ -13,9 +12,6 @@ use super::eventually;
 use super::program::Daemon;
 use super::site::{Policy, Site};
 use super::{KEY, PROJECT, key_id};
-
-/// Without hearing of a change the daemon looks at the file every 30 seconds: what is found within less was heard of.
-const HEARD: Duration = Duration::from_secs(25);
 
 const LOADED: &str = "kms_rotation_policy_reload_successful";
 const LOADED_AT: &str = "kms_rotation_policy_reload_success_timestamp_seconds";
@@ -42,14 +38,12 @@ fn assert_in_force(cloud: &Cloud, daemon: &Daemon<'_>, days: u32) {
 fn assert_loaded_when(change: impl Fn(&Site, &str)) {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&at(&cloud, 90));
-    let begin = Instant::now();
     let daemon = site.run();
     daemon.await_runs(1);
     for days in [120, 150] {
         change(&site, &at(&cloud, days).text());
         assert_in_force(&cloud, &daemon, days);
     }
-    assert!(begin.elapsed() < HEARD, "{:?}", begin.elapsed());
 }
 
 #[test]
@@ -79,14 +73,12 @@ fn a_mounted_config_map_that_is_swapped_is_loaded_and_run_every_time() {
     };
     swap("..first", 90);
     symlink("..data/policy.yaml", site.path("policy.yaml")).unwrap();
-    let begin = Instant::now();
     let daemon = site.run();
     daemon.await_runs(1);
     for (version, days) in [("..second", 120), ("..third", 150), ("..fourth", 180)] {
         swap(version, days);
         assert_in_force(&cloud, &daemon, days);
     }
-    assert!(begin.elapsed() < HEARD, "{:?}", begin.elapsed());
 }
 
 #[test]
@@ -134,7 +126,8 @@ fn a_policy_that_is_taken_away_stays_in_force() {
 #[test]
 fn a_file_that_was_refused_is_told_of_when_the_valid_one_before_it_comes_into_force_after_a_run() {
     let cloud = Cloud::of([rotating(90)]);
-    cloud.fault(Rule::next(1, Fault::delay(Duration::from_secs(2))).on(Operation::ReadStatus));
+    let hold = Hold::new();
+    cloud.fault(Rule::next(1, Fault::held(&hold)).on(Operation::ReadStatus));
     let site = Site::new(&at(&cloud, 90));
     let daemon = site.run();
     cloud.await_requests(Operation::ReadStatus, 1);
@@ -149,6 +142,7 @@ fn a_file_that_was_refused_is_told_of_when_the_valid_one_before_it_comes_into_fo
     daemon.await_message("new policy refused; the old one stays in force");
     assert_eq!((daemon.runs(), daemon.metric(LOADED)), (0, Some(0.0)));
 
+    hold.release();
     daemon.await_runs(2);
     assert_eq!((cloud.rotation(KEY), &*daemon.status().key(KEY)), ((true, 120), "compliant"));
     assert_eq!((daemon.metric(LOADED), daemon.metric(LOADED_AT)), (Some(0.0), Some(second)));
@@ -250,12 +244,13 @@ fn a_key_that_leaves_the_policy_is_uncovered_and_one_that_leaves_the_cloud_is_go
 #[test]
 fn a_policy_that_changes_during_a_run_is_loaded_after_it() {
     let cloud = Cloud::of([rotating(90)]);
-    let slow = Fault::delay(Duration::from_secs(1));
-    cloud.fault(Rule::next(1, slow));
+    let hold = Hold::new();
+    cloud.fault(Rule::next(1, Fault::held(&hold)).on(Operation::ReadStatus));
     let site = Site::new(&at(&cloud, 90));
     let daemon = site.run();
     cloud.await_requests(Operation::ReadStatus, 1);
     site.write("policy.yaml", &at(&cloud, 120).text());
+    hold.release();
     assert_in_force(&cloud, &daemon, 120);
     assert_eq!((daemon.runs(), cloud.sent(KEY)), (2, vec![120]));
 }

@@ -1,8 +1,6 @@
 //! What a run does to a key whose setting can be read.
 
-use std::time::Duration;
-
-use kms_rotationd::simulator::{Dialect, Fault, Key, KeyState, Operation, OperationSet, Rule};
+use kms_rotationd::simulator::{Dialect, Fault, Hold, Key, KeyState, Operation, OperationSet, Rule};
 use rustix::process::Signal;
 
 use super::cloud::{Cloud, off, rotating, setup, unlisted};
@@ -219,12 +217,13 @@ fn an_interval_refused_because_rotation_is_said_to_be_off_starts_the_key_over() 
 fn a_key_that_somebody_switches_off_in_mid_run_is_enabled_again() {
     let cloud = Cloud::start(unlisted(rotating(365)));
     // The run describes the key before its first write.
-    let slow = Fault::delay(Duration::from_secs(1));
-    cloud.fault(Rule::next(1, slow).on(Operation::DescribeKey));
+    let hold = Hold::new();
+    cloud.fault(Rule::next(1, Fault::held(&hold)).on(Operation::DescribeKey));
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run();
     cloud.await_requests(Operation::DescribeKey, 1);
     cloud.change_key(PROJECT, KEY, |key| key.rotation.enabled = false);
+    hold.release();
     daemon.await_runs(1);
     assert_eq!(daemon.status().key(KEY), "compliant");
     assert_eq!((cloud.rotation(KEY), cloud.asked(Operation::EnableRotation)), ((true, 90), 1));

@@ -5,7 +5,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use kms_rotationd::simulator::{Fault, Key, KeyState, Operation, Rule};
+use kms_rotationd::simulator::{Fault, Hold, Key, KeyState, Operation, Rule};
 use rustix::process::Signal;
 
 use super::cloud::{Cloud, rotating};
@@ -104,12 +104,14 @@ fn who_is_told_to_read_the_policy_again_while_it_stops_does_not_say_that_it_is_r
     let cloud = Cloud::of([rotating(90)]);
     let mut site = Site::new(&Policy::of_one_key(cloud.url()));
     let manager = Manager::of(&mut site);
-    cloud.fault(Rule::always(Fault::delay(Duration::from_secs(2))).on(Operation::ReadStatus));
+    let hold = Hold::new();
+    cloud.fault(Rule::always(Fault::held(&hold)).on(Operation::ReadStatus));
     let daemon = site.run();
     cloud.await_requests(Operation::ReadStatus, 1);
     daemon.signal(Signal::TERM);
     while manager.hear() != "STOPPING=1" {}
     daemon.signal(Signal::HUP);
+    hold.release();
     let ended = daemon.program.finish();
     assert_eq!((ended.code, ended.messages("policy reloaded").len()), (Some(0), 0));
     manager.assert_hears(["STOPPING=1"]);

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use kms_rotationd::simulator::{Fault, Garbage, Journal, Key, Operation, OperationSet, Rule};
+use kms_rotationd::simulator::{Fault, Garbage, Hold, Journal, Key, Operation, OperationSet, Rule};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -112,6 +112,30 @@ async fn answers_may_be_late_slow_or_never_come() {
     assert!(timeout(Duration::from_secs(3600), enable(&simulator)).await.is_err());
     assert!(handle.key(PROJECT, KEY).unwrap().rotation.enabled);
     assert_eq!(status(&simulator).await.status, 200, "others are served meanwhile");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_held_comes_when_the_hold_is_released() {
+    let simulator = start(setup()).await;
+    let (handle, hold) = (simulator.handle(), Hold::new());
+    handle.fault(Rule::always(Fault::held(&hold)).on(Operation::EnableRotation));
+    let mut enabling = std::pin::pin!(enable(&simulator));
+    let meanwhile = async {
+        while handle.requests(Operation::EnableRotation) == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(handle.key(PROJECT, KEY).unwrap().rotation.enabled, "it is carried out at once");
+        status(&simulator).await
+    };
+    tokio::select! {
+        biased;
+        _ = &mut enabling => panic!("it was held"),
+        answer = meanwhile => assert_eq!(answer.status, 200, "others are served meanwhile"),
+    }
+    hold.release();
+    assert_eq!(enabling.await.status, 200);
+    assert_eq!(enable(&simulator).await.end, End::Whole, "and none is held from then on");
+    assert_eq!(handle.faults_struck(), 0);
 }
 
 #[tokio::test(start_paused = true)]

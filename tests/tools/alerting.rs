@@ -9,12 +9,11 @@ use super::{KEY, PROJECT, eventually, key_id};
 
 const OFF_POLICY: &str = "alertname=\"KmsKeyOffPolicy\",severity=\"critical\",project=\"payments\"";
 
-#[test]
-fn a_key_off_policy_fires_an_alert_that_ends_once_the_key_is_mended() {
+pub(crate) fn a_key_off_policy_fires_an_alert_that_ends_once_the_key_is_mended() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()).every_second());
     let daemon = site.run();
-    let Some(prometheus) = Prometheus::watching(&daemon) else { return };
+    let prometheus = Prometheus::watching(&daemon);
     let alert = |state: &str| prometheus.query(&format!("ALERTS{{{OFF_POLICY},alertstate=\"{state}\"}}"));
     eventually("the key is seen on its policy", || {
         !prometheus.query("kms_rotation_key_status{status=\"compliant\"} == 1").is_empty()
@@ -35,8 +34,7 @@ fn a_key_off_policy_fires_an_alert_that_ends_once_the_key_is_mended() {
     assert!(!prometheus.query("kms_rotation_key_status{status=\"compliant\"} == 1").is_empty());
 }
 
-#[test]
-fn a_label_of_the_target_silences_no_alert() {
+pub(crate) fn a_label_of_the_target_silences_no_alert() {
     let cloud = Cloud::of([Key::new(KEY), Key::new(key_id(0))]);
     cloud.behave(|behaviour| behaviour.forbidden = OperationSet::WRITES);
     let policy = Policy::of_one_key(cloud.url()).every_second();
@@ -45,7 +43,7 @@ fn a_label_of_the_target_silences_no_alert() {
     site.write("policy.yaml", &(policy.text() + &watched.project()));
     let daemon = site.run();
     let labels = "{project: platform, mode: any, status: any, reason: any}";
-    let Some(prometheus) = Prometheus::watching_as(&daemon, labels) else { return };
+    let prometheus = Prometheus::watching_as(&daemon, labels);
     eventually("the target has its labels", || !prometheus.query("up{project=\"platform\"} == 1").is_empty());
     eventually("the alert fires", || {
         let fires = prometheus.query(&format!("ALERTS{{{OFF_POLICY},alertstate=\"firing\"}}"));

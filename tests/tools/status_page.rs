@@ -72,16 +72,15 @@ fn every_status() -> (Cloud, Site) {
 }
 
 /// A browser on the page of a daemon whose first run has ended.
-fn looking_at(daemon: &Daemon<'_>) -> Option<Browser> {
+fn looking_at(daemon: &Daemon<'_>) -> Browser {
     daemon.await_runs(1);
-    Browser::at(daemon.address())
+    Browser::at(&daemon.address)
 }
 
-#[test]
-fn the_page_tells_of_every_key_and_why_with_problems_first() {
+pub(crate) fn the_page_tells_of_every_key_and_why_with_problems_first() {
     let (_cloud, site) = every_status();
     let daemon = site.run();
-    let Some(browser) = looking_at(&daemon) else { return };
+    let browser = looking_at(&daemon);
     assert_eq!(
         browser.text("return document.title"),
         "1 of 6 keys on policy; 2 off policy; 1 unknown; 1 uncovered; 1 exempt · kms-rotationd"
@@ -106,11 +105,10 @@ fn the_page_tells_of_every_key_and_why_with_problems_first() {
     assert_eq!(browser.complaints(), Vec::<Value>::new());
 }
 
-#[test]
-fn a_click_and_typed_text_filter_at_once_and_last() {
+pub(crate) fn a_click_and_typed_text_filter_at_once_and_last() {
     let (_cloud, site) = every_status();
     let daemon = site.run();
-    let Some(browser) = looking_at(&daemon) else { return };
+    let browser = looking_at(&daemon);
     browser.click("nav a[data-status=non_compliant]");
     assert_eq!(browser.text(ROWS), PROBLEMS);
     browser.click("#q");
@@ -135,11 +133,10 @@ fn a_click_and_typed_text_filter_at_once_and_last() {
     assert_eq!(browser.complaints(), Vec::<Value>::new());
 }
 
-#[test]
-fn without_a_script_the_server_filters() {
+pub(crate) fn without_a_script_the_server_filters() {
     let (_cloud, site) = every_status();
     let daemon = site.run();
-    let Some(browser) = looking_at(&daemon) else { return };
+    let browser = looking_at(&daemon);
     browser.devtools("Emulation.setScriptExecutionDisabled", &json!({"value": true}));
     browser.open("/");
     browser.click("nav a[data-status=non_compliant]");
@@ -153,11 +150,10 @@ fn without_a_script_the_server_filters() {
     assert_eq!(browser.find("return document.querySelectorAll('#rows tr').length"), 1);
 }
 
-#[test]
-fn all_of_it_is_done_by_keyboard_with_the_focus_in_sight() {
+pub(crate) fn all_of_it_is_done_by_keyboard_with_the_focus_in_sight() {
     let (_cloud, site) = every_status();
     let daemon = site.run();
-    let Some(browser) = looking_at(&daemon) else { return };
+    let browser = looking_at(&daemon);
     let mut order = Vec::new();
     while order.len() < 20 && order.last().is_none_or(|last| last != "metrics") {
         browser.tab();
@@ -183,15 +179,14 @@ fn all_of_it_is_done_by_keyboard_with_the_focus_in_sight() {
     assert_eq!(browser.text(FOCUS), "2 off policy");
 }
 
-#[test]
-fn every_text_can_be_read_in_the_light_and_in_the_dark() {
+pub(crate) fn every_text_can_be_read_in_the_light_and_in_the_dark() {
     let (_cloud, site) = every_status();
     let daemon = site.run();
     // With a notice of each kind: the policy is refused, a selector matches nothing.
     daemon.await_runs(1);
     site.write("policy.yaml", "projects: []\n");
     daemon.await_message("new policy refused; the old one stays in force");
-    let Some(browser) = looking_at(&daemon) else { return };
+    let browser = looking_at(&daemon);
     let mut pages = Vec::new();
     for scheme in ["light", "dark"] {
         let wanted = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
@@ -202,14 +197,13 @@ fn every_text_can_be_read_in_the_light_and_in_the_dark() {
     assert_ne!(pages[0], pages[1]);
 }
 
-#[test]
-fn two_thousand_keys_are_there_at_once_and_filtered_as_one_types() {
+pub(crate) fn two_thousand_keys_are_there_at_once_and_filtered_as_one_types() {
     let cloud = Cloud::of(many(2_000).into_iter().zip((30..40).cycle()).map(|(key, days)| key.rotating(days)));
     let policy = Policy::of_keys(cloud.url(), (0..2_000).map(key_id));
     let policy = Policy { mode: "monitor", concurrency: 32, ..policy };
     let site = Site::new(&policy);
     let daemon = site.run();
-    let Some(browser) = looking_at(&daemon) else { return };
+    let browser = looking_at(&daemon);
     let shown = "return document.getElementById('caption').textContent.split(',')[0]";
     assert_eq!(browser.text(shown), "2000 of 2000 keys");
     // Far more than it takes, so that a busy machine is no failure.
@@ -227,15 +221,14 @@ fn two_thousand_keys_are_there_at_once_and_filtered_as_one_types() {
     assert_eq!(browser.text(shown), "1 of 2000 keys");
 }
 
-#[test]
-fn the_page_renews_itself_and_says_when_nobody_answers() {
+pub(crate) fn the_page_renews_itself_and_says_when_nobody_answers() {
     let (cloud, site) = every_status();
     let daemon = site.run();
-    let Some(browser) = looking_at(&daemon) else { return };
+    let browser = looking_at(&daemon);
     browser.click("nav a[data-status=unknown]");
     assert_eq!(browser.text(ROWS), "unknown alias/nowhere");
     cloud.set_key(PROJECT, Key::new(key_id(7)).alias("nowhere").rotating(90));
-    let address = daemon.address().to_owned();
+    let address = daemon.address.clone();
     daemon.signal(rustix::process::Signal::HUP);
     daemon.await_runs(2);
     renew(&browser);
@@ -258,11 +251,10 @@ fn the_page_renews_itself_and_says_when_nobody_answers() {
     browser.await_found(lost, &json!(false));
 }
 
-#[test]
-fn a_narrow_window_is_not_scrolled_sideways() {
+pub(crate) fn a_narrow_window_is_not_scrolled_sideways() {
     let (_cloud, site) = every_status();
     let daemon = site.run();
-    let Some(browser) = looking_at(&daemon) else { return };
+    let browser = looking_at(&daemon);
     for width in [320, 600, 900, 1200, 1900] {
         let window = json!({"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false});
         browser.devtools("Emulation.setDeviceMetricsOverride", &window);

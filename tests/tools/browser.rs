@@ -1,4 +1,4 @@
-//! A real Chromium without a screen, where one is installed with its driver.
+//! A real Chromium without a screen.
 //!
 //! Its driver is asked over HTTP, by the W3C's protocol for it, and by Chromium's own where that has no word for a thing.
 //! No library stands between: those that there are bring either a licence of another kind or features of `serde_json` that
@@ -6,14 +6,12 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::installed::{installed, skipped};
-use super::{DEADLINE, eventually};
+use super::{DEADLINE, eventually, on_path};
 
 const ENTER: char = '\u{e007}';
 const SHIFT: char = '\u{e008}';
@@ -37,13 +35,23 @@ struct Driver {
 }
 
 impl Browser {
-    /// A window on this address; nothing where Chromium and its driver are not installed, or where it does not start: not
-    /// every container lets it.
-    pub(crate) fn at(address: &str) -> Option<Self> {
-        let (chromium, chromedriver) = (installed("chromium")?, installed("chromedriver")?);
-        let driver = Driver::start(&chromedriver);
+    /// Whether it starts: not every container lets it.
+    pub(crate) fn starts() -> Result<(), String> {
+        Self::start("").map(drop)
+    }
+
+    /// A window on this address.
+    #[track_caller]
+    pub(crate) fn at(address: &str) -> Self {
+        let browser = Self::start(address).unwrap();
+        browser.open("/");
+        browser
+    }
+
+    fn start(address: &str) -> Result<Self, String> {
+        let driver = Driver::start();
         let options = json!({
-            "binary": chromium,
+            "binary": on_path("chromium"),
             // Whoever runs tests as root, or in a container, has no sandbox. Nothing but the page under test is asked for,
             // also not of the browser's maker.
             "args": [
@@ -54,13 +62,10 @@ impl Browser {
         let wanted = json!({"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}});
         let begun = driver.answer("POST", "/session", &json!({"capabilities": {"alwaysMatch": wanted}}));
         let Some(id) = begun["sessionId"].as_str() else {
-            skipped(&format!("chromium does not start: {}", begun["message"]));
-            return None;
+            return Err(format!("chromium does not start: {}", begun["message"]));
         };
         let session = format!("/session/{id}");
-        let browser = Self { driver, session, origin: format!("http://{address}") };
-        browser.open("/");
-        Some(browser)
+        Ok(Self { driver, session, origin: format!("http://{address}") })
     }
 
     fn ask(&self, command: &str, parameters: &Value) -> Value {
@@ -146,9 +151,9 @@ fn stroke(kind: &str, key: char) -> Value {
 
 impl Driver {
     #[track_caller]
-    fn start(chromedriver: &Path) -> Self {
+    fn start() -> Self {
         // It ends where somebody has the port on IPv6 that it was given on IPv4: then it is given another.
-        (0..20).find_map(|_| Self::try_start(Command::new(chromedriver))).unwrap()
+        (0..20).find_map(|_| Self::try_start(Command::new("chromedriver"))).unwrap()
     }
 
     fn try_start(mut command: Command) -> Option<Self> {

@@ -11,7 +11,6 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::installed::installed;
 use super::program::{Daemon, Program, get};
 
 /// A running Prometheus; it ends when it is dropped.
@@ -22,28 +21,27 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
-    /// One that scrapes this daemon; nothing where Prometheus is not installed.
-    pub(crate) fn watching(daemon: &Daemon<'_>) -> Option<Self> {
+    /// One that scrapes this daemon.
+    pub(crate) fn watching(daemon: &Daemon<'_>) -> Self {
         Self::watching_as(daemon, "{}")
     }
 
     /// The same with these labels on its target.
-    pub(crate) fn watching_as(daemon: &Daemon<'_>, labels: &str) -> Option<Self> {
-        let prometheus = installed("prometheus")?;
+    pub(crate) fn watching_as(daemon: &Daemon<'_>, labels: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for file in ["prometheus.yaml", "rules.yaml", "thresholds.yaml"] {
             let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/prometheus").join(file);
             fs::write(folder.path().join(file), hastened(&fs::read_to_string(shipped).unwrap(), daemon, labels))
                 .unwrap();
         }
-        let mut command = Command::new(prometheus);
+        let mut command = Command::new("prometheus");
         command.args(["--config.file=prometheus.yaml", "--storage.tsdb.path=data", "--log.format=json"]);
         let program = Program::start({
             command.args(["--web.listen-address=127.0.0.1:0"]).current_dir(folder.path());
             command
         });
         let address = program.await_line("msg", "Listening on")["address"].as_str().unwrap().to_owned();
-        Some(Self { address, _program: program, _folder: folder })
+        Self { address, _program: program, _folder: folder }
     }
 
     /// What a query finds now.
@@ -68,7 +66,7 @@ fn hastened(shipped: &str, daemon: &Daemon<'_>, labels: &str) -> String {
             Some(("for", length)) => line.replace(length, "1s"),
             Some(("scrape_interval", length)) => line.replace(length, "200ms"),
             _ if line == "rule_files:" => "global: {evaluation_interval: 200ms}\nrule_files:".to_owned(),
-            Some(("- targets", _)) => format!("      - {{targets: [\"{}\"], labels: {labels}}}", daemon.address()),
+            Some(("- targets", _)) => format!("      - {{targets: [\"{}\"], labels: {labels}}}", daemon.address),
             _ => line.to_owned(),
         };
         text.push_str(&line);

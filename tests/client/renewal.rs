@@ -1,0 +1,81 @@
+//! When the keys of a machine are renewed, by clocks of the test's own.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use kms_rotationd::clock::Clock;
+use kms_rotationd::kms::auth::{Credentials, Login};
+use kms_rotationd::kms::{Client, Kms};
+use kms_rotationd::simulator::{Fault, Handle, Operation, Rule, Setup, Simulator};
+
+use super::{Heard, client, key, setup};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A cloud whose temporary keys live for an hour, a client that has them, and the time.
+struct Machine {
+    cloud: Simulator,
+    client: Client,
+    heard: Arc<Heard>,
+    now: Arc<Mutex<SystemTime>>,
+}
+
+impl Machine {
+    /// The clock of the cloud shows something else than that of the machine.
+    async fn start(setup: Setup, of_the_cloud: impl Fn(SystemTime) -> SystemTime + Send + Sync + 'static) -> Self {
+        let now = Arc::new(Mutex::new(SystemTime::now()));
+        let read = || {
+            let now = Arc::clone(&now);
+            move || *now.lock().unwrap()
+        };
+        let (here, there) = (read(), read());
+        let setup = setup.clock(move || of_the_cloud(there()));
+        let setup = setup.behave(|cloud| cloud.temporary_key_lifetime = Some(60 * MINUTE));
+        let cloud = Simulator::start(setup).await.unwrap();
+        let credentials = Credentials::from(Login::EcsAgency { metadata_endpoint: Some(cloud.url()) });
+        let heard = Arc::new(Heard::default());
+        let client = client(&cloud, credentials, Clock::from_fn(here), &heard);
+        client.begin_run();
+        Self { cloud, client, heard, now }
+    }
+
+    fn handle(&self) -> &Handle {
+        self.cloud.handle()
+    }
+
+    /// One call a minute, each of which succeeds.
+    async fn call_for(&self, minutes: u64) {
+        for minute in 0..minutes {
+            let read = self.client.read_status(key()).await;
+            assert!(read.is_ok(), "minute {minute}: {:?}", read.err());
+            *self.now.lock().unwrap() += MINUTE;
+        }
+        assert_eq!(self.handle().requests(Operation::ReadStatus), minutes);
+        assert_eq!(self.handle().authentication_failures(), 0, "none was used to its bitter end");
+    }
+}
+
+#[tokio::test]
+async fn keys_are_renewed_before_they_end_whatever_the_clock_of_the_cloud_says() {
+    // Further apart, signatures would be refused.
+    let apart = 10 * MINUTE;
+    let clocks: [fn(SystemTime, Duration) -> SystemTime; 3] =
+        [|now, _| now, |now, apart| now + apart, |now, apart| now - apart];
+    for (at, clock) in clocks.into_iter().enumerate() {
+        let machine = Machine::start(setup(), move |now| clock(now, apart)).await;
+        machine.call_for(300).await;
+        // At the start, and then whenever a tenth of their hour is left.
+        assert_eq!(machine.handle().requests(Operation::InstanceKeys), 6, "clock {at}");
+    }
+}
+
+#[tokio::test]
+async fn while_the_service_is_away_the_old_keys_go_on() {
+    // From the second time on, for two times.
+    let away = Rule::next(2, Fault::html(503)).on(Operation::InstanceKeys).after(1);
+    let machine = Machine::start(setup().fault(away), |now| now).await;
+    machine.call_for(100).await;
+    let logins = |ended: &str| machine.heard.operations().iter().filter(|line| *line == ended).count();
+    assert_eq!((logins("authenticate true"), logins("authenticate false")), (2, 2));
+    assert_eq!(machine.handle().requests(Operation::InstanceKeys), 4);
+}

@@ -1,0 +1,79 @@
+//! What kustomize builds of the manifests, and what Kubernetes' own schemas say of them.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::repository::{files, root, text};
+use super::resources::{FOLDER, documents, list, named, resources};
+
+/// The versions of Kubernetes that are spoken of.
+const VERSIONS: std::ops::RangeInclusive<u32> = 28..=35;
+
+pub(crate) fn kustomize_changes_the_number_of_the_example() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in files(&format!("{FOLDER}/monitoring")) {
+        let text = text(&file).replace("\n#   ", "\n");
+        std::fs::write(folder.path().join(Path::new(&file).file_name().unwrap()), text).unwrap();
+    }
+    let built = Command::new("kubectl").arg("kustomize").arg(folder.path()).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    assert!(String::from_utf8(built.stdout).unwrap().contains("expr: 48 * 3600\n"));
+}
+
+pub(crate) fn kustomize_builds_what_is_applied() {
+    for (folder, kinds) in [
+        (FOLDER.to_owned(), vec!["ServiceAccount", "ConfigMap", "Service", "Deployment", "NetworkPolicy"]),
+        (format!("{FOLDER}/monitoring"), vec!["PrometheusRule", "ServiceMonitor"]),
+    ] {
+        let built = Command::new("kubectl").args(["kustomize", &folder]).current_dir(root()).output().unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let built = documents(&String::from_utf8(built.stdout).unwrap());
+        assert_eq!(built.iter().map(|document| document["kind"].as_str().unwrap()).collect::<Vec<_>>(), kinds);
+        for map in built.iter().filter(|document| document["kind"] == "ConfigMap") {
+            assert_eq!(map["metadata"]["name"], "kms-rotationd", "no hash: the daemon reads a change");
+            assert_eq!(map["data"]["policy.yaml"], text(&format!("{FOLDER}/policy.yaml")).as_str());
+        }
+    }
+}
+
+pub(crate) fn with_the_component_there_are_two_replicas_and_what_they_need_to_share_a_lease() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("replicas")).unwrap();
+    for file in files(FOLDER).into_iter().filter(|file| !file.contains("/monitoring/")) {
+        let text = text(&file).replace("\n# components:\n#   - replicas\n", "\ncomponents:\n  - replicas\n");
+        std::fs::write(folder.path().join(file.strip_prefix(FOLDER).unwrap().trim_start_matches('/')), text).unwrap();
+    }
+    let built = Command::new("kubectl").arg("kustomize").arg(folder.path()).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let built = documents(&String::from_utf8(built.stdout).unwrap());
+    let of = |kind: &str| built.iter().find(|document| document["kind"] == kind).unwrap();
+    let deployment = &of("Deployment")["spec"];
+    assert_eq!((&deployment["replicas"], &deployment["strategy"]["type"]), (&2.into(), &"RollingUpdate".into()));
+    let pod = &deployment["template"]["spec"];
+    assert_eq!(pod["automountServiceAccountToken"], true);
+    let lease = named(list(&list(pod, "containers")[0], "env"), "KMS_ROTATIOND_LEASE")["value"].clone();
+    assert_eq!(
+        lease,
+        format!("$(POD_NAMESPACE)/{}", list(&list(of("Role"), "rules")[1], "resourceNames")[0].as_str().unwrap())
+    );
+    assert_eq!(of("RoleBinding")["subjects"][0]["name"], pod["serviceAccountName"]);
+}
+
+pub(crate) fn every_version_of_kubernetes_takes_the_manifests() {
+    // The operator's resources are none of Kubernetes' own.
+    let mut files: Vec<_> =
+        resources().into_iter().map(|(file, _)| file).filter(|file| !file.contains("/monitoring/")).collect();
+    files.dedup();
+    for minor in VERSIONS {
+        let version = format!("1.{minor}.0");
+        let ran = Command::new("kubernetes-validate")
+            .args(["--strict", "-k", &version])
+            .args(&files)
+            .current_dir(root())
+            .output();
+        let ran = ran.unwrap();
+        let said = [ran.stdout, ran.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        assert!(ran.status.success(), "{version}: {said}");
+        assert_eq!(said.matches(&format!(" against version 1.{minor}")).count(), 8, "{said}");
+    }
+}

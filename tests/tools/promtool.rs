@@ -1,0 +1,101 @@
+//! What Prometheus' own promtool says of the alerts, and of the queries of README and the dashboard.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use super::dashboard;
+use super::repository::{blocks, root};
+
+const FOLDER: &str = "config/prometheus";
+
+#[track_caller]
+fn promtool(arguments: &[&str], folder: &Path) {
+    let ran = Command::new("promtool").args(arguments).current_dir(folder).output().unwrap();
+    let said = [ran.stdout, ran.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(ran.status.success(), "promtool {arguments:?}: {said:?}");
+}
+
+pub(crate) fn prometheus_takes_its_configuration_and_the_rules_pass_their_tests() {
+    let folder = root().join(FOLDER);
+    promtool(&["check", "config", "prometheus.yaml"], &folder);
+    promtool(&["test", "rules", "rules.test.yaml"], &folder);
+}
+
+/// README's queries, each as a rule of its own, since promtool parses no bare query.
+fn queries_as_rules() -> String {
+    let queries = blocks("promql");
+    assert!(queries.len() >= 3, "{queries:?}");
+    let mut rules = "groups:\n- name: readme\n  rules:\n".to_owned();
+    for (at, query) in queries.iter().enumerate() {
+        let query = query.replace('\n', "\n      ");
+        let _ = writeln!(rules, "  - record: readme:query{at}\n    expr: |\n      {query}");
+    }
+    rules
+}
+
+pub(crate) fn prometheus_takes_the_queries_of_readme() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("readme.yaml"), queries_as_rules()).unwrap();
+    promtool(&["check", "rules", "readme.yaml"], folder.path());
+}
+
+pub(crate) fn the_queries_of_readme_find_a_key_of_each_of_two_replicas() {
+    let mut test =
+        "rule_files: [readme.yaml]\nevaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n".to_owned();
+    for instance in ["a", "b"] {
+        for (name, labels, value) in [
+            ("key_finding", ",key_id=\"k\",reason=\"rotation_disabled\"", 1),
+            ("key_info", ",key_id=\"k\",alias=\"pay\",entry=\"7\"", 1),
+            ("key_status", ",key_id=\"k\",status=\"exempt\"", 0),
+            ("keys", ",status=\"compliant\"", 3),
+            ("keys", ",status=\"non_compliant\"", 1),
+            ("key_last_rotation_timestamp_seconds", ",key_id=\"k\"", -100 * 86_400),
+            ("key_policy_interval_seconds", ",key_id=\"k\"", 90 * 86_400),
+        ] {
+            let series = format!("kms_rotation_{name}{{job=\"j\",instance=\"{instance}\",project=\"p\"{labels}}}");
+            let _ = writeln!(test, "  - {{series: '{series}', values: '{value} {value}'}}");
+        }
+    }
+    test.push_str("  promql_expr_test:\n");
+    for (at, samples) in [(0, 2), (1, 1), (2, 2)] {
+        let expr = format!("count(readme:query{at})");
+        let _ = writeln!(
+            test,
+            "  - {{expr: '{expr}', eval_time: 1m, exp_samples: [{{labels: '{{}}', value: {samples}}}]}}"
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("readme.yaml"), queries_as_rules()).unwrap();
+    std::fs::write(folder.path().join("test.yaml"), test).unwrap();
+    promtool(&["test", "rules", "test.yaml"], folder.path());
+}
+
+pub(crate) fn the_dashboard_counts_a_key_of_two_replicas_once() {
+    let dashboard = dashboard::dashboard();
+    let counts = dashboard::queries(&dashboard).into_iter().map(|(_, query)| query).filter(|query| {
+        query.contains("kms_rotation_keys{") && !query.contains('/') || query.starts_with("count by (reason)")
+    });
+    let mut test = "evaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n".to_owned();
+    for (instance, acting) in [("a", 1), ("b", 0)] {
+        for (name, labels, value) in [
+            ("keys", ",project=\"p\",status=\"non_compliant\"", 1),
+            ("key_finding", ",project=\"p\",key_id=\"k\",reason=\"rotation_disabled\"", 1),
+            ("acting", "", acting),
+        ] {
+            let series = format!("kms_rotation_{name}{{job=\"j\",instance=\"{instance}\"{labels}}}");
+            let _ = writeln!(test, "  - {{series: '{series}', values: '{value} {value}'}}");
+        }
+    }
+    test.push_str("  promql_expr_test:\n");
+    let mut found = 0;
+    for query in counts {
+        let expr = format!("sum({})", query.replace("$project", "p"));
+        let _ = writeln!(test, "  - {{expr: '{expr}', eval_time: 1m, exp_samples: [{{labels: '{{}}', value: 1}}]}}");
+        found += 1;
+    }
+    assert!(found >= 4, "{found}");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("test.yaml"), test).unwrap();
+    promtool(&["test", "rules", "test.yaml"], folder.path());
+}
