@@ -106,6 +106,16 @@ fn a_refused_secret_waits_for_a_change_however_many_runs_there_are() {
 }
 
 #[test]
+fn a_user_who_is_refused_is_not_asked_for_again_in_each_run() {
+    let disabled = Rule::always(Fault::gateway(403, "IAM.0080")).on(Operation::Authenticate);
+    let cloud = Cloud::start(keyed([off()]).fault(disabled));
+    let site = keyed_site(&Policy::of_one_key(cloud.url()).with(BY_PASSWORD).every_second());
+    let daemon = site.run();
+    daemon.await_runs(4);
+    assert_eq!((&*daemon.status().key(KEY), cloud.all_requests()), (REFUSED, 1));
+}
+
+#[test]
 fn a_signal_or_a_new_policy_has_a_refused_secret_tried_at_once() {
     let cloud = Cloud::start(keyed([off()]));
     let policy = Policy::of_one_key(cloud.url()).with(BY_PASSWORD);
@@ -370,7 +380,8 @@ fn an_iam_where_nobody_listens_is_not_a_refusal() {
     assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 5));
     assert_eq!((&*applied.key(&key_id(0)), &*applied.key(&key_id(4))), (UNAVAILABLE, UNAVAILABLE));
     assert!(applied.report().error().contains("no connection to 127.0.0.1:1"), "{}", applied.report().error());
-    assert_eq!(applied.log().iter().filter(|line| line["level"] == "ERROR").count(), 1, "{}", applied.stderr);
+    let levels = ["WARN", "ERROR"].map(|level| applied.log().iter().filter(|line| line["level"] == level).count());
+    assert_eq!(levels, [1, 0], "it may pass by itself: {}", applied.stderr);
     assert_eq!(cloud.all_requests(), 0);
 }
 

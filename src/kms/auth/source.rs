@@ -105,7 +105,7 @@ impl Source {
         // What is wrong with a file names the file itself.
         let result = result.map_err(|error| if error.code().is_some() { self.placed(error) } else { error });
         if let (Err(error), Some([own, then])) = (&result, secrets)
-            && error.code() == Some(Code::Http(401))
+            && matches!(error.code(), Some(Code::Http(401 | 403)))
         {
             let is_let_in = is_let_in.into_inner();
             let secret = if is_let_in { then } else { own };
