@@ -55,7 +55,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Nothing yet, for a process that may have so many files open.
+    /// Nothing yet, for a process with this limit of open files.
     #[must_use]
     pub fn for_descriptors(limit: u64) -> Self {
         Self { clients: Vec::new(), shared: Shared::for_descriptors(limit), no_proxy_told: false }

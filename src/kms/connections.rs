@@ -45,7 +45,7 @@ impl Connections {
         self.servers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// To so many fewer.
+    /// Connections are no longer kept to this number of servers.
     pub(super) fn remove_servers(&self, count: usize) {
         self.servers.fetch_sub(count, Ordering::Relaxed);
     }

@@ -21,7 +21,7 @@ pub enum Kind {
     Throttled,
     /// A write that may or may not have been applied. Read before repeating it.
     Unclear,
-    /// The credentials were refused, or those that are given cannot be used.
+    /// The credentials were refused, or cannot be used.
     Credentials,
     /// The service that gives credentials did not answer, or answered with an error of its own, for as long as the
     /// policy allows. Nothing was refused; no call of this run does better.

@@ -62,7 +62,7 @@ impl Pages {
         Ok(())
     }
 
-    /// Why a list that ends here with so many keys may lack some.
+    /// Why a list that ends here may lack keys, where this number was seen.
     fn doubt(&self, seen: usize) -> Option<Box<str>> {
         if self.counts_page {
             None

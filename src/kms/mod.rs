@@ -1,9 +1,10 @@
 //! The cloud's Key Management Service, as a client sees it.
 //!
-//! [`Kms`] is what reconciling needs of it; [`Client`] is the one that speaks HTTP. From the wire upwards:
-//! `transport` makes one attempt over one of the process's `connections`, `caller` makes attempts until an operation has ended (with `limit`, `retry`, `outage`,
-//! `closed` and the meaning that `error` gives to an answer), `auth` proves who asks, `wire` knows the bodies, `listing`
-//! reads lists to their end, and `client` puts them together. Nothing here knows of policies.
+//! [`Kms`] is what reconciling needs of it; [`Client`] is the one that speaks HTTP. From the wire upwards: `transport`
+//! makes one attempt over one of the process's `connections`, `caller` makes attempts until an operation has ended
+//! (with `limit`, `retry`, `outage`, `closed` and the meaning that `error` gives to an answer), `auth` proves who asks,
+//! `wire` knows the bodies, `listing` reads lists to their end, and `client` puts them together. Nothing here knows of
+//! policies.
 
 pub mod auth;
 mod caller;

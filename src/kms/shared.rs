@@ -1,7 +1,7 @@
-//! What projects share. Those with the same credentials: the credential itself and what is known of refused secrets, so
+//! What projects share. With the same credentials: the credential itself and what is known of refused secrets, so
 //! that a refused one is refused once and not once for each project (five times lock it), and the request budget, since
-//! the cloud counts by user. Those that connect alike: their connections, and the certificates that they trust. All of a
-//! process: its open files.
+//! the cloud counts by user. With the same connection settings: their connections and trusted certificates. All of
+//! them: the open files of the process.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -27,7 +27,7 @@ type RefusalsKey = (Login, String);
 type LimitKey = (Credentials, String, u64);
 
 impl Shared {
-    /// Nothing is in use yet, in a process that may have so many files open.
+    /// Nothing is in use yet, in a process with this limit of open files.
     #[must_use]
     pub fn for_descriptors(limit: u64) -> Self {
         Self {

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_refusal_takes_the_work_of_the_most_expensive_hash_whoever_is_named() {
+    async fn every_refusal_takes_the_work_of_the_most_expensive_hash() {
         let work = Arc::<AtomicU64>::default();
         let counter = Arc::clone(&work);
         let counting: Verify = Arc::new(move |password, hash| {

@@ -26,7 +26,7 @@ struct Entry {
 enum Hosts {
     /// This address.
     Address(IpAddr),
-    /// The addresses that begin with so many bits of this one.
+    /// The addresses that share this number of leading bits with this one.
     Range(IpAddr, u8),
     /// This name and those below it.
     Domain(String),
@@ -120,7 +120,7 @@ impl Hosts {
     }
 }
 
-/// Whether both begin with the same so many bits.
+/// Whether both have this number of leading bits in common.
 fn have_in_common(one: IpAddr, other: IpAddr, bits: u8) -> bool {
     let bits = u32::from(bits);
     match (one, other) {
