@@ -94,10 +94,10 @@ impl Memory {
         *self.lock() = known.collect();
     }
 
-    /// The keys of a project that are still to be sent an interval, and which.
-    pub(super) fn owed(&self, project: &Arc<str>) -> Vec<(KeyId, RotationInterval)> {
-        let owed = |known: &mut Known| known.keys.iter().filter_map(|(id, key)| Some((*id, key.owed?))).collect();
-        self.of(project, owed).unwrap_or_default()
+    /// The keys of a project that are still to be sent an interval, and which. Whoever takes them sends them.
+    pub(super) fn take_owed(&self, project: &Arc<str>) -> Vec<(KeyId, RotationInterval)> {
+        self.of(project, |known| known.keys.iter_mut().filter_map(|(id, key)| Some((*id, key.owed.take()?))).collect())
+            .unwrap_or_default()
     }
 
     pub(super) fn recall(&self, project: &Arc<str>, key_id: KeyId) -> Remembered {
@@ -129,11 +129,7 @@ impl Memory {
 
     /// The cloud has told the setting of one of the project's keys.
     pub(super) fn remember_readable(&self, project: &Project) {
-        let mut readable = self.readable.lock().unwrap_or_else(PoisonError::into_inner);
-        let identity = Identity::of(project);
-        if !readable.contains(&identity) {
-            readable.insert(identity);
-        }
+        self.readable.lock().unwrap_or_else(PoisonError::into_inner).insert(Identity::of(project));
     }
 
     /// Whether the cloud has ever told the setting of one of the project's keys.

@@ -106,11 +106,12 @@ impl Reconciler {
     }
 
     /// The program stops: keys that it has switched on, whose interval was not accepted yet and whose setting cannot be
-    /// read, are sent it now. No later process could tell that it is missing.
+    /// read, are sent it now, once. No later process could tell that it is missing.
     pub async fn send_owed_intervals<K: Kms>(&self, targets: &[Target<K>]) {
-        for Target { project, kms, concurrency } in targets {
+        let enforced = targets.iter().filter(|target| target.project.mode == Mode::Enforce);
+        for Target { project, kms, concurrency } in enforced {
             let Ok(kms) = kms else { continue };
-            let owed = self.memory.owed(&project.name).into_iter().filter(|_| project.mode == Mode::Enforce);
+            let owed = self.memory.take_owed(&project.name);
             let sent = stream::iter(owed).map(|(key_id, interval)| async move {
                 (key_id, interval, kms.send_owed_interval(key_id, interval).await)
             });

@@ -395,10 +395,11 @@ async fn an_interval_that_an_earlier_run_could_not_send_is_sent_before_the_proce
         reconciler.stop.cancel();
         if during_a_run {
             run(&reconciler, &targets, 50).await;
-        } else {
-            reconciler.send_owed_intervals(&targets).await;
         }
+        // The daemon does so after its last run, whatever that run did.
+        reconciler.send_owed_intervals(&targets).await;
         assert_eq!(cloud.key(id(1)).on, Some(90), "during a run: {during_a_run}");
+        assert_eq!(cloud.writes(), ["enable 1", "set 1", "set 1"], "during a run: {during_a_run}");
     }
 }
 
