@@ -45,7 +45,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// One with this board for everybody.
+    /// A site that shows this board to everybody, without a password.
     pub(super) fn open(board: Arc<Board>, health: Health) -> Self {
         let (open, turn) = (Arc::new(Entrance::open()), Mutex::new(()));
         Self { board, health, web: None, open, turn, on_loopback: false, name: None }

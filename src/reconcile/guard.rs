@@ -35,7 +35,7 @@ impl ChangeBudget {
     }
 
     /// How many of the `wanted` changes the project at this place of the policy may make. It is served after those
-    /// before it, which may have to read their keys first: whoever is quickest would be another one each time, and a
+    /// before it, which may have to read their keys first. First come, first served would differ from run to run, and a
     /// run would change other keys than the plan before it. Each project has to say what it wants, once.
     pub(super) async fn share(&self, project: usize, wanted: Changes) -> Changes {
         self.wanted.send_modify(|all| all[project] = Some(wanted));

@@ -1,5 +1,5 @@
 //! The keys of one project in one run, stage by stage: all are read, what follows from all readings together is judged,
-//! and then those that need it are acted on, in the order of the policy.
+//! and then the keys that need a change are changed, in the order of the policy.
 
 use futures_util::stream::{self, StreamExt};
 

@@ -22,7 +22,7 @@ pub enum Listing<'a> {
     Complete(&'a [ListedKey]),
     /// Keys that the project has, from a list that leaves a doubt.
     Doubtful {
-        /// Those that were seen.
+        /// The keys that were seen.
         keys: &'a [ListedKey],
         /// There may be others, so that nothing follows from the absence of one.
         may_lack_keys: bool,

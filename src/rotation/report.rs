@@ -237,8 +237,8 @@ impl ProjectReport {
         self.mode == Mode::Monitor && !key.planned.is_empty()
     }
 
-    /// No key is off policy, unknown, or uncovered where that counts, but for those that `is_excused`, and none can be
-    /// missing where that counts.
+    /// No key is off policy, unknown, or uncovered where that counts, except the keys that `is_excused` accepts, and no
+    /// key can be missing where that counts.
     fn is_on_policy_but_for(&self, is_excused: impl Fn(&KeyReport) -> bool) -> bool {
         let fails = |key: &KeyReport| self.coverage.is_problem(key.status) && !is_excused(key);
         self.knows_coverage() && !self.keys.iter().any(fails)

@@ -67,7 +67,7 @@ impl BadListing {
         Self::Endless,
     ];
 
-    /// The total that is told of so many.
+    /// The number of keys that the answer gives, where `total` is the true one.
     pub(super) fn total(bad: Option<Self>, total: usize) -> usize {
         match bad {
             Some(Self::LargerTotal) => total + 500,
