@@ -14,7 +14,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
-use kms_rotationd::simulator::{Journal, Key, ProjectSetup, Setup, Simulator};
+use kms_simulator::{Journal, Key, ProjectSetup, Setup, Simulator};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 const PROJECT: &str = "0123456789abcdef0123456789abcdef";

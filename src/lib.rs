@@ -19,8 +19,7 @@
 //! one of several replicas that acts. [`observability`] shows the last report: metrics, a
 //! status page, JSON, text, logs. [`cli`] turns arguments into one of the two, or into a single run.
 //!
-//! [`simulator`] is the other side of the wire, a cloud in this process for rehearsals, tests and benchmarks. It is
-//! written from the cloud's documents and uses nothing else of this crate.
+//! The simulated cloud of `rehearse`, of tests and of benchmarks is a crate of its own, `kms-simulator`.
 
 pub mod chain;
 pub mod cli;
@@ -34,5 +33,4 @@ mod printable;
 pub mod reconcile;
 pub mod rotation;
 mod shortage;
-pub mod simulator;
 mod small_file;

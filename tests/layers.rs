@@ -20,7 +20,6 @@ const WALLS: &[(&str, &[&str])] = &[
     ("shortage", &[]),
     ("policy", &["rotation::key", "rotation::project", "rotation::rule", "chain", "printable"]),
     ("kms", &["rotation::key", "rotation::project", "clock", "gate", "printable", "shortage", "small_file"]),
-    ("simulator", &[]),
     ("reconcile", &["rotation", "policy::types", "kms", "clock", "gate"]),
     // Its own configuration is a YAML file, which is read where YAML is read.
     (
@@ -44,19 +43,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &[
-            "rotation",
-            "policy",
-            "kms",
-            "reconcile",
-            "observability",
-            "daemon",
-            "simulator",
-            "clock",
-            "chain",
-            "gate",
-            "printable",
-        ],
+        &["rotation", "policy", "kms", "reconcile", "observability", "daemon", "clock", "chain", "gate", "printable"],
     ),
     ("main", &["cli"]),
     ("lib", &[]),
@@ -79,14 +66,15 @@ const DOORS: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["src/observability/logging.rs"]),
     ("flate2", &["src/observability/gzip.rs"]),
     // Beside the two servers: how a proxy's tunnel fails.
-    ("hyper", &["src/observability/", "src/simulator/", "src/kms/transport/failure.rs"]),
-    ("hyper_util", &["src/observability/", "src/simulator/", "src/kms/transport/failure.rs"]),
+    ("hyper", &["src/observability/", "src/kms/transport/failure.rs"]),
+    ("hyper_util", &["src/observability/", "src/kms/transport/failure.rs"]),
     ("tower_service", &["src/kms/transport/failure.rs"]),
-    ("http_body_util", &["src/observability/", "src/simulator/"]),
+    ("http_body_util", &["src/observability/"]),
     ("kube", &["src/daemon/lease.rs"]),
     ("kube_leader_election", &["src/daemon/lease.rs"]),
     ("inotify", &["src/daemon/policy_file.rs"]),
     ("sd_notify", &["src/daemon/lifecycle.rs"]),
+    ("kms_simulator", &["src/cli/"]),
     ("clap", &["src/cli/"]),
     ("clap_complete", &["src/cli/"]),
     ("clap_mangen", &["src/cli/generate.rs"]),
@@ -137,12 +125,9 @@ fn a_forbidden_use_is_found_in_whatever_way_it_is_written() {
         ("src/kms/client.rs", "use crate :: policy\n:: types;"),
         ("src/kms/client.rs", "use crate as ours;"),
         ("src/kms/client.rs", "use crate::*;"),
-        ("src/simulator/iam.rs", "use crate::rotation::key::KeyId;"),
-        ("src/simulator/iam.rs", "use kms_rotationd::kms::Error;"),
         ("src/reconcile/mod.rs", "use crate::policy::{self, Policy};"),
         ("src/reconcile/mod.rs", "use crate::observability::Board;"),
         ("src/observability/page.rs", "use crate::kms::Client;"),
-        ("src/daemon/mod.rs", "use crate::simulator::Preset;"),
         ("src/daemon/mod.rs", "mod tests { use crate::cli; }"),
         ("src/main.rs", "kms_rotationd::daemon::run()"),
         ("src/clock.rs", "use crate::rotation::key::KeyId;"),
@@ -158,6 +143,7 @@ fn a_forbidden_use_is_found_in_whatever_way_it_is_written() {
         ("src/daemon/mod.rs", "extern crate tokio_cron_scheduler;"),
         ("src/daemon/mod.rs", "#[derive(clap::Parser)] struct A;"),
         ("src/kms/transport/mod.rs", "use hyper::Method;"),
+        ("src/daemon/mod.rs", "use kms_simulator::Preset;"),
     ] {
         assert_ne!(beside_the_doors(file, text), Vec::<String>::new(), "{file}: {text}");
     }

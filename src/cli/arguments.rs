@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use super::examples;
 use crate::observability::logging::Format;
 use crate::observability::{ListenAddress, Probe, Way};
-use crate::simulator::Preset;
+use kms_simulator::Preset;
 
 const LISTEN: &str = "127.0.0.1:9847";
 const LISTEN_VARIABLE: &str = "KMS_ROTATIOND_LISTEN";

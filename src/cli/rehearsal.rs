@@ -16,8 +16,8 @@ use crate::kms::endpoint::Endpoints;
 use crate::policy::Policy;
 use crate::policy::types::Project;
 use crate::rotation::rule::{Asks, Names, Rule, Selector};
-use crate::simulator::seed::{Seed, Wanted};
-use crate::simulator::{Journal, Preset, Setup, Simulator};
+use kms_simulator::seed::{Seed, Wanted};
+use kms_simulator::{Journal, Preset, Setup, Simulator};
 
 const USER_NAME: &str = "rehearsal";
 const DOMAIN_NAME: &str = "simulated-account";
@@ -63,7 +63,7 @@ impl Rehearsal {
                 let project_id = &simulated_id(project);
                 let new = wanted(project_id, &project.keys);
                 let new = new.into_iter().filter(|wanted| keys.insert((project_id.clone(), wanted.id.clone())));
-                simulator.handle().add_project(seed.project(project_id, &project.region, new));
+                simulator.add_project(seed.project(project_id, &project.region, new));
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::observability::logging::Format;
 use crate::observability::{Board, Health, ListenAddress, Server, WebError, WebFile};
 use crate::policy::Policy;
 use crate::reconcile::{Headway, Memory, Reconciler, Target};
-use crate::simulator::Preset;
+use kms_simulator::Preset;
 
 /// A loop that gives no sign of life for so long is dead: several times the pause between two of its beats.
 const SILENCE: Duration = Duration::from_secs(2 * 60);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kms_rotationd::kms::{Error, Kms, Listed};
 use kms_rotationd::rotation::key::{Hindrance, ListedKey};
-use kms_rotationd::simulator::{
+use kms_simulator::{
     BadListing, Dialect, Fault, Key, KeyState, LargestPage, Operation, ProjectSetup, ResourceDetail, Rule, Setup,
     Simulator, Total,
 };

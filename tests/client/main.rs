@@ -20,7 +20,7 @@ use kms_rotationd::kms::endpoint::Endpoints;
 use kms_rotationd::kms::observe::{Code, Observer, Operation};
 use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy, Shared};
 use kms_rotationd::rotation::KeyId;
-use kms_rotationd::simulator::{Fault, Garbage, Key, OperationSet, ProjectSetup, Rule, Setup, Simulator};
+use kms_simulator::{Fault, Garbage, Key, OperationSet, ProjectSetup, Rule, Setup, Simulator};
 use tokio_util::sync::CancellationToken;
 
 const PROJECT: &str = "0123456789abcdef0123456789abcdef";
@@ -138,7 +138,7 @@ async fn an_answer_that_is_none_of_kms_counts_as_a_failure() {
 /// A write is tried again and again until this happens to its gate, which is open for an hour, or to the clock of that.
 async fn assert_not_sent_once(happens: impl FnOnce(&GateHandle, &AtomicBool)) {
     const HOUR: Duration = Duration::from_secs(3_600);
-    let enable = kms_rotationd::simulator::Operation::EnableRotation;
+    let enable = kms_simulator::Operation::EnableRotation;
     let cloud = Simulator::start(setup().fault(Rule::always(Fault::html(503)).on(enable))).await.unwrap();
     let slept = Arc::<AtomicBool>::default();
     let wakes = Arc::clone(&slept);
@@ -294,7 +294,7 @@ async fn a_service_that_gives_credentials_and_fails_has_refused_nothing_whatever
     }
 }
 
-const LOGIN: kms_rotationd::simulator::Operation = kms_rotationd::simulator::Operation::Authenticate;
+const LOGIN: kms_simulator::Operation = kms_simulator::Operation::Authenticate;
 const DAY: Duration = Duration::from_secs(86_400);
 
 #[tokio::test]
@@ -348,7 +348,7 @@ async fn a_key_that_the_metadata_service_gives_again_is_asked_for_once_more_in_a
     let cloud = Simulator::start(setup().clock(move || clock.now())).await.unwrap();
     let login = Login::EcsAgency { metadata_endpoint: Some(cloud.url()) };
     let client = client(&cloud, login.into(), hand.clock(), &Arc::new(Heard::default()));
-    let asked = || cloud.handle().requests(kms_rotationd::simulator::Operation::InstanceKeys);
+    let asked = || cloud.handle().requests(kms_simulator::Operation::InstanceKeys);
     assert!(client.read_status(key()).await.is_ok());
     // The next one ends when the next run has just begun, and one that is asked for a minute later would not.
     cloud.handle().behave(|cloud| cloud.temporary_key_lifetime = Some(33 * MINUTE));
@@ -397,7 +397,7 @@ async fn a_token_that_ends_while_the_call_waits_for_its_turn_is_replaced_before_
 #[tokio::test]
 async fn a_refusal_that_comes_after_the_end_of_a_token_ends_no_run() {
     const CALLS: u64 = 5;
-    let read = kms_rotationd::simulator::Operation::ReadStatus;
+    let read = kms_simulator::Operation::ReadStatus;
     let cloud = Simulator::start(setup().fault(Rule::next(CALLS, Fault::kms(403, "KMS.0303")).on(read))).await.unwrap();
     let (hand, left) = (Hand::new(), Mutex::new(CALLS));
     let passes = hand.clone();
@@ -420,7 +420,7 @@ async fn a_refusal_that_comes_after_the_end_of_a_token_ends_no_run() {
 
 #[tokio::test]
 async fn a_refusal_that_comes_after_the_end_of_a_key_says_nothing_of_a_projects_name() {
-    let look_up = kms_rotationd::simulator::Operation::ListProjects;
+    let look_up = kms_simulator::Operation::ListProjects;
     let hand = Hand::new();
     let (now, passes) = (hand.clock(), hand.clone());
     let refused = Rule::next(1, Fault::unauthorized()).on(look_up);
@@ -508,7 +508,7 @@ async fn a_project_that_is_refused_a_token_keeps_no_other_from_logging_in() {
 
 #[tokio::test]
 async fn an_agency_that_is_refused_says_nothing_of_the_secret_that_was_let_in() {
-    use kms_rotationd::simulator::Operation as Asked;
+    use kms_simulator::Operation as Asked;
     let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
     let agency = || Some(Agency { account: Named::Name("x".to_owned()), name: "a".to_owned(), duration: None });
     let Credentials { login: by_password, .. } = password();
@@ -539,7 +539,7 @@ async fn an_agency_that_is_refused_says_nothing_of_the_secret_that_was_let_in() 
 
 #[tokio::test]
 async fn a_credential_that_was_let_in_is_tried_once_more_before_its_refusal_counts() {
-    use kms_rotationd::simulator::Operation as Asked;
+    use kms_simulator::Operation as Asked;
     let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
     let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("right"), security_token: None };
     for name in ["key", "token", "password", "machine"] {
@@ -612,7 +612,7 @@ async fn many_calls_at_once_share_one_login() {
     let cloud = Simulator::start(setup().latency(Duration::from_millis(5))).await.unwrap();
     let client = client(&cloud, password(), Clock::system(), &Arc::new(Heard::default()));
     let ask = || async { join_all((0..16).map(|_| client.read_status(key()))).await.into_iter().flatten().count() };
-    let logins = || cloud.handle().requests(kms_rotationd::simulator::Operation::Authenticate);
+    let logins = || cloud.handle().requests(kms_simulator::Operation::Authenticate);
     assert_eq!((ask().await, logins()), (16, 1));
     cloud.handle().revoke_tokens();
     assert_eq!((ask().await, logins()), (16, 2));
@@ -659,7 +659,7 @@ async fn an_outage_of_iam_costs_nothing_while_the_token_holds() {
     let heard = Arc::new(Heard::default());
     let client = client(&cloud, password(), clock, &heard);
     assert!(client.read_status(key()).await.is_ok());
-    let away = Rule::always(Fault::html(503)).on(kms_rotationd::simulator::Operation::Authenticate);
+    let away = Rule::always(Fault::html(503)).on(kms_simulator::Operation::Authenticate);
     cloud.handle().fault(away);
     *now.lock().unwrap() += Duration::from_secs(86_400 - 300);
     for _ in 0..4 {
@@ -694,7 +694,7 @@ async fn a_name_that_is_not_known_is_the_concern_of_its_own_project_only() {
         assert_eq!(clients[0].read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
         assert!(clients[1].read_status(key()).await.is_ok());
     }
-    let looked_up = || cloud.handle().requests(kms_rotationd::simulator::Operation::ListProjects);
+    let looked_up = || cloud.handle().requests(kms_simulator::Operation::ListProjects);
     assert_eq!(looked_up(), 2, "once for each name");
     clients.iter().for_each(Kms::begin_run);
     assert!(clients[0].read_status(key()).await.is_err());
@@ -703,7 +703,7 @@ async fn a_name_that_is_not_known_is_the_concern_of_its_own_project_only() {
 
 #[tokio::test]
 async fn an_interval_of_a_key_on_policy_is_sent_once_whatever_the_answer() {
-    let update = kms_rotationd::simulator::Operation::UpdateInterval;
+    let update = kms_simulator::Operation::UpdateInterval;
     for fault in [Fault::html(503).after_applying(), Fault::html(500), Fault::html(504).after_applying()] {
         let cloud = Simulator::start(setup().fault(Rule::always(fault).on(update))).await.unwrap();
         cloud.handle().change_key(PROJECT, KEY, |key| *key = Key::new(KEY).rotating(90));
@@ -716,7 +716,7 @@ async fn an_interval_of_a_key_on_policy_is_sent_once_whatever_the_answer() {
 
 #[tokio::test]
 async fn an_interval_that_is_owed_at_a_stop_is_repeated_where_its_answer_is_lost_and_counted() {
-    let update = kms_rotationd::simulator::Operation::UpdateInterval;
+    let update = kms_simulator::Operation::UpdateInterval;
     let cloud = Simulator::start(setup().fault(Rule::next(1, Fault::html(502)).on(update))).await.unwrap();
     cloud.handle().change_key(PROJECT, KEY, |key| *key = Key::new(KEY).rotating(365));
     let (heard, stop) = (Arc::new(Heard::default()), CancellationToken::new());

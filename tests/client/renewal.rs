@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use kms_rotationd::clock::Clock;
 use kms_rotationd::kms::auth::{Credentials, Login};
 use kms_rotationd::kms::{Client, Kms};
-use kms_rotationd::simulator::{Fault, Handle, Operation, Rule, Setup, Simulator};
+use kms_simulator::{Fault, Handle, Operation, Rule, Setup, Simulator};
 
 use super::{Heard, client, key, setup};
 

@@ -7,7 +7,7 @@
 use std::io::{self, BufRead, Error};
 use std::net::{Ipv4Addr, SocketAddr};
 
-use kms_rotationd::simulator::{Handle, Key, OperationSet, ProjectSetup, Setup, Simulator};
+use kms_simulator::{Handle, Key, OperationSet, ProjectSetup, Setup, Simulator};
 
 const PROJECT: &str = "0123456789abcdef0123456789abcdef";
 const DOMAIN: &str = "OTC-EU-DE-00000000001000000001";

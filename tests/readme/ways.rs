@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use kms_rotationd::kms::endpoint::Endpoints;
 use kms_rotationd::rotation::project::Cloud;
-use kms_rotationd::simulator::{Dialect, Handle, Key, Operation, ProjectSetup, Setup, Simulator};
+use kms_simulator::{Dialect, Handle, Key, Operation, ProjectSetup, Setup, Simulator};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream, copy_bidirectional};

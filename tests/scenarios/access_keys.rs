@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
-use kms_rotationd::simulator::{Fault, Hold, Key, Operation, ProjectSetup, Rule, Setup};
+use kms_simulator::{Fault, Hold, Key, Operation, ProjectSetup, Rule, Setup};
 use serde_json::Value;
 
 use super::cloud::{Cloud, from_the_eleventh_on, many, off, rotating, setup};

@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use kms_rotationd::simulator::seed::{self, Kind};
-use kms_rotationd::simulator::{
+use kms_simulator::seed::{self, Kind};
+use kms_simulator::{
     BadListing, Dialect, Fault, Garbage, Hold, Key, KeyState, Operation, OperationSet, ProjectSetup, Rule, Setup,
 };
 use rustix::process::Signal;

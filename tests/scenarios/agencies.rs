@@ -1,6 +1,6 @@
 //! `assume_agency` on top of each kind that may, and `id_token`.
 
-use kms_rotationd::simulator::{Fault, Operation, ProjectSetup, Rule, Setup};
+use kms_simulator::{Fault, Operation, ProjectSetup, Rule, Setup};
 
 use super::access_keys::{ACCESS, BY_VALUE, SECRET, site};
 use super::cloud::{Cloud, off, setup};

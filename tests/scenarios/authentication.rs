@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kms_rotationd::simulator::{Fault, Hold, Key, Operation, ProjectSetup, Rule, Setup, TokenRefusal};
+use kms_simulator::{Fault, Hold, Key, Operation, ProjectSetup, Rule, Setup, TokenRefusal};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
 

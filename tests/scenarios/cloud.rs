@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
-use kms_rotationd::simulator::{Fault, Handle, Hold, Key, Operation, ProjectSetup, Rule, Setup, Simulator};
+use kms_simulator::{Fault, Handle, Hold, Key, Operation, ProjectSetup, Rule, Setup, Simulator};
 use tokio::sync::oneshot;
 
 use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER, eventually, key_id};

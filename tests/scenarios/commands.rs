@@ -5,7 +5,7 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use kms_rotationd::simulator::{Fault, Hold, Key, KeyState, Operation, Rule};
+use kms_simulator::{Fault, Hold, Key, KeyState, Operation, Rule};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 

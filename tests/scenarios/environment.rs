@@ -1,6 +1,6 @@
 //! `environment: {}`: what the official clients would find is found, in their order, and never shown.
 
-use kms_rotationd::simulator::{Operation, Setup};
+use kms_simulator::{Operation, Setup};
 use serde_json::Value;
 
 use super::access_keys::{ACCESS, SECRET, keyed, temporary_key};

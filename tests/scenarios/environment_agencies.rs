@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kms_rotationd::simulator::{ProjectSetup, Setup};
+use kms_simulator::{ProjectSetup, Setup};
 
 use super::access_keys::{ACCESS, SECRET};
 use super::cloud::{Cloud, off};

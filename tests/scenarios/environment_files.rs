@@ -1,6 +1,6 @@
 //! `environment: {}` by files of the official clients: found where those look for them, and read at each login.
 
-use kms_rotationd::simulator::{Hold, Operation, ProjectSetup, Setup};
+use kms_simulator::{Hold, Operation, ProjectSetup, Setup};
 
 use super::access_keys::{ACCESS, SECRET, keyed, temporary_key};
 use super::cloud::{Cloud, from_the_eleventh_on, many, off, setup};

@@ -1,6 +1,6 @@
 //! `environment: {}`: the project is the policy's or the one that the environment names, and never silently another one.
 
-use kms_rotationd::simulator::{Operation, ProjectSetup};
+use kms_simulator::{Operation, ProjectSetup};
 
 use super::access_keys::{ACCESS, SECRET, keyed};
 use super::cloud::{Cloud, off};

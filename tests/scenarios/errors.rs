@@ -1,6 +1,6 @@
 //! What the cloud's errors come to, in whichever shape a server writes them, and a region without rotation.
 
-use kms_rotationd::simulator::{Fault, Operation, OperationSet, Rule};
+use kms_simulator::{Fault, Operation, OperationSet, Rule};
 
 use super::KEY;
 use super::access_keys::{BY_VALUE, keyed, site};

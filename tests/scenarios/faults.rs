@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use kms_rotationd::simulator::{Fault, Garbage, Hold, Key, KeyState, Operation, OperationSet, Preset, Rule, Setup};
+use kms_simulator::{Fault, Garbage, Hold, Key, KeyState, Operation, OperationSet, Preset, Rule, Setup};
 use rustix::process::Signal;
 
 use super::account::EVERY_KEY;

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use kms_rotationd::simulator::{Fault, Rule};
+use kms_simulator::{Fault, Rule};
 
 use super::cloud::{Cloud, off, rotating, setup};
 use super::eventually;

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use kms_rotationd::simulator::{Fault, Hold, Key, Operation, OperationSet, Rule};
+use kms_simulator::{Fault, Hold, Key, Operation, OperationSet, Rule};
 use rustix::process::Signal;
 
 use super::cloud::{Cloud, many, off, rotating, setup};

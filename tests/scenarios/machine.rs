@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kms_rotationd::simulator::{Fault, Hold, MetadataTokens, Operation, OperationSet, Rule};
+use kms_simulator::{Fault, Hold, MetadataTokens, Operation, OperationSet, Rule};
 
 use super::cloud::{Cloud, from_the_eleventh_on, many, off, setup};
 use super::front::Front;

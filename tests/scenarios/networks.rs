@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-use kms_rotationd::simulator::Operation;
+use kms_simulator::Operation;
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use kms_rotationd::simulator::{Fault, Key, OperationSet, ProjectSetup, Rule, Setup};
+use kms_simulator::{Fault, Key, OperationSet, ProjectSetup, Rule, Setup};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit};
 
 use super::cloud::{Cloud, many, setup};

@@ -1,6 +1,6 @@
 //! Several projects, and projects that are known by their name only.
 
-use kms_rotationd::simulator::{Fault, Hold, Key, Operation, ProjectSetup, Rule, Setup};
+use kms_simulator::{Fault, Hold, Key, Operation, ProjectSetup, Rule, Setup};
 
 use super::access_keys::{ACCESS, BY_VALUE, SECRET, keyed, site};
 use super::cloud::{Cloud, many, off, setup};

@@ -1,6 +1,6 @@
 //! `rehearse`: the real daemon against a cloud of its own.
 
-use kms_rotationd::simulator::Preset;
+use kms_simulator::Preset;
 
 use super::program::Daemon;
 use super::site::{Policy, Site};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use kms_rotationd::simulator::{Fault, Hold, Key, Operation, Rule};
+use kms_simulator::{Fault, Hold, Key, Operation, Rule};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
 

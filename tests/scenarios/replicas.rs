@@ -5,7 +5,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, SystemTime};
 
-use kms_rotationd::simulator::{Handle, Key, Operation};
+use kms_simulator::{Handle, Key, Operation};
 use rustix::process::Signal;
 
 use super::cloud::{Cloud, rotating, setup};

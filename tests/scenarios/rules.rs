@@ -1,6 +1,6 @@
 //! What a run does to a key whose setting can be read.
 
-use kms_rotationd::simulator::{Dialect, Fault, Hold, Key, KeyState, Operation, OperationSet, Rule};
+use kms_simulator::{Dialect, Fault, Hold, Key, KeyState, Operation, OperationSet, Rule};
 use rustix::process::Signal;
 
 use super::cloud::{Cloud, off, rotating, setup, unlisted};

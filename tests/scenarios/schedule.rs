@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kms_rotationd::simulator::{Key, Operation};
+use kms_simulator::{Key, Operation};
 use rustix::process::Signal;
 
 use super::cloud::{Cloud, many, rotating, setup};

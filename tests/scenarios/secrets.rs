@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use kms_rotationd::simulator::{Fault, Operation, Preset, Rule, Setup};
+use kms_simulator::{Fault, Operation, Preset, Rule, Setup};
 
 use super::access_keys::{BY_VALUE, SECRET};
 use super::cloud::{Cloud, many, off, setup};

@@ -1,6 +1,6 @@
 //! The same for every way in: keys, tokens and passwords on their way from files, variables and services to the cloud.
 
-use kms_rotationd::simulator::{Fault, MetadataTokens, Operation, OperationSet, Rule, Setup};
+use kms_simulator::{Fault, MetadataTokens, Operation, OperationSet, Rule, Setup};
 
 use super::access_keys::{ACCESS, BY_FILE, BY_VALUE, SECRET, keyed, site, temporary_key};
 use super::cloud::{Cloud, many};

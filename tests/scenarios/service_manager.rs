@@ -5,7 +5,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use kms_rotationd::simulator::{Fault, Hold, Key, KeyState, Operation, Rule};
+use kms_simulator::{Fault, Hold, Key, KeyState, Operation, Rule};
 use rustix::process::Signal;
 
 use super::cloud::{Cloud, rotating};

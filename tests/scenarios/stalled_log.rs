@@ -5,7 +5,7 @@ use std::process::{Child, ChildStderr, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use kms_rotationd::simulator::Operation;
+use kms_simulator::Operation;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kms_rotationd::simulator::{Fault, Operation, Rule};
+use kms_simulator::{Fault, Operation, Rule};
 
 use super::cloud::{Cloud, off, rotating, setup};
 use super::program::Program;
@@ -28,7 +28,7 @@ fn assert_repeated(fault: &Fault) {
 fn assert_writes(fault: &Fault, times: u64) {
     let strike = |operation: Operation| Rule::next(1, fault.clone()).on(operation);
     let faults = [Operation::EnableRotation, Operation::UpdateInterval].map(strike);
-    let cloud = Cloud::start(faults.into_iter().fold(setup([off()]), kms_rotationd::simulator::Setup::fault));
+    let cloud = Cloud::start(faults.into_iter().fold(setup([off()]), kms_simulator::Setup::fault));
     let policy = Policy { request_timeout: SHORT, ..Policy::of_one_key(cloud.url()) };
     let site = Site::new(&policy);
     let daemon = site.run();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kms_rotationd::simulator::{Fault, Operation, Rule};
+use kms_simulator::{Fault, Operation, Rule};
 use serde_json::{Value, json};
 
 use super::access_keys::temporary_key;

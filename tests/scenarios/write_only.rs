@@ -1,6 +1,6 @@
 //! Clouds that do not tell a key's rotation setting: writing without reading.
 
-use kms_rotationd::simulator::{Behaviour, Fault, Key, Operation, OperationSet, Rule, Setup};
+use kms_simulator::{Behaviour, Fault, Key, Operation, OperationSet, Rule, Setup};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -304,7 +304,7 @@ fn keys_that_cannot_rotate_say_so_by_the_refusal_of_the_write() {
     let kinds: [(Key, &str); 3] = [
         (off().imported(), "exempt: imported_material"),
         (off().spec("RSA_2048"), "exempt: unsupported_key_type"),
-        (off().state(kms_rotationd::simulator::KeyState::Disabled), "non_compliant: key_disabled"),
+        (off().state(kms_simulator::KeyState::Disabled), "non_compliant: key_disabled"),
     ];
     for (key, expected) in kinds {
         let cloud = Cloud::start(setup([key]).behave(only_writes));

@@ -3,7 +3,7 @@
 //! Its argument is the token that it accepts. It prints a policy for it, whose token comes by `LoadCredential`,
 //! and serves until it is killed. `tests/systemd/run` tries the units with it.
 
-use kms_rotationd::simulator::{Key, ProjectSetup, Setup, Simulator};
+use kms_simulator::{Key, ProjectSetup, Setup, Simulator};
 
 const PROJECT: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";

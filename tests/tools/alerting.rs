@@ -1,6 +1,6 @@
 //! From the cloud to the pager: the shipped alerts in a real Prometheus, on a key that somebody puts off its policy.
 
-use kms_rotationd::simulator::{Key, OperationSet};
+use kms_simulator::{Key, OperationSet};
 
 use super::cloud::{Cloud, rotating};
 use super::prometheus::Prometheus;

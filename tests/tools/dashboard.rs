@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kms_rotationd::simulator::Preset;
+use kms_simulator::Preset;
 use serde_json::Value;
 
 use super::program::Daemon;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-use kms_rotationd::simulator::{ProjectSetup, Setup};
+use kms_simulator::{ProjectSetup, Setup};
 
 use super::cloud::{Cloud, off};
 use super::program::Program;

@@ -1,6 +1,6 @@
 //! The script in the help of `apply`, which takes jq.
 
-use kms_rotationd::simulator::{Key, KeyState};
+use kms_simulator::{Key, KeyState};
 
 use super::cloud::{Cloud, rotating};
 use super::help::{example, in_a_shell};

@@ -1,6 +1,6 @@
 //! The status page as people meet it: in a real browser, with and without its script, by mouse and by keyboard.
 
-use kms_rotationd::simulator::Key;
+use kms_simulator::Key;
 use serde_json::{Value, json};
 
 use super::browser::Browser;

@@ -1,20 +1,22 @@
-//! A KMS, an IAM with its STS, and what an instance or a pod has next door, in this process, on a port of the loopback.
+//! A simulated cloud on a loopback port: KMS, IAM with STS, the metadata service of an instance, a pod's identity agent.
 //!
-//! The other side of the wire, written from the documents of the cloud and not from our client: nothing else of this
-//! crate is used here, so that a misreading of ours does not cancel itself out. `rehearse`, the tests and the
-//! benchmark all talk to this one, over real connections.
+//! It is written from the cloud's documents (`docs/kms-api.md`) and not from a client, so that a client's misreading of
+//! the API does not cancel itself out.
 //!
-//! [`Simulator::start`] takes a [`Setup`] (projects, [`Key`]s, users and other ways in, [`Behaviour`]) and serves until the simulator is
-//! dropped. A [`Handle`] looks behind the wire: keys as they really are, what was asked and how often, every interval
-//! ever sent; and it changes the account while it is served. [`Rule`]s make [`Fault`]s strike by script or by rate,
-//! [`Preset`] has them ready-made, and [`seed`] makes a believable mix of keys for a rehearsal, or a whole account.
+//! [`Simulator::start`] takes a [`Setup`] (projects, [`Key`]s, users and other logins, [`Behaviour`]) and serves until
+//! the simulator is dropped. [`Preset`] makes faults strike, and [`seed`] makes a believable mix of keys.
 //!
-//! It keeps no state on disk, speaks HTTP/1.1 without TLS, and does not rotate anything: only a test changes
+//! With the feature `testing`, `Handle` shows and changes the cloud behind the wire (the keys as they are, what was
+//! requested, every interval that was sent), `Rule` makes a `Fault` strike by script or by rate, and `seed::account`
+//! makes a whole account.
+//!
+//! The simulator keeps no state on disk, serves HTTP/1.1 without TLS, and rotates nothing: only a test changes
 //! `last_rotation`.
 //!
 //! ```no_run
-//! use kms_rotationd::simulator::{Fault, Key, Operation, ProjectSetup, Rule, Setup, Simulator};
+//! use kms_simulator::{Fault, Key, Operation, ProjectSetup, Rule, Setup, Simulator};
 //!
+//! # #[cfg(feature = "testing")]
 //! # async fn example() -> std::io::Result<()> {
 //! let project = "0123456789abcdef0123456789abcdef";
 //! let key = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
@@ -28,12 +30,18 @@
 //! # }
 //! ```
 
+#![cfg_attr(
+    not(feature = "testing"),
+    allow(dead_code, unreachable_pub, reason = "some parts are for the feature `testing` only")
+)]
+
 mod access;
 mod access_key;
 mod agency;
 mod answer;
 mod behaviour;
 mod fault;
+#[cfg(feature = "testing")]
 mod handle;
 mod iam;
 mod journal;
@@ -62,13 +70,17 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use behaviour::{Behaviour, Dialect, MetadataTokens, NeverRotated, SuccessBody, TokenRefusal, Total};
+#[cfg(feature = "testing")]
 pub use fault::{Fault, Garbage, Hold};
+#[cfg(feature = "testing")]
 pub use handle::Handle;
+#[cfg(feature = "testing")]
 pub use journal::Call;
 pub use key::{INTERVAL_AFTER_ENABLING, Key, KeyState, Origin, RotationSetting};
 pub use listing::{BadListing, LargestPage};
 pub use operation::{Operation, OperationSet};
 pub use preset::{Preset, UnknownPreset};
+#[cfg(feature = "testing")]
 pub use rule::Rule;
 pub use setup::{Journal, ProjectSetup, Setup};
 pub use tags::ResourceDetail;
@@ -76,6 +88,8 @@ pub use tags::ResourceDetail;
 /// A running simulator; it stops when it is dropped.
 pub struct Simulator {
     address: SocketAddr,
+    world: server::Shared,
+    #[cfg(feature = "testing")]
     handle: Handle,
     serving: JoinHandle<()>,
 }
@@ -91,9 +105,14 @@ impl Simulator {
         let address = listener.local_addr()?;
         let idle_timeout = setup.idle_timeout;
         let world = Arc::new(Mutex::new(world::World::new(setup, format!("http://{address}"))));
-        let handle = Handle::new(Arc::clone(&world));
-        let serving = tokio::spawn(server::serve(listener, world, idle_timeout));
-        Ok(Self { address, handle, serving })
+        let serving = tokio::spawn(server::serve(listener, Arc::clone(&world), idle_timeout));
+        Ok(Self {
+            address,
+            #[cfg(feature = "testing")]
+            handle: Handle::new(Arc::clone(&world)),
+            world,
+            serving,
+        })
     }
 
     /// Where it listens.
@@ -114,7 +133,13 @@ impl Simulator {
         format!("{}{}", self.url(), workload::POD_PATH)
     }
 
+    /// Adds a project, or more keys and tokens to the one with its id.
+    pub fn add_project(&self, project: ProjectSetup) {
+        server::lock(&self.world).add_project(project);
+    }
+
     /// The view behind the wire.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn handle(&self) -> &Handle {
         &self.handle

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use kms_rotationd::simulator::{
+use kms_simulator::{
     Key, KeyState, Preset, RotationSetting, Setup, Simulator,
     seed::{Seed, Wanted},
 };

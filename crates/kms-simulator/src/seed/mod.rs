@@ -5,13 +5,15 @@
 //! thirty-four can be rotated (12 off, 11 at another interval, 11 right) and one each is disabled, imported, pending
 //! deletion, a default key, asymmetric, and not there at all.
 //!
-//! [`account`] makes a whole account instead, whose keys no policy names one by one.
+//! `account` (with the feature `testing`) makes a whole account instead, whose keys no policy lists one by one.
 
+#[cfg(feature = "testing")]
 mod account;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+#[cfg(feature = "testing")]
 pub use account::{Census, Kind, RIGHT_INTERVAL, account};
 
 use super::key::{INTERVAL_AFTER_ENABLING, Key, KeyState, RotationSetting};

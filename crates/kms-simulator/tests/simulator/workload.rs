@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use kms_rotationd::simulator::{Fault, Operation, OperationSet, Rule, Simulator};
+use kms_simulator::{Fault, Operation, OperationSet, Rule, Simulator};
 use serde_json::{Value, json};
 
 use crate::signing::{Keys, START, Signed};

@@ -1,6 +1,6 @@
 //! Tags on the wire: the search by tags and names, the tags of a key, and those of a project.
 
-use kms_rotationd::simulator::{Dialect, Fault, Key, KeyState, Operation, ResourceDetail, Rule, Simulator};
+use kms_simulator::{Dialect, Fault, Key, KeyState, Operation, ResourceDetail, Rule, Simulator};
 use serde_json::{Value, json};
 
 use crate::wire::{Answer, get};

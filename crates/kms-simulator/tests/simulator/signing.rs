@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use hmac::{Hmac, KeyInit, Mac};
-use kms_rotationd::simulator::Simulator;
+use kms_simulator::Simulator;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 

@@ -3,10 +3,8 @@
 use std::collections::HashSet;
 use std::time::SystemTime;
 
-use kms_rotationd::simulator::seed::{Kind, account};
-use kms_rotationd::simulator::{
-    BadListing, Dialect, Fault, Key, LargestPage, Operation, OperationSet, Rule, Setup, Simulator,
-};
+use kms_simulator::seed::{Kind, account};
+use kms_simulator::{BadListing, Dialect, Fault, Key, LargestPage, Operation, OperationSet, Rule, Setup, Simulator};
 use serde_json::{Value, json};
 
 use crate::{PROJECT, TOKEN, ask, project, refused, start};

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-use kms_rotationd::simulator::{Fault, Operation, ProjectSetup, Rule, Setup, Simulator};
+use kms_simulator::{Fault, Operation, ProjectSetup, Rule, Setup, Simulator};
 use serde_json::json;
 
 use crate::signing::{ACCESS, Keys, SECRET, START, Signed};

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use kms_rotationd::simulator::{Fault, Garbage, Hold, Journal, Key, Operation, OperationSet, Rule};
+use kms_simulator::{Fault, Garbage, Hold, Journal, Key, Operation, OperationSet, Rule};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};

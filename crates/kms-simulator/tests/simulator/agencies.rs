@@ -1,6 +1,6 @@
 //! Agencies: tokens and temporary keys for the projects of another account.
 
-use kms_rotationd::simulator::{Operation, ProjectSetup, Setup, Simulator};
+use kms_simulator::{Operation, ProjectSetup, Setup, Simulator};
 use serde_json::{Value, json};
 
 use crate::signing::{ACCESS, Keys, SECRET, START, Signed};

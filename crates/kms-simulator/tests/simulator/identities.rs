@@ -1,6 +1,6 @@
 //! Tokens for the word of an identity provider, and the look-up of a project by its name.
 
-use kms_rotationd::simulator::{Operation, ProjectSetup, Simulator};
+use kms_simulator::{Operation, ProjectSetup, Simulator};
 use serde_json::{Value, json};
 
 use crate::signing::{Keys, START, Signed};

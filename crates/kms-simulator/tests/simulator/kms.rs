@@ -2,9 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use kms_rotationd::simulator::{
-    Dialect, Key, KeyState, NeverRotated, Operation, OperationSet, RotationSetting, SuccessBody,
-};
+use kms_simulator::{Dialect, Key, KeyState, NeverRotated, Operation, OperationSet, RotationSetting, SuccessBody};
 use serde_json::{Value, json};
 
 use crate::wire::{Client, JSON, call, request};

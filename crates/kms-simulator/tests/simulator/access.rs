@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use kms_rotationd::simulator::{Fault, ProjectSetup, Rule, TokenRefusal};
+use kms_simulator::{Fault, ProjectSetup, Rule, TokenRefusal};
 use serde_json::{Value, json};
 
 use crate::wire::{JSON, call};

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use kms_rotationd::simulator::{Key, ProjectSetup, Setup, Simulator};
+use kms_simulator::{Key, ProjectSetup, Setup, Simulator};
 use serde_json::{Value, json};
 
 use wire::{Answer, JSON, call};

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::io::ErrorKind;
 
-use kms_rotationd::simulator::Simulator;
+use kms_simulator::Simulator;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use kms_rotationd::simulator::{Fault, MetadataTokens, Operation, OperationSet, Rule, Simulator};
+use kms_simulator::{Fault, MetadataTokens, Operation, OperationSet, Rule, Simulator};
 use serde_json::json;
 
 use crate::signing::{Keys, START, Signed};
