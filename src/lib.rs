@@ -15,22 +15,17 @@
 //!
 //! # What serves
 //!
-//! [`daemon`] is one loop that makes such runs on a schedule. [`gate`] lets their writes through where this process is the
+//! [`daemon`] is one loop that makes such runs on a schedule. [`support::write_gate`] lets their writes through where this process is the
 //! one of several replicas that acts. [`observability`] shows the last report: metrics, a
 //! status page, JSON, text, logs. [`cli`] turns arguments into one of the two, or into a single run.
 //!
 //! The simulated cloud of `rehearse`, of tests and of benchmarks is a crate of its own, `kms-simulator`.
 
-pub mod chain;
 pub mod cli;
-pub mod clock;
 pub mod daemon;
-pub mod gate;
 pub mod kms;
 pub mod observability;
 pub mod policy;
-mod printable;
 pub mod reconcile;
 pub mod rotation;
-mod shortage;
-mod small_file;
+pub mod support;

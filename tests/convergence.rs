@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use kms_rotationd::clock::{BootClock, Clock};
-use kms_rotationd::gate::Gate;
 use kms_rotationd::kms::observe::{Code, Operation};
 use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Listed, Receipt, RetryPolicy, Settled};
 use kms_rotationd::policy::Place;
@@ -23,6 +21,8 @@ use kms_rotationd::rotation::key::{
 use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
 use kms_rotationd::rotation::report::{KeyReport, Trigger};
 use kms_rotationd::rotation::rule::{Asks, Names, Rule};
+use kms_rotationd::support::clock::{BootClock, Clock};
+use kms_rotationd::support::write_gate::Gate;
 use proptest::prelude::*;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

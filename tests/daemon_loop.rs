@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use kms_rotationd::clock::{BootClock, Clock};
 use kms_rotationd::daemon::{Alarm, Daemon, PolicyFile, Signals, Supervisor};
-use kms_rotationd::gate::Gate;
 use kms_rotationd::kms::observe::Operation;
 use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Listed, Receipt, RetryPolicy, Settled};
 use kms_rotationd::observability::{Board, Health};
 use kms_rotationd::policy::Policy;
 use kms_rotationd::reconcile::{Headway, Memory, Reconciler, Target};
 use kms_rotationd::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
+use kms_rotationd::support::clock::{BootClock, Clock};
+use kms_rotationd::support::write_gate::Gate;
 use tokio::time::Instant;
 
 /// A cloud on which everything is right, and a reading takes its time.

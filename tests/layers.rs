@@ -11,40 +11,15 @@ use std::path::{Path, PathBuf};
 
 /// What a module at the top may use of the others; its own parts it always may.
 const WALLS: &[(&str, &[&str])] = &[
-    ("chain", &[]),
-    ("clock", &[]),
-    ("gate", &["clock"]),
-    ("printable", &[]),
-    ("small_file", &[]),
+    ("support", &[]),
     ("rotation", &[]),
-    ("shortage", &[]),
-    ("policy", &["rotation::key", "rotation::project", "rotation::rule", "chain", "printable"]),
-    ("kms", &["rotation::key", "rotation::project", "clock", "gate", "printable", "shortage", "small_file"]),
-    ("reconcile", &["rotation", "policy::types", "kms", "clock", "gate"]),
+    ("policy", &["rotation::key", "rotation::project", "rotation::rule", "support"]),
+    ("kms", &["rotation::key", "rotation::project", "support"]),
+    ("reconcile", &["rotation", "policy::types", "kms", "support"]),
     // Its own configuration is a YAML file, which is read where YAML is read.
-    (
-        "observability",
-        &["rotation", "kms::observe", "policy::web", "policy::problem", "chain", "gate", "printable", "small_file"],
-    ),
-    (
-        "daemon",
-        &[
-            "rotation",
-            "policy",
-            "kms",
-            "reconcile",
-            "observability",
-            "clock",
-            "chain",
-            "gate",
-            "shortage",
-            "small_file",
-        ],
-    ),
-    (
-        "cli",
-        &["rotation", "policy", "kms", "reconcile", "observability", "daemon", "clock", "chain", "gate", "printable"],
-    ),
+    ("observability", &["rotation", "kms::observe", "policy::web", "policy::problem", "support"]),
+    ("daemon", &["rotation", "policy", "kms", "reconcile", "observability", "support"]),
+    ("cli", &["rotation", "policy", "kms", "reconcile", "observability", "daemon", "support"]),
     ("main", &["cli"]),
     ("lib", &[]),
 ];
@@ -79,7 +54,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap_complete", &["src/cli/"]),
     ("clap_mangen", &["src/cli/generate.rs"]),
     ("listenfd", &["src/cli/serve.rs"]),
-    ("rustix", &["src/cli/", "src/clock.rs", "src/observability/listen.rs", "src/shortage.rs", "src/small_file.rs"]),
+    ("rustix", &["src/cli/", "src/observability/listen.rs", "src/support/"]),
 ];
 
 #[test]
@@ -111,13 +86,13 @@ fn every_wall_and_every_door_stands_somewhere() {
 #[test]
 fn a_forbidden_use_is_found_in_whatever_way_it_is_written() {
     for (file, text) in [
-        ("src/rotation/decide.rs", "use crate::clock::Clock;"),
+        ("src/rotation/decide.rs", "use crate::support::clock::Clock;"),
         ("src/policy/types.rs", "use crate::kms::Error;"),
         ("src/policy/types.rs", "use crate::rotation::report::Report;"),
         ("src/policy/types.rs", "use crate::rotation;"),
         ("src/kms/client.rs", "use crate::policy::types::Policy;"),
         ("src/kms/client.rs", "fn f() -> crate::policy::Policy {}"),
-        ("src/kms/client.rs", "use crate::{clock::Clock, policy::types::{Policy, Project}};"),
+        ("src/kms/client.rs", "use crate::{support::clock::Clock, policy::types::{Policy, Project}};"),
         ("src/kms/client.rs", "use crate::rotation::{key::KeyId, report};"),
         ("src/kms/client.rs", "use super::super::policy::types::Policy;"),
         ("src/kms/mod.rs", "use super::policy;"),
@@ -130,7 +105,7 @@ fn a_forbidden_use_is_found_in_whatever_way_it_is_written() {
         ("src/observability/page.rs", "use crate::kms::Client;"),
         ("src/daemon/mod.rs", "mod tests { use crate::cli; }"),
         ("src/main.rs", "kms_rotationd::daemon::run()"),
-        ("src/clock.rs", "use crate::rotation::key::KeyId;"),
+        ("src/support/clock.rs", "use crate::rotation::key::KeyId;"),
         ("src/new/mod.rs", "use crate::rotation::key::KeyId;"),
     ] {
         assert_ne!(over_the_walls(file, text), Vec::<String>::new(), "{file}: {text}");
@@ -152,7 +127,10 @@ fn a_forbidden_use_is_found_in_whatever_way_it_is_written() {
 #[test]
 fn what_is_allowed_or_only_spoken_of_is_not_found() {
     for (file, text) in [
-        ("src/kms/client.rs", "use crate::clock::Clock; use crate::rotation::{key::KeyId, project::{Cloud, Mode}};"),
+        (
+            "src/kms/client.rs",
+            "use crate::support::clock::Clock; use crate::rotation::{key::KeyId, project::{Cloud, Mode}};",
+        ),
         ("src/kms/client.rs", "use super::error::Error; pub(crate) fn f() {} pub(in crate::kms) fn g() {}"),
         ("src/kms/auth/password.rs", "use super::super::error::Kind;"),
         ("src/kms/client.rs", "// use crate::policy::Policy;\n/* crate::policy /* nested */ crate::cli */"),

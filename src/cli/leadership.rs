@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::arguments::LeaseOptions;
 use super::{Exit, complain};
-use crate::gate::Gate;
+use crate::support::write_gate::Gate;
 
 /// The gate that writes pass, and what opens it.
 #[derive(Default)]
@@ -28,9 +28,9 @@ impl Leadership {
     pub(super) async fn of(options: LeaseOptions) -> Result<Self, Exit> {
         use futures_util::FutureExt;
 
-        use crate::chain::Chain;
-        use crate::clock::BootClock;
         use crate::daemon::{Candidate, LeaderElection};
+        use crate::support::clock::BootClock;
+        use crate::support::error_chain::Chain;
 
         let Some(lease) = options.lease else { return Ok(Self::default()) };
         let duration = Duration::from_secs(options.duration.into());

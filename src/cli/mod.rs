@@ -26,15 +26,15 @@ use serve::Front;
 
 use progress::Screen;
 
-use crate::chain::Chain;
-use crate::clock::Clock;
 use crate::daemon::environment::{self, Found, NamedProject};
 use crate::daemon::{PolicyFile, warn_of_exposed_secrets};
 use crate::kms::auth::Named;
 use crate::observability::{LastLines, LogQueue, logging};
 use crate::policy::types::{Credentials, NamedFile, Policy};
 use crate::policy::{self, Place, Problems, Refused, Severity};
-use crate::printable::printable;
+use crate::support::clock::Clock;
+use crate::support::error_chain::Chain;
+use crate::support::printable::printable;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use super::arguments::{LogOptions, OutputFormat, ReportOptions};
 use super::progress::Screen;
 use super::{Exit, complain, file_limit, print, refuse, variable, wants_colour};
-use crate::chain::Chain;
-use crate::clock::Clock;
 use crate::daemon::{Connector, Kept, PolicyFile, Signals, warn_of_exposed_secrets};
-use crate::gate::Gate;
 use crate::observability::{Purpose, RefusedPolicy, TextStyle, write_json, write_json_without_run, write_text};
 use crate::policy::Policy;
 use crate::policy::types::Guards;
 use crate::reconcile::{Headway, Intent, Memory, Reconciler};
 use crate::rotation::report::{Report, Trigger};
+use crate::support::clock::Clock;
+use crate::support::error_chain::Chain;
+use crate::support::write_gate::Gate;
 
 pub(super) async fn apply(
     file: &Path,

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::printable::printable;
 use crate::reconcile::Headway;
+use crate::support::printable::printable;
 
 /// A run that is over by then shows nothing; and between two looks so much passes.
 const PACE: Duration = Duration::from_millis(250);

@@ -12,14 +12,14 @@ use super::arguments::{LeaseOptions, LogOptions};
 use super::leadership::Leadership;
 use super::rehearsal::Rehearsal;
 use super::{Exit, complain, file_limit, load, variable};
-use crate::chain::Chain;
-use crate::clock::Clock;
 use crate::daemon::{Connector, CronAlarm, Daemon, Kept, PolicyFile, Signals, Supervisor};
 use crate::kms::Client;
 use crate::observability::logging::Format;
 use crate::observability::{Board, Health, ListenAddress, Server, WebError, WebFile};
 use crate::policy::Policy;
 use crate::reconcile::{Headway, Memory, Reconciler, Target};
+use crate::support::clock::Clock;
+use crate::support::error_chain::Chain;
 use kms_simulator::Preset;
 
 /// A loop that gives no sign of life for so long is dead: several times the pause between two of its beats.

@@ -26,9 +26,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::chain::Chain;
-use crate::clock::BootClock;
-use crate::gate::{Gate, GateHandle};
+use crate::support::clock::BootClock;
+use crate::support::error_chain::Chain;
+use crate::support::write_gate::{Gate, GateHandle};
 
 /// Attempts in the duration of a lease. With this many one may be lost, and take its time, before the gate closes.
 const ATTEMPTS: u32 = 6;

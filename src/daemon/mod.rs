@@ -28,14 +28,14 @@ pub use policy_file::{DirectoryWatch, PolicyFile, warn_of_exposed_secrets};
 pub use schedule::{Alarm, AlarmError, CronAlarm, Schedule};
 pub use targets::{Connector, Kept, ObserverOf, Redirect};
 
-use crate::chain::Chain;
-use crate::clock::Clock;
 use crate::kms::Kms;
 use crate::observability::Board;
 use crate::policy::Policy;
 use crate::policy::types::{Credentials, Guards};
 use crate::reconcile::{Intent, Reconciler, Target};
 use crate::rotation::report::{Report, Trigger};
+use crate::support::clock::Clock;
+use crate::support::error_chain::Chain;
 
 /// Everything that the loop works with.
 pub struct Daemon<A, C> {

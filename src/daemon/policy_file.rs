@@ -12,10 +12,10 @@ use inotify::{EventStream, Inotify, WatchMask};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::clock::Clock;
 use crate::policy::types::{Policy, Project};
 use crate::policy::{self, Refused, UnreadableFile};
-use crate::shortage;
+use crate::support::clock::Clock;
+use crate::support::shortage;
 
 /// A file that is gone for longer is not being replaced: a restart would find no policy, and somebody has to know.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(5 * 60);

@@ -7,9 +7,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::environment::{self, Found, Variables};
-use crate::chain::Chain;
-use crate::clock::Clock;
-use crate::gate::Gate;
 use crate::kms::auth::{
     AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, Password, ProjectScope, SecretSource,
     Unreadable,
@@ -19,6 +16,9 @@ use crate::kms::observe::Observer;
 use crate::kms::{Client, ClientSettings, NoProxy, Proxy, ProxyOrigin, RetryPolicy, Shared};
 use crate::policy::types::{self, AccessKeyId, AgencyDomain, AssumeAgency, Policy, Project};
 use crate::reconcile::{Target, Unreachable};
+use crate::support::clock::Clock;
+use crate::support::error_chain::Chain;
+use crate::support::write_gate::Gate;
 
 /// Gives who listens to the calls of a project, by the project's name.
 pub type ObserverOf = Box<dyn Fn(&Arc<str>) -> Arc<dyn Observer> + Send>;

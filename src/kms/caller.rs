@@ -18,8 +18,8 @@ use super::observe::{Code, Observer, Operation};
 use super::outage::{Outage, RetryBudget};
 use super::retry::{Backoff, LONGEST_RETRY_AFTER, RetryPolicy, with_retries};
 use super::transport::{Answer, Fault, NoAnswer, Request, Transport};
-use crate::clock::Clock;
-use crate::gate::Gate;
+use crate::support::clock::Clock;
+use crate::support::write_gate::Gate;
 
 /// How long a call that is made although the program is stopping waits for its turn, and for how long it is repeated.
 /// With the call in flight before it, and two request timeouts of 8 seconds, that fits into the 30 seconds after which

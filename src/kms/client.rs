@@ -21,9 +21,9 @@ use super::shared::Shared;
 use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, TransportSettings, Url, address};
 use super::wire::{self, Unusable};
 use super::{Kms, Listed, Receipt, Settled};
-use crate::clock::Clock;
-use crate::gate::Gate;
 use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
+use crate::support::clock::Clock;
+use crate::support::write_gate::Gate;
 
 /// All that a client needs to know of its project.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::observe::{Code, Operation};
-use crate::printable::excerpt;
 use crate::rotation::key::Hindrance;
+use crate::support::printable::excerpt;
 
 /// What follows from an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

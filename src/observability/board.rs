@@ -17,9 +17,9 @@ use super::gzip::Archive;
 use super::key_series::KeySeries;
 use super::metrics::{Metrics, MetricsError};
 use super::words;
-use crate::gate::Gate;
 use crate::kms::observe::Observer;
 use crate::rotation::report::Report;
+use crate::support::write_gate::Gate;
 
 /// What is known to the outside.
 pub struct Board {

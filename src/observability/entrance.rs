@@ -15,10 +15,10 @@ use tracing::{error, info, warn};
 
 use super::access::{self, Access, Checks};
 use super::tls::{self, TlsError};
-use crate::chain::Chain;
 use crate::policy::problem::Problems;
 use crate::policy::web::{self, WebConfig};
-use crate::small_file;
+use crate::support::error_chain::Chain;
+use crate::support::small_file;
 
 /// Why a web configuration cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -13,11 +13,11 @@ use super::document::{Document, KeyCursor};
 use super::metrics::VERSION;
 use super::query::Filter;
 use super::words::{self, PROBLEMS_FIRST};
-use crate::printable::{REPLACEMENT, is_unprintable};
 use crate::rotation::cover::Subject;
 use crate::rotation::decide::Status;
 use crate::rotation::key::Rotation;
 use crate::rotation::report::{KeyReport, ProjectReport, Report, Tally};
+use crate::support::printable::{REPLACEMENT, is_unprintable};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");

@@ -25,7 +25,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::tls::{self, TlsError};
-use crate::printable::printable;
+use crate::support::printable::printable;
 
 /// Below the time that those give who start such a check: Kubernetes a second unless told otherwise, Docker 30.
 const TIMEOUT: Duration = Duration::from_secs(4);

@@ -9,12 +9,12 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::words;
-use crate::printable::printable;
 use crate::rotation::cover::Subject;
 use crate::rotation::decide::{Reason, Status, Step, Steps};
 use crate::rotation::key::{Bound, DesiredRotation, KeyId, Rotation};
 use crate::rotation::project::{Coverage, Mode};
 use crate::rotation::report::{Change, KeyReport, ProjectReport, Report, Tally};
+use crate::support::printable::printable;
 
 /// What the report is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

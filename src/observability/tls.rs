@@ -13,7 +13,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use zeroize::Zeroizing;
 
 use crate::policy::web::{ClientAuth, Tls, TlsVersion};
-use crate::small_file;
+use crate::support::small_file;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]

@@ -11,8 +11,8 @@ use serde::{Serialize, Serializer};
 use super::file::UnreadableFile;
 use super::snippet;
 use super::source::{Place, Source, Span};
-use crate::chain::Chain;
-use crate::printable::{is_unprintable, printable};
+use crate::support::error_chain::Chain;
+use crate::support::printable::{is_unprintable, printable};
 
 /// Whether the policy can be used in spite of the problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

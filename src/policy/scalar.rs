@@ -15,7 +15,7 @@ use super::schema::{Count, Rate, Text, span_words};
 use super::source::Span;
 use super::tree::Value;
 use super::types::NamedFile;
-use crate::printable::is_unprintable;
+use crate::support::printable::is_unprintable;
 
 impl Decoder<'_> {
     /// A text, whatever it says. A number or a boolean is refused, since YAML may have changed it already.

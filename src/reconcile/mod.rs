@@ -24,14 +24,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::clock::Clock;
-use crate::gate::Gate;
 use crate::kms::{Error, Kind, Kms, Receipt};
 use crate::policy::types::{Guards, Project};
 use crate::rotation::cover::{Cover, Listing, cover};
 use crate::rotation::decide::Reason;
 use crate::rotation::project::Mode;
 use crate::rotation::report::{ProjectReport, Report, Trigger};
+use crate::support::clock::Clock;
+use crate::support::write_gate::Gate;
 use guard::{ChangeBudget, Changes};
 pub use headway::Headway;
 pub use memory::Memory;

@@ -10,8 +10,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
-use kms_rotationd::clock::{BootClock, Clock};
-use kms_rotationd::gate::{Gate, GateHandle};
 use kms_rotationd::kms::auth::{
     AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, OidcAgency, Password, PodIdentity,
     ProjectScope, SecretSource,
@@ -20,6 +18,8 @@ use kms_rotationd::kms::endpoint::Endpoints;
 use kms_rotationd::kms::observe::{Code, Observer, Operation};
 use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy, Shared};
 use kms_rotationd::rotation::KeyId;
+use kms_rotationd::support::clock::{BootClock, Clock};
+use kms_rotationd::support::write_gate::{Gate, GateHandle};
 use kms_simulator::{Fault, Garbage, Key, OperationSet, ProjectSetup, Rule, Setup, Simulator};
 use tokio_util::sync::CancellationToken;
 

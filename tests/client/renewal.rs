@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use kms_rotationd::clock::Clock;
 use kms_rotationd::kms::auth::{Credentials, Login};
 use kms_rotationd::kms::{Client, Kms};
+use kms_rotationd::support::clock::Clock;
 use kms_simulator::{Fault, Handle, Operation, Rule, Setup, Simulator};
 
 use super::{Heard, client, key, setup};

@@ -19,7 +19,7 @@ use crate::kms::auth::{
     AccessKeyFiles, IdToken, KeyName, Login, Named, Password, SecretSource, SecretTree, Unreadable,
 };
 use crate::policy;
-use crate::small_file;
+use crate::support::small_file;
 
 /// One part of a file, such as a section.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use super::access_key::AccessKey;
 use super::body::{self, Asking, Auth, Identity, Scope, ScopedProject};
 use super::signing::encode;
 use super::{Error, Kind, Lifetime, Operation, lifetime, login_failure};
-use crate::printable::excerpt;
+use crate::support::printable::excerpt;
 
 /// Which project a token is for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::{Error, Kind, Operation};
-use crate::{shortage, small_file};
+use crate::support::{shortage, small_file};
 
 /// Where a secret is kept. Printing it shows the place, never the secret.
 #[derive(Clone)]

@@ -25,7 +25,7 @@ use super::probe::CredentialProbe;
 use super::refusals::{Fingerprint, Refusals};
 use super::source::{Issued, Source};
 use super::{Credentials, Error, Kind, Lifetime, Operation, login_failed};
-use crate::printable::excerpt;
+use crate::support::printable::excerpt;
 
 /// What those get to hear who come after a refusal, before the reason.
 const NOT_AGAIN: &str = "not tried again in this run";

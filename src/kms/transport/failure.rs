@@ -15,8 +15,8 @@ use rustls::pki_types::UnixTime;
 use tower_service::Service;
 
 use super::{Code, Proxy};
-use crate::printable::excerpt;
-use crate::shortage;
+use crate::support::printable::excerpt;
+use crate::support::shortage;
 
 /// How a proxy's tunnel fails. The type has no name of its own outside its crate.
 type TunnelError = <Tunnel<HttpConnector> as Service<hyper::Uri>>::Error;

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::{Code, Url};
-use crate::printable::excerpt;
+use crate::support::printable::excerpt;
 
 /// A request, complete but for the transport's own headers.
 pub(in crate::kms) struct Request {

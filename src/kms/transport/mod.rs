@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use super::auth::holds;
 use super::connections::Connections;
 use super::observe::Code;
-use crate::small_file;
+use crate::support::small_file;
 use failure::{Destination, Refused, cause};
 use message::SecretBytes;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::clock::BootClock;
+use super::clock::BootClock;
 
 /// May this process write? Always, unless it was made with a [`GateHandle`].
 #[derive(Clone, Debug, Default)]

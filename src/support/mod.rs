@@ -1,0 +1,8 @@
+//! What every part uses and what knows no part: clocks, error chains, the write gate, small files, printable text.
+
+pub mod clock;
+pub mod error_chain;
+pub(crate) mod printable;
+pub(crate) mod shortage;
+pub(crate) mod small_file;
+pub mod write_gate;
