@@ -29,3 +29,5 @@ pub mod policy;
 pub mod reconcile;
 pub mod rotation;
 pub mod support;
+pub mod web;
+pub mod yaml;

@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 
 use kms_rotationd::kms::observe::{Code, Operation};
 use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Listed, Receipt, RetryPolicy, Settled};
-use kms_rotationd::policy::Place;
 use kms_rotationd::policy::types::{Credentials, Guards, Project};
 use kms_rotationd::reconcile::{Headway, Intent, Memory, Reconciler, Target};
 use kms_rotationd::rotation::decide::{Reason, Status};
@@ -23,6 +22,7 @@ use kms_rotationd::rotation::report::{KeyReport, Trigger};
 use kms_rotationd::rotation::rule::{Asks, Names, Rule};
 use kms_rotationd::support::clock::{BootClock, Clock};
 use kms_rotationd::support::write_gate::Gate;
+use kms_rotationd::yaml::Place;
 use proptest::prelude::*;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

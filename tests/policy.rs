@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use kms_rotationd::policy::types::{AccessKeyId, AgencyDomain, AssumeAgency, Credentials, Project, Proxy};
-use kms_rotationd::policy::{self, Accepted, Policy, Problems, Severity};
+use kms_rotationd::policy::{self, Accepted, Policy};
+use kms_rotationd::yaml::{self, Problems, Severity};
 use proptest::prelude::*;
 
 fn environment(name: &str) -> Option<String> {
@@ -300,7 +301,7 @@ fn are_well_told(text: &[u8], problems: &Problems) {
     let text = String::from_utf8_lossy(text);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines: Vec<&str> = text.split('\n').collect();
-    let inside = |place: policy::Place| {
+    let inside = |place: yaml::Place| {
         let line = lines.get(place.line as usize - 1).unwrap_or_else(|| panic!("{place:?} in {text:?}"));
         assert!((1..=line.chars().count() + 1).contains(&(place.column as usize)), "{place:?} in {text:?}");
     };

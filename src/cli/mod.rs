@@ -30,11 +30,12 @@ use crate::daemon::environment::{self, Found, NamedProject};
 use crate::daemon::{PolicyFile, warn_of_exposed_secrets};
 use crate::kms::auth::Named;
 use crate::observability::{LastLines, LogQueue, logging};
-use crate::policy::types::{Credentials, NamedFile, Policy};
-use crate::policy::{self, Place, Problems, Refused, Severity};
+use crate::policy::types::{Credentials, Policy};
+use crate::policy::{self, Refused};
 use crate::support::clock::Clock;
 use crate::support::error_chain::Chain;
 use crate::support::printable::printable;
+use crate::yaml::{NamedFile, Place, Problems, Severity};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

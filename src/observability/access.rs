@@ -18,7 +18,7 @@ use sha2::Sha256;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use crate::policy::web;
+use crate::web::config;
 
 /// Checks of passwords at a time: one would let a single expensive hash hold up the others.
 const CHECKS: usize = 2;
@@ -97,7 +97,7 @@ impl Access {
     }
 
     /// Nothing where the system has no randomness.
-    pub(super) fn new(users: Vec<web::User>, token: Option<&[u8]>, checks: Checks) -> Option<Self> {
+    pub(super) fn new(users: Vec<config::User>, token: Option<&[u8]>, checks: Checks) -> Option<Self> {
         let mut key = DigestKey([0; 32]);
         rustls::crypto::ring::default_provider().secure_random.fill(&mut key.0).ok()?;
         let token = match token {
@@ -105,7 +105,7 @@ impl Access {
             None => None,
         };
         let known =
-            |web::User { name, hash, cost }| Known { name, hash: hash.into(), cost, verified: Mutex::default() };
+            |config::User { name, hash, cost }| Known { name, hash: hash.into(), cost, verified: Mutex::default() };
         let users: Vec<_> = users.into_iter().map(known).collect();
         let highest_cost = users.iter().map(|user| user.cost).max().unwrap_or_default();
         Some(Self { users, token, key, checks, verify: Arc::new(has_hash), highest_cost })
@@ -202,7 +202,7 @@ mod tests {
 
     fn access(checks: Checks) -> Access {
         let cost = |hash: &str| hash[4..6].parse().unwrap();
-        let user = |name: &str, hash: String| web::User { name: name.to_owned(), cost: cost(&hash), hash };
+        let user = |name: &str, hash: String| config::User { name: name.to_owned(), cost: cost(&hash), hash };
         let hash = |password: &str| bcrypt::hash(password, 4).unwrap();
         let users = vec![
             user("alice", hash("a:b ü")),
@@ -274,7 +274,7 @@ mod tests {
         });
         let user = |(name, cost): (&str, u32)| {
             let hash = format!("$2b${cost:02}${}", "a".repeat(53));
-            web::User { name: name.to_owned(), hash, cost }
+            config::User { name: name.to_owned(), hash, cost }
         };
         for users in [&[("cheap", 4), ("dear", 12), ("between", 9)][..], &[("dear", 12)], &[("cheap", 4), ("dear", 4)]]
         {

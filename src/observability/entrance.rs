@@ -15,10 +15,10 @@ use tracing::{error, info, warn};
 
 use super::access::{self, Access, Checks};
 use super::tls::{self, TlsError};
-use crate::policy::problem::Problems;
-use crate::policy::web::{self, WebConfig};
 use crate::support::error_chain::Chain;
 use crate::support::small_file;
+use crate::web::config::{self, WebConfig};
+use crate::yaml::problem::Problems;
 
 /// Why a web configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -168,7 +168,7 @@ fn read(
 
 fn config(path: &Path, environment: fn(&str) -> Option<String>) -> Result<WebConfig, WebError> {
     let bytes = small_file::read(path).map_err(|error| WebError::Read(path.to_owned(), error))?;
-    let (config, warnings) = web::read(&bytes, path, environment).map_err(WebError::Invalid)?;
+    let (config, warnings) = config::read(&bytes, path, environment).map_err(WebError::Invalid)?;
     for warning in warnings.render_plain().lines() {
         warn!(problem = warning, "web configuration warning");
     }

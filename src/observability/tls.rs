@@ -12,8 +12,8 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use zeroize::Zeroizing;
 
-use crate::policy::web::{ClientAuth, Tls, TlsVersion};
 use crate::support::small_file;
+use crate::web::config::{ClientAuth, Tls, TlsVersion};
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]

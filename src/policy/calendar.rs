@@ -16,7 +16,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::nearest::nearest;
+use crate::yaml::nearest::nearest;
 
 /// Where gaps are looked for. Any start does; this one, the year 2026, has a leap year soon after it.
 const ANY_START: i64 = 1_767_225_600;

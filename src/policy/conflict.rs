@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::calendar::Calendar;
-use super::decode::Decoder;
-use super::problem::quoted;
 use super::project::{Draft, Identity};
-use super::scalar::short;
-use super::source::Span;
 use crate::rotation::key::SECONDS_PER_DAY;
+use crate::yaml::decode::Decoder;
+use crate::yaml::problem::quoted;
+use crate::yaml::scalar::short;
+use crate::yaml::source::Span;
 
 /// What KMS allows one user in a second, as its documentation has it; more is answered with 429.
 const CLOUD_REQUESTS_PER_SECOND: f64 = 20.0;

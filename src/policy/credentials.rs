@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use super::decode::{Decoder, Field, Fields, listed};
 use super::endpoint::Service;
-use super::project::given;
-use super::schema::{Form, Kind, Known, Schema, Secret, Text};
-use super::source::Span;
-use super::tree::Value;
 use super::types::{AccessKeyId, AgencyDomain, AssumeAgency, Credentials, Proxy};
+use crate::yaml::decode::given;
+use crate::yaml::decode::{Decoder, Field, Fields, listed};
+use crate::yaml::schema::{Form, Kind, Known, Schema, Secret, Text};
+use crate::yaml::source::Span;
+use crate::yaml::tree::Value;
 
 pub(super) const CREDENTIALS: Schema = Schema {
     secrets: &[
@@ -74,7 +74,7 @@ const ECS_AGENCY: Schema = Schema::of(
     "`ecs_agency`",
     &[Known::optional(
         "metadata_endpoint",
-        Kind::Address(Service::Metadata),
+        Kind::Address(Service::Metadata.example()),
         "the metadata service, if not at the usual address",
     )],
 );
@@ -107,7 +107,7 @@ pub(super) const PROXY: Schema = Schema {
     ..Schema::of(
         "`proxy`",
         &[
-            Known::required("url", Kind::Address(Service::Proxy), "where it is, without a user"),
+            Known::required("url", Kind::Address(Service::Proxy.example()), "where it is, without a user"),
             Known::optional("user_name", Kind::Text(&PROXY_USER), "whom it lets through"),
             Known::optional("password_file", Kind::Path, "holds that user's password"),
         ],

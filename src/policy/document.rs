@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use super::calendar::{Calendar, InvalidCalendar, LargeStep, Zone};
 use super::conflict;
-use super::decode::{Decoder, Field};
-use super::problem::quoted;
-use super::project::{PROJECT, given};
-use super::scalar::short;
-use super::schema::{Count, Form, Kind, Known, Rate, Schema};
-use super::source::Span;
-use super::tree::Node;
+use super::project::PROJECT;
 use super::types::{Guards, Limits, Policy, Retry, Schedule};
 use crate::rotation::key::SECONDS_PER_DAY;
 use crate::rotation::project::Mode;
+use crate::yaml::decode::given;
+use crate::yaml::decode::{Decoder, Field};
+use crate::yaml::problem::quoted;
+use crate::yaml::scalar::short;
+use crate::yaml::schema::{Count, Form, Kind, Known, Rate, Schema};
+use crate::yaml::source::Span;
+use crate::yaml::tree::Node;
 
 pub(super) const POLICY: Schema = Schema::of(
     "the policy",

@@ -5,7 +5,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::decode::{Decoder, Field};
+use crate::yaml::decode::{Decoder, Field};
 
 /// Whose address it is, which decides where `http://` may lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) enum Service {
 }
 
 impl Service {
-    pub(super) fn example(self) -> &'static str {
+    pub(super) const fn example(self) -> &'static str {
         match self {
             Self::Cloud => "an address such as https://kms.example.com",
             Self::Metadata => "an address such as http://169.254.169.254",

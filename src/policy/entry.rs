@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use super::calendar::{InvalidDay, Zone};
-use super::decode::{Decoder, Field, Fields};
-use super::project::{Draft, Selected, given};
-use super::schema::{Apart, Count, Form, Kind, Known, Schema, Text};
+use super::project::{Draft, Selected};
 use super::selector::{SELECT, Selection};
-use super::tree::Value;
 use crate::rotation::key::{Bound, DesiredRotation, KeyId, Reapply, RotationInterval};
 use crate::rotation::rule::{Asks, Exemption, LastDay, Names, Rule};
+use crate::yaml::decode::given;
+use crate::yaml::decode::{Decoder, Field, Fields};
+use crate::yaml::schema::{Apart, Count, Form, Kind, Known, Schema, Text};
+use crate::yaml::tree::Value;
 
 pub(super) const ENTRY: Schema = Schema {
     one_of: &[&["key_id", "alias", "select"], &["rotation_interval", "max_rotation_interval", "exempt"]],

@@ -6,8 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::document::POLICY;
-use super::schema::{Form, Kind, Known, Need, Schema};
-use super::selector::{LONGEST_TAG_KEY, LONGEST_TAG_VALUE};
+use crate::yaml::schema::{Form, Kind, Known, Need, Schema};
 
 /// No blank at its ends, and no control character. Spelt out, since not every language in which schemas are read has
 /// names for classes of characters (`\p{Cc}`).
@@ -68,11 +67,11 @@ fn kind(kind: &Kind) -> Map<String, Value> {
     let value = match kind {
         Kind::Mapping(schema) => return mapping(schema),
         Kind::List(schema) => json!({"type": "array", "minItems": 1, "items": mapping(schema)}),
-        Kind::Tags => json!({
+        Kind::Texts(texts) => json!({
             "type": "object",
             "minProperties": 1,
-            "propertyNames": {"minLength": 1, "maxLength": LONGEST_TAG_KEY},
-            "additionalProperties": {"type": "string", "maxLength": LONGEST_TAG_VALUE},
+            "propertyNames": {"minLength": 1, "maxLength": texts.longest_key},
+            "additionalProperties": {"type": "string", "maxLength": texts.longest_value},
         }),
         Kind::Text(text) => {
             json!({"type": "string", "minLength": 1, "maxLength": text.longest, "pattern": TEXT})

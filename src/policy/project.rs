@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use super::calendar::Zone;
 use super::credentials::{ASSUME_AGENCY, CREDENTIALS, Login, PROXY};
-use super::decode::{Decoder, Field};
 use super::endpoint::{Service, is_host_label};
 use super::entry::ENTRY;
-use super::schema::{Form, Kind, Known, Schema, Text};
-use super::source::Span;
 use super::types::Project;
 use crate::rotation::key::{KeyId, RotationInterval};
 use crate::rotation::project::{Cloud, Coverage, Mode};
 use crate::rotation::rule::Selector;
+use crate::yaml::decode::{Decoder, Field, given};
+use crate::yaml::schema::{Form, Kind, Known, Schema, Text};
+use crate::yaml::source::Span;
 
 pub(super) const PROJECT: Schema = Schema::of(
     "every project",
@@ -32,12 +32,12 @@ pub(super) const PROJECT: Schema = Schema::of(
         ),
         Known::optional(
             "kms_endpoint",
-            Kind::Address(Service::Cloud),
+            Kind::Address(Service::Cloud.example()),
             "where KMS answers, if not where the cloud has it",
         ),
         Known::optional(
             "iam_endpoint",
-            Kind::Address(Service::Cloud),
+            Kind::Address(Service::Cloud.example()),
             "where IAM answers, if not where the cloud has it",
         ),
         Known::optional("ca_file", Kind::Path, "certificates to trust beside the system's"),
@@ -235,15 +235,6 @@ impl Decoder<'_> {
 #[must_use]
 pub fn is_project_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// A field that need not be given and must be right where it is.
-#[expect(clippy::option_option, reason = "the outer one says whether the policy can be used")]
-pub(super) fn given<T>(field: Option<Option<T>>) -> Option<Option<T>> {
-    match field {
-        None => Some(None),
-        Some(value) => value.map(Some),
-    }
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 //! Clouds open regions faster than programs are updated, so a region that is missing here is worth a warning and no
 //! more. Where the policy gives the KMS endpoint, the region's name is only a label, and not even that is due.
 
-use super::decode::{Decoder, listed};
-use super::nearest::nearest;
-use super::problem::quoted;
-use super::source::Span;
 use crate::rotation::project::Cloud;
+use crate::yaml::decode::{Decoder, listed};
+use crate::yaml::nearest::nearest;
+use crate::yaml::problem::quoted;
+use crate::yaml::source::Span;
 
 const HUAWEI_CLOUD: &[&str] = &[
     "ae-ad-1",
@@ -90,8 +90,8 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::policy::problem::Problems;
-    use crate::policy::source::Source;
+    use crate::yaml::problem::Problems;
+    use crate::yaml::source::Source;
 
     fn warnings(cloud: Cloud, region: &str) -> String {
         let source = Source::new(region);

@@ -1,20 +1,20 @@
 //! The conditions of `select`: which keys an entry means without naming them one by one.
 
-use super::decode::{Decoder, Field, listed};
 use super::entry::LONGEST_ALIAS;
-use super::nearest::nearest;
-use super::problem::{Finding, quoted};
-use super::project::given;
-use super::schema::{Form, Kind, Known, Schema, Text};
-use super::tree::{Node, Value};
 use crate::rotation::key::KeyId;
 use crate::rotation::rule::{Glob, Selector, TagCondition};
+use crate::yaml::decode::given;
+use crate::yaml::decode::{Decoder, Field, listed};
+use crate::yaml::nearest::nearest;
+use crate::yaml::problem::{Finding, quoted};
+use crate::yaml::schema::{Form, Kind, Known, Schema, Text, Texts};
+use crate::yaml::tree::{Node, Value};
 
 pub(super) const SELECT: Schema = Schema::of(
     "`select`",
     &[
         Known::optional("alias", Kind::Text(&PATTERN), "`*` is any text, `?` any one character"),
-        Known::optional("tags", Kind::Tags, "the key has all of them"),
+        Known::optional("tags", Kind::Texts(&TAGS), "the key has all of them"),
         Known::optional(
             "enterprise_project_id",
             Kind::Form(&ENTERPRISE_PROJECT),
@@ -30,9 +30,12 @@ const NOT_ROTATABLE: &[&str] =
     &["RSA_2048", "RSA_3072", "RSA_4096", "EC_P256", "EC_P384", "SM2", "HMAC_256", "HMAC_384", "HMAC_512"];
 
 /// Tags of other services are longer than those that KMS lets be made (36 and 43 characters).
-pub(super) const LONGEST_TAG_KEY: usize = 128;
-pub(super) const LONGEST_TAG_VALUE: usize = 255;
-const TAG_KEY: Text = Text { what: "a text", longest: LONGEST_TAG_KEY };
+const TAGS: Texts = Texts {
+    what: "a mapping from keys of tags to their values, `\"*\"` for any",
+    longest_key: 128,
+    longest_value: 255,
+};
+const TAG_KEY: Text = Text { what: "a text", longest: TAGS.longest_key };
 
 const PATTERN: Text = Text { what: "a pattern for names of keys, such as `pay-*`", longest: LONGEST_ALIAS };
 const SPEC: Text = Text { what: "an algorithm such as `AES_256`", longest: 64 };
@@ -145,7 +148,7 @@ impl Decoder<'_> {
         if value == ANY_VALUE {
             return Some(None);
         }
-        if value.chars().any(char::is_control) || value.chars().count() > LONGEST_TAG_VALUE {
+        if value.chars().any(char::is_control) || value.chars().count() > TAGS.longest_value {
             self.mismatch(field, "a text of at most 255 characters without control characters");
             return None;
         }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::calendar::Calendar;
-pub use super::source::Place;
 use crate::rotation::project::{Cloud, Coverage, Mode};
 use crate::rotation::rule::Rule;
+use crate::yaml::{NamedFile, Place};
 
 /// A whole policy file.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,17 +24,6 @@ pub struct Policy {
     pub projects: Vec<Project>,
     /// Every file that the policy names.
     pub files: Vec<NamedFile>,
-}
-
-/// A file that a policy names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedFile {
-    /// The field that names it.
-    pub field: &'static str,
-    /// Where in the policy that is.
-    pub place: Place,
-    /// The path, with its variables replaced.
-    pub path: PathBuf,
 }
 
 /// When to run.

@@ -7,12 +7,13 @@ use std::time::Duration;
 use super::*;
 use crate::kms::observe::Operation;
 use crate::kms::{Backoff, Listed, Receipt, RetryPolicy, Settled};
-use crate::policy::types::{Credentials, Place};
+use crate::policy::types::Credentials;
 use crate::rotation::decide::Status;
 use crate::rotation::key::{DesiredRotation, KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 use crate::rotation::project::{Cloud, Coverage};
 use crate::rotation::report::KeyReport;
 use crate::rotation::rule::{Asks, Names, Rule, Selector};
+use crate::yaml::Place;
 
 fn id(number: usize) -> KeyId {
     format!("0d0466b0-e727-4d9c-b35d-{number:012}").parse().unwrap()

@@ -48,7 +48,7 @@ fn the_web_configuration_is_valid_with_and_without_what_is_commented_out() {
     for yaml in
         [yaml.clone(), yaml.replace("# client_", "client_").replace("# min_", "min_").replace("# bearer", "bearer")]
     {
-        let config = policy::web::read(yaml.as_bytes(), Path::new("/etc/web.yaml"), |_| None);
+        let config = kms_rotationd::web::config::read(yaml.as_bytes(), Path::new("/etc/web.yaml"), |_| None);
         let (config, warnings) = config.unwrap_or_else(|problems| panic!("{problems}"));
         assert!(warnings.is_empty(), "{warnings}");
         let files: Vec<_> = config.files().collect();

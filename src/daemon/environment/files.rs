@@ -18,8 +18,8 @@ use super::{Environment, NamedProject};
 use crate::kms::auth::{
     AccessKeyFiles, IdToken, KeyName, Login, Named, Password, SecretSource, SecretTree, Unreadable,
 };
-use crate::policy;
 use crate::support::small_file;
+use crate::yaml;
 
 /// One part of a file, such as a section.
 #[derive(Clone, Debug)]
@@ -281,7 +281,7 @@ fn listed(folders: &[PathBuf]) -> String {
 }
 
 fn yaml(path: &Path) -> Result<SecretTree, Unreadable> {
-    let tree = policy::foreign_yaml(&read(path)?).map(SecretTree::from);
+    let tree = yaml::foreign_yaml(&read(path)?).map(SecretTree::from);
     tree.ok_or_else(|| Unreadable::from(format!("{} is not valid YAML", path.display())))
 }
 

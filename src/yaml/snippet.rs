@@ -28,7 +28,7 @@ struct Excerpt {
 }
 
 /// The lines of the text that the problem speaks of, its places marked; no line break at the end.
-pub(super) fn draw(text: &str, problem: &Problem, span: Span, colour: bool) -> String {
+pub(crate) fn draw(text: &str, problem: &Problem, span: Span, colour: bool) -> String {
     let level = match problem.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,

@@ -12,7 +12,7 @@ use super::tree::{self, DEEPEST};
 const QUOTE_IT: &str = "a value that begins like this needs quotes";
 
 /// A fault of the syntax as a finding with its place.
-pub(super) fn explain(source: &Source<'_>, error: &Error) -> Finding {
+pub(crate) fn explain(source: &Source<'_>, error: &Error) -> Finding {
     let error = error.without_snippet();
     let mut span = error.location().map_or(Span::new(0, 0), |location| place(source, location));
     let text = error.to_string();
@@ -133,7 +133,7 @@ fn nearest_tab(text: &str, span: Span) -> Span {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::problem::Problems;
+    use crate::yaml::problem::Problems;
 
     fn fault(text: &str) -> String {
         let source = Source::new(text);

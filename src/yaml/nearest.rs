@@ -4,7 +4,7 @@
 ///
 /// Near is a third of the letters in wrong places, with case and separators left out of it, or one name that contains
 /// the other: `interval` means `rotation_interval`.
-pub(super) fn nearest<'c>(written: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn nearest<'c>(written: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
     // Nobody misspells a name by writing a page, and the distance costs its square.
     if written.len() > 80 {
         return None;

@@ -10,11 +10,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::decode::{Decoder, Field};
-use super::problem::{Problems, quoted};
-use super::project::given;
-use super::schema::{Kind, Known, Schema, Text};
-use super::tree::{Node, Value};
+use crate::yaml::decode::given;
+use crate::yaml::decode::{Decoder, Field};
+use crate::yaml::problem::{Problems, quoted};
+use crate::yaml::schema::{Kind, Known, Schema, Text};
+use crate::yaml::tree::{Node, Value};
 
 const WEB: Schema = Schema {
     unsupported: &[("rate_limit", "it left out: the number of connections and of password checks is bounded already")],
@@ -191,7 +191,7 @@ pub fn read(
     let name = path.display().to_string();
     // Nothing in the file depends on the time.
     let now = SystemTime::UNIX_EPOCH;
-    super::decode(bytes, &name, &environment, now, "`tls_server_config` or `basic_auth_users`", |decoder, root| {
+    crate::yaml::read(bytes, &name, &environment, now, "`tls_server_config` or `basic_auth_users`", |decoder, root| {
         decoder.web(root, folder)
     })
 }

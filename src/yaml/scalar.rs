@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use super::decode::NamedFile;
 use super::decode::{Decoder, Field, listed};
 use super::nearest::nearest;
 use super::problem::quoted;
 use super::schema::{Count, Rate, Text, span_words};
 use super::source::Span;
 use super::tree::Value;
-use super::types::NamedFile;
 use crate::support::printable::is_unprintable;
 
 impl Decoder<'_> {
     /// A text, whatever it says. A number or a boolean is refused, since YAML may have changed it already.
-    pub(super) fn text<'n>(&mut self, field: Field<'n>, expected: &str) -> Option<&'n str> {
+    pub(crate) fn text<'n>(&mut self, field: Field<'n>, expected: &str) -> Option<&'n str> {
         let text = field.node.text();
         if text.is_none() {
             let scalar = matches!(field.node.value, Value::Number | Value::Bool(_));
@@ -32,7 +32,7 @@ impl Decoder<'_> {
     }
 
     /// A text within its bounds, not empty, without control characters and without space at its ends.
-    pub(super) fn name<'n>(&mut self, field: Field<'n>, text: &Text) -> Option<&'n str> {
+    pub(crate) fn name<'n>(&mut self, field: Field<'n>, text: &Text) -> Option<&'n str> {
         let &Text { what: expected, longest } = text;
         let text = self.text(field, expected)?;
         if text.is_empty() || text.trim() != text || text.chars().any(char::is_control) {
@@ -48,14 +48,14 @@ impl Decoder<'_> {
     }
 
     /// Warns of an invisible character, which pasted text may bring along: two names look alike and differ.
-    pub(super) fn warn_of_invisible(&mut self, field: Field<'_>, text: &str) {
+    pub(crate) fn warn_of_invisible(&mut self, field: Field<'_>, text: &str) {
         let Some(invisible) = text.chars().find(|c| is_unprintable(*c)) else { return };
         let message = format!("{} has an invisible character, U+{:04X}, in it", field.label(), u32::from(invisible));
         self.warning(field.span(), message).help("remove it, unless it is meant");
     }
 
     /// The field's text or digits as they were written, for values whose form is fixed and may look like a number.
-    pub(super) fn verbatim(&mut self, field: Field<'_>, expected: &str) -> Option<String> {
+    pub(crate) fn verbatim(&mut self, field: Field<'_>, expected: &str) -> Option<String> {
         match field.node.value {
             Value::Number => Some(self.source.slice(field.node.span).to_owned()),
             _ => self.text(field, expected).map(str::to_owned),
@@ -63,7 +63,7 @@ impl Decoder<'_> {
     }
 
     /// A whole number in plain decimal digits.
-    pub(super) fn integer(&mut self, field: Field<'_>, count: &Count) -> Option<u64> {
+    pub(crate) fn integer(&mut self, field: Field<'_>, count: &Count) -> Option<u64> {
         let written = self.source.slice(field.node.span);
         let plain = field.node.value == Value::Number && is_decimal(written);
         let value = if plain { written.parse().ok() } else { None };
@@ -75,7 +75,7 @@ impl Decoder<'_> {
     }
 
     /// A number, whole or with a decimal point.
-    pub(super) fn decimal(&mut self, field: Field<'_>, rate: &Rate) -> Option<f64> {
+    pub(crate) fn decimal(&mut self, field: Field<'_>, rate: &Rate) -> Option<f64> {
         let written = self.source.slice(field.node.span);
         let (whole, fraction) = written.split_once('.').unwrap_or((written, "0"));
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -107,7 +107,7 @@ impl Decoder<'_> {
     }
 
     /// `true` or `false`.
-    pub(super) fn boolean(&mut self, field: Field<'_>) -> Option<bool> {
+    pub(crate) fn boolean(&mut self, field: Field<'_>) -> Option<bool> {
         if let Value::Bool(value) = field.node.value {
             return Some(value);
         }
@@ -124,7 +124,7 @@ impl Decoder<'_> {
     }
 
     /// A span of time with its unit.
-    pub(super) fn duration(&mut self, field: Field<'_>, range: &RangeInclusive<Duration>) -> Option<Duration> {
+    pub(crate) fn duration(&mut self, field: Field<'_>, range: &RangeInclusive<Duration>) -> Option<Duration> {
         let bounds = span_words(range);
         let parsed = field.node.text().and_then(|text| text.parse::<SignedDuration>().ok());
         let Some(signed) = parsed else {
@@ -144,7 +144,7 @@ impl Decoder<'_> {
     }
 
     /// One of the names that a field can have.
-    pub(super) fn choice<T: Copy>(
+    pub(crate) fn choice<T: Copy>(
         &mut self,
         field: Field<'_>,
         choices: &[T],
@@ -165,7 +165,7 @@ impl Decoder<'_> {
 
     /// The path of a file. `${NAME}` is replaced from the environment; any other `$` stands for itself. A relative
     /// path is left to the operating system, which starts at the process's working directory.
-    pub(super) fn file_path(&mut self, field: Field<'_>) -> Option<PathBuf> {
+    pub(crate) fn file_path(&mut self, field: Field<'_>) -> Option<PathBuf> {
         let text = self.text(field, "the path of a file")?;
         // The text is neither repeated nor drawn: it may be the secret itself.
         if text.is_empty() {
@@ -264,7 +264,7 @@ fn is_decimal(text: &str) -> bool {
 }
 
 /// A duration in the form that the policy takes.
-pub(super) fn short(duration: Duration) -> String {
+pub(crate) fn short(duration: Duration) -> String {
     SignedDuration::try_from(duration)
         .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}").replace(' ', ""))
 }
@@ -274,10 +274,10 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::policy::decode::Environment;
-    use crate::policy::problem::Problems;
-    use crate::policy::source::Source;
-    use crate::policy::tree;
+    use crate::yaml::decode::Environment;
+    use crate::yaml::problem::Problems;
+    use crate::yaml::source::Source;
+    use crate::yaml::tree;
 
     /// What `read` makes of the one value in the text, or else the problems.
     fn read<T>(

@@ -15,7 +15,7 @@ use super::source::{Source, Span};
 use super::syntax;
 
 /// The deepest nesting that is read. A policy needs six levels; the parser and the decoder recurse.
-pub(super) const DEEPEST: usize = 32;
+pub(crate) const DEEPEST: usize = 32;
 
 /// The most values that are read: about a quarter of a million keys.
 const MOST_VALUES: usize = 2_000_000;
@@ -26,16 +26,16 @@ const MOST_REPEATED: usize = 100_000;
 
 /// A key or a value.
 #[derive(Debug, PartialEq)]
-pub(super) struct Node<'t> {
+pub(crate) struct Node<'t> {
     /// Where it was written; for what an alias repeats, at its anchor. A block mapping or list is the point at which
     /// its first line begins.
-    pub(super) span: Span,
-    pub(super) value: Value<'t>,
+    pub(crate) span: Span,
+    pub(crate) value: Value<'t>,
 }
 
 /// What was written. 24 bytes: a policy of 10 000 keys has 80 000 of them.
 #[derive(Debug, PartialEq)]
-pub(super) enum Value<'t> {
+pub(crate) enum Value<'t> {
     /// Nothing, `~` or `null`.
     Null,
     /// A boolean of YAML 1.2; `yes` and `no` are text.
@@ -53,7 +53,7 @@ pub(super) enum Value<'t> {
 
 impl Node<'_> {
     /// The text, where the node is one.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
             Value::Unfolded(text) => Some(text),
@@ -63,14 +63,14 @@ impl Node<'_> {
 }
 
 /// The tree of the one document in the text.
-pub(super) fn parse<'t>(source: &Source<'t>) -> Result<Node<'t>, Finding> {
+pub(crate) fn parse<'t>(source: &Source<'t>) -> Result<Node<'t>, Finding> {
     // Merge keys are found by the decoder, as duplicate ones are.
     let options = options(MergeKeyPolicy::AsOrdinary);
     serde_saphyr::from_str_with_options(source.text, options).map_err(|error| syntax::explain(source, &error))
 }
 
 /// The same of another program's file, in which merge keys are replaced by what they bring.
-pub(super) fn parse_foreign<'t>(source: &Source<'t>) -> Result<Node<'t>, Finding> {
+pub(crate) fn parse_foreign<'t>(source: &Source<'t>) -> Result<Node<'t>, Finding> {
     let options = options(MergeKeyPolicy::Merge);
     serde_saphyr::from_str_with_options(source.text, options).map_err(|error| syntax::explain(source, &error))
 }
@@ -102,7 +102,7 @@ fn options(merge_keys: MergeKeyPolicy) -> Options {
 }
 
 /// The bytes of a location; the crate has them for text that is in memory, as ours is.
-pub(super) fn span(location: Location) -> Option<Span> {
+pub(crate) fn span(location: Location) -> Option<Span> {
     let start = usize::try_from(location.span().byte_offset()?).ok()?;
     let length = usize::try_from(location.span().byte_len()?).ok()?;
     Some(Span::new(start, start + length))
@@ -176,7 +176,7 @@ impl<'de> Visitor<'de> for AnyValue {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use serde_saphyr::Error;
 
     use super::*;

@@ -18,19 +18,19 @@ pub struct Place {
 
 /// Bytes of the text. Half the size of a `Range<usize>`: every node of the tree has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Span {
-    pub(super) start: u32,
-    pub(super) end: u32,
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
 }
 
 impl Span {
-    pub(super) fn new(start: usize, end: usize) -> Self {
+    pub(crate) fn new(start: usize, end: usize) -> Self {
         let narrow = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
         Self { start: narrow(start), end: narrow(end.max(start)) }
     }
 
     /// The byte range within `text`: moved inside it, and to the borders of characters, should it not be so already.
-    pub(super) fn within(self, text: &str) -> Range<usize> {
+    pub(crate) fn within(self, text: &str) -> Range<usize> {
         let floor = |offset: u32| {
             let mut offset = (offset as usize).min(text.len());
             while !text.is_char_boundary(offset) {
@@ -43,13 +43,13 @@ impl Span {
 }
 
 /// The text with an index of its lines.
-pub(super) struct Source<'t> {
-    pub(super) text: &'t str,
+pub(crate) struct Source<'t> {
+    pub(crate) text: &'t str,
     line_starts: Vec<u32>,
 }
 
 impl<'t> Source<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
+    pub(crate) fn new(text: &'t str) -> Self {
         let breaks = text.bytes().filter(|byte| *byte == b'\n').count();
         let mut line_starts = Vec::with_capacity(breaks + 1);
         line_starts.push(0);
@@ -58,17 +58,17 @@ impl<'t> Source<'t> {
     }
 
     /// What stands at the span.
-    pub(super) fn slice(&self, span: Span) -> &'t str {
+    pub(crate) fn slice(&self, span: Span) -> &'t str {
         &self.text[span.within(self.text)]
     }
 
     /// The line that holds the byte, counted from 1.
-    pub(super) fn line(&self, offset: u32) -> u32 {
+    pub(crate) fn line(&self, offset: u32) -> u32 {
         Span::new(self.line_starts.partition_point(|start| *start <= offset), 0).start
     }
 
     /// The place of the byte.
-    pub(super) fn place(&self, offset: u32) -> Place {
+    pub(crate) fn place(&self, offset: u32) -> Place {
         let line = self.line(offset);
         let start = self.line_starts.get(line as usize - 1).copied().unwrap_or_default();
         let before = self.slice(Span { start, end: offset.max(start) });

@@ -1,61 +1,71 @@
-//! The decoder's state and the shape of mappings: which fields there are, which are missing, misspelt or given twice.
+//! The decoder's state and the shape of mappings: which fields there are, and which are missing, misspelt or duplicate.
 //!
-//! Every method notes what is wrong and hands back what is right, so that one pass finds all there is to find.
-//! What fields there can be stands in a [`Schema`]. [`scalar`](super::scalar) reads single values in the same manner;
-//! [`document`](super::document) and [`project`](super::project) say what a policy consists of.
+//! Every method notes what is wrong and returns what is right, so that one pass finds every problem. A [`Schema`] lists
+//! the fields; [`scalar`](super::scalar) reads single values in the same way. `policy` and `web` bring the tables.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::nearest::nearest;
 use super::problem::{Finding, quoted};
 use super::schema::{Apart, Known, Need, Schema, Secret};
-use super::source::{Source, Span};
+use super::source::{Place, Source, Span};
 use super::tree::{Node, Value};
-use super::types::NamedFile;
 
 /// The environment, as far as a policy may ask for it.
-pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+pub(crate) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// A file that a document names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFile {
+    /// The field that names it.
+    pub field: &'static str,
+    /// Where in the document that is.
+    pub place: Place,
+    /// The path, with its variables replaced.
+    pub path: PathBuf,
+}
 
 /// The state of one reading.
-pub(super) struct Decoder<'e> {
-    pub(super) source: &'e Source<'e>,
-    pub(super) environment: Environment<'e>,
+pub(crate) struct Decoder<'e> {
+    pub(crate) source: &'e Source<'e>,
+    pub(crate) environment: Environment<'e>,
     /// The time of day, which tells what is over.
-    pub(super) now: SystemTime,
-    pub(super) findings: Vec<Finding>,
+    pub(crate) now: SystemTime,
+    pub(crate) findings: Vec<Finding>,
     /// The files that were named.
-    pub(super) files: Vec<NamedFile>,
+    pub(crate) files: Vec<NamedFile>,
 }
 
 impl<'e> Decoder<'e> {
-    pub(super) fn new(source: &'e Source<'e>, environment: Environment<'e>, now: SystemTime) -> Self {
+    pub(crate) fn new(source: &'e Source<'e>, environment: Environment<'e>, now: SystemTime) -> Self {
         Self { source, environment, now, findings: Vec::new(), files: Vec::new() }
     }
 }
 
 /// A field that was given.
 #[derive(Clone, Copy)]
-pub(super) struct Field<'n> {
-    pub(super) name: &'static str,
-    pub(super) key: Span,
-    pub(super) node: &'n Node<'n>,
+pub(crate) struct Field<'n> {
+    pub(crate) name: &'static str,
+    pub(crate) key: Span,
+    pub(crate) node: &'n Node<'n>,
 }
 
 impl Field<'_> {
     /// Its name as messages have it; an item of a list has a description in its place.
-    pub(super) fn label(&self) -> Cow<'static, str> {
+    pub(crate) fn label(&self) -> Cow<'static, str> {
         if self.name.contains(' ') { self.name.into() } else { format!("`{}`", self.name).into() }
     }
 
     /// Where the value is; where there is none, the key.
-    pub(super) fn span(&self) -> Span {
+    pub(crate) fn span(&self) -> Span {
         if self.node.value == Value::Null { self.key } else { self.node.span }
     }
 }
 
 /// The fields of one mapping.
-pub(super) struct Fields<'n> {
+pub(crate) struct Fields<'n> {
     schema: &'static Schema,
     span: Span,
     given: Vec<Field<'n>>,
@@ -67,27 +77,27 @@ pub(super) struct Fields<'n> {
 
 impl<'n> Fields<'n> {
     /// The field, where it was given.
-    pub(super) fn get(&self, name: &str) -> Option<Field<'n>> {
+    pub(crate) fn get(&self, name: &str) -> Option<Field<'n>> {
         self.given.iter().find(|field| field.name == name).copied()
     }
 
     /// That the field is missing is told already, or not certain: it is misspelt, or a merge key might bring it.
-    pub(super) fn excuses(&self, name: &str) -> bool {
+    pub(crate) fn excuses(&self, name: &str) -> bool {
         self.merged || self.meant.contains(&name)
     }
 
     /// Where the mapping begins.
-    pub(super) fn span(&self) -> Span {
+    pub(crate) fn span(&self) -> Span {
         self.span
     }
 }
 
 impl Decoder<'_> {
-    pub(super) fn error(&mut self, span: Span, message: impl Into<String>) -> &mut Finding {
+    pub(crate) fn error(&mut self, span: Span, message: impl Into<String>) -> &mut Finding {
         self.note(Finding::error(span, message))
     }
 
-    pub(super) fn warning(&mut self, span: Span, message: impl Into<String>) -> &mut Finding {
+    pub(crate) fn warning(&mut self, span: Span, message: impl Into<String>) -> &mut Finding {
         self.note(Finding::warning(span, message))
     }
 
@@ -98,13 +108,13 @@ impl Decoder<'_> {
     }
 
     /// `NAME is WHAT IT IS, expected WHAT IT SHOULD BE`.
-    pub(super) fn mismatch(&mut self, field: Field<'_>, expected: &str) -> &mut Finding {
+    pub(crate) fn mismatch(&mut self, field: Field<'_>, expected: &str) -> &mut Finding {
         let found = self.found(field.node);
         self.error(field.span(), format!("{} is {found}, expected {expected}", field.label()))
     }
 
     /// What a node is, in words.
-    pub(super) fn found(&self, node: &Node<'_>) -> String {
+    pub(crate) fn found(&self, node: &Node<'_>) -> String {
         match &node.value {
             Value::Null => "empty".to_owned(),
             Value::Bool(value) => format!("the boolean {value}"),
@@ -119,7 +129,7 @@ impl Decoder<'_> {
     }
 
     /// The fields of a mapping, of which what is missing, misspelt or out of place is told.
-    pub(super) fn fields<'n>(&mut self, field: Field<'n>, schema: &'static Schema) -> Option<Fields<'n>> {
+    pub(crate) fn fields<'n>(&mut self, field: Field<'n>, schema: &'static Schema) -> Option<Fields<'n>> {
         let Value::Mapping(pairs) = &field.node.value else {
             // Not what it says: somebody may have written a password where it says where the password is.
             let found = match field.node.value {
@@ -243,7 +253,7 @@ impl Decoder<'_> {
     }
 
     /// The items of a list that must not be empty. `what` is what the list must have at least one of.
-    pub(super) fn items<'n>(&mut self, field: Field<'n>, what: &str) -> &'n [Node<'n>] {
+    pub(crate) fn items<'n>(&mut self, field: Field<'n>, what: &str) -> &'n [Node<'n>] {
         match &field.node.value {
             Value::List(items) if !items.is_empty() => items,
             Value::List(_) => {
@@ -258,6 +268,15 @@ impl Decoder<'_> {
     }
 }
 
+/// A field that need not be given and must be right where it is.
+#[expect(clippy::option_option, reason = "the outer one says whether the policy can be used")]
+pub(crate) fn given<T>(field: Option<Option<T>>) -> Option<Option<T>> {
+    match field {
+        None => Some(None),
+        Some(value) => value.map(Some),
+    }
+}
+
 /// Whether the value of a field with such a name is better not drawn.
 fn sounds_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
@@ -265,7 +284,7 @@ fn sounds_secret(name: &str) -> bool {
 }
 
 /// Names as a sentence lists them.
-pub(super) fn listed(names: &[&str]) -> String {
+pub(crate) fn listed(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.split_last() {
         Some((last, [])) => last.clone(),
@@ -277,9 +296,9 @@ pub(super) fn listed(names: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::problem::Problems;
-    use crate::policy::schema::{Kind, Text};
-    use crate::policy::tree;
+    use crate::yaml::problem::Problems;
+    use crate::yaml::schema::{Kind, Text};
+    use crate::yaml::tree;
 
     const ANY: Text = Text { what: "a text", longest: 9 };
     const SCHEMA: Schema = Schema::of(

@@ -3,12 +3,13 @@
 //! The first line of a problem is always `FILE:LINE:COLUMN: what is wrong, what was expected`; a warning says so after
 //! the place. `snippet` draws the source beneath it.
 
+use std::error::Error;
 use std::fmt::{self, Write as _};
+use std::path::Path;
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use super::file::UnreadableFile;
 use super::snippet;
 use super::source::{Place, Source, Span};
 use crate::support::error_chain::Chain;
@@ -39,7 +40,7 @@ impl Severity {
 
 /// A problem as the decoder notes it, without knowing lines yet.
 #[derive(Debug, PartialEq)]
-pub(super) struct Finding {
+pub(crate) struct Finding {
     severity: Severity,
     span: Span,
     message: String,
@@ -49,33 +50,33 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    pub(super) fn error(span: Span, message: impl Into<String>) -> Self {
+    pub(crate) fn error(span: Span, message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, span, message: message.into(), related: None, help: None, secret: None }
     }
 
-    pub(super) fn warning(span: Span, message: impl Into<String>) -> Self {
+    pub(crate) fn warning(span: Span, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(span, message) }
     }
 
     /// Points at a second place: `first listed` becomes `first listed at line 12`.
-    pub(super) fn related(&mut self, what: &'static str, span: Span) -> &mut Self {
+    pub(crate) fn related(&mut self, what: &'static str, span: Span) -> &mut Self {
         self.related = Some((what, span));
         self
     }
 
     /// Says what to do about it.
-    pub(super) fn help(&mut self, help: impl Into<String>) -> &mut Self {
+    pub(crate) fn help(&mut self, help: impl Into<String>) -> &mut Self {
         self.help = Some(help.into());
         self
     }
 
     /// Keeps what stands at the span out of every drawing: it may be a secret.
-    pub(super) fn conceal(&mut self, span: Span) -> &mut Self {
+    pub(crate) fn conceal(&mut self, span: Span) -> &mut Self {
         self.secret = Some(span);
         self
     }
 
-    pub(super) fn is_error(&self) -> bool {
+    pub(crate) fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
 }
@@ -94,7 +95,7 @@ pub struct Problem {
     /// What to do about it, in one line.
     pub help: Option<String>,
     /// Nothing for what is not to be seen in the file.
-    pub(super) span: Option<Span>,
+    pub(crate) span: Option<Span>,
 }
 
 /// The second place of a problem.
@@ -104,7 +105,7 @@ pub struct Related {
     pub what: &'static str,
     /// Where.
     pub place: Place,
-    pub(super) span: Span,
+    pub(crate) span: Span,
 }
 
 impl fmt::Display for Problem {
@@ -133,7 +134,7 @@ pub struct Problems {
 
 impl Problems {
     /// The text is kept for the drawing only where there is something to draw.
-    pub(super) fn new(file: &str, source: &Source<'_>, mut findings: Vec<Finding>) -> Self {
+    pub(crate) fn new(file: &str, source: &Source<'_>, mut findings: Vec<Finding>) -> Self {
         fn order(finding: &Finding) -> (u32, bool, &str) {
             (finding.span.start, !finding.is_error(), &finding.message)
         }
@@ -243,7 +244,7 @@ impl Serialize for Problems {
 
 /// The row of a file that could not even be read.
 #[derive(Serialize)]
-pub(super) struct Unplaced {
+pub(crate) struct Unplaced {
     file: String,
     line: Option<u32>,
     column: Option<u32>,
@@ -254,9 +255,9 @@ pub(super) struct Unplaced {
 }
 
 impl Unplaced {
-    pub(super) fn new(error: &UnreadableFile) -> Self {
+    pub(crate) fn new(file: &Path, error: &(dyn Error + 'static)) -> Self {
         Self {
-            file: printable(&error.path().display().to_string()),
+            file: printable(&file.display().to_string()),
             line: None,
             column: None,
             severity: Severity::Error.as_str(),
@@ -293,7 +294,7 @@ fn concealed(text: &str, secrets: impl Iterator<Item = Span>) -> String {
 const LONGEST_QUOTE: usize = 60;
 
 /// A value of the file as a message shows it: in backticks, on one line, cut where it is long.
-pub(super) fn quoted(value: &str) -> String {
+pub(crate) fn quoted(value: &str) -> String {
     let mut out = String::from("`");
     for (at, c) in value.chars().enumerate() {
         if at == LONGEST_QUOTE {

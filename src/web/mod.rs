@@ -1,0 +1,3 @@
+//! The HTTP server's configuration file.
+
+pub mod config;
