@@ -72,9 +72,9 @@ mod tests {
 
     #[test]
     fn no_workloads_token_is_sent_to_a_cloud_that_is_not_its_own() {
-        let sheet = Some("https://sts.cn-north-4.myhuaweicloud.com");
-        assert_eq!(default_sts(Cloud::HuaweiCloud, "cn-north-4"), sheet);
-        assert_eq!(default_sts(Cloud::HuaweiCloud, "ap-southeast-1"), sheet);
+        let documented = Some("https://sts.cn-north-4.myhuaweicloud.com");
+        assert_eq!(default_sts(Cloud::HuaweiCloud, "cn-north-4"), documented);
+        assert_eq!(default_sts(Cloud::HuaweiCloud, "ap-southeast-1"), documented);
         for (cloud, region) in [
             (Cloud::HuaweiCloud, "eu-west-101"),
             (Cloud::OpenTelekomCloud, "eu-de"),
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_are_those_of_the_sheet() {
+    fn the_addresses_are_those_of_the_document() {
         let kms = |cloud, region| Endpoints::of(cloud, region).kms;
         assert_eq!(kms(Cloud::HuaweiCloud, "ap-southeast-1"), "https://kms.ap-southeast-1.myhuaweicloud.com");
         assert_eq!(kms(Cloud::HuaweiCloud, "eu-west-101"), "https://kms.eu-west-101.myhuaweicloud.eu");
