@@ -320,7 +320,7 @@ impl Caller {
     fn refusal(&self, operation: Operation, request: &Request, answer: &Answer) -> Error {
         let (code, message) = parse_body(&answer.body);
         let kind = classify(operation, answer.status, &code);
-        // A gateway may tell it in the body alone (API sheet, section 3).
+        // A gateway may tell it in the body alone (`docs/kms-api.md` 3).
         let told_id = body_request_id(&answer.body).map(|id| request.without_secrets(id));
         let mut text = format!("HTTP {}", answer.status);
         let is_cloud = !code.is_empty();

@@ -76,7 +76,7 @@ impl Addresses {
     }
 }
 
-/// A call of the KMS (API sheet, section 1).
+/// A call of the KMS (`docs/kms-api.md` 1.1).
 #[derive(Clone, Copy)]
 pub(super) enum Route {
     ReadStatus,
@@ -118,7 +118,7 @@ impl Route {
         }
     }
 
-    /// The permission that a user needs for it (API sheet, section 7).
+    /// The permission that a user needs for it (`docs/kms-api.md` 7).
     fn permission(self) -> &'static str {
         match self {
             Self::ReadStatus => "kms:cmk:getRotation",
@@ -274,7 +274,7 @@ impl Client {
         };
         self.caller.call(call, attempt).await.map_err(|error| match error.kind() {
             Kind::Credentials | Kind::LoginUnavailable => {
-                // Five failures in a row lock an access key (API sheet, section 3), and none but the login that has
+                // Five failures in a row lock an access key (`docs/kms-api.md` 3.2), and none but the login that has
                 // failed would give another.
                 self.refused.close(error.kind(), error.text());
                 error

@@ -1,4 +1,4 @@
-//! Where a cloud's KMS and IAM answer (API sheet, section 6).
+//! Where a cloud's KMS and IAM answer (`docs/kms-api.md` 6).
 
 use crate::rotation::project::Cloud;
 
@@ -40,10 +40,10 @@ impl Endpoints {
     }
 }
 
-/// Where the official client asks STS when nobody says otherwise (API sheet, section 5.4); nothing where that is no
+/// Where the official client asks STS when nobody says otherwise (`docs/kms-api.md` 5.4); nothing where that is no
 /// part of the project's cloud.
 ///
-/// The policy's region is not put into it. The sheet knows this one host from the one client that reads these variables,
+/// The policy's region is not put into it. This one host is known from the one client that reads these variables,
 /// so that what is let through a firewall for it is let through for us, and none of the documents say which regions
 /// have an STS. But what is sent there is the word that the workload is who it is: Huawei Cloud's European site, Open
 /// Telekom Cloud and Flexible Engine have accounts of their own that this host knows nothing of, so theirs is never
@@ -72,9 +72,9 @@ mod tests {
 
     #[test]
     fn no_workloads_token_is_sent_to_a_cloud_that_is_not_its_own() {
-        let sheet = Some("https://sts.cn-north-4.myhuaweicloud.com");
-        assert_eq!(default_sts(Cloud::HuaweiCloud, "cn-north-4"), sheet);
-        assert_eq!(default_sts(Cloud::HuaweiCloud, "ap-southeast-1"), sheet);
+        let documented = Some("https://sts.cn-north-4.myhuaweicloud.com");
+        assert_eq!(default_sts(Cloud::HuaweiCloud, "cn-north-4"), documented);
+        assert_eq!(default_sts(Cloud::HuaweiCloud, "ap-southeast-1"), documented);
         for (cloud, region) in [
             (Cloud::HuaweiCloud, "eu-west-101"),
             (Cloud::OpenTelekomCloud, "eu-de"),
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_are_those_of_the_sheet() {
+    fn the_addresses_are_those_of_the_document() {
         let kms = |cloud, region| Endpoints::of(cloud, region).kms;
         assert_eq!(kms(Cloud::HuaweiCloud, "ap-southeast-1"), "https://kms.ap-southeast-1.myhuaweicloud.com");
         assert_eq!(kms(Cloud::HuaweiCloud, "eu-west-101"), "https://kms.eu-west-101.myhuaweicloud.eu");

@@ -1,7 +1,7 @@
 //! What can go wrong with a call, sorted by what follows from it.
 //!
 //! [`classify`] is the one place where HTTP statuses and the cloud's error codes get their meaning. Messages are never
-//! looked at: they differ between documents and wire (API sheet, section 3).
+//! looked at: they differ between documents and wire (`docs/kms-api.md` 3).
 
 use std::fmt;
 use std::time::Duration;
@@ -246,8 +246,8 @@ pub(super) fn lost_answer(operation: Operation) -> Kind {
     if operation.is_write() { Kind::Unclear } else { Kind::Transient }
 }
 
-/// The cloud's own error code and message, from any of the four shapes in which its parts write them (API sheet,
-/// section 3). Empty where the body is something else, such as the HTML of a gateway.
+/// The cloud's own error code and message, from any of the four shapes in which its parts write them
+/// (`docs/kms-api.md` 3). Empty where the body is something else, such as the HTML of a gateway.
 #[must_use]
 pub fn parse_body(body: &[u8]) -> (String, String) {
     let Ok(Value::Object(top)) = serde_json::from_slice::<Value>(body) else { return Default::default() };

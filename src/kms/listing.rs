@@ -5,7 +5,7 @@
 //! list was read and once more when it was read again. What was seen is there all the same. A page that is no list at
 //! all, and a list without an end, are errors.
 //!
-//! Keys come and go between pages, which are not one snapshot (API sheet, section 1.4): a key may be on two of them, and
+//! Keys come and go between pages, which are not one snapshot (`docs/kms-api.md` 1.4): a key may be on two of them, and
 //! one that is deleted moves those behind it to a page that was read already. A changed total shows it.
 
 use std::collections::HashSet;
@@ -23,11 +23,11 @@ use super::transport::Answer;
 use super::wire::{self, KeysPage, TaggedPage};
 use crate::rotation::key::{KeyId, ListedKey, Tag};
 
-/// Keys on a page, as the vendor's Terraform provider asks for (API sheet, section 1.4).
+/// Keys on a page, as the vendor's Terraform provider asks for (`docs/kms-api.md` 1.4).
 const LARGEST_PAGE: &str = "2000";
-/// The most that a query by tag gives at a time (API sheet, section 1.5).
+/// The most that a query by tag gives at a time (`docs/kms-api.md` 1.5).
 const TAGGED_PAGE: usize = 1000;
-/// Pages and keys of one list. Quotas are some hundred keys (API sheet, section 4); a list beyond this has no end.
+/// Pages and keys of one list. Default quotas are 20 to 100 keys (`docs/kms-api.md` 4); a list beyond this has no end.
 const MOST_PAGES: usize = 1_000;
 const MOST_KEYS: usize = 200_000;
 /// How long one list may take, with all retries.

@@ -1,6 +1,6 @@
 //! The bodies of the KMS calls: what is sent, and a lenient reading of what comes back.
 //!
-//! Documents and recordings disagree on the type of nearly every field (API sheet, section 1.6), so each is read as
+//! Documents and recordings disagree on the type of nearly every field (`docs/kms-api.md` 1.6), so each is read as
 //! what it says and not as what it is: a flag may be `true` or `"true"`, a number may be text.
 
 use std::borrow::Cow;
@@ -177,7 +177,7 @@ pub(super) struct TaggedPage {
 }
 
 /// The answer of `resource_instances/action`: keys with their tags; nothing where it is no such answer. Details come as
-/// an object or as a list of one, and one recording has the key's id nowhere else (API sheet, section 1.5).
+/// an object or as a list of one, and one recording has the key's id nowhere else (`docs/kms-api.md` 1.5).
 pub(super) fn tagged_page(body: &[u8]) -> Option<TaggedPage> {
     #[derive(Deserialize)]
     struct Answer {

@@ -38,7 +38,7 @@ const CLOCK_SKEW: Family = Family {
     help: "How far the cloud's clock is ahead of this machine's, by its last answer; absent before the first.",
 };
 
-/// The codes that the API sheet names; they are counted without a lock.
+/// The usual codes; they are counted without a lock.
 const USUAL: [Code; 19] = [
     Code::Http(200),
     Code::Http(201),
@@ -61,7 +61,7 @@ const USUAL: [Code; 19] = [
     Code::Body,
 ];
 
-/// What leads to a retry: the contract's list, and credentials that are renewed once (contract §4).
+/// What leads to a retry: errors that may pass, and credentials that are renewed once (`docs/kms-api.md` 3.4).
 fn leads_to_a_retry(code: Code) -> bool {
     match code {
         Code::Http(status) => matches!(status, 401 | 403 | 408 | 429 | 500 | 502 | 503 | 504),

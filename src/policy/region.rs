@@ -1,4 +1,4 @@
-//! The regions of the clouds that have a KMS, as far as this version knows them (API sheet, section 6).
+//! The regions of the clouds that have a KMS, as far as this version knows them (`docs/kms-api.md` 6).
 //!
 //! Clouds open regions faster than programs are updated, so a region that is missing here is worth a warning and no
 //! more. Where the policy gives the KMS endpoint, the region's name is only a label, and not even that is due.

@@ -24,7 +24,7 @@ pub(super) const SELECT: Schema = Schema::of(
     ],
 );
 
-/// The algorithms of keys that the cloud rotates, and of those that it does not (API sheet, section 1.3).
+/// The algorithms of keys that the cloud rotates, and of those that it does not (`docs/kms-api.md` 1.3).
 const ROTATABLE: &[&str] = &["AES_256", "SM4"];
 const NOT_ROTATABLE: &[&str] =
     &["RSA_2048", "RSA_3072", "RSA_4096", "EC_P256", "EC_P384", "SM2", "HMAC_256", "HMAC_384", "HMAC_512"];

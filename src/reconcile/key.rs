@@ -17,7 +17,7 @@ use crate::rotation::observed::{Enabling, Hold, WriteFailure, WrittenBefore};
 use crate::rotation::report::{Change, KeyError, KeyReport};
 
 /// Waits before reading again a key whose accepted write does not show yet. The first reading follows at once; in all
-/// as long as the vendor's own tool polls, five seconds (API sheet, section 0).
+/// as long as the vendor's own tool polls, five seconds (`docs/kms-api.md` 0).
 const READ_BACK_WAITS: [Duration; 4] = [
     Duration::from_millis(250),
     Duration::from_millis(750),

@@ -75,7 +75,7 @@ impl<K: Kms> KeyRun<'_, K> {
             if !holds {
                 key.observed.reading = Reading::Failed(ReadFailure::Other);
             } else if may_lack_rotation(self.project.cloud, &self.project.region) {
-                // The Swiss region documents no rotation calls at all (API sheet, section 2.3).
+                // The Swiss region documents no rotation calls at all (`docs/kms-api.md` 2.3).
                 key.observed.hindrance.get_or_insert(Hindrance::RotationUnsupported);
             }
         }

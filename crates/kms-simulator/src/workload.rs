@@ -1,5 +1,5 @@
 //! Workloads that are known by a token of their cluster: STS, which believes a provider's word for an agency, and the
-//! agent on a node, which gives each pod the keys of its agency (API sheet, section 5.4).
+//! agent on a node, which gives each pod the keys of its agency (`docs/kms-api.md` 5.4).
 //!
 //! STS is a part of the cloud's API. The agent is none: like the metadata service it answers on the node, with no
 //! gateway before it, and it is known by the address in the pod's environment alone; here that is [`POD_PATH`].

@@ -1,5 +1,5 @@
 //! The files of the official clients that hold credentials: the SDKs' profile file, the Terraform provider's shared
-//! configuration, and `clouds.yaml` with `secure.yaml` and `clouds-public.yaml` (API sheet, section 5.5).
+//! configuration, and `clouds.yaml` with `secure.yaml` and `clouds-public.yaml` (`docs/kms-api.md` 5.5).
 //!
 //! What a [`Part`] gives is no secret but where the secret is: the file is read again whenever somebody logs in. What
 //! was read is wiped; the copies that the YAML parser makes on its way are out of reach. A number or a boolean is the

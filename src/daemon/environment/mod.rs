@@ -1,5 +1,5 @@
-//! `environment: {}`: the credentials that the official clients would find, in their documented order (API sheet,
-//! section 5.5).
+//! `environment: {}`: the credentials that the official clients would find, in their documented order
+//! (`docs/kms-api.md` 5.5).
 //!
 //! First what belongs to Huawei Cloud's own SDKs (`HUAWEICLOUD_OIDC_*`, `HUAWEICLOUD_SDK_*`, then their profile file),
 //! then its Terraform provider's (`HW_*`), then those of `OpenStack` and Open Telekom Cloud (`OS_CLOUD` with its
@@ -190,7 +190,7 @@ impl Environment {
         Ok(Some(Way { login, source: part.shown(), project: part.project(&fields), agency: None }))
     }
 
-    /// STS v5, with the defaults of the one client that has it (API sheet, section 5.4).
+    /// STS v5, with the defaults of the one client that has it (`docs/kms-api.md` 5.4).
     fn oidc_agency(&self, project: &Project) -> Result<Option<Way>, Unreadable> {
         const TOKEN: Names = &["HUAWEICLOUD_OIDC_ID_TOKEN", "HUAWEICLOUD_OIDC_TOKEN_FILE"];
         let found = self.together([&["HUAWEICLOUD_OIDC_PROVIDER_URN"], &["HUAWEICLOUD_OIDC_AGENCY_URN"], TOKEN], [])?;
@@ -235,7 +235,7 @@ impl Environment {
         {
             return Ok(Some(way));
         }
-        // Behind what the sheet orders, since it does not say where they come.
+        // Last of these variables, since no source gives their rank (`docs/kms-api.md` 5.5).
         let token: Names = &["HW_ASSUME_ROLE_ID_TOKEN", "HW_ASSUME_ROLE_ID_TOKEN_FILE"];
         let provider = self.together([&["HW_ASSUME_ROLE_IDP_ID"], token], [])?;
         Ok(provider.map(|([(id, provider_id), (name, token)], [])| {
@@ -296,7 +296,7 @@ impl Environment {
         Ok(Some(Way { login, source: shown, project: part.project(&fields), agency }))
     }
 
-    /// CCE's pod identity (API sheet, section 5.4).
+    /// CCE's pod identity (`docs/kms-api.md` 5.4).
     fn pod(&self) -> Result<Option<Way>, Unreadable> {
         const URI: Names = &["HC_CONTAINER_CREDENTIALS_FULL_URI"];
         let Some(([(name, uri), (file, path)], [])) =
@@ -353,7 +353,7 @@ impl Environment {
     }
 
     /// What the Terraform provider's block `assume_role` is without a block. It assumes an agency by its account's id
-    /// at STS; IAM knows both, by one documented call (API sheet, section 5.1).
+    /// at STS; IAM knows both, by one documented call (`docs/kms-api.md` 5.1).
     fn assumed_role(&self) -> Result<Option<Agency>, Unreadable> {
         const ACCOUNT: Names = &["HW_ASSUME_ROLE_DOMAIN_ID", "HW_ASSUME_ROLE_DOMAIN_NAME"];
         let found = self.together([&["HW_ASSUME_ROLE_AGENCY_NAME"], ACCOUNT], [])?;

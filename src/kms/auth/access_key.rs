@@ -93,7 +93,7 @@ impl AccessKey {
         [&self.id, self.secret.expose_secret(), security_token.unwrap_or_default()]
     }
 
-    /// A temporary key as any of the cloud's services writes it (API sheet, section 5.4): wrapped or bare, with names
+    /// A temporary key as any of the cloud's services writes it (`docs/kms-api.md` 5.4): wrapped or bare, with names
     /// in three styles. The answer says to be of the time `answered`, by the cloud's clock. Nothing where it is none.
     pub(super) fn parse(
         body: &[u8],

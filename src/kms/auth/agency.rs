@@ -1,4 +1,5 @@
-//! Assuming an agency: another account has delegated its project, and IAM gives credentials for it (API sheet, 5.1).
+//! Assuming an agency: another account has delegated its project, and IAM gives credentials for it
+//! (`docs/kms-api.md` 5.1).
 
 use std::fmt;
 use std::time::Duration;

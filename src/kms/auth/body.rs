@@ -91,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    /// As section 5.1 of the API sheet has it.
+    /// As in `docs/kms-api.md` 5.1.
     #[test]
     fn identity_and_scope_are_written_as_iam_reads_them() {
         let account = Named::Name("a\"b".to_owned());

@@ -1,4 +1,4 @@
-//! Temporary access keys of the agency that a virtual machine has, from its metadata service (API sheet, section 5.3).
+//! Temporary access keys of the agency that a virtual machine has, from its metadata service (`docs/kms-api.md` 5.3).
 //!
 //! The token-protected version is asked first, the plain one where that is absent. No proxy is ever in between.
 

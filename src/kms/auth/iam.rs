@@ -1,4 +1,4 @@
-//! The calls of IAM that give credentials (API sheet, section 5.1 and 5.4).
+//! The calls of IAM that give credentials (`docs/kms-api.md` 5.1 and 5.4).
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Workload identity: a token of an identity provider, such as a projected service account token, is exchanged for a
-//! temporary access key (API sheet, section 5.4).
+//! temporary access key (`docs/kms-api.md` 5.4).
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;

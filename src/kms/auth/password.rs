@@ -1,4 +1,4 @@
-//! A user and a password, for which IAM gives a token scoped to the project (API sheet, section 5.1).
+//! A user and a password, for which IAM gives a token scoped to the project (`docs/kms-api.md` 5.1).
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! Temporary access keys of the agency that a pod has in CCE, from the agent on its node (API sheet, section 5.4).
+//! Temporary access keys of the agency that a pod has in CCE, from the agent on its node (`docs/kms-api.md` 5.4).
 //!
 //! The agent knows the pod by a token that the cluster keeps fresh in a file. No proxy is ever in between, as for the
 //! metadata service of a machine.

@@ -1,8 +1,8 @@
 //! A credential that no answer has confirmed yet is probed by one request first, while the others wait.
 //!
-//! Five failures in a row lock an access key, and wrong passwords lock the user (API sheet, section 3), so that calls
-//! side by side must not all try a wrong one. What a credential is, and where the next one comes from, the `session`
-//! knows.
+//! Five failures in a row lock an access key, and wrong passwords lock the user (`docs/kms-api.md` 3.2 and 3.3), so that
+//! calls side by side must not all try a wrong one. What a credential is, and where the next one comes from, the
+//! `session` knows.
 
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,10 +1,10 @@
 //! Secrets that the cloud has refused: one that has not changed since is not sent again for a while, whatever the
 //! schedule.
 //!
-//! Five failures in a row lock an access key, and wrong passwords lock the user (API sheet, section 3), so runs that
-//! follow each other closely must not repeat a refused secret any more than calls side by side. What is kept of a secret
-//! is a salted hash: it shows whether the secret has changed, and nobody can log in with it. Projects that log in alike
-//! share one of these.
+//! Five failures in a row lock an access key, and wrong passwords lock the user (`docs/kms-api.md` 3.2 and 3.3), so runs
+//! that follow each other closely must not repeat a refused secret any more than calls side by side. What is kept of a
+//! secret is a salted hash: it shows whether the secret has changed, and nobody can log in with it. Projects that log in
+//! alike share one of these.
 //!
 //! A refusal may be about the project alone: IAM answers 401 as well where the user has no role on it. So it holds for
 //! this project, and for all others only after a second project was refused and as long as no project was let in.

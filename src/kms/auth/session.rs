@@ -2,9 +2,9 @@
 //!
 //! It hands out what proves a request, renews it before it ends with one renewal in flight, and renews it once when the
 //! cloud refuses it. A refusal that a renewal does not cure ends the project's run: five failures in a row lock an
-//! access key, and wrong passwords lock the user (API sheet, section 3). For the same reason a secret that is refused is
-//! not sent again for a while unless it has changed (`refusals`), and a new credential is probed by one request first
-//! (`probe`).
+//! access key, and wrong passwords lock the user (`docs/kms-api.md` 3.2 and 3.3). For the same reason a secret that is
+//! refused is not sent again for a while unless it has changed (`refusals`), and a new credential is probed by one
+//! request first (`probe`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};

@@ -1,4 +1,4 @@
-//! Signing requests with an access key: `SDK-HMAC-SHA256` (API sheet, section 5.2).
+//! Signing requests with an access key: `SDK-HMAC-SHA256` (`docs/kms-api.md` 5.2).
 //!
 //! A pure function of request, keys and time, so that the documented vectors can be held against it byte for byte. It
 //! signs exactly the headers that it is given; which ones those are is the caller's choice. A header that a proxy may

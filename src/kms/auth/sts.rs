@@ -1,5 +1,5 @@
 //! Workload identity by STS v5: a token of an `OpenID` Connect provider is exchanged for a temporary access key of an
-//! agency that trusts it (API sheet, section 5.4).
+//! agency that trusts it (`docs/kms-api.md` 5.4).
 //!
 //! It is one unsigned call, and the token in its body is all that proves who asks.
 
