@@ -1,33 +1,34 @@
-//! kms-rotationd keeps the keys of a cloud's Key Management Service on a rotation policy, and proves it.
+//! kms-rotationd makes the keys of a cloud's Key Management Service follow a rotation policy, and proves it.
 //!
 //! # What decides
 //!
-//! [`rotation`] is the core: what is desired of a key, what is observed of it, and [`rotation::decide()`], a pure
-//! function of the two that gives a verdict: a status, its reasons, and the writes that would lead to the policy.
-//! Nothing else in the program judges a key.
+//! [`rotation`] is the core: the desired rotation of a key, its observed rotation, and [`rotation::decide()`], a pure
+//! function of the two that returns a verdict: a status, its reasons, and the writes that lead to the policy. No other
+//! part judges a key.
 //!
 //! # What acts
 //!
-//! [`policy`] reads the file that says what is desired. [`kms`] speaks to the cloud: it authenticates, spaces and
-//! repeats calls, and knows what an answer means. [`reconcile`] brings the two together: for every key it observes,
-//! decides, takes one step and looks again, until nothing is left to do or a reason stands in the way. What came of it
-//! is a [`rotation::Report`].
+//! [`policy`] reads the policy file, with [`yaml`]. [`kms`] calls the cloud: it authenticates, limits and retries
+//! requests, and classifies responses. [`reconcile`] uses both: it reads every key, decides, writes one step at a time
+//! and reads back, until no step is left or a reason stops it. The result is a [`rotation::Report`].
 //!
 //! # What serves
 //!
-//! [`daemon`] is one loop that makes such runs on a schedule. [`support::write_gate`] lets their writes through where this process is the
-//! one of several replicas that acts. [`observability`] shows the last report: metrics, a
-//! status page, JSON, text, logs. [`cli`] turns arguments into one of the two, or into a single run.
+//! [`daemon`] is one loop that makes such runs on a schedule. [`views`] and [`metrics`] render the last report, [`web`]
+//! serves it, [`logging`] writes the log. [`cli`] turns arguments into the daemon or into a single run. [`support`] is
+//! what every part uses.
 //!
 //! The simulated cloud of `rehearse`, of tests and of benchmarks is a crate of its own, `kms-simulator`.
 
 pub mod cli;
 pub mod daemon;
 pub mod kms;
-pub mod observability;
+pub mod logging;
+pub mod metrics;
 pub mod policy;
 pub mod reconcile;
 pub mod rotation;
 pub mod support;
+pub mod views;
 pub mod web;
 pub mod yaml;

@@ -11,12 +11,12 @@ use std::time::{Duration, SystemTime};
 use kms_rotationd::daemon::{Alarm, Daemon, PolicyFile, Signals, Supervisor};
 use kms_rotationd::kms::observe::Operation;
 use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Listed, Receipt, RetryPolicy, Settled};
-use kms_rotationd::observability::{Board, Health};
 use kms_rotationd::policy::Policy;
 use kms_rotationd::reconcile::{Headway, Memory, Reconciler, Target};
 use kms_rotationd::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 use kms_rotationd::support::clock::{BootClock, Clock};
 use kms_rotationd::support::write_gate::Gate;
+use kms_rotationd::web::{Health, StatusStore};
 use tokio::time::Instant;
 
 /// A cloud on which everything is right, and a reading takes its time.
@@ -179,7 +179,7 @@ async fn beside_daemon_with(
             headway: Headway::default(),
         }),
         signals: signals.clone(),
-        board: Arc::new(Board::new().unwrap()),
+        store: Arc::new(StatusStore::new().unwrap()),
         supervisor: Supervisor::from_environment(Health::new(Duration::from_secs(120))),
         clock,
         lease_duration: None,

@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::examples;
-use crate::observability::logging::Format;
-use crate::observability::{ListenAddress, Probe, Way};
+use crate::logging::Format;
+use crate::web::{ListenAddress, Probe, Way};
 use kms_simulator::Preset;
 
 const LISTEN: &str = "127.0.0.1:9847";

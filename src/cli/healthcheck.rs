@@ -2,8 +2,8 @@
 
 use super::arguments::HealthOptions;
 use super::{Exit, complain};
-use crate::observability::{Probe, Way};
 use crate::support::error_chain::Chain;
+use crate::web::{Probe, Way};
 
 pub(super) async fn healthcheck(options: HealthOptions) -> Exit {
     let HealthOptions { listen, url, ready, ca_file, cert_file, key_file } = options;

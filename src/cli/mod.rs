@@ -29,7 +29,7 @@ use progress::Screen;
 use crate::daemon::environment::{self, Found, NamedProject};
 use crate::daemon::{PolicyFile, warn_of_exposed_secrets};
 use crate::kms::auth::Named;
-use crate::observability::{LastLines, LogQueue, logging};
+use crate::logging::{self, LastLines, LogQueue};
 use crate::policy::types::{Credentials, Policy};
 use crate::policy::{self, Refused};
 use crate::support::clock::Clock;

@@ -7,7 +7,6 @@ use super::arguments::{LogOptions, OutputFormat, ReportOptions};
 use super::progress::Screen;
 use super::{Exit, complain, file_limit, print, refuse, variable, wants_colour};
 use crate::daemon::{Connector, Kept, PolicyFile, Signals, warn_of_exposed_secrets};
-use crate::observability::{Purpose, RefusedPolicy, TextStyle, write_json, write_json_without_run, write_text};
 use crate::policy::Policy;
 use crate::policy::types::Guards;
 use crate::reconcile::{Headway, Intent, Memory, Reconciler};
@@ -15,6 +14,7 @@ use crate::rotation::report::{Report, Trigger};
 use crate::support::clock::Clock;
 use crate::support::error_chain::Chain;
 use crate::support::write_gate::Gate;
+use crate::views::{Purpose, RefusedPolicy, TextStyle, write_json, write_json_without_run, write_text};
 
 pub(super) async fn apply(
     file: &Path,

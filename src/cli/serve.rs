@@ -14,12 +14,12 @@ use super::rehearsal::Rehearsal;
 use super::{Exit, complain, file_limit, load, variable};
 use crate::daemon::{Connector, CronAlarm, Daemon, Kept, PolicyFile, Signals, Supervisor};
 use crate::kms::Client;
-use crate::observability::logging::Format;
-use crate::observability::{Board, Health, ListenAddress, Server, WebError, WebFile};
+use crate::logging::Format;
 use crate::policy::Policy;
 use crate::reconcile::{Headway, Memory, Reconciler, Target};
 use crate::support::clock::Clock;
 use crate::support::error_chain::Chain;
+use crate::web::{Health, ListenAddress, Server, StatusStore, WebError, WebFile};
 use kms_simulator::Preset;
 
 /// A loop that gives no sign of life for so long is dead: several times the pause between two of its beats.
@@ -61,14 +61,14 @@ impl Front {
         })
     }
 
-    async fn server(mut self, board: Arc<Board>, health: Health) -> std::io::Result<Server> {
+    async fn server(mut self, store: Arc<StatusStore>, health: Health) -> std::io::Result<Server> {
         let unfit = |why: &dyn std::fmt::Display| {
             std::io::Error::other(format!("cannot use what systemd has passed, expected one TCP socket: {why}"))
         };
         match self.passed.len() {
-            0 => Server::listen(&self.listen, board, health).await,
+            0 => Server::listen(&self.listen, store, health).await,
             1 => match self.passed.take_tcp_listener(0) {
-                Ok(Some(listener)) => Ok(Server::adopt(listener, board, health)?.called(self.listen.name())),
+                Ok(Some(listener)) => Ok(Server::adopt(listener, store, health)?.called(self.listen.name())),
                 Ok(None) => Err(unfit(&"it is taken")),
                 Err(error) => Err(unfit(&error)),
             },
@@ -158,10 +158,10 @@ async fn prepare(
     let signals = Signals::listen()?;
     let clock = Clock::system();
     let gate = leadership.gate.clone();
-    let board = Arc::new(Board::new()?.behind(gate.clone()));
+    let store = Arc::new(StatusStore::new()?.behind(gate.clone()));
     let health = Health::new(SILENCE);
     let supervisor = Supervisor::from_environment(health.clone());
-    let server = front.server(Arc::clone(&board), health).await?;
+    let server = front.server(Arc::clone(&store), health).await?;
     let server = match web {
         Some(web) => server.guarded_by(web),
         None => server,
@@ -171,8 +171,8 @@ async fn prepare(
         stop: signals.stop.clone(),
         gate: gate.clone(),
         observer: {
-            let board = Arc::clone(&board);
-            Box::new(move |project| board.observer(project))
+            let store = Arc::clone(&store);
+            Box::new(move |project| store.observer(project))
         },
         // A rehearsal logs in to its own cloud, so that nothing in the environment can be wrong for it.
         environment: if rehearsal.is_some() { |_| None } else { variable },
@@ -198,7 +198,7 @@ async fn prepare(
             headway: Headway::default(),
         }),
         signals: signals.clone(),
-        board,
+        store,
         supervisor,
         clock,
         lease_duration: leadership.duration,

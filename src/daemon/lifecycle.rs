@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::observability::Health;
+use crate::web::Health;
 
 /// A signal that comes sooner after the first one is part of the same request: `timeout` and service managers signal the
 /// process and its group, or send one signal after the other.

@@ -1,7 +1,7 @@
 //! The daemon: one loop that is woken by schedule, signal or a changed policy, and always does the same complete scan.
 //!
 //! The loop owns the policy, the clients and the schedule, so nothing runs beside a run and nothing is shared but what
-//! the [`Board`] shows and the gate that lets writes through. Whatever wakes it during a run makes one more run after
+//! the [`StatusStore`] shows and the gate that lets writes through. Whatever wakes it during a run makes one more run after
 //! it; a policy that changes meanwhile is read at once, so that whoever changed it hears whether it is right, and takes
 //! effect after the run.
 
@@ -29,13 +29,13 @@ pub use schedule::{Alarm, AlarmError, CronAlarm, Schedule};
 pub use targets::{Connector, Kept, ObserverOf, Redirect};
 
 use crate::kms::Kms;
-use crate::observability::Board;
 use crate::policy::Policy;
 use crate::policy::types::{Credentials, Guards};
 use crate::reconcile::{Intent, Reconciler, Target};
 use crate::rotation::report::{Report, Trigger};
 use crate::support::clock::Clock;
 use crate::support::error_chain::Chain;
+use crate::web::StatusStore;
 
 /// Everything that the loop works with.
 pub struct Daemon<A, C> {
@@ -50,7 +50,7 @@ pub struct Daemon<A, C> {
     /// What the process was told by signals.
     pub signals: Signals,
     /// What is shown to the outside.
-    pub board: Arc<Board>,
+    pub store: Arc<StatusStore>,
     /// Says that the loop is alive.
     pub supervisor: Supervisor,
     /// The time of day.
@@ -74,7 +74,7 @@ impl<A: Alarm, C> Daemon<A, C> {
         // The last run was one of a replica that stands by, and the first one that acts is not to wait for a tick.
         let mut to_act = false;
         let mut guards = policy.guards;
-        self.board.policy_loaded(self.clock.now(), self.policy_file.path());
+        self.store.policy_loaded(self.clock.now(), self.policy_file.path());
         let (mut targets, mut environment_policy) = self.in_force(policy);
         self.supervisor.ready();
 
@@ -93,7 +93,7 @@ impl<A: Alarm, C> Daemon<A, C> {
                     announcer.announce(&report);
                     to_act = report.standby && acts_at_once;
                     if !report.interrupted {
-                        self.board.publish(Arc::new(report));
+                        self.store.publish(Arc::new(report));
                     }
                     reloaded
                 }
@@ -199,8 +199,8 @@ impl<A: Alarm, C> Daemon<A, C> {
 
     /// Shows when the next run is due, and systemd with it how things are.
     fn show_next_run(&self, due: Option<SystemTime>) {
-        self.board.next_run(due);
-        self.supervisor.status(self.board.line());
+        self.store.next_run(due);
+        self.supervisor.status(self.store.line());
     }
 
     /// Reads the policy again; nothing where it is refused and the old one stays in force, or where the daemon stops:
@@ -213,13 +213,13 @@ impl<A: Alarm, C> Daemon<A, C> {
         let reloaded = match self.policy_file.read() {
             Ok(policy) => {
                 info!(file = %self.policy_file.path().display(), "policy reloaded");
-                self.board.policy_loaded(self.clock.now(), self.policy_file.path());
+                self.store.policy_loaded(self.clock.now(), self.policy_file.path());
                 Some((policy, why))
             }
             Err(refused) => {
                 let problems = Chain(&refused).to_string();
                 error!(problems, "new policy refused; the old one stays in force");
-                self.board.reload_failed(problems, serde_json::to_value(&refused).unwrap_or_default());
+                self.store.reload_failed(problems, serde_json::to_value(&refused).unwrap_or_default());
                 None
             }
         };
@@ -238,7 +238,7 @@ impl<A: Alarm, C> Daemon<A, C> {
         warn_of_exposed_secrets(&policy);
         self.warn_of_long_requests(policy.limits.request_timeout);
         let projects = policy.projects.iter().map(|project| &project.name);
-        self.board.policy_in_force(projects);
+        self.store.policy_in_force(projects);
         if policy.projects.iter().any(|project| project.credentials == Credentials::Environment) {
             (Vec::new(), Some(policy))
         } else {

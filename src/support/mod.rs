@@ -5,4 +5,5 @@ pub mod error_chain;
 pub(crate) mod printable;
 pub(crate) mod shortage;
 pub(crate) mod small_file;
+pub(crate) mod version;
 pub mod write_gate;

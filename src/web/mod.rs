@@ -1,3 +1,28 @@
-//! The HTTP server's configuration file.
+//! The HTTP server: connections, routes, TLS, logins and their configuration file; and the check of a running daemon.
+//!
+//! The daemon's loop publishes into a [`StatusStore`]; a [`Server`] shows it. Nothing here reads the cloud, and no request
+//! changes anything.
 
+mod access_control;
+mod body;
 pub mod config;
+mod encoding;
+mod health;
+mod host;
+mod listen;
+mod login;
+mod probe;
+mod routes;
+mod server;
+mod slots;
+mod stall;
+mod status;
+mod tls;
+
+pub use access_control::{WebError, WebFile};
+pub use health::Health;
+pub use listen::ListenAddress;
+pub use probe::{Probe, ProbeError, Way};
+pub use server::Server;
+pub use status::StatusStore;
+pub use tls::TlsError;

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_rotationd::observability::{Server, WebFile};
+use kms_rotationd::web::{Server, WebFile};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
@@ -221,7 +221,7 @@ async fn the_connection_that_was_quiet_for_longest_makes_room() {
 async fn a_taken_port_is_named() {
     let running = Running::start().await;
     let refused =
-        Server::bind(running.address, Arc::clone(&running.board), running.health.clone()).await.err().unwrap();
+        Server::bind(running.address, Arc::clone(&running.store), running.health.clone()).await.err().unwrap();
     assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
     assert!(refused.to_string().starts_with(&format!("cannot listen on {}: ", running.address)), "{refused}");
 }

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::SystemTime;
 
-use kms_rotationd::observability::{Purpose, RefusedPolicy, TextStyle, write_json, write_json_without_run, write_text};
 use kms_rotationd::policy::{self, Refused};
 use kms_rotationd::rotation::decide::{Reason, Status, decide};
 use kms_rotationd::rotation::key::{DesiredRotation, Reading, Reapply};
 use kms_rotationd::rotation::observed::ObservedKey;
 use kms_rotationd::rotation::project::Mode;
 use kms_rotationd::rotation::report::{KeyReport, Report};
+use kms_rotationd::views::{Purpose, RefusedPolicy, TextStyle, write_json, write_json_without_run, write_text};
 
 use serde_json::{Value, json};
 

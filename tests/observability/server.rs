@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use kms_rotationd::kms::observe::{Code, Operation};
-use kms_rotationd::observability::{Board, Health, Server, WebFile};
 use kms_rotationd::rotation::report::Report;
+use kms_rotationd::web::{Health, Server, StatusStore, WebFile};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -19,7 +19,7 @@ use crate::sample::{ENDED, account, many, one_of_each, project, report};
 
 /// A server, and what a daemon would tell it.
 pub(crate) struct Running {
-    pub(crate) board: Arc<Board>,
+    pub(crate) store: Arc<StatusStore>,
     pub(crate) health: Health,
     pub(crate) address: SocketAddr,
     pub(crate) stop: CancellationToken,
@@ -64,14 +64,14 @@ impl Running {
     }
 
     async fn listening(at: SocketAddr, prepare: impl FnOnce(Server) -> Server) -> Self {
-        let board = Arc::new(Board::new().unwrap());
+        let store = Arc::new(StatusStore::new().unwrap());
         let health = Health::new(Duration::from_secs(60));
-        let server = Server::bind(at, Arc::clone(&board), health.clone()).await.unwrap();
+        let server = Server::bind(at, Arc::clone(&store), health.clone()).await.unwrap();
         let server = prepare(server);
         let address = server.address();
         let stop = CancellationToken::new();
         let task = tokio::spawn(server.serve(stop.clone()));
-        Self { board, health, address, stop, task }
+        Self { store, health, address, stop, task }
     }
 
     /// A daemon that has loaded its policy and ended this run.
@@ -79,10 +79,10 @@ impl Running {
         let running = Self::start().await;
         let names: Vec<Arc<str>> = report.projects.iter().map(|project| Arc::clone(&project.name)).collect();
         let loaded = UNIX_EPOCH + ENDED - Duration::from_secs(60);
-        running.board.policy_loaded(loaded, Path::new("/etc/kms-rotationd/policy.yaml"));
-        running.board.policy_in_force(&names);
-        running.board.publish(report);
-        running.board.next_run(Some(UNIX_EPOCH + ENDED + Duration::from_secs(1800)));
+        running.store.policy_loaded(loaded, Path::new("/etc/kms-rotationd/policy.yaml"));
+        running.store.policy_in_force(&names);
+        running.store.publish(report);
+        running.store.next_run(Some(UNIX_EPOCH + ENDED + Duration::from_secs(1800)));
         running
     }
 
@@ -150,10 +150,10 @@ async fn readiness_waits_for_a_policy_and_the_first_run() {
     let running = Running::start().await;
     let answer = running.get("/readyz", "").await;
     assert_eq!((answer.status(), answer.text()), (503, "no policy is loaded yet\n"));
-    running.board.policy_loaded(UNIX_EPOCH, Path::new("policy.yaml"));
+    running.store.policy_loaded(UNIX_EPOCH, Path::new("policy.yaml"));
     let answer = running.get("/readyz", "").await;
     assert_eq!((answer.status(), answer.text()), (503, "the first run has not ended yet\n"));
-    running.board.publish(report(vec![]));
+    running.store.publish(report(vec![]));
     let answer = running.get("/readyz", "").await;
     assert_eq!((answer.status(), answer.text()), (200, "ok\n"));
 }
@@ -250,7 +250,7 @@ async fn every_answer_says_what_it_is_and_is_not_stored() {
 #[tokio::test]
 async fn metrics_are_as_documented() {
     let running = Running::with(one_of_each()).await;
-    let observer = running.board.observer(&"payments-prod".into());
+    let observer = running.store.observer(&"payments-prod".into());
     observer.request(Operation::Authenticate, Code::Http(201), Duration::from_millis(120));
     observer.request(Operation::ReadStatus, Code::Timeout, Duration::from_secs(8));
     observer.retry(Operation::ReadStatus, Code::Timeout);
@@ -310,7 +310,7 @@ async fn assert_well_formed(running: &Running) {
 #[tokio::test]
 async fn before_the_first_run_there_are_counters_and_no_keys() {
     let running = Running::start().await;
-    running.board.policy_in_force(&["p".into()]);
+    running.store.policy_in_force(&["p".into()]);
     for headers in ["", "Accept-Encoding: gzip\r\n"] {
         let answer = running.get("/metrics", headers).await;
         let text = if headers.is_empty() { answer.text().to_owned() } else { gunzip(&answer.body) };
@@ -339,8 +339,8 @@ async fn a_new_report_replaces_all_that_was_shown() {
     let running = Running::with(many(100)).await;
     running.get("/metrics", "Accept-Encoding: gzip\r\n").await;
     let mode = kms_rotationd::rotation::project::Mode::Enforce;
-    running.board.policy_in_force(&["next".into()]);
-    running.board.publish(report(vec![project("next", mode, vec![crate::sample::compliant(7)])]));
+    running.store.policy_in_force(&["next".into()]);
+    running.store.publish(report(vec![project("next", mode, vec![crate::sample::compliant(7)])]));
     for headers in ["", "Accept-Encoding: gzip\r\n"] {
         let answer = running.get("/metrics", headers).await;
         let text = if headers.is_empty() { answer.text().to_owned() } else { gunzip(&answer.body) };
@@ -353,7 +353,7 @@ async fn a_new_report_replaces_all_that_was_shown() {
 async fn the_status_document_is_as_documented() {
     let running = Running::with(one_of_each()).await;
     let problems = serde_json::json!([{"file": "policy.yaml", "line": 3, "column": 9, "message": "invalid cron"}]);
-    running.board.reload_failed("policy.yaml:3:9: invalid cron".to_owned(), problems);
+    running.store.reload_failed("policy.yaml:3:9: invalid cron".to_owned(), problems);
     let answer = running.get("/api/v1/status", "").await;
     serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap();
     assert_golden("observability-status.json", &answer.text().replace(env!("CARGO_PKG_VERSION"), "VERSION"));

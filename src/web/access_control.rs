@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::access::{self, Access, Checks};
+use super::login::{self, Access, Checks};
 use super::tls::{self, TlsError};
 use crate::support::error_chain::Chain;
 use crate::support::small_file;
@@ -80,7 +80,7 @@ impl WebFile {
     ///
     /// It cannot be used.
     pub fn open(path: PathBuf, environment: fn(&str) -> Option<String>) -> Result<Self, WebError> {
-        let checks = access::checks();
+        let checks = login::checks();
         let (seen, entrance) = read(&path, environment, &checks);
         let state = Mutex::new(State { entrance: Arc::new(entrance?), seen });
         Ok(Self { path, environment, checks, state })

@@ -6,18 +6,18 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A metric: its name, type and meaning.
-pub(super) struct Family {
+pub(crate) struct Family {
     /// The name.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// `counter` or `gauge`.
-    pub(super) kind: &'static str,
+    pub(crate) kind: &'static str,
     /// What it tells.
-    pub(super) help: &'static str,
+    pub(crate) help: &'static str,
 }
 
 /// Writes the samples of one family, and the family's head before the first of them: a family without samples leaves
 /// no trace.
-pub(super) struct Samples<'a> {
+pub(crate) struct Samples<'a> {
     out: &'a mut Vec<u8>,
     family: &'a Family,
     begun: bool,
@@ -25,22 +25,22 @@ pub(super) struct Samples<'a> {
 
 impl<'a> Samples<'a> {
     /// A family that has no sample yet.
-    pub(super) fn of(family: &'a Family, out: &'a mut Vec<u8>) -> Self {
+    pub(crate) fn of(family: &'a Family, out: &'a mut Vec<u8>) -> Self {
         Self::resume(family, out, false)
     }
 
     /// A family that was left, after its head or before it.
-    pub(super) fn resume(family: &'a Family, out: &'a mut Vec<u8>, begun: bool) -> Self {
+    pub(crate) fn resume(family: &'a Family, out: &'a mut Vec<u8>, begun: bool) -> Self {
         Self { out, family, begun }
     }
 
     /// Whether the head is written.
-    pub(super) fn begun(&self) -> bool {
+    pub(crate) fn begun(&self) -> bool {
         self.begun
     }
 
     /// One sample. Label names are constants of this program; values can be anything.
-    pub(super) fn write(&mut self, labels: &[(&str, &str)], value: impl Value) {
+    pub(crate) fn write(&mut self, labels: &[(&str, &str)], value: impl Value) {
         if !self.begun {
             self.begun = true;
             let Family { name, kind, help } = self.family;
@@ -63,7 +63,7 @@ impl<'a> Samples<'a> {
 }
 
 /// What can be the value of a sample.
-pub(super) trait Value {
+pub(crate) trait Value {
     /// Appends the number.
     fn write(self, out: &mut Vec<u8>);
 }

@@ -1,28 +1,25 @@
-//! What a request asks for beyond its path: the page's filter, and whether gzip may be sent.
+//! Which keys the page shows: the filter in its query.
 
 use std::fmt::Write as _;
 
-use hyper::HeaderMap;
-use hyper::header::ACCEPT_ENCODING;
-
-use super::words;
+use super::wording;
 use crate::rotation::decide::Status;
 use crate::rotation::report::{KeyReport, ProjectReport};
 
 /// Which keys the page shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     /// Only keys with this status.
-    pub(super) status: Option<Status>,
+    pub(crate) status: Option<Status>,
     /// Only keys of which id, name, project, status, reasons, policy line or error contain this text, whatever its case.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// The text in lower case.
     needle: String,
 }
 
 impl Filter {
     /// Reads `status=…&q=…`, as a form sends it. What is not understood filters nothing.
-    pub(super) fn parse(query: &str) -> Self {
+    pub(crate) fn parse(query: &str) -> Self {
         let mut filter = Self::default();
         for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             let value = decode(value);
@@ -37,7 +34,7 @@ impl Filter {
     }
 
     /// The query for the same text and this status, with its question mark; nothing where all keys are shown.
-    pub(super) fn query_for(&self, status: Option<Status>) -> String {
+    pub(crate) fn query_for(&self, status: Option<Status>) -> String {
         let mut query = String::new();
         if let Some(status) = status {
             query.push_str("?status=");
@@ -51,7 +48,7 @@ impl Filter {
     }
 
     /// Whether the page shows this key.
-    pub(super) fn shows(&self, project: &ProjectReport, key: &KeyReport) -> bool {
+    pub(crate) fn shows(&self, project: &ProjectReport, key: &KeyReport) -> bool {
         if self.status.is_some_and(|status| status != key.status) {
             return false;
         }
@@ -61,9 +58,9 @@ impl Filter {
             || key.alias.as_deref().is_some_and(contains)
             || key.error().is_some_and(contains)
             || contains(&project.name)
-            || contains(words::status(key.status))
-            || contains(&words::why(key).to_string())
-            || key.entry_line.is_some_and(|line| contains(&words::place(line).to_string()))
+            || contains(wording::status(key.status))
+            || contains(&wording::why(key).to_string())
+            || key.entry_line.is_some_and(|line| contains(&wording::place(line).to_string()))
     }
 }
 
@@ -100,56 +97,9 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-/// Whether the client takes gzip (RFC 9110 12.5.3): named with a weight above 0, or covered by `*` and not named.
-pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let mut by_name = None;
-    let mut by_star = None;
-    let values = headers.get_all(ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
-    for item in values.flat_map(|value| value.split(',')) {
-        let mut parts = item.split(';').map(str::trim);
-        let coding = parts.next().unwrap_or_default();
-        let refused = parts.any(|parameter| {
-            let weight = parameter.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
-            weight.is_some_and(|(_, weight)| weight.trim().parse::<f32>().is_ok_and(|weight| weight <= 0.0))
-        });
-        if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") {
-            by_name = Some(!refused);
-        } else if coding == "*" {
-            by_star = Some(!refused);
-        }
-    }
-    by_name.or(by_star).unwrap_or(false)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn gzip_is_sent_to_those_who_take_it() {
-        let cases: &[(&[&str], bool)] = &[
-            (&[], false),
-            (&[""], false),
-            (&["identity"], false),
-            (&["gzip"], true),
-            (&["GZip;q=0.5"], true),
-            (&["deflate, gzip;q=1.0, *;q=0.5"], true),
-            (&["gzip;q=0"], false),
-            (&["gzip; Q = 0.000"], false),
-            (&["*"], true),
-            (&["*;q=0"], false),
-            (&["*, gzip;q=0"], false),
-            (&["br", "x-gzip"], true),
-            (&["gzipped"], false),
-        ];
-        for (values, wanted) in cases {
-            let mut headers = HeaderMap::new();
-            for value in *values {
-                headers.append(ACCEPT_ENCODING, value.parse().unwrap());
-            }
-            assert_eq!(accepts_gzip(&headers), *wanted, "{values:?}");
-        }
-    }
 
     #[test]
     fn a_filter_is_read_as_a_form_sends_it() {

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::words;
+use super::wording;
 use crate::rotation::cover::Subject;
 use crate::rotation::decide::{Reason, Status, Step, Steps};
 use crate::rotation::key::{Bound, DesiredRotation, KeyId, Rotation};
@@ -66,11 +66,11 @@ pub fn write_text(report: &Report, style: TextStyle<'_>, out: &mut dyn io::Write
         writeln!(text.out)?;
     }
     if report.held_back() > 0 {
-        let [what, remedy] = words::held_back(report.held_back());
+        let [what, remedy] = wording::held_back(report.held_back());
         writeln!(text.out, "{what}\n{remedy}\n")?;
     }
     let projects: Vec<_> = report.projects.iter().collect();
-    let took = format!(" in {}", words::took(report.took));
+    let took = format!(" in {}", wording::took(report.took));
     let totals = totals(style.purpose, report.interrupted, &projects, &took);
     let end = if report.interrupted { "; the command was stopped before it had finished." } else { "." };
     writeln!(text.out, "{totals}{end}")
@@ -146,11 +146,11 @@ impl Section {
         match self {
             Self::Change | Self::IfEnforced => "~",
             Self::HeldBack | Self::Unconfirmed | Self::EndsSoon => "!",
-            Self::OffPolicy => words::sign(Status::NonCompliant),
-            Self::Unknown => words::sign(Status::Unknown),
-            Self::Uncovered => words::sign(Status::Uncovered),
-            Self::Exempt => words::sign(Status::Exempt),
-            Self::OnPolicy => words::sign(Status::Compliant),
+            Self::OffPolicy => wording::sign(Status::NonCompliant),
+            Self::Unknown => wording::sign(Status::Unknown),
+            Self::Uncovered => wording::sign(Status::Uncovered),
+            Self::Exempt => wording::sign(Status::Exempt),
+            Self::OnPolicy => wording::sign(Status::Compliant),
         }
     }
 
@@ -202,12 +202,12 @@ impl Text<'_> {
             writeln!(self.out, "  {failure}")?;
         }
         if !project.listed {
-            let what = self.coloured(YELLOW, words::COVERAGE_NOT_KNOWN);
+            let what = self.coloured(YELLOW, wording::COVERAGE_NOT_KNOWN);
             writeln!(self.out, "  {what}")?;
         }
         for line in &project.idle_entries {
             let warning = self.coloured(YELLOW, "warning");
-            writeln!(self.out, "  {warning}: {}:{line}: {}", self.file, words::IDLE_ENTRY)?;
+            writeln!(self.out, "  {warning}: {}:{line}: {}", self.file, wording::IDLE_ENTRY)?;
         }
         let purpose = self.style.purpose;
         let mut sections: [Vec<&KeyReport>; Section::ALL.len()] = Default::default();
@@ -345,7 +345,7 @@ fn details(section: Section, purpose: Purpose, mode: Mode, key: &KeyReport) -> S
     let mut details = match section {
         // The heading has said it.
         Section::Uncovered => String::new(),
-        _ => words::why(key).to_string(),
+        _ => wording::why(key).to_string(),
     };
     let is_same = |change: &Change| change.before.map(number) == key.rotation.map(number);
     match (section, purpose) {
@@ -355,12 +355,12 @@ fn details(section: Section, purpose: Purpose, mode: Mode, key: &KeyReport) -> S
             details.push_str("sent again, by reapply: always");
         }
         (Section::Unknown, Purpose::Planned) if mode == Mode::Enforce && !key.planned.is_empty() => {
-            let _ = write!(details, "; {}", words::unread_steps(key.planned));
+            let _ = write!(details, "; {}", wording::unread_steps(key.planned));
         }
         _ => {
             for change in &key.changes {
                 let separator = if details.is_empty() { "" } else { "; " };
-                let _ = write!(details, "{separator}{}", words::taken(change.step));
+                let _ = write!(details, "{separator}{}", wording::taken(change.step));
             }
         }
     }
@@ -371,7 +371,7 @@ fn details(section: Section, purpose: Purpose, mode: Mode, key: &KeyReport) -> S
 fn totals(purpose: Purpose, interrupted: bool, projects: &[&ProjectReport], took: &str) -> String {
     let tally: Tally = projects.iter().map(|project| project.tally()).sum();
     let keys = || projects.iter().flat_map(|project| &project.keys);
-    let mut totals = words::headline(&tally).to_string();
+    let mut totals = wording::headline(&tally).to_string();
     // Writing to a `String` does not fail.
     match keys().filter(|key| matches!(key.subject, Subject::Entry(_))).count() {
         0 => {}
@@ -381,19 +381,19 @@ fn totals(purpose: Purpose, interrupted: bool, projects: &[&ProjectReport], took
     match purpose {
         Purpose::Applied => {
             let changes = projects.iter().map(|project| project.changes()).sum();
-            let _ = write!(totals, ". {} made{took}", words::count(changes, "change", "changes"));
+            let _ = write!(totals, ". {} made{took}", wording::count(changes, "change", "changes"));
             let unconfirmed = |key: &&KeyReport| {
                 let is_known = key.status != Status::Unknown && !key.reasons.contains(Reason::NotVerified);
                 !key.changes.is_empty() && !is_known
             };
             let unconfirmed = keys().filter(unconfirmed).count();
             if unconfirmed > 0 {
-                let _ = write!(totals, ", not confirmed for {}", words::count(unconfirmed, "key", "keys"));
+                let _ = write!(totals, ", not confirmed for {}", wording::count(unconfirmed, "key", "keys"));
             }
         }
         Purpose::Planned => {
             let unread = tally.of(Status::Unknown);
-            let could_not = || format!("{} could not be read", words::count(unread, "key", "keys"));
+            let could_not = || format!("{} could not be read", wording::count(unread, "key", "keys"));
             // Of a key that cannot be read nobody knows what its writes would change.
             let known = |mode| {
                 let projects = projects.iter().filter(move |project| project.mode == mode);
@@ -417,7 +417,7 @@ fn totals(purpose: Purpose, interrupted: bool, projects: &[&ProjectReport], took
 
 /// "2 keys with 3 writes"; nothing where there are none.
 fn writes(planned: &[Steps]) -> Option<String> {
-    let keys = words::count(planned.len(), "key", "keys");
-    let writes = words::count(planned.iter().map(|steps| steps.iter().count()).sum(), "write", "writes");
+    let keys = wording::count(planned.len(), "key", "keys");
+    let writes = wording::count(planned.iter().map(|steps| steps.iter().count()).sum(), "write", "writes");
     (!planned.is_empty()).then(|| format!("{keys} with {writes}"))
 }

@@ -13,14 +13,14 @@ use std::time::SystemTime;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::board::Facts;
 use super::document::{Document, write_to};
-use super::metrics::VERSION;
-use super::words;
+use super::snapshot::Snapshot;
+use super::wording;
 use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps};
 use crate::rotation::key::Bound;
 use crate::rotation::report::{Change, KeyReport, ProjectReport, Report, Tally};
 use crate::rotation::rule::Exemption;
+use crate::support::version::VERSION;
 
 /// Writes a report of a command.
 ///
@@ -58,7 +58,7 @@ pub struct RefusedPolicy<'a> {
 }
 
 /// The document over a report that is owned or borrowed.
-pub(super) struct StatusDocument<R> {
+pub(crate) struct StatusDocument<R> {
     report: Option<R>,
     next: Part,
 }
@@ -77,17 +77,17 @@ enum Part {
 
 impl StatusDocument<Arc<Report>> {
     /// The document of the daemon.
-    pub(super) fn of_daemon(facts: &Facts) -> Self {
-        let report = facts.run.as_ref().map(|run| Arc::clone(&run.report));
-        let policy = facts.policy.as_ref().map(|policy| PolicyPart {
+    pub(crate) fn of_daemon(snapshot: &Snapshot) -> Self {
+        let report = snapshot.report.clone();
+        let policy = snapshot.policy.as_ref().map(|policy| PolicyPart {
             file: policy.file.to_string_lossy(),
-            reload_successful: facts.reload_error.is_none(),
+            reload_successful: snapshot.reload_error.is_none(),
             loaded_at: Some(Time(policy.at)),
-            error: facts.reload_error.as_ref().map(|refused| &*refused.message),
-            problems: facts.reload_error.as_ref().map(|refused| &refused.problems),
+            error: snapshot.reload_error.as_ref().map(|refused| &*refused.message),
+            problems: snapshot.reload_error.as_ref().map(|refused| &refused.problems),
         });
-        let tally = facts.run.as_ref().map(|run| run.report.tally()).unwrap_or_default();
-        Self::new(report, policy, facts.next_run, Some(tally))
+        let tally = snapshot.report.as_ref().map(|report| report.tally()).unwrap_or_default();
+        Self::new(report, policy, snapshot.next_run, Some(tally))
     }
 }
 
@@ -329,7 +329,7 @@ struct ChangeList<'a>(&'a [Change]);
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&words::rfc3339(self.0))
+        serializer.collect_str(&wording::rfc3339(self.0))
     }
 }
 

@@ -8,27 +8,27 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::board::Facts;
 use super::document::{Document, KeyCursor};
-use super::metrics::VERSION;
-use super::query::Filter;
-use super::words::{self, PROBLEMS_FIRST};
+use super::filter::Filter;
+use super::snapshot::Snapshot;
+use super::wording::{self, PROBLEMS_FIRST};
 use crate::rotation::cover::Subject;
 use crate::rotation::decide::Status;
 use crate::rotation::key::Rotation;
 use crate::rotation::report::{KeyReport, ProjectReport, Report, Tally};
 use crate::support::printable::{REPLACEMENT, is_unprintable};
+use crate::support::version::VERSION;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 /// What the page may load and run: its own style and script, known by their hash, and fresh copies of itself.
-pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
+pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
     style-src 'sha256-1BRsHTXmy9XHTyDbRZQZzX1s6Smo/GpSEdns8jHkfrg='; \
     script-src 'sha256-r3CjJ/oi/c+tU6iRiso1Rd8Y+uZ4JKjZMuHUcYcOQ94='; \
     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The page over the last report.
-pub(super) struct Page {
+pub(crate) struct Page {
     report: Option<Arc<Report>>,
     filter: Filter,
     /// How many rows the filter leaves.
@@ -50,13 +50,13 @@ enum Part {
 
 impl Page {
     /// The page as of now.
-    pub(super) fn new(facts: &Facts, filter: Filter) -> Self {
-        let report = facts.run.as_ref().map(|run| Arc::clone(&run.report));
+    pub(crate) fn new(snapshot: &Snapshot, filter: Filter) -> Self {
+        let report = snapshot.report.clone();
         let all = report.iter().flat_map(|report| report.keys());
         let shown = all.filter(|(project, key)| filter.shows(project, key)).count();
         let mut head = String::with_capacity(16 * 1024);
         // Writing to a `String` does not fail.
-        let _ = write_head(&mut head, facts, &filter, shown);
+        let _ = write_head(&mut head, snapshot, &filter, shown);
         Self { report, filter, shown, part: Part::Head(head) }
     }
 }
@@ -107,11 +107,11 @@ impl Document for Page {
 const FOOTER: &str = "<footer>The same as <a href=\"/api/v1/status\">JSON</a> and as \
     <a href=\"/metrics\">metrics</a>.</footer>\n";
 
-fn write_head(out: &mut String, facts: &Facts, filter: &Filter, shown: usize) -> fmt::Result {
-    let report = facts.run.as_ref().map(|run| &*run.report);
+fn write_head(out: &mut String, snapshot: &Snapshot, filter: &Filter, shown: usize) -> fmt::Result {
+    let report = snapshot.report.as_deref();
     let tally = report.map(Report::tally).unwrap_or_default();
     let headline = match report {
-        Some(_) => words::headline(&tally).to_string(),
+        Some(_) => wording::headline(&tally).to_string(),
         None => "Waiting for the first run".to_owned(),
     };
     write!(
@@ -123,8 +123,8 @@ fn write_head(out: &mut String, facts: &Facts, filter: &Filter, shown: usize) ->
          <style>{STYLE}</style></head><body>\n\
          <header id=\"summary\"><p class=\"product\">kms-rotationd {VERSION}</p>\n<h1>{headline}</h1>\n"
     )?;
-    write_runs(out, facts)?;
-    write_notices(out, facts)?;
+    write_runs(out, snapshot)?;
+    write_notices(out, snapshot)?;
     write_bar(out, &tally)?;
     out.push_str(
         "</header>\n<p id=\"lost\" class=\"notice\" role=\"status\" hidden>\
@@ -134,7 +134,7 @@ fn write_head(out: &mut String, facts: &Facts, filter: &Filter, shown: usize) ->
     write_filter_link(out, filter, None, tally.total(), "all")?;
     for status in PROBLEMS_FIRST {
         if tally.of(status) > 0 || filter.status == Some(status) || status == Status::Compliant {
-            write_filter_link(out, filter, Some(status), tally.of(status), words::status(status))?;
+            write_filter_link(out, filter, Some(status), tally.of(status), wording::status(status))?;
         }
     }
     out.push_str("</nav>\n<form method=\"get\" action=\"/\" role=\"search\">");
@@ -147,7 +147,7 @@ fn write_head(out: &mut String, facts: &Facts, filter: &Filter, shown: usize) ->
          aria-label=\"Show keys that contain\" autocomplete=\"off\"><button>Filter</button></form></div>",
         Escaped(&filter.text)
     )?;
-    let total = words::count(tally.total(), "key", "keys");
+    let total = wording::count(tally.total(), "key", "keys");
     write!(
         out,
         "<table id=\"keys\"><caption id=\"caption\" aria-live=\"polite\"><span id=\"shown\">{shown}</span> of {total}, problems first; times are UTC\
@@ -158,12 +158,11 @@ fn write_head(out: &mut String, facts: &Facts, filter: &Filter, shown: usize) ->
     )
 }
 
-fn write_runs(out: &mut String, facts: &Facts) -> fmt::Result {
+fn write_runs(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     out.push_str("<p class=\"runs\">");
-    if let Some(run) = &facts.run {
-        let report = &run.report;
-        let changes = words::count(report.changes(), "change", "changes");
-        let took = words::took(report.took);
+    if let Some(report) = &snapshot.report {
+        let changes = wording::count(report.changes(), "change", "changes");
+        let took = wording::took(report.took);
         write!(
             out,
             "Last run {}<span id=\"age\"></span> ({}, {took}, {changes})",
@@ -173,10 +172,10 @@ fn write_runs(out: &mut String, facts: &Facts) -> fmt::Result {
     } else {
         out.push_str("No run has ended yet");
     }
-    if let Some(at) = facts.next_run {
+    if let Some(at) = snapshot.next_run {
         write!(out, " · next {}", Moment(at))?;
     }
-    if let Some(policy) = &facts.policy {
+    if let Some(policy) = &snapshot.policy {
         let file = policy.file.to_string_lossy();
         write!(out, " · policy <code>{}</code> loaded {}", Escaped(&file), Moment(policy.at))?;
     }
@@ -185,38 +184,38 @@ fn write_runs(out: &mut String, facts: &Facts) -> fmt::Result {
 }
 
 /// What is wrong with more than a key.
-fn write_notices(out: &mut String, facts: &Facts) -> fmt::Result {
-    if let Some(error) = &facts.reload_error {
+fn write_notices(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
+    if let Some(error) = &snapshot.reload_error {
         let text = "The policy file was refused, the one before stays in force:";
         writeln!(out, "<p class=\"notice\">{text} {}</p>", Escaped(&error.message))?;
     }
-    if !facts.acting {
+    if !snapshot.acting {
         out.push_str("<p class=\"notice mild\">Standing by: another replica acts, this one only looks.</p>\n");
     }
-    let Some(run) = &facts.run else { return Ok(()) };
-    if run.report.interrupted {
+    let Some(run) = &snapshot.report else { return Ok(()) };
+    if run.interrupted {
         out.push_str("<p class=\"notice\">The last run was stopped before it had looked at every key.</p>\n");
     }
-    if run.report.held_back() > 0 {
-        let [what, remedy] = words::held_back(run.report.held_back());
+    if run.held_back() > 0 {
+        let [what, remedy] = wording::held_back(run.held_back());
         writeln!(out, "<p class=\"notice mild\">{what} {remedy}</p>")?;
     }
-    for project in &run.report.projects {
+    for project in &run.projects {
         let name = Escaped(&project.name);
         if let Some(failure) = &project.failure {
             writeln!(out, "<p class=\"notice\">{name}: {}</p>", Escaped(failure))?;
         }
         for line in &project.idle_entries {
-            writeln!(out, "<p class=\"notice mild\">{name}: {}: {}</p>", words::place(*line), words::IDLE_ENTRY)?;
+            writeln!(out, "<p class=\"notice mild\">{name}: {}: {}</p>", wording::place(*line), wording::IDLE_ENTRY)?;
         }
     }
-    let mut unlisted = run.report.projects.iter().filter(|project| !project.listed);
+    let mut unlisted = run.projects.iter().filter(|project| !project.listed);
     if let Some(first) = unlisted.next() {
         write!(out, "<p class=\"notice mild\">{}", Escaped(&first.name))?;
         for project in unlisted {
             write!(out, ", {}", Escaped(&project.name))?;
         }
-        writeln!(out, ": {}</p>", words::COVERAGE_NOT_KNOWN)?;
+        writeln!(out, ": {}</p>", wording::COVERAGE_NOT_KNOWN)?;
     }
     Ok(())
 }
@@ -255,8 +254,8 @@ fn write_row(out: &mut String, project: &ProjectReport, key: &KeyReport) -> fmt:
     write!(
         out,
         "<tr data-status=\"{status}\"><td><span class=\"badge {status}\">{} {}</span></td><td class=\"key\">",
-        words::sign(status),
-        words::status(status)
+        wording::sign(status),
+        wording::status(status)
     )?;
     // An entry that stands for its key is called by its name already.
     if let (Subject::Key(_), Some(alias)) = (&key.subject, &key.alias) {
@@ -264,13 +263,13 @@ fn write_row(out: &mut String, project: &ProjectReport, key: &KeyReport) -> fmt:
     }
     write!(out, "<code>{}</code></td><td>{}</td><td>", Escaped(key.subject.as_str()), Escaped(&project.name))?;
     if !key.reasons.is_empty() {
-        write!(out, "<p>{}</p>", Escaped(&words::why(key).to_string()))?;
+        write!(out, "<p>{}</p>", Escaped(&wording::why(key).to_string()))?;
     }
     if let Some(error) = key.error() {
         write!(out, "<p class=\"more\">{}</p>", Escaped(error))?;
     }
     for change in &key.changes {
-        write!(out, "<p class=\"more\">{} {}</p>", words::taken(change.step), Moment(change.at))?;
+        write!(out, "<p class=\"more\">{} {}</p>", wording::taken(change.step), Moment(change.at))?;
     }
     let mut lead = "<p class=\"more\">would ";
     for step in key.planned.iter() {
@@ -281,7 +280,7 @@ fn write_row(out: &mut String, project: &ProjectReport, key: &KeyReport) -> fmt:
         out.push_str("</p>");
     }
     if let Some(line) = key.entry_line {
-        write!(out, "<p class=\"more\">{}</p>", words::place(line))?;
+        write!(out, "<p class=\"more\">{}</p>", wording::place(line))?;
     }
     out.push_str("</td><td data-label=\"Interval\">");
     write_interval(out, key)?;
@@ -311,7 +310,7 @@ fn write_interval(out: &mut String, key: &KeyReport) -> fmt::Result {
     }
     match key.desired {
         Some(desired) if key.status != Status::Exempt => {
-            write!(out, "<p class=\"more\">policy: {}</p>", words::wanted(desired))
+            write!(out, "<p class=\"more\">policy: {}</p>", wording::wanted(desired))
         }
         _ => Ok(()),
     }
@@ -320,8 +319,8 @@ fn write_interval(out: &mut String, key: &KeyReport) -> fmt::Result {
 fn write_moment(out: &mut String, at: Option<SystemTime>) -> fmt::Result {
     match at {
         Some(at) => {
-            let [date, time] = words::date_and_time(at);
-            write!(out, "<time datetime=\"{}\">{date} <span>{time}</span></time>", words::rfc3339(at))
+            let [date, time] = wording::date_and_time(at);
+            write!(out, "<time datetime=\"{}\">{date} <span>{time}</span></time>", wording::rfc3339(at))
         }
         None => write!(out, "<span class=\"none\">–</span>"),
     }
@@ -332,7 +331,7 @@ struct Moment(SystemTime);
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<time datetime=\"{}\">{}</time>", words::rfc3339(self.0), words::minute(self.0))
+        write!(f, "<time datetime=\"{}\">{}</time>", wording::rfc3339(self.0), wording::minute(self.0))
     }
 }
 

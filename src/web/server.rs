@@ -19,12 +19,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::board::{Board, Health};
-use super::entrance::{Entrance, WebFile};
+use super::access_control::{Entrance, WebFile};
+use super::health::Health;
 use super::listen::{self, ListenAddress};
-use super::places::{Place, Places};
 use super::routes::{Site, respond};
+use super::slots::{Place, Places};
 use super::stall::StallGuard;
+use super::status::StatusStore;
 
 /// Connections at a time. A quiet one costs a few KiB and a file descriptor, of which systems give 1024 by default.
 const CONNECTIONS: usize = 128;
@@ -60,36 +61,36 @@ impl Server {
     ///
     /// # Errors
     /// Where the address is not of this machine, or the port is taken or not allowed; the message names the address.
-    pub async fn bind(address: SocketAddr, board: Arc<Board>, health: Health) -> io::Result<Self> {
-        Self::listen(&address.into(), board, health).await
+    pub async fn bind(address: SocketAddr, store: Arc<StatusStore>, health: Health) -> io::Result<Self> {
+        Self::listen(&address.into(), store, health).await
     }
 
     /// Takes the port at this address or name.
     ///
     /// # Errors
     /// As above, or the name is not known.
-    pub async fn listen(at: &ListenAddress, board: Arc<Board>, health: Health) -> io::Result<Self> {
+    pub async fn listen(at: &ListenAddress, store: Arc<StatusStore>, health: Health) -> io::Result<Self> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {at}: {error}"));
         let listener = at.open().await.map_err(named)?;
-        Ok(Self::on(listener, board, health).map_err(named)?.called(at.name()))
+        Ok(Self::on(listener, store, health).map_err(named)?.called(at.name()))
     }
 
     /// Takes a port that somebody else has opened and listens on, as systemd does.
     ///
     /// # Errors
     /// It is not one to listen on.
-    pub fn adopt(listener: std::net::TcpListener, board: Arc<Board>, health: Health) -> io::Result<Self> {
+    pub fn adopt(listener: std::net::TcpListener, store: Arc<StatusStore>, health: Health) -> io::Result<Self> {
         let named = |error: io::Error| {
             io::Error::new(error.kind(), format!("cannot listen on the socket handed over: {error}"))
         };
         listener.set_nonblocking(true).map_err(named)?;
-        TcpListener::from_std(listener).and_then(|listener| Self::on(listener, board, health)).map_err(named)
+        TcpListener::from_std(listener).and_then(|listener| Self::on(listener, store, health)).map_err(named)
     }
 
-    fn on(listener: TcpListener, board: Arc<Board>, health: Health) -> io::Result<Self> {
+    fn on(listener: TcpListener, store: Arc<StatusStore>, health: Health) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let on_loopback = address.ip().to_canonical().is_loopback();
-        let site = Site { on_loopback, ..Site::open(board, health) };
+        let site = Site { on_loopback, ..Site::open(store, health) };
         Ok(Self { listener, address, site })
     }
 
@@ -126,7 +127,7 @@ impl Server {
         let mut places = Places::new(CONNECTIONS, LARGE_ANSWERS);
         let mut connections = JoinSet::new();
         let mut door = Door { listener, failing: false };
-        let mut archive = std::pin::pin!(site.board.keep_archive_fresh());
+        let mut archive = std::pin::pin!(site.store.keep_archive_fresh());
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -261,8 +262,8 @@ mod tests {
     /// A client whose connection is attended to, and of whose answers so many bytes can be on the way.
     fn client(on_the_way: usize) -> (DuplexStream, JoinHandle<()>) {
         let (server, client) = tokio::io::duplex(on_the_way);
-        let board = Arc::new(Board::new().unwrap());
-        let site = Site::open(board, Health::new(LIFETIME * 2));
+        let store = Arc::new(StatusStore::new().unwrap());
+        let site = Site::open(store, Health::new(LIFETIME * 2));
         let place = Places::new(1, 1).take();
         (client, tokio::spawn(attend(server, place, Arc::new(site), CancellationToken::new())))
     }

@@ -23,7 +23,7 @@ impl Value for Ticks {
 }
 
 /// Writes what can be read of this process.
-pub(super) fn write(out: &mut Vec<u8>) {
+pub(crate) fn write(out: &mut Vec<u8>) {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     write_stat(&read("/proc/self/stat"), &read("/proc/stat"), out);
     write_status(&read("/proc/self/status"), out);

@@ -3,15 +3,15 @@
 //! Prometheus always asks for gzip, and compressing the series of 10 000 keys takes a good part of a second. An
 //! [`Archive`] keeps them as raw deflate blocks that end on a byte boundary (a sync flush); a scrape writes the gzip
 //! header and freshly deflated live series before them, an empty final block and the combined checksum after them
-//! (RFC 1951 3.2.3, RFC 1952 2.3). The board makes the archive, the routes send it.
+//! (RFC 1951 3.2.3, RFC 1952 2.3). The status store makes the archive, the routes send it.
 
 use std::io::{self, Write};
 
+use bytes::Bytes;
 use flate2::write::DeflateEncoder;
 use flate2::{Compression, Crc};
-use hyper::body::Bytes;
 
-use super::document::{Document, next_piece};
+use crate::views::document::{Document, next_piece};
 
 /// Magic, method deflate, no flags, no time, fastest algorithm, unknown system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 0xff];
@@ -21,7 +21,7 @@ const FINAL_BLOCK: [u8; 2] = [0x03, 0x00];
 const CHUNK: usize = 64 * 1024;
 
 /// A document as deflate blocks, none of them final.
-pub(super) struct Archive {
+pub(crate) struct Archive {
     chunks: Vec<Bytes>,
     crc: Crc,
 }
@@ -31,7 +31,7 @@ impl Archive {
     ///
     /// # Errors
     /// None that is known: the sink takes everything.
-    pub(super) async fn of(mut document: impl Document) -> io::Result<Self> {
+    pub(crate) async fn of(mut document: impl Document) -> io::Result<Self> {
         let mut crc = Crc::new();
         let mut encoder = DeflateEncoder::new(Chunks::default(), Compression::fast());
         while let Some(piece) = next_piece(&mut document) {
@@ -49,7 +49,7 @@ impl Archive {
     ///
     /// # Errors
     /// None that is known, as above.
-    pub(super) fn preceded_by(archive: Option<&Self>, live: &[u8]) -> io::Result<Vec<Bytes>> {
+    pub(crate) fn preceded_by(archive: Option<&Self>, live: &[u8]) -> io::Result<Vec<Bytes>> {
         let mut crc = Crc::new();
         crc.update(live);
         let mut encoder = DeflateEncoder::new(HEADER.to_vec(), Compression::fast());

@@ -3,6 +3,8 @@
 //! The level that a user asks for holds for this program only. Other crates never print below `info`, whatever is
 //! asked: at `trace`, an HTTP library prints headers, and they carry tokens. The command line calls [`init`] once.
 
+mod queue;
+
 use std::fmt::{self, Write as _};
 
 use tracing::field::Field;
@@ -15,6 +17,8 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+
+pub use queue::{LastLines, LogQueue};
 
 use crate::support::printable::is_unprintable;
 

@@ -13,17 +13,18 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::access::Verdict;
-use super::board::{Board, Facts, Health};
-use super::document::Content;
-use super::entrance::{Entrance, WebFile};
-use super::gzip::Archive;
+use super::access_control::{Entrance, WebFile};
+use super::body::Content;
+use super::encoding::accepts_gzip;
+use super::health::Health;
 use super::host;
-use super::key_series::KeySeries;
-use super::page::{self, Page};
-use super::places::Place;
-use super::query::{Filter, accepts_gzip};
-use super::status_json::StatusDocument;
+use super::login::Verdict;
+use super::slots::Place;
+use super::status::{Current, StatusStore};
+use crate::metrics::Archive;
+use crate::views::filter::Filter;
+use crate::views::page::{self, Page};
+use crate::views::status_json::StatusDocument;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 /// The text format's version is part of its type: Prometheus 3 refuses an answer without one.
@@ -31,7 +32,7 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What the answers are made from.
 pub(super) struct Site {
-    pub(super) board: Arc<Board>,
+    pub(super) store: Arc<StatusStore>,
     pub(super) health: Health,
     /// Who gets in; everybody where there is no such file.
     pub(super) web: Option<WebFile>,
@@ -45,10 +46,10 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// A site that shows this board to everybody, without a password.
-    pub(super) fn open(board: Arc<Board>, health: Health) -> Self {
+    /// A site that shows this store to everybody, without a password.
+    pub(super) fn open(store: Arc<StatusStore>, health: Health) -> Self {
         let (open, turn) = (Arc::new(Entrance::open()), Mutex::new(()));
-        Self { board, health, web: None, open, turn, on_loopback: false, name: None }
+        Self { store, health, web: None, open, turn, on_loopback: false, name: None }
     }
 
     /// Waits for the turn to begin a large answer. Many of them at once would keep the only thread busy one after the
@@ -143,26 +144,26 @@ fn too_many() -> Response<Content> {
 
 async fn status_document(site: &Site) -> Response<Content> {
     let _turn = site.turn().await;
-    let facts = site.board.facts();
-    with(StatusCode::OK, "application/json", Content::document(StatusDocument::of_daemon(&facts)))
+    let current = site.store.current();
+    with(StatusCode::OK, "application/json", Content::document(StatusDocument::of_daemon(&current.snapshot)))
 }
 
 async fn status_page<B>(site: &Site, request: &Request<B>) -> Response<Content> {
     let _turn = site.turn().await;
     let filter = Filter::parse(request.uri().query().unwrap_or_default());
-    let page = Page::new(&site.board.facts(), filter);
+    let page = Page::new(&site.store.current().snapshot, filter);
     let mut response = with(StatusCode::OK, "text/html; charset=utf-8", Content::document(page));
     set(&mut response, CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY);
     response
 }
 
 async fn metrics<B>(site: &Site, request: &Request<B>) -> Response<Content> {
-    let facts = site.board.facts();
-    let gzip = if accepts_gzip(request.headers()) { compressed_metrics(site, &facts).await } else { None };
+    let current = site.store.current();
+    let gzip = if accepts_gzip(request.headers()) { compressed_metrics(site, &current).await } else { None };
     let is_gzip = gzip.is_some();
     let content = match gzip {
         Some(content) => content,
-        None => plain_metrics(site, &facts).await,
+        None => plain_metrics(site, &current).await,
     };
     let mut response = with(StatusCode::OK, METRICS, content);
     set(&mut response, VARY, "Accept-Encoding");
@@ -172,31 +173,31 @@ async fn metrics<B>(site: &Site, request: &Request<B>) -> Response<Content> {
     response
 }
 
-fn live_metrics(site: &Site, facts: &Facts) -> Vec<u8> {
+fn live_metrics(site: &Site, current: &Current) -> Vec<u8> {
     let mut live = Vec::with_capacity(16 * 1024);
-    site.board.metrics.write(facts, &mut live);
+    site.store.metrics.write(&current.snapshot, &mut live);
     live
 }
 
-async fn plain_metrics(site: &Site, facts: &Facts) -> Content {
+async fn plain_metrics(site: &Site, current: &Current) -> Content {
     let _turn = site.turn().await;
-    let live = live_metrics(site, facts);
-    match &facts.run {
-        Some(run) => Content::document(KeySeries::new(Arc::clone(&run.report))).preceded_by(live),
+    let live = live_metrics(site, current);
+    match &current.series {
+        Some(series) => Content::document(series.plain()).preceded_by(live),
         None => Content::ready([live.into()]),
     }
 }
 
 /// Metrics as gzip; where that fails, which nothing is known to cause, plain text serves as well.
-async fn compressed_metrics(site: &Site, facts: &Facts) -> Option<Content> {
+async fn compressed_metrics(site: &Site, current: &Current) -> Option<Content> {
     let member = async {
-        let archive = match &facts.run {
-            Some(run) => Some(run.archive().await?),
+        let archive = match &current.series {
+            Some(series) => Some(series.archive().await?),
             None => None,
         };
         let _turn = site.turn().await;
         // After the wait for the archive, so that the counters are of now.
-        Archive::preceded_by(archive, &live_metrics(site, facts))
+        Archive::preceded_by(archive, &live_metrics(site, current))
     };
     match member.await {
         Ok(chunks) => Some(Content::ready(chunks)),
@@ -218,8 +219,8 @@ fn healthz(site: &Site) -> Response<Content> {
 }
 
 fn readyz(site: &Site) -> Response<Content> {
-    let facts = site.board.facts();
-    let missing = match (&facts.policy, &facts.run) {
+    let Current { snapshot, .. } = site.store.current();
+    let missing = match (&snapshot.policy, &snapshot.report) {
         (Some(_), Some(_)) => return line(StatusCode::OK, "ok"),
         (None, _) => "no policy is loaded yet",
         (Some(_), None) => "the first run has not ended yet",
@@ -246,12 +247,12 @@ fn set(response: &mut Response<Content>, name: HeaderName, value: &'static str) 
 mod tests {
     use std::time::Duration;
 
-    use super::super::places::Places;
     use super::*;
+    use crate::web::slots::Places;
 
     #[tokio::test]
     async fn health_does_not_wait_until_all_large_answers_are_begun() {
-        let site = Arc::new(Site::open(Arc::new(Board::new().unwrap()), Health::new(Duration::from_secs(60))));
+        let site = Arc::new(Site::open(Arc::new(StatusStore::new().unwrap()), Health::new(Duration::from_secs(60))));
         let answered = Arc::new(std::sync::Mutex::new(Vec::new()));
         let mut places = Places::new(16, 16);
         let mut asking = tokio::task::JoinSet::new();

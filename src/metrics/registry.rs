@@ -1,7 +1,7 @@
 //! The metrics that live between runs, and the gauges of the process as a whole.
 //!
 //! What belongs to the whole process is in a registry of the `prometheus` crate; what has a `project` label is kept in
-//! `project_calls` and written by `exposition`, since it comes and goes with the policy. The board owns the one
+//! `project_calls` and written by `exposition`, since it comes and goes with the policy. The status store owns the one
 //! instance; the metrics of keys are in `key_series`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,20 +12,13 @@ use prometheus::{
     TextEncoder,
 };
 
-use super::board::Facts;
 use super::exposition::{Family, Samples};
 use super::process;
 use super::project_calls::{self, ProjectCalls};
 use crate::kms::observe::Operation;
 use crate::rotation::report::Trigger;
-
-/// The program's version, as `Cargo.toml` has it.
-pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The revision of the source, where the build was told.
-pub(super) const REVISION: &str = match option_env!("KMS_ROTATIOND_REVISION") {
-    Some(revision) => revision,
-    None => "unknown",
-};
+use crate::support::version::{REVISION, VERSION};
+use crate::views::snapshot::Snapshot;
 
 /// Seconds. A KMS call on a warm connection takes 10 to 100 ms; 8 s is the default time limit, and the steps about it
 /// tell what came close from what ran into it.
@@ -40,7 +33,7 @@ const RUN_BUCKETS: &[f64] = &[0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0
 pub struct MetricsError(#[from] prometheus::Error);
 
 /// Every metric that is not of a key.
-pub(super) struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     /// By trigger; failures, then successes.
     runs: Vec<[IntCounter; 2]>,
@@ -51,7 +44,7 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn new() -> Result<Self, MetricsError> {
+    pub(crate) fn new() -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let build = Opts::new("kms_rotation_build_info", "Always 1; the labels tell what is running.");
         let build = IntGaugeVec::new(build, &["version", "revision"])?;
@@ -80,7 +73,7 @@ impl Metrics {
         Ok(Self { registry, runs, run_duration, request_durations, projects: Mutex::default() })
     }
 
-    pub(super) fn run_ended(&self, trigger: Trigger, succeeded: bool, took: Duration) {
+    pub(crate) fn run_ended(&self, trigger: Trigger, succeeded: bool, took: Duration) {
         if let Some(counters) = self.runs.get(trigger as usize) {
             counters[usize::from(succeeded)].inc();
         }
@@ -88,7 +81,7 @@ impl Metrics {
     }
 
     /// These projects have series, and no others.
-    pub(super) fn set_projects<'a>(&self, names: impl IntoIterator<Item = &'a Arc<str>>) {
+    pub(crate) fn set_projects<'a>(&self, names: impl IntoIterator<Item = &'a Arc<str>>) {
         let mut projects = self.projects();
         let mut before = std::mem::take(&mut *projects);
         *projects = names
@@ -101,7 +94,7 @@ impl Metrics {
     }
 
     /// The calls of a project; a project that is not known gets its series now.
-    pub(super) fn calls(&self, name: &Arc<str>) -> Arc<ProjectCalls> {
+    pub(crate) fn calls(&self, name: &Arc<str>) -> Arc<ProjectCalls> {
         let mut projects = self.projects();
         if let Some((_, calls)) = projects.iter().find(|(known, _)| known == name) {
             return Arc::clone(calls);
@@ -112,11 +105,11 @@ impl Metrics {
     }
 
     /// Writes everything but the metrics of keys.
-    pub(super) fn write(&self, facts: &Facts, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, snapshot: &Snapshot, out: &mut Vec<u8>) {
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), out) {
             tracing::error!(%error, "encoding the metrics failed");
         }
-        write_facts(facts, out);
+        write_gauges(snapshot, out);
         project_calls::write(&self.projects(), out);
         process::write(out);
     }
@@ -132,7 +125,7 @@ impl Metrics {
 
 /// Gauges of the daemon. They are there from the start, as 0 until it happens: an alert on `time() - x` must see a
 /// daemon that never had a good run.
-fn write_facts(facts: &Facts, out: &mut Vec<u8>) {
+fn write_gauges(snapshot: &Snapshot, out: &mut Vec<u8>) {
     let mut gauge = |name, help, at: Option<SystemTime>| {
         let family = Family { name, kind: "gauge", help };
         Samples::of(&family, out).write(&[], at.unwrap_or(UNIX_EPOCH));
@@ -140,31 +133,31 @@ fn write_facts(facts: &Facts, out: &mut Vec<u8>) {
     gauge(
         "kms_rotation_last_run_timestamp_seconds",
         "When the last run ended; 0 before the first.",
-        facts.run.as_ref().map(|run| run.report.ended),
+        snapshot.report.as_ref().map(|report| report.ended),
     );
     gauge(
         "kms_rotation_last_success_timestamp_seconds",
         "When the last run ended that left every key on its policy or exempt; 0 before the first.",
-        facts.last_success,
+        snapshot.last_success,
     );
-    gauge("kms_rotation_next_run_timestamp_seconds", "When the next run is due; 0 when none is.", facts.next_run);
+    gauge("kms_rotation_next_run_timestamp_seconds", "When the next run is due; 0 when none is.", snapshot.next_run);
     gauge(
         "kms_rotation_policy_reload_success_timestamp_seconds",
         "When the policy file was last loaded.",
-        facts.policy.as_ref().map(|policy| policy.at),
+        snapshot.policy.as_ref().map(|policy| policy.at),
     );
     let family = Family {
         name: "kms_rotation_policy_reload_successful",
         kind: "gauge",
         help: "Whether the policy file could be loaded when it was last read.",
     };
-    Samples::of(&family, out).write(&[], facts.policy.is_some() && facts.reload_error.is_none());
+    Samples::of(&family, out).write(&[], snapshot.policy.is_some() && snapshot.reload_error.is_none());
     let family = Family {
         name: "kms_rotation_acting",
         kind: "gauge",
         help: "Whether this replica may write; without a lease always 1.",
     };
-    Samples::of(&family, out).write(&[], facts.acting);
+    Samples::of(&family, out).write(&[], snapshot.acting);
 }
 
 #[cfg(test)]
@@ -174,7 +167,7 @@ mod tests {
 
     fn text(metrics: &Metrics) -> String {
         let mut out = Vec::new();
-        metrics.write(&Facts::default(), &mut out);
+        metrics.write(&Snapshot::default(), &mut out);
         String::from_utf8(out).unwrap()
     }
 

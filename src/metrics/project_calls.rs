@@ -109,7 +109,7 @@ impl ByCode {
 }
 
 /// The calls of one project.
-pub(super) struct ProjectCalls {
+pub(crate) struct ProjectCalls {
     /// By operation; failures, then successes.
     operations: [[AtomicU64; 2]; Operation::ALL.len()],
     requests: ByCode,
@@ -121,7 +121,7 @@ pub(super) struct ProjectCalls {
 }
 
 impl ProjectCalls {
-    pub(super) fn new(durations: Arc<[Histogram]>) -> Self {
+    pub(crate) fn new(durations: Arc<[Histogram]>) -> Self {
         Self {
             operations: Default::default(),
             requests: ByCode::default(),
@@ -159,7 +159,7 @@ impl Observer for ProjectCalls {
 }
 
 /// Writes the counters of all projects.
-pub(super) fn write(projects: &[(Arc<str>, Arc<ProjectCalls>)], out: &mut Vec<u8>) {
+pub(crate) fn write(projects: &[(Arc<str>, Arc<ProjectCalls>)], out: &mut Vec<u8>) {
     let mut samples = Samples::of(&OPERATIONS, out);
     for (name, calls) in projects {
         for (operation, counts) in Operation::ALL.into_iter().zip(&calls.operations) {

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use super::document::{Document, KeyCursor};
 use super::exposition::{Family, Samples};
 use crate::rotation::decide::Status;
 use crate::rotation::key::SECONDS_PER_DAY;
 use crate::rotation::report::{KeyReport, ProjectReport, Report};
+use crate::views::document::{Document, KeyCursor};
 
 const PROJECT_INFO: Family = gauge("kms_rotation_project_info", "Always 1; the labels tell what the project is.");
 const KEYS: Family = gauge("kms_rotation_keys", "Keys with this status.");
@@ -104,7 +104,7 @@ fn labels<'r>(project: &'r ProjectReport, key: &'r KeyReport) -> [(&'static str,
 }
 
 /// The series of a report.
-pub(super) struct KeySeries {
+pub(crate) struct KeySeries {
     report: Arc<Report>,
     /// How many projects have been told of.
     told: usize,
@@ -117,7 +117,7 @@ pub(super) struct KeySeries {
 
 impl KeySeries {
     /// Nothing of the report is written yet.
-    pub(super) fn new(report: Arc<Report>) -> Self {
+    pub(crate) fn new(report: Arc<Report>) -> Self {
         Self { report, told: 0, tallied: 0, family: 0, begun: false, cursor: KeyCursor::default() }
     }
 }

@@ -22,7 +22,7 @@ fn said<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result>(write: F) -> Said<F> {
 }
 
 /// A status in words.
-pub(super) fn status(status: Status) -> &'static str {
+pub(crate) fn status(status: Status) -> &'static str {
     match status {
         Status::Compliant => "on policy",
         Status::NonCompliant => "off policy",
@@ -33,11 +33,11 @@ pub(super) fn status(status: Status) -> &'static str {
 }
 
 /// The order of statuses where problems come first.
-pub(super) const PROBLEMS_FIRST: [Status; Status::ALL.len()] =
+pub(crate) const PROBLEMS_FIRST: [Status; Status::ALL.len()] =
     [Status::NonCompliant, Status::Unknown, Status::Uncovered, Status::Exempt, Status::Compliant];
 
 /// A reason in words.
-pub(super) fn reason(reason: Reason) -> &'static str {
+pub(crate) fn reason(reason: Reason) -> &'static str {
     match reason {
         Reason::AuthenticationFailed => "no credentials, or they were refused",
         Reason::LoginUnavailable => "the login service is unavailable",
@@ -79,7 +79,7 @@ fn reason_of_entry(of: Reason) -> &'static str {
 }
 
 /// Why a key has its status: the reasons one after the other, and the policy's words for an exemption.
-pub(super) fn why(key: &KeyReport) -> impl fmt::Display {
+pub(crate) fn why(key: &KeyReport) -> impl fmt::Display {
     said(move |f| {
         for (at, each) in key.reasons.iter().enumerate() {
             f.write_str(if at == 0 { "" } else { "; " })?;
@@ -99,19 +99,19 @@ pub(super) fn why(key: &KeyReport) -> impl fmt::Display {
 }
 
 /// Which entry of the policy it is about, where the file is known.
-pub(super) fn place(line: u32) -> impl fmt::Display {
+pub(crate) fn place(line: u32) -> impl fmt::Display {
     said(move |f| write!(f, "policy line {line}"))
 }
 
 /// What is said of a project whose keys are not all known.
-pub(super) const COVERAGE_NOT_KNOWN: &str =
+pub(crate) const COVERAGE_NOT_KNOWN: &str =
     "key list unavailable or incomplete: keys that the policy does not mention may be missing here";
 
 /// What is said of a selector that matches nothing.
-pub(super) const IDLE_ENTRY: &str = "the selector matches no key";
+pub(crate) const IDLE_ENTRY: &str = "the selector matches no key";
 
 /// What is said of keys beyond the limit of changes, and what to do about it.
-pub(super) fn held_back(keys: usize) -> [impl fmt::Display; 2] {
+pub(crate) fn held_back(keys: usize) -> [impl fmt::Display; 2] {
     let verb = if keys == 1 { "is" } else { "are" };
     let keys = count(keys, "key", "keys");
     [
@@ -123,7 +123,7 @@ pub(super) fn held_back(keys: usize) -> [impl fmt::Display; 2] {
 }
 
 /// A sign for those who do not see the colour; the word stands beside it or above.
-pub(super) fn sign(status: Status) -> &'static str {
+pub(crate) fn sign(status: Status) -> &'static str {
     match status {
         Status::Compliant => "✓",
         Status::NonCompliant => "✗",
@@ -134,7 +134,7 @@ pub(super) fn sign(status: Status) -> &'static str {
 }
 
 /// What the policy wants of a key.
-pub(super) fn wanted(desired: DesiredRotation) -> impl fmt::Display {
+pub(crate) fn wanted(desired: DesiredRotation) -> impl fmt::Display {
     said(move |f| match desired.bound {
         Bound::Exact => write!(f, "{}", desired.interval),
         Bound::Longest => write!(f, "{} or less", desired.interval),
@@ -142,7 +142,7 @@ pub(super) fn wanted(desired: DesiredRotation) -> impl fmt::Display {
 }
 
 /// A step that was taken.
-pub(super) fn taken(step: Step) -> impl fmt::Display {
+pub(crate) fn taken(step: Step) -> impl fmt::Display {
     said(move |f| match step {
         Step::EnableRotation => f.write_str("rotation was enabled"),
         Step::UpdateInterval(interval) => write!(f, "the interval was set to {interval}"),
@@ -150,7 +150,7 @@ pub(super) fn taken(step: Step) -> impl fmt::Display {
 }
 
 /// What a run would send to a key that cannot be read.
-pub(super) fn unread_steps(steps: Steps) -> impl fmt::Display {
+pub(crate) fn unread_steps(steps: Steps) -> impl fmt::Display {
     said(move |f| {
         f.write_str("a run would send, without reading: ")?;
         for (at, step) in steps.iter().enumerate() {
@@ -161,7 +161,7 @@ pub(super) fn unread_steps(steps: Steps) -> impl fmt::Display {
 }
 
 /// "27 of 30 keys on policy; 2 off policy; 1 unknown", problems first after the good news.
-pub(super) fn headline(tally: &Tally) -> impl fmt::Display {
+pub(crate) fn headline(tally: &Tally) -> impl fmt::Display {
     let tally = *tally;
     said(move |f| {
         let keys = if tally.total() == 1 { "key" } else { "keys" };
@@ -175,7 +175,7 @@ pub(super) fn headline(tally: &Tally) -> impl fmt::Display {
 
 /// The daemon in one line, as a service manager shows it: what the last run saw, when the next one is due, and that a
 /// changed policy was refused. "27 of 30 keys on policy; 2 off policy; 1 unknown; next run 2026-11-22 06:00 UTC".
-pub(super) fn daemon_line(last: Option<&Tally>, next_run: Option<SystemTime>, refused: bool) -> impl fmt::Display {
+pub(crate) fn daemon_line(last: Option<&Tally>, next_run: Option<SystemTime>, refused: bool) -> impl fmt::Display {
     said(move |f| {
         match last {
             Some(tally) => write!(f, "{}", headline(tally))?,
@@ -190,27 +190,27 @@ pub(super) fn daemon_line(last: Option<&Tally>, next_run: Option<SystemTime>, re
 }
 
 /// A number of things.
-pub(super) fn count(number: usize, one: &str, many: &str) -> impl fmt::Display {
+pub(crate) fn count(number: usize, one: &str, many: &str) -> impl fmt::Display {
     said(move |f| write!(f, "{number} {}", if number == 1 { one } else { many }))
 }
 
 /// A time as RFC 3339 has it, UTC, to the millisecond.
-pub(super) fn rfc3339(at: SystemTime) -> impl fmt::Display {
+pub(crate) fn rfc3339(at: SystemTime) -> impl fmt::Display {
     said(move |f| write!(f, "{:.3}", timestamp(at)))
 }
 
 /// A time to the minute, UTC, for people: `2026-11-22 01:51`.
-pub(super) fn minute(at: SystemTime) -> impl fmt::Display {
+pub(crate) fn minute(at: SystemTime) -> impl fmt::Display {
     said(move |f| write!(f, "{}", timestamp(at).strftime("%Y-%m-%d %H:%M")))
 }
 
 /// A day and a time of day, UTC, for a narrow column: `2026-11-22` and `01:51`.
-pub(super) fn date_and_time(at: SystemTime) -> [impl fmt::Display; 2] {
+pub(crate) fn date_and_time(at: SystemTime) -> [impl fmt::Display; 2] {
     ["%Y-%m-%d", "%H:%M"].map(|format| said(move |f| write!(f, "{}", timestamp(at).strftime(format))))
 }
 
 /// How long something took, to three digits or so: `350 ms`, `12.3 s`, `14 min 5 s`.
-pub(super) fn took(duration: Duration) -> impl fmt::Display {
+pub(crate) fn took(duration: Duration) -> impl fmt::Display {
     said(move |f| match duration.as_secs() {
         0 => write!(f, "{} ms", duration.as_millis()),
         1..60 => write!(f, "{:.1} s", duration.as_secs_f64()),

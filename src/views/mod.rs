@@ -1,0 +1,16 @@
+//! A run's report for people and programs: the status page, JSON, and the text of `apply` and `plan`, with one wording for
+//! all.
+//!
+//! Everything that is shown of keys is rendered from an immutable [`Report`](crate::rotation::report::Report), so that
+//! no reader sees half a run.
+
+pub(crate) mod document;
+pub(crate) mod filter;
+pub(crate) mod page;
+pub(crate) mod snapshot;
+pub(crate) mod status_json;
+mod text_report;
+pub(crate) mod wording;
+
+pub use status_json::{RefusedPolicy, write_json, write_json_without_run};
+pub use text_report::{Purpose, TextStyle, write_text};

@@ -1,0 +1,38 @@
+//! The state of the daemon at one moment, from which page, JSON and metrics are rendered.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use crate::rotation::report::Report;
+
+/// All that changes while the daemon runs, as of one moment.
+#[derive(Clone, Default)]
+pub(crate) struct Snapshot {
+    /// This process may write: it is the only replica, or the lease holder.
+    pub(crate) acting: bool,
+    pub(crate) policy: Option<LoadedPolicy>,
+    /// Why the current file was refused.
+    pub(crate) reload_error: Option<Arc<ReloadError>>,
+    pub(crate) next_run: Option<SystemTime>,
+    pub(crate) last_success: Option<SystemTime>,
+    /// The last run's.
+    pub(crate) report: Option<Arc<Report>>,
+}
+
+/// The last policy file that was valid.
+#[derive(Clone)]
+pub(crate) struct LoadedPolicy {
+    pub(crate) file: Arc<Path>,
+    pub(crate) at: SystemTime,
+}
+
+/// Why the policy file was refused.
+pub(crate) struct ReloadError {
+    /// For people.
+    pub(crate) message: String,
+    /// For programs.
+    pub(crate) problems: Value,
+}

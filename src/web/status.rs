@@ -1,0 +1,222 @@
+//! What the daemon's loop publishes and the server shows.
+//!
+//! The loop is the only writer. A reader takes everything in one step, so that it never sees a new run with an old
+//! policy. Nothing is rendered here but the status line of the service manager.
+
+use std::convert::Infallible;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::Value;
+use tokio::sync::{OnceCell, watch};
+
+use crate::kms::observe::Observer;
+use crate::metrics::{Archive, KeySeries, Metrics, MetricsError};
+use crate::rotation::report::Report;
+use crate::support::write_gate::Gate;
+use crate::views::snapshot::{LoadedPolicy, ReloadError, Snapshot};
+use crate::views::wording;
+
+/// The state that is shown.
+pub struct StatusStore {
+    pub(super) metrics: Metrics,
+    current: watch::Sender<Current>,
+    gate: Gate,
+}
+
+/// The state at one moment.
+#[derive(Clone, Default)]
+pub(super) struct Current {
+    pub(super) snapshot: Snapshot,
+    /// The series of the last run's keys.
+    pub(super) series: Option<Arc<RunSeries>>,
+}
+
+/// The series of one run's keys, compressed once they were requested so.
+pub(super) struct RunSeries {
+    report: Arc<Report>,
+    archive: OnceCell<Archive>,
+}
+
+impl RunSeries {
+    /// The series as text.
+    pub(super) fn plain(&self) -> KeySeries {
+        KeySeries::new(Arc::clone(&self.report))
+    }
+
+    /// The series compressed, by the first request for them.
+    pub(super) async fn archive(&self) -> io::Result<&Archive> {
+        self.archive.get_or_try_init(|| Archive::of(self.plain())).await
+    }
+}
+
+impl StatusStore {
+    /// No policy is loaded yet, and no run has ended.
+    ///
+    /// # Errors
+    /// The definitions of the metrics contradict each other, which no user can cause.
+    pub fn new() -> Result<Self, MetricsError> {
+        Ok(Self { metrics: Metrics::new()?, current: watch::Sender::default(), gate: Gate::default() })
+    }
+
+    /// The same, showing by this gate whether this process may write.
+    #[must_use]
+    pub fn behind(self, gate: Gate) -> Self {
+        Self { gate, ..self }
+    }
+
+    /// The policy file was read and is valid: its policy is in force, or will be after the current run.
+    pub fn policy_loaded(&self, at: SystemTime, file: &Path) {
+        self.change(|snapshot| {
+            snapshot.policy = Some(LoadedPolicy { file: file.into(), at });
+            snapshot.reload_error = None;
+        });
+    }
+
+    /// A policy with these projects came into force. Counters of new projects begin at 0; those of projects that the
+    /// policy does not have any more are removed. The loaded file does not change: it may be another one by now.
+    pub fn policy_in_force<'a>(&self, projects: impl IntoIterator<Item = &'a Arc<str>>) {
+        self.metrics.set_projects(projects);
+    }
+
+    /// The policy file was read again and refused; the policy before stays. `message` is for people, `problems` for
+    /// programs.
+    pub fn reload_failed(&self, message: String, problems: Value) {
+        self.change(|snapshot| snapshot.reload_error = Some(Arc::new(ReloadError { message, problems })));
+    }
+
+    /// When the next run is due, if there is one.
+    pub fn next_run(&self, at: Option<SystemTime>) {
+        self.change(|snapshot| snapshot.next_run = at);
+    }
+
+    /// A run ended: it is counted, and its report is shown from now on.
+    pub fn publish(&self, report: Arc<Report>) {
+        self.metrics.run_ended(report.trigger, report.is_success(), report.took);
+        self.current.send_modify(|Current { snapshot, series }| {
+            if report.is_success() {
+                snapshot.last_success = Some(report.ended);
+            }
+            snapshot.report = Some(Arc::clone(&report));
+            *series = Some(Arc::new(RunSeries { report, archive: OnceCell::new() }));
+        });
+    }
+
+    /// Counts the calls of a project of the policy that is in force.
+    #[must_use]
+    pub fn observer(&self, project: &Arc<str>) -> Arc<dyn Observer> {
+        self.metrics.calls(project)
+    }
+
+    /// The status line of the service manager.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let Current { snapshot, .. } = &*self.current.borrow();
+        let report = snapshot.report.as_ref();
+        let tally = report.map(|report| report.tally());
+        let line = wording::daemon_line(tally.as_ref(), snapshot.next_run, snapshot.reload_error.is_some());
+        if report.is_some_and(|report| report.standby) { format!("standing by; {line}") } else { line.to_string() }
+    }
+
+    pub(super) fn current(&self) -> Current {
+        let mut current = self.current.borrow().clone();
+        current.snapshot.acting = self.gate.is_open();
+        current
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+        self.current.send_modify(|current| change(&mut current.snapshot));
+    }
+
+    /// Compresses each new report at once if the one before was requested in that form: a scraper never waits for it,
+    /// and without a scraper nothing is compressed. Never ends.
+    pub(super) async fn keep_archive_fresh(&self) -> Infallible {
+        let mut current = self.current.subscribe();
+        let mut latest: Option<Arc<RunSeries>> = None;
+        loop {
+            let series = current.borrow_and_update().series.clone();
+            if let Some(series) = series.filter(|new| latest.as_ref().is_none_or(|latest| !Arc::ptr_eq(latest, new))) {
+                let wanted = latest.take().is_some_and(|before| before.archive.initialized());
+                if wanted && let Err(error) = series.archive().await {
+                    tracing::warn!(%error, "compressing the metrics failed");
+                }
+                latest = Some(series);
+            }
+            if current.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::rotation::report::Trigger;
+
+    fn report(interrupted: bool) -> Arc<Report> {
+        let ended = UNIX_EPOCH + Duration::from_secs(if interrupted { 20 } else { 10 });
+        Arc::new(Report {
+            trigger: Trigger::Start,
+            started: UNIX_EPOCH,
+            ended,
+            took: Duration::from_secs(1),
+            interrupted,
+            standby: false,
+            projects: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn the_last_success_outlives_a_failure() {
+        let store = StatusStore::new().unwrap();
+        store.publish(report(false));
+        store.publish(report(true));
+        assert_eq!(store.current().snapshot.last_success, Some(UNIX_EPOCH + Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn a_refused_reload_keeps_the_policy_and_a_good_one_clears_the_error() {
+        let store = StatusStore::new().unwrap();
+        store.policy_loaded(UNIX_EPOCH, Path::new("a.yaml"));
+        store.reload_failed("bad cron".to_owned(), Value::Null);
+        let refused =
+            |store: &StatusStore| store.current().snapshot.reload_error.map(|refused| refused.message.clone());
+        let snapshot = store.current().snapshot;
+        assert_eq!(refused(&store).as_deref(), Some("bad cron"));
+        assert_eq!(snapshot.policy.map(|policy| policy.at), Some(UNIX_EPOCH));
+        // Of an earlier file, which was valid.
+        store.policy_in_force([]);
+        assert_eq!(refused(&store).as_deref(), Some("bad cron"));
+        store.policy_loaded(UNIX_EPOCH + Duration::from_secs(1), Path::new("a.yaml"));
+        assert_eq!(refused(&store), None);
+    }
+
+    #[tokio::test]
+    async fn a_report_is_compressed_ahead_only_when_the_one_before_was_asked_for() {
+        let store = Arc::new(StatusStore::new().unwrap());
+        let keeper = tokio::spawn({
+            let store = Arc::clone(&store);
+            async move { store.keep_archive_fresh().await }
+        });
+        let settle = async || {
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let is_compressed = || store.current().series.is_some_and(|series| series.archive.initialized());
+
+        store.publish(report(false));
+        settle().await;
+        assert!(!is_compressed(), "nobody asked yet");
+        store.current().series.unwrap().archive().await.unwrap();
+        store.publish(report(false));
+        settle().await;
+        assert!(is_compressed(), "the reader will be back");
+        keeper.abort();
+    }
+}
