@@ -9,20 +9,23 @@
 //! # What acts
 //!
 //! [`policy`] reads the policy file, with [`yaml`]. [`kms`] calls the cloud: it authenticates, limits and retries
-//! requests, and classifies responses. [`reconcile`] uses both: it reads every key, decides, writes one step at a time
-//! and reads back, until no step is left or a reason stops it. The result is a [`rotation::Report`].
+//! requests, and classifies responses. [`connect`] makes its clients from the policy and the environment. [`reconcile`]
+//! uses them: it reads every key, decides, writes one step at a time and reads back, until no step is left or a reason
+//! stops it. The result is a [`rotation::Report`].
 //!
 //! # What serves
 //!
-//! [`daemon`] is one loop that makes such runs on a schedule. [`views`] and [`metrics`] render the last report, [`web`]
-//! serves it, [`logging`] writes the log. [`cli`] turns arguments into the daemon or into a single run. [`support`] is
-//! what every part uses.
+//! [`daemon`] is one loop that makes such runs on a schedule; of several replicas, [`leadership`] lets one write.
+//! [`views`] and [`metrics`] render the last report, [`web`] serves it, [`logging`] writes the log. [`cli`] turns
+//! arguments into the daemon or into a single run. [`support`] is what every part uses.
 //!
 //! The simulated cloud of `rehearse`, of tests and of benchmarks is a crate of its own, `kms-simulator`.
 
 pub mod cli;
+pub mod connect;
 pub mod daemon;
 pub mod kms;
+pub mod leadership;
 pub mod logging;
 pub mod metrics;
 pub mod policy;

@@ -28,7 +28,7 @@ impl Leadership {
     pub(super) async fn of(options: LeaseOptions) -> Result<Self, Exit> {
         use futures_util::FutureExt;
 
-        use crate::daemon::{Candidate, LeaderElection};
+        use crate::leadership::{Candidate, LeaderElection};
         use crate::support::clock::BootClock;
         use crate::support::error_chain::Chain;
 

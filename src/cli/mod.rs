@@ -8,7 +8,7 @@ mod generate;
 mod healthcheck;
 mod leadership;
 mod once;
-mod progress;
+mod progress_line;
 mod rehearsal;
 mod serve;
 
@@ -24,9 +24,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use arguments::{Arguments, Command, Generated, LogOptions, OutputFormat};
 use serve::Front;
 
-use progress::Screen;
+use progress_line::Screen;
 
-use crate::daemon::environment::{self, Found, NamedProject};
+use crate::connect::environment::{self, Found, NamedProject};
 use crate::daemon::{PolicyFile, warn_of_exposed_secrets};
 use crate::kms::auth::Named;
 use crate::logging::{self, LastLines, LogQueue};

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::arguments::{LogOptions, OutputFormat, ReportOptions};
-use super::progress::Screen;
+use super::progress_line::Screen;
 use super::{Exit, complain, file_limit, print, refuse, variable, wants_colour};
-use crate::daemon::{Connector, Kept, PolicyFile, Signals, warn_of_exposed_secrets};
+use crate::connect::{Connector, Kept};
+use crate::daemon::{PolicyFile, Signals, warn_of_exposed_secrets};
 use crate::policy::Policy;
 use crate::policy::types::Guards;
 use crate::reconcile::{Headway, Intent, Memory, Reconciler};

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::daemon::Redirect;
+use crate::connect::Redirect;
 use crate::kms::auth::{Credentials, Login, Named, Password, SecretSource};
 use crate::kms::endpoint::Endpoints;
 use crate::policy::Policy;

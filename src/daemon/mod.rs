@@ -6,13 +6,9 @@
 //! effect after the run.
 
 mod announce;
-pub mod environment;
-#[cfg(feature = "kubernetes")]
-mod lease;
 mod lifecycle;
 mod policy_file;
 mod schedule;
-mod targets;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,12 +17,9 @@ use futures_util::FutureExt;
 use tracing::{debug, error, info, warn};
 
 pub use announce::Announcer;
-#[cfg(feature = "kubernetes")]
-pub use lease::{Candidate, LeaderElection, NoCluster};
 pub use lifecycle::{Signals, Supervisor};
 pub use policy_file::{DirectoryWatch, PolicyFile, warn_of_exposed_secrets};
 pub use schedule::{Alarm, AlarmError, CronAlarm, Schedule};
-pub use targets::{Connector, Kept, ObserverOf, Redirect};
 
 use crate::kms::Kms;
 use crate::policy::Policy;
