@@ -15,6 +15,7 @@ mod cloud;
 #[cfg(feature = "kubernetes")]
 mod cluster;
 mod commands;
+mod documents;
 mod environment;
 mod environment_agencies;
 mod environment_files;

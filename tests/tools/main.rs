@@ -27,9 +27,9 @@ mod memory;
 mod program;
 mod prometheus;
 mod promtool;
-#[path = "../readme/repository.rs"]
+#[path = "../scenarios/documents/repository.rs"]
 mod repository;
-#[path = "../readme/resources.rs"]
+#[path = "../scenarios/documents/resources.rs"]
 mod resources;
 mod script;
 #[expect(dead_code, reason = "the scenarios need more of it")]

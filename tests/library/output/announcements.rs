@@ -8,7 +8,7 @@ use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::project::{Coverage, Mode};
 use kms_rotationd::rotation::report::{KeyError, KeyReport, ProjectReport, Report};
 
-use crate::sample::{account, compliant, project, report, uncovered};
+use super::sample::{account, compliant, project, report, uncovered};
 
 /// A log in memory.
 #[derive(Clone, Default)]

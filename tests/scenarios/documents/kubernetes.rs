@@ -2,7 +2,7 @@
 //! own schemas and kustomize say of them is in `tests/tools/manifests.rs`.
 //!
 //! The alerts are there once more, since the Prometheus operator wants them in a resource. To write that file anew after
-//! a change of the rules: `UPDATE_GOLDEN=1 cargo test --test readme kubernetes`.
+//! a change of the rules: `UPDATE_GOLDEN=1 cargo test --test scenarios documents::kubernetes`.
 
 use std::path::Path;
 

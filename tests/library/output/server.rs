@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::documents::assert_golden;
-use crate::sample::{ENDED, account, many, one_of_each, project, report};
+use super::documents::assert_golden;
+use super::sample::{ENDED, account, many, one_of_each, project, report};
 
 /// A server, and what a daemon would tell it.
 pub(crate) struct Running {
@@ -259,7 +259,7 @@ async fn metrics_are_as_documented() {
     observer.clock_skew(-2);
     let text = steady(running.get("/metrics", "").await.text());
     assert_eq!(text.matches("# TYPE kms_rotation_").count(), 26, "every metric of README is there");
-    assert_golden("observability-metrics.txt", &text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+    assert_golden("metrics.txt", &text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
 }
 
 #[tokio::test]
@@ -340,7 +340,7 @@ async fn a_new_report_replaces_all_that_was_shown() {
     running.get("/metrics", "Accept-Encoding: gzip\r\n").await;
     let mode = kms_rotationd::rotation::project::Mode::Enforce;
     running.store.policy_in_force(&["next".into()]);
-    running.store.publish(report(vec![project("next", mode, vec![crate::sample::compliant(7)])]));
+    running.store.publish(report(vec![project("next", mode, vec![super::sample::compliant(7)])]));
     for headers in ["", "Accept-Encoding: gzip\r\n"] {
         let answer = running.get("/metrics", headers).await;
         let text = if headers.is_empty() { answer.text().to_owned() } else { gunzip(&answer.body) };
@@ -356,7 +356,7 @@ async fn the_status_document_is_as_documented() {
     running.store.reload_failed("policy.yaml:3:9: invalid cron".to_owned(), problems);
     let answer = running.get("/api/v1/status", "").await;
     serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap();
-    assert_golden("observability-status.json", &answer.text().replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+    assert_golden("status.json", &answer.text().replace(env!("CARGO_PKG_VERSION"), "VERSION"));
 }
 
 /// The document that a daemon shows after this run.

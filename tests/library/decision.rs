@@ -1,7 +1,5 @@
 //! Properties of the decision, over everything that can be desired and observed.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
-
 use kms_rotationd::rotation::decide::{Reason, Status, Step, decide};
 use kms_rotationd::rotation::key::{
     Bound, DesiredRotation, Hindrance, ReadFailure, Reading, Reapply, Rotation, RotationInterval,

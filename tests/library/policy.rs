@@ -1,9 +1,7 @@
 //! Policy files as their users see them: the examples, the text of every kind of problem, and whatever bytes turn up.
 //!
 //! Each `tests/golden/policy/NAME.yaml` has its problems in `NAME.expected`, drawn as on a terminal. After a wanted
-//! change, `UPDATE_GOLDEN=1 cargo test --test policy` writes them anew; read the difference before it is committed.
-
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+//! change, `UPDATE_GOLDEN=1 cargo test --test library` writes them anew; read the difference before it is committed.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -1,7 +1,5 @@
 //! Which rule decides for which key: examples of each rule of precedence, and properties over all of them.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
-
 use std::time::{Duration, SystemTime};
 
 use kms_rotationd::rotation::cover::{Case, Course, Listing, Subject, cover};

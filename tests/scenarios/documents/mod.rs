@@ -1,7 +1,5 @@
 //! README and what ships around the program say what is so: policies, commands, permissions, metrics, links.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
-
 mod alerts;
 mod kubernetes;
 mod metrics;

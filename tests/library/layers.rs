@@ -3,8 +3,6 @@
 //! Reads the source as tokens, so that neither comments nor strings count, and follows `crate::`, `super::` and groups
 //! in braces. It does not resolve names; what a macro makes up is not seen.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

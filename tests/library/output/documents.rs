@@ -1,6 +1,6 @@
 //! What `apply` and `plan` print, against golden files.
 //!
-//! To renew the files after a wanted change: `UPDATE_GOLDEN=1 cargo test --test observability`, then read the diff.
+//! To renew the files after a wanted change: `UPDATE_GOLDEN=1 cargo test --test library`, then read the diff.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,7 +16,7 @@ use kms_rotationd::views::{Purpose, RefusedPolicy, TextStyle, write_json, write_
 
 use serde_json::{Value, json};
 
-use crate::sample::{account, changed, compliant, days, exempt, off, one_of_each, project, report, unknown};
+use super::sample::{account, changed, compliant, days, exempt, off, one_of_each, project, report, unknown};
 
 /// Compares with a file under `tests/golden`.
 pub(crate) fn assert_golden(name: &str, text: &str) {
@@ -41,18 +41,18 @@ fn plain(purpose: Purpose) -> TextStyle<'static> {
 
 #[test]
 fn apply_tells_what_was_done_and_what_is_a_problem() {
-    assert_golden("observability-apply.txt", &text(&account(), plain(Purpose::Applied)));
+    assert_golden("apply.txt", &text(&account(), plain(Purpose::Applied)));
 }
 
 #[test]
 fn plan_tells_what_a_run_would_change_and_what_is_a_problem() {
-    assert_golden("observability-plan.txt", &text(&account(), plain(Purpose::Planned)));
+    assert_golden("plan.txt", &text(&account(), plain(Purpose::Planned)));
 }
 
 #[test]
 fn every_key_is_listed_where_that_is_asked_for() {
     let all = text(&account(), TextStyle { all: true, ..plain(Purpose::Planned) });
-    assert_golden("observability-plan-all.txt", &all);
+    assert_golden("plan-all.txt", &all);
     let report = account();
     for (_, key) in report.keys() {
         assert_eq!(all.matches(key.subject.as_str()).count(), 1, "{}", key.subject);
@@ -262,7 +262,7 @@ async fn readme_describes_every_field_of_the_document() {
         })
         .collect();
 
-    let document = crate::server::document_of(account()).await;
+    let document = super::server::document_of(account()).await;
     let expected = [
         ("the document", ""),
         ("policy", "/policy"),

@@ -1,6 +1,6 @@
 //! The units for systemd agree with each other. What a real systemd makes of them is in `tests/systemd/run`.
 
-use crate::text;
+use super::text;
 
 /// What a section of a unit says, in its order.
 fn section(unit: &str, name: &str) -> Vec<String> {

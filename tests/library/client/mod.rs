@@ -1,7 +1,5 @@
 //! The client of one project against the simulator: what it counts, and how carefully it handles credentials.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
-
 mod listing;
 mod renewal;
 

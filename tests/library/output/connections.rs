@@ -13,8 +13,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use crate::sample::many;
-use crate::server::{Running, at_once};
+use super::sample::many;
+use super::server::{Running, at_once};
 
 const HALF_A_REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost:";
 /// As many connections as there may be at a time.
