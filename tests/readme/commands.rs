@@ -1,5 +1,4 @@
-//! The commands in the `sh` blocks of the documents: each option of this program exists, and so does each path of the
-//! repository.
+//! The commands in the documents: each option of this program exists, and so does each path of the repository.
 //!
 //! Those with an output are run by `sessions`, the first two of README by the tests in `main.rs`.
 
@@ -7,7 +6,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use super::documents;
-use super::repository::{blocks, root};
+use super::repository::{blocks, root, text};
 
 /// Folders and files of the repository that commands name.
 const OWN: [&str; 7] = ["config/", "systemd/", "tests/", "docs/", ".ci/", "README.md", "CHANGELOG.md"];
@@ -18,6 +17,13 @@ fn commands(block: &str) -> Vec<String> {
     let lines = joined.lines().map(|line| line.split(" #").next().unwrap());
     let commands = lines.flat_map(|line| line.split(['|', ';', '>'])).flat_map(|part| part.split("&&"));
     commands.map(|command| command.trim().to_owned()).filter(|command| !command.is_empty()).collect()
+}
+
+/// What is set as code within the text of a document.
+fn in_text(document: &str) -> Vec<String> {
+    let document = text(document);
+    let lines = document.split("\n```").step_by(2).flat_map(str::lines);
+    lines.flat_map(|line| line.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
 }
 
 /// The help of a command of this program.
@@ -44,7 +50,8 @@ fn each_command_and_each_option_in_the_documents_exists() {
     let mut helps = BTreeMap::new();
     let mut found = 0;
     for document in documents() {
-        for command in blocks(&document, "sh").iter().flat_map(|block| commands(block)) {
+        let in_blocks = blocks(&document, "sh");
+        for command in in_blocks.iter().chain(&in_text(&document)).flat_map(|text| commands(text)) {
             let Some(arguments) = arguments(&command) else { continue };
             let name = arguments.first().copied().unwrap_or_default().to_owned();
             let help = helps.entry(name.clone()).or_insert_with(|| help(&[&name]));
@@ -59,7 +66,7 @@ fn each_command_and_each_option_in_the_documents_exists() {
             found += 1;
         }
     }
-    assert!(found >= 10, "{found}");
+    assert!(found >= 30, "{found}");
 }
 
 /// Whether a file or folder exists; `*` is any text within a name.
@@ -103,7 +110,7 @@ fn listed(target: &str) -> String {
 fn each_test_target_and_test_that_a_command_names_exists() {
     let mut found = 0;
     for document in documents() {
-        let text = super::text(&document);
+        let text = text(&document);
         for (at, _) in text.match_indices("cargo test ") {
             let command = text[at..].split(['`', '\n']).next().unwrap();
             let words: Vec<_> = command.split_whitespace().collect();
