@@ -105,6 +105,20 @@ fn every_wall_and_every_door_stands_somewhere() {
 }
 
 #[test]
+fn the_table_of_the_architecture_has_these_walls() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    for (name, allowed) in WALLS.iter().filter(|(name, _)| !["cli", "main", "lib"].contains(name)) {
+        let start = format!("| `{name}` | ");
+        let row = document.lines().find(|line| line.starts_with(&start));
+        let row = row.unwrap_or_else(|| panic!("docs/architecture.md has no row for {name}"));
+        let uses = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let listed: BTreeSet<_> = uses.split('`').skip(1).step_by(2).collect();
+        assert_eq!(listed, allowed.iter().copied().collect(), "docs/architecture.md: {row}");
+    }
+}
+
+#[test]
 fn a_forbidden_use_is_found_in_whatever_way_it_is_written() {
     for (file, text) in [
         ("src/rotation/decide.rs", "use crate::support::clock::Clock;"),
@@ -175,7 +189,7 @@ fn what_is_allowed_or_only_spoken_of_is_not_found() {
 }
 
 /// Every source file by its path from the root of the repository.
-fn sources() -> Vec<(String, String)> {
+pub(crate) fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join("src")];
     let mut files: Vec<PathBuf> = Vec::new();

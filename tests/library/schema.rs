@@ -65,10 +65,16 @@ fn examples() -> Vec<(String, String)> {
     ]
     .map(file)
     .to_vec();
-    let (_, readme) = file("README.md");
-    for block in readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
-        if block.starts_with("projects:") {
-            examples.push(("README.md".to_owned(), block.to_owned()));
+    for document in ["README.md", "docs/policy.md", "docs/monitoring.md"] {
+        let (_, text) = file(document);
+        let mut before = "";
+        for part in text.split("```yaml\n") {
+            let block = part.split("```").next().unwrap();
+            // One of them shows what `check` says of mistakes.
+            if block.starts_with("projects:") && !before.ends_with("<!-- file: mistakes.yaml -->\n") {
+                examples.push((document.to_owned(), block.to_owned()));
+            }
+            before = part;
         }
     }
     examples
@@ -77,11 +83,11 @@ fn examples() -> Vec<(String, String)> {
 #[test]
 fn every_example_is_valid_and_names_the_schema_where_it_is_a_file() {
     let (judge, examples) = (Judge::new(), examples());
-    assert!(examples.len() >= 6, "{} examples", examples.len());
+    assert!(examples.len() >= 8, "{} examples", examples.len());
     for (place, text) in examples {
         assert!(read(&text).is_some(), "{place}");
         assert_eq!(judge.fault(&serde_saphyr::from_str(&text).unwrap()), None, "{place}");
-        if place.contains("/policy.") {
+        if place.starts_with("config/") {
             let named = text.lines().next().and_then(|line| line.strip_prefix("# yaml-language-server: $schema="));
             assert!(root().join(&place).parent().unwrap().join(named.unwrap()).exists(), "{place}");
         }

@@ -27,6 +27,7 @@ mod memory;
 mod program;
 mod prometheus;
 mod promtool;
+#[expect(dead_code, reason = "the tests of the documents need more of it")]
 #[path = "../scenarios/documents/repository.rs"]
 mod repository;
 #[path = "../scenarios/documents/resources.rs"]

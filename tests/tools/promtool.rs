@@ -1,4 +1,4 @@
-//! What Prometheus' own promtool says of the alerts, and of the queries of README and the dashboard.
+//! What Prometheus' own promtool says of the alerts, and of the queries of the documents and the dashboard.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -22,10 +22,10 @@ pub(crate) fn prometheus_takes_its_configuration_and_the_rules_pass_their_tests(
     promtool(&["test", "rules", "rules.test.yaml"], &folder);
 }
 
-/// README's queries, each as a rule of its own, since promtool parses no bare query.
+/// The documented queries, each as a rule of its own, since promtool parses no bare query.
 fn queries_as_rules() -> String {
-    let queries = blocks("promql");
-    assert!(queries.len() >= 3, "{queries:?}");
+    let queries = [blocks("docs/monitoring.md", "promql"), blocks("docs/operations.md", "promql")].concat();
+    assert!(queries.len() >= 4, "{queries:?}");
     let mut rules = "groups:\n- name: readme\n  rules:\n".to_owned();
     for (at, query) in queries.iter().enumerate() {
         let query = query.replace('\n', "\n      ");

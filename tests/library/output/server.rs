@@ -258,7 +258,7 @@ async fn metrics_are_as_documented() {
     observer.credentials_expire(Some(UNIX_EPOCH + ENDED + Duration::from_secs(86_400)));
     observer.clock_skew(-2);
     let text = steady(running.get("/metrics", "").await.text());
-    assert_eq!(text.matches("# TYPE kms_rotation_").count(), 26, "every metric of README is there");
+    assert_eq!(text.matches("# TYPE kms_rotation_").count(), 26, "every documented metric is there");
     assert_golden("metrics.txt", &text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
 }
 

@@ -1,6 +1,6 @@
 //! The alerts are complete. What Prometheus' own promtool says of them is in `tests/tools/promtool.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -70,4 +70,29 @@ fn every_threshold_is_used_and_every_one_that_is_used_is_there() {
     let used: BTreeSet<_> = quoted_after(&rules, "kms_rotation:threshold{of=\"").into_iter().collect();
     assert_eq!(used, there);
     assert!(rules.contains(&format!("count(kms_rotation:threshold) or vector(0)) != {}\n", there.len())), "{there:?}");
+}
+
+/// The rows of the documented alerts: name and severities.
+fn documented() -> BTreeMap<String, String> {
+    let document = text("docs/monitoring.md");
+    let section = document.split_once("\n## Alerts\n").unwrap().1.split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>());
+    cells.map(|cells| (cells[0].trim_matches('`').to_owned(), cells[1].to_owned())).collect()
+}
+
+#[test]
+fn every_alert_is_documented_with_its_severities() {
+    let file = yaml("rules.yaml");
+    let mut alerts: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for rule in rules(&file).filter(|rule| !rule["alert"].is_null()) {
+        alerts.entry(word(rule, "alert")).or_default().insert(word(&rule["labels"], "severity"));
+    }
+    let documented = documented();
+    assert!(documented.keys().eq(alerts.keys()), "{documented:?}");
+    for (alert, severities) in alerts {
+        for severity in ["warning", "critical"] {
+            assert_eq!(documented[alert].contains(severity), severities.contains(severity), "{alert}: {severity}");
+        }
+    }
 }

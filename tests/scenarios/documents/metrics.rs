@@ -1,62 +1,79 @@
-//! README's table of metrics is what a rehearsal shows, and no file that ships speaks of a metric that does not exist.
+//! The tables of metrics in docs/monitoring.md are what a rehearsal exports, and no file that ships names a metric that
+//! does not exist.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
-use super::{files, get, rehearsal, text};
+use super::generated::{assert_part, part};
+use super::{documents, files, get, rehearsal, text};
 
+const DOCUMENT: &str = "docs/monitoring.md";
 const PREFIX: &str = "kms_rotation_";
 
-/// Metrics with the names of their labels.
-type Metrics = BTreeMap<String, BTreeSet<String>>;
-
-/// The words of a cell that are written as code.
-fn code(cell: &str) -> impl Iterator<Item = &str> {
-    cell.split('`').skip(1).step_by(2)
+/// A metric: its type, what it means, and the names of its labels in their order.
+#[derive(Default)]
+struct Metric {
+    kind: String,
+    help: String,
+    labels: Vec<String>,
 }
 
-/// README's table.
-fn documented() -> Metrics {
-    let readme = text("README.md");
-    let mut rows = readme.lines().skip_while(|line| !line.starts_with("| of | metrics"));
-    assert!(rows.next().is_some_and(|head| code(head).eq([PREFIX])), "the head names the prefix");
-    let mut metrics = Metrics::new();
-    for row in rows.skip(1).take_while(|line| line.starts_with('|')) {
-        let cells: Vec<_> = row.split('|').collect();
-        for name in code(cells[2]) {
-            let before = metrics.insert(format!("{PREFIX}{name}"), code(cells[3]).map(str::to_owned).collect());
-            assert!(before.is_none(), "{name} stands there twice");
-        }
-    }
-    metrics
-}
-
-/// What a page of metrics shows, without the usual ones of a process.
-fn shown(page: &str) -> Metrics {
-    let mut metrics = Metrics::new();
-    let mut family = "";
+/// What a page of metrics shows, in its order, without the usual ones of a process.
+fn shown(page: &str) -> Vec<(String, Metric)> {
+    let mut metrics: Vec<(String, Metric)> = Vec::new();
     for line in page.lines() {
-        if let Some(kind) = line.strip_prefix("# TYPE ") {
-            family = kind.split(' ').next().unwrap();
+        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+            metrics.push((name.to_owned(), Metric { help: help.to_owned(), ..Metric::default() }));
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            let (last, metric) = metrics.last_mut().unwrap();
+            assert_eq!(last, name);
+            kind.clone_into(&mut metric.kind);
+        } else {
+            let series = line.rsplit_once(' ').unwrap().0;
+            let (family, metric) = metrics.last_mut().unwrap();
+            assert!(series.starts_with(&**family), "{series} is not in its family");
+            let labels = series.split_once('{').map_or("", |(_, labels)| labels.trim_end_matches('}'));
+            // The example's values hold neither a comma nor an equals sign.
+            for (name, _) in labels.split(',').filter_map(|label| label.split_once('=')) {
+                if name != "le" && !metric.labels.iter().any(|label| label == name) {
+                    metric.labels.push(name.to_owned());
+                }
+            }
         }
-        if !line.starts_with(PREFIX) {
-            continue;
-        }
-        let series = line.rsplit_once(' ').unwrap().0;
-        assert!(series.starts_with(family), "{series} is not in its family");
-        let labels = series.split_once('{').map_or("", |(_, labels)| labels.trim_end_matches('}'));
-        // The example's values hold neither a comma nor an equals sign.
-        let names = labels.split(',').filter_map(|label| Some(label.split_once('=')?.0));
-        metrics.entry(family.to_owned()).or_default().extend(names.filter(|name| *name != "le").map(str::to_owned));
     }
+    metrics.retain(|(name, _)| name.starts_with(PREFIX));
     metrics
+}
+
+/// A table for the document.
+fn table<'m>(metrics: impl Iterator<Item = &'m (String, Metric)>) -> String {
+    let mut table = "| metric | type | labels | meaning |\n|---|---|---|---|\n".to_owned();
+    for (name, Metric { kind, help, labels }) in metrics {
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        let _ = writeln!(table, "| `{name}` | {kind} | {} | {help} |", labels.join(", "));
+    }
+    table
 }
 
 #[test]
-fn the_table_of_readme_has_every_metric_of_a_rehearsal_with_its_labels_and_no_other() {
+fn the_tables_have_every_metric_of_a_rehearsal_with_its_labels_and_no_other() {
     let (_running, address) = rehearsal();
     let shown = shown(&get(&address, "/metrics"));
-    assert!(shown.len() >= 20, "{shown:?}");
-    assert_eq!(documented(), shown);
+    assert!(shown.len() >= 20, "{}", shown.len());
+    let has = |metric: &Metric, label: &str| metric.labels.iter().any(|name| name == label);
+    let of_keys = shown.iter().filter(|(_, metric)| has(metric, "key_id"));
+    assert_part(DOCUMENT, "metrics of keys", &table(of_keys));
+    let of_projects = shown.iter().filter(|(_, metric)| has(metric, "project") && !has(metric, "key_id"));
+    assert_part(DOCUMENT, "metrics of projects", &table(of_projects));
+    let of_process = shown.iter().filter(|(_, metric)| !has(metric, "project"));
+    assert_part(DOCUMENT, "metrics of the process", &table(of_process));
+}
+
+/// The names in the tables.
+fn documented() -> BTreeSet<String> {
+    let tables = ["metrics of keys", "metrics of projects", "metrics of the process"].map(|name| part(DOCUMENT, name));
+    let names = tables.iter().flat_map(|table| table.lines()).filter_map(|row| row.split('`').nth(1));
+    names.filter(|name| name.starts_with(PREFIX)).map(str::to_owned).collect()
 }
 
 /// Names of metrics in a text: words with the prefix.
@@ -68,12 +85,12 @@ fn named(text: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_metric_that_is_named_exists() {
     let metrics = documented();
-    let files = files("config").into_iter().chain(["README.md", "CHANGELOG.md"].map(str::to_owned));
+    let files = files("config").into_iter().chain(documents()).chain(["CHANGELOG.md".to_owned()]);
     let mut found = 0;
     for file in files {
         for name in named(&text(&file)) {
             let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
-            assert!(metrics.contains_key(family), "{file}: {name} does not exist");
+            assert!(metrics.contains(family), "{file}: {name} does not exist");
             found += 1;
         }
     }

@@ -1,26 +1,35 @@
-//! README and what ships around the program say what is so: policies, commands, permissions, metrics, links.
+//! README, docs/ and what ships around the program agree with the program: policies, commands, outputs, permissions,
+//! metrics, reasons, links.
+//!
+//! After an intended change of the program, `UPDATE_DOCS=1 cargo test --locked --test scenarios documents::` writes the outputs and the
+//! generated tables of the documents again.
 
 mod alerts;
+mod commands;
+mod generated;
 mod kubernetes;
+mod links;
 mod metrics;
+mod reasons;
 mod reference;
 mod repository;
 mod resources;
+mod sessions;
 mod units;
 mod ways;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
-use std::time::SystemTime;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use kms_rotationd::policy::{self, Policy};
 use kms_rotationd::rotation::project::{Cloud, Mode};
 use serde_json::Value;
 
-use repository::{blocks, files, root, text};
+use repository::{all_blocks, blocks, files, root, text};
 
 /// The policy, which must be valid without a warning.
 fn valid(yaml: &str, file: &str) -> Policy {
@@ -30,18 +39,43 @@ fn valid(yaml: &str, file: &str) -> Policy {
     }
 }
 
+/// README and what is in docs/.
+fn documents() -> Vec<String> {
+    let docs = files("docs").into_iter().filter(|file| Path::new(file).extension().is_some_and(|found| found == "md"));
+    let mut documents: Vec<_> = ["README.md".to_owned()].into_iter().chain(docs).collect();
+    documents.sort();
+    assert!(documents.len() >= 7, "{documents:?}");
+    documents
+}
+
 #[test]
-fn the_smallest_policies_are_valid() {
-    let blocks = blocks("yaml");
-    let whole = blocks.iter().filter(|yaml| yaml.starts_with("projects:"));
-    let policies: Vec<_> = whole.map(|yaml| valid(yaml, "README.md")).collect();
-    let clouds: Vec<_> = policies.iter().map(|policy| policy.projects[0].cloud).collect();
-    assert_eq!(clouds, [Cloud::HuaweiCloud, Cloud::OpenTelekomCloud]);
+fn the_policies_in_the_documents_are_valid() {
+    let mut clouds = BTreeMap::new();
+    for document in documents() {
+        for block in all_blocks(&document) {
+            let is_policy = block.language == "yaml" && block.text.starts_with("projects:");
+            // One shows what `check` says of mistakes.
+            if is_policy && block.mark != "file: mistakes.yaml" {
+                let policy = valid(&block.text, &document);
+                clouds.entry(document.clone()).or_insert_with(Vec::new).push(policy.projects[0].cloud);
+            }
+        }
+    }
+    let of = |document: &str| clouds.get(document).cloned().unwrap_or_default();
+    assert_eq!(of("README.md"), [Cloud::OpenTelekomCloud]);
+    assert_eq!(of("docs/policy.md"), [Cloud::HuaweiCloud, Cloud::OpenTelekomCloud]);
+    assert_eq!(of("docs/monitoring.md"), [Cloud::OpenTelekomCloud]);
+}
+
+#[test]
+fn readme_has_at_most_200_lines() {
+    let lines = text("README.md").lines().count();
+    assert!(lines <= 200, "README.md has {lines} lines: move details to docs/");
 }
 
 #[test]
 fn the_web_configuration_is_valid_with_and_without_what_is_commented_out() {
-    let blocks = blocks("yaml");
+    let blocks = blocks("docs/operations.md", "yaml");
     let yaml = blocks.iter().find(|yaml| yaml.starts_with("tls_server_config:")).unwrap();
     for yaml in
         [yaml.clone(), yaml.replace("# client_", "client_").replace("# min_", "min_").replace("# bearer", "bearer")]
@@ -76,9 +110,11 @@ fn what_ships_around_the_program_knows_its_port_and_its_commands() {
 #[test]
 fn every_yaml_reader_takes_the_days_in_examples_for_text() {
     let mut found = 0;
-    for file in files("config").into_iter().chain(["README.md".to_owned()]) {
+    for file in files("config").into_iter().chain(documents()) {
         let text = text(&file);
-        for (at, start) in text.match_indices("until: ") {
+        for (at, start) in
+            text.match_indices("until: ").filter(|(at, start)| !text[at + start.len()..].starts_with('…'))
+        {
             assert!(text[at + start.len()..].starts_with('"'), "{file}: {}", text[at..].lines().next().unwrap());
             found += 1;
         }
@@ -88,7 +124,7 @@ fn every_yaml_reader_takes_the_days_in_examples_for_text() {
 
 #[test]
 fn ci_runs_the_test_command_of_readme() {
-    let commands = blocks("sh");
+    let commands = blocks("README.md", "sh");
     let test = commands[1].trim();
     assert!(test.starts_with("cargo test"), "{test}");
     let called = text(".ci/run").lines().any(|line| line.split(" 2>&1").next() == Some(test));
@@ -96,45 +132,40 @@ fn ci_runs_the_test_command_of_readme() {
 }
 
 /// Ends the program with the test, however that ends.
-struct Running {
-    child: Child,
-    /// Kept open, so that the program can go on writing.
-    log: Option<BufReader<ChildStderr>>,
-}
+struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
 /// The rehearsal of README, once its first run has ended, and where it serves.
 fn rehearsal() -> (Running, String) {
-    let commands = blocks("sh");
+    let commands = blocks("README.md", "sh");
     let (cargo, arguments) = commands[0].split_once(" -- ").unwrap();
     assert!(cargo.starts_with("cargo run"), "{cargo}");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_kms-rotationd"))
+    let child = Command::new(env!("CARGO_BIN_EXE_kms-rotationd"))
         .args(arguments.split_whitespace())
         .args(["--listen", "127.0.0.1:0"])
         .current_dir(root())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let mut running = Running { child, log: None };
+        .stderr(Stdio::null())
+        .spawn();
+    let mut running = Running(child.unwrap());
+    let out = running.0.stdout.take().unwrap();
     let line = BufReader::new(out).lines().map(Result::unwrap).find(|line| line.ends_with("status page")).unwrap();
     let address = line.trim().strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned();
-    // The program says when the run has ended; whoever reads the log waits no longer than that.
-    let mut log = BufReader::new(err);
-    let mut ended = String::new();
-    while !ended.contains("run ended") {
-        ended.clear();
-        assert!(log.read_line(&mut ended).unwrap() > 0, "the program ended before its first run did");
-    }
-    running.log = Some(log);
+    await_first_run(&address);
     (running, address)
+}
+
+/// Waits until the daemon that serves here has ended its first run.
+fn await_first_run(address: &str) {
+    while answer(address, "/readyz").starts_with("HTTP/1.1 503") {
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -152,17 +183,23 @@ fn the_rehearsal_of_readme_brings_every_key_that_can_rotate_to_its_policy() {
         assert!(key["status"] == "compliant" || excused, "{key}");
         off_policy += usize::from(key["status"] == "non_compliant");
     }
-    assert_eq!(off_policy, 3, "README speaks of three: {status}");
+    assert_eq!(off_policy, 3, "README names three: {status}");
 }
 
 fn get(address: &str, path: &str) -> String {
+    let answer = answer(address, path);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunked(body) } else { body.to_owned() }
+}
+
+/// An answer as it is sent.
+fn answer(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAccept: */*\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunked(body) } else { body.to_owned() }
+    answer
 }
 
 fn unchunked(mut body: &str) -> String {
@@ -177,7 +214,8 @@ fn unchunked(mut body: &str) -> String {
 
 #[test]
 fn the_permissions_are_those_of_the_calls_that_are_made() {
-    let policies: Vec<Value> = blocks("json").iter().map(|json| serde_json::from_str(json).unwrap()).collect();
+    let blocks = blocks("docs/credentials.md", "json");
+    let policies: Vec<Value> = blocks.iter().map(|json| serde_json::from_str(json).unwrap()).collect();
     let actions = |mode| {
         let policy = &policies[usize::from(mode == Mode::Monitor)];
         let statements = policy["Statement"].as_array().unwrap().iter();
@@ -189,18 +227,4 @@ fn the_permissions_are_those_of_the_calls_that_are_made() {
     assert_eq!(actions(Mode::Monitor), read.map(str::to_owned).into());
     assert_eq!(actions(Mode::Enforce), read.into_iter().chain(write).map(str::to_owned).collect());
     assert!(policies.iter().all(|policy| policy["Version"] == "1.1"));
-}
-
-#[test]
-fn links_lead_somewhere() {
-    for file in ["README.md", "CHANGELOG.md"] {
-        let text = text(file);
-        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        let missing: Vec<PathBuf> = targets
-            .filter(|target| !target.contains("://"))
-            .map(|target| root().join(target))
-            .filter(|target| !target.exists())
-            .collect();
-        assert!(missing.is_empty(), "{file}: {missing:?}");
-    }
 }

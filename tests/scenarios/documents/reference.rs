@@ -1,15 +1,16 @@
-//! The reference of the policy's fields in README says what the JSON Schema says, field by field.
+//! The table of the policy's fields in docs/policy.md is generated from the JSON Schema.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use kms_rotationd::policy;
 use kms_rotationd::rotation::rule::{Asks, Names};
 use serde_json::Value;
 
-use super::{blocks, text, valid};
+use super::generated::{assert_part, part};
+use super::{blocks, valid};
 
-/// The rows of the fields of a mapping and of all within it; what stands in two places has its fields in one.
-fn rows(schema: &Value, within: &str, rows: &mut BTreeSet<String>) {
+/// The fields of a mapping and of all within it, each with its row; what stands in two places has its fields in one.
+fn rows(schema: &Value, within: &str, rows: &mut BTreeMap<String, String>) {
     let named = |list: &Value, name: &str| list.as_array().is_some_and(|list| list.iter().any(|item| item == name));
     let groups = schema["allOf"].as_array().into_iter().flatten();
     let alternatives: Vec<&Value> =
@@ -28,7 +29,7 @@ fn rows(schema: &Value, within: &str, rows: &mut BTreeSet<String>) {
                 default => format!("`{default}` "),
             }
         };
-        rows.insert(format!("| `{path}` | {description} | {left_out}|"));
+        rows.insert(path.clone(), format!("| `{path}` | {description} | {left_out}|\n"));
         if !description.starts_with("as in ") {
             let within = format!("{path}.");
             self::rows(property, &within, rows);
@@ -37,30 +38,49 @@ fn rows(schema: &Value, within: &str, rows: &mut BTreeSet<String>) {
     }
 }
 
-#[test]
-fn the_reference_has_every_field_as_the_decoder_has_it() {
-    let mut expected = BTreeSet::new();
-    rows(&policy::json_schema(), "", &mut expected);
-    let readme = text("README.md");
-    let (_, table) = readme.split_once("| field | what it says | if left out |\n|---|---|---|\n").unwrap();
-    let listed: Vec<String> = table.lines().take_while(|line| !line.is_empty()).map(str::to_owned).collect();
-    let found: BTreeSet<String> = listed.iter().cloned().collect();
-    let (missing, wrong): (Vec<_>, Vec<_>) =
-        (expected.difference(&found).collect(), found.difference(&expected).collect());
-    assert!(missing.is_empty() && wrong.is_empty(), "missing: {missing:#?}\nwrong: {wrong:#?}");
-    assert_eq!(listed.len(), expected.len(), "a row is there twice");
+/// Puts the fields in the order of a table; a field that it lacks comes after the others of its section.
+fn ordered<'f>(fields: &'f BTreeMap<String, String>, table: &str) -> Vec<&'f str> {
+    let mut order: Vec<&str> = Vec::new();
+    let listed = table.lines().filter_map(|row| row.split('`').nth(1));
+    order.extend(listed.filter_map(|path| fields.get_key_value(path)).map(|(path, _)| &**path));
+    for path in fields.keys().map(String::as_str).filter(|path| !table.contains(&format!("| `{path}` |"))) {
+        let section = path.rsplit_once('.').map_or("", |(section, _)| section);
+        let is_within =
+            |other: &str| section.is_empty() || other == section || other.starts_with(&format!("{section}."));
+        let at = order.iter().rposition(|other| is_within(other)).map_or(order.len(), |last| last + 1);
+        order.insert(at, path);
+    }
+    order
 }
 
 #[test]
-fn the_entries_of_readme_are_valid() {
-    let blocks = blocks("yaml");
+fn the_reference_has_every_field_as_the_decoder_has_it() {
+    const DOCUMENT: &str = "docs/policy.md";
+    let mut fields = BTreeMap::new();
+    rows(&policy::json_schema(), "", &mut fields);
+    assert!(fields.len() > 60, "{}", fields.len());
+    let mut table = "| field | meaning | default |\n|---|---|---|\n".to_owned();
+    table.extend(ordered(&fields, &part(DOCUMENT, "fields")).into_iter().map(|path| &*fields[path]));
+    assert_part(DOCUMENT, "fields", &table);
+}
+
+#[test]
+fn a_new_field_comes_after_the_others_of_its_section() {
+    let fields = ["a", "a.x", "a.y", "b", "b.x", "c"].map(|path| (path.to_owned(), String::new())).into();
+    let table = "| `b` | |\n| `b.x` | |\n| `gone` | |\n| `a` | |\n| `a.x` | |\n";
+    assert_eq!(ordered(&fields, table), ["b", "b.x", "a", "a.x", "a.y", "c"]);
+}
+
+#[test]
+fn the_entries_in_the_documentation_are_valid() {
+    let blocks = blocks("docs/policy.md", "yaml");
     let entries = blocks.iter().find(|block| block.starts_with("keys:\n")).unwrap().replace('\n', "\n    ");
     let policy = valid(
         &format!(
             "projects:\n  - name: p\n    cloud: huawei-cloud\n    region: eu-west-101\n    \
              credentials: {{token_file: /t}}\n    {entries}\n"
         ),
-        "README.md",
+        "docs/policy.md",
     );
     let [every, some, one] = &policy.projects[0].keys[..] else { panic!("{policy:?}") };
     assert!(matches!(&every.names, Names::Select(selector) if selector.conditions() == 0));

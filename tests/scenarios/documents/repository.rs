@@ -1,6 +1,10 @@
-//! What the repository holds: its files, and the blocks of README.
+//! What the repository holds: its files, and the blocks and tables of its documents.
+//!
+//! Parts of the documents are what the program prints or exports. `UPDATE_DOCS=1 cargo test --test scenarios documents::` writes these
+//! parts again after an intended change.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -20,18 +24,47 @@ pub(crate) fn files(folder: &str) -> Vec<String> {
     files
 }
 
-/// The fenced blocks of README in this language.
-pub(crate) fn blocks(language: &str) -> Vec<String> {
-    let readme = text("README.md");
+/// A fenced block of a document.
+pub(crate) struct Block {
+    /// The text of the HTML comment in the line before the block; empty if there is none.
+    pub(crate) mark: String,
+    pub(crate) language: String,
+    pub(crate) text: String,
+}
+
+/// The fenced blocks of a document, in order.
+pub(crate) fn all_blocks(document: &str) -> Vec<Block> {
+    let document = text(document);
     let mut blocks = Vec::new();
-    let mut lines = readme.lines();
+    let mut before = "";
+    let mut lines = document.lines();
     while let Some(line) = lines.next() {
-        if let Some(found) = line.strip_prefix("```") {
-            let block: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
-            if found == language {
-                blocks.push(block.join("\n"));
-            }
+        if let Some(language) = line.trim_start().strip_prefix("```") {
+            let mark = before.strip_prefix("<!-- ").and_then(|mark| mark.strip_suffix(" -->")).unwrap_or_default();
+            let text: Vec<_> = lines.by_ref().take_while(|line| line.trim_start() != "```").collect();
+            blocks.push(Block { mark: mark.to_owned(), language: language.to_owned(), text: text.join("\n") });
         }
+        before = line;
     }
     blocks
+}
+
+/// The fenced blocks of a document in one language.
+pub(crate) fn blocks(document: &str, language: &str) -> Vec<String> {
+    all_blocks(document).into_iter().filter(|block| block.language == language).map(|block| block.text).collect()
+}
+
+/// Changes a document. Tests run side by side, and several of them may change the same one.
+pub(crate) fn change(document: &str, change: impl FnOnce(&str) -> String) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    // In one step, so that no other test reads half of it.
+    let new = root().join(format!("{document}.new"));
+    std::fs::write(&new, change(&text(document))).unwrap();
+    std::fs::rename(new, root().join(document)).unwrap();
+}
+
+/// Whether the documents are to be written again.
+pub(crate) fn updates() -> bool {
+    std::env::var_os("UPDATE_DOCS").is_some()
 }

@@ -1,6 +1,6 @@
-//! README's ways to log in: each example is a valid policy, and logs in through the real binary, as each of the clouds.
+//! The documented ways to log in: each example is a valid policy, and logs in through the real binary, as each of the clouds.
 //!
-//! An example is taken from README as it stands. Only its files are put into a folder of the test's, its proxy and the
+//! An example is taken from docs/credentials.md as it stands. Only its files are put into a folder of the test's, its proxy and the
 //! metadata service are the test's, and the policy around it leads to a simulated cloud.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,11 +22,12 @@ use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 use super::{blocks, text, valid};
 
+const DOCUMENT: &str = "docs/credentials.md";
 const PROJECT: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 const KINDS: [&str; 6] = ["token_file", "password", "access_key", "ecs_agency", "id_token", "environment"];
 
-/// What README's files hold, and the environment.
+/// What the examples' files hold, and the environment.
 const TOKEN: &str = "a-token-of-a-file";
 const PASSWORD: &str = "a-password";
 const SECRET_ACCESS_KEY: &str = "aSecretAccessKey0123456789";
@@ -37,14 +38,14 @@ const PROXY_PASSWORD: &str = "a-password-of-a-proxy";
 #[derive(Clone)]
 struct Way(String);
 
-/// README's examples, in its order.
+/// The examples, in the document's order.
 fn ways() -> Vec<Way> {
-    let blocks = blocks("yaml");
+    let blocks = blocks(DOCUMENT, "yaml");
     let examples = blocks.iter().find(|yaml| yaml.starts_with("credentials:")).unwrap();
     examples.split("\n\n").map(|example| Way(example.to_owned())).collect()
 }
 
-/// README's plain example of a kind.
+/// The plain example of a kind.
 fn way(kind: &str) -> Way {
     ways().into_iter().find(|way| way.kind() == kind && way.on_top().is_none()).unwrap()
 }
@@ -98,7 +99,7 @@ fn region(cloud: Cloud) -> &'static str {
     }
 }
 
-/// A simulated cloud with one key, whose rotation is off, and everybody of README's examples.
+/// A simulated cloud with one key, whose rotation is off, and everybody of the examples.
 async fn simulated(cloud: Cloud, way: &Way) -> Simulator {
     let dialect = match cloud {
         Cloud::HuaweiCloud => Dialect::Huawei,
@@ -214,18 +215,18 @@ fn there_is_an_example_of_each_way_and_each_is_valid() {
     assert_eq!(plain, KINDS);
     let on_top: Vec<_> = ways.iter().filter_map(|way| way.on_top()).map(|(name, _)| name).collect();
     assert_eq!(on_top, ["assume_agency", "proxy"]);
-    let readme = text("README.md");
-    let table = readme.lines().filter(|line| KINDS.iter().any(|kind| line.starts_with(&format!("| `{kind}` | "))));
+    let document = text(DOCUMENT);
+    let table = document.lines().filter(|line| KINDS.iter().any(|kind| line.starts_with(&format!("| `{kind}` | "))));
     assert_eq!(table.count(), KINDS.len(), "one line of the table for each kind");
     for way in &ways {
         let policy = way.policy(Cloud::HuaweiCloud, Some(PROJECT), At::Url("https://kms.example.com"));
-        assert_eq!(valid(&policy, "README.md").projects.len(), 1, "{policy}");
+        assert_eq!(valid(&policy, DOCUMENT).projects.len(), 1, "{policy}");
     }
 }
 
 #[tokio::test]
 async fn each_way_logs_in_as_each_cloud() {
-    // On top of each kind that can act for an agency, of which README shows one.
+    // On top of each kind that can act for an agency, of which the document shows one.
     let agency = ways().into_iter().find(|way| way.on_top().is_some_and(|(name, _)| name == "assume_agency")).unwrap();
     let (name, assumed) = agency.on_top().unwrap();
     let agents = ["access_key", "ecs_agency"].map(|kind| Way(format!("{}\n  {name}: {assumed}", way(kind).0)));

@@ -1,0 +1,118 @@
+//! The tables of reasons in docs/monitoring.md have every reason of the program, with the program's words for it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use kms_rotationd::rotation::cover::Subject;
+use kms_rotationd::rotation::decide::{Reason, Reasons, Status, Steps};
+use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
+use kms_rotationd::rotation::report::{KeyReport, ProjectReport, Report, Trigger};
+use kms_rotationd::views::{Purpose, TextStyle, write_text};
+
+use super::repository::{change, text, updates};
+
+const DOCUMENT: &str = "docs/monitoring.md";
+const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
+const ENTRY: &str = "alias/pay-cards";
+
+/// The program's words for a reason of a key or of an entry, as `plan` prints them.
+fn words(reason: Reason, subject: Subject) -> String {
+    let name = subject.to_string();
+    let key = KeyReport {
+        subject,
+        entry_line: None,
+        alias: None,
+        desired: None,
+        exemption: None,
+        status: Status::NonCompliant,
+        reasons: Reasons::from(reason),
+        rotation: None,
+        observed: None,
+        planned: Steps::NONE,
+        changes: Vec::new(),
+        error: None,
+    };
+    let project = ProjectReport {
+        name: Arc::from("payments"),
+        cloud: Cloud::OpenTelekomCloud,
+        region: Arc::from("eu-de"),
+        mode: Mode::Enforce,
+        coverage: Coverage::Reported,
+        listed: true,
+        failure: None,
+        idle_entries: Vec::new(),
+        keys: vec![key],
+    };
+    let report = Report {
+        trigger: Trigger::Start,
+        started: SystemTime::UNIX_EPOCH,
+        ended: SystemTime::UNIX_EPOCH,
+        took: Duration::ZERO,
+        interrupted: false,
+        standby: false,
+        projects: vec![project],
+    };
+    let style = TextStyle { purpose: Purpose::Planned, policy_file: Path::new("p"), all: true, colour: false };
+    let mut printed = Vec::new();
+    write_text(&report, style, &mut printed).unwrap();
+    let printed = String::from_utf8(printed).unwrap();
+    printed.lines().find_map(|line| line.split_once(&name)).unwrap().1.trim().to_owned()
+}
+
+/// What the second column of a reason's row shows.
+fn shown(reason: Reason) -> String {
+    let of_key = words(reason, Subject::Key(KEY.parse().unwrap()));
+    let of_entry = words(reason, Subject::Entry(ENTRY.into()));
+    // An entry without a key has no more than these three.
+    match reason {
+        Reason::NotFound | Reason::ReadFailed | Reason::AccessDenied if of_entry != of_key => {
+            format!("{of_key}; of an entry: {of_entry}")
+        }
+        _ => of_key,
+    }
+}
+
+/// The rows of the section on reasons, by reason.
+fn rows(text: &str) -> BTreeMap<String, Vec<String>> {
+    let section = text.split_once("\n## Reasons\n").unwrap().1.split("\n## ").next().unwrap();
+    let mut rows = BTreeMap::new();
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
+        assert_eq!(cells.len(), 4, "{row}");
+        let before = rows.insert(cells[0].trim_matches('`').to_owned(), cells);
+        assert!(before.is_none(), "{row} is there twice");
+    }
+    rows
+}
+
+#[test]
+fn every_reason_is_documented_with_its_words_and_with_what_to_do() {
+    let there: Vec<_> = rows(&text(DOCUMENT)).into_keys().collect();
+    let mut names: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str().to_owned()).collect();
+    names.sort();
+    assert_eq!(there, names, "the tables in the section Reasons of {DOCUMENT} have these reasons, the program those");
+    if updates() {
+        change(DOCUMENT, |text| {
+            let mut text = text.to_owned();
+            for reason in Reason::ALL {
+                let begin = format!("\n| `{reason}` | ");
+                let at = text.find(&begin).unwrap() + begin.len();
+                let end = at + text[at..].find('|').unwrap();
+                text.replace_range(at..end, &format!("{} ", shown(*reason)));
+            }
+            text
+        });
+    }
+    let rows = rows(&text(DOCUMENT));
+    for reason in Reason::ALL {
+        let cells = &rows[reason.as_str()];
+        assert_eq!(
+            cells[1],
+            shown(*reason),
+            "{DOCUMENT}: the words for {reason}. To write them again: UPDATE_DOCS=1 cargo test --locked --test scenarios documents::"
+        );
+        assert!(cells[2].len() > 20 && cells[3].len() > 7, "{reason}: {cells:?}");
+    }
+}
