@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::observe::{Code, Operation};
 use crate::printable::excerpt;
-use crate::rotation::key::Hindrance;
+use crate::rotation::key::{CallFailure, Hindrance};
 
 /// What follows from an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,20 @@ impl Kind {
     #[must_use]
     pub fn is_transient(self) -> bool {
         matches!(self, Self::Transient | Self::Throttled | Self::Shortage)
+    }
+}
+
+/// What a call that ended like this for good means for its key.
+impl From<Kind> for CallFailure {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::NotFound => Self::NotFound,
+            Kind::AccessDenied | Kind::Permission => Self::AccessDenied,
+            Kind::Throttled => Self::Throttled,
+            Kind::Credentials => Self::Authentication,
+            Kind::LoginUnavailable => Self::LoginUnavailable,
+            _ => Self::Other,
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use super::{Failure, Reconciler};
 use crate::kms::{Backoff, Error, Kind, Kms, Receipt, Settled};
 use crate::policy::types::Project;
 use crate::rotation::decide::{Status, Step, Verdict};
-use crate::rotation::key::{KeyDescription, ReadFailure, Reading, Rotation, RotationInterval};
-use crate::rotation::observed::{Enabling, Hold, WriteFailure, WrittenBefore};
+use crate::rotation::key::{CallFailure, KeyDescription, Reading, Rotation, RotationInterval};
+use crate::rotation::observed::{Enabling, Hold, WrittenBefore};
 use crate::rotation::report::{Change, KeyError, KeyReport};
 
 /// Waits before reading again a key whose accepted write does not show yet. The first reading follows at once; in all
@@ -146,7 +146,7 @@ impl<K: Kms> KeyRun<'_, K> {
                 let unexplained = error.kind() == Kind::Refused && !key.described;
                 key.observed.reading = match error.kind() {
                     Kind::NotOffered => Reading::NotOffered,
-                    kind => Reading::Failed(read_failure(kind)),
+                    kind => Reading::Failed(kind.into()),
                 };
                 if let Kind::Hindered(hindrance) = error.kind() {
                     key.observed.hindrance = Some(hindrance);
@@ -165,7 +165,7 @@ impl<K: Kms> KeyRun<'_, K> {
         if key.observed.reading != Reading::NotOffered {
             self.read(key).await;
             if key.observed.reading == Reading::NotOffered {
-                key.observed.reading = Reading::Failed(ReadFailure::Other);
+                key.observed.reading = Reading::Failed(CallFailure::Other);
             }
         }
     }
@@ -184,7 +184,7 @@ impl<K: Kms> KeyRun<'_, K> {
             }
             Err(error) => match error.kind() {
                 Kind::NotFound | Kind::Credentials | Kind::LoginUnavailable | Kind::NoWay => {
-                    key.observed.reading = Reading::Failed(read_failure(error.kind()));
+                    key.observed.reading = Reading::Failed(error.kind().into());
                     self.note(key, &error);
                 }
                 Kind::Hindered(hindrance) => key.observed.hindrance = Some(hindrance),
@@ -264,14 +264,14 @@ impl<K: Kms> KeyRun<'_, K> {
                     }
                     if !waited || matches!(key.observed.reading, Reading::Failed(_)) {
                         self.kms.settle(&error, Settled::GivenUp, &backoff);
-                        key.observed.failure = Some(WriteFailure::Other);
+                        key.observed.failure = Some(CallFailure::Other);
                         return;
                     }
                     if repeated && shows_nothing_new(step, before) {
                         // The key is on policy, and each write of it may start the cloud's rotation period anew.
                         self.kms.settle(&error, Settled::GivenUp, &backoff);
                         self.note(key, &error);
-                        key.observed.failure = Some(WriteFailure::Unproven);
+                        key.observed.failure = Some(CallFailure::Unproven);
                         return;
                     }
                     self.kms.settle(&error, Settled::Repeated, &backoff);
@@ -291,7 +291,7 @@ impl<K: Kms> KeyRun<'_, K> {
                 // Another replica brings it about.
                 Kind::Stopped if !self.reconciler.gate.is_open() => return,
                 kind => {
-                    key.observed.failure = Some(write_failure(kind));
+                    key.observed.failure = Some(kind.into());
                     self.note(key, &error);
                     if kind.is_transient() || doubtful {
                         // A server that answers 500 may have done it all the same.
@@ -312,7 +312,7 @@ impl<K: Kms> KeyRun<'_, K> {
         match self.kms.send_owed_interval(key_id, interval).await {
             Ok(receipt) => self.accepted(Step::UpdateInterval(interval), before, receipt, key),
             Err(error) => {
-                key.observed.failure = Some(write_failure(error.kind()));
+                key.observed.failure = Some(error.kind().into());
                 self.note(key, &error);
             }
         }
@@ -394,27 +394,5 @@ fn shows_nothing_new(step: Step, before: Option<Rotation>) -> bool {
     match step {
         Step::EnableRotation => false,
         Step::UpdateInterval(interval) => before.is_some_and(|before| has_interval(before, interval)),
-    }
-}
-
-pub(super) fn read_failure(kind: Kind) -> ReadFailure {
-    match kind {
-        Kind::NotFound => ReadFailure::NotFound,
-        Kind::AccessDenied | Kind::Permission => ReadFailure::AccessDenied,
-        Kind::Throttled => ReadFailure::Throttled,
-        Kind::Credentials => ReadFailure::Authentication,
-        Kind::LoginUnavailable => ReadFailure::LoginUnavailable,
-        _ => ReadFailure::Other,
-    }
-}
-
-fn write_failure(kind: Kind) -> WriteFailure {
-    match kind {
-        Kind::NotFound => WriteFailure::NotFound,
-        Kind::AccessDenied | Kind::Permission => WriteFailure::AccessDenied,
-        Kind::Throttled => WriteFailure::Throttled,
-        Kind::Credentials => WriteFailure::Authentication,
-        Kind::LoginUnavailable => WriteFailure::LoginUnavailable,
-        _ => WriteFailure::Other,
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::rotation::cover::{Case, Course};
 use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps, Verdict, decide};
-use crate::rotation::key::{Bound, DesiredRotation, KeyId, ReadFailure, Reading, Rotation, RotationInterval};
+use crate::rotation::key::{Bound, CallFailure, DesiredRotation, KeyId, Reading, Rotation, RotationInterval};
 use crate::rotation::observed::{Enabling, ObservedKey, WrittenBefore};
 use crate::rotation::report::{Change, KeyError, KeyReport};
 use crate::rotation::rule::{Asks, Names, Rule};
@@ -105,7 +105,7 @@ impl<'a> Progress<'a> {
     pub(super) fn new(order: Order<'a>) -> Self {
         Self {
             order,
-            observed: ObservedKey::new(Reading::Failed(ReadFailure::Other)),
+            observed: ObservedKey::new(Reading::Failed(CallFailure::Other)),
             seen: None,
             asked: Instant::now(),
             described: false,

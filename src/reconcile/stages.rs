@@ -10,7 +10,7 @@ use crate::kms::Kms;
 use crate::kms::endpoint::may_lack_rotation;
 use crate::rotation::cover::{Case, Course};
 use crate::rotation::decide::Status;
-use crate::rotation::key::{Bound, Hindrance, ReadFailure, Reading};
+use crate::rotation::key::{Bound, CallFailure, Hindrance, Reading};
 use crate::rotation::observed::{Hold, WrittenBefore};
 use crate::rotation::project::Mode;
 use crate::rotation::report::KeyReport;
@@ -73,7 +73,7 @@ impl<K: Kms> KeyRun<'_, K> {
         let holds = keys.iter().all(is_not_offered) && !self.reconciler.memory.is_readable(self.project);
         for (_, key) in keys.iter_mut().filter(|key| is_not_offered(key)) {
             if !holds {
-                key.observed.reading = Reading::Failed(ReadFailure::Other);
+                key.observed.reading = Reading::Failed(CallFailure::Other);
             } else if may_lack_rotation(self.project.cloud, &self.project.region) {
                 // The Swiss region documents no rotation calls at all (API sheet, section 2.3).
                 key.observed.hindrance.get_or_insert(Hindrance::RotationUnsupported);

@@ -11,7 +11,7 @@ use crate::kms::{Error, Kind, Kms, Listed};
 use crate::policy::types::Project;
 use crate::rotation::cover::Listing;
 use crate::rotation::decide::Reason;
-use crate::rotation::key::ListedKey;
+use crate::rotation::key::{CallFailure, ListedKey};
 use crate::rotation::project::Coverage;
 use crate::rotation::rule::{Names, Rule};
 
@@ -83,7 +83,7 @@ impl Reconciler {
                     debug!(project = &*project.name, error = %error, "keys cannot be listed, and no entry needs it");
                     return Survey::NotAllowed;
                 }
-                let reason = Reason::from(super::key::read_failure(error.kind()));
+                let reason = CallFailure::from(error.kind()).reason(Reason::ReadFailed);
                 if !failure.ends_run(&error) && error.kind() != Kind::Stopped {
                     let must_act = !error.kind().is_transient();
                     failure.list(&error.to_string(), must_act, "the project's keys cannot be listed");

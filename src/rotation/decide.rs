@@ -7,8 +7,8 @@ use std::fmt;
 
 pub use super::reason::{Reason, Reasons, Status};
 
-use super::key::{Bound, DesiredRotation, Hindrance, ReadFailure, Reading, Reapply, RotationInterval};
-use super::observed::{Enabling, Hold, ObservedKey, WriteFailure, WrittenBefore};
+use super::key::{Bound, CallFailure, DesiredRotation, Hindrance, Reading, Reapply, RotationInterval};
+use super::observed::{Enabling, Hold, ObservedKey, WrittenBefore};
 
 /// One write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,17 +118,16 @@ pub fn decide(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
         }
     }
     match observed.failure {
-        Some(WriteFailure::Authentication) => {
-            return Verdict::settled(Status::Unknown, unproven(observed, Reason::AuthenticationFailed));
+        Some(failure @ (CallFailure::Authentication | CallFailure::LoginUnavailable)) => {
+            return Verdict::settled(Status::Unknown, unproven(observed, failure.reason(Reason::WriteFailed)));
         }
-        Some(WriteFailure::LoginUnavailable) => {
-            return Verdict::settled(Status::Unknown, unproven(observed, Reason::LoginUnavailable));
-        }
-        Some(WriteFailure::NotFound) => return Verdict::settled(Status::Unknown, Reason::NotFound),
+        Some(CallFailure::NotFound) => return Verdict::settled(Status::Unknown, Reason::NotFound),
         _ => {}
     }
     let open = match observed.reading {
-        Reading::Failed(failure) => Verdict::settled(Status::Unknown, unproven(observed, failure.into())),
+        Reading::Failed(failure) => {
+            Verdict::settled(Status::Unknown, unproven(observed, failure.reason(Reason::ReadFailed)))
+        }
         Reading::NotOffered => write_only(desired, observed),
         Reading::Rotation(rotation) if !rotation.enabled => rotation_off(desired, observed),
         Reading::Rotation(_) if on_policy => rotation_right(desired, observed),
@@ -143,7 +142,10 @@ pub fn decide(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     };
     match observed.failure {
         None => open,
-        Some(failure) => Verdict { reasons: open.reasons.with(write_failure(failure)), steps: Steps::NONE, ..open },
+        Some(failure) => {
+            let reasons = open.reasons.with(failure.reason(Reason::WriteFailed));
+            Verdict { reasons, steps: Steps::NONE, ..open }
+        }
     }
 }
 
@@ -256,27 +258,19 @@ fn held(hold: Hold) -> Reason {
     }
 }
 
-impl From<ReadFailure> for Reason {
-    fn from(failure: ReadFailure) -> Self {
-        match failure {
-            ReadFailure::NotFound => Self::NotFound,
-            ReadFailure::AccessDenied => Self::AccessDenied,
-            ReadFailure::Throttled => Self::Throttled,
-            ReadFailure::Authentication => Self::AuthenticationFailed,
-            ReadFailure::LoginUnavailable => Self::LoginUnavailable,
-            ReadFailure::Other => Self::ReadFailed,
+impl CallFailure {
+    /// The reason that the failure gives a key: `other` where it has no reason of its own, since that depends on
+    /// whether a reading or a write failed.
+    #[must_use]
+    pub fn reason(self, other: Reason) -> Reason {
+        match self {
+            Self::NotFound => Reason::NotFound,
+            Self::AccessDenied => Reason::AccessDenied,
+            Self::Throttled => Reason::Throttled,
+            Self::Authentication => Reason::AuthenticationFailed,
+            Self::LoginUnavailable => Reason::LoginUnavailable,
+            Self::Unproven => Reason::NotVerified,
+            Self::Other => other,
         }
-    }
-}
-
-fn write_failure(failure: WriteFailure) -> Reason {
-    match failure {
-        WriteFailure::NotFound => Reason::NotFound,
-        WriteFailure::AccessDenied => Reason::AccessDenied,
-        WriteFailure::Throttled => Reason::Throttled,
-        WriteFailure::Authentication => Reason::AuthenticationFailed,
-        WriteFailure::LoginUnavailable => Reason::LoginUnavailable,
-        WriteFailure::Unproven => Reason::NotVerified,
-        WriteFailure::Other => Reason::WriteFailed,
     }
 }

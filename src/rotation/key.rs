@@ -173,23 +173,25 @@ pub enum Reading {
     /// not of one answer, so a run judges it over all its readings.
     NotOffered,
     /// The call failed, after retries.
-    Failed(ReadFailure),
+    Failed(CallFailure),
 }
 
-/// Why a key's rotation setting could not be read.
+/// Why a call about a key failed for good: the reading of its setting, or a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadFailure {
+pub enum CallFailure {
     /// The key does not exist in this project (`KMS.0207`).
     NotFound,
-    /// The cloud refuses the project or the user, not just this call.
+    /// The user lacks the permission, or the cloud refuses the project or the account.
     AccessDenied,
     /// The cloud kept answering 429.
     Throttled,
     /// The credentials were refused.
     Authentication,
-    /// The service that gives credentials did not answer, or could not.
+    /// The login service did not answer, or failed.
     LoginUnavailable,
-    /// Anything else: no connection, errors of the server, an answer that is not understood.
+    /// Only of a write: its answers were lost, and no reading can prove it, since the setting was the same before.
+    Unproven,
+    /// Anything else: no connection, a server error, an answer that is not understood.
     Other,
 }
 

@@ -1,7 +1,7 @@
 //! What one run knows of a key: what it has read, and what has become of what it sent. A run fills it in, and
 //! [`decide`](super::decide()) judges it.
 
-use super::key::{Hindrance, Reading, RotationInterval};
+use super::key::{CallFailure, Hindrance, Reading, RotationInterval};
 
 /// Why nothing is written to a key that is off its policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,25 +10,6 @@ pub enum Hold {
     ChangeLimit,
     /// Something keeps changing the key back.
     Flapping,
-}
-
-/// Why a write did not happen. A write whose end is unclear is none of these until it is settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteFailure {
-    /// The key does not exist any more.
-    NotFound,
-    /// This user may not write.
-    AccessDenied,
-    /// The cloud kept answering 429.
-    Throttled,
-    /// The credentials were refused.
-    Authentication,
-    /// The service that gives credentials did not answer, or could not.
-    LoginUnavailable,
-    /// Its answers were lost, and reading back cannot prove it: the key was as the write would have it.
-    Unproven,
-    /// Anything else.
-    Other,
 }
 
 /// How far this run has come with enabling rotation.
@@ -72,8 +53,8 @@ pub struct ObservedKey {
     pub interval_sent: bool,
     /// What earlier writes tell of the interval.
     pub written_before: WrittenBefore,
-    /// The write that failed for good.
-    pub failure: Option<WriteFailure>,
+    /// Why a write of this run failed for good. A write whose end is still unclear has not failed.
+    pub failure: Option<CallFailure>,
     /// Why the key is not to be written.
     pub hold: Option<Hold>,
 }
