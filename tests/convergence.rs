@@ -118,7 +118,7 @@ impl FakeKms {
             return Err(Self::fail(operation, Kind::Unclear));
         }
         if fault == Fault::AppliedAndFailed && operation == Operation::EnableRotation {
-            return Err(Self::fail(operation, Kind::AlreadyOn).doubtful());
+            return Err(Self::fail(operation, Kind::AlreadyOn).maybe_applied());
         }
         Ok(Receipt::default())
     }

@@ -82,7 +82,7 @@ impl<'a> Call<'a> {
     /// What an error means for this call.
     fn judge(&self, error: Error) -> Error {
         match self.manner {
-            Manner::Once if may_be_applied(&error) => error.with_kind(Kind::Unclear),
+            Manner::Once if is_maybe_applied(&error) => error.with_kind(Kind::Unclear),
             // There is no time to look, and what it sends is right whatever became of it.
             Manner::Last if error.kind() == Kind::Unclear => error.with_kind(Kind::Transient),
             _ => error,
@@ -120,7 +120,7 @@ impl Caller {
         self.await_turn(call).await?;
         let began = Instant::now();
         let mut attempts = 1;
-        let mut doubtful = false;
+        let mut maybe_applied = false;
         let (backoff, stop) = if call.manner == Manner::Last {
             let max_elapsed = self.retry.max_elapsed.min(LAST_CALL);
             (Backoff::new(RetryPolicy { max_elapsed, ..self.retry }), CancellationToken::new())
@@ -133,14 +133,15 @@ impl Caller {
             async move { made.await.map_err(|error| call.judge(error)) }
         };
         let result = with_retries(backoff, &stop, attempt, |error, wait| {
-            doubtful |= may_be_applied(error);
+            maybe_applied |= is_maybe_applied(error);
             self.repeats(error);
             let (project, wait_ms) = (&*self.project, wait.as_millis());
             debug!(project, key_id, attempt = attempts, wait_ms, error = %error, "will be tried again");
             attempts += 1;
         })
         .await;
-        let result = result.map_err(|error| if doubtful || may_be_applied(&error) { error.doubtful() } else { error });
+        let result = result
+            .map_err(|error| if maybe_applied || is_maybe_applied(&error) { error.maybe_applied() } else { error });
         match &result {
             Ok(_) => self.succeeded(operation),
             Err(error) => match error.kind() {
@@ -367,8 +368,8 @@ fn stopping(operation: Operation) -> Error {
     Error::new(operation, Kind::Stopped, "not called: the program is stopping")
 }
 
-/// A write that was answered like this may have taken effect: a server that fails may do so after the work.
-fn may_be_applied(error: &Error) -> bool {
+/// Whether a write that was answered like this may have taken effect: a server may fail after the work.
+fn is_maybe_applied(error: &Error) -> bool {
     let is_servers = matches!(error.code(), Some(Code::Http(408 | 500..)));
     error.operation().is_write() && error.kind() == Kind::Transient && is_servers
 }

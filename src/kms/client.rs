@@ -375,7 +375,7 @@ fn unusable(operation: Operation, request: &Request, answer: &Answer, why: Unusa
         let [code_text, message] = [&code, &message].map(|text| request.without_secrets(text.clone()));
         let text = format!("HTTP {status} from {host} with the error {code_text} {message}");
         let error = Error::new(operation, classify_contradiction(operation, &code), text.trim_end());
-        if operation.is_write() { error.doubtful() } else { error }
+        if operation.is_write() { error.maybe_applied() } else { error }
     } else if why == Unusable::Silent {
         let text = if answer.body.trim_ascii().is_empty() {
             format!("HTTP {status} from {host} with an empty body")

@@ -88,7 +88,7 @@ struct Inner {
     text: String,
     request_id: Option<Box<str>>,
     retry_after: Option<Duration>,
-    doubtful: bool,
+    maybe_applied: bool,
 }
 
 impl Error {
@@ -103,7 +103,7 @@ impl Error {
             text,
             request_id: None,
             retry_after: None,
-            doubtful: false,
+            maybe_applied: false,
         }))
     }
 
@@ -143,10 +143,10 @@ impl Error {
         self
     }
 
-    /// The same of a call of which an attempt may have been applied for all that its answer said.
+    /// The same error of a write that an attempt may have applied, although its answer was an error.
     #[must_use]
-    pub fn doubtful(mut self) -> Self {
-        self.0.doubtful = true;
+    pub fn maybe_applied(mut self) -> Self {
+        self.0.maybe_applied = true;
         self
     }
 
@@ -162,11 +162,11 @@ impl Error {
         self.0.kind
     }
 
-    /// An attempt of the call was answered with a server's error such as 500, or with an error inside a success: neither
-    /// says that nothing was done.
+    /// Whether an attempt of the write was answered with a server error such as 500, or with an error inside a success:
+    /// the cloud may have applied it all the same.
     #[must_use]
-    pub fn is_doubtful(&self) -> bool {
-        self.0.doubtful
+    pub fn is_maybe_applied(&self) -> bool {
+        self.0.maybe_applied
     }
 
     /// The call that failed.

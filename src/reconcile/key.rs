@@ -208,7 +208,7 @@ impl<K: Kms> KeyRun<'_, K> {
                 Step::UpdateInterval(interval) => self.kms.update_interval(key.order.key_id, interval).await,
             };
             let repeated = unclear.is_some();
-            let doubtful = repeated || result.as_ref().is_err_and(Error::is_doubtful);
+            let doubtful = repeated || result.as_ref().is_err_and(Error::is_maybe_applied);
             let may_be_applied =
                 doubtful || result.as_ref().map_or_else(|error| error.kind() == Kind::Unclear, |_| true);
             if step == Step::EnableRotation && may_be_applied {
