@@ -12,7 +12,7 @@ use kms_rotationd::clock::{BootClock, Clock};
 use kms_rotationd::daemon::{Alarm, Daemon, PolicyFile, Signals, Supervisor};
 use kms_rotationd::gate::Gate;
 use kms_rotationd::kms::observe::Operation;
-use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Listed, Receipt, RetryPolicy, Settled};
+use kms_rotationd::kms::{Error, Kind, Kms, Listed, Receipt, SendMode, WriteOperation};
 use kms_rotationd::observability::{Board, Health};
 use kms_rotationd::policy::Policy;
 use kms_rotationd::reconcile::{Headway, Memory, Reconciler, Target};
@@ -55,28 +55,28 @@ impl Kms for Slow {
         Ok(Listed { items: Vec::new(), doubt: None })
     }
 
-    async fn enable_rotation(&self, _: KeyId) -> Result<Receipt, Error> {
+    fn enable_rotation(&self, _: KeyId) -> impl WriteOperation {
+        Accepted
+    }
+
+    fn update_interval(&self, _: KeyId, _: RotationInterval, _: SendMode) -> impl WriteOperation {
+        Accepted
+    }
+}
+
+/// A write that the cloud accepts.
+struct Accepted;
+
+impl WriteOperation for Accepted {
+    async fn send(&mut self) -> Result<Receipt, Error> {
         Ok(Receipt::default())
     }
 
-    async fn update_interval(&self, _: KeyId, _: RotationInterval) -> Result<Receipt, Error> {
-        Ok(Receipt::default())
+    fn next_wait(&mut self) -> Option<Duration> {
+        None
     }
 
-    async fn update_interval_once(&self, _: KeyId, _: RotationInterval) -> Result<Receipt, Error> {
-        Ok(Receipt::default())
-    }
-
-    async fn send_owed_interval(&self, _: KeyId, _: RotationInterval) -> Result<Receipt, Error> {
-        Ok(Receipt::default())
-    }
-
-    fn backoff(&self, _: Operation) -> Backoff {
-        let second = Duration::from_secs(1);
-        Backoff::new(RetryPolicy { initial_interval: second, max_interval: second, max_elapsed: second })
-    }
-
-    fn settle(&self, _: &Error, _: Settled, _: &Backoff) {}
+    fn found_applied(self) {}
 }
 
 /// An alarm on tokio's time, which tests can pause.

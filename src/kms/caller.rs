@@ -54,45 +54,46 @@ pub(super) struct Call<'a> {
     /// Set when the rate-limit slot of the next attempt is taken already: of the first one by `call_with`, so that waiting
     /// for it does not use up the deadline.
     has_turn: AtomicBool,
-    manner: Manner,
+    mode: SendMode,
 }
 
-/// How a call is repeated, and whether it is made at all.
+/// How a call is repeated, and whether it is made while the program is stopping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Manner {
-    /// As the policy has it; not while the program is stopping.
+pub enum SendMode {
+    /// Repeated as the retry policy allows; not made while the program is stopping.
     #[default]
-    Usual,
-    /// A write that may have been applied is not made again.
+    Retried,
+    /// For an interval that the key has already: each sending may start the cloud's rotation period anew, so one that
+    /// may have been applied is not repeated, and ends as [`Kind::Unclear`] after a server error too.
     Once,
-    /// It completes something that must not be left half done, so it is made although the program is stopping, within
-    /// [`LAST_CALL`].
-    Last,
+    /// For an interval that is due when the program stops: made and repeated although it is stopping, for a few seconds.
+    /// Its end is never [`Kind::Unclear`], since there is no time to read.
+    AtExit,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(operation: Operation, key_id: Option<&'a str>, sequence: Option<&'a str>) -> Self {
-        Self { operation, key_id, sequence, has_turn: AtomicBool::new(false), manner: Manner::Usual }
+        Self { operation, key_id, sequence, has_turn: AtomicBool::new(false), mode: SendMode::Retried }
     }
 
-    pub(super) fn made(self, manner: Manner) -> Self {
-        Self { manner, ..self }
+    pub(super) fn sent(self, mode: SendMode) -> Self {
+        Self { mode, ..self }
     }
 
     /// What an error means for this call.
     fn judge(&self, error: Error) -> Error {
-        match self.manner {
-            Manner::Once if is_maybe_applied(&error) => error.with_kind(Kind::Unclear),
-            // There is no time to look, and what it sends is right whatever became of it.
-            Manner::Last if error.kind() == Kind::Unclear => error.with_kind(Kind::Transient),
+        match self.mode {
+            SendMode::Once if is_maybe_applied(&error) => error.with_kind(Kind::Unclear),
+            // There is no time to read, and what is sent is right whether or not it was applied before.
+            SendMode::AtExit if error.kind() == Kind::Unclear => error.with_kind(Kind::Transient),
             _ => error,
         }
     }
 }
 
 impl Caller {
-    /// Repeats `attempt` as the policy has it and counts how the operation ended, except for a write whose end is
-    /// unclear: its caller settles that.
+    /// Repeats `attempt` as the retry policy allows and counts how the operation ended. A write whose end is unclear is
+    /// counted by its [`WriteOperation`](super::WriteOperation).
     pub(super) async fn call<T, F>(&self, call: &Call<'_>, attempt: impl FnMut() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
@@ -121,7 +122,7 @@ impl Caller {
         let began = Instant::now();
         let mut attempts = 1;
         let mut maybe_applied = false;
-        let (backoff, stop) = if call.manner == Manner::Last {
+        let (backoff, stop) = if call.mode == SendMode::AtExit {
             let max_elapsed = self.retry.max_elapsed.min(LAST_CALL);
             (Backoff::new(RetryPolicy { max_elapsed, ..self.retry }), CancellationToken::new())
         } else {
@@ -134,7 +135,7 @@ impl Caller {
         };
         let result = with_retries(backoff, &stop, attempt, |error, wait| {
             maybe_applied |= is_maybe_applied(error);
-            self.repeats(error);
+            self.count_retry(error.operation(), error.code());
             let (project, wait_ms) = (&*self.project, wait.as_millis());
             debug!(project, key_id, attempt = attempts, wait_ms, error = %error, "will be tried again");
             attempts += 1;
@@ -197,7 +198,7 @@ impl Caller {
         if operation != Operation::Authenticate {
             self.unreachable.check(operation)?;
         }
-        if self.stop.is_cancelled() && call.manner != Manner::Last {
+        if self.stop.is_cancelled() && call.mode != SendMode::AtExit {
             return Err(stopping(operation));
         }
         // Here and not before the call: between its first attempt and its last one minutes may pass.
@@ -265,10 +266,10 @@ impl Caller {
         &self.outages[operation as usize]
     }
 
-    /// The attempt that ended like this is made again.
-    pub(super) fn repeats(&self, error: &Error) {
-        if let Some(code) = error.code() {
-            self.observer.retry(error.operation(), code);
+    /// Counts that an attempt that ended with this code is made again. Without a code there was no attempt.
+    pub(super) fn count_retry(&self, operation: Operation, code: Option<Code>) {
+        if let Some(code) = code {
+            self.observer.retry(operation, code);
         }
     }
 
@@ -311,7 +312,7 @@ impl Caller {
 
     /// Waits until the call is not to be made any more, since the program stops.
     async fn ends(&self, call: &Call<'_>) {
-        if call.manner == Manner::Last {
+        if call.mode == SendMode::AtExit {
             tokio::time::sleep(LAST_CALL).await;
         } else {
             self.stop.cancelled().await;

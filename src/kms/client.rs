@@ -10,17 +10,18 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::auth::{Credential, Credentials, ProjectScope, Session, unfit};
-use super::caller::{Call, Caller, Manner};
+use super::caller::{Call, Caller};
 use super::closed::ClosedForRun;
 use super::endpoint::Endpoints;
 use super::error::{Error, Kind, classify_contradiction, parse_body};
 use super::observe::{Code, Observer, Operation};
 use super::outage::Outage;
-use super::retry::{Backoff, RetryPolicy};
+use super::retry::RetryPolicy;
 use super::shared::Shared;
 use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, TransportSettings, Url, address};
 use super::wire::{self, Unusable};
-use super::{Kms, Listed, Receipt, Settled};
+use super::write::ClientWrite;
+use super::{Kms, Listed, Receipt, SendMode, WriteOperation};
 use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
@@ -50,7 +51,7 @@ pub struct ClientSettings {
 
 /// The KMS of one project.
 pub struct Client {
-    caller: Caller,
+    pub(super) caller: Caller,
     session: Arc<Session>,
     scope: ProjectScope,
     kms: String,
@@ -132,7 +133,7 @@ impl Route {
     }
 
     /// What it counts as.
-    fn operation(self) -> Operation {
+    pub(super) fn operation(self) -> Operation {
         match self {
             Self::ReadStatus => Operation::ReadStatus,
             Self::Enable => Operation::EnableRotation,
@@ -205,17 +206,17 @@ impl Client {
     }
 
     /// One call about one key.
-    async fn key_call<T>(
+    pub(super) async fn key_call<T>(
         &self,
         route: Route,
         key_id: KeyId,
         interval: Option<RotationInterval>,
         parse: fn(&Answer) -> Result<T, Unusable>,
-        manner: Manner,
+        mode: SendMode,
     ) -> Result<T, Error> {
         let sequence = Uuid::new_v4().to_string();
         let body = wire::key_body(key_id, &sequence, interval);
-        let call = Call::new(route.operation(), Some(key_id.as_str()), Some(&sequence)).made(manner);
+        let call = Call::new(route.operation(), Some(key_id.as_str()), Some(&sequence)).sent(mode);
         self.call(route, &call, &body, parse).await
     }
 
@@ -311,12 +312,12 @@ impl Kms for Client {
         let parse = |answer: &Answer| {
             if answer.status == 200 { wire::rotation_status(&answer.body) } else { Err(Unusable::Garbled) }
         };
-        self.key_call(Route::ReadStatus, key_id, None, parse, Manner::Usual).await
+        self.key_call(Route::ReadStatus, key_id, None, parse, SendMode::Retried).await
     }
 
     async fn describe(&self, key_id: KeyId) -> Result<KeyDescription, Error> {
         let parse = |answer: &Answer| wire::description(&answer.body).ok_or(Unusable::Garbled);
-        self.key_call(Route::Describe, key_id, None, parse, Manner::Usual).await
+        self.key_call(Route::Describe, key_id, None, parse, SendMode::Retried).await
     }
 
     async fn list_keys(&self) -> Result<Listed<ListedKey>, Error> {
@@ -327,39 +328,18 @@ impl Kms for Client {
         self.keys_with_tag(key, values).await
     }
 
-    async fn enable_rotation(&self, key_id: KeyId) -> Result<Receipt, Error> {
-        self.key_call(Route::Enable, key_id, None, receipt, Manner::Usual).await
+    fn enable_rotation(&self, key_id: KeyId) -> impl WriteOperation {
+        ClientWrite::enable_rotation(self, key_id)
     }
 
-    async fn update_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.key_call(Route::SetInterval, key_id, Some(interval), receipt, Manner::Usual).await
-    }
-
-    async fn update_interval_once(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.key_call(Route::SetInterval, key_id, Some(interval), receipt, Manner::Once).await
-    }
-
-    async fn send_owed_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.key_call(Route::SetInterval, key_id, Some(interval), receipt, Manner::Last).await
-    }
-
-    fn backoff(&self, operation: Operation) -> Backoff {
-        self.caller.backoff(self.caller.outage(operation).retry_budget())
-    }
-
-    fn settle(&self, unclear: &Error, settled: Settled, backoff: &Backoff) {
-        let operation = unclear.operation();
-        match settled {
-            Settled::Applied => self.caller.succeeded(operation),
-            Settled::GivenUp => self.caller.exhausted(operation, backoff.began()),
-            Settled::Repeated => self.caller.repeats(unclear),
-        }
+    fn update_interval(&self, key_id: KeyId, interval: RotationInterval, mode: SendMode) -> impl WriteOperation {
+        ClientWrite::update_interval(self, key_id, interval, mode)
     }
 }
 
 /// A write is accepted by its status: its body is documented as none or `{}`. But one that carries an error is no
 /// success.
-fn receipt(answer: &Answer) -> Result<Receipt, Unusable> {
+pub(super) fn receipt(answer: &Answer) -> Result<Receipt, Unusable> {
     let is_short = answer.body.len() <= "{}".len();
     if !is_short && !parse_body(&answer.body).0.is_empty() {
         return Err(Unusable::Garbled);

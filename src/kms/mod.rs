@@ -21,16 +21,16 @@ mod retry;
 mod shared;
 mod transport;
 mod wire;
+mod write;
 
+pub use caller::SendMode;
 pub use client::{Client, ClientSettings};
 pub use error::{Error, Kind};
-pub use retry::{Backoff, RetryPolicy};
+pub use retry::RetryPolicy;
 pub use shared::Shared;
 pub use transport::{NoProxy, Proxy, ProxyOrigin, SetUpError};
 
-use std::time::SystemTime;
-
-use observe::Operation;
+use std::time::{Duration, SystemTime};
 
 use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 
@@ -64,38 +64,32 @@ pub trait Kms: Send + Sync {
         values: Option<&[&str]>,
     ) -> impl Future<Output = Result<Listed<(KeyId, Tag)>, Error>> + Send;
 
-    /// `enable-key-rotation`. [`Kind::Unclear`]: it may have been applied; [`settle`](Self::settle) it.
-    fn enable_rotation(&self, key_id: KeyId) -> impl Future<Output = Result<Receipt, Error>> + Send;
+    /// `enable-key-rotation`, which sets an interval of its own. Nothing is sent yet.
+    fn enable_rotation(&self, key_id: KeyId) -> impl WriteOperation;
 
-    /// `update-key-rotation-interval`. [`Kind::Unclear`]: it may have been applied; [`settle`](Self::settle) it.
-    fn update_interval(
-        &self,
-        key_id: KeyId,
-        interval: RotationInterval,
-    ) -> impl Future<Output = Result<Receipt, Error>> + Send;
+    /// `update-key-rotation-interval`. Nothing is sent yet.
+    fn update_interval(&self, key_id: KeyId, interval: RotationInterval, mode: SendMode) -> impl WriteOperation;
+}
 
-    /// The same for a key that has this interval already: made once, since each write may start the cloud's rotation
-    /// period anew. [`Kind::Unclear`] as well where a server answers with an error of its own.
-    fn update_interval_once(
-        &self,
-        key_id: KeyId,
-        interval: RotationInterval,
-    ) -> impl Future<Output = Result<Receipt, Error>> + Send;
+/// One write to one key. It counts as one operation, however often it is sent.
+///
+/// Where a sending ends as [`Kind::Unclear`], the write may or may not have been applied. The caller waits, reads the
+/// key, and then sends the write again, reports it as [found applied](Self::found_applied), or drops it, which counts it
+/// as failed.
+pub trait WriteOperation: Send {
+    /// Sends the write, or sends it again.
+    ///
+    /// # Errors
+    ///
+    /// The write was refused or failed; or its end is unclear.
+    fn send(&mut self) -> impl Future<Output = Result<Receipt, Error>> + Send;
 
-    /// `update-key-rotation-interval`, although the program is stopping: for a key that it has switched on, and whose
-    /// interval it owes. Ends within seconds, however it ends.
-    fn send_owed_interval(
-        &self,
-        key_id: KeyId,
-        interval: RotationInterval,
-    ) -> impl Future<Output = Result<Receipt, Error>> + Send;
+    /// How long to wait before the key is read, after a sending with an unclear end. Nothing once the time of the
+    /// operation is used up: the write is then not to be sent again.
+    fn next_wait(&mut self) -> Option<Duration>;
 
-    /// The waits of an operation that begins now.
-    fn backoff(&self, operation: Operation) -> Backoff;
-
-    /// Tells what became of a write whose end was unclear, and whose waits were these, so that it is counted as what it
-    /// was.
-    fn settle(&self, unclear: &Error, settled: Settled, backoff: &Backoff);
+    /// A reading shows that the write took effect, although the end of its last sending was unclear.
+    fn found_applied(self);
 }
 
 /// What a list gave, read to its end.
@@ -112,15 +106,4 @@ pub struct Listed<T> {
 pub struct Receipt {
     /// The cloud's id of the request, where it gave one.
     pub request_id: Option<Box<str>>,
-}
-
-/// What became of a write whose end was unclear.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// It took effect.
-    Applied,
-    /// It did not, and is sent once more.
-    Repeated,
-    /// It could not be found out, or was not worth another try.
-    GivenUp,
 }

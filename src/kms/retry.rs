@@ -26,7 +26,7 @@ pub struct RetryPolicy {
 ///
 /// Full jitter, anywhere from nothing to the doubled interval, spreads clients that failed together.
 #[derive(Debug)]
-pub struct Backoff {
+pub(super) struct Backoff {
     policy: RetryPolicy,
     attempt: u32,
     retries: bool,
@@ -36,8 +36,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// The waits of an operation that begins now.
-    #[must_use]
-    pub fn new(policy: RetryPolicy) -> Self {
+    pub(super) fn new(policy: RetryPolicy) -> Self {
         Self {
             policy,
             attempt: 0,

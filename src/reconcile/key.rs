@@ -4,21 +4,20 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::info;
 
 use super::guard::ChangeBudget;
-use super::progress::{Order, Progress, Standing, has_interval};
+use super::progress::{Order, Progress, Standing};
 use super::{Failure, Reconciler};
-use crate::kms::{Backoff, Error, Kind, Kms, Receipt, Settled};
+use crate::kms::{Error, Kind, Kms};
 use crate::policy::types::Project;
 use crate::rotation::decide::{Status, Step, Verdict};
-use crate::rotation::key::{CallFailure, KeyDescription, Reading, Rotation, RotationInterval};
-use crate::rotation::observed::{Enabling, Hold, WrittenBefore};
-use crate::rotation::report::{Change, KeyError, KeyReport};
+use crate::rotation::key::{CallFailure, KeyDescription, Reading};
+use crate::rotation::observed::{Enabling, Hold};
+use crate::rotation::report::{KeyError, KeyReport};
 
 /// Waits before reading again a key whose accepted write does not show yet. The first reading follows at once; in all
 /// as long as the vendor's own tool polls, five seconds (API sheet, section 0).
-const READ_BACK_WAITS: [Duration; 4] = [
+pub(super) const READ_BACK_WAITS: [Duration; 4] = [
     Duration::from_millis(250),
     Duration::from_millis(750),
     Duration::from_millis(1_500),
@@ -27,7 +26,7 @@ const READ_BACK_WAITS: [Duration; 4] = [
 
 /// How often a key may start over because the cloud says that rotation is off after it was on. Whoever switches it off
 /// twice within a run will do so a third time.
-const RESTARTS: u32 = 2;
+pub(super) const RESTARTS: u32 = 2;
 
 /// A reading that is older is repeated before a write: others change keys as well.
 const READING_HOLDS: Duration = Duration::from_secs(60);
@@ -107,7 +106,7 @@ impl<K: Kms> KeyRun<'_, K> {
                 key.observed.hold = Some(Hold::ChangeLimit);
                 continue;
             }
-            self.take(step, &mut key).await;
+            self.write(step, &mut key).await;
             if is_unplanned && key.observed.enabling == Enabling::Accepted {
                 self.budget.spend();
             }
@@ -161,7 +160,7 @@ impl<K: Kms> KeyRun<'_, K> {
 
     /// Reads the key again, unless the project's cloud does not offer it. An answer that now says nothing is a failure:
     /// others of this run did.
-    async fn read_back(&self, key: &mut Progress<'_>) {
+    pub(super) async fn read_back(&self, key: &mut Progress<'_>) {
         if key.observed.reading != Reading::NotOffered {
             self.read(key).await;
             if key.observed.reading == Reading::NotOffered {
@@ -194,205 +193,19 @@ impl<K: Kms> KeyRun<'_, K> {
         }
     }
 
-    /// Sends one write and follows it until it is known what became of it.
-    async fn take(&self, step: Step, key: &mut Progress<'_>) {
-        let before = key.rotation();
-        let mut unclear: Option<Backoff> = None;
-        loop {
-            let result = match step {
-                Step::EnableRotation => self.kms.enable_rotation(key.order.key_id).await,
-                // Nothing but its answer tells whether it took effect, and each one may start the rotation period anew.
-                Step::UpdateInterval(interval) if shows_nothing_new(step, before) => {
-                    self.kms.update_interval_once(key.order.key_id, interval).await
-                }
-                Step::UpdateInterval(interval) => self.kms.update_interval(key.order.key_id, interval).await,
-            };
-            let repeated = unclear.is_some();
-            let doubtful = repeated || result.as_ref().is_err_and(Error::is_maybe_applied);
-            let may_be_applied =
-                doubtful || result.as_ref().map_or_else(|error| error.kind() == Kind::Unclear, |_| true);
-            if step == Step::EnableRotation && may_be_applied {
-                key.owes_interval = key.order.desired.interval != RotationInterval::AFTER_ENABLING;
-                self.remember_enabled(key, before.is_none());
-            }
-            let error = match result {
-                Ok(receipt) => {
-                    self.accepted(step, before, receipt, key);
-                    return self.read_back(key).await;
-                }
-                Err(error) => error,
-            };
-            match error.kind() {
-                Kind::AlreadyOn if step == Step::EnableRotation => {
-                    if doubtful && before.is_some() {
-                        // It was read as off, and the attempt whose answer was lost or an error has switched it on.
-                        self.accepted(step, before, Receipt::default(), key);
-                    } else {
-                        key.observed.enable_found_on();
-                        if before.is_none() {
-                            let memory = &self.reconciler.memory;
-                            memory.update(&self.project.name, key.order.key_id, |known| known.found_on = true);
-                        }
-                        // Whether that attempt did it cannot be told from a key that is never read. If it did, the
-                        // interval is the cloud's, so it is sent once more.
-                        if doubtful {
-                            key.observed.written_before = WrittenBefore::Owed;
-                        }
-                    }
-                    return self.read_back(key).await;
-                }
-                Kind::NotOn if step != Step::EnableRotation && key.restarts < RESTARTS => {
-                    key.restarts += 1;
-                    key.observed.interval_found_off();
-                    // Enabling may just not be visible yet.
-                    self.pause(READ_BACK_WAITS[0] * key.restarts).await;
-                    return self.read_back(key).await;
-                }
-                Kind::Unclear => {
-                    let mut backoff = unclear.take().unwrap_or_else(|| self.kms.backoff(error.operation()));
-                    self.note(key, &error);
-                    let wait = backoff.next().map(|wait| wait.max(error.retry_after().unwrap_or_default()));
-                    let waited = match wait {
-                        Some(wait) => self.pause(wait).await,
-                        None => false,
-                    };
-                    key.seen = None;
-                    self.read_back(key).await;
-                    if key.shows(step, before) {
-                        self.kms.settle(&error, Settled::Applied, &backoff);
-                        return self.accepted(step, before, Receipt::default(), key);
-                    }
-                    if !waited || matches!(key.observed.reading, Reading::Failed(_)) {
-                        self.kms.settle(&error, Settled::GivenUp, &backoff);
-                        key.observed.failure = Some(CallFailure::Other);
-                        return;
-                    }
-                    if repeated && shows_nothing_new(step, before) {
-                        // The key is on policy, and each write of it may start the cloud's rotation period anew.
-                        self.kms.settle(&error, Settled::GivenUp, &backoff);
-                        self.note(key, &error);
-                        key.observed.failure = Some(CallFailure::Unproven);
-                        return;
-                    }
-                    self.kms.settle(&error, Settled::Repeated, &backoff);
-                    unclear = Some(backoff);
-                }
-                Kind::Hindered(hindrance) => {
-                    key.observed.hindrance = Some(hindrance);
-                    if hindrance.is_permanent() {
-                        // So that the next run does not earn another refusal, which the customer's audit log keeps.
-                        let (memory, now) = (&self.reconciler.memory, self.reconciler.clock.now());
-                        memory.update(&self.project.name, key.order.key_id, |known| {
-                            known.hindrance = Some((hindrance, now));
-                        });
-                    }
-                    return self.note(key, &error);
-                }
-                // Another replica brings it about.
-                Kind::Stopped if !self.reconciler.gate.is_open() => return,
-                kind => {
-                    key.observed.failure = Some(kind.into());
-                    self.note(key, &error);
-                    if kind.is_transient() || doubtful {
-                        // A server that answers 500 may have done it all the same.
-                        key.seen = None;
-                        self.read_back(key).await;
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    /// The program stops after this run has switched rotation on: the cloud's own interval is not to be left, and where
-    /// the setting cannot be read, no later process could tell.
-    async fn send_owed_interval(&self, key: &mut Progress<'_>) {
-        let (key_id, interval) = (key.order.key_id, key.order.desired.interval);
-        let before = key.rotation();
-        match self.kms.send_owed_interval(key_id, interval).await {
-            Ok(receipt) => self.accepted(Step::UpdateInterval(interval), before, receipt, key),
-            Err(error) => {
-                key.observed.failure = Some(error.kind().into());
-                self.note(key, &error);
-            }
-        }
-    }
-
-    fn accepted(&self, step: Step, before: Option<Rotation>, receipt: Receipt, key: &mut Progress<'_>) {
-        let to = match step {
-            Step::EnableRotation => {
-                key.observed.enable_accepted();
-                "on".to_owned()
-            }
-            Step::UpdateInterval(interval) => {
-                key.observed.interval_accepted();
-                key.owes_interval = false;
-                if key.rotation().and_then(|rotation| rotation.interval_days).is_none() {
-                    let memory = &self.reconciler.memory;
-                    memory.update(&self.project.name, key.order.key_id, |known| {
-                        (known.written, known.owed) = (WrittenBefore::Interval(interval), None);
-                    });
-                }
-                interval.to_string()
-            }
-        };
-        let from = match (before, step) {
-            (Some(Rotation { enabled: false, .. }), _) | (None, Step::EnableRotation) => "off".to_owned(),
-            (Some(Rotation { interval_days: Some(days), .. }), _) => format!("{days} days"),
-            _ => "unknown".to_owned(),
-        };
-        info!(
-            key_id = key.order.key_id.as_str(),
-            project = &*self.project.name,
-            step = step.as_str(),
-            from,
-            to,
-            request_id = receipt.request_id.as_deref(),
-            "rotation changed"
-        );
-        // Why the key cannot be read stays true.
-        if key.observed.reading != Reading::NotOffered {
-            key.error = None;
-        }
-        // What was seen before the write is seen no more.
-        if before.is_some() && !key.shows(step, None) {
-            key.seen = None;
-        }
-        let at = self.reconciler.clock.now();
-        key.changes.push(Change { step, before, at, request_id: receipt.request_id });
-    }
-
-    /// Enabling sets the interval back, whether its answer arrived or not.
-    fn remember_enabled(&self, key: &Progress<'_>, unreadable: bool) {
-        let (memory, key_id) = (&self.reconciler.memory, key.order.key_id);
-        if unreadable || matches!(memory.recall(&self.project.name, key_id).written, WrittenBefore::Interval(_)) {
-            let written = if unreadable { WrittenBefore::Owed } else { WrittenBefore::Nothing };
-            let owed = (unreadable && key.owes_interval).then_some(key.order.desired.interval);
-            memory.update(&self.project.name, key_id, |known| (known.written, known.owed) = (written, owed));
-        }
-    }
-
     /// Keeps the error for the report; one that ends the whole project's run is the project's, and is logged once.
-    fn note(&self, key: &mut Progress<'_>, error: &Error) {
+    pub(super) fn note(&self, key: &mut Progress<'_>, error: &Error) {
         if !self.failure.ends_run(error) {
             key.error = Some(KeyError::new(&error.cause(), error.request_id()));
         }
     }
 
     /// Waits; false when the program was told to stop meanwhile.
-    async fn pause(&self, wait: Duration) -> bool {
+    pub(super) async fn pause(&self, wait: Duration) -> bool {
         tokio::select! {
             biased;
             () = self.reconciler.stop.cancelled() => false,
             () = tokio::time::sleep(wait) => true,
         }
-    }
-}
-
-/// A reading says nothing of whether the step took effect: the key was as the step would have it (`reapply: always`).
-fn shows_nothing_new(step: Step, before: Option<Rotation>) -> bool {
-    match step {
-        Step::EnableRotation => false,
-        Step::UpdateInterval(interval) => before.is_some_and(|before| has_interval(before, interval)),
     }
 }

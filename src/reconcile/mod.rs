@@ -15,6 +15,7 @@ mod stages;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::sync::{Arc, OnceLock};
 
@@ -26,7 +27,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::gate::Gate;
-use crate::kms::{Error, Kind, Kms, Receipt};
+use crate::kms::{Error, Kind, Kms, Receipt, SendMode, WriteOperation};
 use crate::policy::types::{Guards, Project};
 use crate::rotation::cover::{Cover, Listing, cover};
 use crate::rotation::decide::Reason;
@@ -113,7 +114,7 @@ impl Reconciler {
             let Ok(kms) = kms else { continue };
             let owed = self.memory.take_owed(&project.name);
             let sent = stream::iter(owed).map(|(key_id, interval)| async move {
-                (key_id, interval, kms.send_owed_interval(key_id, interval).await)
+                (key_id, interval, kms.update_interval(key_id, interval, SendMode::AtExit).send().await)
             });
             let mut sent = std::pin::pin!(sent.buffer_unordered(*concurrency));
             while let Some((key_id, interval, result)) = sent.next().await {

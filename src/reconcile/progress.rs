@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 use crate::rotation::cover::{Case, Course};
-use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps, Verdict, decide};
+use crate::rotation::decide::{Reason, Reasons, Status, Steps, Verdict, decide};
 use crate::rotation::key::{Bound, CallFailure, DesiredRotation, KeyId, Reading, Rotation, RotationInterval};
 use crate::rotation::observed::{Enabling, ObservedKey, WrittenBefore};
 use crate::rotation::report::{Change, KeyError, KeyReport};
@@ -127,17 +127,6 @@ impl<'a> Progress<'a> {
         match self.observed.reading {
             Reading::Rotation(rotation) => Some(rotation),
             _ => None,
-        }
-    }
-
-    /// The last reading shows what the step was to bring about, and it was not so before.
-    pub(super) fn shows(&self, step: Step, before: Option<Rotation>) -> bool {
-        let Some(now) = self.rotation() else { return false };
-        match step {
-            Step::EnableRotation => now.enabled,
-            Step::UpdateInterval(interval) => {
-                now.enabled && has_interval(now, interval) && before.is_none_or(|b| !has_interval(b, interval))
-            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::kms::observe::Operation;
-use crate::kms::{Backoff, Listed, Receipt, RetryPolicy, Settled};
+use crate::kms::{Listed, Receipt};
 use crate::policy::types::{Credentials, Place};
 use crate::rotation::decide::Status;
 use crate::rotation::key::{DesiredRotation, KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
@@ -154,28 +154,35 @@ impl Kms for Fake {
         Ok(Listed { items: Vec::new(), doubt: None })
     }
 
-    async fn enable_rotation(&self, key_id: KeyId) -> Result<Receipt, Error> {
-        self.write("enable", key_id, false, 365)
+    fn enable_rotation(&self, key_id: KeyId) -> impl WriteOperation {
+        FakeWrite { cloud: self, operation: "enable", key_id, to: 365, although_stopping: false }
     }
 
-    async fn update_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.write("set", key_id, false, interval.days().into())
+    fn update_interval(&self, key_id: KeyId, interval: RotationInterval, mode: SendMode) -> impl WriteOperation {
+        let although_stopping = mode == SendMode::AtExit;
+        FakeWrite { cloud: self, operation: "set", key_id, to: interval.days().into(), although_stopping }
+    }
+}
+
+/// A write whose end is always clear.
+struct FakeWrite<'f> {
+    cloud: &'f Fake,
+    operation: &'static str,
+    key_id: KeyId,
+    to: u32,
+    although_stopping: bool,
+}
+
+impl WriteOperation for FakeWrite<'_> {
+    async fn send(&mut self) -> Result<Receipt, Error> {
+        self.cloud.write(self.operation, self.key_id, self.although_stopping, self.to)
     }
 
-    async fn update_interval_once(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.update_interval(key_id, interval).await
+    fn next_wait(&mut self) -> Option<Duration> {
+        None
     }
 
-    async fn send_owed_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.write("set", key_id, true, interval.days().into())
-    }
-
-    fn backoff(&self, _: Operation) -> Backoff {
-        let second = Duration::from_secs(1);
-        Backoff::new(RetryPolicy { initial_interval: second, max_interval: second, max_elapsed: second })
-    }
-
-    fn settle(&self, _: &Error, _: Settled, _: &Backoff) {}
+    fn found_applied(self) {}
 }
 
 fn off() -> Key {

@@ -4,6 +4,7 @@
 
 mod listing;
 mod renewal;
+mod unclear;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,7 +19,7 @@ use kms_rotationd::kms::auth::{
 };
 use kms_rotationd::kms::endpoint::Endpoints;
 use kms_rotationd::kms::observe::{Code, Observer, Operation};
-use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy, Shared};
+use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy, SendMode, Shared, WriteOperation};
 use kms_rotationd::rotation::KeyId;
 use kms_rotationd::simulator::{Fault, Garbage, Key, OperationSet, ProjectSetup, Rule, Setup, Simulator};
 use tokio_util::sync::CancellationToken;
@@ -156,7 +157,7 @@ async fn assert_not_sent_once(happens: impl FnOnce(&GateHandle, &AtomicBool)) {
         // One may be on its way.
         cloud.handle().requests(enable) + 1
     };
-    let (ended, at_most) = tokio::join!(client.enable_rotation(key()), wait);
+    let (ended, at_most) = tokio::join!(async { client.enable_rotation(key()).send().await }, wait);
     assert_eq!(ended.unwrap_err().kind(), Kind::Stopped);
     assert!(cloud.handle().requests(enable) <= at_most);
     assert!(client.read_status(key()).await.is_ok(), "what only looks goes on");
@@ -709,7 +710,8 @@ async fn an_interval_of_a_key_on_policy_is_sent_once_whatever_the_answer() {
         cloud.handle().change_key(PROJECT, KEY, |key| *key = Key::new(KEY).rotating(90));
         let client = client(&cloud, token("good"), Clock::system(), &Arc::new(Heard::default()));
         let days = kms_rotationd::rotation::RotationInterval::from_days(90).unwrap();
-        assert_eq!(client.update_interval_once(key(), days).await.unwrap_err().kind(), Kind::Unclear);
+        let mut write = client.update_interval(key(), days, SendMode::Once);
+        assert_eq!(write.send().await.unwrap_err().kind(), Kind::Unclear);
         assert_eq!(cloud.handle().requests(update), 1);
     }
 }
@@ -725,8 +727,9 @@ async fn an_interval_that_is_owed_at_a_stop_is_repeated_where_its_answer_is_lost
     let client = Client::new(settings, &shared, observer, Clock::system(), stop.clone(), Gate::default()).unwrap();
     stop.cancel();
     let days = kms_rotationd::rotation::RotationInterval::from_days(90).unwrap();
-    assert_eq!(client.update_interval(key(), days).await.unwrap_err().kind(), Kind::Stopped);
-    client.send_owed_interval(key(), days).await.unwrap();
+    let send = async |mode| client.update_interval(key(), days, mode).send().await;
+    assert_eq!(send(SendMode::Retried).await.unwrap_err().kind(), Kind::Stopped);
+    send(SendMode::AtExit).await.unwrap();
     assert_eq!(cloud.handle().requests(update), 2);
     assert_eq!(heard.operations(), ["authenticate true", "update_interval true"]);
 }
