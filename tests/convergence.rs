@@ -15,7 +15,7 @@ use kms_rotationd::kms::observe::{Code, Operation};
 use kms_rotationd::kms::{Error, Kind, Kms, Listed, Receipt, SendMode, WriteOperation};
 use kms_rotationd::policy::Place;
 use kms_rotationd::policy::types::{Credentials, Guards, Project};
-use kms_rotationd::reconcile::{Headway, Intent, Memory, Reconciler, Target};
+use kms_rotationd::reconcile::{Intent, Memory, Reconciler, RunProgress, Target};
 use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::key::{
     Bound, DesiredRotation, Hindrance, KeyDescription, KeyId, ListedKey, Reapply, Rotation, RotationInterval, Tag,
@@ -271,7 +271,7 @@ impl Bench {
                 stop: CancellationToken::new(),
                 gate: Gate::default(),
                 memory: Memory::default(),
-                headway: Headway::default(),
+                progress: RunProgress::default(),
             },
             targets: [Target { project, kms: Ok(Arc::new(FakeKms(Mutex::new(model)))), concurrency: 4 }],
         }

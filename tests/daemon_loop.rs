@@ -15,7 +15,7 @@ use kms_rotationd::kms::observe::Operation;
 use kms_rotationd::kms::{Error, Kind, Kms, Listed, Receipt, SendMode, WriteOperation};
 use kms_rotationd::observability::{Board, Health};
 use kms_rotationd::policy::Policy;
-use kms_rotationd::reconcile::{Headway, Memory, Reconciler, Target};
+use kms_rotationd::reconcile::{Memory, Reconciler, RunProgress, Target};
 use kms_rotationd::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 use tokio::time::Instant;
 
@@ -176,7 +176,7 @@ async fn beside_daemon_with(
             stop: signals.stop.clone(),
             gate,
             memory: Memory::default(),
-            headway: Headway::default(),
+            progress: RunProgress::default(),
         }),
         signals: signals.clone(),
         board: Arc::new(Board::new().unwrap()),

@@ -79,7 +79,7 @@ prop_compose! {
         interval_sent in any::<bool>(),
         written_before in prop_oneof![
             Just(WrittenBefore::Nothing),
-            Just(WrittenBefore::Owed),
+            Just(WrittenBefore::IntervalDue),
             interval().prop_map(WrittenBefore::Interval),
         ],
         failure in option::weighted(0.2, write_failure()),

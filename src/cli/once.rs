@@ -13,7 +13,7 @@ use crate::gate::Gate;
 use crate::observability::{Purpose, RefusedPolicy, TextStyle, write_json, write_json_without_run, write_text};
 use crate::policy::Policy;
 use crate::policy::types::Guards;
-use crate::reconcile::{Headway, Intent, Memory, Reconciler};
+use crate::reconcile::{Intent, Memory, Reconciler, RunProgress};
 use crate::rotation::report::{Report, Trigger};
 
 pub(super) async fn apply(
@@ -85,8 +85,8 @@ async fn run(policy: &Policy, intent: Intent, allow_many: bool, screen: Option<&
         kept: Kept::for_descriptors(file_limit()),
     };
     let targets = connector.connect(policy);
-    let (gate, memory, headway) = (Gate::default(), Memory::default(), Headway::default());
-    let reconciler = Reconciler { clock, stop: signals.stop.clone(), gate, memory, headway };
+    let (gate, memory) = (Gate::default(), Memory::default());
+    let reconciler = Reconciler { clock, stop: signals.stop.clone(), gate, memory, progress: RunProgress::default() };
     let most = if allow_many { usize::MAX } else { policy.guards.max_changes_per_run };
     let guards = Guards { max_changes_per_run: most, ..policy.guards };
     let whose = match &policy.projects[..] {
@@ -96,7 +96,7 @@ async fn run(policy: &Policy, intent: Intent, allow_many: bool, screen: Option<&
     let mut report = std::pin::pin!(reconciler.run(&targets, Trigger::Start, intent, guards));
     let mut progress = std::pin::pin!(async {
         match screen {
-            Some(screen) => screen.follow(&whose, &reconciler.headway).await,
+            Some(screen) => screen.follow(&whose, &reconciler.progress).await,
             None => std::future::pending().await,
         }
     });

@@ -19,7 +19,7 @@ use crate::kms::Client;
 use crate::observability::logging::Format;
 use crate::observability::{Board, Health, ListenAddress, Server, WebError, WebFile};
 use crate::policy::Policy;
-use crate::reconcile::{Headway, Memory, Reconciler, Target};
+use crate::reconcile::{Memory, Reconciler, RunProgress, Target};
 use crate::simulator::Preset;
 
 /// A loop that gives no sign of life for so long is dead: several times the pause between two of its beats.
@@ -195,7 +195,7 @@ async fn prepare(
             stop: signals.stop.clone(),
             gate,
             memory: Memory::default(),
-            headway: Headway::default(),
+            progress: RunProgress::default(),
         }),
         signals: signals.clone(),
         board,

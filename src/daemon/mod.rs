@@ -119,7 +119,7 @@ impl<A: Alarm, C> Daemon<A, C> {
             }
         }
         self.supervisor.stopping();
-        self.reconciler.send_owed_intervals(&targets).await;
+        self.reconciler.send_due_intervals(&targets).await;
     }
 
     /// One run, and the last good policy that came up while it was under way.

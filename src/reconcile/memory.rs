@@ -62,7 +62,7 @@ pub(super) struct Remembered {
     /// What was last written to a key whose setting cannot be read.
     pub(super) written: WrittenBefore,
     /// The interval that is still to be sent to such a key, which this process has switched on or may have.
-    pub(super) owed: Option<RotationInterval>,
+    pub(super) interval_due: Option<RotationInterval>,
     /// Such a key was on when it was asked to be enabled.
     pub(super) found_on: bool,
     /// The last write to the key failed.
@@ -95,9 +95,11 @@ impl Memory {
     }
 
     /// The keys of a project that are still to be sent an interval, and which. Whoever takes them sends them.
-    pub(super) fn take_owed(&self, project: &Arc<str>) -> Vec<(KeyId, RotationInterval)> {
-        self.of(project, |known| known.keys.iter_mut().filter_map(|(id, key)| Some((*id, key.owed.take()?))).collect())
-            .unwrap_or_default()
+    pub(super) fn take_due_intervals(&self, project: &Arc<str>) -> Vec<(KeyId, RotationInterval)> {
+        self.of(project, |known| {
+            known.keys.iter_mut().filter_map(|(id, key)| Some((*id, key.interval_due.take()?))).collect()
+        })
+        .unwrap_or_default()
     }
 
     pub(super) fn recall(&self, project: &Arc<str>, key_id: KeyId) -> Remembered {
@@ -122,7 +124,7 @@ impl Memory {
         });
         let there: HashSet<KeyId> = listing.iter().map(|key| key.key_id).chain(named).collect();
         self.of(&project.name, |known| {
-            known.keys.retain(|key_id, key| key.owed.is_some() || there.contains(key_id));
+            known.keys.retain(|key_id, key| key.interval_due.is_some() || there.contains(key_id));
             known.listing = listing;
         });
     }

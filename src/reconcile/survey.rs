@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use tracing::debug;
 
-use super::{Failure, Reconciler};
+use super::Reconciler;
+use super::project_failure::ProjectFailure;
 use crate::kms::{Error, Kind, Kms, Listed};
 use crate::policy::types::Project;
 use crate::rotation::cover::Listing;
@@ -65,12 +66,12 @@ impl Reconciler {
         kms: &K,
         project: &Project,
         now: SystemTime,
-        failure: &Failure<'_>,
+        failure: &ProjectFailure<'_>,
     ) -> Survey {
         match list(kms, &project.keys, now).await {
             Ok((inventory, doubt)) => {
                 if let Some(doubt) = doubt {
-                    failure.list(&doubt, false, "the list of the project's keys may be incomplete");
+                    failure.list_incomplete(&doubt);
                 }
                 if !inventory.may_lack_keys {
                     self.memory.keep_listing(project, Arc::clone(&inventory.keys));
@@ -85,8 +86,7 @@ impl Reconciler {
                 }
                 let reason = CallFailure::from(error.kind()).reason(Reason::ReadFailed);
                 if !failure.ends_run(&error) && error.kind() != Kind::Stopped {
-                    let must_act = !error.kind().is_transient();
-                    failure.list(&error.to_string(), must_act, "the project's keys cannot be listed");
+                    failure.list_failed(&error);
                 }
                 Survey::Failed(reason, self.memory.listing(&project.name))
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::kms::observe::Operation;
-use crate::kms::{Listed, Receipt};
+use crate::kms::{Error, Kind, Listed};
 use crate::policy::types::{Credentials, Place};
 use crate::rotation::decide::Status;
 use crate::rotation::key::{DesiredRotation, KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
@@ -225,7 +225,7 @@ fn reconciler() -> Reconciler {
         stop: CancellationToken::new(),
         gate: Gate::default(),
         memory: Memory::default(),
-        headway: Headway::default(),
+        progress: RunProgress::default(),
     }
 }
 
@@ -404,7 +404,7 @@ async fn an_interval_that_an_earlier_run_could_not_send_is_sent_before_the_proce
             run(&reconciler, &targets, 50).await;
         }
         // The daemon does so after its last run, whatever that run did.
-        reconciler.send_owed_intervals(&targets).await;
+        reconciler.send_due_intervals(&targets).await;
         assert_eq!(cloud.key(id(1)).on, Some(90), "during a run: {during_a_run}");
         assert_eq!(cloud.writes(), ["enable 1", "set 1", "set 1"], "during a run: {during_a_run}");
     }
@@ -539,7 +539,7 @@ async fn the_headway_reaches_all_keys() {
     let cloud = Fake::of((1..=5).map(|number| (number, if number % 2 == 0 { on(90) } else { off() })));
     let reconciler = reconciler();
     run(&reconciler, &[target("p", &cloud, false)], 1).await;
-    assert_eq!((reconciler.headway.found(), reconciler.headway.done()), (5, 5));
+    assert_eq!((reconciler.progress.found(), reconciler.progress.done()), (5, 5));
 }
 
 #[tokio::test(start_paused = true)]

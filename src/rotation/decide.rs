@@ -204,7 +204,7 @@ fn write_interval_only(desired: DesiredRotation, observed: &ObservedKey) -> Verd
     let may_be_right = desired.bound == Bound::Longest
         && match observed.written_before {
             WrittenBefore::Nothing => true,
-            WrittenBefore::Owed => false,
+            WrittenBefore::IntervalDue => false,
             WrittenBefore::Interval(interval) => desired.accepts(interval.days().into()),
         };
     let send = !may_be_right && unsent(desired, observed);

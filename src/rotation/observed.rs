@@ -32,7 +32,7 @@ pub enum WrittenBefore {
     Nothing,
     /// Rotation was switched on, or perhaps was, and no interval of it was accepted since: it is the one that enabling
     /// sets.
-    Owed,
+    IntervalDue,
     /// It was set to this.
     Interval(RotationInterval),
 }
@@ -87,7 +87,7 @@ impl ObservedKey {
     pub fn enable_accepted(&mut self) {
         self.enabling = Enabling::Accepted;
         self.interval_sent = false;
-        self.written_before = WrittenBefore::Owed;
+        self.written_before = WrittenBefore::IntervalDue;
     }
 
     /// `enable-key-rotation` was refused because rotation is on.
@@ -98,7 +98,7 @@ impl ObservedKey {
     /// `update-key-rotation-interval` was accepted.
     pub fn interval_accepted(&mut self) {
         self.interval_sent = true;
-        if self.written_before == WrittenBefore::Owed {
+        if self.written_before == WrittenBefore::IntervalDue {
             self.written_before = WrittenBefore::Nothing;
         }
     }
