@@ -12,10 +12,10 @@ use std::time::{Duration, SystemTime};
 use kms_rotationd::clock::{BootClock, Clock};
 use kms_rotationd::gate::Gate;
 use kms_rotationd::kms::observe::{Code, Operation};
-use kms_rotationd::kms::{Error, Kind, Kms, Listed, Receipt, SendMode, WriteOperation};
+use kms_rotationd::kms::{Error, Kind, Kms, Listed, Receipt, RunStart, SendMode, WriteOperation};
 use kms_rotationd::policy::Place;
 use kms_rotationd::policy::types::{Credentials, Guards, Project};
-use kms_rotationd::reconcile::{Intent, Memory, Reconciler, RunProgress, Target};
+use kms_rotationd::reconcile::{Intent, Memory, Reconciler, RunProgress, RunRequest, Target};
 use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::key::{
     Bound, DesiredRotation, Hindrance, KeyDescription, KeyId, ListedKey, Reapply, Rotation, RotationInterval, Tag,
@@ -125,7 +125,7 @@ impl FakeKms {
 }
 
 impl Kms for FakeKms {
-    fn begin_run(&self) {}
+    fn begin_run(&self, _: RunStart) {}
 
     async fn read_status(&self, _: KeyId) -> Result<Rotation, Error> {
         let fault = self.next(Operation::ReadStatus)?;
@@ -278,7 +278,8 @@ impl Bench {
     }
 
     fn run(&self, intent: Intent) -> KeyReport {
-        let run = self.reconciler.run(&self.targets, Trigger::Start, intent, UNGUARDED);
+        let request = RunRequest { trigger: Trigger::Start, intent, guards: UNGUARDED, next_run: None };
+        let run = self.reconciler.run(&self.targets, request);
         let report = self.runtime.block_on(run);
         report.projects[0].keys[0].clone()
     }

@@ -12,7 +12,7 @@ use kms_rotationd::clock::{BootClock, Clock};
 use kms_rotationd::daemon::{Alarm, Daemon, PolicyFile, Signals, Supervisor};
 use kms_rotationd::gate::Gate;
 use kms_rotationd::kms::observe::Operation;
-use kms_rotationd::kms::{Error, Kind, Kms, Listed, Receipt, SendMode, WriteOperation};
+use kms_rotationd::kms::{Error, Kind, Kms, Listed, Receipt, RunStart, SendMode, WriteOperation};
 use kms_rotationd::observability::{Board, Health};
 use kms_rotationd::policy::Policy;
 use kms_rotationd::reconcile::{Memory, Reconciler, RunProgress, Target};
@@ -28,11 +28,8 @@ struct Slow {
 }
 
 impl Kms for Slow {
-    fn next_run(&self, due: Option<SystemTime>) {
-        self.next_runs.lock().unwrap().push(due);
-    }
-
-    fn begin_run(&self) {
+    fn begin_run(&self, start: RunStart) {
+        self.next_runs.lock().unwrap().push(start.next_run);
         assert_eq!(self.in_flight.fetch_add(1, Ordering::SeqCst), 0, "runs overlap");
         self.runs.lock().unwrap().push(Instant::now());
     }

@@ -13,7 +13,7 @@ use crate::gate::Gate;
 use crate::observability::{Purpose, RefusedPolicy, TextStyle, write_json, write_json_without_run, write_text};
 use crate::policy::Policy;
 use crate::policy::types::Guards;
-use crate::reconcile::{Intent, Memory, Reconciler, RunProgress};
+use crate::reconcile::{Intent, Memory, Reconciler, RunProgress, RunRequest};
 use crate::rotation::report::{Report, Trigger};
 
 pub(super) async fn apply(
@@ -93,7 +93,8 @@ async fn run(policy: &Policy, intent: Intent, allow_many: bool, screen: Option<&
         [project] => project.name.to_string(),
         projects => format!("{} projects", projects.len()),
     };
-    let mut report = std::pin::pin!(reconciler.run(&targets, Trigger::Start, intent, guards));
+    let request = RunRequest { trigger: Trigger::Start, intent, guards, next_run: None };
+    let mut report = std::pin::pin!(reconciler.run(&targets, request));
     let mut progress = std::pin::pin!(async {
         match screen {
             Some(screen) => screen.follow(&whose, &reconciler.progress).await,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use super::shared::Shared;
 use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, TransportSettings, Url, address};
 use super::wire::{self, Unusable};
 use super::write::ClientWrite;
-use super::{Kms, Listed, Receipt, SendMode, WriteOperation};
+use super::{Kms, Listed, Receipt, RunStart, SendMode, WriteOperation};
 use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
@@ -289,16 +289,12 @@ impl Client {
 }
 
 impl Kms for Client {
-    fn next_run(&self, due: Option<SystemTime>) {
-        self.session.next_run(due);
-    }
-
-    fn forgive(&self) {
-        self.session.forgive();
-        self.caller.transport.forgive();
-    }
-
-    fn begin_run(&self) {
+    fn begin_run(&self, RunStart { next_run, retry_refused }: RunStart) {
+        self.session.next_run(next_run);
+        if retry_refused {
+            self.session.forgive();
+            self.caller.transport.forgive();
+        }
         self.session.begin_run();
         self.caller.outages.iter().for_each(Outage::begin_run);
         self.caller.unreachable.begin_run();

@@ -36,15 +36,8 @@ use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationI
 
 /// What reconciling needs of one project's KMS. Every call repeats itself where that is safe and sensible.
 pub trait Kms: Send + Sync {
-    /// Forgets what held for the last run only.
-    fn begin_run(&self);
-
-    /// When the run after the one that begins now is due, where there is a schedule: what is to last is renewed until
-    /// then.
-    fn next_run(&self, _due: Option<SystemTime>) {}
-
-    /// Somebody looks after it: a secret that was refused may be sent again at once, though it has not changed.
-    fn forgive(&self) {}
+    /// A run begins: what held only for the last one is forgotten, such as an outage or a login that failed.
+    fn begin_run(&self, start: RunStart);
 
     /// `get-key-rotation-status`. [`Kind::NotOffered`]: this answer says nothing of the setting, which alone does not
     /// mean that the project's cloud never does.
@@ -90,6 +83,16 @@ pub trait WriteOperation: Send {
 
     /// A reading shows that the write took effect, although the end of its last sending was unclear.
     fn found_applied(self);
+}
+
+/// What a client needs to know of a run that begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunStart {
+    /// When the run after this one is due, where there is a schedule: credentials that would end before it are renewed in
+    /// this run.
+    pub next_run: Option<SystemTime>,
+    /// An operator has started the run: a secret that was refused and has not changed is sent again at once.
+    pub retry_refused: bool,
 }
 
 /// What a list gave, read to its end.

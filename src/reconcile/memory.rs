@@ -139,8 +139,8 @@ impl Memory {
         self.readable.lock().unwrap_or_else(PoisonError::into_inner).contains(&Identity::of(project))
     }
 
-    /// Forgets why keys were left alone.
-    pub(super) fn forgive(&self) {
+    /// Forgets refused writes and repairs, so that keys that were left alone are tried again.
+    pub(super) fn forget_refusals(&self) {
         for key in self.lock().values_mut().flat_map(|known| known.keys.values_mut()) {
             key.repairs.clear();
             key.hindrance = None;

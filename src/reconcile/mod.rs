@@ -31,7 +31,7 @@ use tracing::{error, info};
 
 use crate::clock::Clock;
 use crate::gate::Gate;
-use crate::kms::{Kms, Receipt, SendMode, WriteOperation};
+use crate::kms::{Kms, Receipt, RunStart, SendMode, WriteOperation};
 use crate::policy::types::{Guards, Project};
 use crate::rotation::cover::{Cover, Listing, cover};
 use crate::rotation::decide::Reason;
@@ -71,6 +71,19 @@ pub enum Intent {
     Plan,
 }
 
+/// What a run is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct RunRequest {
+    /// What started it.
+    pub trigger: Trigger,
+    /// Whether it may write.
+    pub intent: Intent,
+    /// The limits of its changes.
+    pub guards: Guards,
+    /// When the run after this one is due, where there is a schedule.
+    pub next_run: Option<SystemTime>,
+}
+
 /// What runs need of the world.
 pub struct Reconciler {
     /// The time of day, for reports.
@@ -88,19 +101,21 @@ pub struct Reconciler {
 impl Reconciler {
     /// Looks at every key once and, where that is intended, allowed and within the guards, brings it to its policy.
     /// Projects run side by side, and wait for each other only to share the limit of changes.
-    pub async fn run<K: Kms>(&self, targets: &[Target<K>], trigger: Trigger, intent: Intent, guards: Guards) -> Report {
+    pub async fn run<K: Kms>(&self, targets: &[Target<K>], request: RunRequest) -> Report {
+        let RunRequest { trigger, intent, guards, next_run } = request;
         let (started, began) = (self.clock.now(), Instant::now());
         let acts = self.gate.is_open();
         self.progress.reset();
         let policy = || targets.iter().map(|target| &target.project);
         self.memory.begin_run(policy());
-        if matches!(trigger, Trigger::Signal | Trigger::Reload) {
-            // Somebody looks after it: what was left alone gets another chance.
-            self.memory.forgive();
-            targets.iter().filter_map(|target| target.kms.as_ref().ok()).for_each(|kms| kms.forgive());
+        // An operator has started the run: what was left alone is tried again.
+        let retry_refused = matches!(trigger, Trigger::Signal | Trigger::Reload);
+        if retry_refused {
+            self.memory.forget_refusals();
         }
-        // All of them first: projects may share their credentials, and one must not forget what another has just learnt.
-        targets.iter().filter_map(|target| target.kms.as_ref().ok()).for_each(|kms| kms.begin_run());
+        // Before any project runs: projects may share credentials, and one must not forget what another has just found.
+        let clients = targets.iter().filter_map(|target| target.kms.as_ref().ok());
+        clients.for_each(|kms| kms.begin_run(RunStart { next_run, retry_refused }));
         let budget = ChangeBudget::new(guards, policy());
         let projects = targets.iter().enumerate().map(|(at, target)| self.project(at, target, intent, &budget));
         let projects = join_all(projects).await;

@@ -113,7 +113,7 @@ impl Fake {
 }
 
 impl Kms for Fake {
-    fn begin_run(&self) {}
+    fn begin_run(&self, _: RunStart) {}
 
     async fn read_status(&self, key_id: KeyId) -> Result<Rotation, Error> {
         if self.stops_at.as_ref().is_some_and(|(_, stop)| stop.is_cancelled()) {
@@ -229,12 +229,13 @@ fn reconciler() -> Reconciler {
     }
 }
 
-fn guards(max_changes_per_run: usize) -> Guards {
-    Guards { max_changes_per_run, flap_repairs: 100, flap_window: Duration::from_secs(86_400) }
+fn request(intent: Intent, max_changes_per_run: usize) -> RunRequest {
+    let guards = Guards { max_changes_per_run, flap_repairs: 100, flap_window: Duration::from_secs(86_400) };
+    RunRequest { trigger: Trigger::Schedule, intent, guards, next_run: None }
 }
 
 async fn run(reconciler: &Reconciler, targets: &[Target<Fake>], most: usize) -> Report {
-    reconciler.run(targets, Trigger::Schedule, Intent::Apply, guards(most)).await
+    reconciler.run(targets, request(Intent::Apply, most)).await
 }
 
 /// Each key's number, status and reasons.
@@ -263,7 +264,7 @@ async fn a_limited_run_changes_the_first_keys_whatever_the_order_of_list_and_ans
     let cloud = Fake::of((1..=6).map(|number| (number, off())));
     cloud.change(1, |key| key.read_takes = Duration::from_secs(5));
     let targets = [target("p", &cloud, false)];
-    let plan = reconciler().run(&targets, Trigger::Start, Intent::Plan, guards(2)).await;
+    let plan = reconciler().run(&targets, request(Intent::Plan, 2)).await;
     let planned: Vec<_> = plan.keys().map(|(_, key)| !key.planned.is_empty()).collect();
     assert_eq!(planned, [true, true, false, false, false, false]);
     let report = run(&reconciler(), &targets, 2).await;
