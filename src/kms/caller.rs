@@ -1,7 +1,7 @@
-//! Making calls: attempts with turn, observation and retry, the same for KMS and IAM.
+//! Making calls: attempts with request limit, metrics and retry, the same for KMS and IAM.
 //!
-//! A caller belongs to one project. It knows nothing of keys or tokens: whoever calls builds the request and says what
-//! an answer means.
+//! A caller belongs to one project. It has no notion of keys or tokens: its users build the request and interpret the
+//! answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,9 +21,9 @@ use super::transport::{Answer, Fault, NoAnswer, Request, Transport};
 use crate::clock::Clock;
 use crate::gate::Gate;
 
-/// How long a call that is made although the program is stopping waits for its turn, and for how long it is repeated.
-/// With the call in flight before it, and two request timeouts of 8 seconds, that fits into the 30 seconds after which
-/// the shipped units and Kubernetes kill the process.
+/// How long a call that is made while the program is stopping waits for its turn, and for how long it is repeated. With
+/// the call in flight before it, and two request timeouts of 8 seconds, it ends within the 30 seconds after which the
+/// shipped units and Kubernetes kill the process.
 const LAST_CALL: Duration = Duration::from_secs(5);
 
 /// What one project's calls share.
@@ -37,22 +37,21 @@ pub(super) struct Caller {
     pub(super) stop: CancellationToken,
     pub(super) gate: Gate,
     pub(super) outages: [Outage; Operation::ALL.len()],
-    /// Why no request of this run can reach the KMS, if so. Logins are not held up: one that fails ends the run by
-    /// itself.
+    /// Why no request of this run can reach the KMS, if so. Logins are not checked: one that fails ends the run itself.
     pub(super) unreachable: ClosedForRun,
-    /// A difference between the clocks was told in this run.
+    /// The difference between the clocks was logged in this run.
     pub(super) skew_told: AtomicBool,
 }
 
-/// One call, as logs tell of it.
+/// One call.
 pub(super) struct Call<'a> {
     pub(super) operation: Operation,
-    /// The key, or nothing for a call that is about none.
+    /// The key; nothing for a call about the project or a login.
     pub(super) key_id: Option<&'a str>,
     /// The UUID that the cloud keeps for tracing.
     pub(super) sequence: Option<&'a str>,
-    /// Set when the rate-limit slot of the next attempt is taken already: of the first one by `call_with`, so that waiting
-    /// for it does not use up the deadline.
+    /// The next attempt has its turn within the request limit already. `call_with` takes it for the first attempt, so
+    /// that waiting for it does not use up the deadline.
     has_turn: AtomicBool,
     mode: SendMode,
 }
@@ -80,7 +79,7 @@ impl<'a> Call<'a> {
         Self { mode, ..self }
     }
 
-    /// What an error means for this call.
+    /// The error as it counts in this mode.
     fn judge(&self, error: Error) -> Error {
         match self.mode {
             SendMode::Once if is_maybe_applied(&error) => error.with_kind(Kind::Unclear),
@@ -102,7 +101,7 @@ impl Caller {
         self.call_with(budget, call, attempt).await
     }
 
-    /// The same with this budget, whatever the state of the cloud.
+    /// The same with this retry budget, even during an outage.
     pub(super) async fn call_with<T, F>(
         &self,
         budget: RetryBudget,
@@ -143,38 +142,41 @@ impl Caller {
         .await;
         let result = result
             .map_err(|error| if maybe_applied || is_maybe_applied(&error) { error.maybe_applied() } else { error });
-        match &result {
-            Ok(_) => self.succeeded(operation),
-            Err(error) => match error.kind() {
-                Kind::Unclear | Kind::Stopped => {}
-                // Refused because rotation is on: what was asked for holds.
-                Kind::AlreadyOn => self.succeeded(operation),
-                Kind::Shortage => {
-                    self.observer.operation(operation, false);
-                    if budget == RetryBudget::Full {
-                        // It is the same for every key, and will not be over soon.
-                        self.unreachable.close(Kind::NoWay, error.text());
-                    }
-                }
-                kind if kind.is_transient() => {
-                    self.exhausted(operation, began);
-                    if operation == Operation::ListKeys && error.code().is_none_or(Code::is_nobodys) {
-                        // A run begins with the list, and what is not there for it is not there for anything else.
-                        self.outage(Operation::ReadStatus).exhausted(began);
-                    }
-                }
-                Kind::NoWay | Kind::LoginUnavailable => self.observer.operation(operation, false),
-                _ => {
-                    // Refused, but by somebody who is there.
-                    self.outage(operation).answered();
-                    self.observer.operation(operation, false);
-                }
-            },
-        }
+        self.count_end(operation, result.as_ref().err(), budget, began);
         result
     }
 
-    /// Waits for the turn of the call's next attempt, which then waits no more.
+    /// Counts how an operation that began then has ended, and notes what follows for other calls.
+    fn count_end(&self, operation: Operation, error: Option<&Error>, budget: RetryBudget, began: Instant) {
+        let Some(error) = error else { return self.succeeded(operation) };
+        match error.kind() {
+            Kind::Unclear | Kind::Stopped => {}
+            // Refused because rotation is on: it is as the caller wants it.
+            Kind::AlreadyOn => self.succeeded(operation),
+            Kind::Shortage => {
+                self.observer.operation(operation, false);
+                if budget == RetryBudget::Full {
+                    // It is the same for every key, and will not be over soon.
+                    self.unreachable.close(Kind::NoWay, error.text());
+                }
+            }
+            kind if kind.is_transient() => {
+                self.exhausted(operation, began);
+                if operation == Operation::ListKeys && error.code().is_none_or(Code::is_nobodys) {
+                    // A run begins with the list: a server that does not answer it will not answer readings either.
+                    self.outage(Operation::ReadStatus).exhausted(began);
+                }
+            }
+            Kind::NoWay | Kind::LoginUnavailable => self.observer.operation(operation, false),
+            _ => {
+                // A refusal is an answer: there is no outage.
+                self.outage(operation).answered();
+                self.observer.operation(operation, false);
+            }
+        }
+    }
+
+    /// Waits for the turn of the call's next attempt, unless it has it already.
     pub(super) async fn await_turn(&self, call: &Call<'_>) -> Result<(), Error> {
         if !call.has_turn.load(Ordering::Relaxed) {
             self.turn(call).await?;
@@ -183,9 +185,9 @@ impl Caller {
         Ok(())
     }
 
-    /// One attempt: waits for its turn, sends, and turns every answer outside 200 to 299 into an error.
+    /// One attempt: waits for its turn, sends the request, and makes an error of every answer outside 200 to 299.
     pub(super) async fn attempt(&self, call: &Call<'_>, request: &Request) -> Result<Answer, Error> {
-        let Call { operation, key_id, sequence, .. } = *call;
+        let operation = call.operation;
         self.await_turn(call).await?;
         call.has_turn.store(false, Ordering::Relaxed);
         // Held until the answer is there.
@@ -194,42 +196,10 @@ impl Caller {
             () = self.ends(call) => return Err(stopping(operation)),
             connection = self.transport.turn() => connection,
         };
-        // It may have been closed, and the program told to stop, while this one waited for its turn or for credentials.
-        if operation != Operation::Authenticate {
-            self.unreachable.check(operation)?;
-        }
-        if self.stop.is_cancelled() && call.mode != SendMode::AtExit {
-            return Err(stopping(operation));
-        }
-        // Here and not before the call: between its first attempt and its last one minutes may pass.
-        if operation.is_write() && !self.gate.is_open() {
-            return Err(Error::new(operation, Kind::Stopped, "not sent: another replica may act now"));
-        }
+        self.check_may_send(call)?;
         let began = Instant::now();
         let result = self.transport.send(request).await;
-        let took = began.elapsed();
-        let code = match &result {
-            Ok(Answer { status: 200..=299, broken: Some(code), .. }) => *code,
-            Ok(answer) => Code::Http(answer.status),
-            Err(no_answer) => no_answer.code,
-        };
-        // Without the files that connecting takes there was no attempt.
-        if !matches!(&result, Err(NoAnswer { fault: Fault::File, .. })) {
-            self.observer.request(operation, code, took);
-        }
-        if let Some(date) = result.as_ref().ok().and_then(Answer::date) {
-            self.compare_clocks(date);
-        }
-        debug!(
-            project = &*self.project,
-            operation = operation.as_str(),
-            key_id,
-            sequence,
-            code = %code,
-            request_id = result.as_ref().ok().and_then(Answer::request_id),
-            took_ms = took.as_millis(),
-            "request"
-        );
+        self.note_attempt(call, &result, began.elapsed());
         let answer = result.map_err(|no_answer| {
             if no_answer.code == Code::Http(407) {
                 self.transport.proxy_refuses(self.clock.now());
@@ -254,6 +224,48 @@ impl Caller {
             }
             _ => Err(self.refusal(operation, request, &answer)),
         }
+    }
+
+    /// Right before each attempt and not before the call: minutes may pass between its first attempt and its last one,
+    /// and while it waits for its turn or for credentials.
+    fn check_may_send(&self, call: &Call<'_>) -> Result<(), Error> {
+        let operation = call.operation;
+        if operation != Operation::Authenticate {
+            self.unreachable.check(operation)?;
+        }
+        if self.stop.is_cancelled() && call.mode != SendMode::AtExit {
+            return Err(stopping(operation));
+        }
+        if operation.is_write() && !self.gate.is_open() {
+            return Err(Error::new(operation, Kind::Stopped, "not sent: another replica may act now"));
+        }
+        Ok(())
+    }
+
+    fn note_attempt(&self, call: &Call<'_>, result: &Result<Answer, NoAnswer>, took: Duration) {
+        let Call { operation, key_id, sequence, .. } = *call;
+        let code = match result {
+            Ok(Answer { status: 200..=299, broken: Some(code), .. }) => *code,
+            Ok(answer) => Code::Http(answer.status),
+            Err(no_answer) => no_answer.code,
+        };
+        // Without the files that connecting needs there was no attempt.
+        if !matches!(result, Err(NoAnswer { fault: Fault::File, .. })) {
+            self.observer.request(operation, code, took);
+        }
+        if let Some(date) = result.as_ref().ok().and_then(Answer::date) {
+            self.compare_clocks(date);
+        }
+        debug!(
+            project = &*self.project,
+            operation = operation.as_str(),
+            key_id,
+            sequence,
+            code = %code,
+            request_id = result.as_ref().ok().and_then(Answer::request_id),
+            took_ms = took.as_millis(),
+            "request"
+        );
     }
 
     /// The waits of an operation that begins now.
@@ -285,7 +297,8 @@ impl Caller {
         self.observer.operation(operation, false);
     }
 
-    /// A signature is refused 15 minutes off, and a token's end is read wrongly by as much.
+    /// Compares this machine's clock with the cloud's: a signature that is 15 minutes off is refused, and the end of a
+    /// token is misread by the difference.
     fn compare_clocks(&self, cloud: SystemTime) {
         const TOLERATED: u64 = 600;
         let now = self.clock.now();
@@ -310,7 +323,7 @@ impl Caller {
         }
     }
 
-    /// Waits until the call is not to be made any more, since the program stops.
+    /// Waits until the program stops and the call must not be made any more.
     async fn ends(&self, call: &Call<'_>) {
         if call.mode == SendMode::AtExit {
             tokio::time::sleep(LAST_CALL).await;
@@ -322,11 +335,11 @@ impl Caller {
     fn refusal(&self, operation: Operation, request: &Request, answer: &Answer) -> Error {
         let (code, message) = parse_body(&answer.body);
         let kind = classify(operation, answer.status, &code);
-        // A gateway may tell it in the body alone (API sheet, section 3).
+        // A gateway may give the request id in the body alone (API sheet, section 3).
         let told_id = body_request_id(&answer.body).map(|id| request.without_secrets(id));
         let mut text = format!("HTTP {}", answer.status);
         let is_cloud = !code.is_empty();
-        // IAM's own code is the status once more.
+        // IAM's error code repeats the status.
         let told = answer.status.to_string();
         for part in [code, message].map(|part| request.without_secrets(part)) {
             if !part.is_empty() && part != told {
@@ -354,7 +367,7 @@ impl Caller {
     }
 }
 
-/// An attempt that was not answered.
+/// The error of an attempt without an answer.
 fn lost(operation: Operation, no_answer: NoAnswer) -> Error {
     let kind = match no_answer.fault {
         Fault::Barrier | Fault::File => Kind::NoWay,

@@ -1,7 +1,7 @@
-//! What can go wrong with a call, sorted by what follows from it.
+//! Errors of calls, by what follows from them.
 //!
-//! [`classify`] is the one place where HTTP statuses and the cloud's error codes get their meaning. Messages are never
-//! looked at: they differ between documents and wire (API sheet, section 3).
+//! [`classify`] is the one place that interprets HTTP statuses and the cloud's error codes. Messages are never
+//! interpreted: those of the wire differ from the documented ones (API sheet, section 3).
 
 use std::fmt;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::rotation::key::{CallFailure, Hindrance};
 /// What follows from an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The same call may well succeed later; it was repeated for as long as the policy allows.
+    /// The same call may succeed later; it was repeated for as long as the retry policy allows.
     Transient,
     /// As `Transient`: the cloud's request limit was reached.
     Throttled,
@@ -23,8 +23,8 @@ pub enum Kind {
     Unclear,
     /// The credentials were refused, or cannot be used.
     Credentials,
-    /// The service that gives credentials did not answer, or answered with an error of its own, for as long as the
-    /// policy allows. Nothing was refused; no call of this run does better.
+    /// The login service did not answer, or failed, for as long as the retry policy allows. It has refused nothing; no
+    /// other call of this run will succeed either.
     LoginUnavailable,
     /// The key does not exist in this project.
     NotFound,
@@ -34,23 +34,23 @@ pub enum Kind {
     AlreadyOn,
     /// An interval was to be set and rotation is off.
     NotOn,
-    /// The cloud does not offer this call here, or answers it and says nothing.
+    /// The cloud does not offer this call here, or its answer lacks what was asked for.
     NotOffered,
     /// This user may not make this call.
     Permission,
     /// The cloud refuses the project or the account as such.
     AccessDenied,
-    /// Something on the way to the cloud bars it, for every key alike: a certificate that is not trusted, a proxy that
-    /// refuses. No call of this run does better.
+    /// The cloud cannot be reached, for every key alike: a certificate is not trusted, or a proxy refuses. No other call of
+    /// this run will succeed either.
     NoWay,
-    /// This machine has run out of something that a request takes, such as open files; the call was repeated for as long
-    /// as the policy allows.
+    /// This machine lacks a resource that a request needs, such as open files; the call was repeated for as long as the
+    /// retry policy allows.
     Shortage,
     /// The answer was not understood.
     Garbled,
     /// Refused for any other reason; the same call would be refused again.
     Refused,
-    /// The program was told to stop before the call was made, or another replica has taken over the writing.
+    /// Not made: the program stops, or another replica writes from now on.
     Stopped,
 }
 
@@ -62,7 +62,7 @@ impl Kind {
     }
 }
 
-/// What a call that ended like this for good means for its key.
+/// What the end of a call means for its key.
 impl From<Kind> for CallFailure {
     fn from(kind: Kind) -> Self {
         match kind {
@@ -92,7 +92,7 @@ struct Inner {
 }
 
 impl Error {
-    /// An error that is no answer of the cloud. `text` says what happened and, where the user can do something, what.
+    /// An error without an answer of the cloud. `text` says what happened and what the user can do about it, if anything.
     #[must_use]
     pub fn new(operation: Operation, kind: Kind, text: impl Into<String>) -> Self {
         let text = text.into();
@@ -107,7 +107,7 @@ impl Error {
         }))
     }
 
-    /// The same, and how the last attempt ended.
+    /// Adds how the last attempt ended.
     #[must_use]
     pub fn with_code(mut self, code: Code) -> Self {
         self.0.code = Some(code);
@@ -119,7 +119,7 @@ impl Error {
         self
     }
 
-    /// The same, and where to look for its cause.
+    /// Adds where to look for the cause.
     pub(crate) fn with_hint(mut self, hint: &str) -> Self {
         self.0.text.push_str(" (");
         self.0.text.push_str(hint);
@@ -127,12 +127,12 @@ impl Error {
         self
     }
 
-    /// The same, and what the call was for.
+    /// Adds the purpose of the call.
     pub(crate) fn with_purpose(self, purpose: &str) -> Self {
         self.map_text(|text| format!("{purpose}: {text}"))
     }
 
-    /// The same with its text as this makes it.
+    /// Replaces the text.
     pub(super) fn map_text(mut self, change: impl FnOnce(String) -> String) -> Self {
         self.0.text = change(self.0.text);
         self
@@ -143,20 +143,20 @@ impl Error {
         self
     }
 
-    /// The same error of a write that an attempt may have applied, although its answer was an error.
+    /// Marks the error of a write that may have been applied all the same.
     #[must_use]
     pub fn maybe_applied(mut self) -> Self {
         self.0.maybe_applied = true;
         self
     }
 
-    /// The error with another meaning: what an answer means can depend on what came before it.
+    /// Replaces the kind: what an answer means can depend on what came before it.
     pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
         self.0.kind = kind;
         self
     }
 
-    /// What follows from the error.
+    /// The kind, by which its consequences are decided.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.0.kind
@@ -218,7 +218,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What an answer with this HTTP status and the cloud's error code, where its body had one, means.
+/// The kind of an answer with this HTTP status and this error code of the cloud, empty where its body has none.
 #[must_use]
 pub fn classify(operation: Operation, status: u16, cloud_code: &str) -> Kind {
     match (status, cloud_code) {
@@ -246,8 +246,8 @@ pub fn classify(operation: Operation, status: u16, cloud_code: &str) -> Kind {
     }
 }
 
-/// What an answer of 200 means that carries the cloud's error code: it contradicts itself, so nothing is believed but
-/// what leads to looking again.
+/// The kind of an answer of 200 with an error code of the cloud: it contradicts itself, so only codes that lead to another
+/// reading or to no write are accepted.
 pub(super) fn classify_contradiction(operation: Operation, cloud_code: &str) -> Kind {
     match classify(operation, 400, cloud_code) {
         kind @ (Kind::Credentials | Kind::Permission | Kind::AccessDenied | Kind::AlreadyOn | Kind::NotOn) => kind,
@@ -255,7 +255,7 @@ pub(super) fn classify_contradiction(operation: Operation, cloud_code: &str) -> 
     }
 }
 
-/// An answer that was lost on its way says nothing of whether a write was applied.
+/// The kind of a lost answer: a write may have been applied.
 pub(super) fn lost_answer(operation: Operation) -> Kind {
     if operation.is_write() { Kind::Unclear } else { Kind::Transient }
 }
@@ -281,7 +281,7 @@ pub fn parse_body(body: &[u8]) -> (String, String) {
     Default::default()
 }
 
-/// The id of the request that a gateway's error tells in its body.
+/// The request id in the body of a gateway's error.
 pub(super) fn body_request_id(body: &[u8]) -> Option<String> {
     let Ok(Value::Object(top)) = serde_json::from_slice::<Value>(body) else { return None };
     top.get("request_id")?.as_str().map(|id| excerpt(id, 64))

@@ -1,10 +1,10 @@
-//! The cloud's Key Management Service, as a client sees it.
+//! The client of the cloud's Key Management Service.
 //!
-//! [`Kms`] is what reconciling needs of it; [`Client`] is the one that speaks HTTP. From the wire upwards: `transport`
-//! makes one attempt over one of the process's `connections`, `caller` makes attempts until an operation has ended
-//! (with `limit`, `retry`, `outage`, `closed` and the meaning that `error` gives to an answer), `auth` proves who asks,
-//! `wire` knows the bodies, `listing` reads lists to their end, and `client` puts them together. Nothing here knows of
-//! policies.
+//! [`Kms`] is the trait that reconciling uses; [`Client`] implements it over HTTP. From the wire upwards: `transport`
+//! makes one attempt over one of the process's `connections`, `caller` makes attempts until an operation has ended (with
+//! `limit`, `retry`, `outage`, `closed` and the kinds of `error`), `auth` authenticates requests, `wire` has the bodies,
+//! `listing` reads lists to their end, `write` counts writes whose end was unclear, and `client` puts them together.
+//! Nothing here depends on policies.
 
 pub mod auth;
 mod caller;
@@ -34,58 +34,74 @@ use std::time::{Duration, SystemTime};
 
 use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 
-/// What reconciling needs of one project's KMS. Every call repeats itself where that is safe and sensible.
+/// The KMS of one project. Every call is repeated as the retry policy allows, where that is safe.
 pub trait Kms: Send + Sync {
     /// A run begins: what held only for the last one is forgotten, such as an outage or a login that failed.
     fn begin_run(&self, start: RunStart);
 
-    /// `get-key-rotation-status`. [`Kind::NotOffered`]: this answer says nothing of the setting, which alone does not
-    /// mean that the project's cloud never does.
+    /// `get-key-rotation-status`.
+    ///
+    /// # Errors
+    ///
+    /// The call failed. [`Kind::NotOffered`]: this answer does not contain the setting, which alone does not prove that
+    /// the project's cloud never does.
     fn read_status(&self, key_id: KeyId) -> impl Future<Output = Result<Rotation, Error>> + Send;
 
-    /// `describe-key`
+    /// `describe-key`: the key's alias, and what blocks its rotation.
+    ///
+    /// # Errors
+    ///
+    /// The call failed.
     fn describe(&self, key_id: KeyId) -> impl Future<Output = Result<KeyDescription, Error>> + Send;
 
-    /// `list-keys`, all pages of it: every key of the project, of every kind, without its tags.
+    /// `list-keys`, all pages: every key of the project, of every kind, without its tags.
+    ///
+    /// # Errors
+    ///
+    /// A page could not be read.
     fn list_keys(&self) -> impl Future<Output = Result<Listed<ListedKey>, Error>> + Send;
 
-    /// The keys that have this tag with one of these values, or with any where none are given
+    /// The keys that have this tag with one of these values, or with any value where none are given
     /// (`resource_instances/action`). Each comes with the tag that it has.
+    ///
+    /// # Errors
+    ///
+    /// A page could not be read.
     fn tagged(
         &self,
         key: &str,
         values: Option<&[&str]>,
     ) -> impl Future<Output = Result<Listed<(KeyId, Tag)>, Error>> + Send;
 
-    /// `enable-key-rotation`, which sets an interval of its own. Nothing is sent yet.
+    /// `enable-key-rotation`, to be sent with [`WriteOperation::send`]. The cloud sets an interval of its own with it.
     fn enable_rotation(&self, key_id: KeyId) -> impl WriteOperation;
 
-    /// `update-key-rotation-interval`. Nothing is sent yet.
+    /// `update-key-rotation-interval`, to be sent with [`WriteOperation::send`].
     fn update_interval(&self, key_id: KeyId, interval: RotationInterval, mode: SendMode) -> impl WriteOperation;
 }
 
-/// One write to one key. It counts as one operation, however often it is sent.
+/// One write to one key, which counts as one operation however often it is sent.
 ///
-/// Where a sending ends as [`Kind::Unclear`], the write may or may not have been applied. The caller waits, reads the
-/// key, and then sends the write again, reports it as [found applied](Self::found_applied), or drops it, which counts it
-/// as failed.
+/// Where [`send`](Self::send) ends as [`Kind::Unclear`], the write may or may not have been applied. The user of the
+/// operation waits, reads the key, and then sends the write again, reports it as [found applied](Self::found_applied), or
+/// drops it, which counts it as failed. No other accounting is left to the user.
 pub trait WriteOperation: Send {
     /// Sends the write, or sends it again.
     ///
     /// # Errors
     ///
-    /// The write was refused or failed; or its end is unclear.
+    /// The write was refused, or failed for as long as the retry policy allows; or its end is unclear.
     fn send(&mut self) -> impl Future<Output = Result<Receipt, Error>> + Send;
 
-    /// How long to wait before the key is read, after a sending with an unclear end. Nothing once the time of the
-    /// operation is used up: the write is then not to be sent again.
+    /// How long to wait before the key is read, after an unclear end. Nothing once the time of the operation is used up:
+    /// the write must not be sent again then.
     fn next_wait(&mut self) -> Option<Duration>;
 
-    /// A reading shows that the write took effect, although the end of its last sending was unclear.
+    /// A reading shows that the write took effect, although its end was unclear: it counts as a success.
     fn found_applied(self);
 }
 
-/// What a client needs to know of a run that begins.
+/// The beginning of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunStart {
     /// When the run after this one is due, where there is a schedule: credentials that would end before it are renewed in
@@ -95,12 +111,12 @@ pub struct RunStart {
     pub retry_refused: bool,
 }
 
-/// What a list gave, read to its end.
+/// The items of a list, all pages of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed<T> {
-    /// What was seen.
+    /// The items.
     pub items: Vec<T>,
-    /// Why there may be more, where that is so. For people.
+    /// Why some may be missing, for people; nothing where the list is complete.
     pub doubt: Option<Box<str>>,
 }
 

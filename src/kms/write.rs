@@ -1,8 +1,8 @@
 //! One write to one key, and the count of how it ended.
 //!
-//! A sending that ended clearly is counted by `caller`, like any other call. One that ended as [`Kind::Unclear`] is
-//! counted here, once it is known what became of it: sent again (a retry), found to be applied (a success), or given up
-//! (a failure, and a sign of an outage).
+//! A clear end is counted by `caller`, like that of any other call. An unclear one ([`Kind::Unclear`]) is counted here,
+//! once it is known what became of the write: sent again (a retry), found applied (a success), or given up (a failure,
+//! and a sign of an outage).
 
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ pub(super) struct ClientWrite<'c> {
     /// Nothing for `enable-key-rotation`, which takes no interval.
     interval: Option<RotationInterval>,
     mode: SendMode,
-    /// The waits between sendings; they begin with the first one that ended unclear.
+    /// The waits, which begin with the first unclear end.
     backoff: Option<Backoff>,
-    /// How the last sending ended, while that is unclear.
+    /// The last end, if it was unclear and is not counted yet.
     unclear: Option<UnclearEnd>,
 }
 
@@ -89,7 +89,7 @@ impl WriteOperation for ClientWrite<'_> {
     }
 }
 
-/// A write that is dropped while its end is unclear was given up.
+/// A write that is dropped with an unclear end was given up.
 impl Drop for ClientWrite<'_> {
     fn drop(&mut self) {
         if let (Some(_), Some(backoff)) = (self.unclear.take(), &self.backoff) {

@@ -199,6 +199,13 @@ fn before(next_run: SystemTime) -> RunStart {
     RunStart { next_run: Some(next_run), retry_refused: false }
 }
 
+/// A run of all these begins.
+fn begin_run<'c>(clients: impl IntoIterator<Item = &'c Client>) {
+    for client in clients {
+        client.begin_run(RunStart::default());
+    }
+}
+
 /// One run: sixteen calls at once, all of which are refused.
 async fn refused_run(client: &Client) {
     refused_run_after(client, RunStart::default()).await;
@@ -603,7 +610,7 @@ async fn a_key_that_one_project_is_let_in_with_is_held_for_the_other_only() {
             .unwrap()
     });
     for run in 1..=3 {
-        [&one, &other].into_iter().for_each(|client| client.begin_run(RunStart::default()));
+        begin_run([&one, &other]);
         // In the first run the one is let in before the other is refused; in the next ones the other comes first.
         if run == 1 {
             assert!(one.read_status(key()).await.is_ok());
@@ -685,7 +692,7 @@ async fn a_wrong_key_is_refused_once_for_all_projects_that_are_looked_up_with_it
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let clients = by_name(&cloud, "wrong", &["a", "b", "c", "d", "e", "f"]);
     for _ in 0..3 {
-        clients.iter().for_each(|client| client.begin_run(RunStart::default()));
+        begin_run(&clients);
         let results = join_all(clients.iter().map(|client| client.read_status(key()))).await;
         assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::Credentials)));
         assert_eq!(cloud.handle().access_key_refusals("AK"), 1);
@@ -696,14 +703,14 @@ async fn a_wrong_key_is_refused_once_for_all_projects_that_are_looked_up_with_it
 async fn a_name_that_is_not_known_is_the_concern_of_its_own_project_only() {
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let clients = by_name(&cloud, "right", &["nowhere", "eu-de"]);
-    clients.iter().for_each(|client| client.begin_run(RunStart::default()));
+    begin_run(&clients);
     for _ in 0..2 {
         assert_eq!(clients[0].read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
         assert!(clients[1].read_status(key()).await.is_ok());
     }
     let looked_up = || cloud.handle().requests(kms_rotationd::simulator::Operation::ListProjects);
     assert_eq!(looked_up(), 2, "once for each name");
-    clients.iter().for_each(|client| client.begin_run(RunStart::default()));
+    begin_run(&clients);
     assert!(clients[0].read_status(key()).await.is_err());
     assert_eq!(looked_up(), 3, "and again in the next run");
 }
