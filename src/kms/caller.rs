@@ -65,8 +65,8 @@ pub enum SendMode {
     /// For an interval that the key has already: each sending may start the cloud's rotation period anew, so one that
     /// may have been applied is not repeated, and ends as [`Kind::Unclear`] after a server error too.
     Once,
-    /// For an interval that is due when the program stops: made and repeated although it is stopping, for a few seconds.
-    /// Its end is never [`Kind::Unclear`], since there is no time to read.
+    /// For an interval that is due when the program stops: made and repeated although it is stopping, for a few
+    /// seconds. Its end is never [`Kind::Unclear`], since there is no time to read.
     AtExit,
 }
 

@@ -56,8 +56,8 @@ pub struct Client {
     scope: ProjectScope,
     kms: String,
     addresses: OnceLock<Addresses>,
-    /// The login has failed in this run. Not shared with projects that log in alike: one may be accepted where another is
-    /// refused.
+    /// The login has failed in this run. Not shared with projects that log in alike: one may be accepted where another
+    /// is refused.
     refused: ClosedForRun,
 }
 
@@ -145,8 +145,8 @@ impl Route {
 }
 
 impl Client {
-    /// A client that has no connection yet, and shares logins, limits and connections with clients of equal settings. It
-    /// makes no further call once `stop` is cancelled, and sends no write while `gate` is closed.
+    /// A client that has no connection yet, and shares logins, limits and connections with clients of equal settings.
+    /// It makes no further call once `stop` is cancelled, and sends no write while `gate` is closed.
     ///
     /// # Errors
     ///
@@ -349,8 +349,8 @@ impl Kms for Client {
     }
 }
 
-/// A write is accepted by its status, since its body is documented as empty or `{}`. An error in the body counts all the
-/// same.
+/// A write is accepted by its status, since its body is documented as empty or `{}`. An error in the body counts all
+/// the same.
 pub(super) fn receipt(answer: &Answer) -> Result<Receipt, Unusable> {
     let is_short = answer.body.len() <= "{}".len();
     if !is_short && !parse_body(&answer.body).0.is_empty() {

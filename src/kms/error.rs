@@ -40,8 +40,8 @@ pub enum Kind {
     Permission,
     /// The cloud refuses the project or the account as such.
     AccessDenied,
-    /// The cloud cannot be reached, for every key alike: a certificate is not trusted, or a proxy refuses. No other call of
-    /// this run will succeed either.
+    /// The cloud cannot be reached, for every key alike: a certificate is not trusted, or a proxy refuses. No other
+    /// call of this run will succeed either.
     NoWay,
     /// This machine lacks a resource that a request needs, such as open files; the call was repeated for as long as the
     /// retry policy allows.
@@ -92,7 +92,8 @@ struct Inner {
 }
 
 impl Error {
-    /// An error without an answer of the cloud. `text` says what happened and what the user can do about it, if anything.
+    /// An error without an answer of the cloud. `text` says what happened and what the user can do about it, if
+    /// anything.
     #[must_use]
     pub fn new(operation: Operation, kind: Kind, text: impl Into<String>) -> Self {
         let text = text.into();
@@ -246,8 +247,8 @@ pub fn classify(operation: Operation, status: u16, cloud_code: &str) -> Kind {
     }
 }
 
-/// The kind of an answer of 200 with an error code of the cloud: it contradicts itself, so only codes that lead to another
-/// reading or to no write are accepted.
+/// The kind of an answer of 200 with an error code of the cloud: it contradicts itself, so only codes that lead to
+/// another reading or to no write are accepted.
 pub(super) fn classify_contradiction(operation: Operation, cloud_code: &str) -> Kind {
     match classify(operation, 400, cloud_code) {
         kind @ (Kind::Credentials | Kind::Permission | Kind::AccessDenied | Kind::AlreadyOn | Kind::NotOn) => kind,

@@ -1,10 +1,10 @@
 //! The client of the cloud's Key Management Service.
 //!
 //! [`Kms`] is the trait that reconciling uses; [`Client`] implements it over HTTP. From the wire upwards: `transport`
-//! makes one attempt over one of the process's `connections`, `caller` makes attempts until an operation has ended (with
-//! `limit`, `retry`, `outage`, `closed` and the kinds of `error`), `auth` authenticates requests, `wire` has the bodies,
-//! `listing` reads lists to their end, `write` counts writes whose end was unclear, and `client` puts them together.
-//! Nothing here depends on policies.
+//! makes one attempt over one of the process's `connections`, `caller` makes attempts until an operation has ended
+//! (with `limit`, `retry`, `outage`, `closed` and the kinds of `error`), `auth` authenticates requests, `wire` has the
+//! bodies, `listing` reads lists to their end, `write` counts writes whose end was unclear, and `client` puts them
+//! together. Nothing here depends on policies.
 
 pub mod auth;
 mod caller;
@@ -83,8 +83,8 @@ pub trait Kms: Send + Sync {
 /// One write to one key, which counts as one operation however often it is sent.
 ///
 /// Where [`send`](Self::send) ends as [`Kind::Unclear`], the write may or may not have been applied. The user of the
-/// operation waits, reads the key, and then sends the write again, reports it as [found applied](Self::found_applied), or
-/// drops it, which counts it as failed. No other accounting is left to the user.
+/// operation waits, reads the key, and then sends the write again, reports it as [found applied](Self::found_applied),
+/// or drops it, which counts it as failed. No other accounting is left to the user.
 pub trait WriteOperation: Send {
     /// Sends the write, or sends it again.
     ///
@@ -93,8 +93,8 @@ pub trait WriteOperation: Send {
     /// The write was refused, or failed for as long as the retry policy allows; or its end is unclear.
     fn send(&mut self) -> impl Future<Output = Result<Receipt, Error>> + Send;
 
-    /// How long to wait before the key is read, after an unclear end. Nothing once the time of the operation is used up:
-    /// the write must not be sent again then.
+    /// How long to wait before the key is read, after an unclear end. Nothing once the time of the operation is used
+    /// up: the write must not be sent again then.
     fn next_wait(&mut self) -> Option<Duration>;
 
     /// A reading shows that the write took effect, although its end was unclear: it counts as a success.
@@ -104,8 +104,8 @@ pub trait WriteOperation: Send {
 /// The beginning of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunStart {
-    /// When the run after this one is due, where there is a schedule: credentials that would end before it are renewed in
-    /// this run.
+    /// When the run after this one is due, where there is a schedule: credentials that would end before it are renewed
+    /// in this run.
     pub next_run: Option<SystemTime>,
     /// An operator has started the run: a secret that was refused and has not changed is sent again at once.
     pub retry_refused: bool,

@@ -75,8 +75,8 @@ impl Iterator for Backoff {
     }
 }
 
-/// Makes attempts until one succeeds, fails for good, or the backoff ends. `notify` is called for every attempt that will
-/// be repeated. A wait ends early when `stop` is cancelled; the attempt after it must then fail as stopped.
+/// Makes attempts until one succeeds, fails for good, or the backoff ends. `notify` is called for every attempt that
+/// will be repeated. A wait ends early when `stop` is cancelled; the attempt after it must then fail as stopped.
 pub(super) async fn with_retries<T, F>(
     backoff: Backoff,
     stop: &CancellationToken,

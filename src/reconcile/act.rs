@@ -19,8 +19,8 @@ use crate::rotation::decide::{Status, Step};
 use crate::rotation::observed::{Enabling, Hold};
 use crate::rotation::report::KeyReport;
 
-/// Waits before a key is read again whose accepted write does not show yet. The first reading follows the write at once;
-/// five seconds in all, as long as the vendor's own tool polls (API sheet, section 0).
+/// Waits before a key is read again whose accepted write does not show yet. The first reading follows the write at
+/// once; five seconds in all, as long as the vendor's own tool polls (API sheet, section 0).
 pub(super) const READ_BACK_WAITS: [Duration; 4] = [
     Duration::from_millis(250),
     Duration::from_millis(750),
@@ -34,7 +34,7 @@ const READING_HOLDS: Duration = Duration::from_secs(60);
 /// What a run does next to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// Rules 2 to 4: the decision asks for a write.
+    /// Rules 2 to 4: a write is due.
     Write(Step),
     /// Rule 2: the last write was accepted and does not show yet.
     ReadAgain(Duration),
@@ -42,8 +42,8 @@ enum Next {
     Hold,
     /// The program stops, and this run has switched rotation on: the interval that enabling set must not stay.
     SendDueInterval,
-    /// The key is on policy (rule 3), unknown (rules 1 and 7), blocked (rule 6), held or given up; or the run may not go
-    /// on.
+    /// The key is on policy (rule 3), unknown (rules 1 and 7), blocked (rule 6), held or given up; or the run may not
+    /// go on.
     End,
 }
 

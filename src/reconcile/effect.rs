@@ -10,7 +10,7 @@ use crate::rotation::key::{CallFailure, Reading, Rotation, RotationInterval};
 pub(super) enum Effect {
     /// The cloud refused every sending, or none reached it.
     NotApplied,
-    /// A sending ended unclear or with a server error, and no reading has shown its effect.
+    /// The end of a sending was unclear or a server error, and no reading has shown its effect.
     MaybeApplied,
     /// The cloud accepted it.
     Applied,
@@ -45,7 +45,7 @@ impl Effect {
         match result {
             Ok(_) => Self::Applied,
             Err(error) if error.kind() == Kind::Unclear || error.is_maybe_applied() => Self::MaybeApplied,
-            // A refusal does not say what became of the sendings before it.
+            // A refusal proves nothing about the sendings before it.
             Err(_) => self,
         }
     }
@@ -76,7 +76,7 @@ pub(super) fn resolve(evidence: Evidence, may_go_on: bool, sendings: u32) -> Res
     }
 }
 
-/// The setting is as the step makes it.
+/// Whether the setting is as the step makes it.
 pub(super) fn is_in_effect(step: Step, now: Rotation) -> bool {
     match step {
         Step::EnableRotation => now.enabled,
@@ -88,7 +88,7 @@ fn has_interval(rotation: Rotation, interval: RotationInterval) -> bool {
     rotation.interval_days == Some(u32::from(interval.days()))
 }
 
-/// The setting was as the step makes it before the write, which is so only for `reapply: always`.
+/// Whether the setting was as the step makes it before the write, as with `reapply: always`.
 pub(super) fn was_so_before(step: Step, before: Option<Rotation>) -> bool {
     match step {
         Step::EnableRotation => false,

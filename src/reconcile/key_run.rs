@@ -1,4 +1,4 @@
-//! What one run knows of one key, from its task to its row in the report.
+//! The state of one key in one run, from its task to its row in the report.
 
 use std::time::SystemTime;
 

@@ -1,10 +1,13 @@
-//! One run: observe → decide → act → read back → report, for every key of every project.
+//! One run: list, read, decide, write and read back, for every key of every project.
 //!
-//! A project is listed and all its keys are read before any is written. So what is a property of the project, such as
-//! that its cloud does not show settings, is judged over all readings and not by one odd answer, and the keys that a
-//! limited run changes are the same ones that the plan before it named. Then steps are taken one at a time; after each
-//! the key is read and judged anew, so that what a run reports is what it last saw and never what it hopes to have done.
-//! A run that may not write ends before the first step.
+//! All keys of a project are read before any is written. So a property of the project, such as that its cloud does not
+//! offer the rotation setting, is decided from all readings and not from one odd answer; and a run with a limit of
+//! changes picks the same keys as the plan before it. Then each key is written step by step and read after each step,
+//! so a report has what was last read, never what a write should have done. A run that may not write ends after the
+//! first reading.
+//!
+//! A run is made of project runs (`project_run`), and these of key runs (`key_run`), which are observed (`observe`) and
+//! acted on (`act`, `write`, `effect`).
 
 mod act;
 mod effect;
@@ -45,29 +48,29 @@ pub use run_progress::RunProgress;
 
 /// A project of the policy and the KMS that holds its keys.
 pub struct Target<K> {
-    /// What the policy says.
+    /// The project of the policy.
     pub project: Project,
-    /// The cloud; or why it cannot even be asked.
+    /// Its KMS client, or why there is none.
     pub kms: Result<Arc<K>, Unreachable>,
-    /// How many keys are worked on at a time.
+    /// How many of its keys are processed at a time.
     pub concurrency: usize,
 }
 
-/// Why a project's cloud cannot even be asked.
+/// Why there is no client for a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unreachable {
-    /// There are no credentials to ask with.
+    /// There are no credentials.
     Credentials(String),
-    /// There is no way there, such as with a proxy whose address is none.
+    /// The client cannot be built, e.g. the proxy address is invalid.
     Way(String),
 }
 
-/// Whether a run may write at all.
+/// Whether a run may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intent {
-    /// Bring keys to the policy, in projects that are in `enforce` mode.
+    /// Bring the keys of projects in `enforce` mode to the policy.
     Apply,
-    /// Only find out what would be written.
+    /// Only find out what a run would write.
     Plan,
 }
 
@@ -84,23 +87,23 @@ pub struct RunRequest {
     pub next_run: Option<SystemTime>,
 }
 
-/// What runs need of the world.
+/// Dependencies and state shared by all runs.
 pub struct Reconciler {
     /// The time of day, for reports.
     pub clock: Clock,
-    /// Ends a run early: calls in flight are finished, no further ones are made.
+    /// Ends a run early: calls in flight end, no further ones are made.
     pub stop: CancellationToken,
-    /// Asked before each step: while it is closed, a run is one that only looks.
+    /// Closed while another replica may write: a run then only reads. Checked before each step.
     pub gate: Gate,
-    /// What is known from earlier runs.
+    /// What this process remembers of earlier runs.
     pub memory: Memory,
     /// How far the run under way has come.
     pub progress: RunProgress,
 }
 
 impl Reconciler {
-    /// Looks at every key once and, where that is intended, allowed and within the guards, brings it to its policy.
-    /// Projects run side by side, and wait for each other only to share the limit of changes.
+    /// Reads every key and, where the request, the project's mode and the guards allow it, brings it to its policy.
+    /// Projects run concurrently, and wait for each other only to share the limit of changes.
     pub async fn run<K: Kms>(&self, targets: &[Target<K>], request: RunRequest) -> Report {
         let RunRequest { trigger, intent, guards, next_run } = request;
         let (started, began) = (self.clock.now(), Instant::now());
@@ -127,8 +130,8 @@ impl Reconciler {
         Report { trigger, started, ended, took, interrupted: self.stop.is_cancelled(), standby, projects }
     }
 
-    /// The program stops: keys that it has switched on, whose interval was not accepted yet and whose setting cannot be
-    /// read, are sent it now, once. No later process could tell that it is missing.
+    /// Sends the intervals that are due when the program stops, each once: those of keys that it has switched on and
+    /// whose setting cannot be read. No later process could find out that they are missing.
     pub async fn send_due_intervals<K: Kms>(&self, targets: &[Target<K>]) {
         let enforced = targets.iter().filter(|target| target.project.mode == Mode::Enforce);
         for Target { project, kms, concurrency } in enforced {

@@ -22,8 +22,8 @@ impl<K: Kms> ProjectRun<'_, K> {
             None => key.alias = remembered.alias,
         }
         self.read(&mut key).await;
-        // Before the first write, so that a write that would be refused is not sent: the customer's audit log would have
-        // a failed operation in every run.
+        // Before the first write, so that a write that would be refused is not sent: the customer's audit log would
+        // have a failed operation in every run.
         let verdict = key.verdict();
         if !key.described && verdict.status == Status::NonCompliant && !verdict.steps.is_empty() {
             self.describe(&mut key).await;

@@ -1,5 +1,5 @@
-//! The keys of one project in one run, stage by stage: list them, read all, judge all readings together, share the limit
-//! of changes, and then change the keys that need it, in the order of the policy.
+//! The keys of one project in one run, stage by stage: list them, read all, judge all readings together, share the
+//! limit of changes, and then change the keys that need it, in the order of the policy.
 
 use std::time::SystemTime;
 
@@ -113,8 +113,8 @@ impl<K: Kms> ProjectRun<'_, K> {
         report
     }
 
-    /// Rule 4: *not offered* is a property of the project. It holds only if every reading of the run got such an answer,
-    /// and no key of the project was ever read. Otherwise such an answer is a failed reading.
+    /// Rule 4: *not offered* is a property of the project. It holds only if every reading of the run got such an
+    /// answer, and no key of the project was ever read. Otherwise such an answer is a failed reading.
     fn judge_not_offered(&self, keys: &mut [(usize, KeyRun<'_>)]) {
         if keys.iter().any(|(_, key)| key.rotation().is_some()) {
             self.reconciler.memory.remember_readable(self.project);
@@ -183,8 +183,8 @@ impl<K: Kms> ProjectRun<'_, K> {
     }
 }
 
-/// Whether a key whose setting cannot be read is, for all that this process knows, as it has left it: sending enable
-/// only finds out whether it is still on.
+/// Whether a key whose setting cannot be read is expected to be as this process has left it. Enabling is then sent only
+/// to find out whether rotation is still on.
 fn is_as_left(key: &KeyRun<'_>, remembered: &Remembered) -> bool {
     match key.observed.written_before {
         WrittenBefore::Interval(interval) => interval == key.task.desired.interval,

@@ -1,4 +1,4 @@
-//! The order of a run, against a cloud of several keys that keeps a journal. Time is paused: what waits costs nothing.
+//! The order of a run, against a cloud of several keys that keeps a journal. Time is paused, so waits cost nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -35,7 +35,7 @@ enum Answers {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Key {
-    /// The interval; nothing where rotation is off.
+    /// The interval, in days; nothing where rotation is off.
     on: Option<u32>,
     answers: Answers,
     read_takes: Duration,
@@ -43,16 +43,16 @@ struct Key {
     set_fails: bool,
 }
 
-/// A cloud, and what was asked of it: `list`, `read 1`, `enable 1`, `set 1`.
+/// A cloud, and a journal of its calls: `list`, `read 1`, `enable 1`, `set 1`.
 #[derive(Default)]
 struct Fake {
     keys: Mutex<BTreeMap<usize, Key>>,
     journal: Mutex<Vec<String>>,
-    /// What the journal ends with when the program is told to stop.
+    /// The end of the journal at which the program is stopped.
     stops_at: Option<(&'static str, CancellationToken)>,
     /// Why the list may lack a key.
     doubt: Option<&'static str>,
-    /// Somebody sets this interval right after rotation is switched on.
+    /// The interval that another user sets right after rotation is switched on.
     enabling_sets: Option<u32>,
 }
 
@@ -72,7 +72,7 @@ impl Fake {
         }
     }
 
-    /// Whatever was written, in order.
+    /// All writes, in order.
     fn writes(&self) -> Vec<String> {
         let journal = self.journal.lock().unwrap();
         journal.iter().filter(|line| !line.starts_with("list") && !line.starts_with("read")).cloned().collect()
@@ -90,7 +90,7 @@ impl Fake {
         self.keys.lock().unwrap()[&number(key_id)]
     }
 
-    /// A call that is not made while the program stops.
+    /// A write, which is not made while the program stops unless `although_stopping`.
     fn write(&self, operation: &str, key_id: KeyId, although_stopping: bool, to: u32) -> Result<Receipt, Error> {
         let stop = self.stops_at.as_ref().map(|(_, stop)| stop);
         let kind = if operation == "enable" { Operation::EnableRotation } else { Operation::UpdateInterval };
@@ -138,7 +138,7 @@ impl Kms for Fake {
 
     async fn list_keys(&self) -> Result<Listed<ListedKey>, Error> {
         self.journal.lock().unwrap().push("list".to_owned());
-        // In no order that a run could rely on.
+        // Not in the order that a run must have.
         let keys = self.keys.lock().unwrap();
         let items = keys.keys().rev().map(|number| ListedKey {
             key_id: id(*number),
@@ -193,7 +193,7 @@ fn on(days: u32) -> Key {
     Key { on: Some(days), ..Key::default() }
 }
 
-/// A project in which every key is asked to rotate every 90 days; or more often, where `at_most`.
+/// A project whose policy requires a rotation every 90 days; or more often, where `at_most`.
 fn target(name: &str, kms: &Arc<Fake>, at_most: bool) -> Target<Fake> {
     let mut desired = DesiredRotation::exactly(RotationInterval::from_days(90).unwrap());
     if at_most {
@@ -315,7 +315,7 @@ async fn a_reading_older_than_a_minute_is_repeated_before_a_write() {
         let before = journal[..first_write].iter().filter(|line| *line == "read 1").count();
         assert_eq!(before, reads, "{journal:?}");
     }
-    // And what it says now is what is heeded.
+    // The second reading decides.
     let cloud = Fake::of([(1, off()), (2, on(90))]);
     cloud.change(2, |key| key.read_takes = Duration::from_secs(90));
     let (reconciler, targets) = (reconciler(), [target("p", &cloud, false)]);
@@ -404,7 +404,7 @@ async fn an_interval_that_an_earlier_run_could_not_send_is_sent_before_the_proce
         if during_a_run {
             run(&reconciler, &targets, 50).await;
         }
-        // The daemon does so after its last run, whatever that run did.
+        // The daemon does this after its last run.
         reconciler.send_due_intervals(&targets).await;
         assert_eq!(cloud.key(id(1)).on, Some(90), "during a run: {during_a_run}");
         assert_eq!(cloud.writes(), ["enable 1", "set 1", "set 1"], "during a run: {during_a_run}");
@@ -452,7 +452,7 @@ async fn a_renamed_project_is_the_same_where_its_id_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interval_is_owed_although_a_list_lacks_the_key_for_once_or_the_project_is_renamed() {
+async fn an_interval_stays_due_although_a_list_lacks_the_key_for_once_or_the_project_is_renamed() {
     for renamed in [false, true] {
         let cloud = Fake::of([(1, Key { set_fails: true, ..nothing(off()) }), (2, nothing(on(30)))]);
         let named = |name: &str| {
@@ -536,7 +536,7 @@ async fn what_ends_a_projects_run_is_told_beside_what_is_wrong_with_its_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_headway_reaches_all_keys() {
+async fn the_progress_reaches_all_keys() {
     let cloud = Fake::of((1..=5).map(|number| (number, if number % 2 == 0 { on(90) } else { off() })));
     let reconciler = reconciler();
     run(&reconciler, &[target("p", &cloud, false)], 1).await;

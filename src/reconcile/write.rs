@@ -25,8 +25,8 @@ use crate::rotation::key::{CallFailure, Hindrance, Reading, Rotation, RotationIn
 use crate::rotation::observed::WrittenBefore;
 use crate::rotation::report::Change;
 
-/// How often a key may start over because the cloud says that rotation is off after it was on. What switches it off twice
-/// within a run will do so again.
+/// How often a key may start over in one run because rotation is off after it was on. Something that switches it off
+/// twice will do so again.
 const RESTARTS: u32 = 2;
 
 /// A write, and what is known of it.
@@ -153,8 +153,8 @@ impl<K: Kms> ProjectRun<'_, K> {
                 if before.is_none() {
                     self.remember(key.task.key_id, |known| known.found_on = true);
                 }
-                // No reading shows whether the earlier attempt has switched it on. If it has, the interval is the one that
-                // enabling sets, so the policy's is sent.
+                // No reading shows whether the earlier attempt has switched it on. If it has, the interval is the one
+                // that enabling sets, so the policy's is sent.
                 if effect == Effect::MaybeApplied {
                     key.observed.written_before = WrittenBefore::IntervalDue;
                 }
@@ -187,8 +187,8 @@ impl<K: Kms> ProjectRun<'_, K> {
         }
     }
 
-    /// Rule 2: rotation was switched on, or may have been. Enabling sets an interval of its own, so the policy's is still
-    /// to be sent.
+    /// Rule 2: rotation was switched on, or may have been. Enabling sets an interval of its own, so the policy's is
+    /// still to be sent.
     fn interval_became_due(&self, write: &Write, key: &mut KeyRun<'_>) {
         key.interval_due = key.task.desired.interval != RotationInterval::AFTER_ENABLING;
         let (memory, key_id, unreadable) = (&self.reconciler.memory, key.task.key_id, write.before.is_none());

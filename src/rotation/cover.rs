@@ -165,8 +165,8 @@ pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Co
         let case = |subject, rule, course| Some((at, Case { subject, rule, listed: None, unsure: None, course }));
         let ended = rule.has_ended(now);
         match &rule.names {
-            // A key that is missing on the list is read all the same, since the list may be limited to what the user may
-            // see. But an exempt key is not read.
+            // A key that is missing on the list is read all the same, since the list may be limited to what the user
+            // may see. But an exempt key is not read.
             Names::Key(key_id) if !ended && complete && matches!(rule.asks, Asks::Exempt(_)) => {
                 case(Subject::Key(*key_id), Some(rule), unknown(Reason::NotFound))
             }
@@ -186,8 +186,8 @@ pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Co
             _ => None,
         }
     }));
-    // By line and then by id, whatever the order of the list, so that a run with a limit of changes picks the same keys as
-    // the plan before it.
+    // By line and then by id, not in the order of the list, so that a run with a limit of changes picks the same keys
+    // as the plan before it.
     cases.sort_by(|(place, case), (other_place, other)| {
         place.cmp(other_place).then_with(|| case.subject.as_str().cmp(other.subject.as_str()))
     });

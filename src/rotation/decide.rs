@@ -1,7 +1,7 @@
 //! The decision: desired rotation × observed key → verdict.
 //!
-//! [`decide`] is pure and total. `plan` prints its verdict, `monitor` mode reports it, `apply` and `run` carry out its first
-//! step, read the key, and decide again until no step is left.
+//! [`decide`] is pure and total. `plan` prints its verdict, `monitor` mode reports it, `apply` and `run` carry out its
+//! first step, read the key, and decide again until no step is left.
 
 use std::fmt;
 
@@ -103,8 +103,8 @@ impl Verdict {
 /// Compares the observed key with the desired rotation, and decides which writes are due.
 ///
 /// The steps are a forecast: after each write the key is read and decided anew, so only the first step is carried out.
-/// Every interval in a step is on policy. A step that was accepted in this run is not repeated, unless the cloud reports
-/// that rotation is off again.
+/// Every interval in a step is on policy. A step that was accepted in this run is not repeated, unless the cloud
+/// reports that rotation is off again.
 #[must_use]
 pub fn decide(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     let on_policy = is_on_policy(desired, observed);
@@ -188,8 +188,8 @@ fn interval_wrong(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     }
 }
 
-/// Rotation is on, and the answer has no interval. It may be on policy, so the interval is sent only to a key that this run
-/// has switched on.
+/// Rotation is on, and the answer has no interval. It may be on policy, so the interval is sent only to a key that this
+/// run has switched on.
 fn interval_missing(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     let send = observed.enabling == Enabling::Accepted && !observed.interval_sent;
     let steps = if send { Steps::interval(desired.interval) } else { Steps::NONE };
@@ -197,8 +197,8 @@ fn interval_missing(desired: DesiredRotation, observed: &ObservedKey) -> Verdict
 }
 
 /// The setting cannot be read, and rotation is on: this process sends the interval once. Where shorter intervals are on
-/// policy too, the key may have one, and a write could make it rotate less often: then the interval is sent only to a key
-/// that this process has switched on, or has set to an interval that is off policy now.
+/// policy too, the key may have one, and a write could make it rotate less often: then the interval is sent only to a
+/// key that this process has switched on, or has set to an interval that is off policy now.
 fn write_interval_only(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     let may_be_right = desired.bound == Bound::Longest
         && match observed.written_before {

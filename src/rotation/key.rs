@@ -1,5 +1,5 @@
-//! The types of one key: its id, the rotation that the policy requires, and what the cloud reports. Policies and answers
-//! of the cloud are decoded into them.
+//! The types of one key: its id, the rotation that the policy requires, and what the cloud reports. Policies and
+//! answers of the cloud are decoded into them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 /// The id of a customer master key: 36 characters in groups of 8-4-4-4-12.
 ///
-/// Every group may have `[0-9a-z]`, the wider of the two documented forms: only one page of the API reference limits it to
-/// hexadecimal digits.
+/// Every group may have `[0-9a-z]`, the wider of the two documented forms: only one page of the API reference limits it
+/// to hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId([u8; KeyId::LENGTH]);
 
@@ -169,8 +169,8 @@ pub struct Rotation {
 pub enum Reading {
     /// The answer has the setting.
     Rotation(Rotation),
-    /// The cloud does not offer the call, or its answer lacks the setting. That is a property of a project and not of one
-    /// answer, so a run decides it from all its readings.
+    /// The cloud does not offer the call, or its answer lacks the setting. That is a property of a project and not of
+    /// one answer, so a run decides it from all its readings.
     NotOffered,
     /// The call failed, after retries.
     Failed(CallFailure),

@@ -1,4 +1,4 @@
-//! What one run knows of a key: its last reading and the state of its writes. A run fills it in, and
+//! A key as one run has observed it: its last reading and the state of its writes. A run fills it in, and
 //! [`decide`](super::decide()) decides from it.
 
 use super::key::{CallFailure, Hindrance, Reading, RotationInterval};
@@ -30,14 +30,14 @@ pub enum WrittenBefore {
     /// Nothing.
     #[default]
     Nothing,
-    /// Rotation was switched on, or may have been, and no interval was accepted since: the key has the one that enabling
-    /// sets, and the policy's is still to be sent.
+    /// Rotation was switched on, or may have been, and no interval was accepted since: the key has the one that
+    /// enabling sets, and the policy's is still to be sent.
     IntervalDue,
     /// This interval.
     Interval(RotationInterval),
 }
 
-/// What one run knows of a key: the last reading, what blocks its rotation, and what was written so far.
+/// A key as one run has observed it: the last reading, what blocks its rotation, and what was written so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ObservedKey {
     /// The last reading.
@@ -80,7 +80,8 @@ impl ObservedKey {
         }
     }
 
-    /// `enable-key-rotation` was accepted. Enabling sets an interval of its own, so the one that was sent before is lost.
+    /// `enable-key-rotation` was accepted. Enabling sets an interval of its own, so the one that was sent before is
+    /// lost.
     pub fn enable_accepted(&mut self) {
         self.enabling = Enabling::Accepted;
         self.interval_sent = false;

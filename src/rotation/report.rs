@@ -1,7 +1,7 @@
 //! What one run saw and did, per key and in total.
 //!
-//! Everything that is shown of keys comes from a report: metrics, status page, JSON, the text of `apply` and `plan`, the
-//! exit code. It is made once at the end of a run and never changed.
+//! Everything that is shown of keys comes from a report: metrics, status page, JSON, the text of `apply` and `plan`,
+//! the exit code. It is made once at the end of a run and never changed.
 
 use std::fmt;
 use std::iter::Sum;
@@ -236,8 +236,8 @@ impl ProjectReport {
         self.mode == Mode::Monitor && !key.planned.is_empty()
     }
 
-    /// Whether no key is off policy, unknown or (where coverage is required) uncovered, apart from keys that `is_excused`
-    /// accepts; and whether no key can be missing, where coverage is required.
+    /// Whether no key is off policy, unknown or (where coverage is required) uncovered, apart from keys that
+    /// `is_excused` accepts; and whether no key can be missing, where coverage is required.
     fn is_on_policy_but_for(&self, is_excused: impl Fn(&KeyReport) -> bool) -> bool {
         let fails = |key: &KeyReport| self.coverage.is_problem(key.status) && !is_excused(key);
         self.knows_coverage() && !self.keys.iter().any(fails)
@@ -274,8 +274,8 @@ impl Report {
         self.all(|project| project.is_on_policy_but_for(|_| false))
     }
 
-    /// As [`is_on_policy`](Self::is_on_policy), but keys that were read and that only monitor mode leaves off policy do not
-    /// count.
+    /// As [`is_on_policy`](Self::is_on_policy), but keys that were read and that only monitor mode leaves off policy do
+    /// not count.
     #[must_use]
     pub fn is_on_policy_but_for_monitor_mode(&self) -> bool {
         self.could_read_all() && self.all(|project| project.is_on_policy_but_for(|key| project.holds_back(key)))

@@ -30,7 +30,7 @@ pub enum Names {
     Key(KeyId),
     /// The one key with exactly this alias.
     Alias(Box<str>),
-    /// Every key that meets all conditions.
+    /// Every key for which all conditions hold.
     Select(Box<Selector>),
 }
 
@@ -140,7 +140,7 @@ impl Selector {
             equals(&self.enterprise_project_id, &key.enterprise_project_id, Attribute::EnterpriseProject),
             equals(&self.key_spec, &key.key_spec, Attribute::KeySpec),
         ];
-        // One condition that does not hold is enough, whatever else is not known.
+        // One condition that does not hold is enough.
         conditions.into_iter().flatten().chain(tags).fold(Match::Yes, |all, one| match (all, one) {
             (Match::No, _) | (_, Match::No) => Match::No,
             (Match::Unsure(attribute), _) | (_, Match::Unsure(attribute)) => Match::Unsure(attribute),

@@ -730,7 +730,7 @@ async fn an_interval_of_a_key_on_policy_is_sent_once_whatever_the_answer() {
 }
 
 #[tokio::test]
-async fn an_interval_that_is_owed_at_a_stop_is_repeated_where_its_answer_is_lost_and_counted() {
+async fn an_interval_that_is_due_at_a_stop_is_repeated_where_its_answer_is_lost_and_counted() {
     let update = kms_rotationd::simulator::Operation::UpdateInterval;
     let cloud = Simulator::start(setup().fault(Rule::next(1, Fault::html(502)).on(update))).await.unwrap();
     cloud.handle().change_key(PROJECT, KEY, |key| *key = Key::new(KEY).rotating(365));
