@@ -10,7 +10,7 @@ use crate::connect::{Connector, Kept};
 use crate::daemon::{PolicyFile, Signals, warn_of_exposed_secrets};
 use crate::policy::Policy;
 use crate::policy::types::Guards;
-use crate::reconcile::{Headway, Intent, Memory, Reconciler};
+use crate::reconcile::{Intent, Memory, Reconciler, RunProgress, RunRequest};
 use crate::rotation::report::{Report, Trigger};
 use crate::support::clock::Clock;
 use crate::support::error_chain::Chain;
@@ -86,18 +86,19 @@ async fn run(policy: &Policy, intent: Intent, allow_many: bool, screen: Option<&
         kept: Kept::for_descriptors(file_limit()),
     };
     let targets = connector.connect(policy);
-    let (gate, memory, headway) = (Gate::default(), Memory::default(), Headway::default());
-    let reconciler = Reconciler { clock, stop: signals.stop.clone(), gate, memory, headway };
+    let (gate, memory) = (Gate::default(), Memory::default());
+    let reconciler = Reconciler { clock, stop: signals.stop.clone(), gate, memory, progress: RunProgress::default() };
     let most = if allow_many { usize::MAX } else { policy.guards.max_changes_per_run };
     let guards = Guards { max_changes_per_run: most, ..policy.guards };
     let whose = match &policy.projects[..] {
         [project] => project.name.to_string(),
         projects => format!("{} projects", projects.len()),
     };
-    let mut report = std::pin::pin!(reconciler.run(&targets, Trigger::Start, intent, guards));
+    let request = RunRequest { trigger: Trigger::Start, intent, guards, next_run: None };
+    let mut report = std::pin::pin!(reconciler.run(&targets, request));
     let mut progress = std::pin::pin!(async {
         match screen {
-            Some(screen) => screen.follow(&whose, &reconciler.headway).await,
+            Some(screen) => screen.follow(&whose, &reconciler.progress).await,
             None => std::future::pending().await,
         }
     });

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::reconcile::Headway;
+use crate::reconcile::RunProgress;
 use crate::support::printable::printable;
 
 /// A run that is over by then shows nothing; and between two looks so much passes.
@@ -53,13 +53,13 @@ impl Screen {
     }
 
     /// Shows the progress until it is dropped. Never ends.
-    pub(super) async fn follow(&self, whose: &str, headway: &Headway) -> Infallible {
+    pub(super) async fn follow(&self, whose: &str, progress: &RunProgress) -> Infallible {
         let _line = Line(self);
         let mut pace = interval_at(Instant::now() + PACE, PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             pace.tick().await;
-            self.show(&said(whose, headway.done(), headway.found()), &mut io::stderr().lock());
+            self.show(&said(whose, progress.done(), progress.found()), &mut io::stderr().lock());
         }
     }
 }

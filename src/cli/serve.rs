@@ -17,7 +17,7 @@ use crate::daemon::{CronAlarm, Daemon, PolicyFile, Signals, Supervisor};
 use crate::kms::Client;
 use crate::logging::Format;
 use crate::policy::Policy;
-use crate::reconcile::{Headway, Memory, Reconciler, Target};
+use crate::reconcile::{Memory, Reconciler, RunProgress, Target};
 use crate::support::clock::Clock;
 use crate::support::error_chain::Chain;
 use crate::web::{Health, ListenAddress, Server, StatusStore, WebError, WebFile};
@@ -196,7 +196,7 @@ async fn prepare(
             stop: signals.stop.clone(),
             gate,
             memory: Memory::default(),
-            headway: Headway::default(),
+            progress: RunProgress::default(),
         }),
         signals: signals.clone(),
         store,

@@ -23,8 +23,8 @@ pub use schedule::{Alarm, AlarmError, CronAlarm, Schedule};
 
 use crate::kms::Kms;
 use crate::policy::Policy;
-use crate::policy::types::{Credentials, Guards};
-use crate::reconcile::{Intent, Reconciler, Target};
+use crate::policy::types::Credentials;
+use crate::reconcile::{Intent, Reconciler, RunRequest, Target};
 use crate::rotation::report::{Report, Trigger};
 use crate::support::clock::Clock;
 use crate::support::error_chain::Chain;
@@ -80,9 +80,8 @@ impl<A: Alarm, C> Daemon<A, C> {
                     if let Some(policy) = &environment_policy {
                         targets = (self.connect)(policy);
                     }
-                    let clouds = targets.iter().filter_map(|target| target.kms.as_ref().ok());
-                    clouds.for_each(|kms| kms.next_run(schedule.due()));
-                    let (report, reloaded) = self.run_once(&targets, trigger, guards).await;
+                    let request = RunRequest { trigger, intent: Intent::Apply, guards, next_run: schedule.due() };
+                    let (report, reloaded) = self.run_once(&targets, request).await;
                     announcer.announce(&report);
                     to_act = report.standby && acts_at_once;
                     if !report.interrupted {
@@ -112,19 +111,14 @@ impl<A: Alarm, C> Daemon<A, C> {
             }
         }
         self.supervisor.stopping();
-        self.reconciler.send_owed_intervals(&targets).await;
+        self.reconciler.send_due_intervals(&targets).await;
     }
 
     /// One run, and the last good policy that came up while it was under way.
-    async fn run_once<K: Kms>(
-        &mut self,
-        targets: &[Target<K>],
-        trigger: Trigger,
-        guards: Guards,
-    ) -> (Report, Option<Reloaded>) {
+    async fn run_once<K: Kms>(&mut self, targets: &[Target<K>], request: RunRequest) -> (Report, Option<Reloaded>) {
         let mut reloaded = None;
         let reconciler = Arc::clone(&self.reconciler);
-        let mut run = std::pin::pin!(reconciler.run(targets, trigger, Intent::Apply, guards));
+        let mut run = std::pin::pin!(reconciler.run(targets, request));
         let mut stopping = false;
         loop {
             self.supervisor.beat();

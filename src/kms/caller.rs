@@ -1,7 +1,7 @@
-//! Making calls: attempts with turn, observation and retry, the same for KMS and IAM.
+//! Making calls: attempts with request limit, metrics and retry, the same for KMS and IAM.
 //!
-//! A caller belongs to one project. It knows nothing of keys or tokens: whoever calls builds the request and says what
-//! an answer means.
+//! A caller belongs to one project. It has no notion of keys or tokens: its users build the request and interpret the
+//! answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,9 +21,9 @@ use super::transport::{Answer, Fault, NoAnswer, Request, Transport};
 use crate::support::clock::Clock;
 use crate::support::write_gate::Gate;
 
-/// How long a call that is made although the program is stopping waits for its turn, and for how long it is repeated.
-/// With the call in flight before it, and two request timeouts of 8 seconds, that fits into the 30 seconds after which
-/// the shipped units and Kubernetes kill the process.
+/// How long a call that is made while the program is stopping waits for its turn, and for how long it is repeated. With
+/// the call in flight before it, and two request timeouts of 8 seconds, it ends within the 30 seconds after which the
+/// shipped units and Kubernetes kill the process.
 const LAST_CALL: Duration = Duration::from_secs(5);
 
 /// What one project's calls share.
@@ -37,62 +37,62 @@ pub(super) struct Caller {
     pub(super) stop: CancellationToken,
     pub(super) gate: Gate,
     pub(super) outages: [Outage; Operation::ALL.len()],
-    /// Why no request of this run can reach the KMS, if so. Logins are not held up: one that fails ends the run by
-    /// itself.
+    /// Why no request of this run can reach the KMS, if so. Logins are not checked: one that fails ends the run itself.
     pub(super) unreachable: ClosedForRun,
-    /// A difference between the clocks was told in this run.
+    /// The difference between the clocks was logged in this run.
     pub(super) skew_told: AtomicBool,
 }
 
-/// One call, as logs tell of it.
+/// One call.
 pub(super) struct Call<'a> {
     pub(super) operation: Operation,
-    /// The key, or nothing for a call that is about none.
+    /// The key; nothing for a call about the project or a login.
     pub(super) key_id: Option<&'a str>,
     /// The UUID that the cloud keeps for tracing.
     pub(super) sequence: Option<&'a str>,
-    /// Set when the rate-limit slot of the next attempt is taken already: of the first one by `call_with`, so that waiting
-    /// for it does not use up the deadline.
+    /// The next attempt has its turn within the request limit already. `call_with` takes it for the first attempt, so
+    /// that waiting for it does not use up the deadline.
     has_turn: AtomicBool,
-    manner: Manner,
+    mode: SendMode,
 }
 
-/// How a call is repeated, and whether it is made at all.
+/// How a call is repeated, and whether it is made while the program is stopping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Manner {
-    /// As the policy has it; not while the program is stopping.
+pub enum SendMode {
+    /// Repeated as the retry policy allows; not made while the program is stopping.
     #[default]
-    Usual,
-    /// A write that may have been applied is not made again.
+    Retried,
+    /// For an interval that the key has already: each sending may start the cloud's rotation period anew, so one that
+    /// may have been applied is not repeated, and ends as [`Kind::Unclear`] after a server error too.
     Once,
-    /// It completes something that must not be left half done, so it is made although the program is stopping, within
-    /// [`LAST_CALL`].
-    Last,
+    /// For an interval that is due when the program stops: made and repeated although it is stopping, for a few
+    /// seconds. Its end is never [`Kind::Unclear`], since there is no time to read.
+    AtExit,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(operation: Operation, key_id: Option<&'a str>, sequence: Option<&'a str>) -> Self {
-        Self { operation, key_id, sequence, has_turn: AtomicBool::new(false), manner: Manner::Usual }
+        Self { operation, key_id, sequence, has_turn: AtomicBool::new(false), mode: SendMode::Retried }
     }
 
-    pub(super) fn made(self, manner: Manner) -> Self {
-        Self { manner, ..self }
+    pub(super) fn sent(self, mode: SendMode) -> Self {
+        Self { mode, ..self }
     }
 
-    /// What an error means for this call.
+    /// The error as it counts in this mode.
     fn judge(&self, error: Error) -> Error {
-        match self.manner {
-            Manner::Once if may_be_applied(&error) => error.with_kind(Kind::Unclear),
-            // There is no time to look, and what it sends is right whatever became of it.
-            Manner::Last if error.kind() == Kind::Unclear => error.with_kind(Kind::Transient),
+        match self.mode {
+            SendMode::Once if is_maybe_applied(&error) => error.with_kind(Kind::Unclear),
+            // There is no time to read, and what is sent is right whether or not it was applied before.
+            SendMode::AtExit if error.kind() == Kind::Unclear => error.with_kind(Kind::Transient),
             _ => error,
         }
     }
 }
 
 impl Caller {
-    /// Repeats `attempt` as the policy has it and counts how the operation ended, except for a write whose end is
-    /// unclear: its caller settles that.
+    /// Repeats `attempt` as the retry policy allows and counts how the operation ended. A write whose end is unclear is
+    /// counted by its [`WriteOperation`](super::WriteOperation).
     pub(super) async fn call<T, F>(&self, call: &Call<'_>, attempt: impl FnMut() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
@@ -101,7 +101,7 @@ impl Caller {
         self.call_with(budget, call, attempt).await
     }
 
-    /// The same with this budget, whatever the state of the cloud.
+    /// The same with this retry budget, even during an outage.
     pub(super) async fn call_with<T, F>(
         &self,
         budget: RetryBudget,
@@ -120,8 +120,8 @@ impl Caller {
         self.await_turn(call).await?;
         let began = Instant::now();
         let mut attempts = 1;
-        let mut doubtful = false;
-        let (backoff, stop) = if call.manner == Manner::Last {
+        let mut maybe_applied = false;
+        let (backoff, stop) = if call.mode == SendMode::AtExit {
             let max_elapsed = self.retry.max_elapsed.min(LAST_CALL);
             (Backoff::new(RetryPolicy { max_elapsed, ..self.retry }), CancellationToken::new())
         } else {
@@ -133,46 +133,50 @@ impl Caller {
             async move { made.await.map_err(|error| call.judge(error)) }
         };
         let result = with_retries(backoff, &stop, attempt, |error, wait| {
-            doubtful |= may_be_applied(error);
-            self.repeats(error);
+            maybe_applied |= is_maybe_applied(error);
+            self.count_retry(error.operation(), error.code());
             let (project, wait_ms) = (&*self.project, wait.as_millis());
             debug!(project, key_id, attempt = attempts, wait_ms, error = %error, "will be tried again");
             attempts += 1;
         })
         .await;
-        let result = result.map_err(|error| if doubtful || may_be_applied(&error) { error.doubtful() } else { error });
-        match &result {
-            Ok(_) => self.succeeded(operation),
-            Err(error) => match error.kind() {
-                Kind::Unclear | Kind::Stopped => {}
-                // Refused because rotation is on: what was asked for holds.
-                Kind::AlreadyOn => self.succeeded(operation),
-                Kind::Shortage => {
-                    self.observer.operation(operation, false);
-                    if budget == RetryBudget::Full {
-                        // It is the same for every key, and will not be over soon.
-                        self.unreachable.close(Kind::NoWay, error.text());
-                    }
-                }
-                kind if kind.is_transient() => {
-                    self.exhausted(operation, began);
-                    if operation == Operation::ListKeys && error.code().is_none_or(Code::is_nobodys) {
-                        // A run begins with the list, and what is not there for it is not there for anything else.
-                        self.outage(Operation::ReadStatus).exhausted(began);
-                    }
-                }
-                Kind::NoWay | Kind::LoginUnavailable => self.observer.operation(operation, false),
-                _ => {
-                    // Refused, but by somebody who is there.
-                    self.outage(operation).answered();
-                    self.observer.operation(operation, false);
-                }
-            },
-        }
+        let result = result
+            .map_err(|error| if maybe_applied || is_maybe_applied(&error) { error.maybe_applied() } else { error });
+        self.count_end(operation, result.as_ref().err(), budget, began);
         result
     }
 
-    /// Waits for the turn of the call's next attempt, which then waits no more.
+    /// Counts how an operation that began then has ended, and notes what follows for other calls.
+    fn count_end(&self, operation: Operation, error: Option<&Error>, budget: RetryBudget, began: Instant) {
+        let Some(error) = error else { return self.succeeded(operation) };
+        match error.kind() {
+            Kind::Unclear | Kind::Stopped => {}
+            // Refused because rotation is on: it is as the caller wants it.
+            Kind::AlreadyOn => self.succeeded(operation),
+            Kind::Shortage => {
+                self.observer.operation(operation, false);
+                if budget == RetryBudget::Full {
+                    // It is the same for every key, and will not be over soon.
+                    self.unreachable.close(Kind::NoWay, error.text());
+                }
+            }
+            kind if kind.is_transient() => {
+                self.exhausted(operation, began);
+                if operation == Operation::ListKeys && error.code().is_none_or(Code::is_nobodys) {
+                    // A run begins with the list: a server that does not answer it will not answer readings either.
+                    self.outage(Operation::ReadStatus).exhausted(began);
+                }
+            }
+            Kind::NoWay | Kind::LoginUnavailable => self.observer.operation(operation, false),
+            _ => {
+                // A refusal is an answer: there is no outage.
+                self.outage(operation).answered();
+                self.observer.operation(operation, false);
+            }
+        }
+    }
+
+    /// Waits for the turn of the call's next attempt, unless it has it already.
     pub(super) async fn await_turn(&self, call: &Call<'_>) -> Result<(), Error> {
         if !call.has_turn.load(Ordering::Relaxed) {
             self.turn(call).await?;
@@ -181,9 +185,9 @@ impl Caller {
         Ok(())
     }
 
-    /// One attempt: waits for its turn, sends, and turns every answer outside 200 to 299 into an error.
+    /// One attempt: waits for its turn, sends the request, and makes an error of every answer outside 200 to 299.
     pub(super) async fn attempt(&self, call: &Call<'_>, request: &Request) -> Result<Answer, Error> {
-        let Call { operation, key_id, sequence, .. } = *call;
+        let operation = call.operation;
         self.await_turn(call).await?;
         call.has_turn.store(false, Ordering::Relaxed);
         // Held until the answer is there.
@@ -192,42 +196,10 @@ impl Caller {
             () = self.ends(call) => return Err(stopping(operation)),
             connection = self.transport.turn() => connection,
         };
-        // It may have been closed, and the program told to stop, while this one waited for its turn or for credentials.
-        if operation != Operation::Authenticate {
-            self.unreachable.check(operation)?;
-        }
-        if self.stop.is_cancelled() && call.manner != Manner::Last {
-            return Err(stopping(operation));
-        }
-        // Here and not before the call: between its first attempt and its last one minutes may pass.
-        if operation.is_write() && !self.gate.is_open() {
-            return Err(Error::new(operation, Kind::Stopped, "not sent: another replica may act now"));
-        }
+        self.check_may_send(call)?;
         let began = Instant::now();
         let result = self.transport.send(request).await;
-        let took = began.elapsed();
-        let code = match &result {
-            Ok(Answer { status: 200..=299, broken: Some(code), .. }) => *code,
-            Ok(answer) => Code::Http(answer.status),
-            Err(no_answer) => no_answer.code,
-        };
-        // Without the files that connecting takes there was no attempt.
-        if !matches!(&result, Err(NoAnswer { fault: Fault::File, .. })) {
-            self.observer.request(operation, code, took);
-        }
-        if let Some(date) = result.as_ref().ok().and_then(Answer::date) {
-            self.compare_clocks(date);
-        }
-        debug!(
-            project = &*self.project,
-            operation = operation.as_str(),
-            key_id,
-            sequence,
-            code = %code,
-            request_id = result.as_ref().ok().and_then(Answer::request_id),
-            took_ms = took.as_millis(),
-            "request"
-        );
+        self.note_attempt(call, &result, began.elapsed());
         let answer = result.map_err(|no_answer| {
             if no_answer.code == Code::Http(407) {
                 self.transport.proxy_refuses(self.clock.now());
@@ -254,6 +226,48 @@ impl Caller {
         }
     }
 
+    /// Right before each attempt and not before the call: minutes may pass between its first attempt and its last one,
+    /// and while it waits for its turn or for credentials.
+    fn check_may_send(&self, call: &Call<'_>) -> Result<(), Error> {
+        let operation = call.operation;
+        if operation != Operation::Authenticate {
+            self.unreachable.check(operation)?;
+        }
+        if self.stop.is_cancelled() && call.mode != SendMode::AtExit {
+            return Err(stopping(operation));
+        }
+        if operation.is_write() && !self.gate.is_open() {
+            return Err(Error::new(operation, Kind::Stopped, "not sent: another replica may act now"));
+        }
+        Ok(())
+    }
+
+    fn note_attempt(&self, call: &Call<'_>, result: &Result<Answer, NoAnswer>, took: Duration) {
+        let Call { operation, key_id, sequence, .. } = *call;
+        let code = match result {
+            Ok(Answer { status: 200..=299, broken: Some(code), .. }) => *code,
+            Ok(answer) => Code::Http(answer.status),
+            Err(no_answer) => no_answer.code,
+        };
+        // Without the files that connecting needs there was no attempt.
+        if !matches!(result, Err(NoAnswer { fault: Fault::File, .. })) {
+            self.observer.request(operation, code, took);
+        }
+        if let Some(date) = result.as_ref().ok().and_then(Answer::date) {
+            self.compare_clocks(date);
+        }
+        debug!(
+            project = &*self.project,
+            operation = operation.as_str(),
+            key_id,
+            sequence,
+            code = %code,
+            request_id = result.as_ref().ok().and_then(Answer::request_id),
+            took_ms = took.as_millis(),
+            "request"
+        );
+    }
+
     /// The waits of an operation that begins now.
     pub(super) fn backoff(&self, budget: RetryBudget) -> Backoff {
         let backoff = Backoff::new(self.retry);
@@ -264,10 +278,10 @@ impl Caller {
         &self.outages[operation as usize]
     }
 
-    /// The attempt that ended like this is made again.
-    pub(super) fn repeats(&self, error: &Error) {
-        if let Some(code) = error.code() {
-            self.observer.retry(error.operation(), code);
+    /// Counts that an attempt that ended with this code is made again. Without a code there was no attempt.
+    pub(super) fn count_retry(&self, operation: Operation, code: Option<Code>) {
+        if let Some(code) = code {
+            self.observer.retry(operation, code);
         }
     }
 
@@ -283,7 +297,8 @@ impl Caller {
         self.observer.operation(operation, false);
     }
 
-    /// A signature is refused 15 minutes off, and a token's end is read wrongly by as much.
+    /// Compares this machine's clock with the cloud's: a signature that is 15 minutes off is refused, and the end of a
+    /// token is misread by the difference.
     fn compare_clocks(&self, cloud: SystemTime) {
         const TOLERATED: u64 = 600;
         let now = self.clock.now();
@@ -308,9 +323,9 @@ impl Caller {
         }
     }
 
-    /// Waits until the call is not to be made any more, since the program stops.
+    /// Waits until the program stops and the call must not be made any more.
     async fn ends(&self, call: &Call<'_>) {
-        if call.manner == Manner::Last {
+        if call.mode == SendMode::AtExit {
             tokio::time::sleep(LAST_CALL).await;
         } else {
             self.stop.cancelled().await;
@@ -320,11 +335,11 @@ impl Caller {
     fn refusal(&self, operation: Operation, request: &Request, answer: &Answer) -> Error {
         let (code, message) = parse_body(&answer.body);
         let kind = classify(operation, answer.status, &code);
-        // A gateway may tell it in the body alone (`docs/kms-api.md` 3).
+        // A gateway may give the request id in the body alone (`docs/kms-api.md` 3).
         let told_id = body_request_id(&answer.body).map(|id| request.without_secrets(id));
         let mut text = format!("HTTP {}", answer.status);
         let is_cloud = !code.is_empty();
-        // IAM's own code is the status once more.
+        // IAM's error code repeats the status.
         let told = answer.status.to_string();
         for part in [code, message].map(|part| request.without_secrets(part)) {
             if !part.is_empty() && part != told {
@@ -352,7 +367,7 @@ impl Caller {
     }
 }
 
-/// An attempt that was not answered.
+/// The error of an attempt without an answer.
 fn lost(operation: Operation, no_answer: NoAnswer) -> Error {
     let kind = match no_answer.fault {
         Fault::Barrier | Fault::File => Kind::NoWay,
@@ -367,8 +382,8 @@ fn stopping(operation: Operation) -> Error {
     Error::new(operation, Kind::Stopped, "not called: the program is stopping")
 }
 
-/// A write that was answered like this may have taken effect: a server that fails may do so after the work.
-fn may_be_applied(error: &Error) -> bool {
+/// Whether a write that was answered like this may have taken effect: a server may fail after the work.
+fn is_maybe_applied(error: &Error) -> bool {
     let is_servers = matches!(error.code(), Some(Code::Http(408 | 500..)));
     error.operation().is_write() && error.kind() == Kind::Transient && is_servers
 }

@@ -3,67 +3,68 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::auth::{Credential, Credentials, ProjectScope, Session, unfit};
-use super::caller::{Call, Caller, Manner};
+use super::caller::{Call, Caller};
 use super::closed::ClosedForRun;
 use super::endpoint::Endpoints;
 use super::error::{Error, Kind, classify_contradiction, parse_body};
 use super::observe::{Code, Observer, Operation};
 use super::outage::Outage;
-use super::retry::{Backoff, RetryPolicy};
+use super::retry::RetryPolicy;
 use super::shared::Shared;
 use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, TransportSettings, Url, address};
 use super::wire::{self, Unusable};
-use super::{Kms, Listed, Receipt, Settled};
+use super::write::ClientWrite;
+use super::{Kms, Listed, Receipt, RunStart, SendMode, WriteOperation};
 use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 use crate::support::clock::Clock;
 use crate::support::write_gate::Gate;
 
-/// All that a client needs to know of its project.
+/// The settings of a client, which is for one project.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientSettings {
     /// The project's name, for logs.
     pub project: Arc<str>,
     /// Where KMS and IAM answer.
     pub endpoints: Endpoints,
-    /// Which project it is in the cloud.
+    /// The project in the cloud.
     pub scope: ProjectScope,
     /// How to log in.
     pub credentials: Credentials,
-    /// Certificates to trust beside the system's, in PEM form.
+    /// File of certificates, in PEM form, that are trusted beside the system's.
     pub ca_file: Option<PathBuf>,
     /// A proxy for HTTPS.
     pub proxy: Option<Proxy>,
-    /// The time one attempt may take.
+    /// Longest time of one attempt.
     pub request_timeout: Duration,
-    /// Requests a second.
+    /// Limit of requests, per second.
     pub requests_per_second: f64,
-    /// When to make a call again.
+    /// How calls are repeated.
     pub retry: RetryPolicy,
 }
 
 /// The KMS of one project.
 pub struct Client {
-    caller: Caller,
+    pub(super) caller: Caller,
     session: Arc<Session>,
     scope: ProjectScope,
     kms: String,
     addresses: OnceLock<Addresses>,
-    /// The project's credentials were refused, or none were to be had. Each project's own: one that shares them
-    /// may be let in where another is not.
+    /// The login has failed in this run. Not shared with projects that log in alike: one may be accepted where another
+    /// is refused.
     refused: ClosedForRun,
 }
 
-/// Where the calls of one project go.
+/// The URLs of one project's calls.
 struct Addresses {
     project_id: String,
-    /// By route.
+    /// Indexed by route.
     urls: Vec<Url>,
 }
 
@@ -131,8 +132,8 @@ impl Route {
         }
     }
 
-    /// What it counts as.
-    fn operation(self) -> Operation {
+    /// The operation that it counts as.
+    pub(super) fn operation(self) -> Operation {
         match self {
             Self::ReadStatus => Operation::ReadStatus,
             Self::Enable => Operation::EnableRotation,
@@ -144,12 +145,12 @@ impl Route {
 }
 
 impl Client {
-    /// A client that connects to nothing yet, and shares with others what belongs to the same user. It makes no
-    /// further call once `stop` is cancelled, and sends no write while `gate` is closed.
+    /// A client that has no connection yet, and shares logins, limits and connections with clients of equal settings.
+    /// It makes no further call once `stop` is cancelled, and sends no write while `gate` is closed.
     ///
     /// # Errors
     ///
-    /// An endpoint or the proxy's address is not valid. What files lack is found out, and told, with the first request.
+    /// An endpoint or the proxy's address is not valid. Missing or invalid files are errors of the first request.
     pub fn new(
         settings: ClientSettings,
         shared: &Shared,
@@ -190,7 +191,7 @@ impl Client {
         Ok(Self { session, scope, kms, addresses: OnceLock::new(), refused: ClosedForRun::default(), caller })
     }
 
-    /// Where the calls go, which is known once the project's id is.
+    /// The URLs of the calls, which need the project's id: IAM is asked for it where the policy has none.
     async fn addresses(&self) -> Result<&Addresses, Error> {
         if let Some(known) = self.addresses.get() {
             return Ok(known);
@@ -205,17 +206,17 @@ impl Client {
     }
 
     /// One call about one key.
-    async fn key_call<T>(
+    pub(super) async fn key_call<T>(
         &self,
         route: Route,
         key_id: KeyId,
         interval: Option<RotationInterval>,
         parse: fn(&Answer) -> Result<T, Unusable>,
-        manner: Manner,
+        mode: SendMode,
     ) -> Result<T, Error> {
         let sequence = Uuid::new_v4().to_string();
         let body = wire::key_body(key_id, &sequence, interval);
-        let call = Call::new(route.operation(), Some(key_id.as_str()), Some(&sequence)).made(manner);
+        let call = Call::new(route.operation(), Some(key_id.as_str()), Some(&sequence)).sent(mode);
         self.call(route, &call, &body, parse).await
     }
 
@@ -232,7 +233,7 @@ impl Client {
         Box::pin(self.call(route, &Call::new(route.operation(), None, sequence), body, parse)).await
     }
 
-    /// One call; `parse` makes what is wanted of a success.
+    /// One call; `parse` reads the answer of a success.
     async fn call<T>(
         &self,
         route: Route,
@@ -242,7 +243,7 @@ impl Client {
     ) -> Result<T, Error> {
         let parse = &parse;
         let addresses = self.addresses().await?;
-        // What ends the run for all keys is told to each of them before it waits for its turn.
+        // An error that ends the run for all keys is returned before the call waits for its turn.
         let open = || {
             self.caller.unreachable.check(call.operation)?;
             self.refused.check(Operation::Authenticate)?;
@@ -250,54 +251,66 @@ impl Client {
         };
         open().inspect_err(|_| self.caller.observer.operation(call.operation, false))?;
         let request = |credential: Credential| async move {
-            // It may end while the request waits for its turn.
+            // The credential may end while the request waits for its turn.
             self.caller.await_turn(call).await?;
             credential.check_end(self.caller.clock.now())?;
-            let mut request = Request {
-                method: route.method(),
-                url: addresses.urls[route as usize].clone(),
-                headers: Vec::with_capacity(6),
-                body: SecretString::from(body),
-                secret_in_body: None,
-                direct: false,
-            };
-            request.headers.push(("content-type", HeaderText::plain("application/json")));
-            let proven = credential.authenticate(&mut request, &addresses.project_id, self.caller.clock.now());
-            proven.ok_or_else(unfit)?;
+            let request = self.request(addresses, route, body, &credential)?;
             let answer = self.caller.attempt(call, &request).await?;
             parse(&answer).map_err(|why| unusable(call.operation, &request, &answer, why))
         };
         let attempt = || async {
-            // Others may have been refused while this one waited for its turn.
+            // The credential may have been refused to other calls while this one waited for its turn.
             open()?;
             self.session.with_credential(&self.caller, request).await
         };
-        self.caller.call(call, attempt).await.map_err(|error| match error.kind() {
+        self.caller.call(call, attempt).await.map_err(|error| self.judge(route, error))
+    }
+
+    fn request(
+        &self,
+        addresses: &Addresses,
+        route: Route,
+        body: &str,
+        credential: &Credential,
+    ) -> Result<Request, Error> {
+        let mut request = Request {
+            method: route.method(),
+            url: addresses.urls[route as usize].clone(),
+            headers: Vec::with_capacity(6),
+            body: SecretString::from(body),
+            secret_in_body: None,
+            direct: false,
+        };
+        request.headers.push(("content-type", HeaderText::plain("application/json")));
+        let proven = credential.authenticate(&mut request, &addresses.project_id, self.caller.clock.now());
+        proven.ok_or_else(unfit)?;
+        Ok(request)
+    }
+
+    /// Ends the run of the project where its login has failed, and names the permission that a refused call needs.
+    fn judge(&self, route: Route, error: Error) -> Error {
+        match error.kind() {
             Kind::Credentials | Kind::LoginUnavailable => {
-                // Five failures in a row lock an access key (`docs/kms-api.md` 3.2), and none but the login that has
-                // failed would give another.
+                // Five failures in a row lock an access key (`docs/kms-api.md` 3.2), and only the login that has failed
+                // could give another credential.
                 self.refused.close(error.kind(), error.text());
                 error
             }
-            Kind::Permission if error.operation() == call.operation => {
+            Kind::Permission if error.operation() == route.operation() => {
                 error.with_hint(&format!("the user needs the permission {}", route.permission()))
             }
             _ => error,
-        })
+        }
     }
 }
 
 impl Kms for Client {
-    fn next_run(&self, due: Option<SystemTime>) {
-        self.session.next_run(due);
-    }
-
-    fn forgive(&self) {
-        self.session.forgive();
-        self.caller.transport.forgive();
-    }
-
-    fn begin_run(&self) {
+    fn begin_run(&self, RunStart { next_run, retry_refused }: RunStart) {
+        self.session.next_run(next_run);
+        if retry_refused {
+            self.session.forgive();
+            self.caller.transport.forgive();
+        }
         self.session.begin_run();
         self.caller.outages.iter().for_each(Outage::begin_run);
         self.caller.unreachable.begin_run();
@@ -307,16 +320,16 @@ impl Kms for Client {
     }
 
     async fn read_status(&self, key_id: KeyId) -> Result<Rotation, Error> {
-        // Another 2xx says nothing of the key, not even that the cloud does not tell.
+        // Another 2xx has no meaning here, so it is not taken for a cloud that does not offer the setting either.
         let parse = |answer: &Answer| {
             if answer.status == 200 { wire::rotation_status(&answer.body) } else { Err(Unusable::Garbled) }
         };
-        self.key_call(Route::ReadStatus, key_id, None, parse, Manner::Usual).await
+        self.key_call(Route::ReadStatus, key_id, None, parse, SendMode::Retried).await
     }
 
     async fn describe(&self, key_id: KeyId) -> Result<KeyDescription, Error> {
         let parse = |answer: &Answer| wire::description(&answer.body).ok_or(Unusable::Garbled);
-        self.key_call(Route::Describe, key_id, None, parse, Manner::Usual).await
+        self.key_call(Route::Describe, key_id, None, parse, SendMode::Retried).await
     }
 
     async fn list_keys(&self) -> Result<Listed<ListedKey>, Error> {
@@ -327,39 +340,18 @@ impl Kms for Client {
         self.keys_with_tag(key, values).await
     }
 
-    async fn enable_rotation(&self, key_id: KeyId) -> Result<Receipt, Error> {
-        self.key_call(Route::Enable, key_id, None, receipt, Manner::Usual).await
+    fn enable_rotation(&self, key_id: KeyId) -> impl WriteOperation {
+        ClientWrite::enable_rotation(self, key_id)
     }
 
-    async fn update_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.key_call(Route::SetInterval, key_id, Some(interval), receipt, Manner::Usual).await
-    }
-
-    async fn update_interval_once(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.key_call(Route::SetInterval, key_id, Some(interval), receipt, Manner::Once).await
-    }
-
-    async fn send_owed_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.key_call(Route::SetInterval, key_id, Some(interval), receipt, Manner::Last).await
-    }
-
-    fn backoff(&self, operation: Operation) -> Backoff {
-        self.caller.backoff(self.caller.outage(operation).retry_budget())
-    }
-
-    fn settle(&self, unclear: &Error, settled: Settled, backoff: &Backoff) {
-        let operation = unclear.operation();
-        match settled {
-            Settled::Applied => self.caller.succeeded(operation),
-            Settled::GivenUp => self.caller.exhausted(operation, backoff.began()),
-            Settled::Repeated => self.caller.repeats(unclear),
-        }
+    fn update_interval(&self, key_id: KeyId, interval: RotationInterval, mode: SendMode) -> impl WriteOperation {
+        ClientWrite::update_interval(self, key_id, interval, mode)
     }
 }
 
-/// A write is accepted by its status: its body is documented as none or `{}`. But one that carries an error is no
-/// success.
-fn receipt(answer: &Answer) -> Result<Receipt, Unusable> {
+/// A write is accepted by its status, since its body is documented as empty or `{}`. An error in the body counts all
+/// the same.
+pub(super) fn receipt(answer: &Answer) -> Result<Receipt, Unusable> {
     let is_short = answer.body.len() <= "{}".len();
     if !is_short && !parse_body(&answer.body).0.is_empty() {
         return Err(Unusable::Garbled);
@@ -367,7 +359,7 @@ fn receipt(answer: &Answer) -> Result<Receipt, Unusable> {
     Ok(Receipt { request_id: answer.request_id().map(Into::into) })
 }
 
-/// A success whose body gives nothing to go by.
+/// The error of a success whose body cannot be used.
 fn unusable(operation: Operation, request: &Request, answer: &Answer, why: Unusable) -> Error {
     let (status, host) = (answer.status, request.host());
     let (code, message) = parse_body(&answer.body);
@@ -375,7 +367,7 @@ fn unusable(operation: Operation, request: &Request, answer: &Answer, why: Unusa
         let [code_text, message] = [&code, &message].map(|text| request.without_secrets(text.clone()));
         let text = format!("HTTP {status} from {host} with the error {code_text} {message}");
         let error = Error::new(operation, classify_contradiction(operation, &code), text.trim_end());
-        if operation.is_write() { error.doubtful() } else { error }
+        if operation.is_write() { error.maybe_applied() } else { error }
     } else if why == Unusable::Silent {
         let text = if answer.body.trim_ascii().is_empty() {
             format!("HTTP {status} from {host} with an empty body")

@@ -1,7 +1,7 @@
-//! What can go wrong with a call, sorted by what follows from it.
+//! Errors of calls, by what follows from them.
 //!
-//! [`classify`] is the one place where HTTP statuses and the cloud's error codes get their meaning. Messages are never
-//! looked at: they differ between documents and wire (`docs/kms-api.md` 3).
+//! [`classify`] is the one place that interprets HTTP statuses and the cloud's error codes. Messages are never
+//! interpreted: those of the wire differ from the documented ones (`docs/kms-api.md` 3).
 
 use std::fmt;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::observe::{Code, Operation};
-use crate::rotation::key::Hindrance;
+use crate::rotation::key::{CallFailure, Hindrance};
 use crate::support::printable::excerpt;
 
 /// What follows from an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The same call may well succeed later; it was repeated for as long as the policy allows.
+    /// The same call may succeed later; it was repeated for as long as the retry policy allows.
     Transient,
     /// As `Transient`: the cloud's request limit was reached.
     Throttled,
@@ -23,8 +23,8 @@ pub enum Kind {
     Unclear,
     /// The credentials were refused, or cannot be used.
     Credentials,
-    /// The service that gives credentials did not answer, or answered with an error of its own, for as long as the
-    /// policy allows. Nothing was refused; no call of this run does better.
+    /// The login service did not answer, or failed, for as long as the retry policy allows. It has refused nothing; no
+    /// other call of this run will succeed either.
     LoginUnavailable,
     /// The key does not exist in this project.
     NotFound,
@@ -34,23 +34,23 @@ pub enum Kind {
     AlreadyOn,
     /// An interval was to be set and rotation is off.
     NotOn,
-    /// The cloud does not offer this call here, or answers it and says nothing.
+    /// The cloud does not offer this call here, or its answer lacks what was asked for.
     NotOffered,
     /// This user may not make this call.
     Permission,
     /// The cloud refuses the project or the account as such.
     AccessDenied,
-    /// Something on the way to the cloud bars it, for every key alike: a certificate that is not trusted, a proxy that
-    /// refuses. No call of this run does better.
+    /// The cloud cannot be reached, for every key alike: a certificate is not trusted, or a proxy refuses. No other
+    /// call of this run will succeed either.
     NoWay,
-    /// This machine has run out of something that a request takes, such as open files; the call was repeated for as long
-    /// as the policy allows.
+    /// This machine lacks a resource that a request needs, such as open files; the call was repeated for as long as the
+    /// retry policy allows.
     Shortage,
     /// The answer was not understood.
     Garbled,
     /// Refused for any other reason; the same call would be refused again.
     Refused,
-    /// The program was told to stop before the call was made, or another replica has taken over the writing.
+    /// Not made: the program stops, or another replica writes from now on.
     Stopped,
 }
 
@@ -59,6 +59,20 @@ impl Kind {
     #[must_use]
     pub fn is_transient(self) -> bool {
         matches!(self, Self::Transient | Self::Throttled | Self::Shortage)
+    }
+}
+
+/// What the end of a call means for its key.
+impl From<Kind> for CallFailure {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::NotFound => Self::NotFound,
+            Kind::AccessDenied | Kind::Permission => Self::AccessDenied,
+            Kind::Throttled => Self::Throttled,
+            Kind::Credentials => Self::Authentication,
+            Kind::LoginUnavailable => Self::LoginUnavailable,
+            _ => Self::Other,
+        }
     }
 }
 
@@ -74,11 +88,12 @@ struct Inner {
     text: String,
     request_id: Option<Box<str>>,
     retry_after: Option<Duration>,
-    doubtful: bool,
+    maybe_applied: bool,
 }
 
 impl Error {
-    /// An error that is no answer of the cloud. `text` says what happened and, where the user can do something, what.
+    /// An error without an answer of the cloud. `text` says what happened and what the user can do about it, if
+    /// anything.
     #[must_use]
     pub fn new(operation: Operation, kind: Kind, text: impl Into<String>) -> Self {
         let text = text.into();
@@ -89,11 +104,11 @@ impl Error {
             text,
             request_id: None,
             retry_after: None,
-            doubtful: false,
+            maybe_applied: false,
         }))
     }
 
-    /// The same, and how the last attempt ended.
+    /// Adds how the last attempt ended.
     #[must_use]
     pub fn with_code(mut self, code: Code) -> Self {
         self.0.code = Some(code);
@@ -105,7 +120,7 @@ impl Error {
         self
     }
 
-    /// The same, and where to look for its cause.
+    /// Adds where to look for the cause.
     pub(crate) fn with_hint(mut self, hint: &str) -> Self {
         self.0.text.push_str(" (");
         self.0.text.push_str(hint);
@@ -113,12 +128,12 @@ impl Error {
         self
     }
 
-    /// The same, and what the call was for.
+    /// Adds the purpose of the call.
     pub(crate) fn with_purpose(self, purpose: &str) -> Self {
         self.map_text(|text| format!("{purpose}: {text}"))
     }
 
-    /// The same with its text as this makes it.
+    /// Replaces the text.
     pub(super) fn map_text(mut self, change: impl FnOnce(String) -> String) -> Self {
         self.0.text = change(self.0.text);
         self
@@ -129,30 +144,30 @@ impl Error {
         self
     }
 
-    /// The same of a call of which an attempt may have been applied for all that its answer said.
+    /// Marks the error of a write that may have been applied all the same.
     #[must_use]
-    pub fn doubtful(mut self) -> Self {
-        self.0.doubtful = true;
+    pub fn maybe_applied(mut self) -> Self {
+        self.0.maybe_applied = true;
         self
     }
 
-    /// The error with another meaning: what an answer means can depend on what came before it.
+    /// Replaces the kind: what an answer means can depend on what came before it.
     pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
         self.0.kind = kind;
         self
     }
 
-    /// What follows from the error.
+    /// The kind, by which its consequences are decided.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
 
-    /// An attempt of the call was answered with a server's error such as 500, or with an error inside a success: neither
-    /// says that nothing was done.
+    /// Whether an attempt of the write was answered with a server error such as 500, or with an error inside a success:
+    /// the cloud may have applied it all the same.
     #[must_use]
-    pub fn is_doubtful(&self) -> bool {
-        self.0.doubtful
+    pub fn is_maybe_applied(&self) -> bool {
+        self.0.maybe_applied
     }
 
     /// The call that failed.
@@ -204,7 +219,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What an answer with this HTTP status and the cloud's error code, where its body had one, means.
+/// The kind of an answer with this HTTP status and this error code of the cloud, empty where its body has none.
 #[must_use]
 pub fn classify(operation: Operation, status: u16, cloud_code: &str) -> Kind {
     match (status, cloud_code) {
@@ -232,8 +247,8 @@ pub fn classify(operation: Operation, status: u16, cloud_code: &str) -> Kind {
     }
 }
 
-/// What an answer of 200 means that carries the cloud's error code: it contradicts itself, so nothing is believed but
-/// what leads to looking again.
+/// The kind of an answer of 200 with an error code of the cloud: it contradicts itself, so only codes that lead to
+/// another reading or to no write are accepted.
 pub(super) fn classify_contradiction(operation: Operation, cloud_code: &str) -> Kind {
     match classify(operation, 400, cloud_code) {
         kind @ (Kind::Credentials | Kind::Permission | Kind::AccessDenied | Kind::AlreadyOn | Kind::NotOn) => kind,
@@ -241,13 +256,13 @@ pub(super) fn classify_contradiction(operation: Operation, cloud_code: &str) -> 
     }
 }
 
-/// An answer that was lost on its way says nothing of whether a write was applied.
+/// The kind of a lost answer: a write may have been applied.
 pub(super) fn lost_answer(operation: Operation) -> Kind {
     if operation.is_write() { Kind::Unclear } else { Kind::Transient }
 }
 
-/// The cloud's own error code and message, from any of the four shapes in which its parts write them
-/// (`docs/kms-api.md` 3). Empty where the body is something else, such as the HTML of a gateway.
+/// The cloud's own error code and message, from any of the four shapes of `docs/kms-api.md` 3. Empty where the body is
+/// something else, such as the HTML of a gateway.
 #[must_use]
 pub fn parse_body(body: &[u8]) -> (String, String) {
     let Ok(Value::Object(top)) = serde_json::from_slice::<Value>(body) else { return Default::default() };
@@ -267,7 +282,7 @@ pub fn parse_body(body: &[u8]) -> (String, String) {
     Default::default()
 }
 
-/// The id of the request that a gateway's error tells in its body.
+/// The request id in the body of a gateway's error.
 pub(super) fn body_request_id(body: &[u8]) -> Option<String> {
     let Ok(Value::Object(top)) = serde_json::from_slice::<Value>(body) else { return None };
     top.get("request_id")?.as_str().map(|id| excerpt(id, 64))

@@ -1,10 +1,10 @@
-//! The cloud's Key Management Service, as a client sees it.
+//! The client of the cloud's Key Management Service.
 //!
-//! [`Kms`] is what reconciling needs of it; [`Client`] is the one that speaks HTTP. From the wire upwards: `transport`
+//! [`Kms`] is the trait that reconciling uses; [`Client`] implements it over HTTP. From the wire upwards: `transport`
 //! makes one attempt over one of the process's `connections`, `caller` makes attempts until an operation has ended
-//! (with `limit`, `retry`, `outage`, `closed` and the meaning that `error` gives to an answer), `auth` proves who asks,
-//! `wire` knows the bodies, `listing` reads lists to their end, and `client` puts them together. Nothing here knows of
-//! policies.
+//! (with `limit`, `retry`, `outage`, `closed` and the kinds of `error`), `auth` authenticates requests, `wire` has the
+//! bodies, `listing` reads lists to their end, `write` counts writes whose end was unclear, and `client` puts them
+//! together. Nothing here depends on policies.
 
 pub mod auth;
 mod caller;
@@ -21,89 +21,102 @@ mod retry;
 mod shared;
 mod transport;
 mod wire;
+mod write;
 
+pub use caller::SendMode;
 pub use client::{Client, ClientSettings};
 pub use error::{Error, Kind};
-pub use retry::{Backoff, RetryPolicy};
+pub use retry::RetryPolicy;
 pub use shared::Shared;
 pub use transport::{NoProxy, Proxy, ProxyOrigin, SetUpError};
 
-use std::time::SystemTime;
-
-use observe::Operation;
+use std::time::{Duration, SystemTime};
 
 use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 
-/// What reconciling needs of one project's KMS. Every call repeats itself where that is safe and sensible.
+/// The KMS of one project. Every call is repeated as the retry policy allows, where that is safe.
 pub trait Kms: Send + Sync {
-    /// Forgets what held for the last run only.
-    fn begin_run(&self);
+    /// A run begins: what held only for the last one is forgotten, such as an outage or a login that failed.
+    fn begin_run(&self, start: RunStart);
 
-    /// When the run after the one that begins now is due, where there is a schedule: what is to last is renewed until
-    /// then.
-    fn next_run(&self, _due: Option<SystemTime>) {}
-
-    /// Somebody looks after it: a secret that was refused may be sent again at once, though it has not changed.
-    fn forgive(&self) {}
-
-    /// `get-key-rotation-status`. [`Kind::NotOffered`]: this answer says nothing of the setting, which alone does not
-    /// mean that the project's cloud never does.
+    /// `get-key-rotation-status`.
+    ///
+    /// # Errors
+    ///
+    /// The call failed. [`Kind::NotOffered`]: this answer does not contain the setting, which alone does not prove that
+    /// the project's cloud never does.
     fn read_status(&self, key_id: KeyId) -> impl Future<Output = Result<Rotation, Error>> + Send;
 
-    /// `describe-key`
+    /// `describe-key`: the key's alias, and what blocks its rotation.
+    ///
+    /// # Errors
+    ///
+    /// The call failed.
     fn describe(&self, key_id: KeyId) -> impl Future<Output = Result<KeyDescription, Error>> + Send;
 
-    /// `list-keys`, all pages of it: every key of the project, of every kind, without its tags.
+    /// `list-keys`, all pages: every key of the project, of every kind, without its tags.
+    ///
+    /// # Errors
+    ///
+    /// A page could not be read.
     fn list_keys(&self) -> impl Future<Output = Result<Listed<ListedKey>, Error>> + Send;
 
-    /// The keys that have this tag with one of these values, or with any where none are given
+    /// The keys that have this tag with one of these values, or with any value where none are given
     /// (`resource_instances/action`). Each comes with the tag that it has.
+    ///
+    /// # Errors
+    ///
+    /// A page could not be read.
     fn tagged(
         &self,
         key: &str,
         values: Option<&[&str]>,
     ) -> impl Future<Output = Result<Listed<(KeyId, Tag)>, Error>> + Send;
 
-    /// `enable-key-rotation`. [`Kind::Unclear`]: it may have been applied; [`settle`](Self::settle) it.
-    fn enable_rotation(&self, key_id: KeyId) -> impl Future<Output = Result<Receipt, Error>> + Send;
+    /// `enable-key-rotation`, to be sent with [`WriteOperation::send`]. The cloud sets an interval of its own with it.
+    fn enable_rotation(&self, key_id: KeyId) -> impl WriteOperation;
 
-    /// `update-key-rotation-interval`. [`Kind::Unclear`]: it may have been applied; [`settle`](Self::settle) it.
-    fn update_interval(
-        &self,
-        key_id: KeyId,
-        interval: RotationInterval,
-    ) -> impl Future<Output = Result<Receipt, Error>> + Send;
-
-    /// The same for a key that has this interval already: made once, since each write may start the cloud's rotation
-    /// period anew. [`Kind::Unclear`] as well where a server answers with an error of its own.
-    fn update_interval_once(
-        &self,
-        key_id: KeyId,
-        interval: RotationInterval,
-    ) -> impl Future<Output = Result<Receipt, Error>> + Send;
-
-    /// `update-key-rotation-interval`, although the program is stopping: for a key that it has switched on, and whose
-    /// interval it owes. Ends within seconds, however it ends.
-    fn send_owed_interval(
-        &self,
-        key_id: KeyId,
-        interval: RotationInterval,
-    ) -> impl Future<Output = Result<Receipt, Error>> + Send;
-
-    /// The waits of an operation that begins now.
-    fn backoff(&self, operation: Operation) -> Backoff;
-
-    /// Tells what became of a write whose end was unclear, and whose waits were these, so that it is counted as what it
-    /// was.
-    fn settle(&self, unclear: &Error, settled: Settled, backoff: &Backoff);
+    /// `update-key-rotation-interval`, to be sent with [`WriteOperation::send`].
+    fn update_interval(&self, key_id: KeyId, interval: RotationInterval, mode: SendMode) -> impl WriteOperation;
 }
 
-/// What a list gave, read to its end.
+/// One write to one key, which counts as one operation however often it is sent.
+///
+/// Where [`send`](Self::send) ends as [`Kind::Unclear`], the write may or may not have been applied. The user of the
+/// operation waits, reads the key, and then sends the write again, reports it as [found applied](Self::found_applied),
+/// or drops it, which counts it as failed. No other accounting is left to the user.
+pub trait WriteOperation: Send {
+    /// Sends the write, or sends it again.
+    ///
+    /// # Errors
+    ///
+    /// The write was refused, or failed for as long as the retry policy allows; or its end is unclear.
+    fn send(&mut self) -> impl Future<Output = Result<Receipt, Error>> + Send;
+
+    /// How long to wait before the key is read, after an unclear end. Nothing once the time of the operation is used
+    /// up: the write must not be sent again then.
+    fn next_wait(&mut self) -> Option<Duration>;
+
+    /// A reading shows that the write took effect, although its end was unclear: it counts as a success.
+    fn found_applied(self);
+}
+
+/// The beginning of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunStart {
+    /// When the run after this one is due, where there is a schedule: credentials that would end before it are renewed
+    /// in this run.
+    pub next_run: Option<SystemTime>,
+    /// An operator has started the run: a secret that was refused and has not changed is sent again at once.
+    pub retry_refused: bool,
+}
+
+/// The items of a list, all pages of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed<T> {
-    /// What was seen.
+    /// The items.
     pub items: Vec<T>,
-    /// Why there may be more, where that is so. For people.
+    /// Why some may be missing, for people; nothing where the list is complete.
     pub doubt: Option<Box<str>>,
 }
 
@@ -112,15 +125,4 @@ pub struct Listed<T> {
 pub struct Receipt {
     /// The cloud's id of the request, where it gave one.
     pub request_id: Option<Box<str>>,
-}
-
-/// What became of a write whose end was unclear.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// It took effect.
-    Applied,
-    /// It did not, and is sent once more.
-    Repeated,
-    /// It could not be found out, or was not worth another try.
-    GivenUp,
 }

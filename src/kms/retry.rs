@@ -8,25 +8,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
 
-/// No `Retry-After` is honoured beyond this: a gateway that asks for a day must not stop a daemon for one.
+/// The longest `Retry-After` that is honoured: a gateway that asks for a day must not stop the daemon for one.
 pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// The retry policy of a project.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryPolicy {
-    /// The first wait is up to this long.
+    /// The longest first wait.
     pub initial_interval: Duration,
-    /// No wait is longer than this.
+    /// The longest of all waits.
     pub max_interval: Duration,
-    /// The time one operation may take, attempts and waits together.
+    /// The longest time of one operation, attempts and waits together.
     pub max_elapsed: Duration,
 }
 
 /// The waits of one operation: exponential with full jitter, ending when the operation's time is used up.
 ///
-/// Full jitter, anywhere from nothing to the doubled interval, spreads clients that failed together.
+/// Full jitter (a random part of the doubled interval) spreads the retries of clients that failed together.
 #[derive(Debug)]
-pub struct Backoff {
+pub(super) struct Backoff {
     policy: RetryPolicy,
     attempt: u32,
     retries: bool,
@@ -36,8 +36,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// The waits of an operation that begins now.
-    #[must_use]
-    pub fn new(policy: RetryPolicy) -> Self {
+    pub(super) fn new(policy: RetryPolicy) -> Self {
         Self {
             policy,
             attempt: 0,
@@ -76,8 +75,8 @@ impl Iterator for Backoff {
     }
 }
 
-/// Makes attempts until one succeeds, fails for good, or the backoff ends. `notify` hears of every attempt that will
-/// be repeated. A wait ends early when `stop` is cancelled; the attempt after it is then expected to refuse itself.
+/// Makes attempts until one succeeds, fails for good, or the backoff ends. `notify` is called for every attempt that
+/// will be repeated. A wait ends early when `stop` is cancelled; the attempt after it must then fail as stopped.
 pub(super) async fn with_retries<T, F>(
     backoff: Backoff,
     stop: &CancellationToken,

@@ -1,4 +1,4 @@
-//! What a run may change at most: the guard against a slip in a selector.
+//! The limit of changes per run: it bounds the damage of a mistake in a selector.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,35 +8,35 @@ use crate::policy::types::{Guards, Project};
 use crate::rotation::project::Mode;
 use crate::rotation::rule::{Asks, Names};
 
-/// How many keys matched by selectors a run may change; shared by its projects.
+/// How many keys that selectors match a run may change; shared by its projects.
 pub(super) struct ChangeBudget {
     pub(super) guards: Guards,
-    /// What each project wants, once it knows.
+    /// What each project needs, once it is known.
     wanted: watch::Sender<Box<[Option<Changes>]>>,
-    /// How many changes were granted, or made without having been planned.
+    /// How many changes were granted, or made without a share.
     spent: AtomicUsize,
 }
 
 /// Numbers of keys to change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
-    /// Keys that no write has failed for.
+    /// Keys whose last write did not fail.
     pub(super) new: usize,
-    /// Keys whose last write failed. They come after all others, so that keys that cannot be written to keep none from
-    /// its turn.
+    /// Keys whose last write failed. They come after all others, so that keys that cannot be written do not use up the
+    /// limit.
     pub(super) again: usize,
 }
 
 impl ChangeBudget {
-    /// A budget for these projects, in the order of the policy.
+    /// The budget of these projects, in the order of the policy.
     pub(super) fn new<'p>(guards: Guards, projects: impl Iterator<Item = &'p Project>) -> Self {
         let wanted = projects.map(|project| if may_want(project) { None } else { Some(Changes::default()) });
         Self { guards, wanted: watch::Sender::new(wanted.collect()), spent: AtomicUsize::new(0) }
     }
 
-    /// How many of the `wanted` changes the project at this place of the policy may make. It is served after those
-    /// before it, which may have to read their keys first. First come, first served would differ from run to run, and a
-    /// run would change other keys than the plan before it. Each project has to say what it wants, once.
+    /// How many of the `wanted` changes the project at this place in the policy may make. Waits for the projects before
+    /// it, which may have to read their keys first: if the first to ask were served first, a run would change other
+    /// keys than the plan before it. Every project must call this once, even without changes.
     pub(super) async fn share(&self, project: usize, wanted: Changes) -> Changes {
         self.wanted.send_modify(|all| all[project] = Some(wanted));
         let most = self.guards.max_changes_per_run;
@@ -58,8 +58,8 @@ impl ChangeBudget {
         granted
     }
 
-    /// Whether a key that took no share may still turn out to be one that the run changes. Calls in flight are not
-    /// counted, so that the limit may be exceeded by as many.
+    /// Whether the run may change one more key that took no share. Calls in flight are not counted, so the limit may be
+    /// exceeded by their number.
     pub(super) fn has_room(&self) -> bool {
         self.spent.load(Ordering::Relaxed) < self.guards.max_changes_per_run
     }
@@ -69,16 +69,16 @@ impl ChangeBudget {
         self.spent.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What the projects before this place want, once all of them know.
+    /// What the projects before this place need, once all of them have called `share`.
     async fn known(&self, before: usize) -> Box<[Option<Changes>]> {
         let mut all = self.wanted.subscribe();
         let known = all.wait_for(|all| all.iter().take(before).all(Option::is_some)).await;
-        // The sender is in `self`, so that waiting does not fail.
+        // Waiting fails only without a sender, and that is in `self`.
         known.map(|all| all.iter().take(before).copied().collect()).unwrap_or_default()
     }
 }
 
-/// Whether selectors may bring changes to the project. One without any holds up no other.
+/// Whether selectors may bring changes to the project. Others do not wait for one where they cannot.
 fn may_want(project: &Project) -> bool {
     let brings_changes = |names: &Names, asks: &Asks| matches!((names, asks), (Names::Select(_), Asks::Rotation(_)));
     project.mode == Mode::Enforce && project.keys.iter().any(|rule| brings_changes(&rule.names, &rule.asks))

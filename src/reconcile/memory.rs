@@ -1,8 +1,8 @@
-//! What this process remembers from run to run, project by project. The setting of a key that can be read is never
-//! judged by it.
+//! What this process remembers from run to run, for each project. The status of a key whose setting can be read never
+//! depends on it.
 //!
-//! It does not grow with runs or policies: a project that the policy does not name any more is forgotten, and so is a
-//! key that a complete list lacks.
+//! It does not grow with runs or policies: a project that is no longer in the policy is forgotten, and so is a key that
+//! is missing on a complete list.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,15 +14,15 @@ use crate::rotation::observed::WrittenBefore;
 use crate::rotation::project::Cloud;
 use crate::rotation::rule::{Names, Rule};
 
-/// So long a refused write is not tried again. The reason may pass: a region gets rotation, a replica becomes a key of
-/// its own.
+/// How long a refused write is not sent again. The blocker may go away: a region gets rotation, a replica becomes a
+/// primary key.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is known from earlier runs, by the project's name.
+/// What is known of earlier runs, by the project's name.
 #[derive(Debug, Default)]
 pub struct Memory {
     projects: Mutex<HashMap<Arc<str>, Known>>,
-    /// Projects of which the cloud has ever told the setting of a key. They are kept, since nothing takes it back.
+    /// Projects of which a key was ever read. They are never removed, since a cloud does not stop to offer the setting.
     readable: Mutex<HashSet<Identity>>,
 }
 
@@ -31,18 +31,18 @@ pub struct Memory {
 struct Known {
     identity: Identity,
     keys: HashMap<KeyId, Remembered>,
-    /// The last complete list of its keys.
+    /// Its keys on the last complete list.
     listing: Arc<[ListedKey]>,
 }
 
-/// Which project of the cloud it is, and where it is asked for: a new policy may call another one by the same name, and
-/// the same one by another.
+/// The project in the cloud, and its endpoint: a new policy may use the same name for another project, and another name
+/// for the same one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Identity {
     cloud: Cloud,
     region: Arc<str>,
     kms_endpoint: Option<String>,
-    /// Its id in the cloud, or its name in the policy where that gives none.
+    /// Its id in the cloud, or its name in the policy where that has no id.
     project: Result<String, Arc<str>>,
 }
 
@@ -57,27 +57,28 @@ impl Identity {
     }
 }
 
+/// What is known of one key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Remembered {
     /// What was last written to a key whose setting cannot be read.
     pub(super) written: WrittenBefore,
-    /// The interval that is still to be sent to such a key, which this process has switched on or may have.
-    pub(super) owed: Option<RotationInterval>,
-    /// Such a key was on when it was asked to be enabled.
+    /// The interval that is still to be sent to such a key, since this process has switched it on, or may have.
+    pub(super) interval_due: Option<RotationInterval>,
+    /// Such a key was on already when enabling was sent.
     pub(super) found_on: bool,
-    /// The last write to the key failed.
+    /// The last run that wrote to the key has failed to.
     pub(super) write_failed: bool,
-    /// The name that a description gave, since most runs ask for none.
+    /// The alias from the last description, since most runs do not describe the key.
     pub(super) alias: Option<Box<str>>,
-    /// What the refusal of a write told that stands in the way of rotating it, where no list says so; and when.
+    /// What blocks its rotation, from the refusal of a write; and when that was.
     pub(super) hindrance: Option<(Hindrance, SystemTime)>,
-    /// When runs had to change the key.
+    /// When runs have repaired the key.
     repairs: Vec<SystemTime>,
 }
 
 impl Memory {
-    /// A run over these projects begins: what is known of others is forgotten. One that has its id in the cloud is the
-    /// same project under another name.
+    /// A run of these projects begins: others are forgotten. A project with the same identity is the same one under a
+    /// new name.
     pub(super) fn begin_run<'p>(&self, projects: impl Iterator<Item = &'p Project>) {
         let mut before = std::mem::take(&mut *self.lock());
         let known: Vec<_> = projects.map(|project| (project, before.remove(&project.name))).collect();
@@ -94,10 +95,12 @@ impl Memory {
         *self.lock() = known.collect();
     }
 
-    /// The keys of a project that are still to be sent an interval, and which. Whoever takes them sends them.
-    pub(super) fn take_owed(&self, project: &Arc<str>) -> Vec<(KeyId, RotationInterval)> {
-        self.of(project, |known| known.keys.iter_mut().filter_map(|(id, key)| Some((*id, key.owed.take()?))).collect())
-            .unwrap_or_default()
+    /// Takes the intervals that are still to be sent to keys of the project. The caller sends them.
+    pub(super) fn take_due_intervals(&self, project: &Arc<str>) -> Vec<(KeyId, RotationInterval)> {
+        self.of(project, |known| {
+            known.keys.iter_mut().filter_map(|(id, key)| Some((*id, key.interval_due.take()?))).collect()
+        })
+        .unwrap_or_default()
     }
 
     pub(super) fn recall(&self, project: &Arc<str>, key_id: KeyId) -> Remembered {
@@ -108,13 +111,13 @@ impl Memory {
         self.of(project, |known| change(known.keys.entry(key_id).or_default()));
     }
 
-    /// The keys that the project was last known to have.
+    /// The project's keys on the last complete list.
     pub(super) fn listing(&self, project: &Arc<str>) -> Arc<[ListedKey]> {
         self.of(project, |known| Arc::clone(&known.listing)).unwrap_or_default()
     }
 
-    /// Keeps a complete list, and forgets the keys that are neither on it nor named by their ids. An interval that is
-    /// owed is not forgotten: the list may be wrong.
+    /// Keeps a complete list, and forgets keys that are neither on it nor named by their ids. A key whose interval is
+    /// due is not forgotten, since the list may be wrong.
     pub(super) fn keep_listing(&self, project: &Project, listing: Arc<[ListedKey]>) {
         let named = project.keys.iter().filter_map(|rule: &Rule| match rule.names {
             Names::Key(key_id) => Some(key_id),
@@ -122,37 +125,37 @@ impl Memory {
         });
         let there: HashSet<KeyId> = listing.iter().map(|key| key.key_id).chain(named).collect();
         self.of(&project.name, |known| {
-            known.keys.retain(|key_id, key| key.owed.is_some() || there.contains(key_id));
+            known.keys.retain(|key_id, key| key.interval_due.is_some() || there.contains(key_id));
             known.listing = listing;
         });
     }
 
-    /// The cloud has told the setting of one of the project's keys.
+    /// A key of the project was read.
     pub(super) fn remember_readable(&self, project: &Project) {
         self.readable.lock().unwrap_or_else(PoisonError::into_inner).insert(Identity::of(project));
     }
 
-    /// Whether the cloud has ever told the setting of one of the project's keys.
+    /// Whether a key of the project was ever read.
     pub(super) fn is_readable(&self, project: &Project) -> bool {
         self.readable.lock().unwrap_or_else(PoisonError::into_inner).contains(&Identity::of(project))
     }
 
-    /// Forgets why keys were left alone.
-    pub(super) fn forgive(&self) {
+    /// Forgets refused writes and repairs, so that keys that were left alone are tried again.
+    pub(super) fn forget_refusals(&self) {
         for key in self.lock().values_mut().flat_map(|known| known.keys.values_mut()) {
             key.repairs.clear();
             key.hindrance = None;
         }
     }
 
-    /// How many projects and keys something is known of.
+    /// Numbers of projects and keys.
     #[cfg(test)]
     pub(super) fn size(&self) -> (usize, usize) {
         let known = self.lock();
         (known.len(), known.values().map(|known| known.keys.len()).sum())
     }
 
-    /// Looks at what is known of a project of the run that is under way.
+    /// Calls `look` with a project of the run under way.
     fn of<T>(&self, project: &Arc<str>, look: impl FnOnce(&mut Known) -> T) -> Option<T> {
         self.lock().get_mut(project).map(look)
     }
@@ -163,19 +166,19 @@ impl Memory {
 }
 
 impl Remembered {
-    /// What is known to stand in the way of rotating the key.
+    /// What blocks the key's rotation, unless that is too long ago.
     pub(super) fn hindrance(&self, now: SystemTime) -> Option<Hindrance> {
         let (hindrance, since) = self.hindrance?;
         now.duration_since(since).is_ok_and(|ago| ago < REFUSAL_HOLDS).then_some(hindrance)
     }
 
-    /// Whether the key was repaired so often lately that somebody seems to work against it.
+    /// Whether the key was repaired so often lately that something seems to keep changing it back.
     pub(super) fn is_flapping(&self, now: SystemTime, guards: Guards) -> bool {
         let lately = |at: &&SystemTime| now.duration_since(**at).is_ok_and(|ago| ago < guards.flap_window);
         self.repairs.iter().filter(lately).count() >= guards.flap_repairs
     }
 
-    /// The key was repaired. Only as many repairs are kept as it takes to tell that it flaps.
+    /// The key was repaired. Only as many repairs are kept as `is_flapping` counts.
     pub(super) fn repaired(&mut self, now: SystemTime, guards: Guards) {
         self.repairs.push(now);
         let surplus = self.repairs.len().saturating_sub(guards.flap_repairs);

@@ -1,30 +1,38 @@
-//! One run: observe → decide → act → read back → report, for every key of every project.
+//! One run: list, read, decide, write and read back, for every key of every project.
 //!
-//! A project is listed and all its keys are read before any is written. So what is a property of the project, such as
-//! that its cloud does not show settings, is judged over all readings and not by one odd answer, and the keys that a
-//! limited run changes are the same ones that the plan before it named. Then steps are taken one at a time; after each
-//! the key is read and judged anew, so that what a run reports is what it last saw and never what it hopes to have done.
-//! A run that may not write ends before the first step.
+//! All keys of a project are read before any is written. So a property of the project, such as that its cloud does not
+//! offer the rotation setting, is decided from all readings and not from one odd answer; and a run with a limit of
+//! changes picks the same keys as the plan before it. Then each key is written step by step and read after each step,
+//! so a report has what was last read, never what a write should have done. A run that may not write ends after the
+//! first reading.
+//!
+//! A run is made of project runs (`project_run`), and these of key runs (`key_run`), which are observed (`observe`) and
+//! acted on (`act`, `write`, `effect`).
 
+mod act;
+mod effect;
 mod guard;
-mod headway;
-mod key;
+mod key_run;
 mod memory;
-mod progress;
-mod stages;
+mod observe;
+mod project_failure;
+mod project_run;
+mod run_progress;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod write;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
-use crate::kms::{Error, Kind, Kms, Receipt};
+use crate::kms::{Kms, Receipt, RunStart, SendMode, WriteOperation};
 use crate::policy::types::{Guards, Project};
 use crate::rotation::cover::{Cover, Listing, cover};
 use crate::rotation::decide::Reason;
@@ -33,87 +41,104 @@ use crate::rotation::report::{ProjectReport, Report, Trigger};
 use crate::support::clock::Clock;
 use crate::support::write_gate::Gate;
 use guard::{ChangeBudget, Changes};
-pub use headway::Headway;
 pub use memory::Memory;
+use project_failure::ProjectFailure;
+use project_run::{Findings, ProjectRun};
+pub use run_progress::RunProgress;
 
 /// A project of the policy and the KMS that holds its keys.
 pub struct Target<K> {
-    /// What the policy says.
+    /// The project of the policy.
     pub project: Project,
-    /// The cloud; or why it cannot even be asked.
+    /// Its KMS client, or why there is none.
     pub kms: Result<Arc<K>, Unreachable>,
-    /// How many keys are worked on at a time.
+    /// How many of its keys are processed at a time.
     pub concurrency: usize,
 }
 
-/// Why a project's cloud cannot even be asked.
+/// Why there is no client for a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unreachable {
-    /// There are no credentials to ask with.
+    /// There are no credentials.
     Credentials(String),
-    /// There is no way there, such as with a proxy whose address is none.
+    /// The client cannot be built, e.g. the proxy address is invalid.
     Way(String),
 }
 
-/// Whether a run may write at all.
+/// Whether a run may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intent {
-    /// Bring keys to the policy, in projects that are in `enforce` mode.
+    /// Bring the keys of projects in `enforce` mode to the policy.
     Apply,
-    /// Only find out what would be written.
+    /// Only find out what a run would write.
     Plan,
 }
 
-/// What runs need of the world.
+/// What a run is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct RunRequest {
+    /// What started it.
+    pub trigger: Trigger,
+    /// Whether it may write.
+    pub intent: Intent,
+    /// The limits of its changes.
+    pub guards: Guards,
+    /// When the run after this one is due, where there is a schedule.
+    pub next_run: Option<SystemTime>,
+}
+
+/// Dependencies and state shared by all runs.
 pub struct Reconciler {
     /// The time of day, for reports.
     pub clock: Clock,
-    /// Ends a run early: calls in flight are finished, no further ones are made.
+    /// Ends a run early: calls in flight end, no further ones are made.
     pub stop: CancellationToken,
-    /// Asked before each step: while it is closed, a run is one that only looks.
+    /// Closed while another replica may write: a run then only reads. Checked before each step.
     pub gate: Gate,
-    /// What is known from earlier runs.
+    /// What this process remembers of earlier runs.
     pub memory: Memory,
-    /// How far the run has come.
-    pub headway: Headway,
+    /// How far the run under way has come.
+    pub progress: RunProgress,
 }
 
 impl Reconciler {
-    /// Looks at every key once and, where that is intended, allowed and within the guards, brings it to its policy.
-    /// Projects run side by side, and wait for each other only to share the limit of changes.
-    pub async fn run<K: Kms>(&self, targets: &[Target<K>], trigger: Trigger, intent: Intent, guards: Guards) -> Report {
+    /// Reads every key and, where the request, the project's mode and the guards allow it, brings it to its policy.
+    /// Projects run concurrently, and wait for each other only to share the limit of changes.
+    pub async fn run<K: Kms>(&self, targets: &[Target<K>], request: RunRequest) -> Report {
+        let RunRequest { trigger, intent, guards, next_run } = request;
         let (started, began) = (self.clock.now(), Instant::now());
         let acts = self.gate.is_open();
-        self.headway.reset();
+        self.progress.reset();
         let policy = || targets.iter().map(|target| &target.project);
         self.memory.begin_run(policy());
-        if matches!(trigger, Trigger::Signal | Trigger::Reload) {
-            // Somebody looks after it: what was left alone gets another chance.
-            self.memory.forgive();
-            targets.iter().filter_map(|target| target.kms.as_ref().ok()).for_each(|kms| kms.forgive());
+        // An operator has started the run: what was left alone is tried again.
+        let retry_refused = matches!(trigger, Trigger::Signal | Trigger::Reload);
+        if retry_refused {
+            self.memory.forget_refusals();
         }
-        // All of them first: projects may share their credentials, and one must not forget what another has just learnt.
-        targets.iter().filter_map(|target| target.kms.as_ref().ok()).for_each(|kms| kms.begin_run());
+        // Before any project runs: projects may share credentials, and one must not forget what another has just found.
+        let clients = targets.iter().filter_map(|target| target.kms.as_ref().ok());
+        clients.for_each(|kms| kms.begin_run(RunStart { next_run, retry_refused }));
         let budget = ChangeBudget::new(guards, policy());
         let projects = targets.iter().enumerate().map(|(at, target)| self.project(at, target, intent, &budget));
         let projects = join_all(projects).await;
         if intent == Intent::Apply && self.stop.is_cancelled() {
-            self.send_owed_intervals(targets).await;
+            self.send_due_intervals(targets).await;
         }
         let (ended, took) = (self.clock.now(), began.elapsed());
         let standby = !(acts && self.gate.is_open());
         Report { trigger, started, ended, took, interrupted: self.stop.is_cancelled(), standby, projects }
     }
 
-    /// The program stops: keys that it has switched on, whose interval was not accepted yet and whose setting cannot be
-    /// read, are sent it now, once. No later process could tell that it is missing.
-    pub async fn send_owed_intervals<K: Kms>(&self, targets: &[Target<K>]) {
+    /// Sends the intervals that are due when the program stops, each once: those of keys that it has switched on and
+    /// whose setting cannot be read. No later process could find out that they are missing.
+    pub async fn send_due_intervals<K: Kms>(&self, targets: &[Target<K>]) {
         let enforced = targets.iter().filter(|target| target.project.mode == Mode::Enforce);
         for Target { project, kms, concurrency } in enforced {
             let Ok(kms) = kms else { continue };
-            let owed = self.memory.take_owed(&project.name);
-            let sent = stream::iter(owed).map(|(key_id, interval)| async move {
-                (key_id, interval, kms.send_owed_interval(key_id, interval).await)
+            let due = self.memory.take_due_intervals(&project.name);
+            let sent = stream::iter(due).map(|(key_id, interval)| async move {
+                (key_id, interval, kms.update_interval(key_id, interval, SendMode::AtExit).send().await)
             });
             let mut sent = std::pin::pin!(sent.buffer_unordered(*concurrency));
             while let Some((key_id, interval, result)) = sent.next().await {
@@ -141,36 +166,21 @@ impl Reconciler {
         budget: &ChangeBudget,
     ) -> ProjectReport {
         let Target { project, kms, concurrency } = target;
-        let failure = Failure { project: &project.name, end: OnceLock::new(), list: OnceLock::new() };
+        let failure = ProjectFailure::of(&project.name);
         let now = self.clock.now();
-        let (keys, idle, listed) = match kms {
+        let Findings { keys, idle_entries, is_complete } = match kms {
             Err(why) => {
-                let (reason, text) = match why {
-                    Unreachable::Credentials(text) => (Reason::AuthenticationFailed, text),
-                    Unreachable::Way(text) => (Reason::ReadFailed, text),
-                };
-                failure.end(text, "project cannot be reached");
+                let findings = self.unreachable(project, why, now, &failure);
+                // The projects after this one wait for its share of the changes.
                 budget.share(place, Changes::default()).await;
-                let known = self.memory.listing(&project.name);
-                let cover = cover(&project.keys, Listing::Failed(reason, &known), now);
-                (cover.cases.iter().map(|case| progress::unreachable(case, reason)).collect(), Vec::new(), false)
+                findings
             }
             Ok(kms) => {
-                let kms = &**kms;
-                let survey = self.survey(kms, project, now, &failure).await;
-                let Cover { cases, idle } = cover(&project.keys, survey.listing(), now);
-                let run = key::KeyRun {
-                    kms,
-                    project,
-                    reconciler: self,
-                    listed: survey.is_current(),
-                    may_write: intent == Intent::Apply && project.mode == Mode::Enforce,
-                    budget,
-                    place,
-                    failure: &failure,
-                };
-                let keys = run.all(&cases, *concurrency).await;
-                (keys, idle.iter().map(|rule| rule.line).collect(), survey.is_complete())
+                let may_write = intent == Intent::Apply && project.mode == Mode::Enforce;
+                let (kms, failure) = (&**kms, &failure);
+                let run =
+                    ProjectRun { kms, project, reconciler: self, may_write, listed: false, budget, place, failure };
+                run.run(*concurrency, now).await
             }
         };
         ProjectReport {
@@ -179,65 +189,29 @@ impl Reconciler {
             region: Arc::clone(&project.region),
             mode: project.mode,
             coverage: project.coverage,
-            listed,
+            listed: is_complete,
             failure: failure.into_text(),
-            idle_entries: idle,
+            idle_entries,
             keys,
         }
     }
-}
 
-/// What ended a project's run early, and what is wrong with the list of its keys. Each is said once, however many calls
-/// it is met by.
-struct Failure<'a> {
-    project: &'a str,
-    end: OnceLock<Box<str>>,
-    list: OnceLock<Box<str>>,
-}
-
-impl Failure<'_> {
-    /// Keeps an error that ends the run of the whole project; false where it is one of a single call.
-    fn ends_run(&self, error: &Error) -> bool {
-        match error.kind() {
-            Kind::Credentials => {
-                self.end(&error.to_string(), "authentication failed; the project's keys are unknown until it succeeds");
-            }
-            Kind::NoWay => self.end(&error.to_string(), "project cannot be reached"),
-            Kind::LoginUnavailable => {
-                let message = "login service unavailable; the project's keys are unknown until it answers";
-                self.tell(&self.end, &error.to_string(), false, message);
-            }
-            Kind::Shortage => self.tell(&self.end, &error.to_string(), false, "project cannot be reached"),
-            _ => return false,
-        }
-        true
-    }
-
-    /// The run of the project ends, and somebody has to act.
-    fn end(&self, error: &str, message: &'static str) {
-        self.tell(&self.end, error, true, message);
-    }
-
-    /// The list of keys is not what it should be; whether somebody has to act.
-    fn list(&self, error: &str, must_act: bool, message: &'static str) {
-        self.tell(&self.list, error, must_act, message);
-    }
-
-    fn tell(&self, kept: &OnceLock<Box<str>>, error: &str, must_act: bool, message: &'static str) {
-        if kept.set(error.into()).is_err() {
-            return;
-        }
-        if must_act {
-            error!(project = self.project, error, "{message}");
-        } else {
-            warn!(project = self.project, error, "{message}");
-        }
-    }
-
-    fn into_text(self) -> Option<Box<str>> {
-        match (self.end.into_inner(), self.list.into_inner()) {
-            (Some(end), Some(list)) => Some(format!("{end}; {list}").into()),
-            (end, list) => end.or(list),
-        }
+    /// What is known of a project that cannot be reached: the keys that were listed before, all of them unread.
+    fn unreachable(
+        &self,
+        project: &Project,
+        why: &Unreachable,
+        now: SystemTime,
+        failure: &ProjectFailure<'_>,
+    ) -> Findings {
+        let (reason, text) = match why {
+            Unreachable::Credentials(text) => (Reason::AuthenticationFailed, text),
+            Unreachable::Way(text) => (Reason::ReadFailed, text),
+        };
+        failure.end(text, "project cannot be reached");
+        let known = self.memory.listing(&project.name);
+        let Cover { cases, .. } = cover(&project.keys, Listing::Failed(reason, &known), now);
+        let keys = cases.iter().map(|case| key_run::unreachable(case, reason)).collect();
+        Findings { keys, idle_entries: Vec::new(), is_complete: false }
     }
 }

@@ -1,4 +1,4 @@
-//! Which keys a project has: the list that rules are held against.
+//! Listing a project's keys, as far as its rules need it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -6,30 +6,31 @@ use std::time::SystemTime;
 
 use tracing::debug;
 
-use super::{Failure, Reconciler};
+use super::Reconciler;
+use super::project_failure::ProjectFailure;
 use crate::kms::{Error, Kind, Kms, Listed};
 use crate::policy::types::Project;
 use crate::rotation::cover::Listing;
 use crate::rotation::decide::Reason;
-use crate::rotation::key::ListedKey;
+use crate::rotation::key::{CallFailure, ListedKey};
 use crate::rotation::project::Coverage;
 use crate::rotation::rule::{Names, Rule};
 
-/// What came of listing a project's keys.
+/// The result of listing a project's keys.
 pub(super) enum Survey {
-    /// The cloud does not let this user list them, and no entry needs it.
+    /// The user may not list them, or the cloud does not offer it, and no entry needs it.
     NotAllowed,
     Listed(Inventory),
-    /// It failed; these were known before.
+    /// Listing failed, for this reason; these are the keys of the last list.
     Failed(Reason, Arc<[ListedKey]>),
 }
 
-/// The keys that were seen, and what is not known of them.
+/// The keys on the list, and what it may lack.
 pub(super) struct Inventory {
     keys: Arc<[ListedKey]>,
-    /// There may be others.
+    /// Others may exist.
     may_lack_keys: bool,
-    /// Tags that a key may have although it is listed without them.
+    /// Tags that a key may have although the list does not show them.
     unsure_tags: Vec<Box<str>>,
 }
 
@@ -47,30 +48,30 @@ impl Survey {
         }
     }
 
-    /// What the list says of a key's state is of this run.
+    /// Whether the descriptions of keys on the list are of this run.
     pub(super) fn is_current(&self) -> bool {
         matches!(self, Self::Listed(_))
     }
 
-    /// No key of the project is missing.
+    /// Whether no key of the project is missing.
     pub(super) fn is_complete(&self) -> bool {
         matches!(self, Self::Listed(Inventory { may_lack_keys: false, .. }))
     }
 }
 
 impl Reconciler {
-    /// Lists the project's keys, with the tags that its selectors ask for.
+    /// Lists the project's keys, with the tags that its selectors use.
     pub(super) async fn survey<K: Kms>(
         &self,
         kms: &K,
         project: &Project,
         now: SystemTime,
-        failure: &Failure<'_>,
+        failure: &ProjectFailure<'_>,
     ) -> Survey {
         match list(kms, &project.keys, now).await {
             Ok((inventory, doubt)) => {
                 if let Some(doubt) = doubt {
-                    failure.list(&doubt, false, "the list of the project's keys may be incomplete");
+                    failure.list_incomplete(&doubt);
                 }
                 if !inventory.may_lack_keys {
                     self.memory.keep_listing(project, Arc::clone(&inventory.keys));
@@ -83,10 +84,9 @@ impl Reconciler {
                     debug!(project = &*project.name, error = %error, "keys cannot be listed, and no entry needs it");
                     return Survey::NotAllowed;
                 }
-                let reason = Reason::from(super::key::read_failure(error.kind()));
+                let reason = CallFailure::from(error.kind()).reason(Reason::ReadFailed);
                 if !failure.ends_run(&error) && error.kind() != Kind::Stopped {
-                    let must_act = !error.kind().is_transient();
-                    failure.list(&error.to_string(), must_act, "the project's keys cannot be listed");
+                    failure.list_failed(&error);
                 }
                 Survey::Failed(reason, self.memory.listing(&project.name))
             }
@@ -94,7 +94,7 @@ impl Reconciler {
     }
 }
 
-/// The keys, as the rules that are in force need to know them, and why that may not be all, for people.
+/// The keys, as the rules in force need them, and why some may be missing, for people.
 async fn list<K: Kms>(kms: &K, rules: &[Rule], now: SystemTime) -> Result<(Inventory, Option<String>), Error> {
     let Listed { items: mut keys, doubt } = kms.list_keys().await?;
     let may_lack_keys = doubt.is_some();
@@ -111,7 +111,7 @@ async fn list<K: Kms>(kms: &K, rules: &[Rule], now: SystemTime) -> Result<(Inven
                 doubt.get_or_insert_with(|| format!("search for the tag {tag}: {why}"));
             }
             for (key_id, tag) in tagged.items {
-                // One that was made since the list was taken is there next time.
+                // A key that was created after the list was read is on the next list.
                 if let Some(at) = places.get(&key_id) {
                     keys[*at].tags.push(tag);
                 }
@@ -121,7 +121,7 @@ async fn list<K: Kms>(kms: &K, rules: &[Rule], now: SystemTime) -> Result<(Inven
     Ok((Inventory { keys: keys.into(), may_lack_keys, unsure_tags }, doubt))
 }
 
-/// The tags that selectors ask for, each with the values, or with nothing where any will do.
+/// The tags that selectors use, each with its values, or with nothing where any value matches.
 fn wanted_tags<'r>(rules: impl Iterator<Item = &'r Rule>) -> BTreeMap<&'r str, Option<BTreeSet<&'r str>>> {
     let mut wanted = BTreeMap::new();
     for rule in rules {

@@ -1,4 +1,4 @@
-//! The order of a run, against a cloud of several keys that keeps a journal. Time is paused: what waits costs nothing.
+//! The order of a run, against a cloud of several keys that keeps a journal. Time is paused, so waits cost nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::kms::observe::Operation;
-use crate::kms::{Backoff, Listed, Receipt, RetryPolicy, Settled};
+use crate::kms::{Error, Kind, Listed};
 use crate::policy::types::Credentials;
 use crate::rotation::decide::Status;
 use crate::rotation::key::{DesiredRotation, KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
@@ -36,7 +36,7 @@ enum Answers {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Key {
-    /// The interval; nothing where rotation is off.
+    /// The interval, in days; nothing where rotation is off.
     on: Option<u32>,
     answers: Answers,
     read_takes: Duration,
@@ -44,16 +44,16 @@ struct Key {
     set_fails: bool,
 }
 
-/// A cloud, and what was asked of it: `list`, `read 1`, `enable 1`, `set 1`.
+/// A cloud, and a journal of its calls: `list`, `read 1`, `enable 1`, `set 1`.
 #[derive(Default)]
 struct Fake {
     keys: Mutex<BTreeMap<usize, Key>>,
     journal: Mutex<Vec<String>>,
-    /// What the journal ends with when the program is told to stop.
+    /// The end of the journal at which the program is stopped.
     stops_at: Option<(&'static str, CancellationToken)>,
     /// Why the list may lack a key.
     doubt: Option<&'static str>,
-    /// Somebody sets this interval right after rotation is switched on.
+    /// The interval that another user sets right after rotation is switched on.
     enabling_sets: Option<u32>,
 }
 
@@ -73,7 +73,7 @@ impl Fake {
         }
     }
 
-    /// Whatever was written, in order.
+    /// All writes, in order.
     fn writes(&self) -> Vec<String> {
         let journal = self.journal.lock().unwrap();
         journal.iter().filter(|line| !line.starts_with("list") && !line.starts_with("read")).cloned().collect()
@@ -91,7 +91,7 @@ impl Fake {
         self.keys.lock().unwrap()[&number(key_id)]
     }
 
-    /// A call that is not made while the program stops.
+    /// A write, which is not made while the program stops unless `although_stopping`.
     fn write(&self, operation: &str, key_id: KeyId, although_stopping: bool, to: u32) -> Result<Receipt, Error> {
         let stop = self.stops_at.as_ref().map(|(_, stop)| stop);
         let kind = if operation == "enable" { Operation::EnableRotation } else { Operation::UpdateInterval };
@@ -114,7 +114,7 @@ impl Fake {
 }
 
 impl Kms for Fake {
-    fn begin_run(&self) {}
+    fn begin_run(&self, _: RunStart) {}
 
     async fn read_status(&self, key_id: KeyId) -> Result<Rotation, Error> {
         if self.stops_at.as_ref().is_some_and(|(_, stop)| stop.is_cancelled()) {
@@ -139,7 +139,7 @@ impl Kms for Fake {
 
     async fn list_keys(&self) -> Result<Listed<ListedKey>, Error> {
         self.journal.lock().unwrap().push("list".to_owned());
-        // In no order that a run could rely on.
+        // Not in the order that a run must have.
         let keys = self.keys.lock().unwrap();
         let items = keys.keys().rev().map(|number| ListedKey {
             key_id: id(*number),
@@ -155,28 +155,35 @@ impl Kms for Fake {
         Ok(Listed { items: Vec::new(), doubt: None })
     }
 
-    async fn enable_rotation(&self, key_id: KeyId) -> Result<Receipt, Error> {
-        self.write("enable", key_id, false, 365)
+    fn enable_rotation(&self, key_id: KeyId) -> impl WriteOperation {
+        FakeWrite { cloud: self, operation: "enable", key_id, to: 365, although_stopping: false }
     }
 
-    async fn update_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.write("set", key_id, false, interval.days().into())
+    fn update_interval(&self, key_id: KeyId, interval: RotationInterval, mode: SendMode) -> impl WriteOperation {
+        let although_stopping = mode == SendMode::AtExit;
+        FakeWrite { cloud: self, operation: "set", key_id, to: interval.days().into(), although_stopping }
+    }
+}
+
+/// A write whose end is always clear.
+struct FakeWrite<'f> {
+    cloud: &'f Fake,
+    operation: &'static str,
+    key_id: KeyId,
+    to: u32,
+    although_stopping: bool,
+}
+
+impl WriteOperation for FakeWrite<'_> {
+    async fn send(&mut self) -> Result<Receipt, Error> {
+        self.cloud.write(self.operation, self.key_id, self.although_stopping, self.to)
     }
 
-    async fn update_interval_once(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.update_interval(key_id, interval).await
+    fn next_wait(&mut self) -> Option<Duration> {
+        None
     }
 
-    async fn send_owed_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.write("set", key_id, true, interval.days().into())
-    }
-
-    fn backoff(&self, _: Operation) -> Backoff {
-        let second = Duration::from_secs(1);
-        Backoff::new(RetryPolicy { initial_interval: second, max_interval: second, max_elapsed: second })
-    }
-
-    fn settle(&self, _: &Error, _: Settled, _: &Backoff) {}
+    fn found_applied(self) {}
 }
 
 fn off() -> Key {
@@ -187,7 +194,7 @@ fn on(days: u32) -> Key {
     Key { on: Some(days), ..Key::default() }
 }
 
-/// A project in which every key is asked to rotate every 90 days; or more often, where `at_most`.
+/// A project whose policy requires a rotation every 90 days; or more often, where `at_most`.
 fn target(name: &str, kms: &Arc<Fake>, at_most: bool) -> Target<Fake> {
     let mut desired = DesiredRotation::exactly(RotationInterval::from_days(90).unwrap());
     if at_most {
@@ -219,16 +226,17 @@ fn reconciler() -> Reconciler {
         stop: CancellationToken::new(),
         gate: Gate::default(),
         memory: Memory::default(),
-        headway: Headway::default(),
+        progress: RunProgress::default(),
     }
 }
 
-fn guards(max_changes_per_run: usize) -> Guards {
-    Guards { max_changes_per_run, flap_repairs: 100, flap_window: Duration::from_secs(86_400) }
+fn request(intent: Intent, max_changes_per_run: usize) -> RunRequest {
+    let guards = Guards { max_changes_per_run, flap_repairs: 100, flap_window: Duration::from_secs(86_400) };
+    RunRequest { trigger: Trigger::Schedule, intent, guards, next_run: None }
 }
 
 async fn run(reconciler: &Reconciler, targets: &[Target<Fake>], most: usize) -> Report {
-    reconciler.run(targets, Trigger::Schedule, Intent::Apply, guards(most)).await
+    reconciler.run(targets, request(Intent::Apply, most)).await
 }
 
 /// Each key's number, status and reasons.
@@ -257,7 +265,7 @@ async fn a_limited_run_changes_the_first_keys_whatever_the_order_of_list_and_ans
     let cloud = Fake::of((1..=6).map(|number| (number, off())));
     cloud.change(1, |key| key.read_takes = Duration::from_secs(5));
     let targets = [target("p", &cloud, false)];
-    let plan = reconciler().run(&targets, Trigger::Start, Intent::Plan, guards(2)).await;
+    let plan = reconciler().run(&targets, request(Intent::Plan, 2)).await;
     let planned: Vec<_> = plan.keys().map(|(_, key)| !key.planned.is_empty()).collect();
     assert_eq!(planned, [true, true, false, false, false, false]);
     let report = run(&reconciler(), &targets, 2).await;
@@ -308,7 +316,7 @@ async fn a_reading_older_than_a_minute_is_repeated_before_a_write() {
         let before = journal[..first_write].iter().filter(|line| *line == "read 1").count();
         assert_eq!(before, reads, "{journal:?}");
     }
-    // And what it says now is what is heeded.
+    // The second reading decides.
     let cloud = Fake::of([(1, off()), (2, on(90))]);
     cloud.change(2, |key| key.read_takes = Duration::from_secs(90));
     let (reconciler, targets) = (reconciler(), [target("p", &cloud, false)]);
@@ -397,8 +405,8 @@ async fn an_interval_that_an_earlier_run_could_not_send_is_sent_before_the_proce
         if during_a_run {
             run(&reconciler, &targets, 50).await;
         }
-        // The daemon does so after its last run, whatever that run did.
-        reconciler.send_owed_intervals(&targets).await;
+        // The daemon does this after its last run.
+        reconciler.send_due_intervals(&targets).await;
         assert_eq!(cloud.key(id(1)).on, Some(90), "during a run: {during_a_run}");
         assert_eq!(cloud.writes(), ["enable 1", "set 1", "set 1"], "during a run: {during_a_run}");
     }
@@ -445,7 +453,7 @@ async fn a_renamed_project_is_the_same_where_its_id_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interval_is_owed_although_a_list_lacks_the_key_for_once_or_the_project_is_renamed() {
+async fn an_interval_stays_due_although_a_list_lacks_the_key_for_once_or_the_project_is_renamed() {
     for renamed in [false, true] {
         let cloud = Fake::of([(1, Key { set_fails: true, ..nothing(off()) }), (2, nothing(on(30)))]);
         let named = |name: &str| {
@@ -529,11 +537,11 @@ async fn what_ends_a_projects_run_is_told_beside_what_is_wrong_with_its_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_headway_reaches_all_keys() {
+async fn the_progress_reaches_all_keys() {
     let cloud = Fake::of((1..=5).map(|number| (number, if number % 2 == 0 { on(90) } else { off() })));
     let reconciler = reconciler();
     run(&reconciler, &[target("p", &cloud, false)], 1).await;
-    assert_eq!((reconciler.headway.found(), reconciler.headway.done()), (5, 5));
+    assert_eq!((reconciler.progress.found(), reconciler.progress.done()), (5, 5));
 }
 
 #[tokio::test(start_paused = true)]

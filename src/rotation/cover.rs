@@ -1,8 +1,8 @@
 //! Which rule decides for which key: the policy's rules × the keys of a project → a case for each key.
 //!
-//! Pure, like the decision: what a key's case is follows from rules, list and time alone. The most specific rule
-//! decides: one that names the key's id, then one that names its alias, then the selector with more conditions, then
-//! the earlier one. A rule whose exemption has ended decides nothing any more.
+//! A pure function of rules, list and time. The most specific rule decides: one that names the key's id, then one that
+//! names its alias, then the selector with more conditions, then the earlier one. A rule whose exemption has ended is
+//! ignored.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -13,37 +13,37 @@ use super::decide::{Reason, Reasons, Status, hindered};
 use super::key::{DesiredRotation, KeyId, ListedKey};
 use super::rule::{Asks, Attribute, Exemption, Match, Names, Rule, Selector};
 
-/// What is known of a project's keys.
+/// The keys of a project, as far as they are known.
 #[derive(Clone, Copy, Debug)]
 pub enum Listing<'a> {
-    /// Nothing beside what the rules name.
+    /// Only those that rules name: there is no list.
     None,
     /// Every key.
     Complete(&'a [ListedKey]),
-    /// Keys that the project has, from a list that leaves a doubt.
+    /// From a list that may be incomplete.
     Doubtful {
-        /// The keys that were seen.
+        /// The keys on the list.
         keys: &'a [ListedKey],
-        /// There may be others, so that nothing follows from the absence of one.
+        /// Others may exist, so nothing follows from the absence of a key.
         may_lack_keys: bool,
         /// Tags that a key may have although it is listed without them.
         unsure_tags: &'a [Box<str>],
     },
-    /// They could not be listed, for this reason; these are those that were known before.
+    /// Listing failed, for this reason; these are the keys of the last list.
     Failed(Reason, &'a [ListedKey]),
 }
 
-/// What a line of a report is about.
+/// The subject of a line of a report.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// A key.
     Key(KeyId),
-    /// The keys of an entry of the policy that could not be found out: `alias/NAME`, or `entry@LINE` for a selector.
+    /// A policy entry whose keys are not known: `alias/NAME`, or `entry@LINE` for a selector.
     Entry(Box<str>),
 }
 
 impl Subject {
-    /// The key's id, or what stands for it.
+    /// The key's id, or the name of the entry.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -52,7 +52,7 @@ impl Subject {
         }
     }
 
-    /// The key, where it is one.
+    /// The key; nothing for an entry.
     #[must_use]
     pub fn key_id(&self) -> Option<KeyId> {
         match self {
@@ -68,18 +68,18 @@ impl fmt::Display for Subject {
     }
 }
 
-/// A key and what the policy says of it.
+/// A key, the rule that decides for it, and what follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case<'a> {
     /// The key.
     pub subject: Subject,
     /// The rule that decides for it.
     pub rule: Option<&'a Rule>,
-    /// What the list says of it, or the last one where this one failed.
+    /// The key on the list, or on the last list where this one failed.
     pub listed: Option<&'a ListedKey>,
-    /// Why it is not known which rule decides, where that is so.
+    /// Why the rule that decides is not known, if so.
     pub unsure: Option<Unsure<'a>>,
-    /// What is to be done.
+    /// What a run does about it.
     pub course: Course,
 }
 
@@ -88,7 +88,7 @@ pub struct Case<'a> {
 pub struct Unsure<'a> {
     /// The rule.
     pub rule: &'a Rule,
-    /// What it asks for.
+    /// The attribute.
     pub attribute: Attribute<'a>,
 }
 
@@ -103,25 +103,25 @@ impl fmt::Display for Unsure<'_> {
     }
 }
 
-/// What is to be done about a key.
+/// What a run does about a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Course {
-    /// Read it and hold it against this.
+    /// Read it and compare it with this.
     Observe(DesiredRotation),
-    /// Nothing: its status is clear without asking.
+    /// Nothing: its status is known without reading it.
     Settled(Status, Reasons),
 }
 
-/// The rules of a project held against its keys.
+/// The keys of a project with their rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cover<'a> {
-    /// Every key, in the order of the rules that decide; those that no rule speaks of are last.
+    /// Every key, in the order of the rules that decide; keys without a rule are last.
     pub cases: Vec<Case<'a>>,
-    /// Selectors that no key meets.
+    /// Selectors that match no key.
     pub idle: Vec<&'a Rule>,
 }
 
-/// Holds the rules of a project against its keys.
+/// Finds the rule that decides for each key of a project.
 #[must_use]
 pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Cover<'a> {
     let (listed, failure, unsure_tags) = match listing {
@@ -132,7 +132,7 @@ pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Co
     };
     let complete = matches!(listing, Listing::Complete(_) | Listing::Doubtful { may_lack_keys: false, .. });
     let may_lack_keys = matches!(listing, Listing::Doubtful { may_lack_keys: true, .. });
-    // Why nothing follows from the absence of a key, where that is so.
+    // Why nothing follows from the absence of a key, if so.
     let absence = failure.or(may_lack_keys.then_some(Reason::ReadFailed));
     let index = Index::new(rules, now);
     let mut namesakes: HashMap<&str, usize> = HashMap::new();
@@ -150,8 +150,8 @@ pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Co
             None => (usize::MAX, None, None),
         };
         let course = match (rule.map(|rule| &rule.names), failure) {
-            // What names a key by its id needs no list for the key to be asked about, and what an earlier list said of
-            // its state may be over.
+            // A key that is named by its id can be read without a list, and its state may have changed since the last
+            // list.
             (Some(Names::Key(_)), Some(_)) => course(rule, None, now),
             (_, Some(reason)) => unknown(reason),
             (Some(Names::Alias(alias)), None) if namesakes[&**alias] > 1 => unknown(Reason::AmbiguousEntry),
@@ -165,13 +165,13 @@ pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Co
         let case = |subject, rule, course| Some((at, Case { subject, rule, listed: None, unsure: None, course }));
         let ended = rule.has_ended(now);
         match &rule.names {
-            // The cloud is asked about a key that its list lacks: the user may be shown less than there is. But nothing
-            // asks about one that is excused.
+            // A key that is missing on the list is read all the same, since the list may be limited to what the user
+            // may see. But an exempt key is not read.
             Names::Key(key_id) if !ended && complete && matches!(rule.asks, Asks::Exempt(_)) => {
                 case(Subject::Key(*key_id), Some(rule), unknown(Reason::NotFound))
             }
             Names::Key(key_id) if !ended => case(Subject::Key(*key_id), Some(rule), course(Some(rule), None, now)),
-            // Excused no more, and whether anything else speaks of it only a list would tell.
+            // Its exemption has ended, and only a list would show whether another rule matches it.
             Names::Key(key_id) if !complete && listed.iter().all(|key| key.key_id != *key_id) => {
                 case(Subject::Key(*key_id), None, absence.map_or_else(|| course(None, None, now), unknown))
             }
@@ -186,7 +186,7 @@ pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Co
             _ => None,
         }
     }));
-    // By line and then by id, whatever the order of the list: a run that may not change every key changes the same ones
+    // By line and then by id, not in the order of the list, so that a run with a limit of changes picks the same keys
     // as the plan before it.
     cases.sort_by(|(place, case), (other_place, other)| {
         place.cmp(other_place).then_with(|| case.subject.as_str().cmp(other.subject.as_str()))
@@ -195,7 +195,7 @@ pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Co
     Cover { cases: cases.into_iter().map(|(_, case)| case).collect(), idle }
 }
 
-/// A key of which it is not known which rule decides. One that cannot rotate is exempt under each.
+/// What a run does about a key whose rule is not known. A key that cannot rotate is exempt under every rule.
 fn undecided(key: &ListedKey) -> Course {
     match key.description.hindrance.map(hindered) {
         Some((Status::Exempt, reason)) => Course::Settled(Status::Exempt, reason.into()),
@@ -203,7 +203,7 @@ fn undecided(key: &ListedKey) -> Course {
     }
 }
 
-/// What stands for the keys of a selector: its line, and its place there where that has several.
+/// The name of a selector in the report: its line, and its number where the line has several.
 fn unresolved(rules: &[Rule], at: usize) -> String {
     let line = rules[at].line;
     let before = rules[..at].iter().filter(|rule| rule.line == line && matches!(rule.names, Names::Select(_))).count();
@@ -220,7 +220,7 @@ fn course(rule: Option<&Rule>, key: Option<&ListedKey>, now: SystemTime) -> Cour
         (Some(Asks::Exempt(exemption)), _) => Course::Settled(Status::Exempt, exempted(exemption, now)),
         (Some(Asks::Rotation(_)), Some((status, reason))) => Course::Settled(status, reason.into()),
         (Some(Asks::Rotation(desired)), None) => Course::Observe(*desired),
-        // Nothing is asked of it, and nothing could be.
+        // No rule matches it, and it could not rotate anyway.
         (None, Some((_, reason))) => Course::Settled(Status::Exempt, reason.into()),
         (None, None) => Course::Settled(Status::Uncovered, Reason::Uncovered.into()),
     }
@@ -231,11 +231,11 @@ fn exempted(exemption: &Exemption, now: SystemTime) -> Reasons {
     if exemption.ends_soon(now) { reasons.with(Reason::ExemptionEndsSoon) } else { reasons }
 }
 
-/// The rules that are in force, by what they name.
+/// The rules that are in force, by their matcher.
 struct Index<'a> {
     by_key: HashMap<KeyId, usize>,
     by_alias: HashMap<&'a str, usize>,
-    /// The first rule that names an alias: each may be about a key whose alias is not shown.
+    /// The first rule with an alias: any of them may match a key whose alias the list does not show.
     first_alias: Option<usize>,
     /// The most specific first.
     selectors: Vec<(usize, &'a Selector)>,
@@ -257,12 +257,12 @@ impl<'a> Index<'a> {
                 Names::Select(selector) => index.selectors.push((at, selector)),
             }
         }
-        // Stable, so that of equals the earlier one comes first.
+        // The sort is stable: of equal ones the earlier comes first.
         index.selectors.sort_by_key(|(_, selector)| Reverse(selector.conditions()));
         index
     }
 
-    /// What decides for the key; nothing where no rule matches. Notes which rules match it, or may, deciding or not.
+    /// The rule that decides for the key; nothing where none matches. Marks every rule that matches it or may.
     fn decides(&self, key: &ListedKey, unsure_tags: &[Box<str>], met: &mut [bool]) -> Option<Decision<'a>> {
         let by_alias = match key.alias() {
             Some(alias) => self.by_alias.get(alias).map(|at| Decision::Rule(*at)),
@@ -270,7 +270,7 @@ impl<'a> Index<'a> {
         };
         let mut first = None;
         for decision in [self.by_key.get(&key.key_id).map(|at| Decision::Rule(*at)), by_alias].into_iter().flatten() {
-            // Which of the rules that name an alias would match is not known.
+            // It is not known which of the rules with an alias would match.
             if let Decision::Rule(at) = decision {
                 met[at] = true;
             }

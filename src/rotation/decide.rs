@@ -1,14 +1,14 @@
 //! The decision: desired rotation × observed key → verdict.
 //!
 //! [`decide`] is pure and total. `plan` prints its verdict, `monitor` mode reports it, `apply` and `run` carry out its
-//! first step, look again, and ask again until there is no step left.
+//! first step, read the key, and decide again until no step is left.
 
 use std::fmt;
 
 pub use super::reason::{Reason, Reasons, Status};
 
-use super::key::{Bound, DesiredRotation, Hindrance, ReadFailure, Reading, Reapply, RotationInterval};
-use super::observed::{Enabling, Hold, ObservedKey, WriteFailure, WrittenBefore};
+use super::key::{Bound, CallFailure, DesiredRotation, Hindrance, Reading, Reapply, RotationInterval};
+use super::observed::{Enabling, Hold, ObservedKey, WrittenBefore};
 
 /// One write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +39,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// The writes that lead to the policy, in the one order that works: enabling sets an interval of its own, so it comes
-/// before the interval.
+/// The writes that bring a key to its policy. Enabling sets an interval of its own, so it comes before the interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Steps {
     enable: bool,
@@ -78,61 +77,60 @@ impl Steps {
     }
 }
 
-/// What follows for one key.
+/// The decision for one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// The key against its policy, as observed.
+    /// The key's status, as observed.
     pub status: Status,
-    /// Why; of a compliant key, only that a write was made for all that (`reapply: always`) and failed.
+    /// The reasons for the status. A compliant key has one only if the write of `reapply: always` failed.
     pub reasons: Reasons,
-    /// What would bring it to its policy.
+    /// The writes that bring the key to its policy.
     pub steps: Steps,
 }
 
 impl Verdict {
-    fn settled(status: Status, reasons: impl Into<Reasons>) -> Self {
+    fn without_steps(status: Status, reasons: impl Into<Reasons>) -> Self {
         Self { status, reasons: reasons.into(), steps: Steps::NONE }
     }
 
-    /// The last write was accepted and the reading does not show it yet: reading again may settle it.
+    /// Whether the last write was accepted and the reading does not show it yet, so that a later reading may.
     #[must_use]
     pub fn awaits_visibility(&self) -> bool {
         self.status == Status::NonCompliant && self.steps.is_empty() && self.reasons.contains(Reason::NotVerified)
     }
 }
 
-/// What the observed key is against the desired rotation, and what to do about it.
+/// Compares the observed key with the desired rotation, and decides which writes are due.
 ///
-/// The steps are a forecast: after each one the key is read and judged anew, so that only the first is ever acted on.
-/// No step carries an interval that is not right, and a step that was accepted in this run is not asked for
-/// again unless the cloud said that it was undone.
+/// The steps are a forecast: after each write the key is read and decided anew, so only the first step is carried out.
+/// Every interval in a step is on policy. A step that was accepted in this run is not repeated, unless the cloud
+/// reports that rotation is off again.
 #[must_use]
 pub fn decide(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     let on_policy = is_on_policy(desired, observed);
     if let Some(hindrance) = observed.hindrance {
         let (status, reason) = hindered(hindrance);
-        // A key that rotates as it should is not excused from what it does already; but one that is disabled or about
-        // to be deleted does not rotate, whatever its setting says.
+        // A key that is on policy is compliant, even if its kind would be exempt. But a key that is disabled or pending
+        // deletion does not rotate, whatever its setting is.
         if !(on_policy && status == Status::Exempt) {
-            return Verdict::settled(status, reason);
+            return Verdict::without_steps(status, reason);
         }
     }
     match observed.failure {
-        Some(WriteFailure::Authentication) => {
-            return Verdict::settled(Status::Unknown, unproven(observed, Reason::AuthenticationFailed));
+        Some(failure @ (CallFailure::Authentication | CallFailure::LoginUnavailable)) => {
+            return Verdict::without_steps(Status::Unknown, unproven(observed, failure.reason(Reason::WriteFailed)));
         }
-        Some(WriteFailure::LoginUnavailable) => {
-            return Verdict::settled(Status::Unknown, unproven(observed, Reason::LoginUnavailable));
-        }
-        Some(WriteFailure::NotFound) => return Verdict::settled(Status::Unknown, Reason::NotFound),
+        Some(CallFailure::NotFound) => return Verdict::without_steps(Status::Unknown, Reason::NotFound),
         _ => {}
     }
     let open = match observed.reading {
-        Reading::Failed(failure) => Verdict::settled(Status::Unknown, unproven(observed, failure.into())),
+        Reading::Failed(failure) => {
+            Verdict::without_steps(Status::Unknown, unproven(observed, failure.reason(Reason::ReadFailed)))
+        }
         Reading::NotOffered => write_only(desired, observed),
         Reading::Rotation(rotation) if !rotation.enabled => rotation_off(desired, observed),
         Reading::Rotation(_) if on_policy => rotation_right(desired, observed),
-        Reading::Rotation(rotation) if rotation.interval_days.is_none() => interval_untold(desired, observed),
+        Reading::Rotation(rotation) if rotation.interval_days.is_none() => interval_missing(desired, observed),
         Reading::Rotation(_) => interval_wrong(desired, observed),
     };
     let open = match observed.hold {
@@ -143,7 +141,10 @@ pub fn decide(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     };
     match observed.failure {
         None => open,
-        Some(failure) => Verdict { reasons: open.reasons.with(write_failure(failure)), steps: Steps::NONE, ..open },
+        Some(failure) => {
+            let reasons = open.reasons.with(failure.reason(Reason::WriteFailed));
+            Verdict { reasons, steps: Steps::NONE, ..open }
+        }
     }
 }
 
@@ -153,7 +154,7 @@ fn is_on_policy(desired: DesiredRotation, observed: &ObservedKey) -> bool {
 }
 
 fn rotation_off(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
-    let off = Verdict::settled(Status::NonCompliant, Reason::RotationDisabled);
+    let off = Verdict::without_steps(Status::NonCompliant, Reason::RotationDisabled);
     match observed.enabling {
         Enabling::NotSent => {
             let interval = (desired.interval != RotationInterval::AFTER_ENABLING).then_some(desired.interval);
@@ -164,9 +165,9 @@ fn rotation_off(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
 }
 
 fn rotation_right(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
-    // What stands in the way of a write is not met a second time.
+    // Do not repeat a write that a known blocker would refuse again.
     let send = desired.reapply == Reapply::Always && !observed.was_written() && observed.hindrance.is_none();
-    // Where several intervals are right, it is the key's own that is sent once more.
+    // Where shorter intervals are on policy too, the key's own is sent again.
     let own = observed.interval_days().and_then(|days| RotationInterval::from_days(days.try_into().ok()?));
     let steps = if send { Steps::interval(own.unwrap_or(desired.interval)) } else { Steps::NONE };
     Verdict { status: Status::Compliant, reasons: Reasons::NONE, steps }
@@ -179,7 +180,7 @@ fn interval_wrong(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
         Bound::Longest if longer => Reason::IntervalTooLong,
         _ => Reason::IntervalMismatch,
     };
-    let wrong = Verdict::settled(Status::NonCompliant, reason);
+    let wrong = Verdict::without_steps(Status::NonCompliant, reason);
     if observed.interval_sent {
         Verdict { reasons: wrong.reasons.with(Reason::NotVerified), ..wrong }
     } else {
@@ -187,29 +188,29 @@ fn interval_wrong(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     }
 }
 
-/// The cloud says that rotation is on, and no interval. It is not known to be wrong, so that none is sent but to a key
-/// that this run has switched on.
-fn interval_untold(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
+/// Rotation is on, and the answer has no interval. It may be on policy, so the interval is sent only to a key that this
+/// run has switched on.
+fn interval_missing(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     let send = observed.enabling == Enabling::Accepted && !observed.interval_sent;
     let steps = if send { Steps::interval(desired.interval) } else { Steps::NONE };
-    Verdict { steps, ..Verdict::settled(Status::Unknown, unproven(observed, Reason::ReadFailed)) }
+    Verdict { steps, ..Verdict::without_steps(Status::Unknown, unproven(observed, Reason::ReadFailed)) }
 }
 
-/// The setting cannot be read, and rotation is on: the interval is sent once by this process. Where several
-/// are right, it may be one of them, and a write might make the key rotate less often: then it is sent only to a key
-/// that this process has switched on, or has set to one that is not right any more.
+/// The setting cannot be read, and rotation is on: this process sends the interval once. Where shorter intervals are on
+/// policy too, the key may have one, and a write could make it rotate less often: then the interval is sent only to a
+/// key that this process has switched on, or has set to an interval that is off policy now.
 fn write_interval_only(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     let may_be_right = desired.bound == Bound::Longest
         && match observed.written_before {
             WrittenBefore::Nothing => true,
-            WrittenBefore::Owed => false,
+            WrittenBefore::IntervalDue => false,
             WrittenBefore::Interval(interval) => desired.accepts(interval.days().into()),
         };
     let send = !may_be_right && unsent(desired, observed);
     unreadable(if send { Steps::interval(desired.interval) } else { Steps::NONE })
 }
 
-/// The setting cannot be read: enabling tells by its answer whether rotation was off.
+/// The setting cannot be read: the answer to enabling shows whether rotation was off.
 fn write_only(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     match observed.enabling {
         Enabling::NotSent => {
@@ -221,16 +222,16 @@ fn write_only(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
 }
 
 fn unreadable(steps: Steps) -> Verdict {
-    Verdict { steps, ..Verdict::settled(Status::Unknown, Reason::StatusUnreadable) }
+    Verdict { steps, ..Verdict::without_steps(Status::Unknown, Reason::StatusUnreadable) }
 }
 
-/// The interval of a key that cannot be read is still to be sent.
+/// Whether the interval of a key whose setting cannot be read is still to be sent.
 fn unsent(desired: DesiredRotation, observed: &ObservedKey) -> bool {
     let is_set = observed.written_before == WrittenBefore::Interval(desired.interval);
     !observed.interval_sent && (!is_set || desired.reapply == Reapply::Always)
 }
 
-/// The reason, and that a write of this run was left unproven where there was one.
+/// The reason, and `not_verified` if this run has written the key.
 fn unproven(observed: &ObservedKey, reason: Reason) -> Reasons {
     let reasons = Reasons::from(reason);
     if observed.was_written() { reasons.with(Reason::NotVerified) } else { reasons }
@@ -256,27 +257,19 @@ fn held(hold: Hold) -> Reason {
     }
 }
 
-impl From<ReadFailure> for Reason {
-    fn from(failure: ReadFailure) -> Self {
-        match failure {
-            ReadFailure::NotFound => Self::NotFound,
-            ReadFailure::AccessDenied => Self::AccessDenied,
-            ReadFailure::Throttled => Self::Throttled,
-            ReadFailure::Authentication => Self::AuthenticationFailed,
-            ReadFailure::LoginUnavailable => Self::LoginUnavailable,
-            ReadFailure::Other => Self::ReadFailed,
+impl CallFailure {
+    /// The reason that the failure gives a key: `other` where it has no reason of its own, since that depends on
+    /// whether a reading or a write failed.
+    #[must_use]
+    pub fn reason(self, other: Reason) -> Reason {
+        match self {
+            Self::NotFound => Reason::NotFound,
+            Self::AccessDenied => Reason::AccessDenied,
+            Self::Throttled => Reason::Throttled,
+            Self::Authentication => Reason::AuthenticationFailed,
+            Self::LoginUnavailable => Reason::LoginUnavailable,
+            Self::Unproven => Reason::NotVerified,
+            Self::Other => other,
         }
-    }
-}
-
-fn write_failure(failure: WriteFailure) -> Reason {
-    match failure {
-        WriteFailure::NotFound => Reason::NotFound,
-        WriteFailure::AccessDenied => Reason::AccessDenied,
-        WriteFailure::Throttled => Reason::Throttled,
-        WriteFailure::Authentication => Reason::AuthenticationFailed,
-        WriteFailure::LoginUnavailable => Reason::LoginUnavailable,
-        WriteFailure::Unproven => Reason::NotVerified,
-        WriteFailure::Other => Reason::WriteFailed,
     }
 }

@@ -1,5 +1,5 @@
-//! The vocabulary of one key: its id, the rotation it should have, and what the cloud tells of it. Policies are decoded
-//! into these types and answers of the cloud are parsed into them.
+//! The types of one key: its id, the rotation that the policy requires, and what the cloud reports. Policies and
+//! answers of the cloud are decoded into them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 /// The id of a customer master key: 36 characters in groups of 8-4-4-4-12.
 ///
-/// The wider of the two documented forms is accepted, `[0-9a-z]` in every group, since only one page of the API
-/// reference narrows it to hexadecimal digits.
+/// Every group may have `[0-9a-z]`, the wider of the two documented forms: only one page of the API reference limits it
+/// to hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId([u8; KeyId::LENGTH]);
 
@@ -19,7 +19,7 @@ impl KeyId {
     /// The id as the cloud writes it.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Only ASCII ever gets in, so the fallback is never taken.
+        // Only ASCII is accepted, so the default is never used.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
@@ -102,7 +102,7 @@ impl fmt::Display for RotationInterval {
 /// Seconds in the day that rotation intervals are counted in.
 pub const SECONDS_PER_DAY: u64 = 86_400;
 
-/// Whether the interval is sent when it is right already.
+/// Whether the interval is sent to a key that is on policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reapply {
     /// Only when the key is off policy. Each interval write starts the cloud's rotation period anew.
@@ -112,24 +112,24 @@ pub enum Reapply {
     Always,
 }
 
-/// Which intervals are right beside the one that is set where none is.
+/// How a key's interval is compared with the policy's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Bound {
-    /// No other (`rotation_interval`).
+    /// It must be the same (`rotation_interval`).
     #[default]
     Exact,
-    /// Every shorter one that the cloud allows (`max_rotation_interval`).
+    /// It must not be longer (`max_rotation_interval`).
     Longest,
 }
 
-/// What the policy asks of a key: that its rotation is on, and how often it happens.
+/// The rotation that the policy requires of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DesiredRotation {
-    /// The interval that is set where the key's is not right.
+    /// The interval that is set where the key's is off policy.
     pub interval: RotationInterval,
-    /// Whether shorter ones are right as well.
+    /// Whether shorter ones are on policy too.
     pub bound: Bound,
-    /// Whether to send the interval even when it is right.
+    /// Whether it is sent to a key that is on policy.
     pub reapply: Reapply,
 }
 
@@ -140,7 +140,7 @@ impl DesiredRotation {
         Self { interval, bound: Bound::Exact, reapply: Reapply::OnDrift }
     }
 
-    /// Whether an interval is right.
+    /// Whether an interval of this many days is on policy.
     #[must_use]
     pub fn accepts(self, days: u32) -> bool {
         let longest = u32::from(self.interval.days());
@@ -156,7 +156,7 @@ impl DesiredRotation {
 pub struct Rotation {
     /// Rotation is on.
     pub enabled: bool,
-    /// The interval in days, where the answer had one; the cloud's number, so not bound to what may be asked for.
+    /// The interval in days, where the answer has one. It is the cloud's number and may be one that cannot be set.
     pub interval_days: Option<u32>,
     /// When the key material was last rotated; nothing for a key that never was.
     pub last_rotated: Option<SystemTime>,
@@ -164,36 +164,38 @@ pub struct Rotation {
     pub rotations: Option<u64>,
 }
 
-/// What came of asking for a key's rotation setting.
+/// The result of reading a key's rotation setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// The cloud said whether rotation is on.
+    /// The answer has the setting.
     Rotation(Rotation),
-    /// The cloud does not offer the call, or its answer says nothing of rotation. That is a property of a project and
-    /// not of one answer, so a run judges it over all its readings.
+    /// The cloud does not offer the call, or its answer lacks the setting. That is a property of a project and not of
+    /// one answer, so a run decides it from all its readings.
     NotOffered,
     /// The call failed, after retries.
-    Failed(ReadFailure),
+    Failed(CallFailure),
 }
 
-/// Why a key's rotation setting could not be read.
+/// Why a call about a key failed for good: the reading of its setting, or a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadFailure {
+pub enum CallFailure {
     /// The key does not exist in this project (`KMS.0207`).
     NotFound,
-    /// The cloud refuses the project or the user, not just this call.
+    /// The user lacks the permission, or the cloud refuses the project or the account.
     AccessDenied,
     /// The cloud kept answering 429.
     Throttled,
     /// The credentials were refused.
     Authentication,
-    /// The service that gives credentials did not answer, or could not.
+    /// The login service did not answer, or failed.
     LoginUnavailable,
-    /// Anything else: no connection, errors of the server, an answer that is not understood.
+    /// Only of a write: its answers were lost, and no reading can prove it, since the setting was the same before.
+    Unproven,
+    /// Anything else: no connection, a server error, an answer that is not understood.
     Other,
 }
 
-/// What stands in the way of rotating a key, as `describe-key` or the code of a refusal told.
+/// What blocks the rotation of a key, from `describe-key`, `list-keys` or the error code of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hindrance {
     /// A default key, made by a cloud service.
@@ -204,9 +206,9 @@ pub enum Hindrance {
     UnsupportedKeyType,
     /// The key lives in a custom (dedicated HSM) keystore.
     CustomKeystore,
-    /// A replica of a multi-region key; it is rotated where its primary is.
+    /// A replica of a multi-region key; only its primary key is rotated.
     ReplicaKey,
-    /// This region's KMS has no rotation (`KMS.0319`).
+    /// The KMS of this region does not support rotation (`KMS.0319`).
     RotationUnsupported,
     /// The key is not enabled; its rotation cannot be changed until it is.
     Disabled,
@@ -215,14 +217,14 @@ pub enum Hindrance {
 }
 
 impl Hindrance {
-    /// Whether it never passes; a key can be enabled again, or saved from deletion.
+    /// Whether no user can lift it. A key can be enabled again, and its deletion can be cancelled.
     #[must_use]
     pub fn is_permanent(self) -> bool {
         !matches!(self, Self::Disabled | Self::PendingDeletion)
     }
 }
 
-/// The life of a key (`key_state` of `describe-key` and `list-keys`).
+/// The state of a key (`key_state` of `describe-key` and `list-keys`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {
     /// 1
@@ -252,32 +254,32 @@ impl KeyState {
     }
 }
 
-/// What `describe-key` says that matters here.
+/// The parts of a `describe-key` answer that are used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyDescription {
     /// The key's name.
     pub alias: Option<Box<str>>,
-    /// What stands in the way of rotating it.
+    /// What blocks its rotation.
     pub hindrance: Option<Hindrance>,
 }
 
-/// A key as the list of a project's keys tells of it (`list-keys`), with its tags where they were asked for.
+/// A key in the list of a project's keys (`list-keys`), with its tags where a selector uses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedKey {
     /// The key.
     pub key_id: KeyId,
-    /// Its name, and what stands in the way of rotating it.
+    /// Its name, and what blocks its rotation.
     pub description: KeyDescription,
-    /// Its algorithm, such as `AES_256`; nothing where the list does not say.
+    /// Its algorithm, such as `AES_256`; nothing where the list has none.
     pub key_spec: Option<Box<str>>,
-    /// The enterprise project that it belongs to; nothing where the list does not say.
+    /// The enterprise project that it belongs to; nothing where the list has none.
     pub enterprise_project_id: Option<Box<str>>,
     /// Its tags.
     pub tags: Vec<Tag>,
 }
 
 impl ListedKey {
-    /// Its name; nothing where the list does not say.
+    /// Its name; nothing where the list has none.
     #[must_use]
     pub fn alias(&self) -> Option<&str> {
         self.description.alias.as_deref()

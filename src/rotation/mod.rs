@@ -1,8 +1,8 @@
-//! The core: what a key's rotation should be, what it is, and what follows from the two.
+//! The core: the rotation that a key should have, the one that it has, and the decision between the two.
 //!
-//! Nothing here talks to the cloud, reads a clock or writes a log. `policy` says what is desired, in [`rule`]s, and `kms`
-//! what there is and what is observed of it. [`cover()`] finds the rule for each key, [`decide()`] holds the key against
-//! it, and a [`report`] keeps what came of it for everyone who renders it.
+//! Nothing here calls the cloud, reads a clock or writes a log. `policy` provides the [`rule`]s, and `kms` the keys and
+//! their settings. [`cover()`] finds the rule for each key, [`decide()`] compares the key with it, and a [`report`] has
+//! the results of a run, for all that render them.
 
 pub mod cover;
 pub mod decide;

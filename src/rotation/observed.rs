@@ -1,40 +1,21 @@
-//! What one run knows of a key: what it has read, and what has become of what it sent. A run fills it in, and
-//! [`decide`](super::decide()) judges it.
+//! A key as one run has observed it: its last reading and the state of its writes. A run fills it in, and
+//! [`decide`](super::decide()) decides from it.
 
-use super::key::{Hindrance, Reading, RotationInterval};
+use super::key::{CallFailure, Hindrance, Reading, RotationInterval};
 
-/// Why nothing is written to a key that is off its policy.
+/// Why a key that is off policy must not be written in this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// The run has changed as many keys as it may.
+    /// The limit of changes per run is reached.
     ChangeLimit,
     /// Something keeps changing the key back.
     Flapping,
 }
 
-/// Why a write did not happen. A write whose end is unclear is none of these until it is settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteFailure {
-    /// The key does not exist any more.
-    NotFound,
-    /// This user may not write.
-    AccessDenied,
-    /// The cloud kept answering 429.
-    Throttled,
-    /// The credentials were refused.
-    Authentication,
-    /// The service that gives credentials did not answer, or could not.
-    LoginUnavailable,
-    /// Its answers were lost, and reading back cannot prove it: the key was as the write would have it.
-    Unproven,
-    /// Anything else.
-    Other,
-}
-
-/// How far this run has come with enabling rotation.
+/// The state of this run's `enable-key-rotation`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Enabling {
-    /// Nothing was sent.
+    /// Not sent.
     #[default]
     NotSent,
     /// Sent and accepted: rotation was off.
@@ -43,43 +24,40 @@ pub enum Enabling {
     AlreadyOn,
 }
 
-/// What the writes of this process tell of the interval of a key. Counts only where its setting cannot be read.
+/// What this process last wrote to a key. Used only where its setting cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WrittenBefore {
     /// Nothing.
     #[default]
     Nothing,
-    /// Rotation was switched on, or perhaps was, and no interval of it was accepted since: it is the one that enabling
-    /// sets.
-    Owed,
-    /// It was set to this.
+    /// Rotation was switched on, or may have been, and no interval was accepted since: the key has the one that
+    /// enabling sets, and the policy's is still to be sent.
+    IntervalDue,
+    /// This interval.
     Interval(RotationInterval),
 }
 
-/// All that one run knows of a key: the last reading, what stands in the way, and what it has sent so far.
-///
-/// The methods are the only way in which a run's progress changes it, so that [`decide`](super::decide()) stays a
-/// function of desired and observed alone.
+/// A key as one run has observed it: the last reading, what blocks its rotation, and what was written so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ObservedKey {
     /// The last reading.
     pub reading: Reading,
-    /// What stands in the way of rotating the key, where that is known.
+    /// What blocks the key's rotation, where that is known.
     pub hindrance: Option<Hindrance>,
-    /// How far this run has come with enabling.
+    /// The state of this run's enabling.
     pub enabling: Enabling,
     /// This run's interval write was accepted, and nothing since has undone it.
     pub interval_sent: bool,
-    /// What earlier writes tell of the interval.
+    /// What earlier writes of this process have set.
     pub written_before: WrittenBefore,
-    /// The write that failed for good.
-    pub failure: Option<WriteFailure>,
+    /// Why a write of this run failed for good. A write whose end is still unclear has not failed.
+    pub failure: Option<CallFailure>,
     /// Why the key is not to be written.
     pub hold: Option<Hold>,
 }
 
 impl ObservedKey {
-    /// A key of which nothing but a reading is known.
+    /// A key that was read and not written.
     #[must_use]
     pub fn new(reading: Reading) -> Self {
         Self {
@@ -102,11 +80,12 @@ impl ObservedKey {
         }
     }
 
-    /// `enable-key-rotation` was accepted. Whatever interval was sent before is gone: enabling sets its own.
+    /// `enable-key-rotation` was accepted. Enabling sets an interval of its own, so the one that was sent before is
+    /// lost.
     pub fn enable_accepted(&mut self) {
         self.enabling = Enabling::Accepted;
         self.interval_sent = false;
-        self.written_before = WrittenBefore::Owed;
+        self.written_before = WrittenBefore::IntervalDue;
     }
 
     /// `enable-key-rotation` was refused because rotation is on.
@@ -117,7 +96,7 @@ impl ObservedKey {
     /// `update-key-rotation-interval` was accepted.
     pub fn interval_accepted(&mut self) {
         self.interval_sent = true;
-        if self.written_before == WrittenBefore::Owed {
+        if self.written_before == WrittenBefore::IntervalDue {
             self.written_before = WrittenBefore::Nothing;
         }
     }

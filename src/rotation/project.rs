@@ -1,4 +1,4 @@
-//! The vocabulary of a project: which cloud it is in, and whether its keys may be written.
+//! The types of a project: its cloud, its mode and its coverage.
 
 use super::reason::Status;
 
@@ -34,7 +34,7 @@ pub enum Mode {
     /// Keys are brought to the policy.
     #[default]
     Enforce,
-    /// Keys are only looked at.
+    /// Keys are only read.
     Monitor,
 }
 
@@ -52,18 +52,18 @@ impl Mode {
     }
 }
 
-/// What is to be thought of keys that could rotate and that no entry of the policy speaks of.
+/// Whether uncovered keys are only reported or count as failures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Coverage {
-    /// They are shown.
+    /// They are reported.
     #[default]
     Reported,
-    /// They are failures.
+    /// They count as failures.
     Required,
 }
 
 impl Coverage {
-    /// Every one.
+    /// Every coverage.
     pub const ALL: [Self; 2] = [Self::Reported, Self::Required];
 
     /// The name in the policy.
@@ -75,7 +75,7 @@ impl Coverage {
         }
     }
 
-    /// Whether a key with this status keeps its project from being well.
+    /// Whether a key with this status counts as a failure.
     #[must_use]
     pub fn is_problem(self, status: Status) -> bool {
         match status {

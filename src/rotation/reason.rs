@@ -1,19 +1,19 @@
-//! What is said of a key: its status, and the reasons for it. Both are closed sets, and part of the public interface.
+//! The status of a key, and the reasons for it. Both are closed sets, and part of the public interface.
 
 use std::fmt;
 
-/// What is known of a key against its policy.
+/// The status of a key under its policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
-    /// Rotation is on and the interval is the policy's: the cloud said so.
+    /// The cloud reports that rotation is on and that the interval is on policy.
     Compliant,
-    /// The cloud said that it is not so, or the key is in a state in which it does not rotate.
+    /// The cloud reports otherwise, or the key is in a state in which it does not rotate.
     NonCompliant,
-    /// It could not be found out.
+    /// The setting could not be read.
     Unknown,
-    /// The key cannot be rotated, or the policy excuses it.
+    /// The key cannot be rotated, or the policy exempts it.
     Exempt,
-    /// A key that could be rotated and that no entry of the policy speaks of.
+    /// The key can be rotated, and no policy entry matches it.
     Uncovered,
 }
 
@@ -48,7 +48,7 @@ macro_rules! reasons {
         pub enum Reason { $($(#[$doc])* $name,)+ }
 
         impl Reason {
-            /// Every reason, the most telling first.
+            /// Every reason, the most important first.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
             /// The name in metrics and reports.
@@ -63,7 +63,7 @@ macro_rules! reasons {
 reasons! {
     /// The credentials of the project were refused.
     AuthenticationFailed = "authentication_failed",
-    /// The service that gives credentials did not answer, or could not; nothing was refused.
+    /// The login service did not answer, or failed; it has refused nothing.
     LoginUnavailable = "login_unavailable",
     /// The key does not exist in the project.
     NotFound = "not_found",
@@ -73,21 +73,21 @@ reasons! {
     PendingDeletion = "pending_deletion",
     /// Rotation is off.
     RotationDisabled = "rotation_disabled",
-    /// The interval is not the policy's.
+    /// The interval differs from the policy's.
     IntervalMismatch = "interval_mismatch",
     /// The interval is above the longest that the policy accepts.
     IntervalTooLong = "interval_too_long",
-    /// The cloud does not tell the rotation setting, so nothing proves it.
+    /// The cloud does not offer the rotation setting, so nothing proves it.
     StatusUnreadable = "status_unreadable",
     /// Reading the rotation setting failed.
     ReadFailed = "read_failed",
     /// A write failed for good.
     WriteFailed = "write_failed",
-    /// The user may not do what is needed.
+    /// The user lacks the permission.
     AccessDenied = "access_denied",
-    /// The cloud's request limit kept the call from succeeding.
+    /// The cloud kept answering 429.
     Throttled = "throttled",
-    /// A write was accepted, and reading back did not show it.
+    /// A write is not confirmed by a reading.
     NotVerified = "not_verified",
     /// A default key, made by a cloud service.
     DefaultKey = "default_key",
@@ -99,19 +99,19 @@ reasons! {
     CustomKeystore = "custom_keystore",
     /// A replica of a multi-region key.
     ReplicaKey = "replica_key",
-    /// The region's KMS has no rotation.
+    /// The KMS of this region does not support rotation.
     RotationUnsupported = "rotation_unsupported",
-    /// The policy excuses the key.
+    /// The policy exempts the key.
     Exempted = "exempted",
-    /// The policy's excuse for the key is about to end.
+    /// The exemption of the key ends soon.
     ExemptionEndsSoon = "exemption_ends_soon",
-    /// Several keys answer to the entry's name.
+    /// Several keys have the alias of the entry.
     AmbiguousEntry = "ambiguous_entry",
-    /// The run had changed as many keys as it may.
+    /// Postponed: the limit of changes per run was reached.
     ChangeLimit = "change_limit",
     /// Something keeps changing the key back.
     Flapping = "flapping",
-    /// No entry of the policy speaks of the key.
+    /// No policy entry matches the key.
     Uncovered = "uncovered",
 }
 
@@ -121,7 +121,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A set of reasons; iterates with the most telling first.
+/// A set of reasons.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reasons(u32);
 
@@ -129,7 +129,7 @@ impl Reasons {
     /// No reason.
     pub const NONE: Self = Self(0);
 
-    /// This set and one reason more.
+    /// Adds a reason.
     #[must_use]
     pub fn with(self, reason: Reason) -> Self {
         Self(self.0 | 1 << reason as u8)
@@ -141,7 +141,7 @@ impl Reasons {
         self.0 & 1 << reason as u8 != 0
     }
 
-    /// Whether there is no reason at all.
+    /// Whether there is no reason.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -153,7 +153,7 @@ impl Reasons {
         self.0
     }
 
-    /// The reasons, the most telling first.
+    /// The reasons, the most important first.
     pub fn iter(self) -> impl Iterator<Item = Reason> {
         Reason::ALL.iter().copied().filter(move |reason| self.contains(*reason))
     }

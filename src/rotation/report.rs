@@ -1,7 +1,7 @@
 //! What one run saw and did, per key and in total.
 //!
-//! A report is the only source of everything that is shown of keys: metrics, status page, JSON, the text of `apply`
-//! and `plan`, the exit code. It is made once at the end of a run and never changed.
+//! Everything that is shown of keys comes from a report: metrics, status page, JSON, the text of `apply` and `plan`,
+//! the exit code. It is made once at the end of a run and never changed.
 
 use std::fmt;
 use std::iter::Sum;
@@ -14,11 +14,10 @@ use super::key::{DesiredRotation, Rotation};
 use super::project::{Cloud, Coverage, Mode};
 use super::rule::Exemption;
 
-/// What woke a run.
+/// What started a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Trigger {
-    /// The start of the process, or of its time as the one of several replicas that acts; a single run of `apply` or
-    /// `plan`.
+    /// The start of the process, or of its time as lease holder; the one run of `apply` or `plan`.
     Start,
     /// The policy's schedule.
     Schedule,
@@ -47,17 +46,17 @@ impl Trigger {
 /// One run over all projects.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// What woke the run.
+    /// What started the run.
     pub trigger: Trigger,
     /// When the run began.
     pub started: SystemTime,
     /// When the run ended.
     pub ended: SystemTime,
-    /// How long it took, whatever happened to the clock meanwhile.
+    /// How long it took, by a clock that cannot be set.
     pub took: Duration,
-    /// The run was stopped before it had looked at every key.
+    /// The run was stopped before it ended by itself.
     pub interrupted: bool,
-    /// Another replica acts, so that this run only looked, at least at its end.
+    /// Another replica writes, so this run only read, at least at its end.
     pub standby: bool,
     /// The projects, in the policy's order.
     pub projects: Vec<ProjectReport>,
@@ -66,7 +65,7 @@ pub struct Report {
 /// One project of a run.
 #[derive(Clone, Debug)]
 pub struct ProjectReport {
-    /// The policy's name for it.
+    /// Its name in the policy.
     pub name: Arc<str>,
     /// The cloud that it is in.
     pub cloud: Cloud,
@@ -74,15 +73,15 @@ pub struct ProjectReport {
     pub region: Arc<str>,
     /// Whether its keys may be written.
     pub mode: Mode,
-    /// What keys that no entry speaks of count for.
+    /// Whether uncovered keys count as failures.
     pub coverage: Coverage,
-    /// Whether its keys could be listed, so that none is missing here.
+    /// Whether its keys could be listed completely, so that none is missing here.
     pub listed: bool,
-    /// What ended the project's run early or kept it from being complete, for people.
+    /// Why the project's run ended early or is incomplete, for people.
     pub failure: Option<Box<str>>,
-    /// The lines of selectors that no key meets.
+    /// The lines of selectors that match no key.
     pub idle_entries: Vec<u32>,
-    /// The keys, in the policy's order; those that no entry speaks of are last.
+    /// The keys, in the policy's order; uncovered ones are last.
     pub keys: Vec<KeyReport>,
 }
 
@@ -91,23 +90,23 @@ pub struct ProjectReport {
 pub struct KeyReport {
     /// The key.
     pub subject: Subject,
-    /// The line of the policy entry that decides for it; nothing where none does.
+    /// The line of the policy entry that decides for it; nothing where none matches.
     pub entry_line: Option<u32>,
-    /// Its name, where the run learned it.
+    /// Its name, where it is known.
     pub alias: Option<Box<str>>,
-    /// What the policy wants of it; nothing where it wants nothing.
+    /// The rotation that the policy requires; nothing for exempt and uncovered keys.
     pub desired: Option<DesiredRotation>,
-    /// Why the policy excuses it, where it does.
+    /// Its exemption by the policy, if any.
     pub exemption: Option<Box<Exemption>>,
-    /// The key against its policy.
+    /// Its status.
     pub status: Status,
-    /// Why; of a compliant key, only that a write was made for all that (`reapply: always`) and failed.
+    /// The reasons for the status. A compliant key has one only if the write of `reapply: always` failed.
     pub reasons: Reasons,
     /// The setting as last read in this run.
     pub rotation: Option<Rotation>,
     /// When that was read.
     pub observed: Option<SystemTime>,
-    /// What would still bring the key to its policy: the plan of a run that may not write.
+    /// The writes that would bring the key to its policy: the plan of a run that may not write.
     pub planned: Steps,
     /// The writes that took effect in this run.
     pub changes: Vec<Change>,
@@ -115,35 +114,35 @@ pub struct KeyReport {
     pub error: Option<KeyError>,
 }
 
-/// Why a key is not known or not changed, for people: the cloud's status, code and message, and its id of the request.
+/// Why a key is unknown or unchanged, for people: the cloud's status, code, message and request id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyError {
     text: Box<str>,
-    /// How much of the text is the cause.
+    /// Length of the cause in the text, in bytes.
     cause: usize,
 }
 
 impl KeyError {
-    /// An error with this cause, and the cloud's id of the request where there was one.
+    /// An error with this cause, and the cloud's request id where there is one.
     #[must_use]
     pub fn new(cause: &str, request_id: Option<&str>) -> Self {
         let text = request_id.map_or_else(|| cause.to_owned(), |id| format!("{cause} (request {id})"));
         Self { text: text.into(), cause: cause.len() }
     }
 
-    /// All of it.
+    /// The whole text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// What stays the same from request to request.
+    /// The text without the request id: the same from request to request.
     #[must_use]
     pub fn cause(&self) -> &str {
         self.text.get(..self.cause).unwrap_or(&self.text)
     }
 
-    /// Says one thing more.
+    /// Adds a sentence.
     pub fn add(&mut self, text: &str) {
         self.text = format!("{}; {text}", self.text).into();
     }
@@ -156,7 +155,7 @@ impl KeyReport {
         self.error.as_ref().map(KeyError::as_str)
     }
 
-    /// It is off policy for what no run can mend.
+    /// Whether the key is off policy for a reason that no run can repair.
     fn awaits_a_person(&self) -> bool {
         let mut reasons = self.reasons.iter();
         self.status == Status::NonCompliant
@@ -171,9 +170,9 @@ pub struct Change {
     pub step: Step,
     /// The setting before it, where it could be read.
     pub before: Option<Rotation>,
-    /// When the cloud accepted it, or was found to have applied it.
+    /// When the cloud accepted it, or a reading showed it.
     pub at: SystemTime,
-    /// The cloud's id of the request, where it gave one.
+    /// The cloud's request id, where it gave one.
     pub request_id: Option<Box<str>>,
 }
 
@@ -214,7 +213,7 @@ impl ProjectReport {
         tally
     }
 
-    /// The writes that a run would make: none where the project's mode forbids them.
+    /// The writes that a run would make: none in monitor mode.
     pub fn planned(&self) -> impl Iterator<Item = Steps> {
         let keys = self.keys.iter().filter(|_| self.mode == Mode::Enforce);
         keys.map(|key| key.planned).filter(|planned| !planned.is_empty())
@@ -226,19 +225,19 @@ impl ProjectReport {
         self.keys.iter().map(|key| key.changes.len()).sum()
     }
 
-    /// Whether its keys are known as far as they have to be for coverage.
+    /// Whether its keys are known completely, or need not be.
     fn knows_coverage(&self) -> bool {
         self.listed || self.coverage == Coverage::Reported
     }
 
-    /// Whether a run would change the key if the project's mode did not forbid it.
+    /// Whether only monitor mode keeps a run from changing the key.
     #[must_use]
     pub fn holds_back(&self, key: &KeyReport) -> bool {
         self.mode == Mode::Monitor && !key.planned.is_empty()
     }
 
-    /// No key is off policy, unknown, or uncovered where that counts, except the keys that `is_excused` accepts, and no
-    /// key can be missing where that counts.
+    /// Whether no key is off policy, unknown or (where coverage is required) uncovered, apart from keys that
+    /// `is_excused` accepts; and whether no key can be missing, where coverage is required.
     fn is_on_policy_but_for(&self, is_excused: impl Fn(&KeyReport) -> bool) -> bool {
         let fails = |key: &KeyReport| self.coverage.is_problem(key.status) && !is_excused(key);
         self.knows_coverage() && !self.keys.iter().any(fails)
@@ -261,43 +260,44 @@ impl Report {
         self.projects.iter().map(ProjectReport::tally).sum()
     }
 
-    /// The run did all that a run can do: every key was looked at, and none is off policy but for being disabled or
-    /// about to be deleted, which somebody else has decided. Where a project requires it, every key is under an entry.
+    /// Whether the run did all that a run can do: every key was read, and none is off policy unless it is disabled or
+    /// pending deletion. Where a project requires coverage, a policy entry matches every key.
     #[must_use]
     pub fn is_success(&self) -> bool {
         self.all(|project| project.is_on_policy_but_for(KeyReport::awaits_a_person))
     }
 
-    /// Every key was looked at and is on its policy or exempt; where a project requires it, every key is under an entry.
+    /// Whether every key was read and is on policy or exempt. Where a project requires coverage, a policy entry matches
+    /// every key.
     #[must_use]
     pub fn is_on_policy(&self) -> bool {
         self.all(|project| project.is_on_policy_but_for(|_| false))
     }
 
-    /// As [`is_on_policy`](Self::is_on_policy), but keys that could be read and that only monitor mode leaves off their
-    /// policy do not count.
+    /// As [`is_on_policy`](Self::is_on_policy), but keys that were read and that only monitor mode leaves off policy do
+    /// not count.
     #[must_use]
     pub fn is_on_policy_but_for_monitor_mode(&self) -> bool {
         self.could_read_all() && self.all(|project| project.is_on_policy_but_for(|key| project.holds_back(key)))
     }
 
-    /// No key is unknown, and every key was looked at; where a project requires coverage, its keys could be listed.
+    /// Whether every key was read and none is unknown. Where a project requires coverage, its keys could be listed.
     #[must_use]
     pub fn could_read_all(&self) -> bool {
         self.all(ProjectReport::could_read_all)
     }
 
-    /// The run was not stopped, and each project is like this.
+    /// Whether the run was not stopped, and this holds for every project.
     fn all(&self, is_so: impl Fn(&ProjectReport) -> bool) -> bool {
         !self.interrupted && self.projects.iter().all(is_so)
     }
 
-    /// The writes that a run would make: none where the project's mode forbids them.
+    /// The writes that a run would make: none in monitor mode.
     pub fn planned(&self) -> impl Iterator<Item = Steps> {
         self.projects.iter().flat_map(ProjectReport::planned)
     }
 
-    /// How many keys were left as they are because the run had changed as many as it may.
+    /// How many changes were postponed because the limit of changes per run was reached.
     #[must_use]
     pub fn held_back(&self) -> usize {
         self.keys().filter(|(_, key)| key.reasons.contains(Reason::ChangeLimit)).count()

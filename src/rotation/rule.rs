@@ -1,7 +1,7 @@
-//! What an entry of the policy says: which keys it speaks of, and what it asks of them.
+//! The entries of the policy: which keys they match, and what they require.
 //!
-//! A rule is decoded from the policy and held against the keys of a project by [`cover`](super::cover()). Nothing here
-//! knows a file or a cloud.
+//! Rules are decoded from the policy; [`cover`](super::cover()) finds the one that decides for each key. Nothing here
+//! depends on files or on the cloud.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,41 +9,41 @@ use std::time::{Duration, SystemTime};
 
 use super::key::{DesiredRotation, KeyId, ListedKey, SECONDS_PER_DAY, Tag};
 
-/// How long before its end an exemption is told of: its last day, and the 30 before it.
+/// How long before its end an exemption is reported: its last day, and the 30 days before it.
 const ENDS_SOON: Duration = Duration::from_secs(31 * SECONDS_PER_DAY);
 
 /// One entry of a project's `keys`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Which keys it speaks of.
+    /// Which keys it matches.
     pub names: Names,
-    /// What it asks of them.
+    /// What it requires of them.
     pub asks: Asks,
     /// The line in the policy file where the entry begins, counted from 1.
     pub line: u32,
 }
 
-/// Which keys a rule speaks of.
+/// Which keys a rule matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Names {
     /// The key with this id.
     Key(KeyId),
     /// The one key with exactly this alias.
     Alias(Box<str>),
-    /// Every key that meets all conditions.
+    /// Every key for which all conditions hold.
     Select(Box<Selector>),
 }
 
-/// What a rule asks of a key.
+/// What a rule requires of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asks {
-    /// That it rotates.
+    /// This rotation.
     Rotation(DesiredRotation),
     /// Nothing, for a while or for good.
     Exempt(Box<Exemption>),
 }
 
-/// Why a key is left alone, and for how long.
+/// Why a key is exempt, and until when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exemption {
     /// Why, in the words of the policy.
@@ -76,29 +76,29 @@ impl Exemption {
 }
 
 impl Rule {
-    /// Whether the rule asks nothing any more.
+    /// Whether the rule is an exemption that has ended.
     #[must_use]
     pub fn has_ended(&self, now: SystemTime) -> bool {
         matches!(&self.asks, Asks::Exempt(exemption) if exemption.has_ended(now))
     }
 
-    /// Whether it takes a list of the project's keys to know which of them it speaks of.
+    /// Whether the keys that it matches can be found only on a list of the project's keys.
     #[must_use]
     pub fn needs_listing(&self) -> bool {
         !matches!(self.names, Names::Key(_))
     }
 }
 
-/// Conditions on a key, all of which must hold. Without any, every key is meant.
+/// Conditions on a key, all of which must hold. Without conditions it matches every key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Selector {
-    /// The alias is like this.
+    /// The alias matches this pattern.
     pub alias: Option<Glob>,
     /// It has these tags.
     pub tags: Vec<TagCondition>,
     /// It belongs to this enterprise project.
     pub enterprise_project_id: Option<Box<str>>,
-    /// It is of this algorithm.
+    /// It has this algorithm.
     pub key_spec: Option<Box<str>>,
 }
 
@@ -113,7 +113,7 @@ impl Selector {
             + one(self.key_spec.is_some())
     }
 
-    /// Whether all conditions hold for the key. A key may have one of `unsure_tags` although it is listed without it.
+    /// Whether all conditions hold for the key. A key may have a tag of `unsure_tags` that the list does not show.
     #[must_use]
     pub fn matches(&self, key: &ListedKey, unsure_tags: &[Box<str>]) -> Match<'_> {
         let alias = self.alias.as_ref().map(|glob| match key.alias() {
@@ -140,7 +140,7 @@ impl Selector {
             equals(&self.enterprise_project_id, &key.enterprise_project_id, Attribute::EnterpriseProject),
             equals(&self.key_spec, &key.key_spec, Attribute::KeySpec),
         ];
-        // One condition that does not hold settles it, whatever else is not known.
+        // One condition that does not hold is enough.
         conditions.into_iter().flatten().chain(tags).fold(Match::Yes, |all, one| match (all, one) {
             (Match::No, _) | (_, Match::No) => Match::No,
             (Match::Unsure(attribute), _) | (_, Match::Unsure(attribute)) => Match::Unsure(attribute),
@@ -166,7 +166,7 @@ impl From<bool> for Match<'_> {
     }
 }
 
-/// What an entry of the policy asks of a listed key.
+/// An attribute of a listed key that a rule can match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attribute<'a> {
     /// Its name.
@@ -195,7 +195,7 @@ impl fmt::Display for Attribute<'_> {
 pub struct TagCondition {
     /// The tag's key.
     pub key: Box<str>,
-    /// Its value; nothing where any will do.
+    /// Its value; nothing for any value.
     pub value: Option<Box<str>>,
 }
 
@@ -222,16 +222,16 @@ impl Glob {
         &self.0
     }
 
-    /// Whether every text is like the pattern.
+    /// Whether the pattern matches every text.
     fn matches_everything(&self) -> bool {
         !self.0.is_empty() && self.0.chars().all(|character| character == '*')
     }
 
-    /// Whether the whole text is like the pattern.
+    /// Whether the pattern matches the whole text.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         let (mut pattern, mut text) = (self.0.chars(), text.chars());
-        // What follows the last `*`, and what of the text that one has not taken yet.
+        // The pattern after the last `*`, and the text that this `*` does not match yet.
         let mut star = None;
         loop {
             if pattern.as_str().starts_with('*') {
@@ -246,7 +246,7 @@ impl Glob {
                     text.next();
                 }
                 _ => {
-                    // It takes one character more, and the rest is tried again.
+                    // The `*` matches one more character, and the rest is tried again.
                     let Some((after, untaken)) = &mut star else { return false };
                     if untaken.next().is_none() {
                         return false;

@@ -3,14 +3,16 @@
 //!
 //! The cloud is a model of one key with a script of faults, and time is paused: what waits costs nothing.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use kms_rotationd::kms::observe::{Code, Operation};
-use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Listed, Receipt, RetryPolicy, Settled};
+use kms_rotationd::kms::{Error, Kind, Kms, Listed, Receipt, RunStart, SendMode, WriteOperation};
 use kms_rotationd::policy::types::{Credentials, Guards, Project};
-use kms_rotationd::reconcile::{Headway, Intent, Memory, Reconciler, Target};
+use kms_rotationd::reconcile::{Intent, Memory, Reconciler, RunProgress, RunRequest, Target};
 use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::key::{
     Bound, DesiredRotation, Hindrance, KeyDescription, KeyId, ListedKey, Reapply, Rotation, RotationInterval, Tag,
@@ -116,14 +118,14 @@ impl FakeKms {
             return Err(Self::fail(operation, Kind::Unclear));
         }
         if fault == Fault::AppliedAndFailed && operation == Operation::EnableRotation {
-            return Err(Self::fail(operation, Kind::AlreadyOn).doubtful());
+            return Err(Self::fail(operation, Kind::AlreadyOn).maybe_applied());
         }
         Ok(Receipt::default())
     }
 }
 
 impl Kms for FakeKms {
-    fn begin_run(&self) {}
+    fn begin_run(&self, _: RunStart) {}
 
     async fn read_status(&self, _: KeyId) -> Result<Rotation, Error> {
         let fault = self.next(Operation::ReadStatus)?;
@@ -161,32 +163,68 @@ impl Kms for FakeKms {
         unreachable!("no selector asks for tags")
     }
 
-    async fn enable_rotation(&self, _: KeyId) -> Result<Receipt, Error> {
-        self.write(Operation::EnableRotation, None)
+    fn enable_rotation(&self, _: KeyId) -> impl WriteOperation {
+        FakeWrite::new(self, Operation::EnableRotation, None)
     }
 
-    async fn update_interval(&self, _: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.write(Operation::UpdateInterval, Some(interval))
+    fn update_interval(&self, _: KeyId, interval: RotationInterval, _: SendMode) -> impl WriteOperation {
+        FakeWrite::new(self, Operation::UpdateInterval, Some(interval))
+    }
+}
+
+/// A write that may be sent again for two minutes, with waits that double up to half a minute.
+struct FakeWrite<'m> {
+    kms: &'m FakeKms,
+    operation: Operation,
+    interval: Option<RotationInterval>,
+    is_unclear: bool,
+    wait: Duration,
+    deadline: Option<Instant>,
+}
+
+impl<'m> FakeWrite<'m> {
+    fn new(kms: &'m FakeKms, operation: Operation, interval: Option<RotationInterval>) -> Self {
+        let wait = Duration::from_millis(500);
+        Self { kms, operation, interval, is_unclear: false, wait, deadline: None }
     }
 
-    async fn update_interval_once(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.update_interval(key_id, interval).await
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.is_unclear) {
+            self.kms.0.lock().unwrap().unsettled -= 1;
+        }
+    }
+}
+
+impl WriteOperation for FakeWrite<'_> {
+    async fn send(&mut self) -> Result<Receipt, Error> {
+        self.settle();
+        let result = self.kms.write(self.operation, self.interval);
+        if result.as_ref().is_err_and(|error| error.kind() == Kind::Unclear) {
+            self.is_unclear = true;
+            self.deadline.get_or_insert_with(|| Instant::now() + Duration::from_secs(120));
+        }
+        result
     }
 
-    async fn send_owed_interval(&self, key_id: KeyId, interval: RotationInterval) -> Result<Receipt, Error> {
-        self.update_interval(key_id, interval).await
+    fn next_wait(&mut self) -> Option<Duration> {
+        let wait = self.wait;
+        self.wait = (2 * wait).min(Duration::from_secs(30));
+        self.deadline.is_some_and(|deadline| Instant::now() + wait <= deadline).then_some(wait)
     }
 
-    fn settle(&self, _: &Error, _: Settled, _: &Backoff) {
-        self.0.lock().unwrap().unsettled -= 1;
+    fn found_applied(mut self) {
+        assert!(self.is_unclear, "only an unclear write is found to be applied");
+        self.settle();
+        let model = self.kms.0.lock().unwrap();
+        let days = self.interval.map(|interval| u32::from(interval.days()));
+        assert!(model.enabled && days.is_none_or(|days| model.days == days), "counted as applied, and is not");
     }
+}
 
-    fn backoff(&self, _: Operation) -> Backoff {
-        Backoff::new(RetryPolicy {
-            initial_interval: Duration::from_millis(500),
-            max_interval: Duration::from_secs(30),
-            max_elapsed: Duration::from_secs(120),
-        })
+/// A write that is given up.
+impl Drop for FakeWrite<'_> {
+    fn drop(&mut self) {
+        self.settle();
     }
 }
 
@@ -233,14 +271,15 @@ impl Bench {
                 stop: CancellationToken::new(),
                 gate: Gate::default(),
                 memory: Memory::default(),
-                headway: Headway::default(),
+                progress: RunProgress::default(),
             },
             targets: [Target { project, kms: Ok(Arc::new(FakeKms(Mutex::new(model)))), concurrency: 4 }],
         }
     }
 
     fn run(&self, intent: Intent) -> KeyReport {
-        let run = self.reconciler.run(&self.targets, Trigger::Start, intent, UNGUARDED);
+        let request = RunRequest { trigger: Trigger::Start, intent, guards: UNGUARDED, next_run: None };
+        let run = self.reconciler.run(&self.targets, request);
         let report = self.runtime.block_on(run);
         report.projects[0].keys[0].clone()
     }

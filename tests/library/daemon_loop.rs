@@ -1,5 +1,7 @@
 //! The loop under paused time: what wakes it, what it catches up with, and what it does not miss.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,9 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use kms_rotationd::daemon::{Alarm, Daemon, PolicyFile, Signals, Supervisor};
 use kms_rotationd::kms::observe::Operation;
-use kms_rotationd::kms::{Backoff, Error, Kind, Kms, Listed, Receipt, RetryPolicy, Settled};
+use kms_rotationd::kms::{Error, Kind, Kms, Listed, Receipt, RunStart, SendMode, WriteOperation};
 use kms_rotationd::policy::Policy;
-use kms_rotationd::reconcile::{Headway, Memory, Reconciler, Target};
+use kms_rotationd::reconcile::{Memory, Reconciler, RunProgress, Target};
 use kms_rotationd::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 use kms_rotationd::support::clock::{BootClock, Clock};
 use kms_rotationd::support::write_gate::Gate;
@@ -26,11 +28,8 @@ struct Slow {
 }
 
 impl Kms for Slow {
-    fn next_run(&self, due: Option<SystemTime>) {
-        self.next_runs.lock().unwrap().push(due);
-    }
-
-    fn begin_run(&self) {
+    fn begin_run(&self, start: RunStart) {
+        self.next_runs.lock().unwrap().push(start.next_run);
         assert_eq!(self.in_flight.fetch_add(1, Ordering::SeqCst), 0, "runs overlap");
         self.runs.lock().unwrap().push(Instant::now());
     }
@@ -53,28 +52,28 @@ impl Kms for Slow {
         Ok(Listed { items: Vec::new(), doubt: None })
     }
 
-    async fn enable_rotation(&self, _: KeyId) -> Result<Receipt, Error> {
+    fn enable_rotation(&self, _: KeyId) -> impl WriteOperation {
+        Accepted
+    }
+
+    fn update_interval(&self, _: KeyId, _: RotationInterval, _: SendMode) -> impl WriteOperation {
+        Accepted
+    }
+}
+
+/// A write that the cloud accepts.
+struct Accepted;
+
+impl WriteOperation for Accepted {
+    async fn send(&mut self) -> Result<Receipt, Error> {
         Ok(Receipt::default())
     }
 
-    async fn update_interval(&self, _: KeyId, _: RotationInterval) -> Result<Receipt, Error> {
-        Ok(Receipt::default())
+    fn next_wait(&mut self) -> Option<Duration> {
+        None
     }
 
-    async fn update_interval_once(&self, _: KeyId, _: RotationInterval) -> Result<Receipt, Error> {
-        Ok(Receipt::default())
-    }
-
-    async fn send_owed_interval(&self, _: KeyId, _: RotationInterval) -> Result<Receipt, Error> {
-        Ok(Receipt::default())
-    }
-
-    fn backoff(&self, _: Operation) -> Backoff {
-        let second = Duration::from_secs(1);
-        Backoff::new(RetryPolicy { initial_interval: second, max_interval: second, max_elapsed: second })
-    }
-
-    fn settle(&self, _: &Error, _: Settled, _: &Backoff) {}
+    fn found_applied(self) {}
 }
 
 /// An alarm on tokio's time, which tests can pause.
@@ -174,7 +173,7 @@ async fn beside_daemon_with(
             stop: signals.stop.clone(),
             gate,
             memory: Memory::default(),
-            headway: Headway::default(),
+            progress: RunProgress::default(),
         }),
         signals: signals.clone(),
         store: Arc::new(StatusStore::new().unwrap()),

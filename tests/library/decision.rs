@@ -2,9 +2,9 @@
 
 use kms_rotationd::rotation::decide::{Reason, Status, Step, decide};
 use kms_rotationd::rotation::key::{
-    Bound, DesiredRotation, Hindrance, ReadFailure, Reading, Reapply, Rotation, RotationInterval,
+    Bound, CallFailure, DesiredRotation, Hindrance, Reading, Reapply, Rotation, RotationInterval,
 };
-use kms_rotationd::rotation::observed::{Enabling, Hold, ObservedKey, WriteFailure, WrittenBefore};
+use kms_rotationd::rotation::observed::{Enabling, Hold, ObservedKey, WrittenBefore};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -30,12 +30,12 @@ fn rotation() -> impl Strategy<Value = Rotation> {
 
 fn reading() -> impl Strategy<Value = Reading> {
     let failure = prop_oneof![
-        Just(ReadFailure::NotFound),
-        Just(ReadFailure::AccessDenied),
-        Just(ReadFailure::Throttled),
-        Just(ReadFailure::Authentication),
-        Just(ReadFailure::LoginUnavailable),
-        Just(ReadFailure::Other),
+        Just(CallFailure::NotFound),
+        Just(CallFailure::AccessDenied),
+        Just(CallFailure::Throttled),
+        Just(CallFailure::Authentication),
+        Just(CallFailure::LoginUnavailable),
+        Just(CallFailure::Other),
     ];
     prop_oneof![
         6 => rotation().prop_map(Reading::Rotation),
@@ -57,15 +57,15 @@ fn hindrance() -> impl Strategy<Value = Hindrance> {
     ]
 }
 
-fn write_failure() -> impl Strategy<Value = WriteFailure> {
+fn write_failure() -> impl Strategy<Value = CallFailure> {
     prop_oneof![
-        Just(WriteFailure::NotFound),
-        Just(WriteFailure::AccessDenied),
-        Just(WriteFailure::Throttled),
-        Just(WriteFailure::Authentication),
-        Just(WriteFailure::LoginUnavailable),
-        Just(WriteFailure::Unproven),
-        Just(WriteFailure::Other),
+        Just(CallFailure::NotFound),
+        Just(CallFailure::AccessDenied),
+        Just(CallFailure::Throttled),
+        Just(CallFailure::Authentication),
+        Just(CallFailure::LoginUnavailable),
+        Just(CallFailure::Unproven),
+        Just(CallFailure::Other),
     ]
 }
 
@@ -77,7 +77,7 @@ prop_compose! {
         interval_sent in any::<bool>(),
         written_before in prop_oneof![
             Just(WrittenBefore::Nothing),
-            Just(WrittenBefore::Owed),
+            Just(WrittenBefore::IntervalDue),
             interval().prop_map(WrittenBefore::Interval),
         ],
         failure in option::weighted(0.2, write_failure()),

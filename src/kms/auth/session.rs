@@ -211,7 +211,7 @@ impl Session {
             }
             Err(error) => return Err(error),
         };
-        caller.repeats(&refused);
+        caller.count_retry(refused.operation(), refused.code());
         match self.try_with(caller, &renewed, true, &mut request).await {
             // It is said of a credential that had ended, and not of its secret: worth another try.
             Err(error) if error.kind() == Kind::Credentials && renewed.has_ended(caller.clock.now()) => {

@@ -1,7 +1,10 @@
 //! The client of one project against the simulator: what it counts, and how carefully it handles credentials.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 mod listing;
 mod renewal;
+mod unclear;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,7 +17,7 @@ use kms_rotationd::kms::auth::{
 };
 use kms_rotationd::kms::endpoint::Endpoints;
 use kms_rotationd::kms::observe::{Code, Observer, Operation};
-use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy, Shared};
+use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy, RunStart, SendMode, Shared, WriteOperation};
 use kms_rotationd::rotation::KeyId;
 use kms_rotationd::support::clock::{BootClock, Clock};
 use kms_rotationd::support::write_gate::{Gate, GateHandle};
@@ -154,7 +157,7 @@ async fn assert_not_sent_once(happens: impl FnOnce(&GateHandle, &AtomicBool)) {
         // One may be on its way.
         cloud.handle().requests(enable) + 1
     };
-    let (ended, at_most) = tokio::join!(client.enable_rotation(key()), wait);
+    let (ended, at_most) = tokio::join!(async { client.enable_rotation(key()).send().await }, wait);
     assert_eq!(ended.unwrap_err().kind(), Kind::Stopped);
     assert!(cloud.handle().requests(enable) <= at_most);
     assert!(client.read_status(key()).await.is_ok(), "what only looks goes on");
@@ -191,9 +194,26 @@ impl Hand {
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// The start of a run that another one follows then.
+fn before(next_run: SystemTime) -> RunStart {
+    RunStart { next_run: Some(next_run), retry_refused: false }
+}
+
+/// A run of all these begins.
+fn begin_run<'c>(clients: impl IntoIterator<Item = &'c Client>) {
+    for client in clients {
+        client.begin_run(RunStart::default());
+    }
+}
+
 /// One run: sixteen calls at once, all of which are refused.
 async fn refused_run(client: &Client) {
-    client.begin_run();
+    refused_run_after(client, RunStart::default()).await;
+}
+
+/// The same of a run that begins like this.
+async fn refused_run_after(client: &Client, start: RunStart) {
+    client.begin_run(start);
     let results = join_all((0..16).map(|_| client.read_status(key()))).await;
     assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::Credentials)));
     let error = results[0].as_ref().unwrap_err().to_string();
@@ -237,8 +257,7 @@ async fn a_refused_secret_is_sent_once_in_half_an_hour_whatever_the_schedule() {
         refused_run(&client).await;
         assert_eq!(sent(), 2, "{credentials:?}");
         // Somebody says that it may be tried.
-        client.forgive();
-        refused_run(&client).await;
+        refused_run_after(&client, RunStart { retry_refused: true, next_run: None }).await;
         refused_run(&client).await;
         assert_eq!(sent(), 3, "{credentials:?}");
     }
@@ -282,7 +301,7 @@ async fn a_service_that_gives_credentials_and_fails_has_refused_nothing_whatever
             let client =
                 Client::new(settings, &Shared::for_descriptors(1024), observer, Clock::system(), stop, Gate::default())
                     .unwrap();
-            client.begin_run();
+            client.begin_run(RunStart::default());
             let results = join_all((0..16).map(|_| client.read_status(self::key()))).await;
             let kinds: Vec<_> = results.iter().map(|result| result.as_ref().unwrap_err().kind()).collect();
             assert_eq!(kinds, [Kind::LoginUnavailable; 16], "{way}");
@@ -308,8 +327,7 @@ async fn every_second_run_without_iam_costs_nothing_where_a_token_lasts_for_two_
             if run > 0 && run % 2 == without {
                 cloud.handle().fault(Rule::always(Fault::html(503)).on(LOGIN));
             }
-            client.next_run(Some(hand.clock().now() + pause));
-            client.begin_run();
+            client.begin_run(before(hand.clock().now() + pause));
             for _ in 0..3 {
                 assert!(client.read_status(key()).await.is_ok(), "run {run} of {runs}, every {pause:?}");
             }
@@ -327,8 +345,7 @@ async fn a_token_that_never_lasts_until_the_next_run_is_had_once_in_each() {
         let hand = Hand::new();
         let client = client(&cloud, password(), hand.clock(), &Arc::new(Heard::default()));
         for run in 1..=4 {
-            client.next_run(Some(hand.clock().now() + pause));
-            client.begin_run();
+            client.begin_run(before(hand.clock().now() + pause));
             for _ in 0..5 {
                 assert!(client.read_status(key()).await.is_ok());
                 hand.advance(MINUTE / 2);
@@ -351,8 +368,7 @@ async fn a_key_that_the_metadata_service_gives_again_is_asked_for_once_more_in_a
     // The next one ends when the next run has just begun, and one that is asked for a minute later would not.
     cloud.handle().behave(|cloud| cloud.temporary_key_lifetime = Some(33 * MINUTE));
     hand.advance(1410 * MINUTE);
-    client.next_run(Some(hand.clock().now() + 30 * MINUTE));
-    client.begin_run();
+    client.begin_run(before(hand.clock().now() + 30 * MINUTE));
     for _ in 0..10 {
         assert!(client.read_status(key()).await.is_ok());
         hand.advance(MINUTE);
@@ -387,7 +403,7 @@ async fn a_token_that_ends_while_the_call_waits_for_its_turn_is_replaced_before_
             }
         },
     );
-    client.begin_run();
+    client.begin_run(RunStart::default());
     assert!(client.read_status(key()).await.is_ok());
     assert_eq!((cloud.handle().requests(LOGIN), cloud.handle().all_requests()), (2, 3));
 }
@@ -407,7 +423,7 @@ async fn a_refusal_that_comes_after_the_end_of_a_token_ends_no_run() {
         }
     };
     let client = hooked(&cloud, &hand, slow, || {});
-    client.begin_run();
+    client.begin_run(RunStart::default());
     assert!(client.read_status(key()).await.is_ok(), "within its budget");
     assert_eq!(cloud.handle().requests(read), CALLS + 1);
     // The same of a token that holds is a refusal.
@@ -436,7 +452,7 @@ async fn a_refusal_that_comes_after_the_end_of_a_key_says_nothing_of_a_projects_
     let (observer, stop) = (Arc::new(Hooked { attempt, credentials: || {} }), CancellationToken::new());
     let client =
         Client::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, Gate::default()).unwrap();
-    client.begin_run();
+    client.begin_run(RunStart::default());
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Transient);
     assert_eq!(cloud.handle().requests(look_up), 1);
     assert!(client.read_status(key()).await.is_ok());
@@ -496,7 +512,7 @@ async fn a_project_that_is_refused_a_token_keeps_no_other_from_logging_in() {
         cloud.handle().fault(Rule::next(1, Fault::unauthorized()).on(LOGIN));
         refused_run(&refused).await;
         for other in &others {
-            other.begin_run();
+            other.begin_run(RunStart::default());
             assert!(other.read_status(key()).await.is_ok(), "run {run}");
         }
         assert_eq!(cloud.handle().requests(LOGIN), 2 + run, "one more for the one that is refused");
@@ -552,14 +568,14 @@ async fn a_credential_that_was_let_in_is_tried_once_more_before_its_refusal_coun
         let client = client(&cloud, credentials, hand.clock(), &Arc::default());
         let reads = || cloud.handle().requests(Asked::ReadStatus);
         let refuse = |rule: fn(Fault) -> Rule| cloud.handle().fault(rule(Fault::unauthorized()).on(Asked::ReadStatus));
-        client.begin_run();
+        client.begin_run(RunStart::default());
         assert!(client.read_status(self::key()).await.is_ok(), "{name}");
         // One stray refusal in mid run, and one of the first request of the next.
         for run in 1..=2 {
             refuse(|fault| Rule::next(1, fault));
             assert!(client.read_status(self::key()).await.is_ok(), "{name} in run {run}");
             hand.advance(MINUTE);
-            client.begin_run();
+            client.begin_run(RunStart::default());
         }
         // From now on it is wrong: once more in the first run, and then once in half an hour; what is had anew in each
         // run is another one.
@@ -594,7 +610,7 @@ async fn a_key_that_one_project_is_let_in_with_is_held_for_the_other_only() {
             .unwrap()
     });
     for run in 1..=3 {
-        [&one, &other].into_iter().for_each(Kms::begin_run);
+        begin_run([&one, &other]);
         // In the first run the one is let in before the other is refused; in the next ones the other comes first.
         if run == 1 {
             assert!(one.read_status(key()).await.is_ok());
@@ -627,7 +643,7 @@ async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_
     let (day, nine_minutes_less) = (Duration::from_secs(86_400), Duration::from_secs(86_400 - 9 * 60));
     let cloud = Simulator::start(setup()).await.unwrap();
     let client = client(&cloud, password(), clock, &Arc::new(Heard::default()));
-    client.begin_run();
+    client.begin_run(RunStart::default());
     assert!(client.read_status(key()).await.is_ok());
 
     // Nine minutes before the end, when a new token is due: the old one goes on.
@@ -676,7 +692,7 @@ async fn a_wrong_key_is_refused_once_for_all_projects_that_are_looked_up_with_it
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let clients = by_name(&cloud, "wrong", &["a", "b", "c", "d", "e", "f"]);
     for _ in 0..3 {
-        clients.iter().for_each(Kms::begin_run);
+        begin_run(&clients);
         let results = join_all(clients.iter().map(|client| client.read_status(key()))).await;
         assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::Credentials)));
         assert_eq!(cloud.handle().access_key_refusals("AK"), 1);
@@ -687,14 +703,14 @@ async fn a_wrong_key_is_refused_once_for_all_projects_that_are_looked_up_with_it
 async fn a_name_that_is_not_known_is_the_concern_of_its_own_project_only() {
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let clients = by_name(&cloud, "right", &["nowhere", "eu-de"]);
-    clients.iter().for_each(Kms::begin_run);
+    begin_run(&clients);
     for _ in 0..2 {
         assert_eq!(clients[0].read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
         assert!(clients[1].read_status(key()).await.is_ok());
     }
     let looked_up = || cloud.handle().requests(kms_simulator::Operation::ListProjects);
     assert_eq!(looked_up(), 2, "once for each name");
-    clients.iter().for_each(Kms::begin_run);
+    begin_run(&clients);
     assert!(clients[0].read_status(key()).await.is_err());
     assert_eq!(looked_up(), 3, "and again in the next run");
 }
@@ -707,13 +723,14 @@ async fn an_interval_of_a_key_on_policy_is_sent_once_whatever_the_answer() {
         cloud.handle().change_key(PROJECT, KEY, |key| *key = Key::new(KEY).rotating(90));
         let client = client(&cloud, token("good"), Clock::system(), &Arc::new(Heard::default()));
         let days = kms_rotationd::rotation::RotationInterval::from_days(90).unwrap();
-        assert_eq!(client.update_interval_once(key(), days).await.unwrap_err().kind(), Kind::Unclear);
+        let mut write = client.update_interval(key(), days, SendMode::Once);
+        assert_eq!(write.send().await.unwrap_err().kind(), Kind::Unclear);
         assert_eq!(cloud.handle().requests(update), 1);
     }
 }
 
 #[tokio::test]
-async fn an_interval_that_is_owed_at_a_stop_is_repeated_where_its_answer_is_lost_and_counted() {
+async fn an_interval_that_is_due_at_a_stop_is_repeated_where_its_answer_is_lost_and_counted() {
     let update = kms_simulator::Operation::UpdateInterval;
     let cloud = Simulator::start(setup().fault(Rule::next(1, Fault::html(502)).on(update))).await.unwrap();
     cloud.handle().change_key(PROJECT, KEY, |key| *key = Key::new(KEY).rotating(365));
@@ -723,8 +740,9 @@ async fn an_interval_that_is_owed_at_a_stop_is_repeated_where_its_answer_is_lost
     let client = Client::new(settings, &shared, observer, Clock::system(), stop.clone(), Gate::default()).unwrap();
     stop.cancel();
     let days = kms_rotationd::rotation::RotationInterval::from_days(90).unwrap();
-    assert_eq!(client.update_interval(key(), days).await.unwrap_err().kind(), Kind::Stopped);
-    client.send_owed_interval(key(), days).await.unwrap();
+    let send = async |mode| client.update_interval(key(), days, mode).send().await;
+    assert_eq!(send(SendMode::Retried).await.unwrap_err().kind(), Kind::Stopped);
+    send(SendMode::AtExit).await.unwrap();
     assert_eq!(cloud.handle().requests(update), 2);
     assert_eq!(heard.operations(), ["authenticate true", "update_interval true"]);
 }

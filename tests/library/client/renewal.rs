@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use kms_rotationd::kms::auth::{Credentials, Login};
-use kms_rotationd::kms::{Client, Kms};
+use kms_rotationd::kms::{Client, Kms, RunStart};
 use kms_rotationd::support::clock::Clock;
 use kms_simulator::{Fault, Handle, Operation, Rule, Setup, Simulator};
 
@@ -35,7 +35,7 @@ impl Machine {
         let credentials = Credentials::from(Login::EcsAgency { metadata_endpoint: Some(cloud.url()) });
         let heard = Arc::new(Heard::default());
         let client = client(&cloud, credentials, Clock::from_fn(here), &heard);
-        client.begin_run();
+        client.begin_run(RunStart::default());
         Self { cloud, client, heard, now }
     }
 

@@ -1,22 +1,22 @@
-//! How far a run has come, for those who wait for it.
+//! Counters of the run under way, for the progress line of `plan` and `apply`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Counts the keys of a run.
+/// How many keys the run has found, and how many of them are done.
 #[derive(Debug, Default)]
-pub struct Headway {
+pub struct RunProgress {
     found: AtomicUsize,
     done: AtomicUsize,
 }
 
-impl Headway {
-    /// The keys that are known of, of all projects whose keys are listed.
+impl RunProgress {
+    /// Keys of all projects that are listed so far.
     #[must_use]
     pub fn found(&self) -> usize {
         self.found.load(Ordering::Relaxed)
     }
 
-    /// The keys of which all is known.
+    /// Keys whose status in this run is final.
     #[must_use]
     pub fn done(&self) -> usize {
         self.done.load(Ordering::Relaxed)
@@ -28,11 +28,11 @@ impl Headway {
         self.done.store(0, Ordering::Relaxed);
     }
 
-    pub(super) fn find(&self, keys: usize) {
+    pub(super) fn add_found(&self, keys: usize) {
         self.found.fetch_add(keys, Ordering::Relaxed);
     }
 
-    pub(super) fn finish(&self, keys: usize) {
+    pub(super) fn add_done(&self, keys: usize) {
         self.done.fetch_add(keys, Ordering::Relaxed);
     }
 }

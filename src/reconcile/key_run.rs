@@ -1,0 +1,185 @@
+//! The state of one key in one run, from its task to its row in the report.
+
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use crate::rotation::cover::{Case, Course};
+use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps, Verdict, decide};
+use crate::rotation::key::{Bound, CallFailure, DesiredRotation, KeyId, Reading, Rotation, RotationInterval};
+use crate::rotation::observed::{Enabling, ObservedKey, WrittenBefore};
+use crate::rotation::report::{Change, KeyError, KeyReport};
+use crate::rotation::rule::{Asks, Names, Rule};
+
+/// A key, and the rotation that the policy requires of it.
+#[derive(Clone, Copy)]
+pub(super) struct KeyTask<'a> {
+    pub(super) key_id: KeyId,
+    pub(super) desired: DesiredRotation,
+    pub(super) case: &'a Case<'a>,
+}
+
+impl<'a> KeyTask<'a> {
+    /// The task for the case's key; nothing where the case has no key.
+    pub(super) fn of(case: &'a Case<'a>, desired: DesiredRotation) -> Option<Self> {
+        Some(Self { key_id: case.subject.key_id()?, desired, case })
+    }
+
+    /// Whether a selector matches the key, instead of an entry that names it.
+    pub(super) fn is_selected(&self) -> bool {
+        self.case.rule.is_some_and(|rule| matches!(rule.names, Names::Select(_)))
+    }
+}
+
+/// How the guards of a run treat a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The guards do not apply to it.
+    Unguarded,
+    /// It was read as off policy: a change counts as a repair.
+    OffPolicy,
+    /// A selector matches it, its setting cannot be read, and it was on when last asked. It takes no share of the run's
+    /// changes, so a change counts when it is made.
+    Unplanned,
+}
+
+/// The state of one key in one run.
+pub(super) struct KeyRun<'a> {
+    pub(super) task: KeyTask<'a>,
+    pub(super) observed: ObservedKey,
+    /// The last setting that was read, and when; nothing once a write may have changed it.
+    pub(super) seen: Option<(Rotation, SystemTime)>,
+    /// When the last reading ended.
+    pub(super) read_at: Instant,
+    /// Whether it is known what blocks its rotation: from `describe-key`, or from a list of this run.
+    pub(super) described: bool,
+    pub(super) standing: Standing,
+    /// Whether the run's progress counts it as done.
+    pub(super) is_done: bool,
+    /// Rotation was switched on, or may have been, and the policy's interval is still to be sent.
+    pub(super) interval_due: bool,
+    pub(super) alias: Option<Box<str>>,
+    /// How often rotation was found off after it was on.
+    pub(super) restarts: u32,
+    /// How often the key was read again since its last write.
+    pub(super) read_backs: usize,
+    pub(super) changes: Vec<Change>,
+    /// The last error of a call for this key.
+    pub(super) error: Option<KeyError>,
+}
+
+impl<'a> KeyRun<'a> {
+    pub(super) fn new(task: KeyTask<'a>) -> Self {
+        Self {
+            task,
+            observed: ObservedKey::new(Reading::Failed(CallFailure::Other)),
+            seen: None,
+            read_at: Instant::now(),
+            described: false,
+            standing: Standing::Unguarded,
+            is_done: false,
+            interval_due: false,
+            alias: None,
+            restarts: 0,
+            read_backs: 0,
+            changes: Vec::new(),
+            error: None,
+        }
+    }
+
+    pub(super) fn verdict(&self) -> Verdict {
+        decide(self.task.desired, &self.observed)
+    }
+
+    /// The setting that was last read; nothing where the last reading gave none.
+    pub(super) fn rotation(&self) -> Option<Rotation> {
+        match self.observed.reading {
+            Reading::Rotation(rotation) => Some(rotation),
+            _ => None,
+        }
+    }
+
+    /// Whether the step would change the key without a share of the run's changes.
+    pub(super) fn is_unplanned(&self, step: Step) -> bool {
+        self.standing == Standing::Unplanned && step == Step::EnableRotation
+    }
+
+    pub(super) fn report(mut self, verdict: Verdict) -> KeyReport {
+        if self.leaves_interval_unproven(verdict) {
+            self.note_unproven_interval();
+        }
+        let has_nothing_to_explain = verdict.status == Status::Exempt || verdict.reasons.is_empty();
+        KeyReport {
+            alias: self.alias.or_else(|| alias_of(self.task.case.rule)),
+            rotation: self.seen.map(|(rotation, _)| rotation),
+            observed: self.seen.map(|(_, at)| at),
+            planned: verdict.steps,
+            changes: self.changes,
+            error: self.error.filter(|_| !has_nothing_to_explain),
+            ..unread(self.task.case, verdict.status, verdict.reasons)
+        }
+    }
+
+    /// Rule 4: the setting cannot be read, the key was on, and a shorter interval would be on policy too, so none was
+    /// sent.
+    fn leaves_interval_unproven(&self, verdict: Verdict) -> bool {
+        let Self { task: KeyTask { desired, .. }, observed, .. } = self;
+        let unreadable = observed.reading == Reading::NotOffered && verdict.reasons.contains(Reason::StatusUnreadable);
+        let is_set = observed.interval_sent
+            || matches!(observed.written_before, WrittenBefore::Interval(set) if desired.accepts(set.days().into()));
+        unreadable && desired.bound == Bound::Longest && observed.enabling != Enabling::NotSent && !is_set
+    }
+
+    fn note_unproven_interval(&mut self) {
+        let text = format!(
+            "its interval is not proven and may be up to {}: the cloud does not show it, and this process has not set \
+             it; ask for `rotation_interval: {}` once to set it, or look it up in the cloud's console",
+            RotationInterval::AFTER_ENABLING,
+            self.task.desired.interval.days(),
+        );
+        match &mut self.error {
+            Some(error) => error.add(&text),
+            None => self.error = Some(KeyError::new(&text, None)),
+        }
+    }
+}
+
+/// The report of a key that this run does not read.
+pub(super) fn unread(case: &Case<'_>, status: Status, reasons: Reasons) -> KeyReport {
+    let Case { subject, rule, listed, unsure, .. } = case;
+    let (desired, exemption) = match rule.map(|rule| &rule.asks) {
+        Some(Asks::Rotation(desired)) => (Some(*desired), None),
+        Some(Asks::Exempt(exemption)) => (None, Some(exemption.clone())),
+        None => (None, None),
+    };
+    KeyReport {
+        subject: subject.clone(),
+        entry_line: rule.map(|rule: &Rule| rule.line),
+        alias: listed.and_then(|key| key.description.alias.clone()).or_else(|| alias_of(*rule)),
+        desired,
+        exemption,
+        status,
+        reasons,
+        rotation: None,
+        observed: None,
+        planned: Steps::NONE,
+        changes: Vec::new(),
+        error: unsure.filter(|_| status == Status::Unknown).map(|unsure| KeyError::new(&unsure.to_string(), None)),
+    }
+}
+
+/// The report of a key whose project cannot be reached.
+pub(super) fn unreachable(case: &Case<'_>, reason: Reason) -> KeyReport {
+    match case.course {
+        Course::Observe(_) => unread(case, Status::Unknown, reason.into()),
+        Course::Settled(status, reasons) => unread(case, status, reasons),
+    }
+}
+
+/// The alias by which a policy entry names its key.
+fn alias_of(rule: Option<&Rule>) -> Option<Box<str>> {
+    match rule.map(|rule| &rule.names) {
+        Some(Names::Alias(alias)) => Some(alias.clone()),
+        _ => None,
+    }
+}

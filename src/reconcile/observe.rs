@@ -1,0 +1,104 @@
+//! Reading one key: rules 1, 4 and 6 of "What a run does to a key" in `docs/how-it-works.md`. Writes nothing.
+
+use tokio::time::Instant;
+
+use super::key_run::{KeyRun, KeyTask};
+use super::project_run::ProjectRun;
+use crate::kms::{Error, Kind, Kms};
+use crate::rotation::decide::Status;
+use crate::rotation::key::{CallFailure, KeyDescription, Reading};
+use crate::rotation::report::KeyError;
+
+impl<K: Kms> ProjectRun<'_, K> {
+    /// Reads the key, and finds out what blocks its rotation if a write is due.
+    pub(super) async fn observe<'o>(&self, task: KeyTask<'o>) -> KeyRun<'o> {
+        let mut key = KeyRun::new(task);
+        let remembered = self.reconciler.memory.recall(&self.project.name, task.key_id);
+        key.observed.written_before = remembered.written;
+        key.observed.hindrance = remembered.hindrance(self.reconciler.clock.now());
+        match &task.case.listed {
+            // A list has all that a description has.
+            Some(listed) => (key.described, key.alias) = (self.listed, listed.description.alias.clone()),
+            None => key.alias = remembered.alias,
+        }
+        self.read(&mut key).await;
+        // Before the first write, so that a write that would be refused is not sent: the customer's audit log would
+        // have a failed operation in every run.
+        let verdict = key.verdict();
+        if !key.described && verdict.status == Status::NonCompliant && !verdict.steps.is_empty() {
+            self.describe(&mut key).await;
+        }
+        key
+    }
+
+    async fn read(&self, key: &mut KeyRun<'_>) {
+        let result = self.kms.read_status(key.task.key_id).await;
+        key.read_at = Instant::now();
+        match result {
+            Ok(rotation) => {
+                key.observed.reading = Reading::Rotation(rotation);
+                key.seen = Some((rotation, self.reconciler.clock.now()));
+                if rotation.enabled && rotation.interval_days.is_none() {
+                    let text = "read_status: the answer says that rotation is on, and no interval";
+                    key.error = Some(KeyError::new(text, None));
+                }
+            }
+            Err(error) => self.reading_failed(&error, key).await,
+        }
+    }
+
+    async fn reading_failed(&self, error: &Error, key: &mut KeyRun<'_>) {
+        key.observed.reading = match error.kind() {
+            Kind::NotOffered => Reading::NotOffered,
+            kind => Reading::Failed(kind.into()),
+        };
+        if let Kind::Hindered(hindrance) = error.kind() {
+            key.observed.hindrance = Some(hindrance);
+        }
+        self.note(key, error);
+        // The description may explain the refusal.
+        if error.kind() == Kind::Refused && !key.described {
+            self.describe(key).await;
+        }
+    }
+
+    /// Reads the key again, unless the project's cloud does not offer the setting (rule 4). If it does, an answer
+    /// without the setting is a failed reading.
+    pub(super) async fn read_back(&self, key: &mut KeyRun<'_>) {
+        if key.observed.reading != Reading::NotOffered {
+            self.read(key).await;
+            if key.observed.reading == Reading::NotOffered {
+                key.observed.reading = Reading::Failed(CallFailure::Other);
+            }
+        }
+    }
+
+    async fn describe(&self, key: &mut KeyRun<'_>) {
+        key.described = true;
+        match self.kms.describe(key.task.key_id).await {
+            Ok(KeyDescription { alias, hindrance }) => {
+                if key.alias != alias {
+                    self.remember(key.task.key_id, |remembered| remembered.alias.clone_from(&alias));
+                    key.alias = alias;
+                }
+                key.observed.hindrance = hindrance.or(key.observed.hindrance);
+            }
+            Err(error) => match error.kind() {
+                Kind::NotFound | Kind::Credentials | Kind::LoginUnavailable | Kind::NoWay => {
+                    key.observed.reading = Reading::Failed(error.kind().into());
+                    self.note(key, &error);
+                }
+                Kind::Hindered(hindrance) => key.observed.hindrance = Some(hindrance),
+                // The run goes on without a description: a write that is blocked will be refused.
+                _ => {}
+            },
+        }
+    }
+
+    /// Keeps the error for the key's report. One that ends the project's run is kept for the project (rule 7).
+    pub(super) fn note(&self, key: &mut KeyRun<'_>, error: &Error) {
+        if !self.failure.ends_run(error) {
+            key.error = Some(KeyError::new(&error.cause(), error.request_id()));
+        }
+    }
+}

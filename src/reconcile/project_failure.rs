@@ -1,0 +1,78 @@
+//! Why a project's run ended early or is incomplete: logged once for the project, not once for each key.
+
+use std::sync::OnceLock;
+
+use tracing::{error, warn};
+
+use crate::kms::{Error, Kind};
+
+/// What ended a project's run early, and what is wrong with the list of its keys. The first of each is kept and logged.
+pub(super) struct ProjectFailure<'a> {
+    project: &'a str,
+    end: OnceLock<Box<str>>,
+    list: OnceLock<Box<str>>,
+}
+
+/// Whether the problem passes by itself or an operator must act, which decides the log level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Warn,
+    Error,
+}
+
+impl<'a> ProjectFailure<'a> {
+    pub(super) fn of(project: &'a str) -> Self {
+        Self { project, end: OnceLock::new(), list: OnceLock::new() }
+    }
+
+    /// Keeps an error that ends the run of the whole project (rule 7); false for an error of a single call.
+    pub(super) fn ends_run(&self, error: &Error) -> bool {
+        match error.kind() {
+            Kind::Credentials => {
+                self.end(&error.to_string(), "authentication failed; the project's keys are unknown until it succeeds");
+            }
+            Kind::NoWay => self.end(&error.to_string(), "project cannot be reached"),
+            Kind::LoginUnavailable => {
+                let message = "login service unavailable; the project's keys are unknown until it answers";
+                self.keep(&self.end, &error.to_string(), Level::Warn, message);
+            }
+            Kind::Shortage => self.keep(&self.end, &error.to_string(), Level::Warn, "project cannot be reached"),
+            _ => return false,
+        }
+        true
+    }
+
+    /// The run of the project ends, and an operator must act.
+    pub(super) fn end(&self, error: &str, message: &'static str) {
+        self.keep(&self.end, error, Level::Error, message);
+    }
+
+    /// The keys cannot be listed.
+    pub(super) fn list_failed(&self, error: &Error) {
+        let level = if error.kind().is_transient() { Level::Warn } else { Level::Error };
+        self.keep(&self.list, &error.to_string(), level, "the project's keys cannot be listed");
+    }
+
+    /// The list of keys may be incomplete, for this reason.
+    pub(super) fn list_incomplete(&self, doubt: &str) {
+        self.keep(&self.list, doubt, Level::Warn, "the list of the project's keys may be incomplete");
+    }
+
+    fn keep(&self, kept: &OnceLock<Box<str>>, error: &str, level: Level, message: &'static str) {
+        if kept.set(error.into()).is_err() {
+            return;
+        }
+        match level {
+            Level::Warn => warn!(project = self.project, error, "{message}"),
+            Level::Error => error!(project = self.project, error, "{message}"),
+        }
+    }
+
+    /// All of it as one text for the report.
+    pub(super) fn into_text(self) -> Option<Box<str>> {
+        match (self.end.into_inner(), self.list.into_inner()) {
+            (Some(end), Some(list)) => Some(format!("{end}; {list}").into()),
+            (end, list) => end.or(list),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The keys of one project in one run, stage by stage: list them, read all, judge all readings together, share the
+//! limit of changes, and then change the keys that need it, in the order of the policy.
+
+use std::time::SystemTime;
+
+use futures_util::stream::{self, StreamExt};
+
+use super::Reconciler;
+use super::guard::{ChangeBudget, Changes};
+use super::key_run::{self, KeyRun, KeyTask, Standing};
+use super::memory::Remembered;
+use super::project_failure::ProjectFailure;
+use crate::kms::Kms;
+use crate::kms::endpoint::may_lack_rotation;
+use crate::policy::types::Project;
+use crate::rotation::cover::{Case, Course, Cover, cover};
+use crate::rotation::decide::Status;
+use crate::rotation::key::{Bound, CallFailure, Hindrance, KeyId, Reading};
+use crate::rotation::observed::{Hold, WrittenBefore};
+use crate::rotation::project::Mode;
+use crate::rotation::report::KeyReport;
+
+/// The run of one project: what its keys share.
+pub(super) struct ProjectRun<'a, K> {
+    pub(super) kms: &'a K,
+    pub(super) project: &'a Project,
+    pub(super) reconciler: &'a Reconciler,
+    pub(super) may_write: bool,
+    /// Whether descriptions in the list of keys are of this run.
+    pub(super) listed: bool,
+    pub(super) budget: &'a ChangeBudget,
+    /// The project's place in the policy, by which the budget is shared.
+    pub(super) place: usize,
+    pub(super) failure: &'a ProjectFailure<'a>,
+}
+
+/// Which share of the run's changes a key takes.
+enum Claim {
+    None,
+    /// Its last write did not fail.
+    New,
+    /// Its last write failed, so it comes after all others.
+    Again,
+}
+
+/// What a project's run has found.
+pub(super) struct Findings {
+    /// In the order of the policy.
+    pub(super) keys: Vec<KeyReport>,
+    /// Lines of selectors that match no key.
+    pub(super) idle_entries: Vec<u32>,
+    /// Whether no key of the project can be missing.
+    pub(super) is_complete: bool,
+}
+
+impl<K: Kms> ProjectRun<'_, K> {
+    /// The whole run, with at most `concurrency` keys at a time.
+    pub(super) async fn run(mut self, concurrency: usize, now: SystemTime) -> Findings {
+        let survey = self.reconciler.survey(self.kms, self.project, now, self.failure).await;
+        self.listed = survey.is_current();
+        let Cover { cases, idle } = cover(&self.project.keys, survey.listing(), now);
+        let keys = self.all_keys(&cases, concurrency).await;
+        Findings { keys, idle_entries: idle.iter().map(|rule| rule.line).collect(), is_complete: survey.is_complete() }
+    }
+
+    /// Reads every key and then changes those that need it; the reports are in the order of the cases.
+    async fn all_keys(&self, cases: &[Case<'_>], concurrency: usize) -> Vec<KeyReport> {
+        let progress = &self.reconciler.progress;
+        progress.add_found(cases.len());
+        let mut done: Vec<(usize, KeyReport)> = Vec::with_capacity(cases.len());
+        let mut tasks = Vec::new();
+        for (at, case) in cases.iter().enumerate() {
+            match case.course {
+                Course::Settled(status, reasons) => done.push((at, key_run::unread(case, status, reasons))),
+                Course::Observe(desired) => tasks.extend(KeyTask::of(case, desired).map(|task| (at, task))),
+            }
+        }
+        progress.add_done(done.len());
+        let mut keys = self.observe_all(tasks, concurrency).await;
+        self.judge_not_offered(&mut keys);
+        self.hold_back(&mut keys).await;
+        let mut reports = stream::iter(keys)
+            .map(|(at, key)| async move { (at, self.finish(key).await) })
+            .buffer_unordered(concurrency);
+        while let Some(report) = reports.next().await {
+            done.push(report);
+        }
+        done.sort_unstable_by_key(|(at, _)| *at);
+        done.into_iter().map(|(_, report)| report).collect()
+    }
+
+    /// Reads every key; the result is in the order of the cases.
+    async fn observe_all<'o>(&self, tasks: Vec<(usize, KeyTask<'o>)>, concurrency: usize) -> Vec<(usize, KeyRun<'o>)> {
+        let mut keys = Vec::with_capacity(tasks.len());
+        let mut observed = stream::iter(tasks)
+            .map(|(at, task)| async move { (at, self.observe(task).await) })
+            .buffer_unordered(concurrency);
+        while let Some((at, mut key)) = observed.next().await {
+            key.is_done = key.observed.reading != Reading::NotOffered && key.verdict().steps.is_empty();
+            self.reconciler.progress.add_done(usize::from(key.is_done));
+            keys.push((at, key));
+        }
+        keys.sort_unstable_by_key(|(at, _)| *at);
+        keys
+    }
+
+    /// Changes the key where that is due and allowed.
+    async fn finish(&self, key: KeyRun<'_>) -> KeyReport {
+        let (verdict, is_done) = (key.verdict(), key.is_done);
+        let acts = self.may_write && !verdict.steps.is_empty() && self.reconciler.gate.is_open();
+        let report = if acts { self.act(key).await } else { key.report(verdict) };
+        self.reconciler.progress.add_done(usize::from(!is_done));
+        report
+    }
+
+    /// Rule 4: *not offered* is a property of the project. It holds only if every reading of the run got such an
+    /// answer, and no key of the project was ever read. Otherwise such an answer is a failed reading.
+    fn judge_not_offered(&self, keys: &mut [(usize, KeyRun<'_>)]) {
+        if keys.iter().any(|(_, key)| key.rotation().is_some()) {
+            self.reconciler.memory.remember_readable(self.project);
+        }
+        let is_not_offered = |(_, key): &(usize, KeyRun<'_>)| key.observed.reading == Reading::NotOffered;
+        let holds = keys.iter().all(is_not_offered) && !self.reconciler.memory.is_readable(self.project);
+        for (_, key) in keys.iter_mut().filter(|key| is_not_offered(key)) {
+            if !holds {
+                key.observed.reading = Reading::Failed(CallFailure::Other);
+            } else if may_lack_rotation(self.project.cloud, &self.project.region) {
+                // The Swiss region documents no rotation calls at all (`docs/kms-api.md` 2.3).
+                key.observed.hindrance.get_or_insert(Hindrance::RotationUnsupported);
+            }
+        }
+    }
+
+    /// The guards: marks keys that are off policy and must not be written in this run.
+    async fn hold_back(&self, keys: &mut [(usize, KeyRun<'_>)]) {
+        if self.project.mode == Mode::Monitor {
+            self.budget.share(self.place, Changes::default()).await;
+            return;
+        }
+        let now = self.reconciler.clock.now();
+        let (mut new, mut again) = (Vec::new(), Vec::new());
+        for (_, key) in keys.iter_mut() {
+            match self.claim(key, now) {
+                Claim::None => {}
+                Claim::New => new.push(key),
+                Claim::Again => again.push(key),
+            }
+        }
+        let share = self.budget.share(self.place, Changes { new: new.len(), again: again.len() }).await;
+        for key in new.into_iter().skip(share.new).chain(again.into_iter().skip(share.again)) {
+            key.observed.hold = Some(Hold::ChangeLimit);
+        }
+    }
+
+    /// Which share of the run's changes the key takes. Only changes that selectors bring are limited.
+    fn claim(&self, key: &mut KeyRun<'_>, now: SystemTime) -> Claim {
+        let verdict = key.verdict();
+        if verdict.steps.is_empty() || verdict.status == Status::Compliant {
+            return Claim::None;
+        }
+        if verdict.status == Status::NonCompliant {
+            key.standing = Standing::OffPolicy;
+        }
+        let remembered = self.reconciler.memory.recall(&self.project.name, key.task.key_id);
+        if remembered.is_flapping(now, self.budget.guards) {
+            key.observed.hold = Some(Hold::Flapping);
+            Claim::None
+        } else if !key.task.is_selected() {
+            Claim::None
+        } else if key.standing != Standing::OffPolicy && is_as_left(key, &remembered) {
+            key.standing = Standing::Unplanned;
+            Claim::None
+        } else if remembered.write_failed {
+            Claim::Again
+        } else {
+            Claim::New
+        }
+    }
+
+    /// Changes what later runs of this process remember of the key.
+    pub(super) fn remember(&self, key_id: KeyId, change: impl FnOnce(&mut Remembered)) {
+        self.reconciler.memory.update(&self.project.name, key_id, change);
+    }
+}
+
+/// Whether a key whose setting cannot be read is expected to be as this process has left it. Enabling is then sent only
+/// to find out whether rotation is still on.
+fn is_as_left(key: &KeyRun<'_>, remembered: &Remembered) -> bool {
+    match key.observed.written_before {
+        WrittenBefore::Interval(interval) => interval == key.task.desired.interval,
+        WrittenBefore::Nothing => remembered.found_on && key.task.desired.bound == Bound::Longest,
+        WrittenBefore::IntervalDue => false,
+    }
+}
