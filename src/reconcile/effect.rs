@@ -34,8 +34,11 @@ pub(super) enum Evidence {
 /// What follows for a write whose end was unclear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resolution {
+    /// It took effect.
     FoundApplied,
+    /// It is sent again.
     SendAgain,
+    /// It is not sent again, and the key has this failure.
     GiveUp(CallFailure),
 }
 

@@ -10,6 +10,7 @@
 //!  ├─ rotation is on (KMS.2901) ───────────────► found on, read back
 //!  ├─ rotation is off (KMS.0313) ──────────────► started over, read back
 //!  ├─ the key cannot rotate ───────────────────► blocked
+//!  ├─ not sent, another replica writes ────────► unchanged
 //!  └─ any other error ─────────────────────────► failed, read back if it may be applied
 //! ```
 
@@ -50,7 +51,7 @@ impl Write {
 }
 
 impl<K: Kms> ProjectRun<'_, K> {
-    /// Takes one step: sends the write until it is known how it ended, and reads the key back.
+    /// Takes one step: sends the write until it is known how it ended, and reads the key back where that shows more.
     pub(super) async fn write(&self, step: Step, key: &mut KeyRun<'_>) {
         let (key_id, write) = (key.task.key_id, Write::new(step, key.rotation()));
         match step {
