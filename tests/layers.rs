@@ -33,6 +33,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("reqwest", &["src/kms/transport/"]),
     ("backon", &["src/kms/retry.rs"]),
     ("secrecy", &["src/kms/"]),
+    ("askama", &["src/views/"]),
     ("base64", &["src/kms/transport/", "src/views/page.rs", "src/web/"]),
     ("bcrypt", &["src/web/login.rs"]),
     ("tokio_rustls", &["src/web/"]),
