@@ -34,6 +34,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("backon", &["src/kms/retry.rs"]),
     ("secrecy", &["src/kms/"]),
     ("askama", &["src/views/"]),
+    ("form_urlencoded", &["src/views/filter.rs"]),
     ("base64", &["src/kms/transport/", "src/views/page.rs", "src/web/"]),
     ("bcrypt", &["src/web/login.rs"]),
     ("tokio_rustls", &["src/web/"]),
