@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use super::examples;
 use crate::logging::Format;
-use crate::web::{ListenAddress, Probe, Way};
+use crate::web::{ListenAddress, Probe, Scheme};
 use kms_simulator::Preset;
 
 const LISTEN: &str = "127.0.0.1:9847";
@@ -163,7 +163,7 @@ pub(super) struct HealthOptions {
         value_parser = |url: &str| Probe::address(url),
         help = "Where the daemon is, such as https://127.0.0.1:9847; without it, at --listen, with or without TLS"
     )]
-    pub(super) url: Option<(Way, String, u16)>,
+    pub(super) url: Option<(Scheme, String, u16)>,
     /// Ask whether its first run has ended, and not only whether it is alive
     #[arg(long)]
     pub(super) ready: bool,

@@ -177,7 +177,7 @@ impl<A: Alarm, C> Daemon<A, C> {
             () = self.reconciler.gate.opened(), if to_act => return Woken::ToAct,
             // It rings once; if that was too early, it is set again.
             () = self.alarm.rings() => *alarm_set_for = None,
-            () = watch.stirs() => {}
+            () = watch.stirs() => self.policy_file.distrust_stamp(),
             // File systems that tell of no changes, a clock that was set, an alarm that does not ring.
             () = tokio::time::sleep(self.supervisor.longest_silence()) => {}
         }

@@ -1,7 +1,6 @@
-//! The policy file as something that changes: reading it, and noticing when its content has become another.
+//! The policy file while it changes: reads it, and detects that its content is another than before.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,18 +14,19 @@ use tracing::warn;
 use crate::policy::types::{Policy, Project};
 use crate::policy::{self, Refused, UnreadableFile};
 use crate::support::clock::Clock;
+use crate::support::file_stamp::LastRead;
 use crate::support::shortage;
 
 /// A file that is gone for longer is not being replaced: a restart would find no policy, and somebody has to know.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(5 * 60);
 
-/// The policy file and what its content was when it was last read.
+/// The policy file, and its content when it was last read.
 pub struct PolicyFile {
     path: PathBuf,
     environment: fn(&str) -> Option<String>,
     clock: Clock,
-    last_read: Option<u64>,
-    /// When it was first found gone.
+    last_read: Option<LastRead>,
+    /// When the file was first found missing.
     gone_since: Option<Instant>,
 }
 
@@ -51,12 +51,11 @@ impl PolicyFile {
     ///
     /// It cannot be read, or is no valid policy.
     pub fn read(&mut self) -> Result<Policy, Refused> {
-        let content = if self.last_read.is_some() && self.is_stream() {
-            Err(UnreadableFile::NotRegular(self.path.clone()))
-        } else {
-            policy::read_file(&self.path)
-        };
-        self.last_read = Some(fingerprint(&content));
+        let is_spent_stream = self.last_read.is_some() && self.is_stream();
+        let (last_read, content) = LastRead::of(&self.path, |path| {
+            if is_spent_stream { Err(UnreadableFile::NotRegular(path.to_owned())) } else { policy::read_file(path) }
+        });
+        self.last_read = Some(last_read);
         let file = self.path.display().to_string();
         let (policy, warnings) =
             policy::read(&content?, &file, self.environment, self.clock.now()).map_err(Refused::Invalid)?;
@@ -66,9 +65,9 @@ impl PolicyFile {
         Ok(policy)
     }
 
-    /// Whether the content, or what keeps it from being read, is another than when it was last read. A file that is
-    /// gone for a while has not changed: it may be on its way back, as between the two halves of an editor's save.
-    /// Neither has a pipe.
+    /// Whether the content, or the error that keeps it from being read, is another than when it was last read. The file
+    /// is read only if its stamp differs. A file that is missing for a short time has not changed, since an editor may
+    /// be about to save it; nor has a pipe.
     pub fn has_changed(&mut self) -> bool {
         if matches!(std::fs::metadata(&self.path), Err(error) if error.kind() == ErrorKind::NotFound) {
             if self.gone_since.get_or_insert_with(Instant::now).elapsed() < LONGEST_ABSENCE {
@@ -80,10 +79,26 @@ impl PolicyFile {
         if self.is_stream() {
             return false;
         }
-        let content = policy::read_file(&self.path);
-        // That this machine has run out of something says nothing of the file.
-        let lacks = matches!(&content, Err(UnreadableFile::Io(_, error)) if shortage::of(error).is_some());
-        !lacks && Some(fingerprint(&content)) != self.last_read
+        if self.last_read.as_ref().is_some_and(|last_read| last_read.is_current(&self.path)) {
+            return false;
+        }
+        let (now, content) = LastRead::of(&self.path, policy::read_file);
+        // A machine that has run out of something says nothing about the file.
+        if matches!(&content, Err(UnreadableFile::Io(_, error)) if shortage::of(error).is_some()) {
+            return false;
+        }
+        let is_same = self.last_read.as_ref().is_some_and(|last_read| last_read.is_same(&now));
+        if is_same {
+            self.last_read = Some(now);
+        }
+        !is_same
+    }
+
+    /// Makes the next [`has_changed`](Self::has_changed) read the file, whatever its stamp.
+    pub fn distrust_stamp(&mut self) {
+        if let Some(last_read) = &mut self.last_read {
+            last_read.distrust_stamp();
+        }
     }
 
     /// Whether it is a pipe or the like, which can be read but once.
@@ -100,15 +115,6 @@ pub fn warn_of_exposed_secrets(policy: &Policy) {
             warn!(file = %file.display(), "everybody on this machine may read this secret; take the right away: chmod o-r");
         }
     }
-}
-
-fn fingerprint(content: &Result<Vec<u8>, UnreadableFile>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    match content {
-        Ok(content) => content.hash(&mut hasher),
-        Err(error) => error.to_string().hash(&mut hasher),
-    }
-    hasher.finish()
 }
 
 /// Tells when something may have happened to the policy file.

@@ -23,6 +23,15 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
+/// An error and its causes, outermost first. Unlike `source()` it also finds what is inside an `io::Error`, as TLS errors
+/// are.
+pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    })
+}
+
 /// Whether a connection ended in the middle of something. It is no error of the system, so that a library gives it its
 /// own text.
 fn ended_early(error: &io::Error) -> bool {
@@ -41,6 +50,13 @@ mod tests {
     fn causes_follow_the_error_they_caused() {
         let error = Outer(io::Error::other("no such file"));
         assert_eq!(Chain(&error).to_string(), "read the policy: no such file");
+    }
+
+    #[test]
+    fn a_cause_inside_an_io_error_is_found() {
+        let error = io::Error::other(io::Error::other(Outer(io::Error::other("no such file"))));
+        assert!(causes(&error).any(<dyn Error>::is::<Outer>));
+        assert_eq!(causes(&error).last().unwrap().to_string(), "no such file");
     }
 
     #[test]

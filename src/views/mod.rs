@@ -5,6 +5,7 @@
 //! no reader sees half a run.
 
 pub(crate) mod document;
+pub(crate) mod escape;
 pub(crate) mod filter;
 pub(crate) mod page;
 pub(crate) mod snapshot;

@@ -204,9 +204,14 @@ pub(crate) fn minute(at: SystemTime) -> impl fmt::Display {
     said(move |f| write!(f, "{}", timestamp(at).strftime("%Y-%m-%d %H:%M")))
 }
 
-/// A day and a time of day, UTC, for a narrow column: `2026-11-22` and `01:51`.
-pub(crate) fn date_and_time(at: SystemTime) -> [impl fmt::Display; 2] {
-    ["%Y-%m-%d", "%H:%M"].map(|format| said(move |f| write!(f, "{}", timestamp(at).strftime(format))))
+/// A day, UTC: `2026-11-22`.
+pub(crate) fn day(at: SystemTime) -> impl fmt::Display {
+    said(move |f| write!(f, "{}", timestamp(at).strftime("%Y-%m-%d")))
+}
+
+/// A time of day, UTC: `01:51`.
+pub(crate) fn time_of_day(at: SystemTime) -> impl fmt::Display {
+    said(move |f| write!(f, "{}", timestamp(at).strftime("%H:%M")))
 }
 
 /// How long something took, to three digits or so: `350 ms`, `12.3 s`, `14 min 5 s`.
@@ -261,7 +266,7 @@ mod tests {
         assert_eq!(rfc3339(at).to_string(), "2025-11-22T01:51:25.120Z");
         assert_eq!(rfc3339(UNIX_EPOCH).to_string(), "1970-01-01T00:00:00.000Z");
         assert_eq!(minute(at).to_string(), "2025-11-22 01:51");
-        assert_eq!(date_and_time(at).map(|part| part.to_string()), ["2025-11-22", "01:51"]);
+        assert_eq!((day(at).to_string(), time_of_day(at).to_string()), ("2025-11-22".to_owned(), "01:51".to_owned()));
     }
 
     #[test]

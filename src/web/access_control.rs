@@ -1,22 +1,24 @@
 //! The entrance of the HTTP server: TLS and logins as the web configuration file says, and as it says now.
 //!
-//! The file and those that it names are looked at with every connection and every request, which costs a handful of
-//! `stat` calls, and read again when one is another than before. So a renewed certificate is in use from the next
-//! connection on, without a signal. What cannot be used is told once and changes nothing.
+//! The file and the files that it names are checked with every connection and every request, which costs a few `stat`
+//! calls, and are read again when the content of one has changed. So a renewed certificate is in use from the next
+//! connection on, without a signal. A configuration that cannot be used is logged once and changes nothing.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use zeroize::Zeroizing;
 
 use super::login::{self, Access, Checks};
 use super::tls::{self, TlsError};
 use crate::support::error_chain::Chain;
-use crate::support::small_file;
+use crate::support::file_stamp::LastRead;
+use crate::support::{shortage, small_file};
 use crate::web::config::{self, WebConfig};
 use crate::yaml::problem::Problems;
 
@@ -25,7 +27,7 @@ use crate::yaml::problem::Problems;
 pub enum WebError {
     /// The file cannot be read.
     #[error("read web configuration {}", .0.display())]
-    Read(PathBuf, #[source] std::io::Error),
+    Read(PathBuf, #[source] io::Error),
     /// It does not say what it should.
     #[error("{0}")]
     Invalid(Problems),
@@ -34,7 +36,7 @@ pub enum WebError {
     Tls(#[from] TlsError),
     /// The token cannot be read.
     #[error("read bearer token file {}", .0.display())]
-    Token(PathBuf, #[source] std::io::Error),
+    Token(PathBuf, #[source] io::Error),
     /// There is no token in its file.
     #[error("bearer token file {} is empty or has more than one line", .0.display())]
     NoToken(PathBuf),
@@ -53,7 +55,7 @@ pub struct WebFile {
 
 struct State {
     entrance: Arc<Entrance>,
-    seen: Vec<Seen>,
+    seen: Vec<SeenFile>,
 }
 
 /// What is in force for a connection.
@@ -95,7 +97,7 @@ impl WebFile {
     /// What is in force now.
     pub(super) fn entrance(&self) -> Arc<Entrance> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.seen.iter().all(Seen::is_unchanged) {
+        if state.seen.iter_mut().all(SeenFile::is_unchanged) {
             return Arc::clone(&state.entrance);
         }
         let (seen, entrance) = read(&self.path, self.environment, &self.checks);
@@ -116,48 +118,53 @@ impl WebFile {
     }
 }
 
-/// A file, and what told it from others when it was looked at; nothing where it was not there.
-struct Seen {
+/// A file that the access control was made from.
+struct SeenFile {
     path: PathBuf,
-    stamp: Option<FileStamp>,
+    last_read: LastRead,
 }
 
-/// Device and file, size, and when its content or anything about it was changed.
-type FileStamp = (u64, u64, u64, [i64; 4]);
-
-impl Seen {
-    fn now(path: &Path) -> Self {
-        Self { path: path.to_owned(), stamp: stamp(path) }
+impl SeenFile {
+    /// The file as it is now, and its content.
+    fn read(path: &Path) -> (Self, io::Result<Zeroizing<Vec<u8>>>) {
+        let (last_read, content) = LastRead::of(path, small_file::read);
+        (Self { path: path.to_owned(), last_read }, content)
     }
 
-    fn is_unchanged(&self) -> bool {
-        stamp(&self.path) == self.stamp
+    fn is_unchanged(&mut self) -> bool {
+        if self.last_read.is_current(&self.path) {
+            return true;
+        }
+        let (now, content) = Self::read(&self.path);
+        // A machine that has run out of something says nothing about the file.
+        if content.is_err_and(|error| shortage::of(&error).is_some()) {
+            return true;
+        }
+        let is_same = self.last_read.is_same(&now.last_read);
+        if is_same {
+            *self = now;
+        }
+        is_same
     }
-}
-
-fn stamp(path: &Path) -> Option<FileStamp> {
-    let stamp = |file: Metadata| {
-        let times = [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
-        (file.dev(), file.ino(), file.size(), times)
-    };
-    std::fs::metadata(path).ok().map(stamp)
 }
 
 /// Whether everybody on this machine may read it.
 fn is_exposed(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o004 != 0)
+    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
 }
 
-/// What the file says, and which files were looked at for it. Each is stamped before it is read, so that a change
-/// between the two is seen the next time.
+/// Reads the file, and the files that it names. Each is seen before its content is used, so that a change between the
+/// two is detected the next time.
 fn read(
     path: &Path,
     environment: fn(&str) -> Option<String>,
     checks: &Checks,
-) -> (Vec<Seen>, Result<Entrance, WebError>) {
-    let mut seen = vec![Seen::now(path)];
-    let entrance = config(path, environment).and_then(|config| {
-        seen.extend(config.files().map(Seen::now));
+) -> (Vec<SeenFile>, Result<Entrance, WebError>) {
+    let (file, content) = SeenFile::read(path);
+    let mut seen = vec![file];
+    let content = content.map_err(|error| WebError::Read(path.to_owned(), error));
+    let entrance = content.and_then(|content| config(&content, path, environment)).and_then(|config| {
+        seen.extend(config.files().map(|file| SeenFile::read(file).0));
         config.secret_files().filter(|file| is_exposed(file)).for_each(|file| {
             warn!(file = %file.display(), "everybody on this machine may read this secret; take the right away: chmod o-r");
         });
@@ -166,9 +173,8 @@ fn read(
     (seen, entrance)
 }
 
-fn config(path: &Path, environment: fn(&str) -> Option<String>) -> Result<WebConfig, WebError> {
-    let bytes = small_file::read(path).map_err(|error| WebError::Read(path.to_owned(), error))?;
-    let (config, warnings) = config::read(&bytes, path, environment).map_err(WebError::Invalid)?;
+fn config(content: &[u8], path: &Path, environment: fn(&str) -> Option<String>) -> Result<WebConfig, WebError> {
+    let (config, warnings) = config::read(content, path, environment).map_err(WebError::Invalid)?;
     for warning in warnings.render_plain().lines() {
         warn!(problem = warning, "web configuration warning");
     }
@@ -187,7 +193,7 @@ fn enter(config: WebConfig, checks: &Checks) -> Result<Entrance, WebError> {
             if token.is_empty() || token.iter().any(u8::is_ascii_control) {
                 return Err(WebError::NoToken(path));
             }
-            Some(zeroize::Zeroizing::new(token.to_vec()))
+            Some(Zeroizing::new(token.to_vec()))
         }
         None => None,
     };

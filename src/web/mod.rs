@@ -22,7 +22,7 @@ mod tls;
 pub use access_control::{WebError, WebFile};
 pub use health::Health;
 pub use listen::ListenAddress;
-pub use probe::{Probe, ProbeError, Way};
+pub(crate) use probe::{Probe, Scheme};
 pub use server::Server;
 pub use status::StatusStore;
 pub use tls::TlsError;
