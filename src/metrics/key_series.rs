@@ -10,7 +10,7 @@ use crate::rotation::key::SECONDS_PER_DAY;
 use crate::rotation::report::{KeyReport, ProjectReport, Report};
 use crate::views::document::{Document, KeyCursor};
 
-const PROJECT_INFO: Family = gauge("kms_rotation_project_info", "Always 1; the labels tell what the project is.");
+const PROJECT_INFO: Family = gauge("kms_rotation_project_info", "Always 1; the labels describe the project.");
 const KEYS: Family = gauge("kms_rotation_keys", "Keys with this status.");
 
 /// The series of one family for one key.
@@ -30,7 +30,7 @@ const FAMILIES: [(Family, Write); 9] = [
         },
     ),
     (
-        gauge("kms_rotation_key_finding", "Why the key has its status; present while it holds."),
+        gauge("kms_rotation_key_finding", "Reason for the key's status; absent when it does not apply."),
         |samples, project, key| {
             for reason in key.reasons.iter() {
                 let labels =
@@ -53,7 +53,7 @@ const FAMILIES: [(Family, Write); 9] = [
         },
     ),
     (
-        gauge("kms_rotation_key_policy_interval_seconds", "The rotation interval that the policy wants."),
+        gauge("kms_rotation_key_policy_interval_seconds", "Rotation interval that the policy requires."),
         |samples, project, key| {
             if let Some(desired) = key.desired {
                 samples.write(&labels(project, key), desired.interval.as_seconds());
@@ -85,7 +85,7 @@ const FAMILIES: [(Family, Write); 9] = [
         },
     ),
     (
-        gauge("kms_rotation_key_info", "The key's name and the line of the policy entry that decides for it."),
+        gauge("kms_rotation_key_info", "The key's alias and the line of the policy entry that applies to it."),
         |samples, project, key| {
             let entry = key.entry_line.map(|line| line.to_string()).unwrap_or_default();
             let [project_label, key_label] = labels(project, key);

@@ -14,28 +14,28 @@ use prometheus::Histogram;
 use super::exposition::{Family, Samples};
 use crate::kms::observe::{Code, Observer, Operation};
 
-const OPERATIONS: Family = Family {
-    name: "kms_rotation_operations_total",
+const OPERATIONS: Family =
+    Family { name: "kms_rotation_operations_total", kind: "counter", help: "Calls, each with all its retries." };
+const REQUESTS: Family = Family {
+    name: "kms_rotation_requests_total",
     kind: "counter",
-    help: "Calls as their caller sees them, retries inside.",
+    help: "HTTP requests by status code or transport error.",
 };
-const REQUESTS: Family =
-    Family { name: "kms_rotation_requests_total", kind: "counter", help: "HTTP attempts by how they ended." };
 const RETRIES: Family = Family {
     name: "kms_rotation_retries_total",
     kind: "counter",
-    help: "HTTP attempts that were made again, by how the one before ended.",
+    help: "Retries, by the status code or transport error of the attempt before.",
 };
 const EXPIRY: Family = Family {
     name: "kms_rotation_credentials_expiry_timestamp_seconds",
     kind: "gauge",
-    help: "When the credentials in use end; absent when they have no known end.",
+    help: "When the credentials in use expire; absent when unknown.",
 };
 
 const CLOCK_SKEW: Family = Family {
     name: "kms_rotation_clock_skew_seconds",
     kind: "gauge",
-    help: "How far the cloud's clock is ahead of this machine's, by its last answer; absent before the first.",
+    help: "How far the cloud's clock is ahead of this machine's, by its last response; absent before the first.",
 };
 
 /// The usual codes; they are counted without a lock.

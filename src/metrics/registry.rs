@@ -46,7 +46,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Result<Self, MetricsError> {
         let registry = Registry::new();
-        let build = Opts::new("kms_rotation_build_info", "Always 1; the labels tell what is running.");
+        let build = Opts::new("kms_rotation_build_info", "Always 1; the labels describe the program.");
         let build = IntGaugeVec::new(build, &["version", "revision"])?;
         build.get_metric_with_label_values(&[VERSION, REVISION])?.set(1);
         registry.register(Box::new(build))?;
@@ -60,11 +60,11 @@ impl Metrics {
         };
         let runs = Trigger::ALL.into_iter().map(by_result).collect::<Result<_, prometheus::Error>>()?;
 
-        let run_duration = HistogramOpts::new("kms_rotation_run_duration_seconds", "How long a run took.");
+        let run_duration = HistogramOpts::new("kms_rotation_run_duration_seconds", "Duration of a run.");
         let run_duration = Histogram::with_opts(run_duration.buckets(RUN_BUCKETS.to_vec()))?;
         registry.register(Box::new(run_duration.clone()))?;
 
-        let requests = HistogramOpts::new("kms_rotation_request_duration_seconds", "How long an HTTP attempt took.");
+        let requests = HistogramOpts::new("kms_rotation_request_duration_seconds", "Duration of an HTTP request.");
         let requests = HistogramVec::new(requests.buckets(REQUEST_BUCKETS.to_vec()), &["operation"])?;
         registry.register(Box::new(requests.clone()))?;
         let by_operation = |operation: Operation| requests.get_metric_with_label_values(&[operation.as_str()]);
@@ -137,7 +137,7 @@ fn write_gauges(snapshot: &Snapshot, out: &mut Vec<u8>) {
     );
     gauge(
         "kms_rotation_last_success_timestamp_seconds",
-        "When the last run ended that left every key on its policy or exempt; 0 before the first.",
+        "When the last successful run ended; 0 before the first.",
         snapshot.last_success,
     );
     gauge("kms_rotation_next_run_timestamp_seconds", "When the next run is due; 0 when none is.", snapshot.next_run);

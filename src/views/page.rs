@@ -27,7 +27,7 @@ const SCRIPT: &str = include_str!("page/page.js");
 /// What the page may load and run: its own style and script, named by their hash, and fresh copies of itself.
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
     style-src 'sha256-1BRsHTXmy9XHTyDbRZQZzX1s6Smo/GpSEdns8jHkfrg='; \
-    script-src 'sha256-r3CjJ/oi/c+tU6iRiso1Rd8Y+uZ4JKjZMuHUcYcOQ94='; \
+    script-src 'sha256-nyDr5Frdswu984KJzOHJqrfOwb1/6CdKG8+d3NiY9OE='; \
     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The page over the last report.
@@ -254,8 +254,10 @@ impl Foot<'_> {
     fn why_empty(&self) -> &'static str {
         match self.report {
             None => "No run has ended yet.",
-            Some(report) if report.tally().total() == 0 => "The policy names no key, and the projects have none.",
-            Some(_) => "No key fits the filter.",
+            Some(report) if report.tally().total() == 0 => {
+                "No keys: the policy lists none, and the projects have none."
+            }
+            Some(_) => "No keys match.",
         }
     }
 }

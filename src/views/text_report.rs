@@ -72,7 +72,7 @@ pub fn write_text(report: &Report, style: TextStyle<'_>, out: &mut dyn io::Write
     let projects: Vec<_> = report.projects.iter().collect();
     let took = format!(" in {}", wording::took(report.took));
     let totals = totals(style.purpose, report.interrupted, &projects, &took);
-    let end = if report.interrupted { "; the command was stopped before it had finished." } else { "." };
+    let end = if report.interrupted { "; the command was stopped early." } else { "." };
     writeln!(text.out, "{totals}{end}")
 }
 
@@ -127,16 +127,16 @@ impl Section {
         match (self, purpose, project.mode) {
             (Self::Change, Purpose::Applied, _) => "changed",
             (Self::Change, Purpose::Planned, _) => "to change",
-            (Self::HeldBack, ..) => "held back by max_changes_per_run",
+            (Self::HeldBack, ..) => "postponed by max_changes_per_run",
             (Self::IfEnforced, ..) => "would change if enforced",
             (Self::OffPolicy, Purpose::Applied, Mode::Enforce) => "still off policy",
             (Self::OffPolicy, Purpose::Planned, Mode::Enforce) => "off policy, cannot be fixed here",
             (Self::OffPolicy, _, Mode::Monitor) => "off policy (monitor mode)",
             (Self::Unknown, ..) => "unknown",
-            (Self::Unconfirmed, ..) => "on policy, but sending the interval again failed",
+            (Self::Unconfirmed, ..) => "on policy, but the interval could not be sent again",
             (Self::Uncovered, ..) if project.coverage == Coverage::Required => "uncovered, though coverage is required",
-            (Self::Uncovered, ..) => "uncovered, under no entry of the policy",
-            (Self::EndsSoon, ..) => "exempt, and soon no more",
+            (Self::Uncovered, ..) => "uncovered, not matched by any policy entry",
+            (Self::EndsSoon, ..) => "exempt, ends soon",
             (Self::Exempt, ..) => "exempt",
             (Self::OnPolicy, ..) => "on policy",
         }

@@ -39,39 +39,39 @@ pub(crate) const PROBLEMS_FIRST: [Status; Status::ALL.len()] =
 /// A reason in words.
 pub(crate) fn reason(reason: Reason) -> &'static str {
     match reason {
-        Reason::AuthenticationFailed => "no credentials, or they were refused",
+        Reason::AuthenticationFailed => "login failed: no credentials, or they were refused",
         Reason::LoginUnavailable => "the login service is unavailable",
         Reason::NotFound => "the key does not exist in this project",
         Reason::KeyDisabled => "the key is disabled",
         Reason::PendingDeletion => "the key is scheduled for deletion",
         Reason::RotationDisabled => "rotation is off",
-        Reason::IntervalMismatch => "the interval is not the policy's",
+        Reason::IntervalMismatch => "interval differs from policy",
         Reason::IntervalTooLong => "the interval is too long",
-        Reason::StatusUnreadable => "the cloud does not tell the setting",
+        Reason::StatusUnreadable => "rotation setting cannot be read",
         Reason::ReadFailed => "reading the setting failed",
         Reason::WriteFailed => "a write failed",
         Reason::AccessDenied => "access was denied",
-        Reason::Throttled => "the cloud's request limit was hit",
-        Reason::NotVerified => "a write is not proven",
-        Reason::DefaultKey => "a default key of a cloud service",
+        Reason::Throttled => "the cloud's request limit was reached",
+        Reason::NotVerified => "change not confirmed yet",
+        Reason::DefaultKey => "default key of a cloud service",
         Reason::ImportedMaterial => "imported key material",
-        Reason::UnsupportedKeyType => "an asymmetric or HMAC key",
-        Reason::CustomKeystore => "a key in a custom keystore",
-        Reason::ReplicaKey => "a replica of a multi-region key",
-        Reason::RotationUnsupported => "this region has no rotation",
+        Reason::UnsupportedKeyType => "asymmetric or HMAC key",
+        Reason::CustomKeystore => "key in a custom keystore",
+        Reason::ReplicaKey => "replica of a multi-region key",
+        Reason::RotationUnsupported => "this region does not offer rotation",
         Reason::Exempted => "exempted by the policy",
         Reason::ExemptionEndsSoon => "the exemption ends soon",
-        Reason::AmbiguousEntry => "several keys have this name",
-        Reason::ChangeLimit => "the run's limit of changes was reached",
-        Reason::Flapping => "something keeps changing it back",
-        Reason::Uncovered => "no entry of the policy speaks of it",
+        Reason::AmbiguousEntry => "several keys have this alias",
+        Reason::ChangeLimit => "postponed: max_changes_per_run reached",
+        Reason::Flapping => "something else keeps changing it back",
+        Reason::Uncovered => "not matched by any policy entry",
     }
 }
 
 /// A reason that is about an entry of the policy and not about a key, where that is said in other words.
 fn reason_of_entry(of: Reason) -> &'static str {
     match of {
-        Reason::NotFound => "no key of this project has this name",
+        Reason::NotFound => "no key of this project has this alias",
         Reason::ReadFailed => "the project's keys cannot all be listed",
         Reason::AccessDenied => "listing the project's keys was denied",
         other => reason(other),
@@ -105,19 +105,16 @@ pub(crate) fn place(line: u32) -> impl fmt::Display {
 
 /// What is said of a project whose keys are not all known.
 pub(crate) const COVERAGE_NOT_KNOWN: &str =
-    "key list unavailable or incomplete: keys that the policy does not mention may be missing here";
+    "key list unavailable or incomplete: keys that the policy does not mention cannot be detected";
 
 /// What is said of a selector that matches nothing.
 pub(crate) const IDLE_ENTRY: &str = "the selector matches no key";
 
-/// What is said of keys beyond the limit of changes, and what to do about it.
+/// Keys beyond the limit of changes, and what to do about them.
 pub(crate) fn held_back(keys: usize) -> [impl fmt::Display; 2] {
-    let verb = if keys == 1 { "is" } else { "are" };
-    let keys = count(keys, "key", "keys");
     [
-        format!("{keys} {verb} held back: selectors bring more changes than max_changes_per_run lets one run make."),
-        "If all of them are meant, as with the first policy of an account, use this once: kms-rotationd apply \
-         --allow-many"
+        format!("{} postponed: this run reached max_changes_per_run.", count(keys, "key", "keys")),
+        "To change all of them at once, as with the first policy of an account: kms-rotationd apply --allow-many"
             .to_owned(),
     ]
 }
@@ -185,7 +182,7 @@ pub(crate) fn daemon_line(last: Option<&Tally>, next_run: Option<SystemTime>, re
             Some(at) => write!(f, "; next run {} UTC", minute(at))?,
             None => f.write_str("; no run is due")?,
         }
-        f.write_str(if refused { "; the policy as it is now was refused, the one before stays in force" } else { "" })
+        f.write_str(if refused { "; policy reload failed, still using the policy loaded before" } else { "" })
     })
 }
 
@@ -256,7 +253,7 @@ mod tests {
         assert_eq!(daemon_line(None, due, false).to_string(), "no run has ended yet; next run 2026-11-22 06:00 UTC");
         assert_eq!(
             daemon_line(Some(&none), None, true).to_string(),
-            "0 of 0 keys on policy; no run is due; the policy as it is now was refused, the one before stays in force"
+            "0 of 0 keys on policy; no run is due; policy reload failed, still using the policy loaded before"
         );
     }
 

@@ -95,7 +95,7 @@ async fn refusal<B>(site: &Site, request: &Request<B>) -> Option<Response<Conten
     let mut refusal = match entrance.access.judge(request.headers()).await {
         Verdict::Allowed => return None,
         Verdict::Refused => {
-            let mut refusal = line(StatusCode::UNAUTHORIZED, "who asks here has to log in");
+            let mut refusal = line(StatusCode::UNAUTHORIZED, "authentication required");
             for challenge in entrance.access.challenges() {
                 refusal.headers_mut().append(WWW_AUTHENTICATE, challenge);
             }
@@ -212,7 +212,7 @@ fn healthz(site: &Site) -> Response<Content> {
     match site.health.silence() {
         None => line(StatusCode::OK, "ok"),
         Some(silence) => {
-            let text = format!("the loop has given no sign of life for {} s", silence.as_secs());
+            let text = format!("the daemon's loop has not responded for {} s", silence.as_secs());
             line(StatusCode::SERVICE_UNAVAILABLE, &text)
         }
     }

@@ -151,7 +151,7 @@ fn a_refused_policy_is_in_the_status_until_it_is_mended() {
         fs::rename(site.path("new.yaml"), site.path("policy.yaml")).unwrap();
     };
     replace("projects: []\n");
-    let refused = format!("{well}; the policy as it is now was refused, the one before stays in force");
+    let refused = format!("{well}; policy reload failed, still using the policy loaded before");
     manager.assert_hears(["RELOADING=1", "READY=1", &refused]);
     replace(&good.text());
     manager.assert_hears(["RELOADING=1", "READY=1", &well]);

@@ -124,7 +124,7 @@ fn an_interval_that_is_sent_again_to_a_key_on_policy_is_repeated_once_and_the_do
         let error = applied.report().key_error(KEY);
         assert!(error.starts_with("update_interval: "), "{error}");
         let text = Program::start(site.command(&["apply", "--policy", "policy.yaml"])).finish().stdout;
-        assert!(text.contains("on policy, but sending the interval again failed: 1"), "{text}");
+        assert!(text.contains("on policy, but the interval could not be sent again: 1"), "{text}");
     }
     // So is a refusal.
     let refused = Rule::always(Fault::kms(403, "KMS.0307")).on(Operation::UpdateInterval);

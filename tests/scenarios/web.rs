@@ -56,7 +56,7 @@ fn tls_and_a_password_guard_everything_but_the_probes() {
         assert_eq!(refused.status, 401, "{path}");
         assert!(refused.head.contains("\r\nwww-authenticate: basic realm=\"kms-rotationd\""), "{}", refused.head);
         assert!(refused.head.contains("\r\nconnection: close"), "{}", refused.head);
-        assert_eq!(refused.body, "who asks here has to log in\n");
+        assert_eq!(refused.body, "authentication required\n");
     }
     assert!(get("/metrics", &right).body.contains("kms_rotation_keys{project=\"payments\",status=\"compliant\"} 1\n"));
     assert_eq!(get("/nothing", &right).status, 404);

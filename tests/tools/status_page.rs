@@ -89,9 +89,9 @@ pub(crate) fn the_page_tells_of_every_key_and_why_with_problems_first() {
     let row = |n: usize| browser.text(&format!("return document.querySelectorAll('#rows tr')[{n}].innerText"));
     let told = [
         ["off policy", "rotation is off", "would enable rotation"],
-        ["off policy", "the interval is not the policy's", "365 days"],
-        ["unknown", "no key of this project has this name", "policy line"],
-        ["uncovered", "no entry of the policy speaks of it", &key_id(4)],
+        ["off policy", "interval differs from policy", "365 days"],
+        ["unknown", "no key of this project has this alias", "policy line"],
+        ["uncovered", "not matched by any policy entry", &key_id(4)],
         ["exempt", "exempted by the policy until 2099-03-31: retired, <i>SEC-112</i>", "policy line"],
         ["on policy", "90 days", &key_id(0)],
     ];
@@ -124,7 +124,7 @@ pub(crate) fn a_click_and_typed_text_filter_at_once_and_last() {
     browser.click("#q");
     browser.press(" not there".chars());
     assert_eq!(browser.text(ROWS), "");
-    assert_eq!(browser.text("return document.getElementById('none').innerText"), "No key fits the filter.");
+    assert_eq!(browser.text("return document.getElementById('none').innerText"), "No keys match.");
     browser.find("document.getElementById('q').select()");
     browser.press(['\u{e017}']);
     browser.click("nav a[data-status='']");

@@ -210,7 +210,7 @@ fn plan_says_no_more_than_it_could_read() {
 
     let mut stopped = Report::clone(&report(vec![project("p", Mode::Enforce, vec![compliant(0)])]));
     stopped.interrupted = true;
-    let told = "No changes found; the command was stopped before it had finished.";
+    let told = "No changes found; the command was stopped early.";
     assert_eq!(end(Purpose::Planned, &stopped), told);
 }
 

@@ -164,7 +164,7 @@ async fn health_is_the_loops_last_sign_of_life() {
     assert_eq!(running.get("/healthz", "").await.status(), 200);
     tokio::time::advance(Duration::from_secs(61)).await;
     let answer = running.get("/healthz", "").await;
-    assert_eq!((answer.status(), answer.text()), (503, "the loop has given no sign of life for 61 s\n"));
+    assert_eq!((answer.status(), answer.text()), (503, "the daemon's loop has not responded for 61 s\n"));
     running.health.beat();
     assert_eq!(running.get("/healthz", "").await.status(), 200);
 }
@@ -421,9 +421,9 @@ async fn the_page_tells_what_the_policy_covers_and_what_it_excuses() {
     for (key, told) in [
         ("pay-00008", "exempted by the policy until 2027-03-31: retired in March, &lt;SEC-112&gt;</p>"),
         ("pay-00009", "; the exemption ends soon</p>"),
-        ("pay-00012", "no entry of the policy speaks of it</p>"),
+        ("pay-00012", "not matched by any policy entry</p>"),
         ("pay-00012", "<span class=\"none\">–</span></td><td data-label=\"Last rotated\">"),
-        ("alias/legacy-hsm", "no key of this project has this name</p><p class=\"more\">policy line 22</p>"),
+        ("alias/legacy-hsm", "no key of this project has this alias</p><p class=\"more\">policy line 22</p>"),
         ("entry@44", "the project's keys cannot all be listed".replace('\'', "&#39;").as_str()),
         ("pay-00003", "365 days<p class=\"more\">policy: 90 days or less</p>"),
     ] {
@@ -431,7 +431,7 @@ async fn the_page_tells_what_the_policy_covers_and_what_it_excuses() {
     }
     assert!(!row("alias/legacy-hsm").contains("<b>"), "its name is said once");
     let notices: Vec<_> = page.lines().filter(|line| line.starts_with("<p class=\"notice mild\">")).collect();
-    assert!(notices[0].contains("1 key is held back") && notices[0].contains("apply --allow-many"), "{notices:?}");
+    assert!(notices[0].contains("1 key postponed") && notices[0].contains("apply --allow-many"), "{notices:?}");
     assert!(notices[1].contains("account: policy line 25: the selector matches no key"), "{notices:?}");
     assert!(notices[2].contains("closed: key list unavailable or incomplete"), "{notices:?}");
     assert_eq!(notices.len(), 3);
