@@ -25,15 +25,15 @@ use kms_simulator::Preset;
 /// A loop that gives no sign of life for so long is dead: several times the pause between two of its beats.
 const SILENCE: Duration = Duration::from_secs(2 * 60);
 
-/// Where and to whom is served.
+/// The server's address or socket, and its web configuration.
 pub(super) struct ListenOptions {
     pub(super) listen: ListenAddress,
-    /// What systemd has opened for us (`sd_listen_fds(3)`).
+    /// The sockets passed by systemd (`sd_listen_fds(3)`).
     pub(super) passed: ListenFd,
     pub(super) web_config: Option<PathBuf>,
 }
 
-/// What systemd has opened for us. To be called before there are other threads: it takes what is for us out of the
+/// The sockets passed by systemd. To be called before other threads are started: it removes variables from the
 /// environment.
 pub(super) fn passed() -> ListenFd {
     ListenFd::from_env()

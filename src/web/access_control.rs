@@ -63,8 +63,8 @@ pub(super) struct AccessControl {
     /// None for plain HTTP.
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) logins: Logins,
-    /// Cancelled when another one is in force: connections that this one admitted then end after the response in flight,
-    /// since their clients might not be admitted any more.
+    /// Cancelled when another one is in force: connections that this one admitted then end after the response in
+    /// flight, since their clients might not be admitted any more.
     pub(super) retired: CancellationToken,
 }
 
@@ -136,7 +136,7 @@ impl SeenFile {
             return true;
         }
         let (now, content) = Self::read(&self.path);
-        // A machine that has run out of something says nothing about the file.
+        // A shortage on this machine is no change of the file.
         if content.is_err_and(|error| shortage::of(&error).is_some()) {
             return true;
         }

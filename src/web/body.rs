@@ -56,8 +56,8 @@ impl Body for Content {
         if self.document.is_none() {
             return Poll::Ready(None);
         }
-        // A fast reader would keep the connection's task busy to the document's end, on the thread that also reconciles:
-        // other tasks run before each piece.
+        // A fast reader would keep the connection's task busy to the document's end, on the thread that also
+        // reconciles: other tasks run before each piece.
         if !std::mem::replace(&mut self.yielded, true) {
             context.waker().wake_by_ref();
             return Poll::Pending;

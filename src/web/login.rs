@@ -1,9 +1,9 @@
 //! The logins of the web configuration: users with a password, and a bearer token.
 //!
-//! A right password costs bcrypt's time once: a keyed digest of it is remembered, and not the password. Checks run beside
-//! the daemon's only thread, few at a time, and are refused after a long wait, so that many wrong passwords occupy neither
-//! the thread nor all processors. Every refusal takes as long as the most expensive hash, so that its duration does not
-//! reveal whether the user exists.
+//! A right password costs bcrypt's time once: a keyed digest of it is remembered, and not the password. Checks run
+//! beside the daemon's only thread, few at a time, and are refused after a long wait, so that many wrong passwords
+//! occupy neither the thread nor all processors. Every refusal takes as long as the most expensive hash, so that its
+//! duration does not reveal whether the user exists.
 //!
 //! Reading the `Authorization` header is kept by hand because it is a split at a space and one at a colon.
 
@@ -190,9 +190,9 @@ fn has_hash(password: &[u8], hash: &str) -> bool {
     bcrypt::verify(password, hash).unwrap_or(false)
 }
 
-/// A hash of this cost that no password has, to spend time on. One check of each cost from a hash's own to the one below
-/// the highest, after the check of that hash, adds up to one check of the highest: each step of the cost doubles the
-/// work.
+/// A hash of this cost that no password has, to spend time on. One check of each cost from a hash's own to the one
+/// below the highest, after the check of that hash, adds up to one check of the highest: each step of the cost doubles
+/// the work.
 fn padding_hash(cost: u32) -> String {
     format!("$2b${cost:02}${:.<53}", "")
 }

@@ -1,9 +1,10 @@
 //! Which request gets which response. No request changes anything, and nothing here uses sockets.
 //!
-//! `/healthz` and `/readyz` need no login: kubelet and load balancers send no credentials (a pod's manifest would have to
-//! contain them), and these responses name no key.
+//! `/healthz` and `/readyz` need no login: kubelet and load balancers send no credentials (a pod's manifest would have
+//! to contain them), and these responses name no key.
 //!
-//! The table of routes is kept by hand because it has five fixed paths: a router crate would be more code than the match.
+//! The table of routes is kept by hand because it has five fixed paths: a router crate would be more code than the
+//! match.
 
 use std::sync::Arc;
 
@@ -55,8 +56,8 @@ impl ServerState {
         Self { store, health, web: None, open, turn, on_loopback: false, name: None }
     }
 
-    /// Waits until a large answer may begin. Many at once would occupy the only thread one after the other; so other tasks
-    /// run in between. None if the semaphore was closed, which it never is.
+    /// Waits until a large answer may begin. Many at once would occupy the only thread one after the other; so other
+    /// tasks run in between. None if the semaphore was closed, which it never is.
     async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         let turn = self.turn.acquire().await.ok();
         tokio::task::yield_now().await;

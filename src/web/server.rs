@@ -1,10 +1,10 @@
 //! The HTTP server: connections, their limits, and their end. `routes` makes the responses.
 //!
 //! The accept loop over hyper is kept by hand because ready-made ones, `axum::serve` among them, set no limits: on the
-//! number of connections and of large answers, on the time for TLS, for a request's head, for reading a response and for
-//! a whole connection, and on the time that a stop waits for responses in flight. `access_control` decides who is
-//! admitted, and whether TLS is used. `run` and `rehearse` bind the server before the first run, and it serves until the
-//! daemon stops.
+//! number of connections and of large answers, on the time for TLS, for a request's head, for reading a response and
+//! for a whole connection, and on the time that a stop waits for responses in flight. `access_control` decides who is
+//! admitted, and whether TLS is used. `run` and `rehearse` bind the server before the first run, and it serves until
+//! the daemon stops.
 
 use std::convert::Infallible;
 use std::io;
@@ -30,8 +30,8 @@ use super::status::StatusStore;
 
 /// Open connections. A quiet one costs a few KiB and a file descriptor, of which a process has 1024 by default.
 const CONNECTIONS: usize = 128;
-/// Answers about keys that are sent at a time, each of which takes up to 200 KiB: enough for a few Prometheus servers and
-/// people.
+/// Answers about keys that are sent at a time, each of which takes up to 200 KiB: enough for a few Prometheus servers
+/// and people.
 const LARGE_ANSWERS: usize = 32;
 /// The time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,12 +1,12 @@
 //! The slots for connections, the few large answers that may be sent at a time, and which connection is closed for a
 //! new one.
 //!
-//! Two semaphores bound them. A large answer to a slow client costs memory and time, so there are far fewer of those than
-//! connections. When no slot is free, the connection that has been quiet for longest and sends no large answer is closed.
-//! There always is one, so that a new connection never waits for the others' clients.
+//! Two semaphores bound them. A large answer to a slow client costs memory and time, so there are far fewer of those
+//! than connections. When no slot is free, the connection that has been quiet for longest and sends no large answer is
+//! closed. There always is one, so that a new connection never waits for the others' clients.
 //!
-//! The list of connections is kept by hand because a semaphore does not know who holds its permits, and an eviction has
-//! to choose one of them.
+//! The list of connections is kept by hand because a semaphore keeps no list of its permits' holders, and an eviction
+//! has to choose one.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};

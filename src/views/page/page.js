@@ -48,7 +48,7 @@
       seen = page;
       const fresh = new DOMParser().parseFromString(page, "text/html");
       const focused = document.activeElement.closest("nav a")?.dataset.status;
-      // A status that no key has any more stays on offer to whoever waits for it.
+      // The chosen status stays, also when no key has it any more.
       const links = fresh.getElementById("statuses");
       if (status && !links.querySelector(`[data-status="${status}"]`)) {
         const chosen = links.appendChild(document.querySelector(`nav a[data-status="${status}"]`));
