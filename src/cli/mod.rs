@@ -22,7 +22,7 @@ use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use arguments::{Arguments, Command, Generated, LogOptions, OutputFormat};
-use serve::Front;
+use serve::ListenOptions;
 
 use progress_line::Screen;
 
@@ -87,12 +87,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         }
         Command::Plan { policy, report } => runtime.block_on(once::plan(&policy.file, &report, &log, screen)),
         Command::Run { policy, listen, web, lease } => {
-            let front = Front { listen: listen.address, passed, web_config: web.web_config };
-            runtime.block_on(serve::run(policy.file, front, lease, &log))
+            let listen = ListenOptions { listen: listen.address, passed, web_config: web.web_config };
+            runtime.block_on(serve::run(policy.file, listen, lease, &log))
         }
         Command::Rehearse { policy, listen, web, faults } => {
-            let front = Front { listen: listen.address, passed, web_config: web.web_config };
-            runtime.block_on(serve::rehearse(policy.file, front, faults, &log))
+            let listen = ListenOptions { listen: listen.address, passed, web_config: web.web_config };
+            runtime.block_on(serve::rehearse(policy.file, listen, faults, &log))
         }
         Command::Healthcheck { options } => runtime.block_on(healthcheck::healthcheck(options)),
         Command::Generate { what: Generated::Completions { shell } } => generate::completions(shell),

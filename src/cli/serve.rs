@@ -26,21 +26,21 @@ use kms_simulator::Preset;
 /// A loop that gives no sign of life for so long is dead: several times the pause between two of its beats.
 const SILENCE: Duration = Duration::from_secs(2 * 60);
 
-/// Where and to whom is served.
-pub(super) struct Front {
+/// The server's address or socket, and its web configuration.
+pub(super) struct ListenOptions {
     pub(super) listen: ListenAddress,
-    /// What systemd has opened for us (`sd_listen_fds(3)`).
+    /// The sockets passed by systemd (`sd_listen_fds(3)`).
     pub(super) passed: ListenFd,
     pub(super) web_config: Option<PathBuf>,
 }
 
-/// What systemd has opened for us. To be called before there are other threads: it takes what is for us out of the
+/// The sockets passed by systemd. To be called before other threads are started: it removes variables from the
 /// environment.
 pub(super) fn passed() -> ListenFd {
     ListenFd::from_env()
 }
 
-impl Front {
+impl ListenOptions {
     /// The web configuration; or the exit code after its problems were shown.
     fn web(&mut self, log: &LogOptions) -> Result<Option<WebFile>, Exit> {
         let Some(path) = self.web_config.take() else { return Ok(None) };
@@ -78,28 +78,33 @@ impl Front {
     }
 }
 
-pub(super) async fn run(file: PathBuf, mut front: Front, lease: LeaseOptions, log: &LogOptions) -> Exit {
+pub(super) async fn run(file: PathBuf, mut listen: ListenOptions, lease: LeaseOptions, log: &LogOptions) -> Exit {
     let mut file = PolicyFile::new(file, variable, Clock::system());
-    let loaded = load(&mut file, log).and_then(|policy| Ok((policy, front.web(log)?)));
+    let loaded = load(&mut file, log).and_then(|policy| Ok((policy, listen.web(log)?)));
     let (policy, web) = match loaded {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
     match Leadership::of(lease).await {
-        Ok(leadership) => serve(file, policy, front, web, None, leadership).await,
+        Ok(leadership) => serve(file, policy, listen, web, None, leadership).await,
         Err(exit) => exit,
     }
 }
 
-pub(super) async fn rehearse(file: PathBuf, mut front: Front, faults: Option<Preset>, log: &LogOptions) -> Exit {
+pub(super) async fn rehearse(
+    file: PathBuf,
+    mut listen: ListenOptions,
+    faults: Option<Preset>,
+    log: &LogOptions,
+) -> Exit {
     let mut file = PolicyFile::new(file, variable, Clock::system());
-    let loaded = load(&mut file, log).and_then(|policy| Ok((policy, front.web(log)?)));
+    let loaded = load(&mut file, log).and_then(|policy| Ok((policy, listen.web(log)?)));
     let (policy, web) = match loaded {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
     match Rehearsal::start(&policy, faults).await {
-        Ok(rehearsal) => serve(file, policy, front, web, Some(rehearsal), Leadership::default()).await,
+        Ok(rehearsal) => serve(file, policy, listen, web, Some(rehearsal), Leadership::default()).await,
         Err(error) => complain(Exit::Failed, &format_args!("cannot start the simulated cloud: {error}")),
     }
 }
@@ -107,13 +112,13 @@ pub(super) async fn rehearse(file: PathBuf, mut front: Front, faults: Option<Pre
 async fn serve(
     file: PolicyFile,
     policy: Policy,
-    front: Front,
+    listen: ListenOptions,
     web: Option<WebFile>,
     rehearsal: Option<Rehearsal>,
     mut leadership: Leadership,
 ) -> Exit {
-    let scheme = if web.as_ref().is_some_and(WebFile::speaks_tls) { "https" } else { "http" };
-    match prepare(file, front, web, rehearsal.as_ref(), &leadership).await {
+    let scheme = if web.as_ref().is_some_and(WebFile::uses_tls) { "https" } else { "http" };
+    match prepare(file, listen, web, rehearsal.as_ref(), &leadership).await {
         Ok(Prepared { daemon, server, signals }) => {
             info!(address = %server.address(), "serving");
             if let Some(rehearsal) = &rehearsal {
@@ -151,7 +156,7 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn prepare(
     policy_file: PolicyFile,
-    front: Front,
+    listen: ListenOptions,
     web: Option<WebFile>,
     rehearsal: Option<&Rehearsal>,
     leadership: &Leadership,
@@ -162,7 +167,7 @@ async fn prepare(
     let store = Arc::new(StatusStore::new()?.behind(gate.clone()));
     let health = Health::new(SILENCE);
     let supervisor = Supervisor::from_environment(health.clone());
-    let server = front.server(Arc::clone(&store), health).await?;
+    let server = listen.server(Arc::clone(&store), health).await?;
     let server = match web {
         Some(web) => server.guarded_by(web),
         None => server,

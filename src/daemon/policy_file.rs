@@ -17,7 +17,7 @@ use crate::support::clock::Clock;
 use crate::support::file_stamp::LastRead;
 use crate::support::shortage;
 
-/// A file that is gone for longer is not being replaced: a restart would find no policy, and somebody has to know.
+/// A file that is missing for longer is not being replaced: a restart would find no policy, which has to be reported.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(5 * 60);
 
 /// The policy file, and its content when it was last read.
@@ -31,25 +31,25 @@ pub struct PolicyFile {
 }
 
 impl PolicyFile {
-    /// The file at this path, whose policy may name variables of this environment and speak of days that are over by
-    /// this clock; reads nothing yet.
+    /// The file at this path; reads nothing yet. The policy may use variables of this environment, and exemptions in it
+    /// end by this clock.
     #[must_use]
     pub fn new(path: PathBuf, environment: fn(&str) -> Option<String>, clock: Clock) -> Self {
         Self { path, environment, clock, last_read: None, gone_since: None }
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads the file, whether it has changed or not, and logs what it warns of. A pipe is waited for the first time,
-    /// when nothing else is to be done yet, and refused from then on.
+    /// Reads the file, whether it has changed or not, and logs the warnings. A pipe is read once, at the start, and
+    /// refused from then on.
     ///
     /// # Errors
     ///
-    /// It cannot be read, or is no valid policy.
+    /// The file cannot be read, or is not a valid policy.
     pub fn read(&mut self) -> Result<Policy, Refused> {
         let is_spent_stream = self.last_read.is_some() && self.is_stream();
         let (last_read, content) = LastRead::of(&self.path, |path| {
@@ -83,7 +83,7 @@ impl PolicyFile {
             return false;
         }
         let (now, content) = LastRead::of(&self.path, policy::read_file);
-        // A machine that has run out of something says nothing about the file.
+        // A shortage on this machine is no change of the file.
         if matches!(&content, Err(UnreadableFile::Io(_, error)) if shortage::of(error).is_some()) {
             return false;
         }
@@ -101,13 +101,13 @@ impl PolicyFile {
         }
     }
 
-    /// Whether it is a pipe or the like, which can be read but once.
+    /// Whether it is a pipe or the like, which can be read only once.
     fn is_stream(&self) -> bool {
         std::fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
     }
 }
 
-/// Warns of files with secrets that everybody on this machine may read.
+/// Warns of secret files that are world-readable.
 pub fn warn_of_exposed_secrets(policy: &Policy) {
     let files: BTreeSet<&Path> = policy.projects.iter().flat_map(Project::secret_files).collect();
     for file in files {
@@ -117,18 +117,17 @@ pub fn warn_of_exposed_secrets(policy: &Policy) {
     }
 }
 
-/// Tells when something may have happened to the policy file.
+/// Waits for changes of the policy file.
 ///
-/// The directory is watched and not the file, since a mounted `ConfigMap` is changed by swapping a symlink beside it,
-/// which a watch on the file sees only the first time.
+/// It watches the directory and not the file, since a mounted `ConfigMap` is changed by swapping a symlink beside the
+/// file, which a watch on the file detects only the first time.
 pub struct DirectoryWatch {
     events: Option<EventStream<[u8; 1024]>>,
     file_name: Vec<u8>,
 }
 
 impl DirectoryWatch {
-    /// Watches the directory that holds `path`. Where that cannot be done, the loop's regular look at the file is all
-    /// there is, and a warning says so.
+    /// Watches the directory of `path`. If that fails, it logs a warning, and only the loop's poll detects changes.
     #[must_use]
     pub fn beside(path: &Path) -> Self {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -146,7 +145,7 @@ impl DirectoryWatch {
         Self { events: events.ok(), file_name }
     }
 
-    /// Waits until the file, or a link of a `ConfigMap` that it may be reached by, was written or replaced.
+    /// Waits until the file, or a link of a `ConfigMap` on the way to it, was written or replaced.
     pub async fn stirs(&mut self) {
         while let Some(events) = &mut self.events {
             match events.next().await {
@@ -177,9 +176,9 @@ mod tests {
 
     use super::*;
 
-    /// The watch stirs after each of these. A change that it does not hear of leaves the test hanging.
+    /// The watch wakes after each of these changes. A change that it misses leaves the test hanging.
     async fn assert_stirs(watch: &mut DirectoryWatch, changes: &[&dyn Fn()]) {
-        // What was done before has been heard of, or is not worth hearing.
+        // Earlier changes do not count.
         tokio::task::yield_now().await;
         while watch.stirs().now_or_never().is_some() {}
         for change in changes {

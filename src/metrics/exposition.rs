@@ -6,7 +6,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A metric: its name, type and meaning.
-pub(crate) struct Family {
+pub(super) struct Family {
     /// The name.
     pub(crate) name: &'static str,
     /// `counter` or `gauge`.
@@ -17,7 +17,7 @@ pub(crate) struct Family {
 
 /// Writes the samples of one family, and the family's head before the first of them: a family without samples leaves
 /// no trace.
-pub(crate) struct Samples<'a> {
+pub(super) struct Samples<'a> {
     out: &'a mut Vec<u8>,
     family: &'a Family,
     begun: bool,
@@ -30,7 +30,7 @@ impl<'a> Samples<'a> {
     }
 
     /// A family that was left, after its head or before it.
-    pub(crate) fn resume(family: &'a Family, out: &'a mut Vec<u8>, begun: bool) -> Self {
+    pub(super) fn resume(family: &'a Family, out: &'a mut Vec<u8>, begun: bool) -> Self {
         Self { out, family, begun }
     }
 

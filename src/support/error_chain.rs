@@ -23,8 +23,8 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// An error and its causes, outermost first. Unlike `source()` it also finds what is inside an `io::Error`, as TLS errors
-/// are.
+/// An error and its causes, outermost first. Unlike `source()` it also finds what is inside an `io::Error`, as TLS
+/// errors are.
 pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(inner) => Some(inner),

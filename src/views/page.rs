@@ -1,8 +1,9 @@
 //! The status page: the state of every key for people, at `/`.
 //!
 //! One HTML document without external resources, made from the templates in `page/`: `head.html`, a `key_row.html` for
-//! each key, `foot.html`. Filters are links and a form that the server answers; a small script filters without a request
-//! and fetches fresh rows from time to time. Problems come first. The page is sent row by row from the last report.
+//! each key, `foot.html`. Filters are links and a form that the server answers; a small script filters without a
+//! request and fetches fresh rows from time to time. Problems come first. The page is sent row by row from the last
+//! report.
 //!
 //! Templates call functions with references to their arguments, so that `*` stands before a value that is copied.
 
@@ -27,7 +28,7 @@ const SCRIPT: &str = include_str!("page/page.js");
 /// What the page may load and run: its own style and script, named by their hash, and fresh copies of itself.
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
     style-src 'sha256-1BRsHTXmy9XHTyDbRZQZzX1s6Smo/GpSEdns8jHkfrg='; \
-    script-src 'sha256-nyDr5Frdswu984KJzOHJqrfOwb1/6CdKG8+d3NiY9OE='; \
+    script-src 'sha256-nKnYxA7QHaMbW3MpzLDTwSntoq5PgnkoaWnius6Ba8w='; \
     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The page over the last report.
@@ -204,7 +205,7 @@ impl KeyRow<'_> {
         }
     }
 
-    /// The policy's interval, where the key's is another one.
+    /// The policy's interval, if the key's differs.
     fn wanted_interval(&self) -> Option<impl std::fmt::Display> {
         let accepts = |desired: &DesiredRotation| match self.interval() {
             Interval::Days(days) => desired.accepts(days),

@@ -1,4 +1,4 @@
-//! How statuses, reasons, steps and times are said to people and to machines: one wording for page, terminal and JSON.
+//! The words for statuses, reasons, steps and times: one wording for page, terminal and JSON.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use crate::rotation::decide::{Reason, Status, Step, Steps};
 use crate::rotation::key::{Bound, DesiredRotation};
 use crate::rotation::report::{KeyReport, Tally};
 
-/// Text that is made where it is written, without a `String` between.
+/// Text that is written directly to its destination, without a `String`.
 struct Said<F>(F);
 
 impl<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result> fmt::Display for Said<F> {
@@ -32,14 +32,16 @@ pub(crate) fn status(status: Status) -> &'static str {
     }
 }
 
-/// The order of statuses where problems come first.
-pub(crate) const PROBLEMS_FIRST: [Status; Status::ALL.len()] =
+/// The statuses with problems first.
+pub(super) const PROBLEMS_FIRST: [Status; Status::ALL.len()] =
     [Status::NonCompliant, Status::Unknown, Status::Uncovered, Status::Exempt, Status::Compliant];
 
 /// A reason in words.
 pub(crate) fn reason(reason: Reason) -> &'static str {
     match reason {
-        Reason::AuthenticationFailed => "login failed: no credentials, or they were refused",
+        Reason::AuthenticationFailed => {
+            "login failed: login failed: login failed: login failed: no credentials, or they were refused"
+        }
         Reason::LoginUnavailable => "the login service is unavailable",
         Reason::NotFound => "the key does not exist in this project",
         Reason::KeyDisabled => "the key is disabled",
@@ -68,7 +70,7 @@ pub(crate) fn reason(reason: Reason) -> &'static str {
     }
 }
 
-/// A reason that is about an entry of the policy and not about a key, where that is said in other words.
+/// A reason in words, for a row that stands for an entry of the policy and not for a key.
 fn reason_of_entry(of: Reason) -> &'static str {
     match of {
         Reason::NotFound => "no key of this project has this alias",
@@ -78,7 +80,7 @@ fn reason_of_entry(of: Reason) -> &'static str {
     }
 }
 
-/// Why a key has its status: the reasons one after the other, and the policy's words for an exemption.
+/// Why a key has its status: the reasons, and the policy's text for an exemption.
 pub(crate) fn why(key: &KeyReport) -> impl fmt::Display {
     said(move |f| {
         for (at, each) in key.reasons.iter().enumerate() {
@@ -98,19 +100,19 @@ pub(crate) fn why(key: &KeyReport) -> impl fmt::Display {
     })
 }
 
-/// Which entry of the policy it is about, where the file is known.
+/// The line of an entry of the policy, for readers who have the file.
 pub(crate) fn place(line: u32) -> impl fmt::Display {
     said(move |f| write!(f, "policy line {line}"))
 }
 
-/// What is said of a project whose keys are not all known.
-pub(crate) const COVERAGE_NOT_KNOWN: &str =
+/// The notice for a project whose keys cannot all be listed.
+pub(super) const COVERAGE_NOT_KNOWN: &str =
     "key list unavailable or incomplete: keys that the policy does not mention cannot be detected";
 
-/// What is said of a selector that matches nothing.
-pub(crate) const IDLE_ENTRY: &str = "the selector matches no key";
+/// The notice for a selector without a key.
+pub(super) const IDLE_ENTRY: &str = "the selector matches no key";
 
-/// Keys beyond the limit of changes, and what to do about them.
+/// The notice for keys beyond the limit of changes, and what to do about it.
 pub(crate) fn held_back(keys: usize) -> [impl fmt::Display; 2] {
     [
         format!("{} postponed: this run reached max_changes_per_run.", count(keys, "key", "keys")),
@@ -119,7 +121,7 @@ pub(crate) fn held_back(keys: usize) -> [impl fmt::Display; 2] {
     ]
 }
 
-/// A sign for those who do not see the colour; the word stands beside it or above.
+/// A sign for readers who do not see the colour; the word is next to it or above it.
 pub(crate) fn sign(status: Status) -> &'static str {
     match status {
         Status::Compliant => "✓",
@@ -130,7 +132,7 @@ pub(crate) fn sign(status: Status) -> &'static str {
     }
 }
 
-/// What the policy wants of a key.
+/// The interval that the policy requires.
 pub(crate) fn wanted(desired: DesiredRotation) -> impl fmt::Display {
     said(move |f| match desired.bound {
         Bound::Exact => write!(f, "{}", desired.interval),
@@ -138,7 +140,7 @@ pub(crate) fn wanted(desired: DesiredRotation) -> impl fmt::Display {
     })
 }
 
-/// A step that was taken.
+/// A change that was made.
 pub(crate) fn taken(step: Step) -> impl fmt::Display {
     said(move |f| match step {
         Step::EnableRotation => f.write_str("rotation was enabled"),
@@ -146,8 +148,8 @@ pub(crate) fn taken(step: Step) -> impl fmt::Display {
     })
 }
 
-/// What a run would send to a key that cannot be read.
-pub(crate) fn unread_steps(steps: Steps) -> impl fmt::Display {
+/// The writes that a run would send to a key that cannot be read.
+pub(super) fn unread_steps(steps: Steps) -> impl fmt::Display {
     said(move |f| {
         f.write_str("a run would send, without reading: ")?;
         for (at, step) in steps.iter().enumerate() {
@@ -158,7 +160,7 @@ pub(crate) fn unread_steps(steps: Steps) -> impl fmt::Display {
 }
 
 /// "27 of 30 keys on policy; 2 off policy; 1 unknown", problems first after the good news.
-pub(crate) fn headline(tally: &Tally) -> impl fmt::Display {
+pub(super) fn headline(tally: &Tally) -> impl fmt::Display {
     let tally = *tally;
     said(move |f| {
         let keys = if tally.total() == 1 { "key" } else { "keys" };
@@ -170,7 +172,7 @@ pub(crate) fn headline(tally: &Tally) -> impl fmt::Display {
     })
 }
 
-/// The daemon in one line, as a service manager shows it: what the last run saw, when the next one is due, and that a
+/// The daemon in one line, for the service manager: the result of the last run, when the next one is due, and whether a
 /// changed policy was refused. "27 of 30 keys on policy; 2 off policy; 1 unknown; next run 2026-11-22 06:00 UTC".
 pub(crate) fn daemon_line(last: Option<&Tally>, next_run: Option<SystemTime>, refused: bool) -> impl fmt::Display {
     said(move |f| {
@@ -191,27 +193,27 @@ pub(crate) fn count(number: usize, one: &str, many: &str) -> impl fmt::Display {
     said(move |f| write!(f, "{number} {}", if number == 1 { one } else { many }))
 }
 
-/// A time as RFC 3339 has it, UTC, to the millisecond.
-pub(crate) fn rfc3339(at: SystemTime) -> impl fmt::Display {
+/// A time in RFC 3339, UTC, to the millisecond.
+pub(super) fn rfc3339(at: SystemTime) -> impl fmt::Display {
     said(move |f| write!(f, "{:.3}", timestamp(at)))
 }
 
 /// A time to the minute, UTC, for people: `2026-11-22 01:51`.
-pub(crate) fn minute(at: SystemTime) -> impl fmt::Display {
+pub(super) fn minute(at: SystemTime) -> impl fmt::Display {
     said(move |f| write!(f, "{}", timestamp(at).strftime("%Y-%m-%d %H:%M")))
 }
 
 /// A day, UTC: `2026-11-22`.
-pub(crate) fn day(at: SystemTime) -> impl fmt::Display {
+pub(super) fn day(at: SystemTime) -> impl fmt::Display {
     said(move |f| write!(f, "{}", timestamp(at).strftime("%Y-%m-%d")))
 }
 
 /// A time of day, UTC: `01:51`.
-pub(crate) fn time_of_day(at: SystemTime) -> impl fmt::Display {
+pub(super) fn time_of_day(at: SystemTime) -> impl fmt::Display {
     said(move |f| write!(f, "{}", timestamp(at).strftime("%H:%M")))
 }
 
-/// How long something took, to three digits or so: `350 ms`, `12.3 s`, `14 min 5 s`.
+/// A duration to about three digits: `350 ms`, `12.3 s`, `14 min 5 s`.
 pub(crate) fn took(duration: Duration) -> impl fmt::Display {
     said(move |f| match duration.as_secs() {
         0 => write!(f, "{} ms", duration.as_millis()),
@@ -220,7 +222,7 @@ pub(crate) fn took(duration: Duration) -> impl fmt::Display {
     })
 }
 
-/// A time beyond the year 9999 is shown as its last moment.
+/// A time after the year 9999 is shown as the last moment of that year.
 fn timestamp(at: SystemTime) -> jiff::Timestamp {
     jiff::Timestamp::try_from(at).unwrap_or(jiff::Timestamp::MAX)
 }

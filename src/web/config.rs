@@ -1,10 +1,9 @@
-//! The web configuration file: who may ask the daemon's HTTP server, and in which TLS.
+//! The web configuration file: TLS and logins of the daemon's HTTP server.
 //!
-//! It is the file that Prometheus's exporters take as `--web.config.file` (prometheus/exporter-toolkit,
-//! `docs/web-configuration.md`), so that one file serves them and this program alike; `bearer_token_file` is our own.
-//! Read as a policy is, for the same messages. Only some of its fields make sense here: every other one is a problem
-//! that says what is expected instead, and none is passed over. What comes out holds hashes, so nothing of it is ever
-//! printed, and its problems are told as lines, without the source beneath.
+//! It has the format of the exporters' `--web.config.file` (prometheus/exporter-toolkit, `docs/web-configuration.md`),
+//! so that they and this program can use one file; `bearer_token_file` is our own. It is decoded like a policy, with
+//! the same messages. Fields that are not supported here are refused, each with what is expected instead. The file
+//! holds hashes, so that its problems are reported without the source lines.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -66,7 +65,7 @@ const HTTP: Schema = Schema {
         &[Known::default("http2", Kind::Boolean, "false", "`false`: HTTP/1.1 is spoken")],
     )
 };
-/// Its fields are names, which no table has.
+/// Its fields are user names, so that the table is empty.
 const USERS: Schema = Schema::of("`basic_auth_users`", &[]);
 
 const NAME: Text = Text { what: "the name of a user", longest: 256 };
@@ -74,34 +73,34 @@ const NO_CERTIFICATE: &str = "NoClientCert";
 const IF_GIVEN: &str = "VerifyClientCertIfGiven";
 const REQUIRED: &str = "RequireAndVerifyClientCert";
 const CLIENTS: [&str; 3] = [NO_CERTIFICATE, IF_GIVEN, REQUIRED];
-/// Anybody can make a certificate, so that one which nobody looks at proves nothing.
+/// A certificate that is not verified proves nothing.
 const UNVERIFIED: [&str; 2] = ["RequestClientCert", "RequireAnyClientCert"];
 
 fn versions() -> Vec<&'static str> {
     TlsVersion::ALL.map(TlsVersion::as_str).into()
 }
 
-/// Below it bcrypt has no meaning; above it (four seconds) a single check would hold up all others.
+/// Below, bcrypt is not defined; above (four seconds), a single check would delay all others.
 const COSTS: std::ops::RangeInclusive<u32> = 4..=16;
 
-/// What the file says.
+/// The content of the file.
 pub struct WebConfig {
-    /// TLS, where it is spoken.
+    /// None for plain HTTP.
     pub tls: Option<Tls>,
-    /// Who may ask with a password. With neither users nor a token everybody may.
+    /// The users. Without users and token, no login is needed.
     pub users: Vec<User>,
-    /// A file with a token; whoever sends it may ask.
+    /// A file with a token; requests with that token are admitted.
     pub bearer_token_file: Option<PathBuf>,
 }
 
 impl WebConfig {
-    /// Those of the files that it names whose content nobody else is to know.
+    /// The named files whose content is secret.
     pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
         let key = self.tls.as_ref().map(|tls| &tls.key_file);
         key.into_iter().chain(&self.bearer_token_file).map(PathBuf::as_path)
     }
 
-    /// The files that it names.
+    /// All named files.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let of_tls = self.tls.iter().flat_map(|tls| {
             let authorities = match &tls.clients {
@@ -114,14 +113,14 @@ impl WebConfig {
     }
 }
 
-/// How TLS is spoken.
+/// The server's TLS settings.
 #[derive(Debug)]
 pub struct Tls {
-    /// The server's certificate and what leads to its authority, in PEM.
+    /// The server's certificate and its intermediates, in PEM.
     pub cert_file: PathBuf,
     /// Its private key, in PEM.
     pub key_file: PathBuf,
-    /// What is asked of clients.
+    /// Whether clients need a certificate.
     pub clients: ClientAuth,
     /// The oldest version.
     pub min_version: TlsVersion,
@@ -129,14 +128,14 @@ pub struct Tls {
     pub max_version: TlsVersion,
 }
 
-/// Whether clients need a certificate, and whose word is taken for it.
+/// Whether clients need a certificate, with the file of the authorities that verify it.
 #[derive(Debug, PartialEq)]
 pub enum ClientAuth {
-    /// No certificate is asked for.
+    /// Clients are not asked for a certificate.
     None,
-    /// A certificate must be one that these authorities vouch for, but need not be sent.
+    /// A certificate is optional, and verified if there is one.
     IfGiven(PathBuf),
-    /// Nobody gets in without a certificate that these authorities vouch for.
+    /// Only clients with a verified certificate are admitted.
     Required(PathBuf),
 }
 
@@ -160,7 +159,7 @@ impl TlsVersion {
     }
 }
 
-/// Somebody with a password.
+/// A user with a password.
 pub struct User {
     /// The name.
     pub name: String,
@@ -176,12 +175,12 @@ impl fmt::Debug for User {
     }
 }
 
-/// Reads the bytes of the file at `path`, from whose folder relative paths in it start, as with the exporters. The
+/// Decodes the content of the file at `path`. Relative paths in it start from its folder, as with the exporters. The
 /// problems beside the configuration are warnings.
 ///
 /// # Errors
 ///
-/// Everything that is wrong with it.
+/// All problems of the content.
 pub fn read(
     bytes: &[u8],
     path: &Path,
@@ -189,7 +188,7 @@ pub fn read(
 ) -> Result<(WebConfig, Problems), Problems> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let name = path.display().to_string();
-    // Nothing in the file depends on the time.
+    // No field depends on the time.
     let now = SystemTime::UNIX_EPOCH;
     crate::yaml::read(bytes, &name, &environment, now, "`tls_server_config` or `basic_auth_users`", |decoder, root| {
         decoder.web(root, folder)
@@ -266,7 +265,7 @@ impl Decoder<'_> {
 
     fn users(&mut self, field: Field<'_>) -> Option<Vec<User>> {
         let Value::Mapping(pairs) = &field.node.value else {
-            // An empty value asks for no login, which nobody means who writes the name of the field.
+            // An empty value would need no login, which is not meant by a file that has this field.
             let message = "`basic_auth_users` is no mapping, expected one from names of users to bcrypt hashes";
             self.error(field.span(), message);
             return None;
@@ -288,7 +287,7 @@ impl Decoder<'_> {
             } else if let Some((hash, cost)) = value.text().and_then(|text| Some((text, bcrypt_cost(text)?))) {
                 users.push(User { name: name.to_owned(), hash: hash.to_owned(), cost });
             } else {
-                // Not repeated: it may be the password itself.
+                // The value is not quoted: it may be the password itself.
                 let message = format!(
                     "the user {} has no bcrypt hash of cost {} to {}, expected one such as `htpasswd -nBC 10 {}` prints",
                     quoted(name),
@@ -302,14 +301,14 @@ impl Decoder<'_> {
         (users.len() == pairs.len()).then_some(users)
     }
 
-    /// The path of a file, relative to the folder of the one that names it.
+    /// The path of a file, relative to the folder of the configuration file.
     fn beside_it(&mut self, field: Field<'_>, folder: &Path) -> Option<PathBuf> {
         self.file_path(field).map(|path| folder.join(path))
     }
 }
 
-/// The cost of a hash of the form `$2b$10$` and 53 letters of bcrypt's alphabet; nothing where it is none, or its cost
-/// cannot be paid.
+/// The cost of a hash of the form `$2b$10$` and 53 letters of bcrypt's alphabet; none for another form or a cost out of
+/// range. Kept by hand because the bcrypt crate's parser of hashes does not return the cost.
 fn bcrypt_cost(text: &str) -> Option<u32> {
     let parts: Vec<&str> = text.split('$').collect();
     let ["", "2a" | "2b" | "2y", cost, rest] = parts[..] else { return None };
@@ -373,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_refused_and_never_passed_over() {
+    fn unsupported_fields_are_refused() {
         for (text, problem) in [
             ("rate_limit: {burst: 2}", "1:1: `rate_limit` is not supported here, expected it left out: the number of"),
             ("tls_server_config: {key: abc}", "1:21: `key` is not supported here, expected `key_file`"),
@@ -394,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_that_does_not_hold_together_is_refused() {
+    fn inconsistent_tls_settings_are_refused() {
         let tls = |more: &str| format!("tls_server_config: {{cert_file: a, key_file: b, {more}}}");
         for (more, problem) in [
             ("client_auth_type: RequireAnyClientCert", "expected one that verifies: `VerifyClientCertIfGiven` or"),
@@ -411,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hash_is_refused_without_being_repeated() {
+    fn a_value_that_is_not_a_hash_is_refused_and_not_quoted() {
         for value in ["hunter2", "17", "''", "[hunter2]", &HASH[..59], &HASH.replace("$04$", "$17$")] {
             let problems = refused(&format!("basic_auth_users: {{alice: {value}}}"));
             assert!(problems.contains("the user `alice` has no bcrypt hash of cost 4 to 16"), "{problems}");

@@ -1,8 +1,8 @@
 //! Requests a daemon's `/healthz` or `/readyz`, for the `healthcheck` command where there is no curl.
 //!
-//! The request holds no secret, and of the response only the status counts. On this machine's loopback the certificate is
-//! therefore not verified, as kubelet's probes do not verify it either: it would have to name 127.0.0.1, which no public
-//! authority signs. Elsewhere the authority has to be named.
+//! The request holds no secret, and of the response only the status counts. On this machine's loopback the certificate
+//! is therefore not verified, as kubelet's probes do not verify it either: it would have to name 127.0.0.1, which no
+//! public authority signs. Elsewhere the authority has to be named.
 
 use std::error::Error;
 use std::io;
@@ -23,12 +23,12 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 /// How much of a response is read: it is one line.
 const LONGEST: usize = 1024;
 
-/// The protocol that the daemon speaks.
+/// The protocol of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Http,
     Https,
-    /// HTTP, and HTTPS if the daemon does not answer that: the caller need not know the daemon's web configuration.
+    /// HTTP first, and HTTPS if the daemon does not answer: for callers without its web configuration.
     HttpOrHttps,
 }
 
@@ -75,7 +75,7 @@ impl Probe {
     ///
     /// # Errors
     ///
-    /// It is something else; the message says what is expected.
+    /// It has another form; the message contains what is expected.
     pub(crate) fn address(url: &str) -> Result<(Scheme, String, u16), String> {
         const EXPECTED: &str = "expected http:// or https://, a host, and a port where it is not 9847";
         let uri: Uri = url.parse().map_err(|error| format!("{error}; {EXPECTED}"))?;
@@ -199,7 +199,7 @@ fn builder() -> ClientBuilder {
     Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).retry(reqwest::retry::never()).http1_only()
 }
 
-/// The cause that says what happened; the others say which layer of the client it passed.
+/// The innermost cause; the others are layers of the client.
 fn innermost(error: &reqwest::Error) -> String {
     causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
 }

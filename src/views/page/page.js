@@ -50,7 +50,7 @@
       seen = page;
       const fresh = new DOMParser().parseFromString(page, "text/html");
       const focused = document.activeElement.closest("nav a")?.dataset.status;
-      // The chosen status stays on offer although no key has it any more.
+      // The chosen status stays, also when no key has it any more.
       const links = fresh.getElementById("statuses");
       if (status && !links.querySelector(`[data-status="${status}"]`)) {
         const chosen = links.appendChild(document.querySelector(`nav a[data-status="${status}"]`));
