@@ -173,10 +173,10 @@ mod tests {
 
     /// The problems of a policy with one key in each project, which `projects` says the cloud and region of.
     fn problems(head: &str, projects: &[&str], reapply: &str) -> Vec<String> {
-        let project = |(at, place): (usize, &&str)| {
+        let project = |(at, cloud): (usize, &&str)| {
             let keys = KEY.replace("REAPPLY", reapply);
             format!(
-                "  - {{name: p{at}, {place}, project_id: 0123456789abcdef0123456789abcdef, credentials: {{token_file: /t}}, \
+                "  - {{name: p{at}, {cloud}, project_id: 0123456789abcdef0123456789abcdef, credentials: {{token_file: /t}}, \
                  keys: [{keys}]}}\n"
             )
         };

@@ -189,7 +189,7 @@ impl Decoder<'_> {
                 ca_file: given(ca_file)?,
                 mode: mode?,
                 credentials,
-                credentials_at: self.source.place(at.start),
+                credentials_at: self.source.position(at.start),
                 assume_agency,
                 proxy,
                 coverage: coverage?,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::calendar::Calendar;
 use crate::rotation::project::{Cloud, Coverage, Mode};
 use crate::rotation::rule::Rule;
-use crate::yaml::{NamedFile, Place};
+use crate::yaml::{NamedFile, Position};
 
 /// A whole policy file.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,7 +103,7 @@ pub struct Project {
     /// How to log in.
     pub credentials: Credentials,
     /// Where in the file that is said.
-    pub credentials_at: Place,
+    pub credentials_at: Position,
     /// The agency to act for, once logged in.
     pub assume_agency: Option<AssumeAgency>,
     /// The proxy that leads to its cloud; where there is none, the environment says.

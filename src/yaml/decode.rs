@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use super::nearest::nearest;
 use super::problem::{Finding, quoted};
 use super::schema::{Apart, Known, Need, Schema, Secret};
-use super::source::{Place, Source, Span};
+use super::source::{Position, Source, Span};
 use super::tree::{Node, Value};
 
 /// The environment, as far as a policy may ask for it.
@@ -22,7 +22,7 @@ pub struct NamedFile {
     /// The field that names it.
     pub field: &'static str,
     /// Where in the document that is.
-    pub place: Place,
+    pub position: Position,
     /// The path, with its variables replaced.
     pub path: PathBuf,
 }
@@ -215,11 +215,11 @@ impl Decoder<'_> {
 
     /// Notes what is missing, and what is given beside what it excludes.
     fn complete(&mut self, fields: &Fields<'_>) {
-        let Schema { fields: known, one_of, together, apart, place, .. } = fields.schema;
+        let Schema { fields: known, one_of, together, apart, container, .. } = fields.schema;
         for Known { name, .. } in known.iter().filter(|known| known.need == Need::Required) {
             // A misspelt field has its problem already.
             if fields.get(name).is_none() && !fields.excuses(name) {
-                self.error(fields.span, format!("missing field `{name}`, expected in {place}"));
+                self.error(fields.span, format!("missing field `{name}`, expected in {container}"));
             }
         }
         for names in *one_of {
@@ -247,7 +247,7 @@ impl Decoder<'_> {
                 self.error(other.key, message).related("the first given", first.key);
             }
         } else if !names.iter().any(|name| fields.excuses(name)) {
-            let message = format!("missing field {}, expected one of them in {}", listed(names), fields.schema.place);
+            let message = format!("missing field {}, expected one of them in {}", listed(names), fields.schema.container);
             self.error(fields.span, message);
         }
     }

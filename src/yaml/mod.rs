@@ -22,7 +22,7 @@ use std::time::SystemTime;
 pub use decode::NamedFile;
 pub use foreign::foreign_yaml;
 pub use problem::{Problem, Problems, Severity};
-pub use source::Place;
+pub use source::Position;
 
 use decode::{Decoder, Environment};
 use problem::Finding;

@@ -1,7 +1,7 @@
-//! What is wrong with a policy file: every problem with its place, for people, scripts and programs.
+//! What is wrong with a policy file: every problem with its position, for people, scripts and programs.
 //!
 //! The first line of a problem is always `FILE:LINE:COLUMN: what is wrong, what was expected`; a warning says so after
-//! the place. `snippet` draws the source beneath it.
+//! the position. `snippet` draws the source beneath it.
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
@@ -11,7 +11,7 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use super::snippet;
-use super::source::{Place, Source, Span};
+use super::source::{Position, Source, Span};
 use crate::support::error_chain::Chain;
 use crate::support::printable::{is_unprintable, printable};
 
@@ -58,7 +58,7 @@ impl Finding {
         Self { severity: Severity::Warning, ..Self::error(span, message) }
     }
 
-    /// Points at a second place: `first listed` becomes `first listed at line 12`.
+    /// Points at a second position: `first listed` becomes `first listed at line 12`.
     pub(crate) fn related(&mut self, what: &'static str, span: Span) -> &mut Self {
         self.related = Some((what, span));
         self
@@ -87,10 +87,10 @@ pub struct Problem {
     /// Whether the policy is refused for it.
     pub severity: Severity,
     /// Where it is.
-    pub place: Place,
+    pub position: Position,
     /// What is wrong and what was expected, in one line.
     pub message: String,
-    /// A second place that has to do with it.
+    /// A second position that has to do with it.
     pub related: Option<Related>,
     /// What to do about it, in one line.
     pub help: Option<String>,
@@ -98,13 +98,13 @@ pub struct Problem {
     pub(crate) span: Option<Span>,
 }
 
-/// The second place of a problem.
+/// The second position of a problem.
 #[derive(Clone, Debug)]
 pub struct Related {
     /// What was done there, such as `first listed`.
     pub what: &'static str,
     /// Where.
-    pub place: Place,
+    pub position: Position,
     pub(crate) span: Span,
 }
 
@@ -114,8 +114,8 @@ impl fmt::Display for Problem {
             write!(f, "{}: ", self.severity.as_str())?;
         }
         f.write_str(&self.message)?;
-        if let Some(Related { what, place, .. }) = &self.related {
-            write!(f, " ({what} at line {})", place.line)?;
+        if let Some(Related { what, position, .. }) = &self.related {
+            write!(f, " ({what} at line {})", position.line)?;
         }
         if let Some(help) = &self.help {
             write!(f, "; {help}")?;
@@ -124,7 +124,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems of one policy file, in the order of their places.
+/// All problems of one policy file, in the order of their positions.
 #[derive(Clone, Debug)]
 pub struct Problems {
     file: String,
@@ -148,20 +148,20 @@ impl Problems {
         };
         let list = findings.into_iter().map(|finding| Problem {
             severity: finding.severity,
-            place: source.place(finding.span.start),
+            position: source.position(finding.span.start),
             message: printable(&finding.message),
-            related: finding.related.map(|(what, span)| Related { what, place: source.place(span.start), span }),
+            related: finding.related.map(|(what, span)| Related { what, position: source.position(span.start), span }),
             help: finding.help.as_deref().map(printable),
             span: Some(finding.span),
         });
         Self { file: printable(file), text, list: list.collect() }
     }
 
-    /// Adds what another than the file has to say of a place in it. It is not drawn, since the file does not show it.
-    pub fn add(&mut self, severity: Severity, place: Place, message: &str) {
-        let at = self.list.partition_point(|problem| problem.place <= place);
+    /// Adds what another than the file has to say of a position in it. It is not drawn, since the file does not show it.
+    pub fn add(&mut self, severity: Severity, position: Position, message: &str) {
+        let at = self.list.partition_point(|problem| problem.position <= position);
         let message = printable(message);
-        self.list.insert(at, Problem { severity, place, message, related: None, help: None, span: None });
+        self.list.insert(at, Problem { severity, position, message, related: None, help: None, span: None });
     }
 
     /// There is none.
@@ -170,7 +170,7 @@ impl Problems {
         self.list.is_empty()
     }
 
-    /// The problems, in the order of their places.
+    /// The problems, in the order of their positions.
     #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Problem> {
         self.list.iter()
@@ -206,7 +206,7 @@ impl Problems {
     }
 
     fn line(&self, out: &mut String, problem: &Problem) {
-        let Place { line, column } = problem.place;
+        let Position { line, column } = problem.position;
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{}:{line}:{column}: {problem}", self.file);
     }
@@ -229,8 +229,8 @@ impl Serialize for Problems {
                 let Self(file, problem) = self;
                 let mut row = serializer.serialize_struct("Problem", 7)?;
                 row.serialize_field("file", file)?;
-                row.serialize_field("line", &problem.place.line)?;
-                row.serialize_field("column", &problem.place.column)?;
+                row.serialize_field("line", &problem.position.line)?;
+                row.serialize_field("column", &problem.position.column)?;
                 row.serialize_field("severity", problem.severity.as_str())?;
                 row.serialize_field("message", &problem.message)?;
                 row.serialize_field("related", &problem.related)?;
@@ -271,14 +271,14 @@ impl Unplaced {
 impl Serialize for Related {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut row = serializer.serialize_struct("Related", 3)?;
-        row.serialize_field("line", &self.place.line)?;
-        row.serialize_field("column", &self.place.column)?;
+        row.serialize_field("line", &self.position.line)?;
+        row.serialize_field("column", &self.position.column)?;
         row.serialize_field("message", self.what)?;
         row.end()
     }
 }
 
-/// The text with asterisks in the place of its secrets. No byte moves, so that every span means what it meant.
+/// The text with asterisks in the position of its secrets. No byte moves, so that every span means what it meant.
 fn concealed(text: &str, secrets: impl Iterator<Item = Span>) -> String {
     let mut out = text.to_owned();
     for secret in secrets {

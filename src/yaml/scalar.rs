@@ -199,8 +199,8 @@ impl Decoder<'_> {
         path.push_str(rest);
         let path = complete.then(|| PathBuf::from(path))?;
         if !doubtful {
-            let place = self.source.place(field.span().start);
-            self.files.push(NamedFile { field: field.name, place, path: path.clone() });
+            let position = self.source.position(field.span().start);
+            self.files.push(NamedFile { field: field.name, position, path: path.clone() });
         }
         Some(path)
     }

@@ -11,7 +11,7 @@ use super::scalar::short;
 /// Which fields a mapping has.
 pub(crate) struct Schema {
     /// What the mapping is, as in `missing field ..., expected in every project`.
-    pub(crate) place: &'static str,
+    pub(crate) container: &'static str,
     pub(crate) fields: &'static [Known],
     /// Of each group one field must be there, and no other of it.
     pub(crate) one_of: &'static [&'static [&'static str]],
@@ -118,8 +118,8 @@ pub(crate) struct Secret {
 }
 
 impl Schema {
-    pub(crate) const fn of(place: &'static str, fields: &'static [Known]) -> Self {
-        Self { place, fields, one_of: &[], together: &[], apart: &[], secrets: &[], unsupported: &[] }
+    pub(crate) const fn of(container: &'static str, fields: &'static [Known]) -> Self {
+        Self { container, fields, one_of: &[], together: &[], apart: &[], secrets: &[], unsupported: &[] }
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {

@@ -8,10 +8,10 @@ use std::ops::Range;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
 use super::problem::{Problem, Severity};
-use super::source::{Place, Span};
+use super::source::{Position, Span};
 
 /// A policy may be one line (JSON is YAML): of a line of more bytes than this, so many characters before and after the
-/// place are shown.
+/// position are shown.
 const LONG: usize = 300;
 const BEFORE: usize = 60;
 const AFTER: usize = 100;
@@ -27,7 +27,7 @@ struct Excerpt {
     mark: Range<usize>,
 }
 
-/// The lines of the text that the problem speaks of, its places marked; no line break at the end.
+/// The lines of the text that the problem speaks of, its positions marked; no line break at the end.
 pub(crate) fn draw(text: &str, problem: &Problem, span: Span, colour: bool) -> String {
     let level = match problem.severity {
         Severity::Error => Level::ERROR,
@@ -35,20 +35,20 @@ pub(crate) fn draw(text: &str, problem: &Problem, span: Span, colour: bool) -> S
         Severity::Note => Level::NOTE,
     };
     let mut group = Group::with_level(level);
-    let first = (span, problem.place, AnnotationKind::Primary, None);
+    let first = (span, problem.position, AnnotationKind::Primary, None);
     match &problem.related {
         None => group = group.element(marked(text, &[first])),
         Some(related) => {
             let label = format!("{} here", related.what);
-            let second = (related.span, related.place, AnnotationKind::Context, Some(label));
-            let ordered = if related.place < problem.place { [second, first] } else { [first, second] };
-            let near = related.place.line.abs_diff(problem.place.line) < NEAR_LINES
+            let second = (related.span, related.position, AnnotationKind::Context, Some(label));
+            let ordered = if related.position < problem.position { [second, first] } else { [first, second] };
+            let near = related.position.line.abs_diff(problem.position.line) < NEAR_LINES
                 && related.span.start.abs_diff(span.start) < NEAR_BYTES;
             // Near one another they are one piece of source; what lies between far ones costs more than it tells.
             if near {
                 group = group.element(marked(text, &ordered));
             } else {
-                group = group.elements(ordered.map(|place| marked(text, &[place])));
+                group = group.elements(ordered.map(|position| marked(text, &[position])));
             }
         }
     }
@@ -61,14 +61,14 @@ pub(crate) fn draw(text: &str, problem: &Problem, span: Span, colour: bool) -> S
     drawn.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
-type Mark = (Span, Place, AnnotationKind, Option<String>);
+type Mark = (Span, Position, AnnotationKind, Option<String>);
 
 /// The lines of the marks, which are in the order of the text.
 fn marked<'t>(text: &'t str, marks: &[Mark]) -> Snippet<'t, Annotation<'t>> {
     let excerpts = || marks.iter().map(|(span, ..)| excerpt(text, *span));
     let from = excerpts().map(|excerpt| excerpt.from).min().unwrap_or_default();
     let to = excerpts().map(|excerpt| excerpt.to).max().unwrap_or_default();
-    let line = marks.first().map_or(1, |(_, place, ..)| place.line as usize);
+    let line = marks.first().map_or(1, |(_, position, ..)| position.line as usize);
     let annotations = marks.iter().zip(excerpts()).map(|((_, _, kind, label), Excerpt { mark, .. })| {
         kind.span(mark.start - from..mark.end - from).label(label.clone())
     });

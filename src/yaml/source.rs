@@ -1,7 +1,7 @@
 //! The text of a policy file and where things stand in it.
 //!
-//! Spans are bytes, for the machine; places are lines and columns, for people. Whoever finds a problem keeps a span;
-//! the place is worked out only for what is shown.
+//! Spans are bytes, for the machine; positions are lines and columns, for people. Whoever finds a problem keeps a span;
+//! the position is worked out only for what is shown.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 /// A line and a column of the policy file, both counted from 1; the column counts characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Place {
+pub struct Position {
     /// The line.
     pub line: u32,
     /// The column.
@@ -67,12 +67,12 @@ impl<'t> Source<'t> {
         Span::new(self.line_starts.partition_point(|start| *start <= offset), 0).start
     }
 
-    /// The place of the byte.
-    pub(crate) fn place(&self, offset: u32) -> Place {
+    /// The position of the byte.
+    pub(crate) fn position(&self, offset: u32) -> Position {
         let line = self.line(offset);
         let start = self.line_starts.get(line as usize - 1).copied().unwrap_or_default();
         let before = self.slice(Span { start, end: offset.max(start) });
-        Place { line, column: Span::new(before.chars().count() + 1, 0).start }
+        Position { line, column: Span::new(before.chars().count() + 1, 0).start }
     }
 }
 
@@ -83,17 +83,17 @@ mod tests {
     #[test]
     fn columns_count_characters_not_bytes() {
         let source = Source::new("a: 1\nü: x # ß\n\nlast");
-        let place = |offset| {
-            let Place { line, column } = source.place(offset);
+        let position = |offset| {
+            let Position { line, column } = source.position(offset);
             (line, column)
         };
-        assert_eq!(place(0), (1, 1));
-        assert_eq!(place(4), (1, 5), "a line break belongs to the line it ends");
-        assert_eq!(place(5), (2, 1));
-        assert_eq!(place(9), (2, 4), "ü has two bytes and one column");
-        assert_eq!(place(16), (3, 1));
-        assert_eq!(place(17), (4, 1));
-        assert_eq!(place(21), (4, 5), "the end of the text");
+        assert_eq!(position(0), (1, 1));
+        assert_eq!(position(4), (1, 5), "a line break belongs to the line it ends");
+        assert_eq!(position(5), (2, 1));
+        assert_eq!(position(9), (2, 4), "ü has two bytes and one column");
+        assert_eq!(position(16), (3, 1));
+        assert_eq!(position(17), (4, 1));
+        assert_eq!(position(21), (4, 5), "the end of the text");
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(source.slice(Span::new(1, 2)), "", "the middle of a character");
         assert_eq!(source.slice(Span::new(1, 99)), "ü");
         assert_eq!(source.slice(Span::new(99, 99)), "");
-        assert_eq!(source.place(99), Place { line: 1, column: 3 });
-        assert_eq!(Source::new("").place(0), Place { line: 1, column: 1 });
+        assert_eq!(source.position(99), Position { line: 1, column: 3 });
+        assert_eq!(Source::new("").position(0), Position { line: 1, column: 1 });
     }
 }

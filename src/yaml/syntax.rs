@@ -11,12 +11,12 @@ use super::tree::{self, DEEPEST};
 
 const QUOTE_IT: &str = "a value that begins like this needs quotes";
 
-/// A fault of the syntax as a finding with its place.
+/// A fault of the syntax as a finding with its position.
 pub(crate) fn explain(source: &Source<'_>, error: &Error) -> Finding {
     let error = error.without_snippet();
-    let mut span = error.location().map_or(Span::new(0, 0), |location| place(source, location));
+    let mut span = error.location().map_or(Span::new(0, 0), |location| position(source, location));
     let text = error.to_string();
-    // The crate ends its messages with the place.
+    // The crate ends its messages with the position.
     let text = text.split(" at line ").next().unwrap_or_default();
     let (message, help) = match innermost(error) {
         Error::MultipleDocuments { .. } => {
@@ -106,7 +106,7 @@ fn worded(text: &str) -> (String, &'static str) {
 }
 
 /// The scanner counts characters where the parser has bytes.
-fn place(source: &Source<'_>, location: Location) -> Span {
+fn position(source: &Source<'_>, location: Location) -> Span {
     tree::span(location).unwrap_or_else(|| {
         let nth = usize::try_from(location.span().offset()).unwrap_or(usize::MAX);
         let at = source.text.char_indices().nth(nth).map_or(source.text.len(), |(at, _)| at);
@@ -114,7 +114,7 @@ fn place(source: &Source<'_>, location: Location) -> Span {
     })
 }
 
-/// The quote that opened the text in which the scanner lost its way: the last one before that place that stands where
+/// The quote that opened the text in which the scanner lost its way: the last one before that position that stands where
 /// a value can begin.
 fn opening_quote(text: &str, span: Span) -> Span {
     let before = &text[..span.within(text).start];
@@ -152,7 +152,7 @@ mod tests {
     fn the_place_of_a_tab_is_the_tab() {
         for text in ["a:\n\tb: 1\n", "a: b\n\tc\n", "a:\n  b: 1\n \tc: 2\n"] {
             let source = Source::new(text);
-            let at = source.place(u32::try_from(text.find('\t').unwrap()).unwrap());
+            let at = source.position(u32::try_from(text.find('\t').unwrap()).unwrap());
             let expected = format!("p:{}:{}: a tab, expected spaces", at.line, at.column);
             assert!(fault(text).starts_with(&expected), "{text:?}: {}", fault(text));
         }

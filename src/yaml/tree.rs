@@ -1,4 +1,4 @@
-//! YAML text into a small tree in which every key and every value knows its place.
+//! YAML text into a small tree in which every key and every value knows its position.
 //!
 //! The tree says what was written, not what it means: [`decode`](super::decode) reads meaning out of it and goes on
 //! past each problem, as a derived `Deserialize` cannot. Here only a fault of the syntax ends the reading. This file
@@ -78,7 +78,7 @@ pub(crate) fn parse_foreign<'t>(source: &Source<'t>) -> Result<Node<'t>, Finding
 fn options(merge_keys: MergeKeyPolicy) -> Options {
     serde_saphyr::options! {
         strict_booleans: true,
-        // They are found by the decoder, which can name both places, and are no reason to stop.
+        // They are found by the decoder, which can name both positions, and are no reason to stop.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         merge_keys: merge_keys,
         // So that they are a wrong value among others.
@@ -197,7 +197,7 @@ pub(crate) mod tests {
         assert_eq!((second.1.text(), source.slice(second.1.span)), (Some("x\ty"), "\"x\\ty\""));
         let Value::List(list) = &third.1.value else { panic!("{third:?}") };
         assert_eq!((&list[0].value, source.slice(list[0].span)), (&Value::Number, "0x5A"));
-        assert_eq!(source.place(third.1.span.start).line, 5);
+        assert_eq!(source.position(third.1.span.start).line, 5);
     }
 
     #[test]

@@ -273,7 +273,7 @@ fn bytes_that_are_not_utf8_are_told_with_their_offset() {
 
 #[test]
 fn a_byte_order_mark_does_not_move_the_columns() {
-    assert_eq!(read("\u{feff}x: 1".as_bytes()).unwrap_err().iter().next().unwrap().place.column, 1);
+    assert_eq!(read("\u{feff}x: 1".as_bytes()).unwrap_err().iter().next().unwrap().position.column, 1);
 }
 
 #[test]
@@ -294,18 +294,18 @@ fn ten_thousand_keys_and_as_many_problems_are_read() {
     assert_eq!(problems.render_snippets(true).matches("policy.yaml:").count(), 10_001);
 }
 
-/// Every place lies in the text, every message is one line, and both drawings can be made.
+/// Every position lies in the text, every message is one line, and both drawings can be made.
 fn are_well_told(text: &[u8], problems: &Problems) {
     let text = String::from_utf8_lossy(text);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines: Vec<&str> = text.split('\n').collect();
-    let inside = |place: yaml::Place| {
-        let line = lines.get(place.line as usize - 1).unwrap_or_else(|| panic!("{place:?} in {text:?}"));
-        assert!((1..=line.chars().count() + 1).contains(&(place.column as usize)), "{place:?} in {text:?}");
+    let inside = |position: yaml::Position| {
+        let line = lines.get(position.line as usize - 1).unwrap_or_else(|| panic!("{position:?} in {text:?}"));
+        assert!((1..=line.chars().count() + 1).contains(&(position.column as usize)), "{position:?} in {text:?}");
     };
     for problem in problems.iter() {
-        inside(problem.place);
-        problem.related.iter().for_each(|related| inside(related.place));
+        inside(problem.position);
+        problem.related.iter().for_each(|related| inside(related.position));
         assert!(!problem.to_string().contains(char::is_control), "{problem:?}");
     }
     assert_eq!(problems.render_plain().lines().count(), problems.iter().len());

@@ -84,12 +84,12 @@ fn examples() -> Vec<(String, String)> {
 fn every_example_is_valid_and_names_the_schema_where_it_is_a_file() {
     let (judge, examples) = (Judge::new(), examples());
     assert!(examples.len() >= 8, "{} examples", examples.len());
-    for (place, text) in examples {
-        assert!(read(&text).is_some(), "{place}");
-        assert_eq!(judge.fault(&serde_saphyr::from_str(&text).unwrap()), None, "{place}");
-        if place.starts_with("config/") {
+    for (file, text) in examples {
+        assert!(read(&text).is_some(), "{file}");
+        assert_eq!(judge.fault(&serde_saphyr::from_str(&text).unwrap()), None, "{file}");
+        if file.starts_with("config/") {
             let named = text.lines().next().and_then(|line| line.strip_prefix("# yaml-language-server: $schema="));
-            assert!(root().join(&place).parent().unwrap().join(named.unwrap()).exists(), "{place}");
+            assert!(root().join(&file).parent().unwrap().join(named.unwrap()).exists(), "{file}");
         }
     }
 }
