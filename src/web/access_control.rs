@@ -18,7 +18,7 @@ use super::tls::{self, TlsError};
 use crate::support::error_chain::Chain;
 use crate::support::small_file;
 use crate::web::config::{self, WebConfig};
-use crate::yaml::problem::Problems;
+use crate::yaml::Problems;
 
 /// Why a web configuration cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -1,13 +1,12 @@
-//! The text of a policy file and where things stand in it.
+//! The text of a file, and the positions in it.
 //!
-//! Spans are bytes, for the machine; positions are lines and columns, for people. Whoever finds a problem keeps a span;
-//! the position is worked out only for what is shown.
+//! A finding has a span, in bytes. Its position, a line and a column, is computed only when it is shown.
 
 use std::ops::Range;
 
 use serde::Serialize;
 
-/// A line and a column of the policy file, both counted from 1; the column counts characters.
+/// A line and a column of a file, both counted from 1; the column counts characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Position {
     /// The line.
@@ -16,7 +15,7 @@ pub struct Position {
     pub column: u32,
 }
 
-/// Bytes of the text. Half the size of a `Range<usize>`: every node of the tree has one.
+/// A range of bytes of the text. Half the size of a `Range<usize>`, because every node of the tree has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span {
     pub(crate) start: u32,
@@ -29,7 +28,7 @@ impl Span {
         Self { start: narrow(start), end: narrow(end.max(start)) }
     }
 
-    /// The byte range within `text`: moved inside it, and to the borders of characters, should it not be so already.
+    /// The byte range, limited to `text` and rounded down to character boundaries.
     pub(crate) fn within(self, text: &str) -> Range<usize> {
         let floor = |offset: u32| {
             let mut offset = (offset as usize).min(text.len());
@@ -57,12 +56,12 @@ impl<'t> Source<'t> {
         Self { text, line_starts }
     }
 
-    /// What stands at the span.
+    /// The text of the span.
     pub(crate) fn slice(&self, span: Span) -> &'t str {
         &self.text[span.within(self.text)]
     }
 
-    /// The line that holds the byte, counted from 1.
+    /// The line of the byte, counted from 1.
     pub(crate) fn line(&self, offset: u32) -> u32 {
         Span::new(self.line_starts.partition_point(|start| *start <= offset), 0).start
     }
