@@ -35,7 +35,7 @@ use crate::policy::{self, Refused};
 use crate::support::clock::Clock;
 use crate::support::error_chain::Chain;
 use crate::support::printable::printable;
-use crate::yaml::{NamedFile, Place, Problems, Severity};
+use crate::yaml::{NamedFile, Position, Problems, Severity};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,11 +186,11 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
     let exit = if accepted.is_some() { Exit::Well } else { Exit::Invalid };
     print(exit, |out| match format {
         OutputFormat::Json => {
-            for Source { project, place, found, cloud_project } in sources {
+            for Source { project, position, found, cloud_project } in sources {
                 let message = format!("project `{project}` logs in by its environment: {found}");
-                problems.add(Severity::Note, place, &message);
+                problems.add(Severity::Note, position, &message);
                 let message = format!("project `{project}` works on the cloud's project {cloud_project}");
-                problems.add(Severity::Note, place, &message);
+                problems.add(Severity::Note, position, &message);
             }
             serde_json::to_writer_pretty(&mut *out, &problems)?;
             writeln!(out)
@@ -213,7 +213,7 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
 /// once, however many projects name it, and by its field: what stands there may be the secret itself.
 fn look_for_files(policy: &Policy, problems: &mut Problems) {
     let mut known = BTreeSet::new();
-    for NamedFile { field, place, path } in policy.files.iter().filter(|file| known.insert(&file.path)) {
+    for NamedFile { field, position, path } in policy.files.iter().filter(|file| known.insert(&file.path)) {
         let wrong = match std::fs::metadata(path) {
             Ok(file) if file.is_file() => continue,
             Ok(_) => "is not a regular file",
@@ -227,7 +227,7 @@ fn look_for_files(policy: &Policy, problems: &mut Problems) {
             // Another user may be allowed to look.
             Err(_) => continue,
         };
-        problems.add(Severity::Warning, *place, &format!("the file that `{field}` names {wrong}"));
+        problems.add(Severity::Warning, *position, &format!("the file that `{field}` names {wrong}"));
     }
 }
 
@@ -235,7 +235,7 @@ fn look_for_files(policy: &Policy, problems: &mut Problems) {
 struct Source {
     project: Arc<str>,
     /// Where the policy asks for it.
-    place: Place,
+    position: Position,
     found: String,
     /// Which project it is in the cloud, and what says so.
     cloud_project: String,
@@ -247,17 +247,21 @@ fn sources(policy: &Policy, problems: &mut Problems) -> Vec<Source> {
     let asking = policy.projects.iter().filter(|project| project.credentials == Credentials::Environment);
     asking
         .filter_map(|project| {
-            let (name, place) = (Arc::clone(&project.name), project.credentials_at);
+            let (name, position) = (Arc::clone(&project.name), project.credentials_at);
             match environment::find(variable, project) {
                 Ok(found) => {
                     let (cloud_project, warning) = cloud_project(&found);
                     if let Some(warning) = warning {
-                        problems.add(Severity::Warning, place, &format!("project `{name}` has {warning}"));
+                        problems.add(Severity::Warning, position, &format!("project `{name}` has {warning}"));
                     }
-                    Some(Source { project: name, place, found: found.source, cloud_project })
+                    Some(Source { project: name, position, found: found.source, cloud_project })
                 }
                 Err(why) => {
-                    problems.add(Severity::Error, place, &format!("project `{name}` has no credentials: {}", why.text));
+                    problems.add(
+                        Severity::Error,
+                        position,
+                        &format!("project `{name}` has no credentials: {}", why.text),
+                    );
                     None
                 }
             }

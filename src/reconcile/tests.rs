@@ -13,7 +13,7 @@ use crate::rotation::key::{DesiredRotation, KeyDescription, KeyId, ListedKey, Ro
 use crate::rotation::project::{Cloud, Coverage};
 use crate::rotation::report::KeyReport;
 use crate::rotation::rule::{Asks, Names, Rule, Selector};
-use crate::yaml::Place;
+use crate::yaml::Position;
 
 fn id(number: usize) -> KeyId {
     format!("0d0466b0-e727-4d9c-b35d-{number:012}").parse().unwrap()
@@ -211,7 +211,7 @@ fn target(name: &str, kms: &Arc<Fake>, at_most: bool) -> Target<Fake> {
         ca_file: None,
         mode: Mode::Enforce,
         credentials: Credentials::TokenFile("token".into()),
-        credentials_at: Place { line: 1, column: 1 },
+        credentials_at: Position { line: 1, column: 1 },
         assume_agency: None,
         proxy: None,
         coverage: Coverage::Reported,

@@ -39,9 +39,7 @@ pub(super) const PROBLEMS_FIRST: [Status; Status::ALL.len()] =
 /// A reason in words.
 pub(crate) fn reason(reason: Reason) -> &'static str {
     match reason {
-        Reason::AuthenticationFailed => {
-            "login failed: login failed: login failed: login failed: no credentials, or they were refused"
-        }
+        Reason::AuthenticationFailed => "login failed: no credentials, or they were refused",
         Reason::LoginUnavailable => "the login service is unavailable",
         Reason::NotFound => "the key does not exist in this project",
         Reason::KeyDisabled => "the key is disabled",

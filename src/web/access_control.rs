@@ -20,7 +20,7 @@ use crate::support::error_chain::Chain;
 use crate::support::file_stamp::LastRead;
 use crate::support::{shortage, small_file};
 use crate::web::config::{self, WebConfig};
-use crate::yaml::problem::Problems;
+use crate::yaml::Problems;
 
 /// Why a web configuration cannot be used.
 #[derive(Debug, thiserror::Error)]

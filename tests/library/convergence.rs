@@ -22,7 +22,7 @@ use kms_rotationd::rotation::report::{KeyReport, Trigger};
 use kms_rotationd::rotation::rule::{Asks, Names, Rule};
 use kms_rotationd::support::clock::{BootClock, Clock};
 use kms_rotationd::support::write_gate::Gate;
-use kms_rotationd::yaml::Place;
+use kms_rotationd::yaml::Position;
 use proptest::prelude::*;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -253,7 +253,7 @@ impl Bench {
             ca_file: None,
             mode: Mode::Enforce,
             credentials: Credentials::TokenFile("token".into()),
-            credentials_at: Place { line: 1, column: 1 },
+            credentials_at: Position { line: 1, column: 1 },
             assume_agency: None,
             proxy: None,
             coverage: Coverage::Reported,

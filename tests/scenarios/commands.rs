@@ -93,7 +93,7 @@ fn check_warns_of_files_that_are_not_there_once_and_accepts_the_policy() {
         [
             "the file that `access_key_id_file` names does not exist, seen from this folder",
             "the file that `secret_access_key_file` names is not a regular file",
-            "`security_token_file` begins with `~`, which is not replaced; write `${HOME}`, or the whole path",
+            "`security_token_file` starts with `~`, which is not expanded; write `${HOME}` or the full path",
             "the file that `password_file` names does not exist on this machine",
         ],
         "{}",
@@ -110,7 +110,7 @@ fn check_says_of_a_variable_that_is_not_set_just_that() {
     let mut site = Site::new(&Policy::of_one_key("http://127.0.0.1:1").with("{token_file: '${CREDENTIALS}/token'}"));
     let unset = in_text(&site, "check");
     assert_eq!((unset.code, unset.stdout.lines().count()), (Some(2), 1), "{unset:?}");
-    assert!(unset.stdout.contains("the environment variable `CREDENTIALS` in `token_file` is not set"), "{unset:?}");
+    assert!(unset.stdout.contains("environment variable `CREDENTIALS` in `token_file` is unset"), "{unset:?}");
     site.set("CREDENTIALS", ".");
     let set = in_text(&site, "check");
     assert_eq!((set.code, set.stdout.lines().count()), (Some(0), 1), "{set:?}");

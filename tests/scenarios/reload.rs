@@ -90,12 +90,12 @@ fn a_bad_policy_is_refused_and_the_old_one_stays_in_force() {
     site.write("policy.yaml", &at(&cloud, 120).text().replace("mode: enforce", "mode: enforced"));
     let line = daemon.await_message("new policy refused; the old one stays in force");
     assert_eq!(line["level"], "ERROR");
-    assert!(line["problems"].as_str().unwrap().contains(":9: `mode` is the text `enforced`"), "{line}");
+    assert!(line["problems"].as_str().unwrap().contains(":9: `mode` is the string `enforced`"), "{line}");
     eventually("the refusal shows", || daemon.metric(LOADED) == Some(0.0));
     let policy = daemon.status().0["policy"].clone();
     assert_eq!(policy["reload_successful"], false);
-    assert!(policy["error"].as_str().unwrap().contains(":9: `mode` is the text `enforced`"), "{policy}");
-    assert!(daemon.get("/").1.contains(":9: `mode` is the text `enforced`"), "the page says so too");
+    assert!(policy["error"].as_str().unwrap().contains(":9: `mode` is the string `enforced`"), "{policy}");
+    assert!(daemon.get("/").1.contains(":9: `mode` is the string `enforced`"), "the page says so too");
     assert_eq!((daemon.get("/readyz").0, daemon.get("/healthz").0), (200, 200));
 
     // The old one still brings keys to what it says, on its schedule.

@@ -139,8 +139,8 @@ fn a_bad_new_file_keeps_the_old_one_in_force_and_is_told_once() {
     let refused = ended.messages("web configuration refused; the one before stays in force");
     let problems: Vec<_> = refused.iter().map(|line| line["problem"].as_str().unwrap()).collect();
     assert_eq!(problems.len(), 3, "{problems:?}");
-    assert!(problems[0].starts_with("web.yaml:1:20: the user `alice` has no bcrypt hash"), "{problems:?}");
-    assert!(problems[1].starts_with("web.yaml:2:1: `rate_limit` is not supported here"), "{problems:?}");
+    assert!(problems[0].starts_with("web.yaml:1:20: user `alice` has no bcrypt hash"), "{problems:?}");
+    assert!(problems[1].starts_with("web.yaml:2:1: `rate_limit` is not supported"), "{problems:?}");
     assert!(problems[2].starts_with("read web configuration web.yaml: No such file"), "{problems:?}");
     assert!(!ended.stderr.contains("hunter2"));
 }
@@ -223,7 +223,7 @@ fn a_web_configuration_that_cannot_be_used_ends_with_2_and_every_reason() {
     for (web, reasons) in [
         (
             "basic_auth_users: {alice: hunter2}\ntls_server_config: {cert: abc, cert_file: a, key_file: b}\n",
-            &["web.yaml:1:20: the user `alice` has no bcrypt hash", "web.yaml:2:21: `cert` is not supported here"][..],
+            &["web.yaml:1:20: user `alice` has no bcrypt hash", "web.yaml:2:21: `cert` is not supported"][..],
         ),
         (&TLS.replace("server.crt", "no.crt"), &["kms-rotationd: read no.crt: No such file"]),
         (&TLS.replace("server.crt", "other.crt"), &["kms-rotationd: certificate other.crt and key server.key cannot"]),

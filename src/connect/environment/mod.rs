@@ -306,7 +306,7 @@ impl Environment {
         };
         // The token goes there as it is, so it goes as far as the keys of a metadata service come. Not repeated: it may
         // hold more than an address.
-        policy::neighbour_address(&uri).map_err(|expected| format!("{name} is not {expected}"))?;
+        policy::check_credential_uri(&uri).map_err(|expected| format!("{name} is not {expected}"))?;
         let login = Login::Pod(PodIdentity { uri, token: SecretSource::File(path.into()) });
         Ok(Some((login, format!("{name} and {file}")).into()))
     }
