@@ -29,7 +29,7 @@ use progress_line::Screen;
 use crate::connect::environment::{self, Found, NamedProject};
 use crate::daemon::{PolicyFile, warn_of_exposed_secrets};
 use crate::kms::auth::Named;
-use crate::logging::{self, LastLines, LogQueue};
+use crate::logging::{self, FlushOnDrop, LogQueue};
 use crate::policy::types::{Credentials, Policy};
 use crate::policy::{self, Refused};
 use crate::support::clock::Clock;
@@ -64,8 +64,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     };
     let passed = serve::passed();
     let screen = Screen::default();
-    let _last_lines = match start_logging(&arguments, &screen) {
-        Ok(last_lines) => last_lines,
+    let _flush_on_drop = match start_logging(&arguments, &screen) {
+        Ok(flush_on_drop) => flush_on_drop,
         Err(error) => return complain(Exit::Invalid, &error),
     };
     forbid_core_files();
@@ -130,12 +130,12 @@ fn file_limit() -> u64 {
 fn start_logging(
     Arguments { log, command }: &Arguments,
     screen: &Screen,
-) -> Result<Option<LastLines>, logging::LoggingError> {
+) -> Result<Option<FlushOnDrop>, logging::LoggingError> {
     let colour = wants_colour(io::stderr().is_terminal());
     let is_daemon = matches!(command, Command::Run { .. } | Command::Rehearse { .. });
-    if is_daemon && let Ok((queue, last_lines)) = LogQueue::to(io::stderr()) {
+    if is_daemon && let Ok((queue, flush_on_drop)) = LogQueue::start(io::stderr()) {
         logging::init(log.log_format, &log.log_level, colour, move || queue.clone())?;
-        return Ok(Some(last_lines));
+        return Ok(Some(flush_on_drop));
     }
     let screen = screen.clone();
     logging::init(log.log_format, &log.log_level, colour, move || screen.log())?;

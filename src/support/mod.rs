@@ -1,4 +1,5 @@
-//! What every part uses and what knows no part: clocks, error chains, the write gate, small files, printable text.
+//! What every part may use, and what uses no other part: clocks, error chains, the write gate, small files, printable
+//! text.
 
 pub mod clock;
 pub mod error_chain;
