@@ -17,8 +17,8 @@ use super::{KEY, PROJECT, eventually, key_id};
 const LEASE: &str = "kms/rotation";
 /// Of the lease. An answer may take a sixth of it: two seconds are enough on a busy machine.
 const DURATION: Duration = Duration::from_secs(12);
-const ACTS: &str = "this replica acts";
-const STANDS_BY: &str = "this replica stands by";
+const ACTS: &str = "this replica is active and may write";
+const STANDS_BY: &str = "this replica is on standby and only reads";
 const TOO_LONG: &str =
     "a write may outlast the right to write: request_timeout should be at most a third of the lease's duration";
 
@@ -88,7 +88,7 @@ fn one_acts_and_the_other_stands_by_with_all_that_it_sees_until_the_first_is_sto
     assert_eq!(turns(&cloud, &one_key()), [90]);
 
     let ended = acts.stop();
-    assert_eq!((ended.code, ended.messages("lease given back").len()), (Some(0), 1));
+    assert_eq!((ended.code, ended.messages("lease released").len()), (Some(0), 1));
     stands_by.await_message(ACTS);
     await_sent(&cloud, 91, 2);
     assert_eq!(turns(&cloud, &one_key()), [90, 91]);
@@ -130,7 +130,7 @@ fn without_the_api_server_the_one_that_acts_stops_writing_before_its_lease_is_ov
     door.shut();
     other_door.shut();
     let renewed = cluster.written();
-    acts.await_message("cannot ask for the lease; it is tried again, and without it nothing is written");
+    acts.await_message("cannot acquire or renew the lease; retrying, nothing is written without it");
     acts.await_message(STANDS_BY);
     let (written, runs) = (cloud.write_requests(), (acts.runs(), stands_by.runs()));
     acts.await_runs(runs.0 + 4);
@@ -197,7 +197,7 @@ fn a_stop_waits_neither_for_an_answer_about_the_lease_nor_long_for_giving_it_bac
     holds.await_message(STANDS_BY);
     door.fall_silent();
     let ended = assert_stops(holds);
-    let left = "cannot give the lease back; another replica has it once its duration is over";
+    let left = "cannot release the lease; another replica can take it when it expires";
     assert_eq!(ended.messages(left).len(), 1);
 
     let seen = door.asked().len();
@@ -263,7 +263,7 @@ fn a_lease_that_cannot_be_asked_for_is_told_at_once() {
     for (lease, code, text) in [
         ("kms", 2, "expected NAMESPACE/NAME, each of lower-case letters, digits, - and ."),
         ("kms/../nodes", 2, "expected NAMESPACE/NAME"),
-        (LEASE, 1, "cannot find the Kubernetes API (the pod needs the token of its service account"),
+        (LEASE, 1, "cannot find the Kubernetes API (mount the pod's service account token, or set KUBECONFIG"),
     ] {
         let ended = Program::start(site.command(&["run", "--policy", "policy.yaml", "--lease", lease])).finish();
         assert_eq!(ended.code, Some(code), "{ended:?}");
