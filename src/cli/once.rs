@@ -103,7 +103,7 @@ async fn run(policy: &Policy, intent: Intent, allow_many: bool, screen: Option<&
     });
     tokio::select! {
         biased;
-        () = signals.end_now.cancelled() => Err(Exit::Failed),
+        () = signals.exit_now.cancelled() => Err(Exit::Failed),
         never = &mut progress => match never {},
         report = &mut report => Ok(report),
     }

@@ -133,7 +133,7 @@ async fn serve(
             };
             tokio::select! {
                 biased;
-                () = signals.end_now.cancelled() => Exit::Failed,
+                () = signals.exit_now.cancelled() => Exit::Failed,
                 () = live => Exit::Well,
             }
         }

@@ -20,7 +20,7 @@ const DURATION: Duration = Duration::from_secs(12);
 const ACTS: &str = "this replica is active and may write";
 const STANDS_BY: &str = "this replica is on standby and only reads";
 const TOO_LONG: &str =
-    "a write may outlast the right to write: request_timeout should be at most a third of the lease's duration";
+    "a write may still run when the lease expires; set request_timeout to at most a third of the lease duration";
 
 /// The site of a replica that wants so many days and sends them every second, and its way to the cluster.
 fn replica(cluster: &Cluster, cloud: &Cloud, name: &str, days: u32) -> (Site, Door) {

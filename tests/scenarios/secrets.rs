@@ -202,7 +202,7 @@ fn a_secret_that_everybody_may_read_is_warned_of() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     site.set_mode("token", 0o644);
-    let warning = "everybody on this machine may read this secret; take the right away: chmod o-r";
+    let warning = "secret file is world-readable; run: chmod o-r FILE";
     for command in ["check", "plan", "apply"] {
         let told = site.once(command).messages(warning);
         assert_eq!(told.iter().map(|line| &line["file"]).collect::<Vec<_>>(), ["token"], "{command}");

@@ -110,5 +110,5 @@ fn lines_that_were_lost_are_told_of_once_somebody_reads_again() {
     // What was waiting stood before it, and the daemon rests: there is room for the last lines.
     daemon.stop();
     reading.join().unwrap();
-    assert!(read.iter().any(|line| line["message"] == "stopping after the calls in flight"));
+    assert!(read.iter().any(|line| line["message"] == "shutting down; waiting for requests in flight"));
 }
