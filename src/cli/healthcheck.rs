@@ -1,7 +1,7 @@
 //! `healthcheck`: is the daemon well? For containers, whose images have no curl.
 
 use super::arguments::HealthOptions;
-use super::{Exit, complain};
+use super::{Exit, fail};
 use crate::support::error_chain::Chain;
 use crate::web::{Probe, Way};
 
@@ -14,7 +14,7 @@ pub(super) async fn healthcheck(options: HealthOptions) -> Exit {
     let path = if ready { "/readyz" } else { "/healthz" };
     let probe = Probe { way, host, port, path, ca_file, certificate: cert_file.zip(key_file) };
     match probe.ask().await {
-        Ok(()) => Exit::Well,
-        Err(error) => complain(Exit::Failed, &Chain(&error)),
+        Ok(()) => Exit::Success,
+        Err(error) => fail(Exit::Failed, &Chain(&error)),
     }
 }
