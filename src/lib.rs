@@ -19,7 +19,7 @@
 //! [`views`] and [`metrics`] render the last report, [`web`] serves it, [`logging`] writes the log. [`cli`] turns
 //! arguments into the daemon or into a single run. All parts use [`support`].
 //!
-//! The simulated cloud of `rehearse`, of tests and of benchmarks is a crate of its own, `kms-simulator`.
+//! The simulated cloud of `rehearse`, of tests and of benchmarks is the separate crate `kms-simulator`.
 
 pub mod cli;
 pub mod connect;

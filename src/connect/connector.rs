@@ -25,7 +25,7 @@ pub type ObserverFactory = Box<dyn Fn(&Arc<str>) -> Arc<dyn Observer> + Send>;
 /// Replaces the endpoints and the login of a project's client.
 pub type EndpointOverride = Box<dyn Fn(&Project, &mut ClientSettings) + Send>;
 
-/// Makes clients from a policy, and holds what they need besides.
+/// Makes clients from a policy. The fields are their other dependencies.
 pub struct Connector {
     /// The time of day.
     pub clock: Clock,

@@ -60,7 +60,7 @@ impl Problem {
 #[derive(Default)]
 struct Attention<'r> {
     problems: Problems,
-    /// Those that are new or have changed since the last run.
+    /// New or changed since the last run.
     new: Vec<&'r KeyReport>,
 }
 

@@ -73,7 +73,7 @@ pub struct LeaderElection {
     failing: bool,
 }
 
-/// A time without a break as the holder of the lease.
+/// The time since this replica acquired the lease, without a break.
 #[derive(Clone, Copy)]
 struct Hold {
     /// `acquireTime` of the lease; it differs for each acquisition.

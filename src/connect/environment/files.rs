@@ -1,4 +1,4 @@
-//! The files of the official clients that hold credentials: the SDKs' profile file, the Terraform provider's shared
+//! Credentials in files of the official clients: the SDKs' profile file, the Terraform provider's shared
 //! configuration, and `clouds.yaml` with `secure.yaml` and `clouds-public.yaml` (`docs/kms-api.md` 5.5).
 //!
 //! A [`Section`] returns where a secret is, not the secret: the file is read again at each login. What was read is wiped,

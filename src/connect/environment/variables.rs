@@ -14,7 +14,7 @@ pub(super) type VariableNames = &'static [&'static str];
 /// A variable that is set and not empty: its name and its value.
 pub(super) type SetVariable = (&'static str, String);
 
-/// The variables of a login, all of them set: its own, and those that other logins have too.
+/// The variables of a login, all of them set: its own, and those it shares with other logins.
 pub(super) type VariableGroup<const N: usize, const M: usize> = ([SetVariable; N], [SetVariable; M]);
 
 /// The environment of the process.
