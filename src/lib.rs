@@ -3,8 +3,8 @@
 //! # The decision
 //!
 //! [`rotation`] is the core: the desired rotation of a key, its observed rotation, and [`rotation::decide()`], a pure
-//! function of the two. It returns a verdict: a status, its reasons, and the writes that are needed. No other part judges
-//! a key.
+//! function of the two. It returns a verdict: a status, its reasons, and the writes that are needed. No other part
+//! judges a key.
 //!
 //! # A run
 //!

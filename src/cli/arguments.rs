@@ -131,8 +131,8 @@ pub(super) struct ListenOption {
         value_name = "ADDR:PORT",
         env = LISTEN_VARIABLE,
         default_value = LISTEN,
-        help = "Address of /metrics, /healthz, /readyz, /api/v1/status and /; :PORT listens on all addresses; ignored when \
-                systemd passes a socket"
+        help = "Address of /metrics, /healthz, /readyz, /api/v1/status and /; :PORT listens on all addresses; ignored \
+                when systemd passes a socket"
     )]
     pub(super) address: ListenAddress,
 }
@@ -246,7 +246,7 @@ pub(super) struct ReportOptions {
 pub(super) enum OutputFormat {
     /// For people
     Text,
-    /// For machines
+    /// For programs
     Json,
 }
 

@@ -5,8 +5,8 @@ pub(super) const ALL: &str = "Start with:
   kms-rotationd rehearse --policy policy.yaml
   kms-rotationd plan --policy policy.yaml
 
-Exit codes: 0 success; 1 a key failed, is unknown or still off policy, or the program cannot continue; 2 usage error or \
-invalid policy; 3 plan found changes to make and could read every key.";
+Exit codes: 0 success; 1 a key failed, is unknown or still off policy, or the program cannot continue; 2 usage error \
+or invalid policy; 3 plan found changes to make and could read every key.";
 
 pub(super) const RUN: &str = "Examples:
   With the policy in /etc/kms-rotationd/policy.yaml:
@@ -34,9 +34,9 @@ pub(super) const PLAN: &str = "Examples:
   In a pipeline that continues if there are changes to make (3), and fails on errors (1, 2):
     kms-rotationd plan --policy policy.yaml || test $? -eq 3
 
-Exit codes: 0 nothing to change; 1 a key could not be read, or is off policy for a reason that a run cannot fix; 2 usage \
-error or invalid policy; 3 changes to make, and every key could be read. Changes in monitor-only projects are listed \
-under \"would change if enforced\" and do not affect the exit code.";
+Exit codes: 0 nothing to change; 1 a key could not be read, or is off policy for a reason that a run cannot fix; 2 \
+usage error or invalid policy; 3 changes to make, and every key could be read. Changes in monitor-only projects are \
+listed under \"would change if enforced\" and do not affect the exit code.";
 
 pub(super) const CHECK: &str = "Examples:
   Show every problem of a policy, with line and column:

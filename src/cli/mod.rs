@@ -208,8 +208,8 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
     })
 }
 
-/// Warns of files in the policy that do not exist on this machine, which may not be the daemon's. Each is reported once,
-/// by its field: the value may be a secret that was entered by mistake.
+/// Warns of files in the policy that do not exist on this machine, which may not be the daemon's. Each is reported
+/// once, by its field: the value may be a secret that was entered by mistake.
 fn warn_of_missing_files(policy: &Policy, problems: &mut Problems) {
     let mut known = BTreeSet::new();
     for NamedFile { field, place, path } in policy.files.iter().filter(|file| known.insert(&file.path)) {

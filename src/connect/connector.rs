@@ -43,8 +43,8 @@ pub struct Connector {
     pub cache: ClientCache,
 }
 
-/// Clients that the next policy reuses if their settings are the same: with their tokens, their connections, and a pause
-/// that the cloud requested.
+/// Clients that the next policy reuses if their settings are the same: with their tokens, their connections, and a
+/// pause that the cloud requested.
 pub struct ClientCache {
     clients: Vec<(ClientSettings, Arc<Client>)>,
     /// Connections and limits that clients share.

@@ -44,7 +44,7 @@ impl From<ConnectError> for Unreachable {
 #[derive(Debug, thiserror::Error)]
 pub enum EnvironmentError {
     /// Only some of the variables of a login are set.
-    #[error("{} {} set, but not {}", set.join(" and "), if set.len() == 1 { "is" } else { "are" }, missing.join(", nor "))]
+    #[error("{} {} set, but not {}", set.join(" and "), is_or_are(set), missing.join(", nor "))]
     Incomplete {
         /// The variables that are set.
         set: Vec<&'static str>,
@@ -96,6 +96,10 @@ pub enum EnvironmentError {
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] Unreadable),
+}
+
+fn is_or_are(variables: &[&str]) -> &'static str {
+    if variables.len() == 1 { "is" } else { "are" }
 }
 
 /// For a secret that is an entry of a file.

@@ -171,8 +171,8 @@ fn summarise(report: &Report, attention: &Attention<'_>) {
     if postponed > 0 {
         warn!(
             keys = postponed,
-            "changes postponed: max_changes_per_run reached; if all of them are intended, as with the first policy of an \
-             account, run `kms-rotationd apply --allow-many` once"
+            "changes postponed: max_changes_per_run reached; if all of them are intended, as with the first policy of \
+             an account, run `kms-rotationd apply --allow-many` once"
         );
     }
     let tally = report.tally();

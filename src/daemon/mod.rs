@@ -1,8 +1,8 @@
 //! The daemon: one loop that is woken by schedule, signal or a changed policy, and always makes the same complete run.
 //!
-//! The loop owns the policy, the clients and the schedule. Runs never overlap, and only the [`StatusStore`] and the write
-//! gate are shared. All wake-ups during a run together cause one more run. A policy that changes during a run is read at
-//! once, so that its errors are reported without delay, and takes effect after the run.
+//! The loop owns the policy, the clients and the schedule. Runs never overlap, and only the [`StatusStore`] and the
+//! write gate are shared. All wake-ups during a run together cause one more run. A policy that changes during a run is
+//! read at once, so that its errors are reported without delay, and takes effect after the run.
 
 mod announce;
 mod lifecycle;
@@ -219,8 +219,9 @@ impl<A: Alarm, C> Daemon<A, C> {
         reloaded
     }
 
-    /// Puts a policy in force and makes its clients. A policy with credentials from the environment is returned instead,
-    /// and its clients are made before each run: a credentials file may appear, or change the login, between runs.
+    /// Puts a policy in force and makes its clients. A policy with credentials from the environment is returned
+    /// instead, and its clients are made before each run: a credentials file may appear, or change the login, between
+    /// runs.
     fn activate<K>(&mut self, policy: Policy) -> (Vec<Target<K>>, Option<Policy>)
     where
         C: FnMut(&Policy) -> Vec<Target<K>>,

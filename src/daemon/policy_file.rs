@@ -132,7 +132,8 @@ impl DirectoryWatch {
         };
         let events: std::io::Result<_> = watch();
         if let Err(error) = &events {
-            warn!(directory = %directory.display(), error = %error, "cannot watch the policy file; checking it regularly instead");
+            let directory = directory.display();
+            warn!(%directory, %error, "cannot watch the policy file; checking it regularly instead");
         }
         let file_name = path.file_name().map(|name| name.as_encoded_bytes().to_vec()).unwrap_or_default();
         Self { events: events.ok(), file_name }

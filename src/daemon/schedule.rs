@@ -1,7 +1,8 @@
 //! Computes when the next run is due, and wakes the loop then.
 //!
-//! `policy` computes the calendar: cron expression, time zone and DST changes. The [`Alarm`] only wakes the loop. It may
-//! ring late, too early or never: the loop checks [`Schedule::is_due`] before a run, and regularly without an alarm.
+//! `policy` computes the calendar: cron expression, time zone and DST changes. The [`Alarm`] only wakes the loop. It
+//! may ring late, too early or never: the loop checks [`Schedule::is_due`] before a run, and regularly without an
+//! alarm.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -1,14 +1,15 @@
 //! The Kubernetes Lease by which one of several replicas writes and the others are on standby.
 //!
 //! `kube-leader-election` acquires, renews and releases the lease. That alone does not make writing safe: it compares
-//! wall clocks to see whether a lease has expired, and two replicas that see it expire at the same time both get success.
-//! So the [`Gate`] opens only
+//! wall clocks to see whether a lease has expired, and two replicas that see it expire at the same time both get
+//! success. So the [`Gate`] opens only
 //!
 //! * after this replica has been the holder for a whole lease duration without a break, and
 //! * until two thirds of a lease duration after it *sent* the last successful request.
 //!
 //! Before another replica opens its gate, the previous holder has not renewed the lease for a full duration; its gate
-//! closed a third of a duration earlier, which leaves time for a request in flight. Wrong wall clocks do not change that.
+//! closed a third of a duration earlier, which leaves time for a request in flight. Wrong wall clocks do not change
+//! that.
 //!
 //! Durations are measured with the [`BootClock`], which continues while the machine is suspended or the process is
 //! stopped: afterwards the gate is closed before the next write. Two cases are not covered. A request that has passed

@@ -14,8 +14,8 @@ pub(crate) fn excerpt(text: &str, max_chars: usize) -> String {
     text.chars().take(max_chars).map(|c| if is_unprintable(c) { REPLACEMENT } else { c }).collect()
 }
 
-/// True for control and format characters: those of Unicode's general categories Cc, Cf, Zl and Zp that are invisible in
-/// every script (Unicode 16, `DerivedGeneralCategory.txt`).
+/// True for control and format characters: those of Unicode's general categories Cc, Cf, Zl and Zp that are invisible
+/// in every script (Unicode 16, `DerivedGeneralCategory.txt`).
 pub(crate) fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c,

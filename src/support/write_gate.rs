@@ -1,8 +1,8 @@
 //! The write gate: whether this process may write, when several replicas have the same policy.
 //!
-//! It opens for a limited time and then closes by itself, so that a lease holder that hangs or dies leaves no open gate.
-//! It is checked right before each write, and compares the clock then: a timer may be late. `leadership` opens and
-//! closes it. Without a lease it is always open.
+//! It opens for a limited time and then closes by itself, so that a lease holder that hangs or dies leaves no open
+//! gate. It is checked right before each write, and compares the clock then: a timer may be late. `leadership` opens
+//! and closes it. Without a lease it is always open.
 
 use std::time::Duration;
 

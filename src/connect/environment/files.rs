@@ -1,9 +1,9 @@
 //! Credentials in files of the official clients: the SDKs' profile file, the Terraform provider's shared
 //! configuration, and `clouds.yaml` with `secure.yaml` and `clouds-public.yaml` (`docs/kms-api.md` 5.5).
 //!
-//! A [`Section`] returns where a secret is, not the secret: the file is read again at each login. What was read is wiped,
-//! except the copies inside the YAML parser. Numbers and booleans are taken as the text in the file, since passwords and
-//! account names may look like them.
+//! A [`Section`] returns where a secret is, not the secret: the file is read again at each login. What was read is
+//! wiped, except the copies inside the YAML parser. Numbers and booleans are taken as the text in the file, since
+//! passwords and account names may look like them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -2,17 +2,17 @@
 //! (`docs/kms-api.md` 5.5).
 //!
 //! First Huawei Cloud's SDKs (`HUAWEICLOUD_OIDC_*`, `HUAWEICLOUD_SDK_*`, then their profile file), then its Terraform
-//! provider (`HW_*`), then `OpenStack` and Open Telekom Cloud (`OS_CLOUD` with its `clouds.yaml`, then `OS_*`), then the
-//! Terraform provider's shared configuration, which that provider reads after its variables. Last are the machine's own
-//! credentials: a pod's identity, or the metadata service.
+//! provider (`HW_*`), then `OpenStack` and Open Telekom Cloud (`OS_CLOUD` with its `clouds.yaml`, then `OS_*`), then
+//! the Terraform provider's shared configuration, which that provider reads after its variables. Last are the machine's
+//! own credentials: a pod's identity, or the metadata service.
 //!
-//! The SDKs call the metadata service before they read `HC_CONTAINER_*`. Here these variables come first: a cluster sets
-//! them for one pod, while the metadata service returns the node's agency to every pod on it. And where the network
-//! blocks the metadata service for pods, as it should, each login would wait for a timeout.
+//! The SDKs call the metadata service before they read `HC_CONTAINER_*`. Here these variables come first: a cluster
+//! sets them for one pod, while the metadata service returns the node's agency to every pod on it. And where the
+//! network blocks the metadata service for pods, as it should, each login would wait for a timeout.
 //!
-//! The project is the policy's `project_id`, if set. Otherwise it comes with the credentials: from the same file, or from
-//! the variables of the same client, or else from those of another client, which some clients read as well. The default
-//! is the project of the region.
+//! The project is the policy's `project_id`, if set. Otherwise it comes with the credentials: from the same file, or
+//! from the variables of the same client, or else from those of another client, which some clients read as well. The
+//! default is the project of the region.
 //!
 //! `AWS_*` is not read, though one of the clients reads it. Secrets in files are read at each login and not kept.
 
@@ -353,8 +353,8 @@ impl Environment {
         }
     }
 
-    /// The Terraform provider's block `assume_role`, by variables. It calls STS with the id of the agency's account; the
-    /// call of IAM that is used here accepts an id or a name (`docs/kms-api.md` 5.1).
+    /// The Terraform provider's block `assume_role`, by variables. It calls STS with the id of the agency's account;
+    /// the call of IAM that is used here accepts an id or a name (`docs/kms-api.md` 5.1).
     fn assumed_role(&self) -> Result<Option<Agency>, EnvironmentError> {
         const ACCOUNT: VariableNames = &["HW_ASSUME_ROLE_DOMAIN_ID", "HW_ASSUME_ROLE_DOMAIN_NAME"];
         let found = self.group([&["HW_ASSUME_ROLE_AGENCY_NAME"], ACCOUNT], [])?;
