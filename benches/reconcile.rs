@@ -269,7 +269,7 @@ fn daemon(keys: usize, job: Job, latency_ms: u64) -> Measured {
         let took = loop {
             let line = lines.next().unwrap();
             let event: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if event["message"].as_str().is_some_and(|message| message.starts_with("run ended")) {
+            if event["message"].as_str().is_some_and(|message| message.starts_with("run finished")) {
                 assert_eq!(event["compliant"].as_u64(), Some(keys as u64), "{line}");
                 break event["took_ms"].as_f64().unwrap();
             }

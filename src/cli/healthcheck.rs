@@ -1,8 +1,8 @@
 //! `healthcheck`: requests `/healthz` or `/readyz`, for containers whose images have no curl.
 
 use super::arguments::HealthOptions;
-use super::{Exit, complain};
-use crate::support::error_chain::Chain;
+use super::{Exit, fail};
+use crate::support::error_chain::ErrorChain;
 use crate::web::{Probe, Scheme};
 
 pub(super) async fn healthcheck(options: HealthOptions) -> Exit {
@@ -14,7 +14,7 @@ pub(super) async fn healthcheck(options: HealthOptions) -> Exit {
     let path = if ready { "/readyz" } else { "/healthz" };
     let probe = Probe { scheme, host, port, path, ca_file, certificate: cert_file.zip(key_file) };
     match probe.send().await {
-        Ok(()) => Exit::Well,
-        Err(error) => complain(Exit::Failed, &Chain(&error)),
+        Ok(()) => Exit::Success,
+        Err(error) => fail(Exit::Failed, &ErrorChain(&error)),
     }
 }

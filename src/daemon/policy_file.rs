@@ -1,4 +1,4 @@
-//! The policy file while it changes: reads it, and detects that its content is another than before.
+//! Reads the policy file, and detects when its content changes.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -17,7 +17,7 @@ use crate::support::clock::Clock;
 use crate::support::file_stamp::LastRead;
 use crate::support::shortage;
 
-/// A file that is missing for longer is not being replaced: a restart would find no policy, which has to be reported.
+/// A file that is missing for longer is not being replaced. That is an error: a restart would find no policy.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(5 * 60);
 
 /// The policy file, and its content when it was last read.
@@ -31,8 +31,8 @@ pub struct PolicyFile {
 }
 
 impl PolicyFile {
-    /// The file at this path; reads nothing yet. The policy may use variables of this environment, and exemptions in it
-    /// end by this clock.
+    /// The file at this path; reads nothing yet. The policy may use variables of this environment, and its dates are
+    /// compared with this clock.
     #[must_use]
     pub fn new(path: PathBuf, environment: fn(&str) -> Option<String>, clock: Clock) -> Self {
         Self { path, environment, clock, last_read: None, gone_since: None }
@@ -44,8 +44,8 @@ impl PolicyFile {
         &self.path
     }
 
-    /// Reads the file, whether it has changed or not, and logs the warnings. A pipe is read once, at the start, and
-    /// refused from then on.
+    /// Reads the file, changed or not, and logs its warnings. A pipe is read, and waited for, only the first time, when
+    /// nothing else runs yet; later it is refused.
     ///
     /// # Errors
     ///
@@ -65,9 +65,9 @@ impl PolicyFile {
         Ok(policy)
     }
 
-    /// Whether the content, or the error that keeps it from being read, is another than when it was last read. The file
-    /// is read only if its stamp differs. A file that is missing for a short time has not changed, since an editor may
-    /// be about to save it; nor has a pipe.
+    /// Whether the content, or the error of reading it, differs from the last read. The file is read only if its stamp
+    /// differs. A file that has been missing for a short time counts as unchanged: an editor may be replacing it. So
+    /// does a pipe.
     pub fn has_changed(&mut self) -> bool {
         if matches!(std::fs::metadata(&self.path), Err(error) if error.kind() == ErrorKind::NotFound) {
             if self.gone_since.get_or_insert_with(Instant::now).elapsed() < LONGEST_ABSENCE {
@@ -83,7 +83,7 @@ impl PolicyFile {
             return false;
         }
         let (now, content) = LastRead::of(&self.path, policy::read_file);
-        // A shortage on this machine is no change of the file.
+        // A shortage on this machine is not a change of the file.
         if matches!(&content, Err(UnreadableFile::Io(_, error)) if shortage::of(error).is_some()) {
             return false;
         }
@@ -101,52 +101,53 @@ impl PolicyFile {
         }
     }
 
-    /// Whether it is a pipe or the like, which can be read only once.
+    /// Whether it is a pipe or similar, which can be read only once.
     fn is_stream(&self) -> bool {
         std::fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
     }
 }
 
-/// Warns of secret files that are world-readable.
+/// Warns of world-readable secret files.
 pub fn warn_of_exposed_secrets(policy: &Policy) {
     let files: BTreeSet<&Path> = policy.projects.iter().flat_map(Project::secret_files).collect();
     for file in files {
         if std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0) {
-            warn!(file = %file.display(), "everybody on this machine may read this secret; take the right away: chmod o-r");
+            warn!(file = %file.display(), "secret file is world-readable; run: chmod o-r FILE");
         }
     }
 }
 
-/// Waits for changes of the policy file.
+/// Notifies of possible changes of the policy file.
 ///
-/// It watches the directory and not the file, since a mounted `ConfigMap` is changed by swapping a symlink beside the
-/// file, which a watch on the file detects only the first time.
+/// It watches the directory: a mounted `ConfigMap` is changed by replacing a symlink beside the file, which a watch on
+/// the file would detect only once.
 pub struct DirectoryWatch {
     events: Option<EventStream<[u8; 1024]>>,
     file_name: Vec<u8>,
 }
 
 impl DirectoryWatch {
-    /// Watches the directory of `path`. If that fails, it logs a warning, and only the loop's poll detects changes.
+    /// Watches the directory of `path`. If that fails, it logs a warning, and only the loop's regular check remains.
     #[must_use]
     pub fn beside(path: &Path) -> Self {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let watch = || {
             let inotify = Inotify::init()?;
-            // Not `CREATE`: a file that was just created is still empty.
+            // Not `CREATE`: a new file is still empty.
             inotify.watches().add(directory, WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO)?;
             inotify.into_event_stream([0; 1024])
         };
         let events: std::io::Result<_> = watch();
         if let Err(error) = &events {
-            warn!(directory = %directory.display(), error = %error, "cannot watch the policy; it is looked at regularly");
+            let directory = directory.display();
+            warn!(%directory, %error, "cannot watch the policy file; checking it regularly instead");
         }
         let file_name = path.file_name().map(|name| name.as_encoded_bytes().to_vec()).unwrap_or_default();
         Self { events: events.ok(), file_name }
     }
 
-    /// Waits until the file, or a link of a `ConfigMap` on the way to it, was written or replaced.
-    pub async fn stirs(&mut self) {
+    /// Waits until the file, or a symlink of a `ConfigMap`, was written or replaced.
+    pub async fn changed(&mut self) {
         while let Some(events) = &mut self.events {
             match events.next().await {
                 Some(Ok(event)) => {
@@ -157,7 +158,7 @@ impl DirectoryWatch {
                     }
                 }
                 Some(Err(error)) => {
-                    warn!(error = %error, "lost the watch on the policy; it is looked at regularly");
+                    warn!(error = %error, "lost the watch on the policy file; checking it regularly instead");
                     self.events = None;
                 }
                 None => self.events = None,
@@ -176,20 +177,20 @@ mod tests {
 
     use super::*;
 
-    /// The watch wakes after each of these changes. A change that it misses leaves the test hanging.
-    async fn assert_stirs(watch: &mut DirectoryWatch, changes: &[&dyn Fn()]) {
-        // Earlier changes do not count.
+    /// Each change is notified. Otherwise the test hangs.
+    async fn assert_notifies(watch: &mut DirectoryWatch, changes: &[&dyn Fn()]) {
+        // Skips the notifications of earlier changes.
         tokio::task::yield_now().await;
-        while watch.stirs().now_or_never().is_some() {}
+        while watch.changed().now_or_never().is_some() {}
         for change in changes {
             change();
-            watch.stirs().await;
-            while watch.stirs().now_or_never().is_some() {}
+            watch.changed().await;
+            while watch.changed().now_or_never().is_some() {}
         }
     }
 
     #[tokio::test]
-    async fn a_file_that_is_written_over_or_renamed_over_is_heard_of_every_time() {
+    async fn every_overwrite_and_every_rename_of_the_file_is_notified() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("policy.yaml");
         fs::write(&path, "a").unwrap();
@@ -199,34 +200,34 @@ mod tests {
             fs::write(&new, "c").unwrap();
             fs::rename(new, &path).unwrap();
         };
-        assert_stirs(&mut DirectoryWatch::beside(&path), &[&write, &write, &rename, &rename, &write]).await;
+        assert_notifies(&mut DirectoryWatch::beside(&path), &[&write, &write, &rename, &rename, &write]).await;
     }
 
     #[tokio::test]
-    async fn a_mounted_config_map_that_is_swapped_is_heard_of_every_time() {
+    async fn every_update_of_a_mounted_config_map_is_notified() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        // As the kubelet does it: policy.yaml -> ..data/policy.yaml, ..data -> a folder of this version.
-        let swap = |version: &str| {
+        // As the kubelet does: policy.yaml -> ..data/policy.yaml, ..data -> a folder of this version.
+        let update = |version: &str| {
             fs::create_dir(at(version)).unwrap();
             fs::write(at(version).join("policy.yaml"), version).unwrap();
             symlink(version, at("..data_tmp")).unwrap();
             fs::rename(at("..data_tmp"), at("..data")).unwrap();
         };
-        swap("..first");
+        update("..first");
         symlink("..data/policy.yaml", at("policy.yaml")).unwrap();
         let mut watch = DirectoryWatch::beside(&at("policy.yaml"));
-        assert_stirs(&mut watch, &[&|| swap("..second"), &|| swap("..third"), &|| swap("..fourth")]).await;
+        assert_notifies(&mut watch, &[&|| update("..second"), &|| update("..third"), &|| update("..fourth")]).await;
     }
 
     #[tokio::test]
-    async fn other_files_stir_nothing() {
+    async fn other_files_are_not_notified() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("policy.yaml");
         let mut watch = DirectoryWatch::beside(&path);
         fs::write(folder.path().join("another-file"), "x").unwrap();
         fs::write(&path, "a").unwrap();
-        watch.stirs().await;
-        assert!(watch.stirs().now_or_never().is_none(), "one event for one file");
+        watch.changed().await;
+        assert!(watch.changed().now_or_never().is_none(), "one event for one file");
     }
 }

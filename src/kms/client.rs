@@ -24,7 +24,7 @@ use super::write::ClientWrite;
 use super::{Kms, Listed, Receipt, RunStart, SendMode, WriteOperation};
 use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 use crate::support::clock::Clock;
-use crate::support::write_gate::Gate;
+use crate::support::write_gate::WriteGate;
 
 /// The settings of a client, which is for one project.
 #[derive(Clone, Debug, PartialEq)]
@@ -157,7 +157,7 @@ impl Client {
         observer: Arc<dyn Observer>,
         clock: Clock,
         stop: CancellationToken,
-        gate: Gate,
+        gate: WriteGate,
     ) -> Result<Self, SetUpError> {
         let Endpoints { kms, iam } = settings.endpoints;
         let is_https = |endpoint: &str| endpoint.starts_with("https:");

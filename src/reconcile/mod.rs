@@ -39,7 +39,7 @@ use crate::rotation::decide::Reason;
 use crate::rotation::project::Mode;
 use crate::rotation::report::{ProjectReport, Report, Trigger};
 use crate::support::clock::Clock;
-use crate::support::write_gate::Gate;
+use crate::support::write_gate::WriteGate;
 use guard::{ChangeBudget, Changes};
 pub use memory::Memory;
 use project_failure::ProjectFailure;
@@ -94,7 +94,7 @@ pub struct Reconciler {
     /// Ends a run early: calls in flight end, no further ones are made.
     pub stop: CancellationToken,
     /// Closed while another replica may write: a run then only reads. Checked before each step.
-    pub gate: Gate,
+    pub gate: WriteGate,
     /// What this process remembers of earlier runs.
     pub memory: Memory,
     /// How far the run under way has come.

@@ -224,7 +224,7 @@ fn reconciler() -> Reconciler {
     Reconciler {
         clock: Clock::system(),
         stop: CancellationToken::new(),
-        gate: Gate::default(),
+        gate: WriteGate::default(),
         memory: Memory::default(),
         progress: RunProgress::default(),
     }

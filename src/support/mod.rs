@@ -1,5 +1,5 @@
-//! What every part uses and what uses no part: clocks, error chains, the write gate, small files and their stamps,
-//! printable text.
+//! What every part may use, and what uses no other part: clocks, error chains, the write gate, small files and their
+//! stamps, printable text.
 
 pub mod clock;
 pub mod error_chain;

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::login::{self, Checks, Logins};
 use super::tls::{self, TlsError};
-use crate::support::error_chain::Chain;
+use crate::support::error_chain::ErrorChain;
 use crate::support::file_stamp::LastRead;
 use crate::support::{shortage, small_file};
 use crate::web::config::{self, WebConfig};
@@ -109,7 +109,7 @@ impl WebFile {
                 state.access_control = Arc::new(access_control);
             }
             Err(refused) => {
-                for problem in Chain(&refused).to_string().lines() {
+                for problem in ErrorChain(&refused).to_string().lines() {
                     error!(problem, "web configuration refused; the one before stays in force");
                 }
             }

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use super::problem::{Finding, Problem, Severity};
 use super::snippet;
 use super::source::{Position, Source, Span};
-use crate::support::error_chain::Chain;
+use crate::support::error_chain::ErrorChain;
 use crate::support::printable::printable;
 
 /// All problems of one file, in the order of their positions.
@@ -143,7 +143,7 @@ impl UnreadableFileProblem {
             line: None,
             column: None,
             severity: Severity::Error.as_str(),
-            message: printable(&Chain(error).to_string()),
+            message: printable(&ErrorChain(error).to_string()),
             related: None,
             help: None,
         }

@@ -23,7 +23,8 @@ const WALLS: &[(&str, &[&str])] = &[
     // It makes the targets of a run.
     ("connect", &["policy", "yaml", "kms", "reconcile", "support"]),
     ("leadership", &["support"]),
-    ("daemon", &["rotation", "policy", "kms", "connect", "reconcile", "web", "support"]),
+    // The log and the page give a key's reasons in the same words.
+    ("daemon", &["rotation", "policy", "kms", "connect", "reconcile", "views::wording", "web", "support"]),
     (
         "cli",
         &[

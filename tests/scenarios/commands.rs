@@ -91,7 +91,7 @@ fn check_warns_of_files_that_are_not_there_once_and_accepts_the_policy() {
     assert_eq!(
         told.iter().map(|(_, what)| *what).collect::<Vec<_>>(),
         [
-            "the file that `access_key_id_file` names does not exist, seen from this folder",
+            "the file that `access_key_id_file` names does not exist in the current folder",
             "the file that `secret_access_key_file` names is not a regular file",
             "`security_token_file` starts with `~`, which is not expanded; write `${HOME}` or the full path",
             "the file that `password_file` names does not exist on this machine",

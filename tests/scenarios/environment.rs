@@ -84,8 +84,8 @@ pub(super) fn noted(site: &Site) -> (String, String, Vec<String>) {
     assert_eq!(
         messages("note"),
         [
-            format!("project `payments` logs in by its environment: {source}"),
-            format!("project `payments` works on the cloud's project {project}"),
+            format!("project `payments` uses credentials of the environment: {source}"),
+            format!("project `payments` uses the cloud's project {project}"),
         ]
     );
     let warnings = messages("warning");
@@ -267,7 +267,7 @@ fn the_machine_itself_is_the_last_source() {
 fn the_order_is_the_documented_one() {
     let mut variables = Vec::new();
     let steps: [(&[(&str, &str)], &str); 15] = [
-        (&[], "the machine's metadata service, since no variable says anything else"),
+        (&[], "the machine's metadata service (no other credentials are set)"),
         (POD, "HC_CONTAINER_CREDENTIALS_FULL_URI and HC_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
         (&[("HW_SHARED_CONFIG_FILE", "hcloud.json")], "the current profile of hcloud.json"),
         (
@@ -345,7 +345,7 @@ fn half_of_something_is_named_and_nothing_else_is_tried() {
         assert_eq!(no_source(&site), expected);
         let applied = site.apply();
         assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: authentication_failed"), "{expected}");
-        assert_eq!(applied.report().error(), expected);
+        assert_eq!(applied.report().error(), format!("cannot use the credentials: {expected}"));
         assert_eq!(cloud.all_requests(), 0, "{expected}");
     }
 }

@@ -216,18 +216,21 @@ fn files_that_the_environment_names_are_told_by_name_when_they_are_no_use() {
     );
     assert_eq!(
         files("config.json", &half(r#""accessKeyId": "A", "secretAccessKey": "S", "agencyName": "r""#), &config),
-        "profile theirs of config.json has an agencyName, but neither agencyDomainName nor agencyDomainId"
+        "profile theirs of config.json has no agencyDomainName or agencyDomainId for its agencyName"
     );
     assert_eq!(
         files("config.json", r#"{"current": "", "profiles": null}"#, &config[..1]),
-        "config.json has no current profile; name one in HW_PROFILE"
+        "config.json has no current profile; set HW_PROFILE"
     );
     let clouds = [("OS_CLOUD", "otc")];
-    assert!(files("", "", &clouds).contains("no clouds.yaml"));
+    assert!(files("", "", &clouds).contains("OS_CLOUD is set, but there is no clouds.yaml in "));
     assert!(files("clouds.yaml", "clouds: {other: {}}", &clouds).contains("has no cloud otc"));
     assert!(files("clouds.yaml", "clouds: [", &clouds).contains("is not valid YAML"));
     let half = format!("clouds: {{otc: {{auth: {{username: {USER}}}}}}}");
-    assert!(files("clouds.yaml", &half, &clouds).contains("neither a token"));
+    assert!(
+        files("clouds.yaml", &half, &clouds)
+            .contains("has no token, no access key, and no user with password and domain")
+    );
 }
 
 #[test]

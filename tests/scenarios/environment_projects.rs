@@ -166,11 +166,11 @@ fn the_policys_project_id_scopes_the_login_whatever_the_environment_names() {
             let (_, project, warnings) = noted(&site);
             let expected = format!("{NAMED}, from project_id of the policy");
             let (unused, warning) = match value {
-                "eu-de" => ("; OS_PROJECT_NAME, which is eu-de, is not used".to_owned(), None),
+                "eu-de" => ("; OS_PROJECT_NAME (eu-de) is ignored".to_owned(), None),
                 NAMED => (String::new(), None),
                 _ => {
-                    let unused = format!("OS_PROJECT_ID, which is {PROJECT}, is not used");
-                    (String::new(), Some(format!("project `payments` has project_id {NAMED}, so that {unused}")))
+                    let unused = format!("OS_PROJECT_ID ({PROJECT}) is ignored");
+                    (String::new(), Some(format!("project `payments` has project_id {NAMED}; {unused}")))
                 }
             };
             assert_eq!((project, warnings), (expected.clone() + &unused, Vec::from_iter(warning)));
@@ -186,7 +186,7 @@ fn the_policys_project_id_scopes_the_login_whatever_the_environment_names() {
 fn the_region_names_the_project_where_nothing_else_does() {
     let cloud = cloud();
     let site = without_id(&cloud, OS_KEY);
-    assert_eq!(noted(&site).1, "eu-de, from the region, since neither the policy nor the environment names one");
+    assert_eq!(noted(&site).1, "eu-de, from the region (neither the policy nor the environment names a project)");
     assert_eq!(site.apply().key(KEY), "compliant");
     assert_eq!([NAMED, PROJECT].map(|project| cloud.intervals_sent(project, KEY).len()), [0, 1]);
 }
@@ -200,9 +200,9 @@ fn a_project_that_the_environment_names_wrongly_is_not_replaced_by_another_one()
         assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: authentication_failed"));
         assert_eq!((cloud.write_requests(), cloud.requests(Operation::ListKeys)), (0, 0));
         let site = without_id(&cloud, &[login, &[("OS_PROJECT_ID", "../eu-de")]].concat());
-        let why = "OS_PROJECT_ID is not a project's id, expected 32 hexadecimal digits in lower case";
+        let why = "OS_PROJECT_ID is not a project id, expected 32 hexadecimal digits in lower case";
         assert_eq!(no_source(&site), why);
-        assert_eq!(site.apply().report().error(), why);
+        assert_eq!(site.apply().report().error(), format!("cannot use the credentials: {why}"));
     }
 }
 

@@ -374,7 +374,7 @@ fn the_clouds_answer_survives_in_log_json_and_page_and_another_cause_is_logged_o
         assert!(daemon.get("/").1.contains(&error.replace('\'', "&#39;")), "{error}");
     }
     let ended = daemon.stop();
-    let said: Vec<_> = ended.messages("key is a problem").iter().map(|line| line["error"].to_string()).collect();
+    let said: Vec<_> = ended.messages("key needs attention").iter().map(|line| line["error"].to_string()).collect();
     assert_eq!(said.len(), causes.len(), "{said:#?}");
     for (said, (_, cause)) in said.iter().zip(&causes) {
         assert!(said.contains(cause), "{said}");

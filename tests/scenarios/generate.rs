@@ -1,4 +1,4 @@
-//! `generate`: completions and manual, and what `--help` has to start from.
+//! `generate`: completions and manual; the examples in `--help`.
 
 use super::program::{Program, binary};
 
@@ -25,7 +25,7 @@ fn the_manual_has_a_page_for_every_command_and_nothing_of_this_machine() {
     let done = Program::start(command).finish();
     assert_eq!((done.code, &*done.stdout, &*done.stderr), (Some(0), "", ""));
     let page = |name: &str| std::fs::read_to_string(pages.join(name)).unwrap();
-    assert!(page("kms-rotationd.1").contains("Exit codes: 0 all well"));
+    assert!(page("kms-rotationd.1").contains("Exit codes: 0 success"));
     for name in COMMANDS {
         let page = page(&format!("kms-rotationd-{name}.1"));
         assert!(page.contains(".SH OPTIONS") && !page.contains("4711"), "{page}");

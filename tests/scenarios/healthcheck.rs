@@ -60,7 +60,7 @@ fn where_the_daemon_listens_is_known_from_the_same_variable() {
     let arguments = ["run", "--policy", "policy.yaml", "--listen", "0.0.0.0:0", "--log-format", "json"];
     let daemon: Daemon<'_> = Daemon::start(site.command(&arguments));
     let port = daemon.address.strip_prefix("0.0.0.0:").unwrap();
-    daemon.await_message("run ended");
+    daemon.await_message("run finished");
     site.set("KMS_ROTATIOND_LISTEN", &format!("0.0.0.0:{port}"));
     assert_is_well(&check(&site, &["--ready"]));
     // Nobody listens there.

@@ -22,7 +22,7 @@ fn assert_ends_with_the_calls_in_flight(signal: Signal) {
     let daemon = site.run();
     cloud.await_requests(Operation::ReadStatus, 3);
     daemon.signal(signal);
-    let line = daemon.await_message("stopping after the calls in flight");
+    let line = daemon.await_message("shutting down; waiting for requests in flight");
     assert_eq!(line["signal"], if signal == Signal::TERM { "SIGTERM" } else { "SIGINT" });
     let then = cloud.all_requests();
     let ended = daemon.program.finish();
@@ -51,7 +51,7 @@ fn a_write_in_flight_when_the_signal_comes_is_finished_and_the_interval_it_owes_
     let daemon = site.run();
     cloud.await_requests(Operation::EnableRotation, 1);
     daemon.signal(Signal::TERM);
-    daemon.await_message("stopping after the calls in flight");
+    daemon.await_message("shutting down; waiting for requests in flight");
     hold.release();
     let ended = daemon.program.finish();
     assert_eq!(ended.code, Some(0));
@@ -113,11 +113,11 @@ fn two_signals_at_once_are_one_and_the_call_in_flight_is_finished() {
         for signal in signals {
             apply.signal(signal);
         }
-        apply.await_message("stopping after the calls in flight");
+        apply.await_message("shutting down; waiting for requests in flight");
         hold.release();
         let ended = apply.finish();
         assert_eq!(
-            (ended.messages("rotation changed").len(), ended.messages("ending at once").len()),
+            (ended.messages("rotation changed").len(), ended.messages("exiting immediately").len()),
             (2, 0),
             "with the interval that it owes"
         );
@@ -133,11 +133,11 @@ fn a_second_signal_a_second_later_ends_at_once() {
         let daemon = site.run();
         cloud.await_requests(Operation::ListKeys, seen + 1);
         daemon.signal(first);
-        daemon.await_message("stopping after the calls in flight");
+        daemon.await_message("shutting down; waiting for requests in flight");
         // Until one of them comes a second after the first.
-        daemon.program.signal_until(second, "ending at once");
+        daemon.program.signal_until(second, "exiting immediately");
         let ended = daemon.program.finish();
-        assert_eq!((ended.code, ended.messages("ending at once").len()), (Some(1), 1));
+        assert_eq!((ended.code, ended.messages("exiting immediately").len()), (Some(1), 1));
     }
 }
 
@@ -160,7 +160,7 @@ fn apply_that_is_stopped_tells_what_it_did_and_ends_with_1() {
     let apply = Program::start(site.command(&arguments));
     cloud.await_requests(Operation::UpdateInterval, 1);
     apply.signal(Signal::TERM);
-    apply.await_message("stopping after the calls in flight");
+    apply.await_message("shutting down; waiting for requests in flight");
     hold.release();
     let ended = apply.finish();
     assert_eq!((ended.code, &ended.report().0["run"]["interrupted"]), (Some(1), &true.into()));
@@ -177,7 +177,7 @@ fn hung_up(command: Command, cloud: &Cloud, heeds: bool) -> Finished {
     cloud.await_requests(Operation::ReadStatus, seen + 1);
     apply.signal(Signal::HUP);
     if heeds {
-        apply.await_message("stopping after the calls in flight");
+        apply.await_message("shutting down; waiting for requests in flight");
     }
     hold.release();
     apply.finish()
@@ -227,7 +227,7 @@ fn ten_signals_during_a_run_make_one_more_run() {
     }
     hold.release();
     daemon.await_runs(2);
-    assert_eq!(daemon.stop().messages("run ended").len(), 2);
+    assert_eq!(daemon.stop().messages("run finished").len(), 2);
 }
 
 #[test]
@@ -290,8 +290,8 @@ fn a_run_that_changes_nothing_logs_one_line() {
     daemon.await_runs(3);
     let log = daemon.stop().log();
     let said: Vec<_> = log.iter().map(|line| line["message"].as_str().unwrap()).collect();
-    assert_eq!((said[0], *said.last().unwrap()), ("serving", "stopping after the calls in flight"));
-    assert!(said.len() >= 5 && said[1..said.len() - 1].iter().all(|line| *line == "run ended"), "{said:?}");
+    assert_eq!((said[0], *said.last().unwrap()), ("serving", "shutting down; waiting for requests in flight"));
+    assert!(said.len() >= 5 && said[1..said.len() - 1].iter().all(|line| *line == "run finished"), "{said:?}");
     assert!(log.iter().all(|line| line["level"] == "INFO"));
 }
 
@@ -319,7 +319,7 @@ fn each_change_logs_key_step_before_after_and_the_clouds_request_id() {
     let ids: Vec<_> = changes.iter().map(|line| line["request_id"].as_str().unwrap()).collect();
     assert!(ids.iter().all(|id| id.len() == 32), "{ids:?}");
     assert!(ids[0] != ids[1] && ids[1] != ids[2]);
-    assert_eq!(log.messages("run ended")[0]["changes"], 3);
+    assert_eq!(log.messages("run finished")[0]["changes"], 3);
 }
 
 #[test]
@@ -329,9 +329,9 @@ fn a_problem_is_logged_when_it_comes_and_when_it_goes_and_not_in_between() {
     let daemon = site.run();
     daemon.await_runs(3);
     cloud.set_key(PROJECT, rotating(90));
-    daemon.await_message("key is no longer a problem");
+    daemon.await_message("key recovered");
     let log = daemon.stop();
-    let problems = log.messages("key is a problem");
+    let problems = log.messages("key needs attention");
     assert_eq!((problems.len(), &problems[0]["reasons"]), (1, &"not_found".into()));
 }
 

@@ -97,7 +97,7 @@ fn a_socket_that_is_no_tcp_is_refused_by_name() {
     let socket = UnixListener::bind(site.path("socket")).unwrap();
     let ended = passing(&site, socket.into(), &[]).finish();
     assert_eq!(ended.code, Some(1));
-    let expected = "kms-rotationd: cannot use what systemd has passed, expected one TCP socket: ";
+    let expected = "kms-rotationd: cannot use the socket of systemd, expected one TCP socket: ";
     assert!(ended.stderr.lines().any(|line| line.starts_with(expected)), "{}", ended.stderr);
 }
 

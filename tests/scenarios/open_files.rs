@@ -93,7 +93,7 @@ fn what_this_machine_has_run_out_of_is_blamed_on_nobody_else_and_may_pass() {
         let failed = daemon.await_message("project cannot be reached");
         daemon.program.limit_files(before);
         let error = failed["error"].as_str().unwrap();
-        assert!(error.contains("this process has as many files and connections open as it may"), "{error}");
+        assert!(error.contains("this process has reached its limit of open files and connections"), "{error}");
         assert!(!error.contains("user rotator"), "who logs in to the cloud is not to blame: {error}");
         eventually("all is well again", || daemon.status().count("compliant") == 3);
         assert_eq!(daemon.metric("kms_rotation_policy_reload_successful"), Some(1.0));

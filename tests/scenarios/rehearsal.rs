@@ -43,7 +43,7 @@ fn a_rehearsal_without_faults_ends_with_every_rotatable_key_on_policy() {
     );
     let ended = daemon.stop();
     assert_eq!(ended.code, Some(0));
-    for told in ["A simulated cloud", "/metrics", "/api/v1/status", "Ctrl-C"] {
+    for told in ["Simulated cloud", "/metrics", "/api/v1/status", "Ctrl-C"] {
         assert!(ended.stdout.contains(told), "{}", ended.stdout);
     }
 }

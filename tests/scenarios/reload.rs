@@ -88,7 +88,7 @@ fn a_bad_policy_is_refused_and_the_old_one_stays_in_force() {
     let daemon = site.run();
     daemon.await_runs(1);
     site.write("policy.yaml", &at(&cloud, 120).text().replace("mode: enforce", "mode: enforced"));
-    let line = daemon.await_message("new policy refused; the old one stays in force");
+    let line = daemon.await_message("policy reload failed; still using the previous policy");
     assert_eq!(line["level"], "ERROR");
     assert!(line["problems"].as_str().unwrap().contains(":9: `mode` is the string `enforced`"), "{line}");
     eventually("the refusal shows", || daemon.metric(LOADED) == Some(0.0));
@@ -139,7 +139,7 @@ fn a_file_that_was_refused_is_told_of_when_the_valid_one_before_it_comes_into_fo
     assert!(second > start && daemon.metric(LOADED) == Some(1.0), "{start} {second}");
     site.write("policy.yaml", "projects: []\n");
     daemon.signal(Signal::HUP);
-    daemon.await_message("new policy refused; the old one stays in force");
+    daemon.await_message("policy reload failed; still using the previous policy");
     assert_eq!((daemon.runs(), daemon.metric(LOADED)), (0, Some(0.0)));
 
     hold.release();
@@ -168,7 +168,7 @@ fn a_policy_on_a_pipe_is_read_once_and_the_daemon_goes_on_when_it_is_told_to_rea
     let daemon = Daemon::serving(program);
     daemon.await_runs(1);
     daemon.signal(Signal::HUP);
-    let line = daemon.await_message("new policy refused; the old one stays in force");
+    let line = daemon.await_message("policy reload failed; still using the previous policy");
     assert!(line["problems"].as_str().unwrap().contains("is not a regular file, so it cannot be read again"), "{line}");
     assert_eq!((daemon.get("/healthz").0, daemon.metric(LOADED)), (200, Some(0.0)));
     // A regular file in its place is another matter.

@@ -38,8 +38,8 @@ fn runs_that_take_longer_than_the_schedules_pace_never_overlap() {
         log.iter().filter_map(|line| line["message"].as_str()).filter(|message| message.starts_with("run ")).collect();
     assert!(runs.len() >= 8, "{runs:?}");
     for pair in runs.chunks_exact(2) {
-        assert_eq!(pair[0], "run begins", "{runs:?}");
-        assert!(["run ended", "run interrupted"].contains(&pair[1]), "{runs:?}");
+        assert_eq!(pair[0], "run started", "{runs:?}");
+        assert!(["run finished", "run interrupted"].contains(&pair[1]), "{runs:?}");
     }
 }
 

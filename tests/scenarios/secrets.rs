@@ -198,14 +198,14 @@ fn no_secret_shows_when_it_stands_in_the_policy_by_mistake() {
 }
 
 #[test]
-fn a_secret_that_everybody_may_read_is_warned_of() {
+fn a_world_readable_secret_file_is_warned_of() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     site.set_mode("token", 0o644);
-    let warning = "everybody on this machine may read this secret; take the right away: chmod o-r";
+    let warning = "secret file is world-readable; run: chmod o-r FILE";
     for command in ["check", "plan", "apply"] {
-        let told = site.once(command).messages(warning);
-        assert_eq!(told.iter().map(|line| &line["file"]).collect::<Vec<_>>(), ["token"], "{command}");
+        let warnings = site.once(command).messages(warning);
+        assert_eq!(warnings.iter().map(|line| &line["file"]).collect::<Vec<_>>(), ["token"], "{command}");
     }
     site.set_mode("token", 0o640);
     for command in ["check", "plan", "apply"] {
@@ -214,13 +214,13 @@ fn a_secret_that_everybody_may_read_is_warned_of() {
 }
 
 #[test]
-fn no_core_file_is_ever_written() {
+fn core_dumps_are_disabled() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run();
     let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.program.id())).unwrap();
     let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
-    // Now, and as the most that could be allowed again.
+    // The soft and the hard limit.
     assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"], "{limits}");
 }
 

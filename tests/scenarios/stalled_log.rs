@@ -99,7 +99,7 @@ fn lines_that_were_lost_are_told_of_once_somebody_reads_again() {
             let _ = lines.send(serde_json::from_str::<Value>(&line.unwrap()).unwrap());
         }
     });
-    let lost = "log lines were lost, since nobody took them from standard error";
+    let lost = "log lines dropped: standard error was not read in time";
     let told = loop {
         let line = read.recv_timeout(DEADLINE).unwrap();
         if line["message"] == lost {
@@ -110,5 +110,5 @@ fn lines_that_were_lost_are_told_of_once_somebody_reads_again() {
     // What was waiting stood before it, and the daemon rests: there is room for the last lines.
     daemon.stop();
     reading.join().unwrap();
-    assert!(read.iter().any(|line| line["message"] == "stopping after the calls in flight"));
+    assert!(read.iter().any(|line| line["message"] == "shutting down; waiting for requests in flight"));
 }

@@ -30,7 +30,7 @@ fn set_up(site: &Site, papers: &Papers) {
 
 fn serve(site: &Site) -> Daemon<'_> {
     let daemon = site.run_with(&["--web-config", "web.yaml"]);
-    daemon.await_message("run ended");
+    daemon.await_message("run finished");
     daemon
 }
 
@@ -47,7 +47,7 @@ fn tls_and_a_password_guard_everything_but_the_probes() {
     set_up(&site, &papers);
     site.set_mode("server.key", 0o644);
     let daemon = site.run_with(&["--web-config", "web.yaml", "--log-level", "trace"]);
-    daemon.await_message("run ended");
+    daemon.await_message("run finished");
     let guest = Guest::new(&authority);
     let get = |path: &str, sent: &str| guest.get(&daemon.address, path, sent).unwrap();
     let right = basic("prometheus", WEB_PASSWORD);

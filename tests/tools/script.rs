@@ -12,7 +12,7 @@ pub(crate) fn the_script_of_applys_help_lists_what_is_off_policy_or_unknown_and_
     let cloud = Cloud::of(keys);
     let policy = Policy::of_one_key(cloud.url()).key(&key_id(0), 90).key(&key_id(2), 90);
     let policy = policy.entry(&format!("{{key_id: {}, exempt: {{reason: retired}}}}", key_id(1)));
-    let line = example("apply", "Which keys");
+    let line = example("apply", "List the keys");
     assert!(line.contains(" | jq "), "{line}");
     let listed = in_a_shell(&Site::new(&policy), &line).stdout;
     assert_eq!(listed, format!("{}\n{}\nwent on\n", key_id(0), key_id(2)), "neither exempt nor uncovered ones");

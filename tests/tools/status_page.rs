@@ -185,7 +185,7 @@ pub(crate) fn every_text_can_be_read_in_the_light_and_in_the_dark() {
     // With a notice of each kind: the policy is refused, a selector matches nothing.
     daemon.await_runs(1);
     site.write("policy.yaml", "projects: []\n");
-    daemon.await_message("new policy refused; the old one stays in force");
+    daemon.await_message("policy reload failed; still using the previous policy");
     let browser = looking_at(&daemon);
     let mut pages = Vec::new();
     for scheme in ["light", "dark"] {

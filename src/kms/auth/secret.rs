@@ -32,7 +32,8 @@ pub enum SecretSource {
 }
 
 /// Why credentials, or what says where they are, could not be read. Holds nothing of them.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
 pub struct Unreadable {
     /// Says so to people.
     pub text: String,

@@ -299,7 +299,7 @@ async fn the_outputs_about_monitoring_are_what_the_program_prints() {
 #[test]
 fn only_what_differs_from_run_to_run_may_differ() {
     let steadied = [
-        ("2026-11-29T01:41:55.120Z  INFO run ended took_ms=41", "0  INFO run ended took_ms=0"),
+        ("2026-11-29T01:41:55.120Z  INFO run finished took_ms=41", "0  INFO run finished took_ms=0"),
         ("valid, 3 entries in 1 project; every 30 minutes", "valid, 3 entries in 1 project; every 30 minutes"),
         ("3 changes made in 3.2 s.", "3 changes made in 0."),
         ("3 changes made in 85 ms.", "3 changes made in 0."),
