@@ -2,7 +2,7 @@
 
 use super::arguments::HealthOptions;
 use super::{Exit, fail};
-use crate::support::error_chain::Chain;
+use crate::support::error_chain::ErrorChain;
 use crate::web::{Probe, Way};
 
 pub(super) async fn healthcheck(options: HealthOptions) -> Exit {
@@ -15,6 +15,6 @@ pub(super) async fn healthcheck(options: HealthOptions) -> Exit {
     let probe = Probe { way, host, port, path, ca_file, certificate: cert_file.zip(key_file) };
     match probe.ask().await {
         Ok(()) => Exit::Success,
-        Err(error) => fail(Exit::Failed, &Chain(&error)),
+        Err(error) => fail(Exit::Failed, &ErrorChain(&error)),
     }
 }

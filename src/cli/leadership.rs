@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::arguments::LeaseOptions;
 use super::{Exit, fail};
-use crate::support::write_gate::Gate;
+use crate::support::write_gate::WriteGate;
 
 /// The write gate, and the election that opens it.
 #[derive(Default)]
 pub(super) struct Leadership {
-    pub(super) gate: Gate,
+    pub(super) gate: WriteGate,
     /// The lease duration, if there is a lease.
     pub(super) duration: Option<Duration>,
     /// Not started yet.
@@ -30,14 +30,14 @@ impl Leadership {
 
         use crate::leadership::{Candidate, LeaderElection};
         use crate::support::clock::BootClock;
-        use crate::support::error_chain::Chain;
+        use crate::support::error_chain::ErrorChain;
 
         let Some(lease) = options.lease else { return Ok(Self::default()) };
         let duration = Duration::from_secs(options.duration.into());
         let candidate = Candidate { namespace: lease.namespace, lease: lease.name, identity: identity(), duration };
         let (election, gate) = match LeaderElection::new(candidate, BootClock::system()).await {
             Ok(election) => election,
-            Err(error) => return Err(fail(Exit::Failed, &format_args!("cannot {}", Chain(&error)))),
+            Err(error) => return Err(fail(Exit::Failed, &format_args!("cannot {}", ErrorChain(&error)))),
         };
         let shutdown = CancellationToken::new();
         let election = election.run(shutdown.clone()).boxed();

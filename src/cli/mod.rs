@@ -32,7 +32,7 @@ use crate::logging::{self, FlushOnDrop, LogQueue};
 use crate::policy::types::{Credentials, Policy};
 use crate::policy::{self, Refused};
 use crate::support::clock::Clock;
-use crate::support::error_chain::Chain;
+use crate::support::error_chain::ErrorChain;
 use crate::support::printable::printable;
 use crate::yaml::{NamedFile, Place, Problems, Severity};
 
@@ -166,7 +166,7 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
         Ok((policy, warnings)) => (Some(policy), warnings),
         Err(Refused::Invalid(problems)) => (None, problems),
         Err(refused) => {
-            let exit = fail(Exit::Invalid, &Chain(&refused));
+            let exit = fail(Exit::Invalid, &ErrorChain(&refused));
             return match format {
                 OutputFormat::Text => exit,
                 OutputFormat::Json => print(exit, |out| {
@@ -256,7 +256,7 @@ fn environment_logins(policy: &Policy, problems: &mut Problems) -> Vec<Environme
                     Some(EnvironmentLogin { project: name, place, source: found.source, cloud_project })
                 }
                 Err(error) => {
-                    let message = format!("project `{name}` has no credentials: {}", Chain(&error));
+                    let message = format!("project `{name}` has no credentials: {}", ErrorChain(&error));
                     problems.add(Severity::Error, place, &message);
                     None
                 }
@@ -306,7 +306,7 @@ fn load(file: &mut PolicyFile, log: &LogOptions) -> Result<Policy, Exit> {
 /// Prints why the policy is refused, as log lines if the log is JSON.
 fn print_refusal(refused: &Refused, log: &LogOptions) -> Exit {
     if log.log_format == logging::Format::Json {
-        for problem in Chain(refused).to_string().lines() {
+        for problem in ErrorChain(refused).to_string().lines() {
             tracing::error!(problem, "policy refused");
         }
         return Exit::Invalid;
@@ -317,7 +317,7 @@ fn print_refusal(refused: &Refused, log: &LogOptions) -> Exit {
             let _ = io::stderr().lock().write_all(text.as_bytes());
             Exit::Invalid
         }
-        Refused::Unreadable(error) => fail(Exit::Invalid, &Chain(error)),
+        Refused::Unreadable(error) => fail(Exit::Invalid, &ErrorChain(error)),
     }
 }
 

@@ -13,8 +13,8 @@ use crate::policy::types::Guards;
 use crate::reconcile::{Headway, Intent, Memory, Reconciler};
 use crate::rotation::report::{Report, Trigger};
 use crate::support::clock::Clock;
-use crate::support::error_chain::Chain;
-use crate::support::write_gate::Gate;
+use crate::support::error_chain::ErrorChain;
+use crate::support::write_gate::WriteGate;
 use crate::views::{Purpose, RefusedPolicy, TextStyle, write_json, write_json_without_run, write_text};
 
 pub(super) async fn apply(
@@ -71,7 +71,8 @@ fn load(file: &Path, options: &ReportOptions, log: &LogOptions) -> Result<Policy
         }
         Err(refused) => {
             let exit = print_refusal(&refused, log);
-            let (error, problems) = (Chain(&refused).to_string(), serde_json::to_value(&refused).unwrap_or_default());
+            let (error, problems) =
+                (ErrorChain(&refused).to_string(), serde_json::to_value(&refused).unwrap_or_default());
             Err(print_without_report(options, Some(RefusedPolicy { file, error: &error, problems: &problems }), exit))
         }
     }
@@ -89,14 +90,14 @@ async fn run(
     let mut connector = Connector {
         clock: clock.clone(),
         stop: signals.stop.clone(),
-        gate: Gate::default(),
+        gate: WriteGate::default(),
         observer: Box::new(|_| Arc::new(())),
         environment: variable,
         endpoint_override: None,
         cache: ClientCache::for_descriptors(file_limit()),
     };
     let targets = connector.connect(policy);
-    let (gate, memory, headway) = (Gate::default(), Memory::default(), Headway::default());
+    let (gate, memory, headway) = (WriteGate::default(), Memory::default(), Headway::default());
     let reconciler = Reconciler { clock, stop: signals.stop.clone(), gate, memory, headway };
     let max_changes_per_run = if allow_many { usize::MAX } else { policy.guards.max_changes_per_run };
     let guards = Guards { max_changes_per_run, ..policy.guards };

@@ -19,7 +19,7 @@ use crate::logging::Format;
 use crate::policy::Policy;
 use crate::reconcile::{Headway, Memory, Reconciler, Target};
 use crate::support::clock::Clock;
-use crate::support::error_chain::Chain;
+use crate::support::error_chain::ErrorChain;
 use crate::web::{Health, ListenAddress, Server, StatusStore, WebError, WebFile};
 use kms_simulator::Preset;
 
@@ -44,7 +44,7 @@ impl ListenOptions {
     fn web(&mut self, log: &LogOptions) -> Result<Option<WebFile>, Exit> {
         let Some(path) = self.web_config.take() else { return Ok(None) };
         WebFile::open(path, variable).map(Some).map_err(|refused| {
-            let text = Chain(&refused).to_string();
+            let text = ErrorChain(&refused).to_string();
             match (&refused, log.log_format) {
                 (_, Format::Json) => {
                     for problem in text.lines() {
@@ -142,7 +142,7 @@ async fn serve(
                 () = daemon => Exit::Success,
             }
         }
-        Err(error) => fail(Exit::Failed, &Chain(&*error)),
+        Err(error) => fail(Exit::Failed, &ErrorChain(&*error)),
     }
 }
 

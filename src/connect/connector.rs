@@ -17,7 +17,7 @@ use crate::kms::{Client, ClientSettings, NoProxy, Proxy, ProxyOrigin, RetryPolic
 use crate::policy::types::{self, AccessKeyId, AgencyDomain, AssumeAgency, Policy, Project};
 use crate::reconcile::Target;
 use crate::support::clock::Clock;
-use crate::support::write_gate::Gate;
+use crate::support::write_gate::WriteGate;
 
 /// Returns the observer of a project's calls, by the project's name.
 pub type ObserverFactory = Box<dyn Fn(&Arc<str>) -> Arc<dyn Observer> + Send>;
@@ -32,7 +32,7 @@ pub struct Connector {
     /// Cancels all calls.
     pub stop: CancellationToken,
     /// Checked before each write.
-    pub gate: Gate,
+    pub gate: WriteGate,
     /// Makes the observers of the projects' calls.
     pub observer: ObserverFactory,
     /// Variables of the environment: `HTTPS_PROXY`, `NO_PROXY`, and credentials for projects with `environment: {}`.

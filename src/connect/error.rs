@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::kms::SetUpError;
 use crate::kms::auth::Unreadable;
 use crate::reconcile::Unreachable;
-use crate::support::error_chain::Chain;
+use crate::support::error_chain::ErrorChain;
 
 /// Why the client of a project cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ impl From<EnvironmentError> for ConnectError {
 
 impl From<ConnectError> for Unreachable {
     fn from(error: ConnectError) -> Self {
-        let text = Chain(&error).to_string();
+        let text = ErrorChain(&error).to_string();
         match error {
             ConnectError::Credentials(_) => Self::Credentials(text),
             ConnectError::Shortage(_) | ConnectError::Client(_) => Self::Way(text),

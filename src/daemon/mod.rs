@@ -26,7 +26,7 @@ use crate::policy::types::{Credentials, Guards};
 use crate::reconcile::{Intent, Reconciler, Target};
 use crate::rotation::report::{Report, Trigger};
 use crate::support::clock::Clock;
-use crate::support::error_chain::Chain;
+use crate::support::error_chain::ErrorChain;
 use crate::web::StatusStore;
 
 /// The loop's state and dependencies.
@@ -209,7 +209,7 @@ impl<A: Alarm, C> Daemon<A, C> {
                 Some((policy, trigger))
             }
             Err(refused) => {
-                let problems = Chain(&refused).to_string();
+                let problems = ErrorChain(&refused).to_string();
                 error!(problems, "policy reload failed; still using the previous policy");
                 self.store.reload_failed(problems, serde_json::to_value(&refused).unwrap_or_default());
                 None

@@ -19,7 +19,7 @@ use super::outage::{Outage, RetryBudget};
 use super::retry::{Backoff, LONGEST_RETRY_AFTER, RetryPolicy, with_retries};
 use super::transport::{Answer, Fault, NoAnswer, Request, Transport};
 use crate::support::clock::Clock;
-use crate::support::write_gate::Gate;
+use crate::support::write_gate::WriteGate;
 
 /// How long a call that is made although the program is stopping waits for its turn, and for how long it is repeated.
 /// With the call in flight before it, and two request timeouts of 8 seconds, that fits into the 30 seconds after which
@@ -35,7 +35,7 @@ pub(super) struct Caller {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) clock: Clock,
     pub(super) stop: CancellationToken,
-    pub(super) gate: Gate,
+    pub(super) gate: WriteGate,
     pub(super) outages: [Outage; Operation::ALL.len()],
     /// Why no request of this run can reach the KMS, if so. Logins are not held up: one that fails ends the run by
     /// itself.

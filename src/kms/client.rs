@@ -23,7 +23,7 @@ use super::wire::{self, Unusable};
 use super::{Kms, Listed, Receipt, Settled};
 use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 use crate::support::clock::Clock;
-use crate::support::write_gate::Gate;
+use crate::support::write_gate::WriteGate;
 
 /// All that a client needs to know of its project.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,7 +156,7 @@ impl Client {
         observer: Arc<dyn Observer>,
         clock: Clock,
         stop: CancellationToken,
-        gate: Gate,
+        gate: WriteGate,
     ) -> Result<Self, SetUpError> {
         let Endpoints { kms, iam } = settings.endpoints;
         let is_https = |endpoint: &str| endpoint.starts_with("https:");

@@ -2,7 +2,7 @@
 //!
 //! `kube-leader-election` acquires, renews and releases the lease. That alone does not make writing safe: it compares
 //! wall clocks to see whether a lease has expired, and two replicas that see it expire at the same time both get
-//! success. So the [`Gate`] opens only
+//! success. So the [`WriteGate`] opens only
 //!
 //! * after this replica has been the holder for a whole lease duration without a break, and
 //! * until two thirds of a lease duration after it *sent* the last successful request.
@@ -27,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::support::clock::BootClock;
-use crate::support::error_chain::Chain;
-use crate::support::write_gate::{Gate, GateHandle};
+use crate::support::error_chain::ErrorChain;
+use crate::support::write_gate::{WriteGate, WriteGateHandle};
 
 /// Attempts per lease duration. With this many, one may time out before the gate closes.
 const ATTEMPTS_PER_LEASE: u32 = 6;
@@ -64,8 +64,8 @@ pub enum LeaseSetUpError {
 pub struct LeaderElection {
     candidate: Candidate,
     lock: LeaseLock,
-    handle: GateHandle,
-    gate: Gate,
+    handle: WriteGateHandle,
+    gate: WriteGate,
     clock: BootClock,
     hold: Option<Hold>,
     /// The holder according to the last response.
@@ -89,7 +89,7 @@ impl LeaderElection {
     /// # Errors
     ///
     /// There is no usable configuration of the API server. No request is sent yet.
-    pub async fn new(candidate: Candidate, clock: BootClock) -> Result<(Self, Gate), LeaseSetUpError> {
+    pub async fn new(candidate: Candidate, clock: BootClock) -> Result<(Self, WriteGate), LeaseSetUpError> {
         let config = kube::Config::infer().await.map_err(|error| LeaseSetUpError::Config(Box::new(error)))?;
         Self::with_config(config, candidate, clock)
     }
@@ -98,7 +98,7 @@ impl LeaderElection {
         mut config: kube::Config,
         candidate: Candidate,
         clock: BootClock,
-    ) -> Result<(Self, Gate), LeaseSetUpError> {
+    ) -> Result<(Self, WriteGate), LeaseSetUpError> {
         config.connect_timeout = Some(candidate.request_timeout());
         config.default_retry = false;
         let client = kube::Client::try_from(config).map_err(|error| LeaseSetUpError::Client(Box::new(error)))?;
@@ -108,7 +108,7 @@ impl LeaderElection {
             lease_ttl: candidate.duration,
         };
         let lock = LeaseLock::new(client, &candidate.namespace, params);
-        let (handle, gate) = Gate::closed(clock.clone());
+        let (handle, gate) = WriteGate::closed(clock.clone());
         let election = Self {
             candidate,
             lock,
@@ -157,7 +157,7 @@ impl LeaderElection {
                 self.failing = false;
                 return self.apply(&result, sent);
             }
-            Ok(Err(error)) => Chain(&error).to_string(),
+            Ok(Err(error)) => ErrorChain(&error).to_string(),
             Err(_) => "the request timed out".to_owned(),
         };
         if !std::mem::replace(&mut self.failing, true) {
@@ -195,7 +195,7 @@ impl LeaderElection {
         let lease = self.candidate.to_string();
         let error = match timeout(self.candidate.request_timeout(), self.lock.step_down()).await {
             Ok(Ok(())) => return info!(lease, "lease released"),
-            Ok(Err(error)) => Chain(&error).to_string(),
+            Ok(Err(error)) => ErrorChain(&error).to_string(),
             Err(_) => "the request timed out".to_owned(),
         };
         warn!(lease, error, "cannot release the lease; another replica can take it when it expires");

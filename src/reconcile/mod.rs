@@ -31,7 +31,7 @@ use crate::rotation::decide::Reason;
 use crate::rotation::project::Mode;
 use crate::rotation::report::{ProjectReport, Report, Trigger};
 use crate::support::clock::Clock;
-use crate::support::write_gate::Gate;
+use crate::support::write_gate::WriteGate;
 use guard::{ChangeBudget, Changes};
 pub use headway::Headway;
 pub use memory::Memory;
@@ -71,7 +71,7 @@ pub struct Reconciler {
     /// Ends a run early: calls in flight are finished, no further ones are made.
     pub stop: CancellationToken,
     /// Asked before each step: while it is closed, a run is one that only looks.
-    pub gate: Gate,
+    pub gate: WriteGate,
     /// What is known from earlier runs.
     pub memory: Memory,
     /// How far the run has come.

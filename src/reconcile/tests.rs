@@ -217,7 +217,7 @@ fn reconciler() -> Reconciler {
     Reconciler {
         clock: Clock::system(),
         stop: CancellationToken::new(),
-        gate: Gate::default(),
+        gate: WriteGate::default(),
         memory: Memory::default(),
         headway: Headway::default(),
     }

@@ -5,9 +5,9 @@ use std::fmt;
 use std::io;
 
 /// Shows an error and its causes, outermost first.
-pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+pub struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
 
-impl fmt::Display for Chain<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         let mut cause = self.0.source();
@@ -39,12 +39,12 @@ mod tests {
     #[test]
     fn causes_follow_the_error() {
         let error = Outer(io::Error::other("no such file"));
-        assert_eq!(Chain(&error).to_string(), "read the policy: no such file");
+        assert_eq!(ErrorChain(&error).to_string(), "read the policy: no such file");
     }
 
     #[test]
     fn a_connection_that_ends_early_is_reported_without_a_librarys_text() {
         let error = Outer(io::Error::new(io::ErrorKind::UnexpectedEof, "no close_notify: https://docs.example.com"));
-        assert_eq!(Chain(&error).to_string(), "read the policy: the other side has closed the connection");
+        assert_eq!(ErrorChain(&error).to_string(), "read the policy: the other side has closed the connection");
     }
 }

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 
 use super::clock::BootClock;
 
-/// Whether this process may write. Always open unless it was made with a [`GateHandle`].
+/// Whether this process may write. Always open unless it was made with a [`WriteGateHandle`].
 #[derive(Clone, Debug, Default)]
-pub struct Gate(Option<Limit>);
+pub struct WriteGate(Option<Limit>);
 
 #[derive(Clone, Debug)]
 struct Limit {
@@ -23,14 +23,14 @@ struct Limit {
 
 /// Opens and closes a gate.
 #[derive(Debug)]
-pub struct GateHandle(watch::Sender<Option<Duration>>);
+pub struct WriteGateHandle(watch::Sender<Option<Duration>>);
 
-impl Gate {
+impl WriteGate {
     /// A gate that is closed until its handle opens it, with the clock that its limit is compared with.
     #[must_use]
-    pub fn closed(clock: BootClock) -> (GateHandle, Self) {
+    pub fn closed(clock: BootClock) -> (WriteGateHandle, Self) {
         let (sender, until) = watch::channel(None);
-        (GateHandle(sender), Self(Some(Limit { until, clock })))
+        (WriteGateHandle(sender), Self(Some(Limit { until, clock })))
     }
 
     /// Whether a write may begin now.
@@ -51,7 +51,7 @@ impl Gate {
     }
 }
 
-impl GateHandle {
+impl WriteGateHandle {
     /// Allows writes to begin until the clock reads this.
     pub fn open_until(&self, reading: Duration) {
         self.0.send_replace(Some(reading));
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_gate_without_a_handle_is_open() {
-        assert!(Gate::default().is_open());
+        assert!(WriteGate::default().is_open());
     }
 
     /// A clock of seconds that the test sets; no timer depends on it.
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_gate_is_closed_after_its_limit_without_a_timer() {
         let (seconds, clock) = seconds();
-        let (handle, gate) = Gate::closed(clock);
+        let (handle, gate) = WriteGate::closed(clock);
         assert!(!gate.is_open());
         handle.open_until(MINUTE);
         drop(handle);
@@ -100,7 +100,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waiting_ends_when_the_gate_opens_and_not_before() {
         let (_seconds, clock) = seconds();
-        let (handle, gate) = Gate::closed(clock);
+        let (handle, gate) = WriteGate::closed(clock);
         let waits = tokio::spawn({
             let gate = gate.clone();
             async move { gate.opened().await }

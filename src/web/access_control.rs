@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use super::login::{self, Access, Checks};
 use super::tls::{self, TlsError};
-use crate::support::error_chain::Chain;
+use crate::support::error_chain::ErrorChain;
 use crate::support::small_file;
 use crate::web::config::{self, WebConfig};
 use crate::yaml::problem::Problems;
@@ -107,7 +107,7 @@ impl WebFile {
                 state.entrance = Arc::new(entrance);
             }
             Err(refused) => {
-                for problem in Chain(&refused).to_string().lines() {
+                for problem in ErrorChain(&refused).to_string().lines() {
                     error!(problem, "web configuration refused; the one before stays in force");
                 }
             }

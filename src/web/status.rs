@@ -15,7 +15,7 @@ use tokio::sync::{OnceCell, watch};
 use crate::kms::observe::Observer;
 use crate::metrics::{Archive, KeySeries, Metrics, MetricsError};
 use crate::rotation::report::Report;
-use crate::support::write_gate::Gate;
+use crate::support::write_gate::WriteGate;
 use crate::views::snapshot::{LoadedPolicy, ReloadError, Snapshot};
 use crate::views::wording;
 
@@ -23,7 +23,7 @@ use crate::views::wording;
 pub struct StatusStore {
     pub(super) metrics: Metrics,
     current: watch::Sender<Current>,
-    gate: Gate,
+    gate: WriteGate,
 }
 
 /// The state at one moment.
@@ -58,12 +58,12 @@ impl StatusStore {
     /// # Errors
     /// The definitions of the metrics contradict each other, which no user can cause.
     pub fn new() -> Result<Self, MetricsError> {
-        Ok(Self { metrics: Metrics::new()?, current: watch::Sender::default(), gate: Gate::default() })
+        Ok(Self { metrics: Metrics::new()?, current: watch::Sender::default(), gate: WriteGate::default() })
     }
 
     /// The same, showing by this gate whether this process may write.
     #[must_use]
-    pub fn behind(self, gate: Gate) -> Self {
+    pub fn behind(self, gate: WriteGate) -> Self {
         Self { gate, ..self }
     }
 

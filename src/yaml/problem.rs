@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 
 use super::snippet;
 use super::source::{Place, Source, Span};
-use crate::support::error_chain::Chain;
+use crate::support::error_chain::ErrorChain;
 use crate::support::printable::{is_unprintable, printable};
 
 /// Whether the policy can be used in spite of the problem.
@@ -261,7 +261,7 @@ impl Unplaced {
             line: None,
             column: None,
             severity: Severity::Error.as_str(),
-            message: printable(&Chain(error).to_string()),
+            message: printable(&ErrorChain(error).to_string()),
             related: None,
             help: None,
         }

@@ -19,7 +19,7 @@ use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
 use kms_rotationd::rotation::report::{KeyReport, Trigger};
 use kms_rotationd::rotation::rule::{Asks, Names, Rule};
 use kms_rotationd::support::clock::{BootClock, Clock};
-use kms_rotationd::support::write_gate::Gate;
+use kms_rotationd::support::write_gate::WriteGate;
 use kms_rotationd::yaml::Place;
 use proptest::prelude::*;
 use tokio::time::Instant;
@@ -59,7 +59,7 @@ struct Model {
     writes: Vec<(Operation, Option<u16>)>,
     unsettled: i32,
     /// What the client asks before it sends a write.
-    gate: Gate,
+    gate: WriteGate,
 }
 
 struct FakeKms(Mutex<Model>);
@@ -231,7 +231,7 @@ impl Bench {
             reconciler: Reconciler {
                 clock,
                 stop: CancellationToken::new(),
-                gate: Gate::default(),
+                gate: WriteGate::default(),
                 memory: Memory::default(),
                 headway: Headway::default(),
             },
@@ -427,7 +427,7 @@ proptest! {
     fn a_run_of_one_that_stands_by_reports_as_a_plan_does_and_writes_nothing(model in model()) {
         let plan = Bench::new(desired(90), model.clone()).run(Intent::Plan);
         let mut bench = Bench::new(desired(90), model);
-        let (_handle, gate) = Gate::closed(BootClock::from_fn(|| Duration::ZERO));
+        let (_handle, gate) = WriteGate::closed(BootClock::from_fn(|| Duration::ZERO));
         bench.reconciler.gate = gate;
         let report = bench.run(Intent::Apply);
         prop_assert!(bench.model(|model| model.writes.is_empty()));
@@ -441,7 +441,7 @@ proptest! {
     ) {
         let mut bench = Bench::new(desired(90), model);
         let begin = bench.runtime.block_on(async { Instant::now() });
-        let (handle, gate) = Gate::closed(BootClock::from_fn(move || begin.elapsed()));
+        let (handle, gate) = WriteGate::closed(BootClock::from_fn(move || begin.elapsed()));
         handle.open_until(Duration::from_millis(open_for));
         bench.model(|model| model.gate = gate.clone());
         bench.reconciler.gate = gate;

@@ -13,7 +13,7 @@ use kms_rotationd::policy::Policy;
 use kms_rotationd::reconcile::{Headway, Memory, Reconciler, Target};
 use kms_rotationd::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 use kms_rotationd::support::clock::{BootClock, Clock};
-use kms_rotationd::support::write_gate::Gate;
+use kms_rotationd::support::write_gate::WriteGate;
 use kms_rotationd::web::{Health, StatusStore};
 use tokio::time::Instant;
 
@@ -133,7 +133,7 @@ fn midnight() -> SystemTime {
 
 /// Runs the test beside a daemon whose clock begins at midnight and goes with tokio's time.
 async fn beside_daemon(cron: &str, reading: Duration, test: impl AsyncFnOnce(&World)) {
-    beside_daemon_with(&policy_text("first", cron), reading, PausedAlarm::default(), Gate::default(), test).await;
+    beside_daemon_with(&policy_text("first", cron), reading, PausedAlarm::default(), WriteGate::default(), test).await;
 }
 
 /// The same with this policy, this alarm, behind this gate.
@@ -141,7 +141,7 @@ async fn beside_daemon_with(
     policy: &str,
     reading: Duration,
     alarm: impl Alarm,
-    gate: Gate,
+    gate: WriteGate,
     test: impl AsyncFnOnce(&World),
 ) {
     let folder = tempfile::tempdir().unwrap();
@@ -223,7 +223,7 @@ async fn each_run_is_told_when_the_next_one_is_due() {
 #[tokio::test(start_paused = true)]
 async fn without_an_alarm_a_run_comes_at_most_half_a_minute_late() {
     let policy = policy_text("first", "0 * * * *");
-    beside_daemon_with(&policy, Duration::from_secs(2), Mute, Gate::default(), async |world| {
+    beside_daemon_with(&policy, Duration::from_secs(2), Mute, WriteGate::default(), async |world| {
         pass(3 * 3_600 + 60).await;
         let late: Vec<u64> = (1..).zip(world.runs()).map(|(hour, at)| at - hour * 3_600).collect();
         assert!(late.len() == 3 && late.iter().all(|late| *late <= 30), "{late:?}");
@@ -314,7 +314,7 @@ async fn runs_of_one_that_takes_over(run_on_start: bool) -> Vec<u64> {
     let policy =
         policy_text("first", "0 * * * *").replace("run_on_start: false", &format!("run_on_start: {run_on_start}"));
     let begin = Instant::now();
-    let (handle, gate) = Gate::closed(BootClock::from_fn(move || begin.elapsed()));
+    let (handle, gate) = WriteGate::closed(BootClock::from_fn(move || begin.elapsed()));
     let mut runs = Vec::new();
     beside_daemon_with(&policy, Duration::from_secs(2), PausedAlarm::default(), gate, async |world| {
         pass(600).await;

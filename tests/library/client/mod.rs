@@ -17,7 +17,7 @@ use kms_rotationd::kms::observe::{Code, Observer, Operation};
 use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy, Shared};
 use kms_rotationd::rotation::KeyId;
 use kms_rotationd::support::clock::{BootClock, Clock};
-use kms_rotationd::support::write_gate::{Gate, GateHandle};
+use kms_rotationd::support::write_gate::{WriteGate, WriteGateHandle};
 use kms_simulator::{Fault, Garbage, Key, OperationSet, ProjectSetup, Rule, Setup, Simulator};
 use tokio_util::sync::CancellationToken;
 
@@ -87,7 +87,7 @@ fn password() -> Credentials {
 fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, heard: &Arc<Heard>) -> Client {
     let settings = settings(cloud, credentials);
     let (observer, stop) = (Arc::clone(heard) as Arc<dyn Observer>, CancellationToken::new());
-    Client::new(settings, &Shared::for_descriptors(1024), observer, clock, stop, Gate::default()).unwrap()
+    Client::new(settings, &Shared::for_descriptors(1024), observer, clock, stop, WriteGate::default()).unwrap()
 }
 
 fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
@@ -117,7 +117,7 @@ fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<Client> {
     let client = |name: &&str| {
         let scope = ProjectScope { id: None, name: (*name).to_owned() };
         let settings = ClientSettings { scope, ..settings(cloud, credentials.clone()) };
-        Client::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), Gate::default())
+        Client::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), WriteGate::default())
             .unwrap()
     };
     names.iter().map(client).collect()
@@ -134,14 +134,14 @@ async fn an_answer_that_is_none_of_kms_counts_as_a_failure() {
 }
 
 /// A write is tried again and again until this happens to its gate, which is open for an hour, or to the clock of that.
-async fn assert_not_sent_once(happens: impl FnOnce(&GateHandle, &AtomicBool)) {
+async fn assert_not_sent_once(happens: impl FnOnce(&WriteGateHandle, &AtomicBool)) {
     const HOUR: Duration = Duration::from_secs(3_600);
     let enable = kms_simulator::Operation::EnableRotation;
     let cloud = Simulator::start(setup().fault(Rule::always(Fault::html(503)).on(enable))).await.unwrap();
     let slept = Arc::<AtomicBool>::default();
     let wakes = Arc::clone(&slept);
     let boot_clock = BootClock::from_fn(move || if wakes.load(Ordering::SeqCst) { HOUR } else { Duration::ZERO });
-    let (handle, gate) = Gate::closed(boot_clock);
+    let (handle, gate) = WriteGate::closed(boot_clock);
     handle.open_until(HOUR);
     let (clock, stop) = (Clock::system(), CancellationToken::new());
     let settings = settings(&cloud, token("good"));
@@ -279,9 +279,15 @@ async fn a_service_that_gives_credentials_and_fails_has_refused_nothing_whatever
             let settings = ClientSettings { retry, ..settings };
             let (observer, stop) = (Arc::clone(&heard) as Arc<dyn Observer>, CancellationToken::new());
             let way = format!("{:?} {fault:?}", settings.credentials);
-            let client =
-                Client::new(settings, &Shared::for_descriptors(1024), observer, Clock::system(), stop, Gate::default())
-                    .unwrap();
+            let client = Client::new(
+                settings,
+                &Shared::for_descriptors(1024),
+                observer,
+                Clock::system(),
+                stop,
+                WriteGate::default(),
+            )
+            .unwrap();
             client.begin_run();
             let results = join_all((0..16).map(|_| client.read_status(self::key()))).await;
             let kinds: Vec<_> = results.iter().map(|result| result.as_ref().unwrap_err().kind()).collect();
@@ -369,7 +375,7 @@ fn hooked(
 ) -> Client {
     let (observer, stop) = (Arc::new(Hooked { attempt, credentials }), CancellationToken::new());
     let settings = settings(cloud, password());
-    Client::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, Gate::default()).unwrap()
+    Client::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, WriteGate::default()).unwrap()
 }
 
 #[tokio::test]
@@ -435,7 +441,8 @@ async fn a_refusal_that_comes_after_the_end_of_a_key_says_nothing_of_a_projects_
     };
     let (observer, stop) = (Arc::new(Hooked { attempt, credentials: || {} }), CancellationToken::new());
     let client =
-        Client::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, Gate::default()).unwrap();
+        Client::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, WriteGate::default())
+            .unwrap();
     client.begin_run();
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Transient);
     assert_eq!(cloud.handle().requests(look_up), 1);
@@ -464,7 +471,8 @@ fn by_password<const N: usize>(
         let settings = settings(cloud, Credentials { login: Login::Password(user), agency });
         let scope = ProjectScope { id: Some(id.to_owned()), ..settings.scope };
         let settings = ClientSettings { project: name.into(), scope, ..settings };
-        Client::new(settings, &shared, Arc::new(()), clock.clone(), CancellationToken::new(), Gate::default()).unwrap()
+        Client::new(settings, &shared, Arc::new(()), clock.clone(), CancellationToken::new(), WriteGate::default())
+            .unwrap()
     })
 }
 
@@ -519,7 +527,7 @@ async fn an_agency_that_is_refused_says_nothing_of_the_secret_that_was_let_in() 
             let settings = settings(&cloud, Credentials { login: login.clone(), agency });
             let settings = ClientSettings { project: name.into(), ..settings };
             let stop = CancellationToken::new();
-            Client::new(settings, &shared, Arc::new(()), hand.clock(), stop, Gate::default()).unwrap()
+            Client::new(settings, &shared, Arc::new(()), hand.clock(), stop, WriteGate::default()).unwrap()
         };
         let delegated = [client("a", agency()), client("b", agency()), client("c", agency())];
         for _ in 0..3 {
@@ -590,7 +598,7 @@ async fn a_key_that_one_project_is_let_in_with_is_held_for_the_other_only() {
         let settings = settings(&cloud, Login::AccessKey(key).into());
         let endpoints = Endpoints { kms: kms.url(), iam: cloud.url() };
         let settings = ClientSettings { project: kms.url().into(), endpoints, ..settings };
-        Client::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), Gate::default())
+        Client::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), WriteGate::default())
             .unwrap()
     });
     for run in 1..=3 {
@@ -720,7 +728,7 @@ async fn an_interval_that_is_owed_at_a_stop_is_repeated_where_its_answer_is_lost
     let (heard, stop) = (Arc::new(Heard::default()), CancellationToken::new());
     let (settings, observer) = (settings(&cloud, token("good")), Arc::clone(&heard) as Arc<dyn Observer>);
     let shared = Shared::for_descriptors(1024);
-    let client = Client::new(settings, &shared, observer, Clock::system(), stop.clone(), Gate::default()).unwrap();
+    let client = Client::new(settings, &shared, observer, Clock::system(), stop.clone(), WriteGate::default()).unwrap();
     stop.cancel();
     let days = kms_rotationd::rotation::RotationInterval::from_days(90).unwrap();
     assert_eq!(client.update_interval(key(), days).await.unwrap_err().kind(), Kind::Stopped);
