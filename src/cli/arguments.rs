@@ -193,8 +193,8 @@ pub(super) struct LeaseOptions {
     /// Only the replica that holds this Kubernetes Lease writes; the others only read
     #[arg(long, value_name = "NAMESPACE/NAME", env = "KMS_ROTATIOND_LEASE", value_parser = lease_name)]
     pub(super) lease: Option<LeaseName>,
-    /// Lease duration in seconds; at least three times request_timeout
     #[arg(
+        help = "Lease duration in seconds; at least three times request_timeout",
         id = "lease_duration",
         long = "lease-duration",
         value_name = "SECONDS",
