@@ -188,10 +188,15 @@ fn what_is_allowed_or_only_spoken_of_is_not_found() {
     }
 }
 
-/// Every source file by its path from the root of the repository.
-pub(crate) fn sources() -> Vec<(String, String)> {
+/// The program's source files.
+fn sources() -> Vec<(String, String)> {
+    sources_in("src")
+}
+
+/// The source files in a folder: the path from the root of the repository, and the text.
+pub(crate) fn sources_in(folder: &str) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders = vec![root.join("src")];
+    let mut folders = vec![root.join(folder)];
     let mut files: Vec<PathBuf> = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {

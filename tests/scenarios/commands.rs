@@ -565,5 +565,5 @@ fn progress_is_told_on_a_terminal_only_and_is_gone_at_the_end() {
     cloud.fault(on_the_last(Fault::hang()));
     let piped = end(command(&[]));
     assert_eq!((piped.code, &*piped.stderr), (Some(0), ""));
-    assert_eq!(cloud.faults_struck(), 2);
+    assert_eq!(cloud.faults_injected(), 2);
 }

@@ -41,7 +41,7 @@ fn assert_ridden_out_by(request_timeout: &'static str, look: Operation, setup: S
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"));
     assert_eq!(cloud.rotation(KEY), (true, 90));
     cloud.assert_only_sent(90);
-    assert_eq!(cloud.faults_struck(), 5);
+    assert_eq!(cloud.faults_injected(), 5);
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_tenth_of_errors_over_200_keys_keeps_none_from_its_policy() {
         assert_eq!(cloud.rotation(&key_id(n)), (true, 90));
     }
     cloud.assert_only_sent(90);
-    assert!(cloud.faults_struck() > 20, "{}", cloud.faults_struck());
+    assert!(cloud.faults_injected() > 20, "{}", cloud.faults_injected());
 }
 
 #[test]

@@ -38,7 +38,7 @@ async fn the_next_calls_fail_as_scripted_and_no_others() {
     assert_eq!((throttled.status, throttled.header("retry-after")), (429, None));
     assert_eq!(status(&simulator).await.error(), (401, "APIGW.0301".to_owned()));
     assert_eq!(status(&simulator).await.status, 200);
-    assert_eq!(handle.faults_struck(), 6);
+    assert_eq!(handle.faults_injected(), 6);
     handle.fault(Rule::always(Fault::html(503)));
     assert_eq!(status(&simulator).await.status, 503);
     let scope = json!({"project": {"id": PROJECT}});
@@ -135,7 +135,7 @@ async fn an_answer_that_is_held_comes_when_the_hold_is_released() {
     hold.release();
     assert_eq!(enabling.await.status, 200);
     assert_eq!(enable(&simulator).await.end, End::Whole, "and none is held from then on");
-    assert_eq!(handle.faults_struck(), 0);
+    assert_eq!(handle.faults_injected(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -102,7 +102,7 @@ async fn a_listing_may_go_bad_on_a_later_page_and_is_sound_again_afterwards() {
     assert_eq!(page(&simulator, &json!("")).await["truncated"], "true");
     assert_eq!(page(&simulator, &json!("2")).await, json!({}));
     assert_eq!(follow(&simulator, 9).await.len(), 3);
-    assert_eq!((handle.faults_struck(), handle.requests(Operation::ListKeys)), (1, 5));
+    assert_eq!((handle.faults_injected(), handle.requests(Operation::ListKeys)), (1, 5));
     handle.fault(Rule::next(1, Fault::listing(BadListing::SameKeys)).on(OperationSet::READS));
     let refused = ask(&simulator, "list-keys", json!({"limit": "0"})).await;
     assert_eq!(refused.error().0, 400, "what is refused is refused all the same");

@@ -70,7 +70,7 @@ async fn under_every_preset_a_client_that_perseveres_brings_every_rotatable_key_
             let rotation = handle.key(PROJECT, key_id).unwrap().rotation;
             assert_eq!(rotation, RotationSetting { enabled: true, interval_days: 90 }, "{preset}");
         }
-        assert!(handle.faults_struck() > 0, "{preset}");
+        assert!(handle.faults_injected() > 0, "{preset}");
         assert!(attempts < 5 * u32::try_from(keys.len()).unwrap(), "{preset}: {attempts}");
         assert!(started.elapsed() < Duration::from_secs(600), "{preset}: {:?}", started.elapsed());
     }
