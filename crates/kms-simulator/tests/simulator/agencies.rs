@@ -24,7 +24,7 @@ fn keys_body(method: &str, identity: &Value) -> String {
     json!({"auth": {"identity": {"methods": [method], method: identity}}}).to_string()
 }
 
-/// A token of the user's account, as it is needed to assume an agency.
+/// A token of the user's account; assuming an agency needs one.
 async fn account_token(simulator: &Simulator) -> String {
     let answer = log_in(simulator, "secret", &json!({"domain": {"name": "ACCOUNT"}})).await;
     assert_eq!((answer.status, &answer.json()["token"]["domain"]["name"]), (201, &json!("ACCOUNT")));
@@ -41,7 +41,7 @@ async fn list_by(simulator: &Simulator, keys: &Keys, project_id: &str) -> Answer
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agencys_token_opens_what_is_delegated_and_nothing_else_does() {
+async fn only_an_agencys_token_is_accepted_for_a_delegated_project() {
     let simulator = start(delegated()).await;
     let token = account_token(&simulator).await;
     assert_eq!(kms_with(&simulator, &token, "list-keys", &json!({})).await.error(), (403, "KMS.0321".to_owned()));
@@ -64,7 +64,7 @@ async fn an_agencys_token_opens_what_is_delegated_and_nothing_else_does() {
     }
     let forbidden = (403, "403".to_owned());
     let scope = json!({"project": {"id": OTHER_PROJECT}});
-    assert_eq!(log_in(&simulator, "secret", &scope).await.error(), forbidden, "not without the agency");
+    assert_eq!(log_in(&simulator, "secret", &scope).await.error(), forbidden, "only with the agency");
     assert_eq!(list_by(&simulator, &Keys::permanent(), OTHER_PROJECT).await.error(), (403, "KMS.0321".to_owned()));
     let other_domain = json!({"domain": {"id": DOMAIN_ID}});
     assert_eq!(log_in(&simulator, "secret", &other_domain).await.error(), forbidden);
@@ -76,7 +76,7 @@ async fn an_agencys_token_opens_what_is_delegated_and_nothing_else_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agency_is_refused_to_who_may_not_and_where_there_is_none() {
+async fn assuming_an_agency_is_refused_without_permission_or_if_it_does_not_exist() {
     let simulator = start(delegated()).await;
     let token = account_token(&simulator).await;
     let assume = json!({"domain_name": "CUSTOMER", "agency_name": "rotation"});
@@ -111,7 +111,7 @@ async fn an_agency_is_refused_to_who_may_not_and_where_there_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn temporary_keys_come_from_an_agency_or_from_a_token_and_reach_as_far() {
+async fn temporary_keys_have_the_permissions_of_their_agency_or_token() {
     const PATH: &str = "/v3.0/OS-CREDENTIAL/securitytokens";
     let simulator = start(delegated()).await;
     let signed = |body: &str| Signed::new(&simulator, "POST", PATH, body, START).by(&Keys::permanent());

@@ -1,4 +1,4 @@
-//! The calls of the KMS: what they do, what they refuse, and in which words.
+//! The calls of KMS: their effects, refusals and texts.
 
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +26,7 @@ async fn enabling_sets_365_days_and_is_refused_where_rotation_is_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_documented_example_of_an_interval_write_works_and_is_remembered() {
+async fn the_documented_example_of_an_interval_write_works_and_is_recorded() {
     let simulator = start(setup_with(Key::new(KEY).rotating(365))).await;
     let body = json!({"key_id": KEY, "rotation_interval": 30, "sequence": "919c82d4-8046-4722-9094-35c3c6524cff"});
     assert_eq!(ask(&simulator, "update-key-rotation-interval", body).await.status, 200);
@@ -88,7 +88,7 @@ async fn each_dialect_answers_in_its_own_types() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_are_not_as_documented_are_refused_with_the_documented_codes() {
+async fn malformed_requests_are_refused_with_the_documented_codes() {
     let simulator = start(setup_with(Key::new(KEY).rotating(90))).await;
     let update = |interval: Value| json!({"key_id": KEY, "rotation_interval": interval});
     for (operation, body, code) in [
@@ -143,7 +143,7 @@ async fn other_paths_and_methods_are_not_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_that_cannot_be_changed_refuse_writes_and_tell_their_status_all_the_same() {
+async fn keys_that_cannot_be_changed_refuse_writes_and_return_their_status() {
     let simulator = start(setup()).await;
     for (key, code) in [
         (Key::new(KEY).state(KeyState::Disabled), "KMS.0209"),
@@ -199,7 +199,7 @@ async fn keys_are_described_and_listed_as_text() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cloud_may_lack_calls_refuse_them_or_have_no_rotation() {
+async fn calls_can_be_missing_or_forbidden_and_rotation_can_be_unsupported() {
     let simulator = start(setup().behave(|cloud| cloud.unknown = OperationSet::READS)).await;
     assert_eq!(status(&simulator).await.error(), (404, "APIGW.0101".to_owned()));
     assert_eq!(enable(&simulator).await.status, 200);
@@ -215,7 +215,7 @@ async fn a_cloud_may_lack_calls_refuse_them_or_have_no_rotation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_becomes_visible_after_so_many_reads() {
+async fn a_write_becomes_visible_after_the_configured_number_of_reads() {
     let simulator = start(setup().behave(|cloud| cloud.visibility_lag = 2)).await;
     assert_eq!(enable(&simulator).await.status, 200);
     for expected in [false, false, true] {

@@ -1,4 +1,4 @@
-//! Listings on the wire: small pages, pages that mislead, and a large account.
+//! Listings: small pages, wrong pages, and a large account.
 
 use std::collections::HashSet;
 use std::time::SystemTime;
@@ -23,7 +23,7 @@ async fn page(simulator: &Simulator, marker: &Value) -> Value {
     ask(simulator, "list-keys", json!({"key_spec": "ALL", "limit": "2000", "marker": marker})).await.json()
 }
 
-/// The first pages as a client follows them: their keys by number, and the marker after each.
+/// The first pages, followed by the marker: the numbers of their keys, and the marker of each page.
 async fn follow(simulator: &Simulator, pages: usize) -> Vec<(Vec<u32>, String)> {
     let mut marker = json!("");
     let mut seen = Vec::new();
@@ -45,7 +45,7 @@ fn pages<const N: usize>(expected: [(&[u32], &str); N]) -> Vec<(Vec<u32>, String
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cloud_may_have_smaller_pages_and_cap_or_refuse_larger_ones() {
+async fn pages_can_be_smaller_and_larger_limits_are_capped_or_refused() {
     let simulator = six_keys().await;
     let all = pages([(&[0, 1], "2"), (&[2, 3], "4"), (&[4, 5], "")]);
     assert_eq!(follow(&simulator, 9).await, all, "the last page is exactly full");
@@ -61,7 +61,7 @@ async fn a_cloud_may_have_smaller_pages_and_cap_or_refuse_larger_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_bad_listing_misleads_in_its_own_way() {
+async fn each_bad_listing_is_wrong_in_its_own_way() {
     let simulator = six_keys().await;
     let handle = simulator.handle();
     for (bad, expected) in [
@@ -95,7 +95,7 @@ async fn each_bad_listing_misleads_in_its_own_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listing_may_go_bad_on_a_later_page_and_is_sound_again_afterwards() {
+async fn a_fault_on_a_later_page_leaves_the_next_listing_correct() {
     let simulator = six_keys().await;
     let handle = simulator.handle();
     handle.fault(Rule::next(1, Fault::listing(BadListing::Empty)).on(Operation::ListKeys).after(1));
@@ -109,7 +109,7 @@ async fn a_listing_may_go_bad_on_a_later_page_and_is_sound_again_afterwards() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_search_by_tags_misleads_as_a_listing_does() {
+async fn a_search_by_tags_has_the_same_faults_as_a_listing() {
     let simulator = six_keys().await;
     let handle = simulator.handle();
     let found = async |bad, offset: u32| {

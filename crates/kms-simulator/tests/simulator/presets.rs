@@ -1,4 +1,4 @@
-//! The ready-made faults: hard, and never too hard.
+//! The presets: a correct client succeeds with each of them.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use crate::wire::End;
 use crate::{PROJECT, kms_with, log_in, start};
 
-/// As simple a client as can still be called correct: reads, writes what differs, asks again after whatever went wrong.
+/// The simplest correct client: it reads, writes what differs, and retries after every failure.
 async fn persevere(simulator: &Simulator, token: &mut String, key_id: &str, interval: u32) -> u32 {
     const PATIENCE: Duration = Duration::from_secs(8);
     let mut attempts = 0;
@@ -49,7 +49,7 @@ async fn persevere(simulator: &Simulator, token: &mut String, key_id: &str, inte
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_every_preset_a_client_that_perseveres_brings_every_rotatable_key_to_its_policy() {
+async fn with_every_preset_a_client_that_retries_brings_every_rotatable_key_to_its_policy() {
     let ids: Vec<String> = (0..80).map(|n| format!("{n:08x}-0000-4000-8000-{n:012x}")).collect();
     for preset in Preset::ALL {
         let started = Instant::now();
