@@ -322,7 +322,7 @@ fn a_write_that_was_refused_for_good_is_tried_again_after_a_day() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_500))]
+    #![proptest_config(super::properties::config())]
 
     #[test]
     fn the_report_tells_the_truth_whatever_goes_wrong(model in model(), days in prop_oneof![Just(90u16), Just(365)]) {

@@ -330,7 +330,7 @@ fn specificity(rule: &Rule, key: &ListedKey) -> Option<(u8, usize)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(super::properties::config())]
 
     #[test]
     fn every_key_has_one_case_by_a_rule_than_which_none_is_more_specific(rules in any_rules(), keys in any_listing()) {

@@ -111,7 +111,7 @@ fn carry_out(step: Step, key: &mut ObservedKey, cloud: &mut Rotation) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(super::properties::config())]
 
     #[test]
     fn only_a_proven_setting_is_compliant(desired in desired(), observed in observed()) {

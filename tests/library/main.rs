@@ -15,5 +15,6 @@ mod decision;
 mod layers;
 mod output;
 mod policy;
+mod properties;
 mod schema;
 mod signing;

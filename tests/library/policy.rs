@@ -403,7 +403,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..super::properties::config() })]
 
     #[test]
     fn any_bytes_are_a_policy_or_told_what_is_wrong(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

@@ -59,7 +59,7 @@ fn second_opinion(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(super::properties::config())]
 
     #[test]
     fn two_implementations_agree(
