@@ -306,7 +306,7 @@ fn desired(days: u16) -> DesiredRotation {
 
 /// Regions get rotation, replicas become keys of their own, and a roll-out shows the one server and then the other.
 #[test]
-fn a_write_that_was_refused_for_good_is_tried_again_after_a_day() {
+fn a_permanently_refused_write_is_tried_again_after_a_day() {
     let refused = Fault::Says(Kind::Hindered(Hindrance::RotationUnsupported));
     // The reading, the description, the write.
     let faults = vec![Fault::None, Fault::None, refused];
@@ -325,7 +325,7 @@ proptest! {
     #![proptest_config(super::properties::config())]
 
     #[test]
-    fn the_report_tells_the_truth_whatever_goes_wrong(model in model(), days in prop_oneof![Just(90u16), Just(365)]) {
+    fn the_report_is_true_whatever_fails(model in model(), days in prop_oneof![Just(90u16), Just(365)]) {
         let found = (model.enabled, model.days);
         let bench = Bench::new(desired(days), model);
         let report = bench.run(Intent::Apply);
@@ -345,7 +345,7 @@ proptest! {
     }
 
     #[test]
-    fn a_run_ends_whatever_the_cloud_says_and_goes_on_to_say(
+    fn a_run_ends_with_any_constant_answer_of_the_cloud(
         model in model(),
         script in prop::collection::vec(nonsense(), 4),
         days in prop_oneof![Just(90u16), Just(365)],
@@ -366,7 +366,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_but_the_policys_interval_is_ever_sent(model in model(), days in 30..=365u16) {
+    fn only_the_policys_interval_is_sent(model in model(), days in 30..=365u16) {
         let bench = Bench::new(desired(days), model);
         for _ in 0..3 {
             bench.run(Intent::Apply);
@@ -376,7 +376,7 @@ proptest! {
     }
 
     #[test]
-    fn when_the_faults_end_one_run_leads_to_the_policy_and_the_next_makes_no_write(
+    fn after_the_faults_one_run_repairs_the_key_and_the_next_writes_nothing(
         model in model(),
         days in prop_oneof![Just(90u16), Just(365)],
     ) {
@@ -398,7 +398,7 @@ proptest! {
     }
 
     #[test]
-    fn a_key_that_somebody_switches_off_is_brought_back(
+    fn a_key_that_is_switched_off_is_repaired(
         first in model(),
         faults in prop::collection::vec(fault(), 0..12),
         longest in any::<bool>(),
@@ -424,7 +424,7 @@ proptest! {
     }
 
     #[test]
-    fn a_run_of_one_that_stands_by_reports_as_a_plan_does_and_writes_nothing(model in model()) {
+    fn a_standby_reports_like_a_plan_and_writes_nothing(model in model()) {
         let plan = Bench::new(desired(90), model.clone()).run(Intent::Plan);
         let mut bench = Bench::new(desired(90), model);
         let (_handle, gate) = Gate::closed(BootClock::from_fn(|| Duration::ZERO));
@@ -435,7 +435,7 @@ proptest! {
     }
 
     #[test]
-    fn a_gate_that_closes_in_mid_run_ends_the_writes_and_the_report_stays_true(
+    fn a_gate_that_closes_in_mid_run_stops_the_writes_and_the_report_is_true(
         model in model(),
         open_for in 0..6_000u64,
     ) {

@@ -78,7 +78,7 @@ fn cases(rules: &[Rule], listing: Listing<'_>) -> Vec<String> {
 }
 
 #[test]
-fn the_most_specific_rule_decides_and_of_equals_the_earlier_one() {
+fn the_most_specific_rule_applies_and_the_earlier_one_if_equal() {
     let rules = rules([
         (selector("", &[]), days(365)),
         (selector("pay-*", &[]), days(180)),
@@ -110,7 +110,7 @@ fn the_most_specific_rule_decides_and_of_equals_the_earlier_one() {
 }
 
 #[test]
-fn what_no_rule_speaks_of_is_uncovered_and_what_cannot_rotate_is_exempt_under_a_rule_or_none() {
+fn unmatched_keys_are_uncovered_and_keys_that_cannot_rotate_are_exempt() {
     let rules = rules([(selector("pay-*", &[]), days(90))]);
     let listed = [
         key(1, "web"),
@@ -130,7 +130,7 @@ fn what_no_rule_speaks_of_is_uncovered_and_what_cannot_rotate_is_exempt_under_a_
 }
 
 #[test]
-fn an_alias_must_name_one_key() {
+fn an_alias_must_match_exactly_one_key() {
     let rules = rules([
         (Names::Alias("twice".into()), days(90)),
         (Names::Alias("never".into()), days(90)),
@@ -144,7 +144,7 @@ fn an_alias_must_name_one_key() {
 }
 
 #[test]
-fn an_exemption_holds_until_its_day_and_then_the_next_rule_does() {
+fn an_exemption_applies_until_its_day_and_then_the_next_rule_does() {
     let listed = [key(1, "a"), key(2, "b"), key(3, "c")];
     let rules = rules([
         (Names::Key(id(1)), exempt(32)),
@@ -166,7 +166,7 @@ fn an_exemption_holds_until_its_day_and_then_the_next_rule_does() {
 }
 
 #[test]
-fn a_key_that_lacks_what_a_more_specific_rule_asks_for_is_decided_by_none() {
+fn a_key_without_the_attribute_of_a_more_specific_rule_is_unknown() {
     let by_project =
         Names::Select(Box::new(Selector { enterprise_project_id: Some("1".into()), ..Selector::default() }));
     let by_spec = Names::Select(Box::new(Selector { key_spec: Some("SM4".into()), ..Selector::default() }));
@@ -200,7 +200,7 @@ fn a_key_that_lacks_what_a_more_specific_rule_asks_for_is_decided_by_none() {
 }
 
 #[test]
-fn of_a_doubtful_list_nothing_follows_from_the_absence_of_a_key_or_a_tag() {
+fn a_missing_key_or_tag_on_a_doubtful_list_proves_nothing() {
     let rules = rules([
         (Names::Alias("elsewhere".into()), days(90)),
         (selector("x-*", &[]), days(30)),
@@ -234,7 +234,7 @@ fn of_a_doubtful_list_nothing_follows_from_the_absence_of_a_key_or_a_tag() {
 }
 
 #[test]
-fn a_list_that_failed_makes_everything_unknown_but_what_is_named_by_its_id() {
+fn a_failed_list_makes_every_key_unknown_except_entries_by_id() {
     let rules = rules([
         (selector("pay-*", &[]), days(90)),
         (selector("new-*", &[]), days(90)),
@@ -264,7 +264,7 @@ fn a_list_that_failed_makes_everything_unknown_but_what_is_named_by_its_id() {
 }
 
 #[test]
-fn selectors_on_one_line_are_told_apart() {
+fn selectors_on_one_line_are_distinguished() {
     let mut rules = rules([(selector("a-*", &[]), days(90)), (selector("b-*", &[]), days(90))]);
     rules[1].line = 1;
     let expected = ["entry@1 1 unknown: read_failed", "entry@1.2 1 unknown: read_failed"];
@@ -272,7 +272,7 @@ fn selectors_on_one_line_are_told_apart() {
 }
 
 #[test]
-fn a_selector_that_no_key_meets_is_idle_and_one_that_never_decides_is_not() {
+fn a_selector_without_keys_is_idle_and_an_overridden_one_is_not() {
     let rules = rules([
         (selector("pay-*", &[]), days(90)),
         (selector("pay-*", &[("pci", "*")]), days(90)),
@@ -333,7 +333,7 @@ proptest! {
     #![proptest_config(super::properties::config())]
 
     #[test]
-    fn every_key_has_one_case_by_a_rule_than_which_none_is_more_specific(rules in any_rules(), keys in any_listing()) {
+    fn every_key_gets_one_most_specific_rule(rules in any_rules(), keys in any_listing()) {
         let cover = cover(&rules, Listing::Complete(&keys), NOW);
         for key in &keys {
             let cases: Vec<_> = cover.cases.iter().filter(|case| case.subject == Subject::Key(key.key_id)).collect();
@@ -346,7 +346,7 @@ proptest! {
     }
 
     #[test]
-    fn only_a_rule_that_asks_for_rotation_has_a_key_looked_at(rules in any_rules(), keys in any_listing(), failed in any::<bool>()) {
+    fn only_rules_that_require_rotation_read_a_key(rules in any_rules(), keys in any_listing(), failed in any::<bool>()) {
         let listing =
             if failed { Listing::Failed(Reason::ReadFailed, &keys) } else { Listing::Complete(&keys) };
         for case in cover(&rules, listing, NOW).cases {
@@ -362,7 +362,7 @@ proptest! {
     }
 
     #[test]
-    fn a_failed_list_leaves_no_key_well(rules in any_rules(), keys in any_listing()) {
+    fn a_failed_list_leaves_no_key_compliant(rules in any_rules(), keys in any_listing()) {
         let cover = cover(&rules, Listing::Failed(Reason::ReadFailed, &keys), NOW);
         for case in &cover.cases {
             if let Course::Settled(status, _) = case.course {

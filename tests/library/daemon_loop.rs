@@ -211,7 +211,7 @@ async fn every_tick_of_a_day_makes_one_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_run_is_told_when_the_next_one_is_due() {
+async fn each_run_gets_the_time_of_the_next_one() {
     beside_daemon("0 * * * *", Duration::from_secs(2), async |world| {
         pass(3 * 3_600 + 60).await;
         let due = |hour: u64| Some(midnight() + Duration::from_secs(hour * 3_600));
@@ -221,7 +221,7 @@ async fn each_run_is_told_when_the_next_one_is_due() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_alarm_a_run_comes_at_most_half_a_minute_late() {
+async fn without_an_alarm_a_run_is_at_most_half_a_minute_late() {
     let policy = policy_text("first", "0 * * * *");
     beside_daemon_with(&policy, Duration::from_secs(2), Mute, Gate::default(), async |world| {
         pass(3 * 3_600 + 60).await;
@@ -241,7 +241,7 @@ async fn ticks_during_a_run_make_one_more_run_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_hang_ups_during_a_run_make_one_more_run_after_it() {
+async fn ten_sighups_during_a_run_make_one_more_run_after_it() {
     beside_daemon("0 0 1 1 *", Duration::from_secs(60), async |world| {
         world.signals.hang_up.notify_one();
         pass(1).await;
@@ -256,7 +256,7 @@ async fn ten_hang_ups_during_a_run_make_one_more_run_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_policy_takes_effect_even_where_runs_are_always_due() {
+async fn a_changed_policy_takes_effect_also_if_runs_are_always_due() {
     beside_daemon("* * * * *", Duration::from_secs(90), async |world| {
         pass(100).await;
         fs::write(&world.path, policy_text("second", "* * * * *")).unwrap();
@@ -281,7 +281,7 @@ async fn a_policy_with_problems_changes_nothing_and_starts_no_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_file_that_is_gone_for_a_while_is_no_change() {
+async fn a_policy_file_that_is_missing_briefly_is_no_change() {
     beside_daemon("0 0 1 1 *", Duration::from_secs(1), async |world| {
         pass(10).await;
         fs::remove_file(&world.path).unwrap();
@@ -294,7 +294,7 @@ async fn a_policy_file_that_is_gone_for_a_while_is_no_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_file_that_stays_away_is_a_reload_that_fails_and_its_return_one_that_does_not() {
+async fn a_policy_file_that_stays_missing_fails_the_reload_until_it_returns() {
     beside_daemon("0 0 1 1 *", Duration::from_secs(1), async |world| {
         pass(10).await;
         fs::remove_file(&world.path).unwrap();
@@ -310,7 +310,7 @@ async fn a_policy_file_that_stays_away_is_a_reload_that_fails_and_its_return_one
 
 /// Runs a daemon with this `run_on_start` behind a gate that opens after ten minutes; the seconds at which runs began
 /// within the hour.
-async fn runs_of_one_that_takes_over(run_on_start: bool) -> Vec<u64> {
+async fn runs_after_a_takeover(run_on_start: bool) -> Vec<u64> {
     let policy =
         policy_text("first", "0 * * * *").replace("run_on_start: false", &format!("run_on_start: {run_on_start}"));
     let begin = Instant::now();
@@ -330,11 +330,11 @@ async fn runs_of_one_that_takes_over(run_on_start: bool) -> Vec<u64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_stands_by_looks_and_runs_at_once_when_it_is_to_act() {
-    assert_eq!(runs_of_one_that_takes_over(true).await, [0, 600, 3_600]);
+async fn a_standby_reads_and_runs_at_once_after_a_takeover() {
+    assert_eq!(runs_after_a_takeover(true).await, [0, 600, 3_600]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_is_to_act_waits_for_its_schedule_where_a_start_makes_no_run() {
-    assert_eq!(runs_of_one_that_takes_over(false).await, [3_600]);
+async fn without_run_on_start_a_replica_waits_for_its_schedule_after_a_takeover() {
+    assert_eq!(runs_after_a_takeover(false).await, [3_600]);
 }

@@ -139,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn no_step_carries_an_interval_but_the_policys(desired in desired(), observed in observed()) {
+    fn no_step_has_an_interval_other_than_the_policys(desired in desired(), observed in observed()) {
         for step in decide(desired, &observed).steps.iter() {
             let own = observed.interval_days().filter(|_| on_policy(desired, &observed));
             let is_right = match step {
@@ -151,7 +151,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_accepted_in_this_run_is_not_sent_again(desired in desired(), observed in observed()) {
+    fn an_accepted_write_is_not_sent_again_in_the_run(desired in desired(), observed in observed()) {
         let steps = decide(desired, &observed).steps;
         if observed.enabling != Enabling::NotSent {
             prop_assert!(!steps.iter().any(|step| step == Step::EnableRotation));
@@ -163,7 +163,7 @@ proptest! {
     }
 
     #[test]
-    fn a_hindered_failed_or_unread_key_is_left_alone(desired in desired(), observed in observed()) {
+    fn a_blocked_failed_or_unread_key_is_not_written(desired in desired(), observed in observed()) {
         let steps = decide(desired, &observed).steps;
         let blocked = observed.hindrance.is_some() && !on_policy(desired, &observed);
         let held = observed.hold.is_some() && !on_policy(desired, &observed);
@@ -173,7 +173,7 @@ proptest! {
     }
 
     #[test]
-    fn an_unread_key_is_unknown_unless_something_else_is_known_of_it(desired in desired(), observed in observed()) {
+    fn an_unread_key_is_unknown_unless_a_blocker_is_known(desired in desired(), observed in observed()) {
         let verdict = decide(desired, &observed);
         if !matches!(observed.reading, Reading::Rotation(_)) && observed.hindrance.is_none() {
             prop_assert_eq!(verdict.status, Status::Unknown);

@@ -79,22 +79,22 @@ const DOORS: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn no_module_uses_what_its_place_forbids() {
+fn no_module_uses_a_forbidden_one() {
     let sources = sources();
     assert!(sources.len() > 60, "{} files", sources.len());
-    let forbidden: Vec<_> = sources.iter().flat_map(|(file, text)| over_the_walls(file, text)).collect();
+    let forbidden: Vec<_> = sources.iter().flat_map(|(file, text)| forbidden_modules(file, text)).collect();
     assert!(forbidden.is_empty(), "\n{}", forbidden.join("\n"));
 }
 
 #[test]
-fn no_foreign_crate_comes_in_by_another_door() {
+fn foreign_crates_are_used_only_in_their_files() {
     let sources = sources();
-    let forbidden: Vec<_> = sources.iter().flat_map(|(file, text)| beside_the_doors(file, text)).collect();
+    let forbidden: Vec<_> = sources.iter().flat_map(|(file, text)| forbidden_crates(file, text)).collect();
     assert!(forbidden.is_empty(), "\n{}", forbidden.join("\n"));
 }
 
 #[test]
-fn every_wall_and_every_door_stands_somewhere() {
+fn every_rule_for_modules_and_crates_is_used() {
     let sources = sources();
     let tops: BTreeSet<_> = sources.iter().map(|(file, _)| modules(file)[0].clone()).collect();
     assert_eq!(tops, WALLS.iter().map(|(name, _)| (*name).to_owned()).collect());
@@ -105,7 +105,7 @@ fn every_wall_and_every_door_stands_somewhere() {
 }
 
 #[test]
-fn the_table_of_the_architecture_has_these_walls() {
+fn the_table_in_the_architecture_matches_these_rules() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
     for (name, allowed) in WALLS.iter().filter(|(name, _)| !["cli", "main", "lib"].contains(name)) {
@@ -119,7 +119,7 @@ fn the_table_of_the_architecture_has_these_walls() {
 }
 
 #[test]
-fn a_forbidden_use_is_found_in_whatever_way_it_is_written() {
+fn a_forbidden_use_is_found_in_every_notation() {
     for (file, text) in [
         ("src/rotation/decide.rs", "use crate::support::clock::Clock;"),
         ("src/policy/types.rs", "use crate::kms::Error;"),
@@ -143,7 +143,7 @@ fn a_forbidden_use_is_found_in_whatever_way_it_is_written() {
         ("src/support/clock.rs", "use crate::rotation::key::KeyId;"),
         ("src/new/mod.rs", "use crate::rotation::key::KeyId;"),
     ] {
-        assert_ne!(over_the_walls(file, text), Vec::<String>::new(), "{file}: {text}");
+        assert_ne!(forbidden_modules(file, text), Vec::<String>::new(), "{file}: {text}");
     }
     for (file, text) in [
         ("src/kms/client.rs", "use reqwest::Client;"),
@@ -155,12 +155,12 @@ fn a_forbidden_use_is_found_in_whatever_way_it_is_written() {
         ("src/kms/transport/mod.rs", "use hyper::Method;"),
         ("src/daemon/mod.rs", "use kms_simulator::Preset;"),
     ] {
-        assert_ne!(beside_the_doors(file, text), Vec::<String>::new(), "{file}: {text}");
+        assert_ne!(forbidden_crates(file, text), Vec::<String>::new(), "{file}: {text}");
     }
 }
 
 #[test]
-fn what_is_allowed_or_only_spoken_of_is_not_found() {
+fn permitted_uses_comments_and_strings_are_not_reported() {
     for (file, text) in [
         (
             "src/kms/client.rs",
@@ -183,8 +183,8 @@ fn what_is_allowed_or_only_spoken_of_is_not_found() {
         ("src/logging/", "const A: &str = \"hyper::proto\"; use tracing_subscriber::Layer;"),
         ("src/main.rs", "kms_rotationd::cli::main(std::env::args_os())"),
     ] {
-        assert_eq!(over_the_walls(file, text), Vec::<String>::new(), "{text}");
-        assert_eq!(beside_the_doors(file, text), Vec::<String>::new(), "{text}");
+        assert_eq!(forbidden_modules(file, text), Vec::<String>::new(), "{text}");
+        assert_eq!(forbidden_crates(file, text), Vec::<String>::new(), "{text}");
     }
 }
 
@@ -219,7 +219,7 @@ fn modules(file: &str) -> Vec<String> {
     path.split('/').map(str::to_owned).collect()
 }
 
-fn over_the_walls(file: &str, text: &str) -> Vec<String> {
+fn forbidden_modules(file: &str, text: &str) -> Vec<String> {
     let own = modules(file);
     let allowed = WALLS.iter().find(|(name, _)| *name == own[0]).map_or(&[][..], |(_, allowed)| allowed);
     let passes = |path: &str| {
@@ -230,7 +230,7 @@ fn over_the_walls(file: &str, text: &str) -> Vec<String> {
     forbidden.map(|path| format!("{file} may not use {path}")).collect()
 }
 
-fn beside_the_doors(file: &str, text: &str) -> Vec<String> {
+fn forbidden_crates(file: &str, text: &str) -> Vec<String> {
     let tokens = tokens(text);
     let elsewhere = |name: &&str| {
         DOORS.iter().any(|(door, places)| {

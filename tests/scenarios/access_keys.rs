@@ -56,14 +56,14 @@ fn a_key_named_in_the_policy_signs_every_request() {
 }
 
 #[test]
-fn a_key_whose_id_is_in_a_file_signs_as_well() {
+fn a_key_with_its_id_in_a_file_signs_requests() {
     let cloud = Cloud::start(keyed([off()]));
     assert_eq!(site(&Policy::of_one_key(cloud.url()).with(BY_FILE)).apply().key(KEY), "compliant");
     assert_eq!(cloud.access_keys_seen(), [ACCESS]);
 }
 
 #[test]
-fn a_temporary_key_in_files_goes_with_its_security_token() {
+fn a_temporary_key_in_files_is_sent_with_its_security_token() {
     let cloud = Cloud::of([off()]);
     let [access, secret, token] = temporary_key(&cloud);
     let credentials = "{access_key: {access_key_id_file: access, secret_access_key_file: secret, \
@@ -79,7 +79,7 @@ fn a_temporary_key_in_files_goes_with_its_security_token() {
 }
 
 #[test]
-fn every_kind_that_needs_no_machine_works_over_https_with_an_own_authority() {
+fn every_login_without_a_metadata_service_works_over_https_with_a_private_authority() {
     let authority = Authority::new();
     for credentials in [
         "{token_file: token}",
@@ -122,7 +122,7 @@ fn a_refused_key_is_tried_once_in_a_run_however_many_keys_there_are() {
 }
 
 #[test]
-fn a_key_that_is_refused_in_mid_run_is_not_tried_on_every_key_that_is_left() {
+fn a_key_refused_in_mid_run_is_not_tried_on_every_remaining_key() {
     for concurrency in [1, 4] {
         let cloud = Cloud::start(keyed(many(40)).fault(Rule::always(Fault::unauthorized()).after(1)));
         let policy = Policy::of_keys(cloud.url(), (0..40).map(key_id)).with(BY_VALUE);
@@ -137,7 +137,7 @@ fn a_key_that_is_refused_in_mid_run_is_not_tried_on_every_key_that_is_left() {
 }
 
 #[test]
-fn a_key_that_nobody_knows_is_refused_in_the_clouds_words() {
+fn an_unknown_key_is_reported_with_the_clouds_message() {
     let cloud = Cloud::of([off()]);
     let applied = site(&Policy::of_one_key(cloud.url()).with(BY_VALUE)).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
@@ -170,7 +170,7 @@ fn a_refused_key_whose_files_have_changed_is_tried_once_more() {
 }
 
 #[test]
-fn a_changed_key_that_is_refused_as_well_ends_the_projects_run() {
+fn a_changed_key_that_is_also_refused_ends_the_projects_run() {
     let (cloud, key) = refused_while_the_file_becomes("of-tomorrow");
     assert_eq!(key, REFUSED);
     assert_eq!((cloud.access_key_refusals(ACCESS), cloud.all_requests()), (2, 2));
@@ -205,7 +205,7 @@ fn five_projects_with_one_wrong_key_never_lock_it() {
 }
 
 #[test]
-fn a_key_rotated_in_its_files_in_mid_run_costs_no_key_its_result() {
+fn a_key_replaced_in_its_files_in_mid_run_does_not_affect_the_result() {
     let hold = Hold::new();
     let cloud = Cloud::start(keyed(many(40)).fault(from_the_eleventh_on(&hold)));
     let site = site(&Policy::of_keys(cloud.url(), (0..40).map(key_id)).with(BY_FILE));
@@ -225,7 +225,7 @@ fn a_key_rotated_in_its_files_in_mid_run_costs_no_key_its_result() {
 }
 
 #[test]
-fn every_attempt_is_signed_afresh() {
+fn every_attempt_is_signed_again() {
     let busy = Fault::html(503).retry_after("1");
     let cloud = Cloud::start(keyed([rotating(90)]).fault(Rule::next(2, busy).on(Operation::ListKeys)));
     let front = Front::plain(cloud.url());
@@ -242,7 +242,7 @@ fn every_attempt_is_signed_afresh() {
 const APART: &str = "this machine's clock and the cloud's differ by more than ten minutes; is this one set by NTP?";
 
 #[test]
-fn an_answers_date_twenty_minutes_off_is_told_in_log_and_metric() {
+fn a_clock_skew_of_twenty_minutes_is_in_log_and_metric() {
     for (offset, expected) in [(1200, 1200.0), (-1200, -1200.0)] {
         let cloud = Cloud::start(keyed([off()]).behave(|cloud| cloud.date_offset_seconds = offset));
         let site = site(&Policy::of_one_key(cloud.url()).with(BY_VALUE));
@@ -258,7 +258,7 @@ fn an_answers_date_twenty_minutes_off_is_told_in_log_and_metric() {
 }
 
 #[test]
-fn a_clock_that_is_too_wrong_for_signatures_is_named_beside_the_refusal() {
+fn a_clock_skew_is_reported_with_the_refused_signature() {
     let ahead = || SystemTime::now() + Duration::from_secs(20 * 60);
     let cloud = Cloud::start(keyed(many(5)).clock(ahead));
     let applied = site(&Policy::of_keys(cloud.url(), (0..5).map(key_id)).with(BY_VALUE)).apply();
@@ -269,7 +269,7 @@ fn a_clock_that_is_too_wrong_for_signatures_is_named_beside_the_refusal() {
 }
 
 #[test]
-fn files_of_a_key_that_are_missing_empty_or_garbled_lead_to_no_request() {
+fn missing_empty_or_garbled_key_files_cause_no_request() {
     let cloud = Cloud::start(keyed([off()]));
     let [with_mark, with_blank, with_nul] =
         [format!("\u{feff}{SECRET}\n"), format!("{SECRET} \n"), format!("{SECRET}\0")];

@@ -158,7 +158,7 @@ fn openstacks_variables_are_a_source_under_each_of_their_names() {
 }
 
 #[test]
-fn users_and_accounts_go_by_their_ids_as_well() {
+fn users_and_accounts_can_be_given_by_id() {
     for [user, password, domain] in [
         ["HW_USER_NAME", "HW_USER_PASSWORD", "HW_DOMAIN_ID"],
         ["HW_USER_ID", "HW_USER_PASSWORD", "HW_DOMAIN_NAME"],
@@ -198,7 +198,7 @@ fn users_and_accounts_go_by_their_ids_as_well() {
 }
 
 #[test]
-fn a_security_token_of_the_environment_goes_with_its_key() {
+fn a_security_token_of_the_environment_is_sent_with_its_key() {
     for [id, secret, token] in [
         ["HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_SECURITY_TOKEN"],
         ["HW_ACCESS_KEY", "HW_SECRET_KEY", "HW_SECURITY_TOKEN"],
@@ -232,7 +232,7 @@ fn a_line_break_at_the_end_of_a_variable_is_not_sent() {
 }
 
 #[test]
-fn a_variable_with_stray_bytes_is_named_and_not_sent() {
+fn a_variable_with_control_characters_is_named_and_not_sent() {
     let key = [("HW_ACCESS_KEY", ACCESS), ("HW_SECRET_KEY", SECRET)];
     let password = [("OS_USERNAME", USER), ("OS_PASSWORD", PASSWORD), ("OS_USER_DOMAIN_NAME", ACCOUNT)];
     for (variables, name, stray) in [
@@ -256,7 +256,7 @@ fn a_variable_with_stray_bytes_is_named_and_not_sent() {
 }
 
 #[test]
-fn the_machine_itself_is_the_last_source() {
+fn the_metadata_service_is_the_last_source() {
     assert!(source(&site(&cloud(), &[])).contains("metadata service"));
     // Empty is not set.
     let empty = [("HUAWEICLOUD_SDK_AK", ""), ("HW_AUTH_TOKEN", ""), ("OS_CLOUD", ""), ("OS_TOKEN", "")];
@@ -311,7 +311,7 @@ const OS_DOMAINS: &str = "OS_PASSWORD, nor OS_USER_DOMAIN_NAME or OS_DOMAIN_NAME
                           OS_USER_DOMAIN_ID or OS_DOMAIN_ID or OS_PROJECT_DOMAIN_ID";
 
 #[test]
-fn half_of_something_is_named_and_nothing_else_is_tried() {
+fn an_incomplete_source_is_named_and_no_other_is_tried() {
     for (given, missing) in [
         ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"),
         ("HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_AK"),

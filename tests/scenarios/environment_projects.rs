@@ -60,7 +60,7 @@ fn assert_named(cloud: &Cloud, site: &Site, expected: &str) {
 }
 
 #[test]
-fn the_project_that_a_variable_names_is_the_one_that_is_worked_on() {
+fn a_variable_selects_the_project() {
     for (login, variable) in [
         (STS, "HUAWEICLOUD_SDK_PROJECT_ID"),
         (SDK_PROVIDER, "HUAWEICLOUD_SDK_PROJECT_ID"),
@@ -98,7 +98,7 @@ fn the_project_that_a_variable_names_is_the_one_that_is_worked_on() {
 }
 
 #[test]
-fn the_project_that_a_file_names_is_the_one_that_is_worked_on() {
+fn a_file_selects_the_project() {
     let cloud = cloud();
     let named = |cloud: &Cloud, login, file: &str, text: &str, expected: &str| {
         cloud.forget_requests();
@@ -143,7 +143,7 @@ fn the_project_that_a_file_names_is_the_one_that_is_worked_on() {
 }
 
 #[test]
-fn what_goes_with_the_credentials_wins_over_another_clients_variable() {
+fn a_setting_of_the_same_client_takes_precedence_over_another_clients_variable() {
     let cloud = cloud();
     let others = [("HW_PROJECT_NAME", "eu-de"), ("HUAWEICLOUD_SDK_PROJECT_ID", PROJECT)];
     let site = without_id(&cloud, &[OS_KEY, &[("OS_PROJECT_NAME", NAME)], &others].concat());
@@ -156,7 +156,7 @@ fn what_goes_with_the_credentials_wins_over_another_clients_variable() {
 }
 
 #[test]
-fn the_policys_project_id_scopes_the_login_whatever_the_environment_names() {
+fn the_policys_project_id_takes_precedence_over_the_environment() {
     for login in [OS_KEY, OS_PASSWORD, HW_PASSWORD] {
         for (variable, value) in [("OS_PROJECT_NAME", "eu-de"), ("OS_PROJECT_ID", PROJECT), ("OS_PROJECT_ID", NAMED)] {
             let cloud = cloud();
@@ -183,7 +183,7 @@ fn the_policys_project_id_scopes_the_login_whatever_the_environment_names() {
 }
 
 #[test]
-fn the_region_names_the_project_where_nothing_else_does() {
+fn the_region_is_the_default_for_the_project() {
     let cloud = cloud();
     let site = without_id(&cloud, OS_KEY);
     assert_eq!(noted(&site).1, "eu-de, from the region, since neither the policy nor the environment names one");
@@ -192,7 +192,7 @@ fn the_region_names_the_project_where_nothing_else_does() {
 }
 
 #[test]
-fn a_project_that_the_environment_names_wrongly_is_not_replaced_by_another_one() {
+fn a_wrong_project_of_the_environment_is_not_replaced_by_another_one() {
     for login in [OS_KEY, OS_PASSWORD] {
         let cloud = cloud();
         let site = without_id(&cloud, &[login, &[("OS_PROJECT_NAME", "eu-de_paiments")]].concat());
@@ -207,7 +207,7 @@ fn a_project_that_the_environment_names_wrongly_is_not_replaced_by_another_one()
 }
 
 #[test]
-fn a_rehearsal_has_the_keys_whatever_project_the_environment_names() {
+fn a_rehearsal_ignores_the_project_of_the_environment() {
     for (variable, value) in [("OS_PROJECT_NAME", NAME), ("OS_PROJECT_ID", NAMED)] {
         let mut site = Site::new(&Policy::of_one_key("https://kms.invalid").with("{environment: {}}").without_id());
         for (name, value) in [OS_KEY, &[(variable, value)]].concat() {

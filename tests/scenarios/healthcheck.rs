@@ -54,7 +54,7 @@ fn a_daemon_is_alive_before_it_is_ready() {
 }
 
 #[test]
-fn where_the_daemon_listens_is_known_from_the_same_variable() {
+fn the_same_variable_sets_the_daemons_address() {
     let cloud = Cloud::of([rotating(90)]);
     let mut site = Site::new(&Policy::of_one_key(cloud.url()));
     let arguments = ["run", "--policy", "policy.yaml", "--listen", "0.0.0.0:0", "--log-format", "json"];
@@ -68,7 +68,7 @@ fn where_the_daemon_listens_is_known_from_the_same_variable() {
 }
 
 #[test]
-fn tls_and_logins_are_no_obstacle_on_the_loopback() {
+fn healthcheck_works_with_tls_and_logins_on_the_loopback() {
     let cloud = Cloud::of([rotating(90)]);
     let (authority, stranger) = (Authority::new(), Authority::new());
     let site = Site::new(&Policy::of_one_key(cloud.url()));
@@ -101,7 +101,7 @@ fn tls_and_logins_are_no_obstacle_on_the_loopback() {
 }
 
 #[test]
-fn who_is_silent_or_no_daemon_is_not_well() {
+fn a_silent_server_or_another_program_is_unhealthy() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let other = StandIn::start(|_| answer("404 Not Found", "", "what?\u{1b}[31m"));
@@ -113,7 +113,7 @@ fn who_is_silent_or_no_daemon_is_not_well() {
 }
 
 #[test]
-fn a_url_that_is_none_is_a_usage_error() {
+fn an_invalid_url_is_a_usage_error() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     for more in [&["--url", "127.0.0.1:9847"][..], &["--cert-file", "own.crt"]] {

@@ -33,17 +33,17 @@ fn assert_ends_with_the_calls_in_flight(signal: Signal) {
 }
 
 #[test]
-fn sigterm_in_mid_run_ends_with_0_after_the_calls_in_flight() {
+fn sigterm_in_mid_run_exits_with_0_after_the_requests_in_flight() {
     assert_ends_with_the_calls_in_flight(Signal::TERM);
 }
 
 #[test]
-fn sigint_in_mid_run_ends_with_0_after_the_calls_in_flight() {
+fn sigint_in_mid_run_exits_with_0_after_the_requests_in_flight() {
     assert_ends_with_the_calls_in_flight(Signal::INT);
 }
 
 #[test]
-fn a_write_in_flight_when_the_signal_comes_is_finished_and_the_interval_it_owes_is_sent() {
+fn after_a_signal_a_write_in_flight_is_finished_and_followed_by_its_interval() {
     let hold = Hold::new();
     let rule = Rule::always(Fault::held(&hold)).on(Operation::EnableRotation);
     let cloud = Cloud::start(setup([off()]).fault(rule));
@@ -142,7 +142,7 @@ fn a_second_signal_a_second_later_ends_at_once() {
 }
 
 #[test]
-fn a_signal_while_nothing_runs_ends_with_0() {
+fn a_signal_between_runs_exits_with_0() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run();
@@ -151,7 +151,7 @@ fn a_signal_while_nothing_runs_ends_with_0() {
 }
 
 #[test]
-fn apply_that_is_stopped_tells_what_it_did_and_ends_with_1() {
+fn a_stopped_apply_reports_its_changes_and_exits_with_1() {
     let hold = Hold::new();
     let rule = Rule::always(Fault::held(&hold)).on(Operation::UpdateInterval);
     let cloud = Cloud::start(setup(many(100)).fault(rule));
@@ -231,7 +231,7 @@ fn ten_signals_during_a_run_make_one_more_run() {
 }
 
 #[test]
-fn health_is_there_at_once_and_readiness_after_the_first_run() {
+fn the_daemon_is_healthy_at_once_and_ready_after_the_first_run() {
     let hold = Hold::new();
     let cloud = Cloud::start(setup([rotating(90)]).fault(Rule::always(Fault::held(&hold))));
     let site = Site::new(&Policy::of_one_key(cloud.url()));
@@ -247,7 +247,7 @@ fn health_is_there_at_once_and_readiness_after_the_first_run() {
 }
 
 #[test]
-fn a_daemon_whose_first_run_went_wrong_is_ready_and_says_what_is_wrong() {
+fn a_daemon_is_ready_after_a_failed_first_run_and_reports_the_problems() {
     let cloud = Cloud::of([]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run();
@@ -323,7 +323,7 @@ fn each_change_logs_key_step_before_after_and_the_clouds_request_id() {
 }
 
 #[test]
-fn a_problem_is_logged_when_it_comes_and_when_it_goes_and_not_in_between() {
+fn a_problem_is_logged_when_it_starts_and_when_it_ends() {
     let cloud = Cloud::of([]);
     let site = Site::new(&Policy::of_one_key(cloud.url()).every_second());
     let daemon = site.run();
@@ -336,7 +336,7 @@ fn a_problem_is_logged_when_it_comes_and_when_it_goes_and_not_in_between() {
 }
 
 #[test]
-fn the_debug_log_tells_the_sequence_that_the_cloud_keeps() {
+fn the_debug_log_has_the_sequence_sent_to_the_cloud() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run_with(&["--log-level", "debug"]);
@@ -350,7 +350,7 @@ fn the_debug_log_tells_the_sequence_that_the_cloud_keeps() {
 }
 
 #[test]
-fn requests_and_retries_are_counted_by_how_they_ended() {
+fn requests_and_retries_are_counted_by_result() {
     let fault = Rule::next(2, Fault::html(502)).on(Operation::ReadStatus);
     let cloud = Cloud::start(setup([rotating(90)]).fault(fault));
     let site = Site::new(&Policy::of_one_key(cloud.url()));

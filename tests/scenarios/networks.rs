@@ -82,7 +82,7 @@ pub(crate) const BY_TOKEN: &str = "{token_file: token}";
 pub(crate) const BY_PASSWORD: &str = "{password: {user_name: rotator, domain_name: ACCOUNT, password_file: password}}";
 
 #[test]
-fn a_proxy_of_the_policy_is_used_and_sees_nothing_in_the_clear() {
+fn the_policys_proxy_is_used_and_sees_no_clear_text() {
     for credentials in [BY_TOKEN, BY_PASSWORD, BY_VALUE] {
         let behind = Behind::new(None);
         let applied = behind.site(credentials, Some(&behind.open())).apply();
@@ -92,7 +92,7 @@ fn a_proxy_of_the_policy_is_used_and_sees_nothing_in_the_clear() {
 }
 
 #[test]
-fn a_proxy_may_ask_for_a_password_which_never_reaches_the_cloud() {
+fn a_proxys_password_never_reaches_the_cloud() {
     let behind = Behind::new(Some(GATE));
     let applied = behind.site(BY_PASSWORD, Some(&behind.with_password())).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"), "{applied:#?}");
@@ -104,7 +104,7 @@ fn a_proxy_may_ask_for_a_password_which_never_reaches_the_cloud() {
 }
 
 #[test]
-fn a_proxy_that_refuses_the_password_is_asked_once_in_a_run_and_named() {
+fn a_proxy_that_refuses_the_password_is_tried_once_in_a_run_and_named() {
     let behind = Behind::new(Some(GATE));
     for (credentials, reason) in [(BY_TOKEN, "read_failed"), (BY_VALUE, "read_failed"), (BY_PASSWORD, "read_failed")] {
         for field in [behind.open(), behind.with_password()] {
@@ -126,7 +126,7 @@ fn a_proxy_that_refuses_the_password_is_asked_once_in_a_run_and_named() {
 }
 
 #[test]
-fn a_password_of_the_proxy_that_changes_in_its_file_is_taken_up_by_the_next_run() {
+fn a_changed_password_of_the_proxy_is_used_by_the_next_run() {
     let behind = Behind::new(Some(GATE));
     let site = behind.site_of(30, BY_PASSWORD, Some(&behind.with_password()));
     let daemon = site.run();
@@ -161,7 +161,7 @@ fn a_password_of_the_proxy_that_changes_in_its_file_is_taken_up_by_the_next_run(
 }
 
 #[test]
-fn a_password_that_the_proxy_has_refused_waits_for_a_change_however_many_runs_there_are() {
+fn a_refused_password_of_the_proxy_is_not_sent_again_until_it_changes() {
     let behind = Behind::new(Some(GATE));
     let policy = Policy::of_one_key(&format!("https://{HOST}")).every_second();
     let site = behind.site_for(policy.clone(), BY_PASSWORD, Some(&behind.with_password()));
@@ -192,7 +192,7 @@ fn a_password_that_the_proxy_has_refused_waits_for_a_change_however_many_runs_th
 }
 
 #[test]
-fn a_missing_password_file_of_the_proxy_stops_its_project_alone() {
+fn a_missing_password_file_of_the_proxy_affects_only_its_project() {
     let behind = Behind::new(Some(GATE));
     let site = behind.site(BY_TOKEN, Some(&behind.with_password()));
     std::fs::remove_file(site.path("gate")).unwrap();
@@ -214,7 +214,7 @@ fn the_proxy_of_the_environment_is_used_in_either_spelling() {
 }
 
 #[test]
-fn the_environments_proxy_may_have_its_password_in_its_address() {
+fn the_environments_proxy_can_have_a_password_in_its_url() {
     let behind = Behind::new(Some(GATE));
     let mut site = behind.site(BY_TOKEN, None);
     site.set("HTTPS_PROXY", &format!("http://gate:{GATE_PASSWORD}@{}", behind.proxy.address()));
@@ -224,7 +224,7 @@ fn the_environments_proxy_may_have_its_password_in_its_address() {
 }
 
 #[test]
-fn the_policys_proxy_wins_over_the_environments() {
+fn the_policys_proxy_takes_precedence_over_the_environments() {
     let behind = Behind::new(None);
     let trap = Front::proxy(behind.cloud.url(), None);
     let mut site = behind.site(BY_TOKEN, Some(&behind.open()));
@@ -236,7 +236,7 @@ fn the_policys_proxy_wins_over_the_environments() {
 }
 
 #[test]
-fn hosts_that_no_proxy_lists_are_reached_without_it() {
+fn hosts_in_no_proxy_are_reached_directly() {
     for except in ["127.0.0.1", "*", "example.com,127.0.0.0/8", " 127.0.0.1 , x", "x 127.0.0.1:PORT"] {
         let behind = Behind::new(None);
         let policy = Policy::of_one_key(&behind.front.https()).field("ca_file: ca.pem");
@@ -258,7 +258,7 @@ fn hosts_that_no_proxy_lists_are_reached_without_it() {
 }
 
 #[test]
-fn a_certificate_that_is_not_trusted_is_met_once_in_a_run_however_many_keys_there_are() {
+fn an_untrusted_certificate_is_tried_once_in_a_run() {
     let cloud = Cloud::start(keyed(many(30)));
     for (credentials, iam, reason) in [
         (BY_VALUE, None, "read_failed"),
@@ -287,7 +287,7 @@ fn a_certificate_that_is_not_trusted_is_met_once_in_a_run_however_many_keys_ther
 }
 
 #[test]
-fn a_certificate_authority_that_is_put_right_is_taken_up_by_the_next_run() {
+fn a_corrected_certificate_authority_is_used_by_the_next_run() {
     let (cloud, authority) = (Cloud::start(keyed(many(5))), Authority::new());
     let front = Front::tls(cloud.url(), &authority);
     let policy = Policy::of_keys(&front.https(), (0..5).map(key_id)).with(BY_PASSWORD).field("ca_file: ca.pem");
@@ -316,7 +316,7 @@ fn a_certificate_authority_that_is_put_right_is_taken_up_by_the_next_run() {
 }
 
 #[test]
-fn a_certificate_is_judged_behind_a_proxy_as_well() {
+fn certificates_are_checked_through_a_proxy_too() {
     let behind = Behind::new(None);
     let site = behind.site(BY_TOKEN, Some(&behind.open()));
     site.write("ca.pem", &Authority::new().pem);
@@ -327,7 +327,7 @@ fn a_certificate_is_judged_behind_a_proxy_as_well() {
 }
 
 #[test]
-fn tls_is_offered_in_1_3_and_1_2_and_in_nothing_older() {
+fn only_tls_1_3_and_1_2_are_offered() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let policy = Policy::of_one_key(&format!("https://{}", listener.local_addr().unwrap())).field("ca_file: ca.pem");
     let site = Site::new(&Policy { max_elapsed: "300ms", ..policy });
@@ -398,7 +398,7 @@ impl<'a> Bytes<'a> {
 }
 
 #[test]
-fn connections_that_the_cloud_has_closed_cost_no_key() {
+fn connections_closed_by_the_cloud_fail_no_key() {
     let idle = std::time::Duration::from_millis(300);
     let cloud = Cloud::start(keyed([off()]).idle_timeout(idle));
     let site = site(&Policy::of_one_key(cloud.url()).with(BY_VALUE).every_second());

@@ -32,7 +32,7 @@ fn the_soft_limit_is_raised_to_the_hard_one() {
 }
 
 #[test]
-fn hundreds_of_projects_pass_within_a_low_limit_and_a_reload_with_them() {
+fn hundreds_of_projects_and_a_reload_work_with_a_low_limit() {
     const PROJECTS: usize = 200;
     const KEYS: usize = 2;
     let id = |n: usize| format!("{n:032x}");
@@ -79,7 +79,7 @@ fn hundreds_of_projects_pass_within_a_low_limit_and_a_reload_with_them() {
 }
 
 #[test]
-fn what_this_machine_has_run_out_of_is_blamed_on_nobody_else_and_may_pass() {
+fn running_out_of_open_files_is_reported_as_local_and_temporary() {
     for credentials in [BY_TOKEN, BY_PASSWORD] {
         // Connections do not outlive a run, and tokens hardly.
         let setup = setup(many(3)).idle_timeout(Duration::from_millis(500));

@@ -26,7 +26,7 @@ fn a_project_without_an_id_is_found_by_its_regions_name() {
 }
 
 #[test]
-fn a_sub_project_is_found_by_the_name_that_the_credentials_give() {
+fn a_sub_project_is_found_by_the_name_in_the_credentials() {
     let sub = ProjectSetup::new(OTHER, "eu-de_team").domain(ACCOUNT).key(off());
     let cloud = Cloud::start(setup([]).project(sub));
     let credentials = BY_PASSWORD.replace("}}", ", project_name: eu-de_team}}");
@@ -36,7 +36,7 @@ fn a_sub_project_is_found_by_the_name_that_the_credentials_give() {
 }
 
 #[test]
-fn a_project_whose_name_nobody_knows_is_looked_up_once() {
+fn an_unknown_project_name_is_looked_up_once() {
     for credentials in [BY_PASSWORD, BY_VALUE] {
         let elsewhere = ProjectSetup::new(OTHER, "eu-nl").domain(ACCOUNT);
         let cloud =
@@ -50,7 +50,7 @@ fn a_project_whose_name_nobody_knows_is_looked_up_once() {
 }
 
 #[test]
-fn a_name_that_several_projects_have_needs_the_users_choice() {
+fn an_ambiguous_project_name_is_reported_with_the_ids() {
     let twin = ProjectSetup::new(OTHER, "eu-de").domain("ANOTHER");
     let cloud = Cloud::start(keyed([off()]).project(twin));
     let applied = site(&Policy::of_one_key(cloud.url()).with(BY_VALUE).without_id()).apply();
@@ -61,7 +61,7 @@ fn a_name_that_several_projects_have_needs_the_users_choice() {
 }
 
 #[test]
-fn a_wrong_key_is_refused_once_where_the_project_is_looked_up() {
+fn a_wrong_key_is_tried_once_for_the_project_lookup() {
     let cloud = Cloud::start(keyed(many(30)));
     let site = site(&Policy::of_keys(cloud.url(), (0..30).map(key_id)).with(BY_VALUE).without_id());
     site.write("secret", "not-it");
@@ -72,7 +72,7 @@ fn a_wrong_key_is_refused_once_where_the_project_is_looked_up() {
 }
 
 #[test]
-fn a_refused_look_up_says_what_was_looked_up_and_what_to_do() {
+fn a_refused_project_lookup_names_the_project_and_the_action() {
     for (credentials, status) in [(BY_VALUE, 403), (BY_TOKEN, 403), (BY_VALUE, 401)] {
         let cloud = Cloud::start(keyed(many(3)));
         match status {
@@ -91,7 +91,7 @@ fn a_refused_look_up_says_what_was_looked_up_and_what_to_do() {
 }
 
 #[test]
-fn three_broken_projects_of_ten_do_not_hold_up_the_seven_others() {
+fn three_broken_projects_do_not_delay_the_seven_others() {
     let id = |n: usize| -> &'static str { Box::leak(format!("{n:032x}").into_boxed_str()) };
     let project = |n: usize| ProjectSetup::new(id(n), "eu-de").domain(ACCOUNT).token(TOKEN);
     // The seven; a token opens one project, so they log in by password.
@@ -164,7 +164,7 @@ fn projects_of_one_access_key_share_its_request_budget() {
 }
 
 #[test]
-fn keys_of_a_project_whose_run_is_over_wait_for_no_turn() {
+fn keys_of_a_project_with_an_ended_run_do_not_use_the_request_limit() {
     // At four turns a second, they would have to wait for longer than a test does.
     const KEYS: usize = 2_000;
     // The right token ends when the keys are listed: one is asked for, and more where that is not answered for seconds.

@@ -22,7 +22,7 @@ fn site(behind: &Behind, keys: usize, credentials: &str, variable: Option<&str>,
 }
 
 #[test]
-fn a_proxy_that_refuses_is_named_with_its_status_and_where_its_address_is_from() {
+fn a_refusing_proxy_is_named_with_its_status_and_its_source() {
     for (answer, is_final) in [
         ("403 Forbidden", true),
         ("404 Not Found", true),
@@ -49,7 +49,7 @@ fn a_proxy_that_refuses_is_named_with_its_status_and_where_its_address_is_from()
 }
 
 #[test]
-fn a_proxy_by_tls_is_blamed_alike_and_for_its_certificate() {
+fn a_tls_proxy_is_named_too_also_for_its_certificate() {
     let behind = Behind::with(|_| Front::refusing("403 Forbidden"));
     // Who issued its certificate is in the ca_file, and then not.
     for (authority, what) in [
@@ -70,7 +70,7 @@ fn a_proxy_by_tls_is_blamed_alike_and_for_its_certificate() {
 }
 
 #[test]
-fn a_login_that_a_proxy_refuses_is_tried_once_and_blamed_on_the_proxy() {
+fn a_login_refused_by_a_proxy_is_tried_once_and_names_the_proxy() {
     let behind = Behind::with(|_| Front::refusing("403 Forbidden"));
     let applied = site(&behind, 30, BY_PASSWORD, None, &behind.proxy.http()).apply();
     assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 30));
@@ -81,7 +81,7 @@ fn a_login_that_a_proxy_refuses_is_tried_once_and_blamed_on_the_proxy() {
 }
 
 #[test]
-fn a_proxy_that_is_away_or_says_nothing_is_named_and_tried_again() {
+fn an_unreachable_or_silent_proxy_is_named_and_retried() {
     // One that nobody listens at, one that nobody answers at, and one that goes away.
     let down = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -110,7 +110,7 @@ fn a_proxy_that_is_away_or_says_nothing_is_named_and_tried_again() {
 }
 
 #[test]
-fn a_variable_whose_address_is_no_proxys_is_named_and_never_passed_over() {
+fn a_variable_with_an_invalid_proxy_is_named_and_not_ignored() {
     for address in ["socks5://gate:sEcReT@127.0.0.1:1080", "ftp://127.0.0.1", "http://gate:sEcReT@", "a b"] {
         let behind = Behind::new(None);
         let applied = site(&behind, 1, BY_TOKEN, Some("https_proxy"), address).apply();
@@ -139,7 +139,7 @@ fn a_variable_that_is_empty_does_not_hide_its_other_spelling() {
 }
 
 #[test]
-fn an_entry_for_the_proxy_without_effect_is_warned_of_once() {
+fn a_proxy_setting_without_effect_causes_one_warning() {
     let behind = Behind::new(None);
     let policy = Policy::of_one_key(&format!("https://{HOST}"));
     let mut site = behind.site_for(policy.clone(), BY_TOKEN, None);

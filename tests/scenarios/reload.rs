@@ -47,12 +47,12 @@ fn assert_loaded_when(change: impl Fn(&Site, &str)) {
 }
 
 #[test]
-fn a_policy_that_is_written_over_is_loaded_and_run() {
+fn an_overwritten_policy_is_loaded_and_run() {
     assert_loaded_when(|site, text| site.write("policy.yaml", text));
 }
 
 #[test]
-fn a_policy_that_is_renamed_over_is_loaded_and_run() {
+fn a_policy_replaced_by_rename_is_loaded_and_run() {
     assert_loaded_when(|site, text| {
         site.write("policy.yaml.new", text);
         fs::rename(site.path("policy.yaml.new"), site.path("policy.yaml")).unwrap();
@@ -60,7 +60,7 @@ fn a_policy_that_is_renamed_over_is_loaded_and_run() {
 }
 
 #[test]
-fn a_mounted_config_map_that_is_swapped_is_loaded_and_run_every_time() {
+fn a_replaced_config_map_is_loaded_and_run_every_time() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&at(&cloud, 90));
     fs::remove_file(site.path("policy.yaml")).unwrap();
@@ -82,7 +82,7 @@ fn a_mounted_config_map_that_is_swapped_is_loaded_and_run_every_time() {
 }
 
 #[test]
-fn a_bad_policy_is_refused_and_the_old_one_stays_in_force() {
+fn a_bad_policy_is_refused_and_the_old_one_is_kept() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&at(&cloud, 90).every_second());
     let daemon = site.run();
@@ -110,7 +110,7 @@ fn a_bad_policy_is_refused_and_the_old_one_stays_in_force() {
 }
 
 #[test]
-fn a_policy_that_is_taken_away_stays_in_force() {
+fn a_deleted_policy_stays_loaded() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&at(&cloud, 90).every_second());
     let daemon = site.run();
@@ -124,7 +124,7 @@ fn a_policy_that_is_taken_away_stays_in_force() {
 }
 
 #[test]
-fn a_file_that_was_refused_is_told_of_when_the_valid_one_before_it_comes_into_force_after_a_run() {
+fn a_refused_file_is_reported_when_the_valid_one_before_it_is_loaded() {
     let cloud = Cloud::of([rotating(90)]);
     let hold = Hold::new();
     cloud.fault(Rule::next(1, Fault::held(&hold)).on(Operation::ReadStatus));
@@ -158,7 +158,7 @@ fn pipe(site: &Site) {
 }
 
 #[test]
-fn a_policy_on_a_pipe_is_read_once_and_the_daemon_goes_on_when_it_is_told_to_read_it_again() {
+fn a_policy_on_a_pipe_is_read_once_and_survives_a_reload() {
     let cloud = Cloud::of([rotating(90)]);
     let policy = at(&cloud, 90);
     let site = Site::new(&policy);
@@ -179,7 +179,7 @@ fn a_policy_on_a_pipe_is_read_once_and_the_daemon_goes_on_when_it_is_told_to_rea
 }
 
 #[test]
-fn a_start_that_waits_for_a_policy_on_a_pipe_is_ended_by_a_signal() {
+fn a_signal_ends_a_start_that_waits_for_a_pipe() {
     let site = Site::new(&Policy::of_one_key("http://127.0.0.1:9"));
     pipe(&site);
     let program = site.start_with(&[]);
@@ -223,7 +223,7 @@ fn counters_survive_a_reload() {
 }
 
 #[test]
-fn a_key_that_leaves_the_policy_is_uncovered_and_one_that_leaves_the_cloud_is_gone() {
+fn a_key_removed_from_the_policy_is_uncovered_and_one_removed_from_the_cloud_is_gone() {
     let cloud = Cloud::of([rotating(90), Key::new(key_id(1)).rotating(90)]);
     let site = Site::new(&at(&cloud, 90).key(&key_id(1), 90));
     let daemon = site.run();

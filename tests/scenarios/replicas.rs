@@ -65,7 +65,7 @@ fn await_sent(cloud: &Cloud, days: u64, count: usize) {
 }
 
 #[test]
-fn one_acts_and_the_other_stands_by_with_all_that_it_sees_until_the_first_is_stopped() {
+fn the_standby_reads_until_the_lease_holder_is_stopped() {
     let (cluster, cloud) = (Cluster::default(), Cloud::of([rotating(365)]));
     let (first, _door) = replica(&cluster, &cloud, "first", 90);
     let (second, _other_door) = replica(&cluster, &cloud, "second", 91);
@@ -98,7 +98,7 @@ fn one_acts_and_the_other_stands_by_with_all_that_it_sees_until_the_first_is_sto
 }
 
 #[test]
-fn when_the_one_that_acts_is_killed_the_other_acts_after_the_lease_is_over() {
+fn the_standby_takes_over_when_the_lease_of_a_killed_holder_expires() {
     let (cluster, cloud) = (Cluster::default(), Cloud::of([rotating(365)]));
     let (first, _door) = replica(&cluster, &cloud, "first", 90);
     let (second, _other_door) = replica(&cluster, &cloud, "second", 91);
@@ -118,7 +118,7 @@ fn when_the_one_that_acts_is_killed_the_other_acts_after_the_lease_is_over() {
 }
 
 #[test]
-fn without_the_api_server_the_one_that_acts_stops_writing_before_its_lease_is_over() {
+fn without_the_api_server_the_holder_stops_writing_before_its_lease_expires() {
     let (cluster, cloud) = (Cluster::default(), Cloud::of([rotating(365)]));
     let (first, door) = replica(&cluster, &cloud, "first", 90);
     let (second, other_door) = replica(&cluster, &cloud, "second", 91);
@@ -150,7 +150,7 @@ fn without_the_api_server_the_one_that_acts_stops_writing_before_its_lease_is_ov
 }
 
 #[test]
-fn each_policy_that_gives_a_request_longer_than_the_lease_leaves_it_is_warned_of() {
+fn a_request_timeout_too_long_for_the_lease_causes_a_warning() {
     let (cluster, cloud) = (Cluster::default(), Cloud::of([rotating(90)]));
     let long = Policy::of_one_key(cloud.url());
     let short = Policy { request_timeout: "1s", ..long.clone() };
@@ -189,7 +189,7 @@ fn assert_stops(daemon: Daemon<'_>) -> Finished {
 }
 
 #[test]
-fn a_stop_waits_neither_for_an_answer_about_the_lease_nor_long_for_giving_it_back() {
+fn a_stop_does_not_wait_for_the_api_server() {
     let (cluster, cloud) = (Cluster::default(), Cloud::of([rotating(90)]));
     let (site, door) = replica(&cluster, &cloud, "first", 90);
     let start = || site.run_with(&["--lease", LEASE, "--lease-duration", "300"]);
@@ -233,17 +233,17 @@ fn assert_handed_over_in_mid_run(happens: impl FnOnce(&Door, &Door)) {
 }
 
 #[test]
-fn one_that_is_cut_off_in_mid_run_writes_no_further_key_and_the_other_writes_them() {
+fn a_holder_cut_off_in_mid_run_stops_writing_and_the_standby_continues() {
     assert_handed_over_in_mid_run(|door, _| door.shut());
 }
 
 #[test]
-fn no_two_write_even_where_a_clock_is_so_wrong_that_a_lease_in_use_seems_over() {
+fn a_wrong_clock_never_makes_two_replicas_write() {
     assert_handed_over_in_mid_run(|_, other_door| other_door.be_ahead());
 }
 
 #[test]
-fn a_lease_is_asked_for_by_tls_too_with_the_authority_of_the_cluster() {
+fn the_lease_works_over_tls_with_the_clusters_authority() {
     let (cluster, cloud) = (Cluster::default(), Cloud::of([rotating(365)]));
     let (mut site, door) = (Site::new(&Policy::of_one_key(cloud.url())), cluster.door());
     door.lead_by_tls(&mut site);
@@ -258,7 +258,7 @@ fn a_lease_is_asked_for_by_tls_too_with_the_authority_of_the_cluster() {
 }
 
 #[test]
-fn a_lease_that_cannot_be_asked_for_is_told_at_once() {
+fn an_unreachable_lease_is_reported_at_once() {
     let mut site = Site::new(&Policy::of_one_key("http://127.0.0.1:9"));
     for (lease, code, text) in [
         ("kms", 2, "expected NAMESPACE/NAME, each of lower-case letters, digits, - and ."),

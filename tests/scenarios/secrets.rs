@@ -100,7 +100,7 @@ fn the_secrets_of_these_tests_would_be_found() {
 }
 
 #[test]
-fn no_secret_shows_when_all_is_well() {
+fn no_secret_shows_after_success() {
     assert_nothing_leaks_with(|| setup(many(3)));
 }
 
@@ -133,7 +133,7 @@ fn no_secret_shows_when_the_cloud_fails_in_every_way() {
 }
 
 #[test]
-fn no_secret_shows_when_nobody_answers_or_somebody_redirects() {
+fn no_secret_shows_without_an_answer_or_with_a_redirect() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let redirecting = StandIn::start(|_| answer("302 Found", "location: http://127.0.0.1:1/\r\n", ""));
     for url in [format!("http://{closed}"), redirecting.url()] {
@@ -144,7 +144,7 @@ fn no_secret_shows_when_nobody_answers_or_somebody_redirects() {
 }
 
 #[test]
-fn no_secret_shows_when_a_secret_file_holds_something_else() {
+fn no_secret_shows_when_a_secret_file_has_another_content() {
     let cloud = Cloud::of([off()]);
     for content in [format!("{TOKEN} {PASSWORD}"), format!("{TOKEN}\n{PASSWORD}\n"), format!("{PASSWORD}\u{1b}[2J")] {
         for policy in [Policy::of_one_key(cloud.url()), Policy::of_one_key(cloud.url()).password(None)] {
@@ -177,7 +177,7 @@ fn no_secret_shows_when_a_server_repeats_it_in_an_error() {
 }
 
 #[test]
-fn no_secret_shows_when_it_stands_in_the_policy_by_mistake() {
+fn no_secret_shows_when_it_is_in_the_policy_by_mistake() {
     let cloud = Cloud::of([off()]);
     let policy = Policy::of_one_key(cloud.url());
     for credentials in [
@@ -198,7 +198,7 @@ fn no_secret_shows_when_it_stands_in_the_policy_by_mistake() {
 }
 
 #[test]
-fn a_secret_that_everybody_may_read_is_warned_of() {
+fn a_world_readable_secret_causes_a_warning() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     site.set_mode("token", 0o644);
@@ -214,7 +214,7 @@ fn a_secret_that_everybody_may_read_is_warned_of() {
 }
 
 #[test]
-fn no_core_file_is_ever_written() {
+fn no_core_dump_is_written() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run();
@@ -225,7 +225,7 @@ fn no_core_file_is_ever_written() {
 }
 
 #[test]
-fn no_secret_shows_when_a_server_repeats_it_as_the_id_of_the_request() {
+fn no_secret_shows_when_a_server_repeats_it_as_the_request_id() {
     let echo = StandIn::start(|asked| {
         let secret = match asked.headers.split("signature=").nth(1) {
             Some(rest) => rest.lines().next().unwrap_or_default(),

@@ -70,7 +70,7 @@ fn cloud(keys: usize) -> (Cloud, Policy) {
 }
 
 #[test]
-fn a_log_that_nobody_takes_stops_neither_runs_nor_answers_nor_signals() {
+fn a_blocked_log_stops_neither_runs_nor_requests_nor_signals() {
     let (_cloud, policy) = cloud(500);
     let site = Site::new(&policy.every_second());
     let mut daemon = Unread::start(&site);
@@ -80,7 +80,7 @@ fn a_log_that_nobody_takes_stops_neither_runs_nor_answers_nor_signals() {
 }
 
 #[test]
-fn lines_that_were_lost_are_told_of_once_somebody_reads_again() {
+fn lost_log_lines_are_counted_when_the_log_is_read_again() {
     let (cloud, policy) = cloud(2_000);
     let site = Site::new(&policy);
     let mut daemon = Unread::start(&site);

@@ -103,7 +103,7 @@ fn a_write_that_was_lost_in_silence_is_repeated() {
 }
 
 #[test]
-fn a_write_that_stays_unclear_ends_with_the_time_of_the_operation() {
+fn an_unclear_write_ends_with_the_time_limit_of_the_operation() {
     let lost = Rule::always(Fault::html(502)).on(Operation::EnableRotation);
     let cloud = Cloud::start(setup([off()]).fault(lost));
     let policy = Policy { max_elapsed: "5s", ..Policy::of_one_key(cloud.url()) };
@@ -114,7 +114,7 @@ fn a_write_that_stays_unclear_ends_with_the_time_of_the_operation() {
 }
 
 #[test]
-fn an_interval_that_is_sent_again_to_a_key_on_policy_is_repeated_once_and_the_doubt_is_told() {
+fn an_unclear_interval_for_a_key_on_policy_is_repeated_once_and_reported() {
     for lost in [Fault::html(502), Fault::html(504).after_applying(), Fault::reset()] {
         let cloud = Cloud::start(setup([rotating(90)]).fault(Rule::always(lost).on(Operation::UpdateInterval)));
         let site = Site::new(&Policy::at(cloud.url()).always(KEY, 90));
@@ -134,7 +134,7 @@ fn an_interval_that_is_sent_again_to_a_key_on_policy_is_repeated_once_and_the_do
 }
 
 #[test]
-fn an_unclear_write_is_not_repeated_where_reading_back_fails() {
+fn an_unclear_write_is_not_repeated_if_reading_back_fails() {
     let cloud = Cloud::start(
         setup([off()])
             .fault(Rule::next(1, Fault::html(504).after_applying()).on(Operation::EnableRotation))

@@ -39,7 +39,7 @@ fn plain(daemon: &Daemon<'_>, path: &str, authorization: &str) -> Answer {
 }
 
 #[test]
-fn tls_and_a_password_guard_everything_but_the_probes() {
+fn tls_and_a_password_protect_everything_but_the_probes() {
     let cloud = Cloud::of([rotating(90)]);
     let (authority, hash) = (Authority::new(), hash(WEB_PASSWORD, 4));
     let site = site(&cloud, &format!("{TLS}basic_auth_users: {{prometheus: {hash}}}\n"));
@@ -76,7 +76,7 @@ fn tls_and_a_password_guard_everything_but_the_probes() {
 }
 
 #[test]
-fn a_token_lets_in_and_its_file_is_read_again_when_it_changes() {
+fn a_token_is_accepted_and_its_file_is_reloaded() {
     let cloud = Cloud::of([rotating(90)]);
     let mut site = site(&cloud, "bearer_token_file: web-token\n");
     site.write("web-token", "first-t0ken\n");
@@ -120,7 +120,7 @@ fn a_renewed_certificate_is_in_use_from_the_next_connection_on() {
 }
 
 #[test]
-fn a_bad_new_file_keeps_the_old_one_in_force_and_is_told_once() {
+fn a_bad_new_file_is_reported_once_and_the_old_one_is_kept() {
     let cloud = Cloud::of([rotating(90)]);
     let good = format!("basic_auth_users: {{alice: {}}}\n", hash(WEB_PASSWORD, 4));
     let site = site(&cloud, &good);
@@ -146,7 +146,7 @@ fn a_bad_new_file_keeps_the_old_one_in_force_and_is_told_once() {
 }
 
 #[test]
-fn clients_show_a_certificate_where_that_is_asked_for() {
+fn client_certificates_are_required_if_configured() {
     let cloud = Cloud::of([rotating(90)]);
     let (authority, stranger) = (Authority::new(), Authority::new());
     let (known, unknown) = (authority.sign(), stranger.sign());
@@ -169,7 +169,7 @@ fn clients_show_a_certificate_where_that_is_asked_for() {
 }
 
 #[test]
-fn versions_of_tls_outside_the_range_are_not_spoken() {
+fn versions_of_tls_outside_the_range_are_refused() {
     let cloud = Cloud::of([rotating(90)]);
     let authority = Authority::new();
     let [old, new] =
@@ -186,7 +186,7 @@ fn versions_of_tls_outside_the_range_are_not_spoken() {
 }
 
 #[test]
-fn a_flood_of_wrong_passwords_holds_nothing_up() {
+fn many_wrong_passwords_do_not_block_other_requests() {
     let cloud = Cloud::of([rotating(90)]);
     let site = site(&cloud, &format!("basic_auth_users: {{alice: {}}}\n", hash(WEB_PASSWORD, 10)));
     let daemon = serve(&site);
@@ -217,7 +217,7 @@ fn a_flood_of_wrong_passwords_holds_nothing_up() {
 }
 
 #[test]
-fn a_web_configuration_that_cannot_be_used_ends_with_2_and_every_reason() {
+fn an_unusable_web_configuration_exits_with_2_and_every_reason() {
     let cloud = Cloud::of([rotating(90)]);
     let authority = Authority::new();
     for (web, reasons) in [

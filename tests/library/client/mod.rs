@@ -124,7 +124,7 @@ fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<Client> {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_none_of_kms_counts_as_a_failure() {
+async fn an_answer_that_is_not_from_kms_is_a_failure() {
     let cloud = Simulator::start(setup().fault(Rule::always(Fault::garbage(Garbage::NotJson)))).await.unwrap();
     let heard = Arc::new(Heard::default());
     let client = client(&cloud, token("good"), Clock::system(), &heard);
@@ -161,12 +161,12 @@ async fn assert_not_sent_once(happens: impl FnOnce(&GateHandle, &AtomicBool)) {
 }
 
 #[tokio::test]
-async fn a_write_that_is_tried_again_is_not_sent_once_the_gate_has_closed() {
+async fn a_retried_write_is_not_sent_after_the_gate_has_closed() {
     assert_not_sent_once(|handle, _| handle.close()).await;
 }
 
 #[tokio::test]
-async fn a_write_that_is_tried_again_is_not_sent_after_a_suspend_that_was_longer_than_the_gate_is_open() {
+async fn a_retried_write_is_not_sent_after_a_long_suspend() {
     assert_not_sent_once(|_, slept| slept.store(true, Ordering::SeqCst)).await;
 }
 
@@ -201,7 +201,7 @@ async fn refused_run(client: &Client) {
 }
 
 #[tokio::test]
-async fn a_refused_secret_is_sent_once_in_half_an_hour_whatever_the_schedule() {
+async fn a_refused_secret_is_sent_once_in_half_an_hour() {
     let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
     let user = Password {
         user: Named::Name("u".to_owned()),
@@ -245,7 +245,7 @@ async fn a_refused_secret_is_sent_once_in_half_an_hour_whatever_the_schedule() {
 }
 
 #[tokio::test]
-async fn a_service_that_gives_credentials_and_fails_has_refused_nothing_whatever_the_way_to_log_in() {
+async fn a_failing_login_service_has_refused_nothing() {
     let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
     let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("right"), security_token: None };
     let agency = || Some(Agency { account: Named::Name("d".to_owned()), name: "a".to_owned(), duration: None });
@@ -296,7 +296,7 @@ const LOGIN: kms_simulator::Operation = kms_simulator::Operation::Authenticate;
 const DAY: Duration = Duration::from_secs(86_400);
 
 #[tokio::test]
-async fn every_second_run_without_iam_costs_nothing_where_a_token_lasts_for_two_pauses() {
+async fn an_outage_of_iam_in_every_second_run_fails_no_key() {
     let pauses = [10 * MINUTE, 30 * MINUTE, 7 * 60 * MINUTE, 11 * 60 * MINUTE];
     for (pause, without) in pauses.into_iter().flat_map(|pause| [(pause, 0), (pause, 1)]) {
         let cloud = Simulator::start(setup()).await.unwrap();
@@ -321,7 +321,7 @@ async fn every_second_run_without_iam_costs_nothing_where_a_token_lasts_for_two_
 }
 
 #[tokio::test]
-async fn a_token_that_never_lasts_until_the_next_run_is_had_once_in_each() {
+async fn a_short_lived_token_is_requested_once_in_each_run() {
     for pause in [1435 * MINUTE, DAY, 10 * DAY] {
         let cloud = Simulator::start(setup()).await.unwrap();
         let hand = Hand::new();
@@ -340,7 +340,7 @@ async fn a_token_that_never_lasts_until_the_next_run_is_had_once_in_each() {
 }
 
 #[tokio::test]
-async fn a_key_that_the_metadata_service_gives_again_is_asked_for_once_more_in_a_run() {
+async fn an_unchanged_key_of_the_metadata_service_is_requested_once_more_in_a_run() {
     let hand = Hand::new();
     let clock = hand.clock();
     let cloud = Simulator::start(setup().clock(move || clock.now())).await.unwrap();
@@ -373,7 +373,7 @@ fn hooked(
 }
 
 #[tokio::test]
-async fn a_token_that_ends_while_the_call_waits_for_its_turn_is_replaced_before_it_is_sent() {
+async fn a_token_that_expires_while_a_call_waits_is_replaced_before_sending() {
     let cloud = Simulator::start(setup()).await.unwrap();
     let (hand, ended) = (Hand::new(), AtomicBool::new(false));
     let passes = hand.clone();
@@ -393,7 +393,7 @@ async fn a_token_that_ends_while_the_call_waits_for_its_turn_is_replaced_before_
 }
 
 #[tokio::test]
-async fn a_refusal_that_comes_after_the_end_of_a_token_ends_no_run() {
+async fn a_refusal_after_the_expiry_of_a_token_ends_no_run() {
     const CALLS: u64 = 5;
     let read = kms_simulator::Operation::ReadStatus;
     let cloud = Simulator::start(setup().fault(Rule::next(CALLS, Fault::kms(403, "KMS.0303")).on(read))).await.unwrap();
@@ -417,7 +417,7 @@ async fn a_refusal_that_comes_after_the_end_of_a_token_ends_no_run() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_comes_after_the_end_of_a_key_says_nothing_of_a_projects_name() {
+async fn a_refusal_after_the_expiry_of_a_key_does_not_affect_the_project_lookup() {
     let look_up = kms_simulator::Operation::ListProjects;
     let hand = Hand::new();
     let (now, passes) = (hand.clock(), hand.clone());
@@ -469,7 +469,7 @@ fn by_password<const N: usize>(
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_sent_twice_at_most_for_all_projects_that_log_in_with_it() {
+async fn a_wrong_password_is_sent_at_most_twice_for_all_its_projects() {
     let cloud = Simulator::start(setup().latency(Duration::from_millis(20))).await.unwrap();
     let hand = Hand::new();
     let projects = ["a", "b", "named", "c", "d", "e"].map(|name| (name, name, None));
@@ -484,7 +484,7 @@ async fn a_wrong_password_is_sent_twice_at_most_for_all_projects_that_log_in_wit
 }
 
 #[tokio::test]
-async fn a_project_that_is_refused_a_token_keeps_no_other_from_logging_in() {
+async fn a_project_without_permission_does_not_block_other_logins() {
     let other = |id: &str| ProjectSetup::new(id, "eu-de").key(Key::new(KEY));
     let cloud = Simulator::start(OTHERS.into_iter().map(other).fold(setup(), Setup::project)).await.unwrap();
     let hand = Hand::new();
@@ -505,7 +505,7 @@ async fn a_project_that_is_refused_a_token_keeps_no_other_from_logging_in() {
 }
 
 #[tokio::test]
-async fn an_agency_that_is_refused_says_nothing_of_the_secret_that_was_let_in() {
+async fn a_refused_agency_does_not_mark_the_accepted_secret_as_refused() {
     use kms_simulator::Operation as Asked;
     let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
     let agency = || Some(Agency { account: Named::Name("x".to_owned()), name: "a".to_owned(), duration: None });
@@ -536,7 +536,7 @@ async fn an_agency_that_is_refused_says_nothing_of_the_secret_that_was_let_in() 
 }
 
 #[tokio::test]
-async fn a_credential_that_was_let_in_is_tried_once_more_before_its_refusal_counts() {
+async fn a_once_accepted_credential_is_retried_before_its_refusal_counts() {
     use kms_simulator::Operation as Asked;
     let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
     let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("right"), security_token: None };
@@ -580,7 +580,7 @@ async fn a_credential_that_was_let_in_is_tried_once_more_before_its_refusal_coun
 }
 
 #[tokio::test]
-async fn a_key_that_one_project_is_let_in_with_is_held_for_the_other_only() {
+async fn a_key_accepted_for_one_project_is_blocked_only_for_the_other() {
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let refusing = Simulator::start(setup().fault(Rule::always(Fault::unauthorized()))).await.unwrap();
     let shared = Shared::for_descriptors(1024);
@@ -647,7 +647,7 @@ async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_
 }
 
 #[tokio::test]
-async fn an_outage_of_iam_costs_nothing_while_the_token_holds() {
+async fn an_outage_of_iam_has_no_effect_while_the_token_is_valid() {
     let now = Arc::new(Mutex::new(SystemTime::now()));
     let clock = {
         let now = Arc::clone(&now);
@@ -672,7 +672,7 @@ async fn an_outage_of_iam_costs_nothing_while_the_token_holds() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_refused_once_for_all_projects_that_are_looked_up_with_it() {
+async fn a_wrong_key_is_tried_once_for_all_project_lookups() {
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let clients = by_name(&cloud, "wrong", &["a", "b", "c", "d", "e", "f"]);
     for _ in 0..3 {
@@ -684,7 +684,7 @@ async fn a_wrong_key_is_refused_once_for_all_projects_that_are_looked_up_with_it
 }
 
 #[tokio::test]
-async fn a_name_that_is_not_known_is_the_concern_of_its_own_project_only() {
+async fn an_unknown_project_name_affects_only_its_project() {
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let clients = by_name(&cloud, "right", &["nowhere", "eu-de"]);
     clients.iter().for_each(Kms::begin_run);
@@ -700,7 +700,7 @@ async fn a_name_that_is_not_known_is_the_concern_of_its_own_project_only() {
 }
 
 #[tokio::test]
-async fn an_interval_of_a_key_on_policy_is_sent_once_whatever_the_answer() {
+async fn an_interval_for_a_key_on_policy_is_sent_once_with_any_answer() {
     let update = kms_simulator::Operation::UpdateInterval;
     for fault in [Fault::html(503).after_applying(), Fault::html(500), Fault::html(504).after_applying()] {
         let cloud = Simulator::start(setup().fault(Rule::always(fault).on(update))).await.unwrap();
@@ -713,7 +713,7 @@ async fn an_interval_of_a_key_on_policy_is_sent_once_whatever_the_answer() {
 }
 
 #[tokio::test]
-async fn an_interval_that_is_owed_at_a_stop_is_repeated_where_its_answer_is_lost_and_counted() {
+async fn an_interval_that_is_due_at_a_stop_is_repeated_if_its_answer_is_lost() {
     let update = kms_simulator::Operation::UpdateInterval;
     let cloud = Simulator::start(setup().fault(Rule::next(1, Fault::html(502)).on(update))).await.unwrap();
     cloud.handle().change_key(PROJECT, KEY, |key| *key = Key::new(KEY).rotating(365));

@@ -56,7 +56,7 @@ impl Machine {
 }
 
 #[tokio::test]
-async fn keys_are_renewed_before_they_end_whatever_the_clock_of_the_cloud_says() {
+async fn keys_are_renewed_before_they_expire_with_any_clock_skew() {
     // Further apart, signatures would be refused.
     let apart = 10 * MINUTE;
     let clocks: [fn(SystemTime, Duration) -> SystemTime; 3] =
@@ -70,7 +70,7 @@ async fn keys_are_renewed_before_they_end_whatever_the_clock_of_the_cloud_says()
 }
 
 #[tokio::test]
-async fn while_the_service_is_away_the_old_keys_go_on() {
+async fn while_the_service_is_unavailable_the_old_keys_are_used() {
     // From the second time on, for two times.
     let away = Rule::next(2, Fault::html(503)).on(Operation::InstanceKeys).after(1);
     let machine = Machine::start(setup().fault(away), |now| now).await;

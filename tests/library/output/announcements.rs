@@ -40,7 +40,7 @@ fn said(reports: &[Arc<Report>]) -> Vec<String> {
 }
 
 #[test]
-fn keys_beyond_the_limit_of_changes_are_a_warning_that_says_what_to_do() {
+fn keys_above_the_limit_of_changes_cause_a_warning_with_the_action() {
     let said = said(&[account()]);
     let about: Vec<_> = said.iter().filter(|line| line.contains("--allow-many")).collect();
     assert_eq!(about.len(), 1, "{said:#?}");
@@ -49,13 +49,13 @@ fn keys_beyond_the_limit_of_changes_are_a_warning_that_says_what_to_do() {
 }
 
 #[test]
-fn a_problem_is_told_with_the_line_of_the_policy_that_decides() {
+fn a_problem_is_logged_with_the_line_of_its_policy_entry() {
     let said = said(&[account()]);
     assert!(said.iter().any(|line| line.contains("reasons=\"key_disabled\" entry_line=17")), "{said:#?}");
 }
 
 #[test]
-fn an_uncovered_key_is_a_problem_where_coverage_is_required() {
+fn an_uncovered_key_is_a_problem_if_coverage_is_required() {
     let keys = || vec![compliant(0), uncovered(1)];
     for (coverage, told) in [(Coverage::Reported, 0), (Coverage::Required, 1)] {
         let found = report(vec![ProjectReport { coverage, ..project("p", Mode::Enforce, keys()) }]);
@@ -67,7 +67,7 @@ fn an_uncovered_key_is_a_problem_where_coverage_is_required() {
 }
 
 #[test]
-fn a_key_with_an_error_of_its_own_is_told_of_beside_what_ails_its_project() {
+fn a_keys_own_error_is_logged_in_addition_to_its_projects_error() {
     let missing = KeyReport {
         status: Status::Unknown,
         reasons: Reason::NotFound.into(),
@@ -86,7 +86,7 @@ fn a_key_with_an_error_of_its_own_is_told_of_beside_what_ails_its_project() {
 }
 
 #[test]
-fn what_may_pass_by_itself_is_a_warning_and_a_refusal_an_error() {
+fn temporary_failures_are_warnings_and_refusals_are_errors() {
     for (reason, level) in [
         (Reason::ReadFailed, " WARN "),
         (Reason::LoginUnavailable, " WARN "),

@@ -50,7 +50,7 @@ async fn ends_after(mut stream: impl AsyncRead + Unpin) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_sent_request_is_given_up() {
+async fn an_incomplete_request_times_out() {
     let running = Running::start().await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(HALF_A_REQUEST).await.unwrap();
@@ -58,7 +58,7 @@ async fn a_half_sent_request_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_begins_tls_and_does_not_go_on_is_given_up() {
+async fn an_incomplete_tls_handshake_times_out() {
     let (running, guest) = speaking_tls().await;
     let silent = TcpStream::connect(running.address).await.unwrap();
     assert_eq!(ends_after(silent).await, 10);
@@ -95,7 +95,7 @@ async fn a_head_without_end_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_and_never_reads_is_given_up() {
+async fn a_client_that_does_not_read_times_out() {
     let running = Running::start().await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let begun = Instant::now();
@@ -107,7 +107,7 @@ async fn who_asks_and_never_reads_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_is_served_while_others_have_all_places_and_say_nothing() {
+async fn requests_are_served_while_idle_connections_use_every_slot() {
     let running = Running::start().await;
     let mut silent = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -122,7 +122,7 @@ async fn who_asks_is_served_while_others_have_all_places_and_say_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_speaks_tls_is_let_in_while_others_have_all_places_and_say_nothing() {
+async fn tls_clients_are_served_while_idle_connections_use_every_slot() {
     let (running, guest) = speaking_tls().await;
     let mut silent = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -138,7 +138,7 @@ async fn who_speaks_tls_is_let_in_while_others_have_all_places_and_say_nothing()
 }
 
 /// The daemon's health is told at once, whatever it does elsewhere.
-async fn assert_health_is_told_at_once(running: &Running) {
+async fn assert_health_is_answered_at_once(running: &Running) {
     let begun = Instant::now();
     assert_eq!(running.get("/healthz", "").await.status(), 200);
     assert_eq!(running.get("/readyz", "").await.status(), 200);
@@ -146,7 +146,7 @@ async fn assert_health_is_told_at_once(running: &Running) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn health_is_told_at_once_while_others_read_large_answers_slowly() {
+async fn health_is_answered_at_once_while_others_read_large_answers_slowly() {
     let running = Running::with(many(10_000)).await;
     let mut slow = Vec::new();
     for _ in 0..2 * CONNECTIONS {
@@ -162,7 +162,7 @@ async fn health_is_told_at_once_while_others_read_large_answers_slowly() {
         assert_eq!(slow.iter().filter(|(_, status)| status == b"HTTP/1.1 200").count(), slow.len().min(LARGE_ANSWERS));
     }
     assert!(slow.iter().skip(LARGE_ANSWERS).all(|(_, status)| status == b"HTTP/1.1 503"));
-    assert_health_is_told_at_once(&running).await;
+    assert_health_is_answered_at_once(&running).await;
     let refused = running.get("/metrics", "").await;
     assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("10")));
     // None of the large answers had to make room, and where one has ended there is room for another.
@@ -178,7 +178,7 @@ async fn health_is_told_at_once_while_others_read_large_answers_slowly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn health_is_told_at_once_while_others_stay_or_take_no_answer() {
+async fn health_is_answered_at_once_while_others_stay_or_do_not_read() {
     let running = Running::with(many(1)).await;
     let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for more in [0, 800] {
@@ -195,12 +195,12 @@ async fn health_is_told_at_once_while_others_stay_or_take_no_answer() {
             .await;
             others.push(stream);
         }
-        assert_health_is_told_at_once(&running).await;
+        assert_health_is_answered_at_once(&running).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_connection_that_was_quiet_for_longest_makes_room() {
+async fn the_connection_that_is_idle_for_longest_is_closed() {
     let running = Running::start().await;
     let mut staying = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -250,7 +250,7 @@ async fn a_stop_ends_idle_connections_and_finishes_answers_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_does_not_wait_for_ever_for_a_client_that_does_not_read() {
+async fn a_stop_waits_only_briefly_for_a_client_that_does_not_read() {
     let running = Running::with(many(10_000)).await;
     let mut stuck = TcpStream::connect(running.address).await.unwrap();
     stuck.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();

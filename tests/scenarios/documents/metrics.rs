@@ -56,7 +56,7 @@ fn table<'m>(metrics: impl Iterator<Item = &'m (String, Metric)>) -> String {
 }
 
 #[test]
-fn the_tables_have_every_metric_of_a_rehearsal_with_its_labels_and_no_other() {
+fn the_tables_have_exactly_the_metrics_and_labels_of_a_rehearsal() {
     let (_running, address) = rehearsal();
     let shown = shown(&get(&address, "/metrics"));
     assert!(shown.len() >= 20, "{}", shown.len());
@@ -83,7 +83,7 @@ fn named(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_metric_that_is_named_exists() {
+fn every_metric_in_the_documents_exists() {
     let metrics = documented();
     let files = files("config").into_iter().chain(documents()).chain(["CHANGELOG.md".to_owned()]);
     let mut found = 0;

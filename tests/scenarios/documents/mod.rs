@@ -90,7 +90,7 @@ fn the_web_configuration_is_valid_with_and_without_what_is_commented_out() {
 }
 
 #[test]
-fn what_ships_around_the_program_knows_its_port_and_its_commands() {
+fn shipped_files_use_existing_ports_and_commands() {
     let help = Command::new(env!("CARGO_BIN_EXE_kms-rotationd")).args(["run", "--help"]).env_clear().output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     assert!(help.contains("[default: 127.0.0.1:9847]") && help.contains("KMS_ROTATIOND_WEB_CONFIG"), "{help}");
@@ -108,7 +108,7 @@ fn what_ships_around_the_program_knows_its_port_and_its_commands() {
 }
 
 #[test]
-fn every_yaml_reader_takes_the_days_in_examples_for_text() {
+fn every_yaml_reader_reads_the_days_in_examples_as_text() {
     let mut found = 0;
     for file in files("config").into_iter().chain(documents()) {
         let text = text(&file);
@@ -213,7 +213,7 @@ fn unchunked(mut body: &str) -> String {
 }
 
 #[test]
-fn the_permissions_are_those_of_the_calls_that_are_made() {
+fn the_documented_permissions_match_the_calls() {
     let blocks = blocks("docs/credentials.md", "json");
     let policies: Vec<Value> = blocks.iter().map(|json| serde_json::from_str(json).unwrap()).collect();
     let actions = |mode| {

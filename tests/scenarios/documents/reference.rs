@@ -54,7 +54,7 @@ fn ordered<'f>(fields: &'f BTreeMap<String, String>, table: &str) -> Vec<&'f str
 }
 
 #[test]
-fn the_reference_has_every_field_as_the_decoder_has_it() {
+fn the_reference_has_every_field_of_the_decoder() {
     const DOCUMENT: &str = "docs/policy.md";
     let mut fields = BTreeMap::new();
     rows(&policy::json_schema(), "", &mut fields);

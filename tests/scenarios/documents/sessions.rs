@@ -282,22 +282,22 @@ async fn assert_session(document: &'static str) {
 }
 
 #[tokio::test]
-async fn the_outputs_in_readme_are_what_the_program_prints() {
+async fn the_outputs_in_readme_match_the_program() {
     assert_session("README.md").await;
 }
 
 #[tokio::test]
-async fn the_outputs_about_the_policy_are_what_the_program_prints() {
+async fn the_outputs_about_the_policy_match_the_program() {
     assert_session("docs/policy.md").await;
 }
 
 #[tokio::test]
-async fn the_outputs_about_monitoring_are_what_the_program_prints() {
+async fn the_outputs_about_monitoring_match_the_program() {
     assert_session("docs/monitoring.md").await;
 }
 
 #[test]
-fn only_what_differs_from_run_to_run_may_differ() {
+fn only_values_that_change_from_run_to_run_are_ignored() {
     let steadied = [
         ("2026-11-29T01:41:55.120Z  INFO run ended took_ms=41", "0  INFO run ended took_ms=0"),
         ("valid, 3 entries in 1 project; every 30 minutes", "valid, 3 entries in 1 project; every 30 minutes"),

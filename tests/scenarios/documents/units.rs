@@ -26,7 +26,7 @@ const OF_ITS_OWN: &[&str] = &[
 ];
 
 #[test]
-fn daemon_and_single_run_are_hardened_alike() {
+fn daemon_and_single_run_have_the_same_hardening() {
     let hardening = |unit| {
         let mut lines = section(unit, "Service");
         lines.retain(|line| line.split_once('=').is_none_or(|(name, _)| !OF_ITS_OWN.contains(&name)));
@@ -38,7 +38,7 @@ fn daemon_and_single_run_are_hardened_alike() {
 }
 
 #[test]
-fn the_timer_starts_the_single_run_and_only_what_is_enabled_starts_by_itself() {
+fn the_timer_starts_the_single_run_and_nothing_else_starts_automatically() {
     assert_eq!(section("kms-rotationd.service", "Install"), ["WantedBy=multi-user.target"]);
     assert_eq!(section("kms-rotationd-apply.timer", "Install"), ["WantedBy=timers.target"]);
     // Enabled, it would run at each boot; and the timer starts the service of its own name.

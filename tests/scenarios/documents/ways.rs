@@ -209,7 +209,7 @@ fn assert_applied((code, said): &(Option<i32>, String), handle: &Handle, what: &
 }
 
 #[test]
-fn there_is_an_example_of_each_way_and_each_is_valid() {
+fn each_way_to_log_in_has_a_valid_example() {
     let ways = ways();
     let plain: Vec<_> = ways.iter().filter(|way| way.on_top().is_none()).map(Way::kind).collect();
     assert_eq!(plain, KINDS);
@@ -225,7 +225,7 @@ fn there_is_an_example_of_each_way_and_each_is_valid() {
 }
 
 #[tokio::test]
-async fn each_way_logs_in_as_each_cloud() {
+async fn each_way_to_log_in_works_with_each_cloud() {
     // On top of each kind that can act for an agency, of which the document shows one.
     let agency = ways().into_iter().find(|way| way.on_top().is_some_and(|(name, _)| name == "assume_agency")).unwrap();
     let (name, assumed) = agency.on_top().unwrap();
@@ -306,7 +306,7 @@ const ENVIRONMENTS: &[(&[(&str, &str)], &str)] = &[
 ];
 
 #[tokio::test]
-async fn the_environment_logs_in_as_each_cloud_and_check_says_what_was_found() {
+async fn logins_by_environment_work_with_each_cloud_and_check_names_the_variables() {
     let site = Site::new();
     site.write("id-token", ID_TOKEN);
     let profile = format!("[basic]\nak = EXAMPLEACCESSKEY0001\nsk = {SECRET_ACCESS_KEY}\n");
@@ -404,7 +404,7 @@ fn certified(names: [String; 2]) -> (TlsAcceptor, String) {
 }
 
 #[tokio::test]
-async fn the_proxy_leads_to_the_addresses_of_each_cloud() {
+async fn the_proxy_is_used_for_the_addresses_of_each_cloud() {
     const URL: &str = "http://proxy.example.com:3128";
     let shown = ways().into_iter().find(|way| way.on_top().is_some_and(|(name, _)| name == "proxy")).unwrap();
     let (name, value) = shown.on_top().unwrap();
