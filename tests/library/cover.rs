@@ -1,4 +1,4 @@
-//! Which rule decides for which key: examples of each rule of precedence, and properties over all of them.
+//! Which rule applies to which key: examples of each rule of precedence, and properties.
 
 use std::time::{Duration, SystemTime};
 
@@ -40,7 +40,7 @@ fn days(days: u16) -> Asks {
     Asks::Rotation(DesiredRotation::exactly(RotationInterval::from_days(days).unwrap()))
 }
 
-/// An exemption that ends so many days from now, before it where negative.
+/// An exemption that ends after this number of days; in the past if negative.
 fn exempt(days: i64) -> Asks {
     let length = Duration::from_secs(days.unsigned_abs() * 86_400);
     let ends = if days < 0 { NOW - length } else { NOW + length };
@@ -63,7 +63,7 @@ fn rules(rules: impl IntoIterator<Item = (Names, Asks)>) -> Vec<Rule> {
     rules.into_iter().zip(1..).map(|((names, asks), line)| Rule { names, asks, line }).collect()
 }
 
-/// Each case as text: its key, the line that decides, and what follows.
+/// Each case as text: key, line of the rule, and result.
 fn cases(rules: &[Rule], listing: Listing<'_>) -> Vec<String> {
     let said = |case: &Case<'_>| {
         let course = match case.course {
@@ -154,11 +154,11 @@ fn an_exemption_applies_until_its_day_and_then_the_next_rule_does() {
     ]);
     let expected = ["01 1 exempt: exempted", "02 2 exempt: exempted, exemption_ends_soon", "03 4 90 days"];
     assert_eq!(cases(&rules, Listing::Complete(&listed)), expected);
-    // Nothing else speaks of it any more.
+    // No other rule matches it.
     let alone = &rules[2..3];
     assert_eq!(cases(alone, Listing::Complete(&listed))[0], "01 - uncovered: uncovered");
     assert_eq!(cases(alone, Listing::None), ["03 - uncovered: uncovered"]);
-    // Nor does the cloud have it any more; and whether it has, a list that failed does not tell.
+    // Nor does the cloud have it; after a failed list that is unknown.
     assert_eq!(cases(alone, Listing::Complete(&listed[..2])).len(), 2);
     for known in [&listed[..0], &listed[2..]] {
         assert_eq!(cases(alone, Listing::Failed(Reason::ReadFailed, known)), ["03 - unknown: read_failed"]);
@@ -192,7 +192,7 @@ fn a_key_without_the_attribute_of_a_more_specific_rule_is_unknown() {
         assert_eq!(of(4).course, Course::Settled(Status::Exempt, Reason::DefaultKey.into()), "whatever decides");
         assert!(cover.idle.is_empty(), "{attribute}");
     }
-    // What is less specific than the rule that matches does not matter.
+    // Less specific rules than the matching one have no effect.
     let rules = rules([(selector("*", &[]), days(60)), (selector("", &[]), days(90))]);
     let mut nameless = [key(1, "web")];
     nameless[0].description.alias = None;
@@ -220,7 +220,7 @@ fn a_missing_key_or_tag_on_a_doubtful_list_proves_nothing() {
         "03 - uncovered: uncovered",
     ];
     assert_eq!(cases(&rules, doubtful(true, &[])), expected);
-    // All keys are there, and one of them may have the tag.
+    // The list is complete, and one of the keys may have the tag.
     let expected = [
         "alias/elsewhere 1 unknown: not_found",
         "01 - unknown: read_failed",
@@ -295,7 +295,7 @@ fn any_rules() -> impl Strategy<Value = Vec<Rule>> {
     ];
     let asks = prop_oneof![2 => (30..=365u16).prop_map(days), 1 => (-40..40i64).prop_map(exempt)];
     prop::collection::vec((names, asks), 1..8).prop_map(|mut entries| {
-        // A policy names a key once.
+        // A policy has at most one entry for a key.
         let mut earlier = Vec::new();
         entries.retain(|(names, _)| {
             let again = !matches!(names, Names::Select(_)) && earlier.contains(names);
@@ -319,7 +319,7 @@ fn any_listing() -> impl Strategy<Value = Vec<ListedKey>> {
     })
 }
 
-/// How specific a rule is for a key, as the contract has it; nothing where it does not speak of the key.
+/// How specific a rule is for a key, as documented; `None` if it does not match.
 fn specificity(rule: &Rule, key: &ListedKey) -> Option<(u8, usize)> {
     match &rule.names {
         _ if rule.has_ended(NOW) => None,
@@ -339,7 +339,7 @@ proptest! {
             let cases: Vec<_> = cover.cases.iter().filter(|case| case.subject == Subject::Key(key.key_id)).collect();
             prop_assert_eq!(cases.len(), 1);
             let best = rules.iter().filter_map(|rule| Some((specificity(rule, key)?, rule)));
-            // The last of the greatest, looked at from the end, is the first.
+            // Of equal ones max_by_key returns the last; from the end that is the first.
             let best = best.rev().max_by_key(|(specificity, _)| *specificity).map(|(_, rule)| rule.line);
             prop_assert_eq!(cases[0].rule.map(|rule| rule.line), best);
         }

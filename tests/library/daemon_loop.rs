@@ -1,4 +1,4 @@
-//! The loop under paused time: what wakes it, what it catches up with, and what it does not miss.
+//! The loop with paused time: what starts a run, and what it does not miss.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use kms_rotationd::support::write_gate::Gate;
 use kms_rotationd::web::{Health, StatusStore};
 use tokio::time::Instant;
 
-/// A cloud on which everything is right, and a reading takes its time.
+/// A cloud on which every key is on policy, and a read takes some time.
 struct Slow {
     reading: Duration,
     runs: Arc<Mutex<Vec<Instant>>>,
@@ -112,7 +112,7 @@ impl Alarm for Mute {
 struct World {
     path: PathBuf,
     runs: Arc<Mutex<Vec<Instant>>>,
-    /// What each run was told of the next one.
+    /// The time of the next run, as passed to each run.
     next_runs: Arc<Mutex<Vec<Option<SystemTime>>>>,
     policies: Arc<Mutex<Vec<String>>>,
     signals: Signals,
@@ -131,7 +131,7 @@ fn midnight() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(20_000 * 86_400)
 }
 
-/// Runs the test beside a daemon whose clock begins at midnight and goes with tokio's time.
+/// Runs the test with a daemon whose clock begins at midnight and follows tokio's time.
 async fn beside_daemon(cron: &str, reading: Duration, test: impl AsyncFnOnce(&World)) {
     beside_daemon_with(&policy_text("first", cron), reading, PausedAlarm::default(), Gate::default(), test).await;
 }
@@ -302,13 +302,13 @@ async fn a_policy_file_that_stays_missing_fails_the_reload_until_it_returns() {
         assert_eq!((world.policies.lock().unwrap().len(), world.runs().len()), (1, 0));
         fs::write(&world.path, policy_text("first", "0 0 1 1 *")).unwrap();
         pass(120).await;
-        // The same as before, and read again all the same: what was read last was nothing.
+        // The same content as before, and read again: the file was missing in between.
         assert_eq!((world.policies.lock().unwrap().len(), world.runs().len()), (2, 1));
     })
     .await;
 }
 
-/// Runs a daemon with this `run_on_start` behind a gate that opens after ten minutes; the seconds at which runs began
+/// Runs a daemon with this `run_on_start` and a gate that opens after ten minutes; returns the seconds of the runs
 /// within the hour.
 async fn runs_after_a_takeover(run_on_start: bool) -> Vec<u64> {
     let policy =
@@ -319,7 +319,7 @@ async fn runs_after_a_takeover(run_on_start: bool) -> Vec<u64> {
     beside_daemon_with(&policy, Duration::from_secs(2), PausedAlarm::default(), gate, async |world| {
         pass(600).await;
         handle.open_until(Duration::from_secs(600 + 60));
-        // Losing it, and getting it back with no run between, starts none.
+        // Losing and regaining the lease without a run in between starts none.
         pass(120).await;
         handle.open_until(Duration::from_secs(86_400));
         pass(3_000).await;

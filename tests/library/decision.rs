@@ -1,4 +1,4 @@
-//! Properties of the decision, over everything that can be desired and observed.
+//! Properties of the decision, for every desired and observed state.
 
 use kms_rotationd::rotation::decide::{Reason, Status, Step, decide};
 use kms_rotationd::rotation::key::{
@@ -118,7 +118,7 @@ proptest! {
         let verdict = decide(desired, &observed);
         if verdict.status == Status::Compliant {
             prop_assert!(on_policy(desired, &observed));
-            // A key on policy has a reason only where a write was made for all that, and failed.
+            // A key on policy has a reason only if a write was made nevertheless, and failed.
             prop_assert_eq!(verdict.reasons.is_empty(), observed.failure.is_none());
         } else {
             prop_assert!(!verdict.reasons.is_empty(), "{verdict:?}");
@@ -156,7 +156,7 @@ proptest! {
         if observed.enabling != Enabling::NotSent {
             prop_assert!(!steps.iter().any(|step| step == Step::EnableRotation));
         }
-        // Enabling sets an interval of its own, so it is followed by the interval even if that was sent before.
+        // Enabling sets the default interval, so the policy's is sent afterwards even if it was sent before.
         if observed.interval_sent && observed.enabling != Enabling::NotSent {
             prop_assert!(steps.is_empty());
         }

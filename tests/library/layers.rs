@@ -1,13 +1,13 @@
-//! Who may use whom, and which file is the door to a foreign crate: the walls of the architecture.
+//! The rules of docs/architecture.md: which modules a module may use, and which files may use a foreign crate.
 //!
 //! Reads the source as tokens, so that neither comments nor strings count, and follows `crate::`, `super::` and groups
-//! in braces. It does not resolve names; what a macro makes up is not seen.
+//! in braces. It does not resolve names, and does not see the output of macros.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a module at the top may use of the others; its own parts it always may.
+/// What a top-level module may use of the others; it may always use its own parts.
 const WALLS: &[(&str, &[&str])] = &[
     ("support", &[]),
     ("rotation", &[]),
@@ -16,11 +16,11 @@ const WALLS: &[(&str, &[&str])] = &[
     ("kms", &["rotation::key", "rotation::project", "support"]),
     ("reconcile", &["rotation", "policy::types", "yaml", "kms", "support"]),
     ("views", &["rotation", "support"]),
-    // The series of keys are a document, and the gauges are of the snapshot that page and JSON show.
+    // The series of keys are a document, and the gauges show the same snapshot as page and JSON.
     ("metrics", &["rotation", "kms::observe", "views::document", "views::snapshot", "support"]),
     ("logging", &["support"]),
     ("web", &["rotation::report", "kms::observe", "views", "metrics", "yaml", "support"]),
-    // It makes the targets of a run.
+    // It creates the targets of a run.
     ("connect", &["policy", "yaml", "kms", "reconcile", "support"]),
     ("leadership", &["support"]),
     ("daemon", &["rotation", "policy", "kms", "connect", "reconcile", "web", "support"]),
@@ -45,7 +45,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("lib", &[]),
 ];
 
-/// Where a foreign crate may be named: files, or folders with all in them.
+/// The files and folders that may use a foreign crate.
 const DOORS: &[(&str, &[&str])] = &[
     ("reqwest", &["src/kms/transport/"]),
     ("backon", &["src/kms/retry.rs"]),
@@ -61,7 +61,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("prometheus", &["src/metrics/"]),
     ("tracing_subscriber", &["src/logging/"]),
     ("flate2", &["src/metrics/gzip.rs"]),
-    // Beside the two servers: how a proxy's tunnel fails.
+    // The web server, and errors of a proxy's tunnel.
     ("hyper", &["src/web/", "src/kms/transport/failure.rs"]),
     ("hyper_util", &["src/web/", "src/kms/transport/failure.rs"]),
     ("tower_service", &["src/kms/transport/failure.rs"]),
@@ -241,7 +241,7 @@ fn forbidden_crates(file: &str, text: &str) -> Vec<String> {
     foreign(&tokens).filter(elsewhere).map(|name| format!("{file} may not use {name}")).collect()
 }
 
-/// The names of crates: what stands first in a path or is brought in as a whole.
+/// The names of crates: the first part of a path, or a crate imported as a whole.
 fn foreign(tokens: &[String]) -> impl Iterator<Item = &str> {
     (0..tokens.len()).filter_map(move |at| {
         let token = |at: Option<usize>| at.and_then(|at| tokens.get(at)).map_or("", String::as_str);
@@ -270,7 +270,7 @@ fn uses(own: &[String], tokens: &[String]) -> Vec<String> {
                     levels += 1;
                     at += 2;
                 }
-                // A module within the file, as of tests, is a level deeper: there, names tell.
+                // A module within the file, such as tests, is one level deeper: there only the name counts.
                 let mut climbed = Vec::new();
                 if levels >= own.len() && follows(at, "::") {
                     at = tree(tokens, at + 1, "", &mut climbed);
@@ -284,7 +284,7 @@ fn uses(own: &[String], tokens: &[String]) -> Vec<String> {
     found
 }
 
-/// Reads what follows `prefix::`, and gives the place behind it.
+/// Reads the text after `prefix::`, and returns the position behind it.
 fn tree(tokens: &[String], mut at: usize, prefix: &str, found: &mut Vec<String>) -> usize {
     let mut path = prefix.to_owned();
     while let Some(token) = tokens.get(at) {
@@ -305,7 +305,7 @@ fn tree(tokens: &[String], mut at: usize, prefix: &str, found: &mut Vec<String>)
         }
         at += 1;
     }
-    // A new name for it changes nothing.
+    // `as` has no effect.
     while tokens.get(at).is_some_and(|token| token == "as") {
         at += 2;
     }

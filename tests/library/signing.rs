@@ -1,4 +1,4 @@
-//! The signature against a second implementation, written from the same section of the documents in another way.
+//! The signature compared with a second, different implementation of the same section of the documents.
 
 #![expect(clippy::format_collect, reason = "short and clear")]
 
@@ -24,7 +24,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The header from the parts of a request that were never put together: nothing has to be taken apart here.
+/// The header, computed from the separate parts of a request: nothing has to be parsed.
 fn second_opinion(
     method: &str,
     segments: &[String],

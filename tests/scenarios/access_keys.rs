@@ -1,4 +1,4 @@
-//! `access_key`: requests are signed, and a key that is refused is neither tried for ever nor locked.
+//! `access_key`: requests are signed, and a refused key is not tried until it is locked.
 
 use std::collections::HashSet;
 use std::fs;
@@ -18,11 +18,11 @@ pub(crate) const ACCESS: &str = "AKOFTHESETESTS000001";
 pub(crate) const SECRET: &str = "sEcReTkEy-5b0e7d3c9a1f2846ZyXwVuTsRq";
 /// The id in the policy, the secret in a file.
 pub(crate) const BY_VALUE: &str = "{access_key: {access_key_id: AKOFTHESETESTS000001, secret_access_key_file: secret}}";
-/// Everything in files.
+/// Id and secret in files.
 pub(crate) const BY_FILE: &str = "{access_key: {access_key_id_file: access, secret_access_key_file: secret}}";
 const REFUSED: &str = "unknown: authentication_failed";
 
-/// A cloud with these keys that knows the access key.
+/// A cloud with these keys and the access key.
 pub(crate) fn keyed(keys: impl IntoIterator<Item = Key>) -> Setup {
     setup(keys).access_key(ACCESS, SECRET)
 }
@@ -35,7 +35,7 @@ pub(crate) fn site(policy: &Policy) -> Site {
     site
 }
 
-/// A temporary key of the simulated machine, as its metadata service gives it to whoever asks.
+/// A temporary key from the simulated metadata service.
 pub(crate) fn temporary_key(cloud: &Cloud) -> [String; 3] {
     let mut stream = TcpStream::connect(cloud.url().rsplit('/').next().unwrap()).unwrap();
     write!(stream, "GET /openstack/latest/securitykey HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
@@ -114,7 +114,7 @@ fn a_refused_key_is_tried_once_in_a_run_however_many_keys_there_are() {
         assert!((0..30).all(|n| applied.key(&key_id(n)) == REFUSED), "{applied:#?}");
         assert_eq!((cloud.access_key_refusals(ACCESS), cloud.all_requests()), (1, 1));
         let error = applied.report().error();
-        // The cloud's word, and where to look.
+        // The cloud's message, and the action.
         assert!(error.contains("APIGW.0301") && error.contains("verify aksk"), "{error}");
         assert!(error.contains("secret") && error.contains("not changed"), "{error}");
         assert_eq!(applied.log().iter().filter(|line| line["level"] == "ERROR").count(), 1, "{}", applied.stderr);
@@ -130,7 +130,7 @@ fn a_key_refused_in_mid_run_is_not_tried_on_every_remaining_key() {
         site.write("secret", SECRET);
         let applied = site.apply();
         assert!((0..40).all(|n| applied.key(&key_id(n)) == REFUSED), "{applied:#?}");
-        // Those that were in flight when the first refusal came, and one more try.
+        // The requests in flight at the first refusal, and one retry.
         assert!(cloud.requests(Operation::ReadStatus) <= u64::from(concurrency) + 1, "{}", cloud.all_requests());
         assert_eq!(cloud.requests(Operation::ListKeys), 1);
     }
@@ -145,7 +145,7 @@ fn an_unknown_key_is_reported_with_the_clouds_message() {
     assert_eq!(cloud.all_requests(), 1);
 }
 
-/// A run whose first request waits for its refusal, during which the secret's file becomes another.
+/// A run in which the secret's file changes while the first request waits for its refusal.
 fn refused_while_the_file_becomes(secret: &str) -> (Cloud, String) {
     let hold = Hold::new();
     let rule = Rule::next(1, Fault::held(&hold)).on(Operation::ListKeys);
@@ -193,7 +193,7 @@ fn five_projects_with_one_wrong_key_never_lock_it() {
     let applied = site.apply();
     assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 5));
     assert_eq!((cloud.access_key_refusals(ACCESS), cloud.access_key_is_locked(ACCESS)), (1, false));
-    // Each of the five says why: the cloud's word, and where to look.
+    // Each of the five reports the cloud's message and the action.
     for project in applied.report().0["projects"].as_array().unwrap() {
         let error = project["error"].as_str().unwrap();
         assert!(error.contains("APIGW.0301") && error.contains("verify aksk"), "{error}");
@@ -232,7 +232,7 @@ fn every_attempt_is_signed_again() {
     assert_eq!(site(&Policy::of_one_key(&front.http()).with(BY_VALUE)).apply().key(KEY), "compliant");
     for header in ["x-sdk-date", "authorization"] {
         let said = front.header(header);
-        // The attempts to list keys, and the one call after them.
+        // The attempts to list keys, and one call after them.
         let different: HashSet<_> = said.iter().take(3).collect();
         assert_eq!((said.len(), different.len()), (4, 3), "{header}: {said:?}");
     }

@@ -1,4 +1,4 @@
-//! Policies for a whole account: selectors, exemptions, coverage and guards, on lists of keys that change and fail.
+//! Policies for a whole account: selectors, exemptions, coverage and guards, with lists that change and fail.
 
 use std::time::SystemTime;
 
@@ -45,8 +45,7 @@ fn a_policy_of_ten_lines_is_applied_to_5_000_keys_with_the_fewest_requests() {
         let line = key["entry_line"].as_u64().unwrap();
         assert!(line > 0 && (key["status"] == "compliant" || key["reasons"][0].is_string()), "{key}");
     }
-    // Three pages, a page of those with the tag, and for each key that can rotate one look before and one after each
-    // of its writes.
+    // Three pages, one page of a search by tag, and for each rotatable key one read at first and one after each write.
     let changed = of(Kind::DefaultInterval) + of(Kind::OtherInterval);
     assert_eq!(cloud.requests(Operation::ListKeys), 3);
     assert_eq!(cloud.requests(Operation::QueryByTag), 1);
@@ -56,7 +55,7 @@ fn a_policy_of_ten_lines_is_applied_to_5_000_keys_with_the_fewest_requests() {
     assert_eq!(cloud.requests(Operation::ReadStatus), looks);
     assert_eq!(cloud.all_requests(), 4 + looks + cloud.write_requests());
     cloud.assert_only_sent(90);
-    // And when there is nothing more to do, one look each.
+    // Without drift, one read each.
     cloud.forget_requests();
     assert_eq!(site.apply().report().count("compliant"), census.rotatable() as u64);
     assert_eq!(cloud.all_requests(), 4 + census.rotatable() as u64);
@@ -186,7 +185,7 @@ fn a_failed_listing_makes_every_key_unknown_and_writes_none() {
         let site = Site::new(&policy);
         let strike = Rule::always(fault.clone()).on(Operation::ListKeys);
         cloud.fault(strike.clone());
-        // Nothing is known of them yet, and still it is not "0 keys, all well".
+        // The keys are unknown, but the result is not "0 keys, success".
         let first = site.apply();
         assert_eq!((first.code, first.report().count("unknown")), (Some(1), 1), "{fault:?} {first:#?}");
         assert_ne!(first.report().error(), "", "{fault:?}");
@@ -222,7 +221,7 @@ fn without_permission_to_list_keys_entries_by_id_still_work() {
     let cloud = Cloud::start(listless());
     let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"));
-    // But nobody can say then that no key was forgotten.
+    // But then uncovered keys cannot be detected.
     let applied = Site::new(&Policy::of_one_key(cloud.url()).field("coverage: required")).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "compliant"));
     assert!(applied.report().error().contains("403"), "{}", applied.report().error());
@@ -290,7 +289,7 @@ fn a_run_changes_at_most_the_limit_of_selected_keys() {
     };
     assert_eq!(held(&planned.report()), 5);
     let first = site.apply();
-    // Two that are listed one by one are not counted.
+    // The two entries by id do not count.
     assert_eq!((first.code, first.report().count("compliant"), held(&first.report())), (Some(1), 7, 5));
     assert!(first.report().keys().all(|key| key["status"] == "compliant" || key["reasons"][0] == "rotation_disabled"));
     let many = apply_many(&site);
@@ -373,7 +372,7 @@ fn a_key_state_of_an_earlier_list_is_not_used_without_a_new_list() {
     assert!(daemon.get("/metrics").1.contains(r#"alias="b""#), "the name is still known");
 }
 
-/// A cloud whose lists are these, and whose keys are all off.
+/// A cloud with these lists; all keys are off.
 fn lists(keys: &'static str, tagged: impl Fn(&Asked) -> String + Send + Sync + 'static) -> StandIn {
     StandIn::start(move |asked| match asked.call() {
         "list-keys" => answer("200 OK", "", keys),

@@ -1,4 +1,4 @@
-//! `assume_agency` on top of each kind that may, and `id_token`.
+//! `assume_agency` with each kind of login that can assume one, and `id_token`.
 
 use kms_simulator::{Fault, Operation, ProjectSetup, Rule, Setup};
 
@@ -12,7 +12,7 @@ const REFUSED: &str = "unknown: authentication_failed";
 const BY_PASSWORD: &str = "{password: {user_name: rotator, domain_name: ACCOUNT, password_file: password}}";
 const DOMAIN_ID: &str = "d0ffd0ffd0ffd0ffd0ffd0ffd0ffd0ff";
 
-/// A cloud in which another account has delegated the project to whoever assumes `rotation`.
+/// A cloud in which another account has delegated the project to the agency `rotation`.
 fn delegating() -> Setup {
     let project = ProjectSetup::new(PROJECT, "eu-de").domain("DELEGATING").key(off());
     Setup::new().project(project).login(USER, ACCOUNT, PASSWORD).access_key(ACCESS, SECRET).agency(
@@ -23,7 +23,7 @@ fn delegating() -> Setup {
     )
 }
 
-/// The three kinds that may assume an agency.
+/// The three kinds of login that can assume an agency.
 fn kinds(cloud: &Cloud) -> [String; 3] {
     [BY_PASSWORD.to_owned(), BY_VALUE.to_owned(), of_the_machine(cloud)]
 }

@@ -1,4 +1,4 @@
-//! Tokens and passwords: got, kept, renewed, refused.
+//! Tokens and passwords: requested, cached, renewed, refused.
 
 use std::fs;
 use std::sync::Arc;
@@ -126,7 +126,7 @@ fn a_signal_or_a_new_policy_retries_a_refused_secret_at_once() {
     daemon.signal(Signal::HUP);
     daemon.await_runs(2);
     assert_eq!((&*daemon.status().key(KEY), cloud.all_requests()), (REFUSED, 2));
-    // Nothing changes for the client.
+    // The client notices no difference.
     site.write("policy.yaml", &(policy.text() + "# another day\n"));
     daemon.await_runs(3);
     assert_eq!((&*daemon.status().key(KEY), cloud.all_requests()), (REFUSED, 3));
@@ -159,7 +159,7 @@ fn a_token_is_renewed_before_it_expires() {
 
 #[test]
 fn a_token_that_expires_in_mid_run_fails_no_key() {
-    // A client's clock that goes wrong: the token ends for the cloud and still holds for the client.
+    // A wrong clock of the client: the token has expired for the cloud, but not for the client.
     let (jump, clock) = clock();
     let hold = Hold::new();
     let cloud = Cloud::start(setup(many(40)).clock(clock).fault(from_the_eleventh_on(&hold)));
@@ -182,7 +182,7 @@ fn clock() -> (impl Fn(), impl Fn() -> SystemTime + Send + Sync + 'static) {
     (move || ahead.store(48 * 3600, Ordering::Relaxed), now)
 }
 
-/// Calls that are refused side by side lead to one new token.
+/// Concurrent refused calls cause one new token.
 #[track_caller]
 fn assert_one_renewal_for_many_calls(refusal: TokenRefusal) {
     let hold = Hold::new();
@@ -191,7 +191,7 @@ fn assert_one_renewal_for_many_calls(refusal: TokenRefusal) {
     let policy = Policy::of_keys(cloud.url(), (0..40).map(key_id)).password(None);
     let site = Site::new(&Policy { concurrency: 8, ..policy });
     let daemon = site.run();
-    // The eight are let in already; whatever comes after them is refused.
+    // The first eight are accepted already; later ones are refused.
     cloud.await_requests(Operation::ReadStatus, 8);
     cloud.revoke_tokens();
     hold.release();

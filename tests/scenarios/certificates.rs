@@ -1,4 +1,4 @@
-//! Certificates that are not accepted: what is wrong with them, and the advice that helps.
+//! Refused certificates: the reason, and the action.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, date_time_ymd};
 
@@ -7,7 +7,7 @@ use super::cloud::Cloud;
 use super::front::{Authority, Front};
 use super::site::{Policy, Site};
 
-/// What a run says of a cloud whose certificates this authority has issued.
+/// The error of a run with certificates of this authority.
 fn error(authority: &Authority, ca_file: Option<&str>) -> String {
     let cloud = Cloud::of([super::cloud::off()]);
     let front = Front::tls(cloud.url(), authority);
@@ -41,7 +41,7 @@ fn ca_file_is_suggested_only_if_it_would_help() {
         assert!(error.contains("its certificate") && error.contains(told), "{error}");
         assert!(!error.contains("ca_file") && !error.contains("://"), "{error}");
     }
-    // Another authority: by this name, and by another.
+    // Another authority, with the same name and with another.
     for name in ["authority", "other"] {
         let error = error(&Authority::new(), Some(&Authority::issuing(name, |_| {}).pem));
         assert!(error.contains("is not trusted") && error.contains("ca_file private/ca.pem"), "{error}");

@@ -19,7 +19,7 @@ fn end(command: Command) -> Finished {
     Program::start(command).finish()
 }
 
-/// A command on the policy with text for people.
+/// A command on the policy, with text output.
 fn in_text(site: &Site, command: &str) -> Finished {
     end(site.command(&[command, "--policy", "policy.yaml"]))
 }
@@ -202,7 +202,7 @@ fn plan_exits_with_1_if_a_key_could_not_be_read() {
     assert_eq!(planned.code, Some(1), "{planned:?}");
     assert!(planned.stdout.ends_with(". No changes found, but 2 keys could not be read.\n"), "{}", planned.stdout);
 
-    // Of the keys that no entry names nothing is known, which is a failure where coverage is required.
+    // Uncovered keys are unknown, which is a failure if coverage is required.
     let site = Site::new(&Policy::of_keys(cloud.url(), (0..2).map(key_id)).field("coverage: required"));
     assert_eq!(in_text(&site, "plan").code, Some(3));
     cloud.fault(Rule::next(1, Fault::kms(403, "KMS.0307")).on(Operation::ListKeys));
@@ -431,12 +431,12 @@ fn an_unwritable_output_is_a_failure() {
     }
 }
 
-/// What a command shows on a terminal, both streams together.
+/// The output of a command on a terminal, both streams together.
 fn on_a_terminal(command: Command) -> String {
     watched(command, |_| {})
 }
 
-/// The same; whoever watches is shown what there is so far.
+/// The same; the observer is called with the output so far.
 fn watched(mut command: Command, watch: impl Fn(&str)) -> String {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();
@@ -444,7 +444,7 @@ fn watched(mut command: Command, watch: impl Fn(&str)) -> String {
     let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
     let side = File::options().read(true).write(true).open(name).unwrap();
     let mut child = command.stdout(side.try_clone().unwrap()).stderr(side).spawn().unwrap();
-    // The command has the program's side of the terminal; reading ends when the last one closes it.
+    // Only the command has the other side of the terminal: reading ends when it is closed.
     drop(command);
     let mut shown = Vec::new();
     let mut terminal = File::from(terminal);
@@ -472,7 +472,7 @@ fn colour_is_only_for_terminals_without_no_color() {
         assert!(!on_a_terminal(dumb).contains('\x1b'), "{command}");
         let mut plain = site.command(&arguments);
         plain.env("NO_COLOR", "1");
-        // A line of progress is erased by a sequence as well; one for colour ends with an `m`.
+        // The progress line uses sequences as well; those for colour end with an `m`.
         let letter = |sequence: &str| sequence.chars().find(char::is_ascii_alphabetic);
         let said = on_a_terminal(plain);
         assert!(said.split('\x1b').skip(1).all(|sequence| letter(sequence) != Some('m')), "{command}: {said:?}");
@@ -537,7 +537,7 @@ fn plan_names_selectors_without_keys_and_uncovered_keys() {
 
 #[test]
 fn progress_is_shown_on_a_terminal_only_and_removed_at_the_end() {
-    // The last key takes until the line is there, or a second: so there is something to wait for.
+    // The last key is held until the progress line is visible, or for a second.
     let on_the_last = |fault| Rule::next(1, fault).on(Operation::ReadStatus).key(key_id(2));
     let cloud = Cloud::of((0..3).map(|n| Key::new(key_id(n)).rotating(90)));
     let policy = Policy::of_keys(cloud.url(), (0..3).map(key_id));

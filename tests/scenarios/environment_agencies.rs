@@ -1,4 +1,4 @@
-//! `environment: {}` with an agency: of the variables, or of the shared configuration, on top of what was found.
+//! `environment: {}` with an agency from variables or the shared configuration.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use super::environment::{no_source, shared_config, site, source};
 use super::site::Policy;
 use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER};
 
-/// A cloud in which another account has delegated the project to whoever assumes `rotation`, and an own project with a
+/// A cloud in which another account has delegated the project to the agency `rotation`, and an own project with a
 /// token.
 fn delegating() -> Cloud {
     let delegated = ProjectSetup::new(PROJECT, "their-project").domain("DELEGATING").key(off());

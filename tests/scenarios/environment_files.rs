@@ -1,4 +1,4 @@
-//! `environment: {}` by files of the official clients: found where those look for them, and read at each login.
+//! `environment: {}` with files of the official clients: found at the same paths, and read at each login.
 
 use kms_simulator::{Hold, Operation, ProjectSetup, Setup};
 
@@ -131,7 +131,7 @@ fn secrets_of_a_cloud_are_found_where_openstacksdk_looks_for_them() {
         site.write(private, &secure);
         if let Some(named) = named {
             site.set("OS_CLIENT_SECURE_FILE", named);
-            // It is not even looked at.
+            // The file is not read.
             site.write("secure.yaml", "clouds: [");
         }
         let applied = site.apply();
@@ -165,7 +165,7 @@ fn a_cloud_inherits_from_its_profile_in_clouds_public_yaml() {
     assert!(why.contains("; its profile theirs was looked for in clouds-public.yaml in ., /"), "{why}");
     site.write("clouds-public.yaml", "public-clouds: [");
     assert_eq!(no_source(&site), "./clouds-public.yaml is not valid YAML");
-    // What openstacksdk has built in for some is not needed.
+    // The built-in profiles of openstacksdk are not needed.
     std::fs::remove_file(site.path("clouds-public.yaml")).unwrap();
     let auth = format!("auth: {{username: {USER}, user_domain_name: {ACCOUNT}, password: {PASSWORD}}}");
     site.write("clouds.yaml", &format!("clouds: {{otc: {{profile: otc, {auth}}}}}"));
@@ -253,7 +253,7 @@ fn the_shared_configuration_is_a_source_by_default_path_or_variable() {
     let shown = at_home.path(".hcloud/config.json");
     assert_eq!(source(&at_home), format!("the current profile of {}", shown.display()));
     assert_eq!(at_home.apply().key(KEY), "compliant");
-    // As KooCLI leaves it when the last profile is deleted.
+    // The file that KooCLI leaves when the last profile is deleted.
     for empty in [r#"{"current": "", "profiles": []}"#, r#"{"current": "", "profiles": null}"#] {
         at_home.write(".hcloud/config.json", empty);
         assert!(source(&at_home).contains("metadata service"), "{empty}");

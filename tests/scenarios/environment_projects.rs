@@ -1,4 +1,4 @@
-//! `environment: {}`: the project is the policy's or the one that the environment names, and never silently another one.
+//! `environment: {}`: the project is the policy's or that of the environment, and never silently another one.
 
 use kms_simulator::{Operation, ProjectSetup};
 
@@ -13,7 +13,7 @@ use super::{ACCOUNT, KEY, PASSWORD, PROJECT, USER};
 
 type Variables<'v> = &'v [(&'v str, &'v str)];
 
-/// The project that is named, and its token.
+/// The selected project, and its token.
 const NAMED: &str = "fedcba9876543210fedcba9876543210";
 const NAME: &str = "eu-de_payments";
 const ITS_TOKEN: &str = "tOkEn-of-the-named-project";
@@ -32,7 +32,7 @@ const OS_PASSWORD: Variables<'_> =
 const OS_TOKEN: Variables<'_> = &[("OS_TOKEN", ITS_TOKEN)];
 const OS_CLOUD: Variables<'_> = &[("OS_CLOUD", "otc")];
 
-/// A cloud with a project called like its region and another one, each with a key of the same id.
+/// A cloud with a project of the region's name and another one, each with a key of the same id.
 fn cloud() -> Cloud {
     let named = ProjectSetup::new(NAMED, NAME).domain(ACCOUNT).key(off()).token(ITS_TOKEN);
     let setup = keyed([off()]).project(named).identity_provider("cluster", JWT);
@@ -46,7 +46,7 @@ fn without_id(cloud: &Cloud, variables: Variables<'_>) -> Site {
     site
 }
 
-/// `check` says that this names the project, and a run works on that and no other one.
+/// `check` reports this as the source of the project, and a run uses only that project.
 #[track_caller]
 fn assert_named(cloud: &Cloud, site: &Site, expected: &str) {
     assert_eq!(noted(site).1, expected);
@@ -83,7 +83,7 @@ fn a_variable_selects_the_project() {
         (OS_PASSWORD, "OS_TENANT_NAME"),
         (OS_TOKEN, "OS_PROJECT_ID"),
         (OS_TOKEN, "OS_PROJECT_NAME"),
-        // Of another client, where the own one names none.
+        // A variable of another client, if the client of the credentials has none.
         (SDK_KEY, "OS_PROJECT_NAME"),
         (HW_KEY, "OS_PROJECT_NAME"),
         (OS_KEY, "HW_PROJECT_NAME"),
@@ -122,10 +122,10 @@ fn a_file_selects_the_project() {
             ("tenant_name", format!("{{auth: {{{login}, tenant_name: {NAME}}}}}")),
             ("project_id", format!("{{auth: {{{login}, project_id: {NAMED}}}}}")),
             ("tenant_id", format!("{{auth: {{{login}, tenant_id: {NAMED}}}}}")),
-            // Beside `auth`, as openstacksdk prefers it, and with the id before the name.
+            // Outside of `auth`, which openstacksdk prefers, and with the id before the name.
             ("project_name", format!("{{project_name: {NAME}, auth: {{{login}, project_name: eu-de}}}}")),
             ("project_id", format!("{{project_id: {NAMED}, auth: {{{login}, project_name: eu-de}}}}")),
-            // Of the policy's region.
+            // From the policy's region.
             (
                 "project_name",
                 format!(

@@ -1,4 +1,4 @@
-//! What the cloud's errors come to, in whichever shape a server writes them, and a region without rotation.
+//! The cloud's errors in every shape, and a region without rotation.
 
 use kms_simulator::{Fault, Operation, OperationSet, Rule};
 
@@ -70,7 +70,7 @@ fn iams_error_shapes_are_reported() {
     }
 }
 
-/// The two calls that this server knows: what a key is, and nothing of rotation.
+/// A server that describes keys and has no rotation calls.
 fn without_rotation() -> OperationSet {
     OperationSet::of(&[
         Operation::ReadStatus,

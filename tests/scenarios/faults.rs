@@ -1,4 +1,4 @@
-//! A cloud and a network that fail, in every way that is known.
+//! A cloud and a network with every known kind of failure.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use super::site::{Policy, Site};
 use super::stand_in::{StandIn, answer};
 use super::{KEY, PROJECT, TOKEN, key_id};
 
-/// A budget that has to run out, and yet is long enough for a few attempts on a busy machine.
+/// A retry budget that will be exhausted, but allows a few attempts on a busy machine.
 const ENOUGH_TO_RETRY: &str = "5s";
 
-/// The first call of every kind fails in this way; one run brings the key to its policy all the same.
+/// The first call of every kind has this fault; one run repairs the key nevertheless.
 #[track_caller]
 fn assert_survived(fault: &Fault) {
     assert_survived_within("2m", fault);
 }
 
-/// The same with this time for a request, where the fault lasts longer than that.
+/// The same with this request timeout, for a fault that lasts longer.
 #[track_caller]
 fn assert_survived_within(request_timeout: &'static str, fault: &Fault) {
     assert_survived_by(request_timeout, Operation::ListKeys, setup([off()]), fault);
-    // Who may not list keys has each described.
+    // Without permission to list keys, each is described.
     assert_survived_by(request_timeout, Operation::DescribeKey, unlisted(off()), fault);
 }
 
@@ -120,7 +120,7 @@ fn retry_after_of_a_429_is_respected() {
     let applied = Program::start(site.command(&arguments)).finish();
     assert_eq!((applied.code, cloud.asked(Operation::ReadStatus)), (Some(0), 2));
     let waits = applied.messages("will be tried again");
-    // Its own wait would be fifty milliseconds at most.
+    // The normal wait would be fifty milliseconds at most.
     assert_eq!((waits.len(), &waits[0]["wait_ms"]), (1, &"2000".into()));
 }
 
@@ -144,7 +144,7 @@ fn an_unreadable_status_causes_no_write() {
     }
 }
 
-/// A status that means nothing leads to no write, and the next run to the policy.
+/// An unusable status causes no write, and the next run repairs the key.
 #[track_caller]
 fn assert_garbage_is_passed_over(garbage: Garbage) {
     let cloud = Cloud::start(setup([off()]).fault(Rule::next(1, Fault::garbage(garbage)).on(Operation::ReadStatus)));
@@ -270,7 +270,7 @@ fn a_failed_list_does_not_reduce_the_retries_of_status_reads() {
     assert_eq!(Site::new(&policy).apply().key(KEY), "compliant");
 }
 
-/// A call that is made once a run would otherwise never be retried again.
+/// Otherwise a call that is made once in a run would never be retried again.
 #[test]
 fn each_run_has_a_full_retry_budget() {
     let cloud = Cloud::start(setup([rotating(90)]).fault(Rule::always(Fault::html(502)).on(Operation::ListKeys)));
@@ -318,10 +318,10 @@ fn a_key_disabled_in_mid_run_is_off_policy_for_being_disabled() {
     assert_eq!(cloud.write_requests(), 1);
 }
 
-/// What becomes of the key when this happens between the run's look at it and its first write.
+/// The key's result if this happens between reading it and the first write.
 #[track_caller]
 fn changed_before_the_first_write(cloud: &Cloud, change: impl FnOnce()) -> String {
-    // Describing comes last before the first write.
+    // The description is the last call before the first write.
     let hold = Hold::new();
     cloud.fault(Rule::next(1, Fault::held(&hold)).on(Operation::DescribeKey));
     let site = Site::new(&Policy::of_one_key(cloud.url()));
@@ -363,7 +363,7 @@ fn the_clouds_answer_survives_in_log_json_and_page_and_another_cause_is_logged_o
     for (fault, cause) in &causes {
         cloud.clear_faults();
         cloud.fault(fault.clone());
-        // A cause that stays is not news.
+        // An unchanged cause is not logged again.
         for _ in 0..2 {
             daemon.signal(Signal::HUP);
             runs += 1;

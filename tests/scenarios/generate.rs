@@ -1,4 +1,4 @@
-//! `generate`: completions and manual, and what `--help` has to start from.
+//! `generate`: completions and manual, and the examples in `--help`.
 
 use super::program::{Program, binary};
 

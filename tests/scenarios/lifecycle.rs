@@ -1,4 +1,4 @@
-//! The daemon's life: its start, the signals, its end, and what it says of itself meanwhile.
+//! The daemon's start, signals and end, and what it logs meanwhile.
 
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::program::{Finished, Program};
 use super::site::{Policy, Site};
 use super::{KEY, PROJECT, eventually, key_id};
 
-/// Longer than everything that a test waits for: what never ends is told from what ends.
+/// Longer than every wait in a test, to detect what never ends.
 const FOR_EVER: &str = "5m";
 
 #[track_caller]
@@ -28,7 +28,7 @@ fn assert_ends_with_the_calls_in_flight(signal: Signal) {
     let ended = daemon.program.finish();
     assert_eq!(ended.code, Some(0));
     assert_eq!(ended.messages("run interrupted").len(), 1);
-    // The two in flight are over; none was begun after the signal, but for what was on its way when it was counted.
+    // The two in flight have ended; none was started after the signal, except those on their way when it was counted.
     assert!(cloud.all_requests() <= then + 2, "{then} requests, then {}", cloud.all_requests());
 }
 
@@ -63,7 +63,7 @@ fn after_a_signal_a_write_in_flight_is_finished_and_followed_by_its_interval() {
     assert_eq!((cloud.asked(Operation::EnableRotation), cloud.sent(KEY)), (1, vec![90]));
 }
 
-/// Of a cloud that does not tell settings, the next process could not see that the interval is missing.
+/// Without the status call, the next process cannot see that the interval is missing.
 #[test]
 fn the_interval_of_a_key_that_cannot_be_read_is_sent_before_a_stopping_process_ends() {
     for lost in [false, true] {
@@ -82,7 +82,7 @@ fn the_interval_of_a_key_that_cannot_be_read_is_sent_before_a_stopping_process_e
         assert_eq!(daemon.stop().code, Some(0));
         assert_eq!((cloud.rotation(KEY), cloud.sent(KEY)), ((true, 90), vec![90]), "answer lost: {lost}");
         cloud.clear_faults();
-        // A later process leaves it alone, and says what it cannot know.
+        // A later process does not write, and reports the key as unreadable.
         let applied = site.apply();
         assert_eq!((applied.code, cloud.sent(KEY)), (Some(1), vec![90]));
         let error = applied.report().key_error(KEY);
@@ -90,7 +90,7 @@ fn the_interval_of_a_key_that_cannot_be_read_is_sent_before_a_stopping_process_e
     }
 }
 
-/// That the pause ends at once is tested where time can be paused, beside the retries.
+/// The tests of the retries, with paused time, check that the pause ends at once.
 #[test]
 fn a_signal_does_not_wait_for_a_pause_between_attempts() {
     let cloud = Cloud::start(setup([off()]).fault(Rule::always(Fault::throttled().retry_after("60"))));
@@ -134,7 +134,7 @@ fn a_second_signal_a_second_later_ends_at_once() {
         cloud.await_requests(Operation::ListKeys, seen + 1);
         daemon.signal(first);
         daemon.await_message("stopping after the calls in flight");
-        // Until one of them comes a second after the first.
+        // Until one comes a second after the first.
         daemon.program.signal_until(second, "ending at once");
         let ended = daemon.program.finish();
         assert_eq!((ended.code, ended.messages("ending at once").len()), (Some(1), 1));
@@ -168,7 +168,7 @@ fn a_stopped_apply_reports_its_changes_and_exits_with_1() {
     cloud.assert_only_sent(90);
 }
 
-/// How a command ends that is told at the first of its keys that its terminal is gone, and that heeds it or not.
+/// The end of a command that gets SIGHUP at its first key, and ignores it or not.
 fn hung_up(command: Command, cloud: &Cloud, heeds: bool) -> Finished {
     let hold = Hold::new();
     cloud.fault(Rule::next(1, Fault::held(&hold)).on(Operation::ReadStatus));
@@ -190,7 +190,7 @@ fn apply_is_stopped_by_the_end_of_its_terminal_but_not_under_nohup() {
     let site = Site::new(&Policy { concurrency: 1, ..policy });
     for command in ["apply", "plan"] {
         let command = site.command(&[command, "--policy", "policy.yaml", "--output", "json", "--log-format", "json"]);
-        // What nohup does, without its redirections.
+        // Like nohup, without redirections.
         let mut nohup = Command::new("/bin/sh");
         nohup.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
         nohup.env_clear().current_dir(site.folder());
@@ -265,7 +265,7 @@ fn killed_in_mid_run_and_started_again_it_converges() {
     let cloud = Cloud::of(many(60));
     let site = Site::new(&Policy::of_keys(cloud.url(), (0..60).map(key_id)));
     for writes in [5, 40] {
-        // It gets no further than this.
+        // It continues no further.
         cloud.fault(Rule::always(Fault::hang().after_applying()).on(OperationSet::WRITES).after(writes));
         let seen = cloud.write_requests();
         let daemon = site.run();

@@ -1,4 +1,4 @@
-//! Where the daemon listens: IPv6, and sockets that somebody else has opened.
+//! The daemon's address: IPv6, and passed sockets.
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use super::cloud::{Cloud, rotating};
 use super::program::{Daemon, Program, binary};
 use super::site::{Policy, Site};
 
-/// The status of the answer to a request for the metrics that has this as its `Host`.
+/// The status of a request for the metrics with this `Host`.
 fn status(address: &str, host: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
@@ -19,7 +19,7 @@ fn status(address: &str, host: &str) -> String {
     answer.split(' ').nth(1).unwrap().to_owned()
 }
 
-/// The daemon with this as the one socket that systemd passes; the shell says which process it is for.
+/// The daemon with this socket passed as by systemd; the shell sets the process id.
 fn passing(site: &Site, socket: OwnedFd, more: &[&str]) -> Program {
     let mut command = Command::new("/bin/sh");
     let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
@@ -34,7 +34,7 @@ fn a_passed_socket_takes_precedence_over_listen() {
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap().to_string();
-    // Port 1 is nobody's to take.
+    // Port 1 cannot be bound.
     let daemon: Daemon<'_> = Daemon::serving(passing(&site, socket.into(), &["--listen", "127.0.0.1:1"]));
     assert_eq!(daemon.address, address);
     daemon.await_runs(1);

@@ -1,5 +1,5 @@
-//! `ecs_agency`: the keys of the agency that the machine has, from a metadata service that may be away. When they are
-//! renewed is tested in `tests/client/renewal.rs`, where the clock is a test's own.
+//! `ecs_agency`: keys of the machine's agency from the metadata service. `tests/library/client/renewal.rs` tests their
+//! renewal, with a clock of the test.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use super::{KEY, eventually, key_id};
 const REFUSED: &str = "unknown: authentication_failed";
 const UNAVAILABLE: &str = "unknown: login_unavailable";
 
-/// How to log in with the keys of a machine of this cloud.
+/// The credentials field for a machine of this cloud.
 pub(crate) fn of_the_machine(cloud: &Cloud) -> String {
     format!("{{ecs_agency: {{metadata_endpoint: \"{}\"}}}}", cloud.url())
 }

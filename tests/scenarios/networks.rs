@@ -1,4 +1,4 @@
-//! Proxies: what goes through them, what never does, and what they get to see.
+//! Proxies: which requests use them, and what they can see.
 
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use super::secrets::{GATE, GATE_PASSWORD};
 use super::site::{Policy, Site};
 use super::{KEY, PASSWORD, TOKEN, eventually, key_id};
 
-/// A cloud behind TLS, which has a name that only the proxy knows.
+/// A cloud with TLS and a host name that only the proxy can resolve.
 pub(crate) struct Behind {
     pub(crate) cloud: Cloud,
     front: Front,
@@ -41,7 +41,7 @@ impl Behind {
         self.site_for(Policy::of_one_key(&format!("https://{HOST}")), credentials, field)
     }
 
-    /// The same with so many keys, many of them at a time.
+    /// The same with this number of keys and a high concurrency.
     pub(crate) fn site_of(&self, keys: usize, credentials: &str, field: Option<&str>) -> Site {
         let policy = Policy::of_keys(&format!("https://{HOST}"), (0..keys).map(key_id));
         self.site_for(Policy { concurrency: 16, ..policy }, credentials, field)
@@ -64,7 +64,7 @@ impl Behind {
         format!("proxy: {{url: \"{}\", user_name: gate, password_file: gate}}", self.proxy.http())
     }
 
-    /// The proxy got a `CONNECT` and nothing that it could read after it.
+    /// The proxy received a `CONNECT` and only encrypted data after it.
     #[track_caller]
     fn assert_nothing_in_the_clear(&self) {
         let heard = self.proxy.heard();
@@ -75,7 +75,7 @@ impl Behind {
     }
 }
 
-/// The extension of a `ClientHello` in which the versions stand (RFC 8446, section 4.2.1).
+/// The extension of a `ClientHello` with the versions (RFC 8446, section 4.2.1).
 const SUPPORTED_VERSIONS: u16 = 43;
 
 pub(crate) const BY_TOKEN: &str = "{token_file: token}";
@@ -135,13 +135,13 @@ fn a_changed_password_of_the_proxy_is_used_by_the_next_run() {
         let (seen, before) = (daemon.runs(), behind.proxy.connections());
         daemon.signal(Signal::HUP);
         daemon.await_runs(seen + 1);
-        // The cloud has one key more than the policy names.
+        // The cloud has one more key than the policy.
         let keys = if status == "unknown" { 31 } else { 30 };
         eventually(status, || daemon.status().count(status) == keys);
         assert!(behind.proxy.connections() - before <= asked, "{} connections", behind.proxy.connections() - before);
     };
     run(32, "compliant");
-    // The token still holds and was accepted before, so that nothing but the new run makes its first request go alone.
+    // The token is still valid and was accepted, so that only the new run makes its first request alone.
     site.write("gate", "not it");
     run(1, "unknown");
     let error = daemon.status().error();
@@ -179,7 +179,7 @@ fn a_refused_password_of_the_proxy_is_not_sent_again_until_it_changes() {
     eventually("the right password is picked up", || daemon.status().key(KEY) == "compliant");
     drop(daemon);
 
-    // One in the environment, which cannot change; and none, which no proxy locks.
+    // A password in the environment, which cannot change; and none, which no proxy locks.
     for (user, refused) in [("gate:no@", 1..=1), ("", 2..=usize::MAX)] {
         let before = behind.proxy.connections();
         let mut site = behind.site_for(policy.clone(), BY_PASSWORD, None);
@@ -229,7 +229,7 @@ fn the_policys_proxy_takes_precedence_over_the_environments() {
     let trap = Front::proxy(behind.cloud.url(), None);
     let mut site = behind.site(BY_TOKEN, Some(&behind.open()));
     site.set("HTTPS_PROXY", &trap.http());
-    // NO_PROXY belongs to the environment's proxy.
+    // NO_PROXY applies to the environment's proxy only.
     site.set("NO_PROXY", "*");
     assert_eq!(site.apply().key(KEY), "compliant");
     assert_eq!(trap.connections(), 0);
@@ -270,7 +270,7 @@ fn an_untrusted_certificate_is_tried_once_in_a_run() {
         let policy = Policy::of_keys(&front.https(), (0..30).map(key_id)).with(credentials).field("ca_file: ca.pem");
         let iam = iam.map_or_else(|| front.https(), ToOwned::to_owned);
         let site = site(&Policy { concurrency: 16, iam, ..policy });
-        // Another authority is trusted, of the same name.
+        // Another authority with the same name is trusted.
         site.write("ca.pem", &Authority::new().pem);
         let applied = site.apply();
         assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 30), "{credentials}");
@@ -291,7 +291,7 @@ fn a_corrected_certificate_authority_is_used_by_the_next_run() {
     let (cloud, authority) = (Cloud::start(keyed(many(5))), Authority::new());
     let front = Front::tls(cloud.url(), &authority);
     let policy = Policy::of_keys(&front.https(), (0..5).map(key_id)).with(BY_PASSWORD).field("ca_file: ca.pem");
-    // The certificates of IAM are another matter.
+    // IAM has other certificates.
     let site = site(&Policy { iam: cloud.url().to_owned(), ..policy });
     let daemon = site.run();
     for (pem, says) in [
@@ -354,7 +354,7 @@ fn client_hello(stream: &mut TcpStream) -> Vec<u8> {
     message[4..].to_vec()
 }
 
-/// What an extension of a `ClientHello` says.
+/// The content of an extension of a `ClientHello`.
 #[track_caller]
 fn extension(hello: &[u8], wanted: u16) -> Bytes<'_> {
     // Before the extensions: version and random, the session's id, ciphers, compressions.
@@ -372,7 +372,7 @@ fn extension(hello: &[u8], wanted: u16) -> Bytes<'_> {
     }
 }
 
-/// Bytes as TLS writes them down.
+/// A reader of TLS structures.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -386,7 +386,7 @@ impl<'a> Bytes<'a> {
         self.take(bytes).iter().fold(0, |number, byte| number << 8 | usize::from(*byte))
     }
 
-    /// So many bytes as the number before them says.
+    /// A vector with its length before it.
     fn vector(&mut self, bytes: usize) -> Self {
         let count = self.number(bytes);
         Self(self.take(count))

@@ -1,4 +1,4 @@
-//! Several projects, and projects that are known by their name only.
+//! Several projects, and projects without an id.
 
 use kms_simulator::{Fault, Hold, Key, Operation, ProjectSetup, Rule, Setup};
 
@@ -16,7 +16,7 @@ const OTHER: &str = "fedcba9876543210fedcba9876543210";
 #[test]
 fn a_project_without_an_id_is_found_by_its_regions_name() {
     for (credentials, listed) in [(BY_PASSWORD, 0), (BY_VALUE, 1)] {
-        // A sub-project's name only begins like it.
+        // The name of a sub-project has it as prefix.
         let sub = ProjectSetup::new(OTHER, "eu-de_team").domain(ACCOUNT);
         let cloud = Cloud::start(keyed([off()]).project(sub));
         let applied = site(&Policy::of_one_key(cloud.url()).with(credentials).without_id()).apply();
@@ -94,14 +94,14 @@ fn a_refused_project_lookup_names_the_project_and_the_action() {
 fn three_broken_projects_do_not_delay_the_seven_others() {
     let id = |n: usize| -> &'static str { Box::leak(format!("{n:032x}").into_boxed_str()) };
     let project = |n: usize| ProjectSetup::new(id(n), "eu-de").domain(ACCOUNT).token(TOKEN);
-    // The seven; a token opens one project, so they log in by password.
+    // The seven; a token is valid for one project, so they log in by password.
     let fast = (0..7).fold(Setup::new().login(USER, ACCOUNT, PASSWORD), |setup, n| {
         setup.project(project(n).keys((0..5).map(|key| Key::new(key_id(10 * n + key)))))
     });
     let cloud = Cloud::start(fast);
-    // Wrong passwords are another user's, who has an IAM of its own.
+    // The wrong password is another user's, at another IAM.
     let strict = Cloud::start(Setup::new().project(project(7).key(off())).login(USER, ACCOUNT, "another"));
-    // Nobody gets an answer of these two before the seven are done.
+    // These two get no answer before the seven are done.
     let lost = Cloud::start(Setup::new().project(project(8).key(off())).fault(Rule::always(Fault::reset())));
     let hold = Hold::new();
     let late = Rule::always(Fault::held(&hold)).on(Operation::ReadStatus);
@@ -152,12 +152,12 @@ fn projects_of_one_access_key_share_its_request_budget() {
     let second = Policy { name: "archive", project_id: OTHER, ..first.clone() };
     let by_token = Policy { name: "ledger", project_id: third, ..first.clone() }.with(BY_TOKEN);
     let site = site(&first);
-    // A turn lasts longer than this test.
+    // One slot of the request limit is longer than this test.
     let text = first.text().replace("requests_per_second: 10000", "requests_per_second: 0.01");
     site.write("policy.yaml", &(text + &second.project() + &by_token.project()));
     site.write("token", TOKEN);
     let daemon = site.run();
-    // The first turn of the key, and that of the token.
+    // The first slots, of the key and of the token.
     cloud.await_requests(Operation::ListKeys, 2);
     let ended = daemon.stop();
     assert_eq!((ended.code, cloud.all_requests()), (Some(0), 2));
@@ -165,9 +165,9 @@ fn projects_of_one_access_key_share_its_request_budget() {
 
 #[test]
 fn keys_of_a_project_with_an_ended_run_do_not_use_the_request_limit() {
-    // At four turns a second, they would have to wait for longer than a test does.
+    // At four requests a second they would wait longer than a test does.
     const KEYS: usize = 2_000;
-    // The right token ends when the keys are listed: one is asked for, and more where that is not answered for seconds.
+    // The valid token expires after the list: one is requested, and more if the answer takes seconds.
     for (credentials, secret, most_reads) in
         [(BY_TOKEN, "not-it", 0), (BY_PASSWORD, "not it", 0), (BY_VALUE, "not it", 0), (BY_TOKEN, TOKEN, 10)]
     {

@@ -1,4 +1,4 @@
-//! A proxy that refuses, fails or is not there: who is blamed for it, and what follows.
+//! A proxy that refuses, fails or is unreachable: the error names it, and what follows.
 
 use std::net::TcpListener;
 
@@ -7,11 +7,11 @@ use super::networks::{BY_PASSWORD, BY_TOKEN, Behind};
 use super::site::{Policy, Site};
 use super::{KEY, key_id};
 
-/// The ways to name a proxy: a field of the policy, or a variable, and how an error calls it.
+/// The settings of a proxy: a field of the policy or a variable, and its name in an error.
 const WAYS: [(Option<&str>, &str); 3] =
     [(None, "proxy.url of the policy"), (Some("HTTPS_PROXY"), "HTTPS_PROXY"), (Some("https_proxy"), "https_proxy")];
 
-/// A site of so many keys that reaches its cloud by the proxy at this address.
+/// A site with this number of keys that uses the proxy at this address.
 fn site(behind: &Behind, keys: usize, credentials: &str, variable: Option<&str>, proxy: &str) -> Site {
     let field = variable.is_none().then(|| format!("proxy: {{url: \"{proxy}\"}}"));
     let mut site = behind.site_of(keys, credentials, field.as_deref());
@@ -51,7 +51,7 @@ fn a_refusing_proxy_is_named_with_its_status_and_its_source() {
 #[test]
 fn a_tls_proxy_is_named_too_also_for_its_certificate() {
     let behind = Behind::with(|_| Front::refusing("403 Forbidden"));
-    // Who issued its certificate is in the ca_file, and then not.
+    // With its authority in the ca_file, and then without.
     for (authority, what) in [
         (&behind.authority, "answers HTTP 403"),
         (&Authority::issuing("another", |_| {}), "cannot be used: its certificate is not trusted"),
@@ -82,7 +82,7 @@ fn a_login_refused_by_a_proxy_is_tried_once_and_names_the_proxy() {
 
 #[test]
 fn an_unreachable_or_silent_proxy_is_named_and_retried() {
-    // One that nobody listens at, one that nobody answers at, and one that goes away.
+    // A closed port, a silent server, and a server that closes the connection.
     let down = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
     let leaving = Front::refusing("");
@@ -131,7 +131,7 @@ fn a_variable_that_is_empty_does_not_hide_its_other_spelling() {
     site.set("no_proxy", "example.com");
     assert_eq!(site.apply().key(KEY), "compliant");
     assert!(behind.proxy.connections() > 0);
-    // Nobody but the proxy knows where this is.
+    // Only the proxy can resolve this name.
     site.set("no_proxy", HOST);
     let asked = behind.proxy.connections();
     assert_eq!(site.apply().key(KEY), "unknown: read_failed");

@@ -1,4 +1,4 @@
-//! `rehearse`: the real daemon against a cloud of its own.
+//! `rehearse`: the real daemon with a simulated cloud.
 
 use kms_simulator::Preset;
 
@@ -6,13 +6,13 @@ use super::program::Daemon;
 use super::site::{Policy, Site};
 use super::{KEY, eventually, key_id};
 
-/// A policy whose cloud nobody could reach: the rehearsal brings its own, and its own credentials.
+/// A policy with an unreachable cloud: the rehearsal replaces cloud and credentials.
 pub(crate) fn policy(keys: usize) -> Policy {
     let policy = Policy::of_keys("https://kms.invalid", (0..keys).map(key_id));
     Policy { credentials: "{token_file: /nowhere/at/all}".to_owned(), request_timeout: "1s", ..policy }
 }
 
-/// The positions of the keys that can be brought to their policy: among the first forty, six others are made up.
+/// The positions of the rotatable keys: six of each forty are others.
 fn rotatable(keys: usize) -> impl Iterator<Item = usize> {
     (0..keys).filter(|n| ![3, 5, 7, 9, 11, 13].contains(n))
 }
@@ -81,7 +81,7 @@ fn a_rehearsal_with_every_preset_serves_and_stops() {
     }
 }
 
-/// In one run or in the next ones, every rotatable key comes to its policy.
+/// Within some runs, every rotatable key is on policy.
 #[track_caller]
 fn assert_converges(preset: Preset) {
     let site = Site::new(&policy(12).every_second());

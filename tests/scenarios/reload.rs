@@ -21,7 +21,7 @@ fn at(cloud: &Cloud, days: u32) -> Policy {
     Policy::at(cloud.url()).key(KEY, days)
 }
 
-/// The new interval has reached the cloud by a run that the change itself started.
+/// The change started a run that sent the new interval.
 #[track_caller]
 fn assert_in_force(cloud: &Cloud, daemon: &Daemon<'_>, days: u32) {
     eventually(&format!("{days} days are in force"), || {
@@ -33,7 +33,7 @@ fn assert_in_force(cloud: &Cloud, daemon: &Daemon<'_>, days: u32) {
     assert_eq!(daemon.metric(LOADED), Some(1.0));
 }
 
-/// A policy that is changed like this is in force soon, the first time and the second.
+/// A policy that is changed like this is loaded soon, both the first time and the second.
 #[track_caller]
 fn assert_loaded_when(change: impl Fn(&Site, &str)) {
     let cloud = Cloud::of([rotating(90)]);
@@ -64,7 +64,7 @@ fn a_replaced_config_map_is_loaded_and_run_every_time() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&at(&cloud, 90));
     fs::remove_file(site.path("policy.yaml")).unwrap();
-    // As the kubelet does it: policy.yaml -> ..data/policy.yaml, ..data -> a folder of this version.
+    // Like the kubelet: policy.yaml -> ..data/policy.yaml, ..data -> a folder of this version.
     let swap = |version: &str, days| {
         fs::create_dir(site.path(version)).unwrap();
         site.write(&format!("{version}/policy.yaml"), &at(&cloud, days).text());
@@ -98,7 +98,7 @@ fn a_bad_policy_is_refused_and_the_old_one_is_kept() {
     assert!(daemon.get("/").1.contains(":9: `mode` is the text `enforced`"), "the page says so too");
     assert_eq!((daemon.get("/readyz").0, daemon.get("/healthz").0), (200, 200));
 
-    // The old one still brings keys to what it says, on its schedule.
+    // The old policy is still applied, on its schedule.
     cloud.change_key(super::PROJECT, KEY, |key| key.rotation.interval_days = 365);
     eventually("the old policy holds", || cloud.rotation(KEY) == (true, 90));
     cloud.assert_only_sent(90);
@@ -171,7 +171,7 @@ fn a_policy_on_a_pipe_is_read_once_and_survives_a_reload() {
     let line = daemon.await_message("new policy refused; the old one stays in force");
     assert!(line["problems"].as_str().unwrap().contains("is not a regular file, so it cannot be read again"), "{line}");
     assert_eq!((daemon.get("/healthz").0, daemon.metric(LOADED)), (200, Some(0.0)));
-    // A regular file in its place is another matter.
+    // A regular file at its path is loaded.
     fs::remove_file(site.path("policy.yaml")).unwrap();
     site.write("policy.yaml", &at(&cloud, 120).text());
     assert_in_force(&cloud, &daemon, 120);
@@ -198,7 +198,7 @@ fn a_file_written_again_with_the_same_content_starts_no_run() {
     daemon.await_runs(1);
     site.write("policy.yaml", &at(&cloud, 90).text());
     site.write("another-file", "x");
-    // A change that counts, behind the one that does not.
+    // A real change, after one without effect.
     site.write("policy.yaml", &at(&cloud, 120).text());
     assert_in_force(&cloud, &daemon, 120);
     assert_eq!(daemon.runs(), 2);

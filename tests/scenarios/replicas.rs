@@ -1,6 +1,6 @@
-//! Several replicas of which one acts, by a lease in Kubernetes.
+//! Several replicas with a lease in Kubernetes.
 //!
-//! Each replica has a policy of its own that wants another interval, so that the journal of the cloud tells who wrote.
+//! Each replica has a policy with a different interval, so that the journal of the cloud shows which one wrote.
 
 use std::net::TcpListener;
 use std::time::{Duration, SystemTime};
@@ -15,14 +15,14 @@ use super::site::{Policy, Site};
 use super::{KEY, PROJECT, eventually, key_id};
 
 const LEASE: &str = "kms/rotation";
-/// Of the lease. An answer may take a sixth of it: two seconds are enough on a busy machine.
+/// Lease duration. An answer may take a sixth of it: two seconds are enough on a busy machine.
 const DURATION: Duration = Duration::from_secs(12);
 const ACTS: &str = "this replica acts";
 const STANDS_BY: &str = "this replica stands by";
 const TOO_LONG: &str =
     "a write may outlast the right to write: request_timeout should be at most a third of the lease's duration";
 
-/// The site of a replica that wants so many days and sends them every second, and its way to the cluster.
+/// The site of a replica that sends this interval every second, and its address of the API server.
 fn replica(cluster: &Cluster, cloud: &Cloud, name: &str, days: u32) -> (Site, Door) {
     site(cluster, &Policy::at(cloud.url()).always(KEY, days).every_second(), name)
 }
@@ -38,7 +38,7 @@ fn start(site: &Site) -> Daemon<'_> {
     site.run_with(&["--lease", LEASE, "--lease-duration", "12"])
 }
 
-/// The intervals that the journal has for the keys, in the order in which they were sent, each with the time.
+/// The intervals in the journal, in the order of sending, each with the time.
 fn journal(cloud: &Handle, keys: &[String]) -> Vec<(SystemTime, u64)> {
     let calls = keys.iter().flat_map(|key| cloud.calls(PROJECT, key));
     let mut sent: Vec<_> = calls.filter_map(|call| Some((call.at, call.interval?.as_u64()?))).collect();
@@ -46,7 +46,7 @@ fn journal(cloud: &Handle, keys: &[String]) -> Vec<(SystemTime, u64)> {
     sent
 }
 
-/// Who wrote, in turns: `[90, 91]` where all writes of one came before those of the other.
+/// The order of the writers: `[90, 91]` if all writes of one came before those of the other.
 fn turns(cloud: &Handle, keys: &[String]) -> Vec<u64> {
     let mut turns: Vec<u64> = journal(cloud, keys).into_iter().map(|(_, days)| days).collect();
     turns.dedup();
@@ -57,7 +57,7 @@ fn one_key() -> [String; 1] {
     [KEY.to_owned()]
 }
 
-/// Waits until so many days were sent for the key so often.
+/// Waits until this interval was sent this often for the key.
 #[track_caller]
 fn await_sent(cloud: &Cloud, days: u64, count: usize) {
     let sent = || cloud.sent(KEY).into_iter().filter(|sent| *sent == days).count();
@@ -141,7 +141,7 @@ fn without_the_api_server_the_holder_stops_writing_before_its_lease_expires() {
     assert_eq!(turns(&cloud, &one_key()), [90]);
     assert_eq!((acts.metric("kms_rotation_acting"), stands_by.metric("kms_rotation_acting")), (Some(0.0), Some(0.0)));
 
-    // Whoever asks first has it then.
+    // Then the first request gets it.
     door.open();
     other_door.open();
     eventually("a write", || cloud.write_requests() > written);
@@ -179,8 +179,8 @@ fn a_replica_that_cannot_start_leaves_the_lease_to_others() {
     assert_eq!(door.asked().len(), 0);
 }
 
-/// Stops the daemon, which has a lease of five minutes and whose API server has fallen silent. For how long it waits for
-/// that is tested beside the lease.
+/// Stops the daemon while it has a lease of five minutes and its API server does not answer. The unit tests of the lease
+/// check how long it waits.
 #[track_caller]
 fn assert_stops(daemon: Daemon<'_>) -> Finished {
     let ended = daemon.stop();
@@ -206,8 +206,8 @@ fn a_stop_does_not_wait_for_the_api_server() {
     assert_stops(asks);
 }
 
-/// Lets something happen to the way of the one that acts, or to that of the other, while the first is amid a run of many
-/// keys: the other writes the rest of them, and not before the first has ceased to.
+/// Disturbs one replica's connection to the API server while the lease holder is in a run of many keys: the standby writes
+/// the remaining keys, and only after the first has stopped.
 #[track_caller]
 fn assert_handed_over_in_mid_run(happens: impl FnOnce(&Door, &Door)) {
     let keys: Vec<String> = (0..400).map(key_id).collect();
@@ -269,7 +269,7 @@ fn an_unreachable_lease_is_reported_at_once() {
         assert_eq!(ended.code, Some(code), "{ended:?}");
         assert!(ended.stderr.contains(text), "{ended:?}");
     }
-    // The environment means the same.
+    // The variables have the same effect.
     site.set("KMS_ROTATIOND_LEASE", LEASE);
     let ended = Program::start(site.command(&["run", "--policy", "policy.yaml"])).finish();
     assert_eq!(ended.code, Some(1), "{ended:?}");

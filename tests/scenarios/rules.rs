@@ -1,4 +1,4 @@
-//! What a run does to a key whose setting can be read.
+//! Runs on keys with a readable setting.
 
 use kms_simulator::{Dialect, Fault, Hold, Key, KeyState, Operation, OperationSet, Rule};
 use rustix::process::Signal;
@@ -101,7 +101,7 @@ fn keys_that_can_never_rotate_are_exempt_with_their_reason_and_never_written() {
         (|key| key.keystore("6b5a"), "exempt: custom_keystore"),
         (Key::replica, "exempt: replica_key"),
     ];
-    // No document says whether the status call refuses such keys or calls them off.
+    // Not documented: the status call refuses such keys, or returns that rotation is off.
     for refused in [false, true] {
         let keys = kinds.iter().enumerate().map(|(at, (make, _))| make(Key::new(key_id(at))));
         let cloud = Cloud::start(setup(keys).behave(|behaviour| behaviour.status_refused_where_unrotatable = refused));
@@ -134,7 +134,7 @@ fn a_refused_write_gives_the_reason_if_describe_key_failed() {
 
 #[test]
 fn a_permanent_refusal_is_not_repeated_until_an_operator_acts() {
-    // Neither the list nor a description of Open Telekom Cloud tells of keystores.
+    // Neither list nor description of Open Telekom Cloud has keystores.
     let silent = setup([off().keystore("6b5a")]).behave(|b| b.dialect = Dialect::OpenTelekomCloud);
     let cloud = Cloud::start(silent);
     let site = Site::new(&Policy::of_one_key(cloud.url()).every_second());

@@ -1,4 +1,4 @@
-//! The same for every way in: keys, tokens and passwords on their way from files, variables and services to the cloud.
+//! The same for every login: keys, tokens and passwords from files, variables and services.
 
 use kms_simulator::{Fault, MetadataTokens, Operation, OperationSet, Rule, Setup};
 
@@ -30,7 +30,7 @@ fn folder(policy: &Policy) -> Site {
     site
 }
 
-/// Nothing leaks with each of the ways in, and what was signed on the wire is nowhere to be read.
+/// No login leaks its secret or its signature.
 #[track_caller]
 fn assert_no_way_leaks(trouble: impl Fn(&Cloud)) {
     for credentials in [BY_VALUE, BY_FILE, BY_TEMPORARY, BY_ID_TOKEN, "", AGENCY] {
@@ -111,7 +111,7 @@ fn a_machines_keys_never_show() {
     }
 }
 
-/// What a header said, as the server heard it.
+/// The value of a header, as the server received it.
 fn said<'a>(asked: &'a Asked, name: &str) -> &'a str {
     let start = format!("{name}: ");
     asked.headers.lines().find_map(|line| line.strip_prefix(&*start)).unwrap_or_default()

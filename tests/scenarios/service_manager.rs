@@ -1,4 +1,4 @@
-//! What systemd is told, on a notification socket of the test's own.
+//! The notifications to systemd, on a socket of the test.
 
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
@@ -17,14 +17,14 @@ use super::{DEADLINE, KEY, PROJECT, key_id};
 struct Manager(UnixDatagram);
 
 impl Manager {
-    /// The one to whom the daemon of this folder reports.
+    /// The service manager of the daemon in this folder.
     fn of(site: &mut Site) -> Self {
         let path = site.path("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         Self::at(site, path.to_str().unwrap(), socket)
     }
 
-    /// The same with a socket that has no path.
+    /// The same with an abstract socket.
     fn abstract_of(site: &mut Site) -> Self {
         let name = site.path("notify").to_str().unwrap().to_owned();
         let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
@@ -52,7 +52,7 @@ impl Manager {
     }
 }
 
-/// When the next run is due, in the words of the status.
+/// The time of the next run, as the status shows it.
 fn next(daemon: &Daemon<'_>) -> String {
     let due = daemon.metric("kms_rotation_next_run_timestamp_seconds").unwrap();
     let due = jiff::Timestamp::UNIX_EPOCH + Duration::from_secs_f64(due);

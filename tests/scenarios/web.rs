@@ -1,4 +1,4 @@
-//! The web configuration: TLS and logins for what the daemon serves, and their change while it serves.
+//! The web configuration: TLS and logins of the daemon's server, and changes while it runs.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::site::{Policy, Site};
 const WEB_PASSWORD: &str = "wEb-PaSsWoRd-5d3a9f";
 const TLS: &str = "tls_server_config: {cert_file: server.crt, key_file: server.key}\n";
 
-/// A folder with a policy of one key that is right, and a web configuration.
+/// A folder with a policy of one key that is on policy, and a web configuration.
 fn site(cloud: &Cloud, web: &str) -> Site {
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     site.write("web.yaml", web);
@@ -105,7 +105,7 @@ fn a_renewed_certificate_is_in_use_from_the_next_connection_on() {
     let guest = Guest::new(&authority);
     let mut kept = guest.connect(&daemon.address).unwrap();
     assert!(is_of(&shown(&kept), &old));
-    // The key first, as who copies two files does: until the other is there, they are no pair.
+    // The key first, like a copy of two files: until the second is copied, they do not match.
     site.write("server.key", &new.key);
     assert!(is_of(&shown(&guest.connect(&daemon.address).unwrap()), &old));
     let line = daemon.await_message("web configuration refused; the one before stays in force");
@@ -132,7 +132,7 @@ fn a_bad_new_file_is_reported_once_and_the_old_one_is_kept() {
     assert_eq!(statuses(), (401, 200));
     std::fs::remove_file(site.path("web.yaml")).unwrap();
     assert_eq!(statuses(), (401, 200));
-    // Who is not named any more is not let in any more.
+    // A user who was removed is refused.
     site.write("web.yaml", &good.replace("alice", "bob"));
     assert_eq!(statuses(), (401, 401));
     let ended = daemon.stop();
@@ -206,7 +206,7 @@ fn many_wrong_passwords_do_not_block_other_requests() {
         })
         .collect();
     daemon.signal(Signal::HUP);
-    // Who is known waits for no check, and the loop for nobody: the flood goes on until this has come.
+    // Known users do not wait for checks, and the loop does not wait at any time: the flood continues meanwhile.
     eventually("a run in the flood", || {
         assert_eq!(plain(&daemon, "/healthz", "").status, 200);
         runs() > before

@@ -1,4 +1,4 @@
-//! `environment: {}` for workloads that their cluster vouches for: STS by an `OpenID` Connect provider, and a pod's identity.
+//! `environment: {}` for workloads with a cluster's token: STS with an `OpenID` Connect provider, and pod identity.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -40,7 +40,7 @@ const REFUSED: &str = "unknown: authentication_failed";
 fn the_cluster_token_comes_from_a_file_or_a_variable() {
     let cloud = assert_found(STS, "HUAWEICLOUD_OIDC_AGENCY_URN and HUAWEICLOUD_OIDC_TOKEN_FILE");
     assert_eq!((cloud.requests(Operation::AssumeWithOidc), cloud.requests(Operation::TemporaryKeys)), (1, 0));
-    // The variable wins over the file.
+    // The variable takes precedence over the file.
     let in_variable = [STS, &[("HUAWEICLOUD_OIDC_ID_TOKEN", JWT), ("HUAWEICLOUD_OIDC_TOKEN_FILE", "nowhere")]].concat();
     assert_found(&in_variable, "HUAWEICLOUD_OIDC_AGENCY_URN and HUAWEICLOUD_OIDC_ID_TOKEN");
     let both = "HC_CONTAINER_CREDENTIALS_FULL_URI and HC_CONTAINER_AUTHORIZATION_TOKEN_FILE";
@@ -227,7 +227,7 @@ fn a_token_is_sent_in_clear_text_only_where_permitted() {
         ("HUAWEICLOUD_SDK_STS_ENDPOINT", "http://sts.example.com", "HUAWEICLOUD_SDK_STS_ENDPOINT is not https://"),
         ("HUAWEICLOUD_SDK_STS_ENDPOINT", "http://169.254.169.254", "HUAWEICLOUD_SDK_STS_ENDPOINT is not https://"),
         ("HUAWEICLOUD_SDK_STS_ENDPOINT", "sts", "HUAWEICLOUD_SDK_STS_ENDPOINT is not an address such as"),
-        // There is none for Open Telekom Cloud.
+        // Open Telekom Cloud has no STS.
         (
             "HUAWEICLOUD_SDK_STS_ENDPOINT",
             "",
@@ -257,7 +257,7 @@ fn a_token_is_sent_in_clear_text_only_where_permitted() {
         let applied = site.apply();
         assert_eq!((applied.code, &*applied.key(KEY), cloud.all_requests()), (Some(1), REFUSED, 0));
     }
-    // A link-local address may be asked; `check` asks nobody.
+    // A link-local address is permitted; `check` sends no request.
     let cloud = cloud();
     let mut site = site(&cloud, POD);
     site.set("HC_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials");
@@ -287,7 +287,7 @@ fn no_proxy_sees_a_pods_token() {
     for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
         site.set(name, &trap.http());
     }
-    // Nobody answers there by TLS either, and the proxy is not tried for it.
+    // TLS is refused there too, and the proxy is not used for it.
     assert_eq!(site.apply().key(KEY), "compliant");
     site.set("HC_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/", cloud.url().replace("http:", "https:")));
     let policy = Policy { max_elapsed: "100ms", ..Policy::of_one_key(cloud.url()).with("{environment: {}}") };

@@ -1,4 +1,4 @@
-//! Clouds that do not tell a key's rotation setting: writing without reading.
+//! Clouds that do not offer the status call: writing without reading.
 
 use kms_simulator::{Behaviour, Fault, Key, Operation, OperationSet, Rule, Setup};
 use rustix::process::Signal;
@@ -11,12 +11,12 @@ use super::{KEY, PROJECT, TOKEN};
 
 const UNREADABLE: &str = "unknown: status_unreadable";
 
-/// A cloud that answers the status call in this way.
+/// A cloud with this answer to the status call.
 fn status_answers(key: Key, fault: Fault) -> Setup {
     setup([key]).fault(Rule::always(fault).on(Operation::ReadStatus))
 }
 
-/// Off becomes on at the policy's interval with two writes, and is reported as what nothing proves.
+/// A key that is off gets the policy's interval with two writes, and is reported as unreadable.
 #[track_caller]
 fn assert_written_without_reading(setup: Setup) {
     let cloud = Cloud::start(setup);
@@ -79,7 +79,7 @@ fn an_error_body_with_status_200_is_a_failure() {
         assert!(said.contains("HTTP 200") && said.contains("KMS.0101 broken (request req-7)"), "{said}");
         assert!(kms.bodies("enable-key-rotation").is_empty() && kms.bodies("update-key-rotation-interval").is_empty());
     }
-    // Of a cloud that does not tell settings, nothing else would show that the write was refused.
+    // Without the status call, only this shows that the write was refused.
     let kms = StandIn::start(|asked| {
         let body = if asked.call() == "enable-key-rotation" { r#"{"error_code":"KMS.0101"}"# } else { "" };
         answer("200 OK", "", body)
@@ -116,7 +116,7 @@ fn a_missing_key_is_not_taken_for_a_missing_call() {
     assert_eq!(cloud.write_requests(), 0);
 }
 
-/// A server that knows nothing but the two writes.
+/// A server with the two writes only.
 fn only_writes(behaviour: &mut Behaviour) {
     behaviour.unknown = OperationSet::READS;
 }
@@ -172,7 +172,7 @@ fn an_enable_that_took_effect_despite_a_500_is_followed_by_the_interval() {
     daemon.signal(Signal::HUP);
     daemon.await_runs(2);
     assert_eq!((cloud.rotation(KEY), cloud.sent(KEY)), ((true, 90), vec![90, 90]));
-    // Of a key that can be read it is told as the change that it is.
+    // For a readable key it is reported as a change.
     let cloud = Cloud::start(setup([off()]).fault(failed()));
     let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
     let changes = applied.messages("rotation changed");
@@ -211,7 +211,7 @@ fn a_key_that_could_be_read_is_not_written_after_one_odd_answer() {
     assert_eq!(next_run(1), "unknown: read_failed");
     assert_eq!(next_run(0), "compliant");
     assert_eq!(cloud.write_requests(), 0);
-    // Not even if it stays so: the cloud did tell before.
+    // Also if this continues: the key could be read before.
     assert_eq!(next_run(1), "unknown: read_failed");
     assert_eq!(next_run(1), "unknown: read_failed");
     assert_eq!(cloud.write_requests(), 0);
@@ -285,7 +285,7 @@ fn an_unclear_enable_is_repeated_without_reading_and_reported_only_if_confirmed(
     assert_eq!(applied.key(KEY), UNREADABLE);
     assert_eq!((cloud.asked(Operation::EnableRotation), cloud.sent(KEY)), (2, vec![90]));
     assert_eq!(cloud.rotation(KEY), (true, 90));
-    // Whether rotation was on before cannot be told from the refusal; that the interval was sent can.
+    // The refusal does not show whether rotation was on before, but that the interval was sent.
     let changes = applied.messages("rotation changed");
     assert_eq!(changes.iter().map(|change| &change["step"]).collect::<Vec<_>>(), ["update_interval"]);
 }

@@ -1,4 +1,4 @@
-//! Lists of keys: read to their end in as few calls as can be, or not at all.
+//! Lists of keys: read to their end with the fewest calls, or not used.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ async fn a_key_on_two_pages_is_one_key() {
     assert_eq!(listed.iter().collect::<BTreeSet<_>>().len(), 25);
 }
 
-/// A cloud of 25 keys with ten on a page, whose lists mislead like this.
+/// A cloud of 25 keys with ten on a page, and these wrong lists.
 fn misleading(bad: BadListing) -> Setup {
     let keys = (0..25).map(|number| Key::new(id(number)).tag("pci", "true"));
     let setup = of(keys).behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10));
@@ -73,7 +73,7 @@ async fn a_list_that_may_lack_a_key_is_doubtful_and_keeps_its_keys() {
         (BadListing::SameKeys, 10, 2),
         (BadListing::NoMarker, 10, 1),
         (BadListing::LargerTotal, 25, 3),
-        // Read once more, since the total changed.
+        // Read again, because the total changed.
         (BadListing::OneGone, 24, 6),
     ] {
         let (listed, cloud) = list(misleading(bad)).await;
@@ -109,7 +109,7 @@ async fn a_changed_list_that_cannot_be_read_again_keeps_its_keys() {
         of(keys)
             .behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10))
             .fault(once)
-            // The fourth call, of which the fault above has taken one.
+            // The fourth call; the fault above has used one.
             .fault(Rule::always(Fault::html(501)).on(operation).after(2))
     };
     let (listed, cloud) = list(setup(Operation::ListKeys)).await;

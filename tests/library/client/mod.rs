@@ -1,4 +1,4 @@
-//! The client of one project against the simulator: what it counts, and how carefully it handles credentials.
+//! The client of one project with the simulator: its metrics, and its handling of credentials.
 
 mod listing;
 mod renewal;
@@ -24,11 +24,11 @@ use tokio_util::sync::CancellationToken;
 const PROJECT: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 
-/// Keeps what it hears, a line each.
+/// Records each event as a line.
 #[derive(Default)]
 struct Heard(Mutex<Vec<String>>);
 
-/// Calls this at every attempt, and whenever credentials are put to use.
+/// Calls this at every attempt and every use of credentials.
 struct Hooked<A, C> {
     attempt: A,
     credentials: C,
@@ -108,7 +108,7 @@ fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
     }
 }
 
-/// Projects that are known by these names, with one access key.
+/// Projects with these names, with one access key.
 fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<Client> {
     let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
     let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory(secret), security_token: None };
@@ -133,7 +133,7 @@ async fn an_answer_that_is_not_from_kms_is_a_failure() {
     assert_eq!(heard.operations(), ["authenticate true", "read_status false"]);
 }
 
-/// A write is tried again and again until this happens to its gate, which is open for an hour, or to the clock of that.
+/// A write is retried until this happens to its gate, which is open for an hour, or to the gate's clock.
 async fn assert_not_sent_once(happens: impl FnOnce(&GateHandle, &AtomicBool)) {
     const HOUR: Duration = Duration::from_secs(3_600);
     let enable = kms_simulator::Operation::EnableRotation;
@@ -151,7 +151,7 @@ async fn assert_not_sent_once(happens: impl FnOnce(&GateHandle, &AtomicBool)) {
             tokio::task::yield_now().await;
         }
         happens(&handle, &slept);
-        // One may be on its way.
+        // One can be in flight.
         cloud.handle().requests(enable) + 1
     };
     let (ended, at_most) = tokio::join!(client.enable_rotation(key()), wait);
@@ -170,7 +170,7 @@ async fn a_retried_write_is_not_sent_after_a_long_suspend() {
     assert_not_sent_once(|_, slept| slept.store(true, Ordering::SeqCst)).await;
 }
 
-/// A clock that stands still until it is moved.
+/// A clock that a test moves.
 #[derive(Clone)]
 struct Hand(Arc<Mutex<SystemTime>>);
 
@@ -191,7 +191,7 @@ impl Hand {
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// One run: sixteen calls at once, all of which are refused.
+/// One run: sixteen concurrent calls, all refused.
 async fn refused_run(client: &Client) {
     client.begin_run();
     let results = join_all((0..16).map(|_| client.read_status(key()))).await;
@@ -236,7 +236,7 @@ async fn a_refused_secret_is_sent_once_in_half_an_hour() {
         refused_run(&client).await;
         refused_run(&client).await;
         assert_eq!(sent(), 2, "{credentials:?}");
-        // Somebody says that it may be tried.
+        // An operator allows another attempt.
         client.forgive();
         refused_run(&client).await;
         refused_run(&client).await;
@@ -348,7 +348,7 @@ async fn an_unchanged_key_of_the_metadata_service_is_requested_once_more_in_a_ru
     let client = client(&cloud, login.into(), hand.clock(), &Arc::new(Heard::default()));
     let asked = || cloud.handle().requests(kms_simulator::Operation::InstanceKeys);
     assert!(client.read_status(key()).await.is_ok());
-    // The next one ends when the next run has just begun, and one that is asked for a minute later would not.
+    // The next one expires just after the next run has begun; one requested a minute later would not.
     cloud.handle().behave(|cloud| cloud.temporary_key_lifetime = Some(33 * MINUTE));
     hand.advance(1410 * MINUTE);
     client.next_run(Some(hand.clock().now() + 30 * MINUTE));
@@ -410,7 +410,7 @@ async fn a_refusal_after_the_expiry_of_a_token_ends_no_run() {
     client.begin_run();
     assert!(client.read_status(key()).await.is_ok(), "within its budget");
     assert_eq!(cloud.handle().requests(read), CALLS + 1);
-    // The same of a token that holds is a refusal.
+    // With a valid token it is a refusal.
     cloud.handle().fault(Rule::always(Fault::kms(403, "KMS.0303")).on(read));
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
     assert_eq!(cloud.handle().requests(read), CALLS + 3);
@@ -445,7 +445,7 @@ async fn a_refusal_after_the_expiry_of_a_key_does_not_affect_the_project_lookup(
 /// Other projects of the same account.
 const OTHERS: [&str; 2] = ["1123456789abcdef0123456789abcdee", "2123456789abcdef0123456789abcdee"];
 
-/// Projects of these names that log in as the user with this password, each for the project with this id.
+/// Projects with these names and ids, whose logins use this password.
 fn by_password<const N: usize>(
     cloud: &Simulator,
     clock: &Clock,
@@ -458,7 +458,7 @@ fn by_password<const N: usize>(
             user: Named::Name("u".to_owned()),
             domain: Some(Named::Name("d".to_owned())),
             password: SecretSource::in_memory(password.to_owned(), "test"),
-            // Not all of them write it alike.
+            // Written in different ways.
             project_name: (name == "named").then(|| "eu-de".to_owned()),
         };
         let settings = settings(cloud, Credentials { login: Login::Password(user), agency });
@@ -491,7 +491,7 @@ async fn a_project_without_permission_does_not_block_other_logins() {
     let projects = [("a", PROJECT, None), ("b", OTHERS[0], None), ("c", OTHERS[1], None)];
     let [refused, others @ ..] = by_password(&cloud, &hand.clock(), "right", projects);
     for run in 1..=3 {
-        // As where the user has no role on this project, which always comes first.
+        // As if the user had no role in this project, which always comes first.
         cloud.handle().clear_faults();
         cloud.handle().fault(Rule::next(1, Fault::unauthorized()).on(LOGIN));
         refused_run(&refused).await;
@@ -561,8 +561,8 @@ async fn a_once_accepted_credential_is_retried_before_its_refusal_counts() {
             hand.advance(MINUTE);
             client.begin_run();
         }
-        // From now on it is wrong: once more in the first run, and then once in half an hour; what is had anew in each
-        // run is another one.
+        // From now on it is wrong: one more attempt in the first run, and then one in half an hour; a credential that
+        // is new in each run is another one.
         let is_given = matches!(name, "key" | "token");
         refuse(Rule::always);
         let before = reads();
@@ -574,7 +574,7 @@ async fn a_once_accepted_credential_is_retried_before_its_refusal_counts() {
         }
         hand.advance(30 * MINUTE);
         refused_run(&client).await;
-        // The one that was kept, and a new one.
+        // The cached one, and a new one.
         assert_eq!(reads() - before, if is_given { 3 } else { 6 }, "{name}");
     }
 }
@@ -595,7 +595,7 @@ async fn a_key_accepted_for_one_project_is_blocked_only_for_the_other() {
     });
     for run in 1..=3 {
         [&one, &other].into_iter().for_each(Kms::begin_run);
-        // In the first run the one is let in before the other is refused; in the next ones the other comes first.
+        // In the first run one is accepted before the other is refused; in the next ones the other comes first.
         if run == 1 {
             assert!(one.read_status(key()).await.is_ok());
         }
@@ -630,7 +630,7 @@ async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_
     client.begin_run();
     assert!(client.read_status(key()).await.is_ok());
 
-    // Nine minutes before the end, when a new token is due: the old one goes on.
+    // Nine minutes before the expiry, when a new token is due: the old one is still used.
     cloud.handle().set_password("u", "d", "changed");
     advance(nine_minutes_less);
     for _ in 0..8 {
@@ -639,7 +639,7 @@ async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_
     }
     assert_eq!(cloud.handle().authentication_failures(), 1);
 
-    // Its end, by this machine's clock, is the end of the run for the project.
+    // Its expiry, by this machine's clock, ends the project's run.
     advance(day);
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);

@@ -1,4 +1,4 @@
-//! What the daemon's log says of runs.
+//! The daemon's log of runs.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ impl Write for Log {
     }
 }
 
-/// What is said of these runs, one after the other.
+/// The log of these consecutive runs.
 fn said(reports: &[Arc<Report>]) -> Vec<String> {
     let log = Log::default();
     let writer = log.clone();

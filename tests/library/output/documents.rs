@@ -1,6 +1,6 @@
-//! What `apply` and `plan` print, against golden files.
+//! The output of `apply` and `plan`, compared with golden files.
 //!
-//! To renew the files after a wanted change: `UPDATE_GOLDEN=1 cargo test --test library`, then read the diff.
+//! To write the files again after an intended change: `UPDATE_GOLDEN=1 cargo test --test library`; read the diff.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -34,7 +34,7 @@ fn text(report: &Report, style: TextStyle<'_>) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// As it is where nothing is asked for.
+/// The default format.
 fn plain(purpose: Purpose) -> TextStyle<'static> {
     TextStyle { purpose, policy_file: Path::new("policy.yaml"), all: false, colour: false }
 }
@@ -140,7 +140,7 @@ fn the_document_shows_selectors_and_exemptions() {
     assert_eq!((of(13, "status"), of(13, "entry_line")), (json!("uncovered"), Value::Null));
 }
 
-/// Why this is no policy.
+/// The problems of this policy.
 fn refused(policy: &str) -> Refused {
     match policy::read(policy.as_bytes(), "policy.yaml", |_| None, SystemTime::UNIX_EPOCH) {
         Ok(_) => panic!("{policy} is valid"),
@@ -256,7 +256,7 @@ async fn the_documentation_has_every_field_of_the_document() {
         .skip(1)
         .map(|row| {
             let cells: Vec<_> = row.split('|').map(str::trim).collect();
-            // Whatever is set as code is a field.
+            // Every code span is a field.
             let names = cells[2].split('`').skip(1).step_by(2);
             (cells[1].trim_matches('`').to_owned(), names.map(ToOwned::to_owned).collect())
         })

@@ -1,4 +1,4 @@
-//! The server as its clients meet it, on a free port of the loopback.
+//! The HTTP server, on a free port of the loopback.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::documents::assert_golden;
 use super::sample::{ENDED, account, many, one_of_each, project, report};
 
-/// A server, and what a daemon would tell it.
+/// A server, and the state that a daemon passes to it.
 pub(crate) struct Running {
     pub(crate) store: Arc<StatusStore>,
     pub(crate) health: Health,
@@ -54,7 +54,7 @@ impl Running {
         Self::serving(|server| server).await
     }
 
-    /// One that lets in only whom this file lets in.
+    /// A server with this web configuration.
     pub(crate) async fn guarded_by(web: WebFile) -> Self {
         Self::serving(|server| server.guarded_by(web)).await
     }
@@ -106,8 +106,8 @@ impl Running {
     }
 }
 
-/// Does this while a paused clock stands still. By itself it goes on whenever nothing is ready, and a busy machine takes a
-/// moment to hand bytes from one end of a connection to the other.
+/// Does this while the paused clock stands still. By itself the clock advances when no task is ready, and a busy machine
+/// needs a moment to pass bytes from one end of a connection to the other.
 pub(crate) async fn at_once<T>(doing: impl Future<Output = T>) -> T {
     let mut doing = std::pin::pin!(doing);
     loop {
@@ -139,7 +139,7 @@ fn gunzip(bytes: &[u8]) -> String {
     text
 }
 
-/// The lines that differ from one moment to the next are left out.
+/// Without the lines that change all the time.
 fn steady(metrics: &str) -> String {
     let lines = metrics.lines().filter(|line| !line.contains("process_"));
     lines.flat_map(|line| [line, "\n"]).collect()
@@ -202,7 +202,7 @@ async fn an_unknown_host_name_for_the_loopback_is_refused() {
     for path in ["/healthz", "/readyz"] {
         assert_eq!(ask(path, "Host: evil.example\r\n").await.0, 200, "{path}");
     }
-    // Probes and scripts without a browser's habits.
+    // Probes and scripts.
     let answer = running.ask("GET /metrics HTTP/1.0\r\n\r\n").await;
     assert_eq!(answer.status(), 200);
 }

@@ -1,4 +1,4 @@
-//! The alerts are complete. What Prometheus' own promtool says of them is in `tests/tools/promtool.rs`.
+//! The alerts are complete. `tests/tools/promtool.rs` checks them with Prometheus' promtool.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ fn word<'v>(value: &'v Value, field: &str) -> &'v str {
     value[field].as_str().unwrap_or_default()
 }
 
-/// What stands in a text between this and a quote.
+/// The texts between this start and the next quote.
 fn quoted_after<'t>(text: &'t str, start: &str) -> Vec<&'t str> {
     text.split(start).skip(1).filter_map(|rest| rest.split('"').next()).collect()
 }

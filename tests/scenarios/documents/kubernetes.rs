@@ -1,7 +1,7 @@
-//! The manifests: what they mount is what the policy reads, and each pod keeps to the restricted profile. What Kubernetes'
-//! own schemas and kustomize say of them is in `tests/tools/manifests.rs`.
+//! The manifests: they mount the files that the policy reads, and each pod conforms to the restricted profile.
+//! `tests/tools/manifests.rs` checks them with kustomize and Kubernetes' schemas.
 //!
-//! The alerts are there once more, since the Prometheus operator wants them in a resource. To write that file anew after
+//! The alerts exist a second time, as a resource of the Prometheus operator. To write that file again after
 //! a change of the rules: `UPDATE_GOLDEN=1 cargo test --test scenarios documents::kubernetes`.
 
 use std::path::Path;
@@ -18,7 +18,7 @@ fn resource(kind: &str, name: &str) -> Value {
     found.unwrap_or_else(|| panic!("no {kind} {name}")).1
 }
 
-/// Every pod that the manifests would start, with its file.
+/// Every pod of the manifests, with its file.
 fn pods() -> Vec<(String, Value)> {
     let pod = |document: &Value| match document["kind"].as_str() {
         Some("Deployment") => Some(document["spec"]["template"].clone()),
@@ -53,13 +53,13 @@ fn each_pod_mounts_the_policy_and_the_secret_that_the_policy_reads() {
     }
 }
 
-/// A file with what is commented out in the place of what stands before it under the same parent.
+/// A file in which each block in comments replaces the lines before it under the same parent.
 fn with_alternatives(manifest: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in manifest.lines() {
         let text = line.trim_start();
         let indent = line.len() - text.len();
-        // An alternative begins with a field and nothing else; what follows of it is indented further.
+        // An alternative begins with a field alone; its other lines are indented further.
         let is_first = text.strip_prefix("# ").is_some_and(|text| text.ends_with(':') && !text.contains(' '));
         if indent > 0 && is_first {
             while lines.last().is_some_and(|line| line.len() - line.trim_start().len() >= indent) {
@@ -148,7 +148,7 @@ fn prometheus_can_scrape_the_pod_with_the_job_name_of_the_alerts() {
     let prometheus: Value = serde_saphyr::from_str(&text("config/prometheus/prometheus.yaml")).unwrap();
     let scrape = &list(&prometheus, "scrape_configs")[0];
     assert_eq!(scrape["job_name"], *job);
-    // Of labels that target and program both have, the program's hold.
+    // The program's labels take precedence over target labels.
     assert_eq!((&scrape["honor_labels"], &monitor["endpoints"][0]["honorLabels"]), (&true.into(), &true.into()));
 
     let network = &resource("NetworkPolicy", "kms-rotationd")["spec"];
@@ -175,7 +175,7 @@ fn the_rules_for_the_operator_equal_those_for_prometheus() {
     }
     assert!(text(&file) == rule, "{file} is not what the rules say; see the top of this test");
 
-    // The operator's schema has `expr` as a whole number or text.
+    // In the operator's schema `expr` is an integer or a string.
     let written: Value = serde_saphyr::from_str(&rule).unwrap();
     let groups = list(&written["spec"], "groups").iter();
     let expressions = groups.flat_map(|group| list(group, "rules")).map(|rule| &rule["expr"]);

@@ -1,4 +1,4 @@
-//! README, docs/ and what ships around the program agree with the program: policies, commands, outputs, permissions,
+//! README, docs/ and the shipped files agree with the program: policies, commands, outputs, permissions,
 //! metrics, reasons, links.
 //!
 //! After an intended change of the program, `UPDATE_DOCS=1 cargo test --locked --test scenarios documents::` writes the outputs and the
@@ -39,7 +39,7 @@ fn valid(yaml: &str, file: &str) -> Policy {
     }
 }
 
-/// README and what is in docs/.
+/// README and the documents in docs/.
 fn documents() -> Vec<String> {
     let docs = files("docs").into_iter().filter(|file| Path::new(file).extension().is_some_and(|found| found == "md"));
     let mut documents: Vec<_> = ["README.md".to_owned()].into_iter().chain(docs).collect();
@@ -54,7 +54,7 @@ fn the_policies_in_the_documents_are_valid() {
     for document in documents() {
         for block in all_blocks(&document) {
             let is_policy = block.language == "yaml" && block.text.starts_with("projects:");
-            // One shows what `check` says of mistakes.
+            // One shows the output of `check` for mistakes.
             if is_policy && block.mark != "file: mistakes.yaml" {
                 let policy = valid(&block.text, &document);
                 clouds.entry(document.clone()).or_insert_with(Vec::new).push(policy.projects[0].cloud);
@@ -141,7 +141,7 @@ impl Drop for Running {
     }
 }
 
-/// The rehearsal of README, once its first run has ended, and where it serves.
+/// The rehearsal of README after its first run, and its address.
 fn rehearsal() -> (Running, String) {
     let commands = blocks("README.md", "sh");
     let (cargo, arguments) = commands[0].split_once(" -- ").unwrap();
@@ -161,7 +161,7 @@ fn rehearsal() -> (Running, String) {
     (running, address)
 }
 
-/// Waits until the daemon that serves here has ended its first run.
+/// Waits until the daemon at this address has ended its first run.
 fn await_first_run(address: &str) {
     while answer(address, "/readyz").starts_with("HTTP/1.1 503") {
         std::thread::park_timeout(Duration::from_millis(5));
