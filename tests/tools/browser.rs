@@ -67,19 +67,19 @@ impl Browser {
         Ok(Self { driver, session, origin: format!("http://{address}") })
     }
 
-    fn ask(&self, command: &str, parameters: &Value) -> Value {
-        self.driver.ask("POST", &format!("{}{command}", self.session), parameters)
+    fn command(&self, command: &str, parameters: &Value) -> Value {
+        self.driver.command("POST", &format!("{}{command}", self.session), parameters)
     }
 
     /// Opens a page of the daemon.
     pub(crate) fn open(&self, path: &str) {
-        self.ask("/url", &json!({"url": format!("{}{path}", self.origin)}));
+        self.command("/url", &json!({"url": format!("{}{path}", self.origin)}));
     }
 
     /// The result of a function with this body.
     #[track_caller]
     pub(crate) fn find(&self, body: &str) -> Value {
-        self.ask("/execute/sync", &json!({"script": body, "args": []}))
+        self.command("/execute/sync", &json!({"script": body, "args": []}))
     }
 
     /// The same, if the result is a string.
@@ -115,25 +115,25 @@ impl Browser {
     }
 
     fn act(&self, strokes: &[Value]) {
-        self.ask("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]}));
+        self.command("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]}));
     }
 
     /// Clicks the first element that the selector finds.
     #[track_caller]
     pub(crate) fn click(&self, selector: &str) {
-        let found = self.ask("/element", &json!({"using": "css selector", "value": selector}));
+        let found = self.command("/element", &json!({"using": "css selector", "value": selector}));
         let element = found.as_object().unwrap().values().next().unwrap().as_str().unwrap();
-        self.ask(&format!("/element/{element}/click"), &json!({}));
+        self.command(&format!("/element/{element}/click"), &json!({}));
     }
 
     /// A command of Chromium's own protocol.
     pub(crate) fn devtools(&self, command: &str, parameters: &Value) {
-        self.ask("/goog/cdp/execute", &json!({"cmd": command, "params": parameters}));
+        self.command("/goog/cdp/execute", &json!({"cmd": command, "params": parameters}));
     }
 
     /// The browser's log since the last call: failed scripts, violations of the security policy.
     pub(crate) fn complaints(&self) -> Vec<Value> {
-        self.ask("/se/log", &json!({"type": "browser"})).as_array().unwrap().clone()
+        self.command("/se/log", &json!({"type": "browser"})).as_array().unwrap().clone()
     }
 }
 
@@ -174,7 +174,7 @@ impl Driver {
 
     /// The value of the answer to a command; panics on an error.
     #[track_caller]
-    fn ask(&self, method: &str, path: &str, parameters: &Value) -> Value {
+    fn command(&self, method: &str, path: &str, parameters: &Value) -> Value {
         let value = self.answer(method, path, parameters);
         assert!(value["error"].is_null(), "{path} {parameters}: {value}");
         value

@@ -25,7 +25,7 @@ const STS: &[(&str, &str)] = &[
 /// Part of each piece of the secret, after the number of the piece.
 const MARK: &str = "-of-the-secret-";
 
-/// A secret of which every piece can be found: freed memory may be overwritten in part.
+/// A secret in pieces, each of which can be found: freed memory may be overwritten in part.
 fn secret() -> String {
     (0..20).map(|piece| format!("{piece:05}{MARK}")).collect::<Vec<_>>().concat()
 }

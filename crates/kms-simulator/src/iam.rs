@@ -200,12 +200,12 @@ impl World {
     /// The projects that the caller may use, filtered by name and account if the query has them.
     fn list_projects(&mut self, request: &Request<'_>, request_id: &str) -> Result<Answer, Answer> {
         let permissions = self.caller(request, true, Operation::ListProjects, request_id)?;
-        let asked = |name: &str| {
+        let parameter = |name: &str| {
             let mut pairs = request.query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
             let value = pairs.find(|(found, _)| *found == name).map(|(_, value)| decode(value, true));
             value.map(|value| String::from_utf8_lossy(&value).into_owned())
         };
-        let (name, domain_id) = (asked("name"), asked("domain_id"));
+        let (name, domain_id) = (parameter("name"), parameter("domain_id"));
         let found = self.projects.iter().filter(|(id, project)| {
             self.may_access(&permissions, id)
                 && name.as_ref().is_none_or(|name| project.name == *name)

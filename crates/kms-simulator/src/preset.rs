@@ -1,7 +1,6 @@
 //! Named sets of faults for `rehearse --faults NAME`.
 //!
-//! Rates are moderate: with every preset, a client that retries correctly brings every key to its policy within a few
-//! runs.
+//! Rates are moderate: with every preset, a client that retries correctly repairs every key within a few runs.
 
 use std::fmt;
 use std::str::FromStr;

@@ -155,7 +155,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// A key of which the policy names only the id.
+    /// A key that the policy names by its id only.
     #[must_use]
     pub fn new(id: impl Into<String>, interval_days: u32) -> Self {
         Self { id: id.into(), interval_days, ..Self::default() }

@@ -81,7 +81,7 @@ async fn assuming_an_agency_is_refused_without_permission_or_if_it_does_not_exis
     let token = account_token(&simulator).await;
     let assume = json!({"domain_name": "CUSTOMER", "agency_name": "rotation"});
     let scope = json!({"project": {"id": OTHER_PROJECT}});
-    let ask = |token: String, assume: Value, scope: Value| {
+    let send = |token: String, assume: Value, scope: Value| {
         let simulator = &simulator;
         async move { post(simulator, "/v3/auth/tokens", &token, &tokens_body(&assume, &scope)).await.error() }
     };
@@ -95,19 +95,19 @@ async fn assuming_an_agency_is_refused_without_permission_or_if_it_does_not_exis
         (assume.clone(), &json!({"project": {"name": "eu-nl"}}), error(404, "IAM.0004")),
         (assume.clone(), &Value::Null, error(400, "400")),
     ] {
-        assert_eq!(ask(token.clone(), assume, scope.clone()).await, expected);
+        assert_eq!(send(token.clone(), assume, scope.clone()).await, expected);
     }
     let unscoped = log_in(&simulator, "secret", &Value::Null).await.header("x-subject-token").unwrap().to_owned();
-    assert_eq!(ask(unscoped, assume.clone(), scope.clone()).await, error(403, "IAM.0003"));
-    assert_eq!(ask("made-up".to_owned(), assume.clone(), scope.clone()).await, error(401, "IAM.0067"));
-    assert_eq!(ask(String::new(), assume.clone(), scope.clone()).await, error(401, "IAM.0001"));
+    assert_eq!(send(unscoped, assume.clone(), scope.clone()).await, error(403, "IAM.0003"));
+    assert_eq!(send("made-up".to_owned(), assume.clone(), scope.clone()).await, error(401, "IAM.0067"));
+    assert_eq!(send(String::new(), assume.clone(), scope.clone()).await, error(401, "IAM.0001"));
     let body = tokens_body(&assume, &scope);
     let signed = Signed::new(&simulator, "POST", "/v3/auth/tokens", &body, START).by(&Keys::permanent());
     assert_eq!(signed.send(&simulator).await.error(), error(401, "401"), "documented for tokens alone");
     simulator.handle().behave(|cloud| cloud.forbidden = Operation::AgencyToken.into());
-    assert_eq!(ask(token.clone(), assume.clone(), scope.clone()).await, error(403, "IAM.0003"));
+    assert_eq!(send(token.clone(), assume.clone(), scope.clone()).await, error(403, "IAM.0003"));
     simulator.handle().revoke_tokens();
-    assert_eq!(ask(token, assume, scope).await, error(401, "IAM.0067"));
+    assert_eq!(send(token, assume, scope).await, error(401, "IAM.0067"));
 }
 
 #[tokio::test(start_paused = true)]

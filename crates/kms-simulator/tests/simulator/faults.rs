@@ -42,7 +42,7 @@ async fn only_the_calls_of_a_rule_fail() {
     handle.fault(Rule::always(Fault::html(503)));
     assert_eq!(status(&simulator).await.status, 503);
     let scope = json!({"project": {"id": PROJECT}});
-    assert_eq!(log_in(&simulator, "secret", &scope).await.status, 201, "rules spare IAM unless told otherwise");
+    assert_eq!(log_in(&simulator, "secret", &scope).await.status, 201, "rules spare IAM by default");
     handle.fault(Rule::next(1, Fault::html(503)).on(OperationSet::IAM));
     assert_eq!(log_in(&simulator, "secret", &scope).await.status, 503);
     handle.clear_faults();

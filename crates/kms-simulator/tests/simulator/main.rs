@@ -39,20 +39,20 @@ async fn kms_with(simulator: &Simulator, token: &str, operation: &str, body: &Va
     call(simulator, &path, &[JSON, ("X-Auth-Token", token)], &body.to_string()).await
 }
 
-async fn ask(simulator: &Simulator, operation: &str, body: Value) -> Answer {
+async fn send(simulator: &Simulator, operation: &str, body: Value) -> Answer {
     kms_with(simulator, TOKEN, operation, &body).await
 }
 
 async fn enable(simulator: &Simulator) -> Answer {
-    ask(simulator, "enable-key-rotation", json!({"key_id": KEY})).await
+    send(simulator, "enable-key-rotation", json!({"key_id": KEY})).await
 }
 
 async fn update(simulator: &Simulator, interval: u32) -> Answer {
-    ask(simulator, "update-key-rotation-interval", json!({"key_id": KEY, "rotation_interval": interval})).await
+    send(simulator, "update-key-rotation-interval", json!({"key_id": KEY, "rotation_interval": interval})).await
 }
 
 async fn status(simulator: &Simulator) -> Answer {
-    ask(simulator, "get-key-rotation-status", json!({"key_id": KEY})).await
+    send(simulator, "get-key-rotation-status", json!({"key_id": KEY})).await
 }
 
 async fn log_in(simulator: &Simulator, password: &str, scope: &Value) -> Answer {

@@ -58,7 +58,7 @@ async fn keys_need_a_token_only_if_the_instance_requires_it() {
     handle.behave(|cloud| (cloud.metadata_tokens, cloud.instance_agency) = (MetadataTokens::Optional, false));
     let none = keys(&simulator, None).await;
     assert_eq!((none.status, none.text()), (401, "Please configure Cloud Service Agency first"));
-    assert_eq!(handle.authentication_failures(), 0, "nobody has authenticated here");
+    assert_eq!(handle.authentication_failures(), 0, "no authentication took place");
     assert_eq!((handle.requests(Operation::MetadataToken), handle.requests(Operation::InstanceKeys)), (9, 13));
 }
 

@@ -129,7 +129,7 @@ async fn five_consecutive_refusals_lock_only_this_access_key() {
     }
     assert!(!handle.access_key_is_locked(ACCESS));
     let list = Signed::new(&simulator, "GET", "/v3/projects", "", START).by(&wrong);
-    assert_eq!(list.send(&simulator).await.status, 401, "IAM's refusals count as well");
+    assert_eq!(list.send(&simulator).await.status, 401, "IAM's refusals count too");
     assert!(handle.access_key_is_locked(ACCESS));
     assert_eq!(message(&send(&simulator, &right).await), LOCKED);
     handle.set_access_key(ACCESS, "another secret");

@@ -4,13 +4,13 @@ use kms_simulator::{Dialect, Fault, Key, KeyState, Operation, ResourceDetail, Ru
 use serde_json::{Value, json};
 
 use crate::wire::{Answer, get};
-use crate::{KEY, PROJECT, TOKEN, UNKNOWN_KEY, ask, refused, setup, setup_with, start};
+use crate::{KEY, PROJECT, TOKEN, UNKNOWN_KEY, refused, send, setup, setup_with, start};
 
 const SECOND: &str = "11111111-e727-4d9c-b35d-f84bb474a37f";
 const THIRD: &str = "22222222-e727-4d9c-b35d-f84bb474a37f";
 
 async fn search(simulator: &Simulator, body: Value) -> Answer {
-    ask(simulator, "resource_instances/action", body).await
+    send(simulator, "resource_instances/action", body).await
 }
 
 async fn read(simulator: &Simulator, end: &str) -> Answer {
@@ -199,7 +199,7 @@ async fn changes_are_in_the_next_listing_and_search() {
     let simulator = three_keys().await;
     let handle = simulator.handle();
     let found = async || {
-        let listed = ask(&simulator, "list-keys", json!({"key_spec": "ALL"})).await.json();
+        let listed = send(&simulator, "list-keys", json!({"key_spec": "ALL"})).await.json();
         let details = listed["key_details"].as_array().unwrap().clone();
         let names: Vec<_> = details.iter().map(|key| key["key_alias"].as_str().unwrap().to_owned()).collect();
         let tagged = search(&simulator, json!({"tags": [{"key": "pci", "values": ["true"]}]})).await.json();
@@ -218,7 +218,7 @@ async fn changes_are_in_the_next_listing_and_search() {
     handle.remove_key(PROJECT, SECOND);
     assert_eq!(found().await, (names(&["pay-main", "shop", "new"]), 1));
     assert!(handle.change_key(PROJECT, THIRD, |key| key.state = KeyState::Disabled));
-    let listed = ask(&simulator, "list-keys", json!({"key_state": "3"})).await.json();
+    let listed = send(&simulator, "list-keys", json!({"key_state": "3"})).await.json();
     assert_eq!(listed["keys"], json!([THIRD]));
     assert_eq!(listed["key_details"][0]["key_rotation_enabled"], "true");
     assert!(!handle.change_key(PROJECT, SECOND, |_| ()), "it is gone");
