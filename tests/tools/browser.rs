@@ -1,7 +1,7 @@
 //! A real headless Chromium.
 //!
-//! Controlled over HTTP, by WebDriver and, for the rest, by Chromium's own protocol. Without a library: the existing ones
-//! have another kind of licence, or enable features of `serde_json` that would change the program under test.
+//! Controlled over HTTP by the W3C's protocol and, for the rest, by Chromium's own one. Without a library: the existing
+//! ones have another kind of licence, or enable features of `serde_json` that would change the program under test.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -89,7 +89,7 @@ impl Number {
     }
 }
 
-/// KeyDetails (`docs/kms-api.md` 1.3).
+/// `KeyDetails` (`docs/kms-api.md` 1.3).
 #[derive(Serialize)]
 pub(super) struct Details<'a> {
     key_id: &'a str,

@@ -51,7 +51,7 @@ fn tags(key: &Key) -> Vec<Tag<'_>> {
 }
 
 #[derive(Serialize)]
-struct Resource<'a> {
+struct FoundKey<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     resource_id: Option<&'a str>,
     #[serde(flatten)]
@@ -70,7 +70,7 @@ enum Detail<'a> {
     Recorded(Details<'a>),
 }
 
-impl<'a> Resource<'a> {
+impl<'a> FoundKey<'a> {
     fn of(stored: &'a StoredKey, dialect: Dialect, detail: Option<ResourceDetail>) -> Self {
         let plain = match dialect {
             Dialect::Huawei => detail == Some(ResourceDetail::Array),
@@ -95,7 +95,7 @@ impl<'a> Resource<'a> {
 #[derive(Serialize)]
 struct SearchResult<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    resources: Option<Vec<Resource<'a>>>,
+    resources: Option<Vec<FoundKey<'a>>>,
     total_count: Number,
 }
 
@@ -128,7 +128,7 @@ pub(super) fn query(
         _ => BadListing::total(bad, behaviour.total.of(page.found, page.keys.len())),
     };
     let detail = (bad != Some(BadListing::NoDetails)).then_some(behaviour.resource_detail);
-    let resources = || page.keys.iter().map(|stored| Resource::of(stored, dialect, detail)).collect();
+    let resources = || page.keys.iter().map(|stored| FoundKey::of(stored, dialect, detail)).collect();
     Ok(Answer::success(&SearchResult {
         resources: (!counts).then(resources),
         total_count: Number::new(total as u64, dialect == Dialect::Huawei),
