@@ -1,4 +1,4 @@
-//! Which rule decides for which key: examples of each rule of precedence, and properties over all of them.
+//! Which rule applies to which key: examples of each rule of precedence, and properties.
 
 use std::time::{Duration, SystemTime};
 
@@ -40,7 +40,7 @@ fn days(days: u16) -> Asks {
     Asks::Rotation(DesiredRotation::exactly(RotationInterval::from_days(days).unwrap()))
 }
 
-/// An exemption that ends so many days from now, before it where negative.
+/// An exemption that ends after this number of days; in the past if negative.
 fn exempt(days: i64) -> Asks {
     let length = Duration::from_secs(days.unsigned_abs() * 86_400);
     let ends = if days < 0 { NOW - length } else { NOW + length };
@@ -63,7 +63,7 @@ fn rules(rules: impl IntoIterator<Item = (Names, Asks)>) -> Vec<Rule> {
     rules.into_iter().zip(1..).map(|((names, asks), line)| Rule { names, asks, line }).collect()
 }
 
-/// Each case as text: its key, the line that decides, and what follows.
+/// Each case as text: key, line of the rule, and result.
 fn cases(rules: &[Rule], listing: Listing<'_>) -> Vec<String> {
     let said = |case: &Case<'_>| {
         let course = match case.course {
@@ -78,7 +78,7 @@ fn cases(rules: &[Rule], listing: Listing<'_>) -> Vec<String> {
 }
 
 #[test]
-fn the_most_specific_rule_decides_and_of_equals_the_earlier_one() {
+fn the_most_specific_rule_applies_and_the_earlier_one_if_equal() {
     let rules = rules([
         (selector("", &[]), days(365)),
         (selector("pay-*", &[]), days(180)),
@@ -110,7 +110,7 @@ fn the_most_specific_rule_decides_and_of_equals_the_earlier_one() {
 }
 
 #[test]
-fn what_no_rule_speaks_of_is_uncovered_and_what_cannot_rotate_is_exempt_under_a_rule_or_none() {
+fn unmatched_keys_are_uncovered_and_keys_that_cannot_rotate_are_exempt() {
     let rules = rules([(selector("pay-*", &[]), days(90))]);
     let listed = [
         key(1, "web"),
@@ -130,7 +130,7 @@ fn what_no_rule_speaks_of_is_uncovered_and_what_cannot_rotate_is_exempt_under_a_
 }
 
 #[test]
-fn an_alias_must_name_one_key() {
+fn an_alias_must_match_exactly_one_key() {
     let rules = rules([
         (Names::Alias("twice".into()), days(90)),
         (Names::Alias("never".into()), days(90)),
@@ -144,7 +144,7 @@ fn an_alias_must_name_one_key() {
 }
 
 #[test]
-fn an_exemption_holds_until_its_day_and_then_the_next_rule_does() {
+fn an_exemption_applies_until_its_day_and_then_the_next_rule_does() {
     let listed = [key(1, "a"), key(2, "b"), key(3, "c")];
     let rules = rules([
         (Names::Key(id(1)), exempt(32)),
@@ -154,11 +154,11 @@ fn an_exemption_holds_until_its_day_and_then_the_next_rule_does() {
     ]);
     let expected = ["01 1 exempt: exempted", "02 2 exempt: exempted, exemption_ends_soon", "03 4 90 days"];
     assert_eq!(cases(&rules, Listing::Complete(&listed)), expected);
-    // Nothing else speaks of it any more.
+    // No other rule matches it.
     let alone = &rules[2..3];
     assert_eq!(cases(alone, Listing::Complete(&listed))[0], "01 - uncovered: uncovered");
     assert_eq!(cases(alone, Listing::None), ["03 - uncovered: uncovered"]);
-    // Nor does the cloud have it any more; and whether it has, a list that failed does not tell.
+    // Nor does the cloud have it; after a failed list that is unknown.
     assert_eq!(cases(alone, Listing::Complete(&listed[..2])).len(), 2);
     for known in [&listed[..0], &listed[2..]] {
         assert_eq!(cases(alone, Listing::Failed(Reason::ReadFailed, known)), ["03 - unknown: read_failed"]);
@@ -166,7 +166,7 @@ fn an_exemption_holds_until_its_day_and_then_the_next_rule_does() {
 }
 
 #[test]
-fn a_key_that_lacks_what_a_more_specific_rule_asks_for_is_decided_by_none() {
+fn a_key_without_the_attribute_of_a_more_specific_rule_is_unknown() {
     let by_project =
         Names::Select(Box::new(Selector { enterprise_project_id: Some("1".into()), ..Selector::default() }));
     let by_spec = Names::Select(Box::new(Selector { key_spec: Some("SM4".into()), ..Selector::default() }));
@@ -192,7 +192,7 @@ fn a_key_that_lacks_what_a_more_specific_rule_asks_for_is_decided_by_none() {
         assert_eq!(of(4).course, Course::Settled(Status::Exempt, Reason::DefaultKey.into()), "whatever decides");
         assert!(cover.idle.is_empty(), "{attribute}");
     }
-    // What is less specific than the rule that matches does not matter.
+    // Less specific rules than the matching one have no effect.
     let rules = rules([(selector("*", &[]), days(60)), (selector("", &[]), days(90))]);
     let mut nameless = [key(1, "web")];
     nameless[0].description.alias = None;
@@ -200,7 +200,7 @@ fn a_key_that_lacks_what_a_more_specific_rule_asks_for_is_decided_by_none() {
 }
 
 #[test]
-fn of_a_doubtful_list_nothing_follows_from_the_absence_of_a_key_or_a_tag() {
+fn a_missing_key_or_tag_on_a_doubtful_list_proves_nothing() {
     let rules = rules([
         (Names::Alias("elsewhere".into()), days(90)),
         (selector("x-*", &[]), days(30)),
@@ -220,7 +220,7 @@ fn of_a_doubtful_list_nothing_follows_from_the_absence_of_a_key_or_a_tag() {
         "03 - uncovered: uncovered",
     ];
     assert_eq!(cases(&rules, doubtful(true, &[])), expected);
-    // All keys are there, and one of them may have the tag.
+    // The list is complete, and one of the keys may have the tag.
     let expected = [
         "alias/elsewhere 1 unknown: not_found",
         "01 - unknown: read_failed",
@@ -234,7 +234,7 @@ fn of_a_doubtful_list_nothing_follows_from_the_absence_of_a_key_or_a_tag() {
 }
 
 #[test]
-fn a_list_that_failed_makes_everything_unknown_but_what_is_named_by_its_id() {
+fn a_failed_list_makes_every_key_unknown_except_entries_by_id() {
     let rules = rules([
         (selector("pay-*", &[]), days(90)),
         (selector("new-*", &[]), days(90)),
@@ -264,7 +264,7 @@ fn a_list_that_failed_makes_everything_unknown_but_what_is_named_by_its_id() {
 }
 
 #[test]
-fn selectors_on_one_line_are_told_apart() {
+fn selectors_on_one_line_are_distinguished() {
     let mut rules = rules([(selector("a-*", &[]), days(90)), (selector("b-*", &[]), days(90))]);
     rules[1].line = 1;
     let expected = ["entry@1 1 unknown: read_failed", "entry@1.2 1 unknown: read_failed"];
@@ -272,7 +272,7 @@ fn selectors_on_one_line_are_told_apart() {
 }
 
 #[test]
-fn a_selector_that_no_key_meets_is_idle_and_one_that_never_decides_is_not() {
+fn a_selector_without_keys_is_idle_and_an_overridden_one_is_not() {
     let rules = rules([
         (selector("pay-*", &[]), days(90)),
         (selector("pay-*", &[("pci", "*")]), days(90)),
@@ -295,7 +295,7 @@ fn any_rules() -> impl Strategy<Value = Vec<Rule>> {
     ];
     let asks = prop_oneof![2 => (30..=365u16).prop_map(days), 1 => (-40..40i64).prop_map(exempt)];
     prop::collection::vec((names, asks), 1..8).prop_map(|mut entries| {
-        // A policy names a key once.
+        // A policy has at most one entry for a key.
         let mut earlier = Vec::new();
         entries.retain(|(names, _)| {
             let again = !matches!(names, Names::Select(_)) && earlier.contains(names);
@@ -319,7 +319,7 @@ fn any_listing() -> impl Strategy<Value = Vec<ListedKey>> {
     })
 }
 
-/// How specific a rule is for a key, as the contract has it; nothing where it does not speak of the key.
+/// How specific a rule is for a key, as documented; `None` if it does not match.
 fn specificity(rule: &Rule, key: &ListedKey) -> Option<(u8, usize)> {
     match &rule.names {
         _ if rule.has_ended(NOW) => None,
@@ -330,23 +330,23 @@ fn specificity(rule: &Rule, key: &ListedKey) -> Option<(u8, usize)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(super::properties::config())]
 
     #[test]
-    fn every_key_has_one_case_by_a_rule_than_which_none_is_more_specific(rules in any_rules(), keys in any_listing()) {
+    fn every_key_gets_one_most_specific_rule(rules in any_rules(), keys in any_listing()) {
         let cover = cover(&rules, Listing::Complete(&keys), NOW);
         for key in &keys {
             let cases: Vec<_> = cover.cases.iter().filter(|case| case.subject == Subject::Key(key.key_id)).collect();
             prop_assert_eq!(cases.len(), 1);
             let best = rules.iter().filter_map(|rule| Some((specificity(rule, key)?, rule)));
-            // The last of the greatest, looked at from the end, is the first.
+            // Of equal ones max_by_key returns the last; from the end that is the first.
             let best = best.rev().max_by_key(|(specificity, _)| *specificity).map(|(_, rule)| rule.line);
             prop_assert_eq!(cases[0].rule.map(|rule| rule.line), best);
         }
     }
 
     #[test]
-    fn only_a_rule_that_asks_for_rotation_has_a_key_looked_at(rules in any_rules(), keys in any_listing(), failed in any::<bool>()) {
+    fn only_rules_that_require_rotation_read_a_key(rules in any_rules(), keys in any_listing(), failed in any::<bool>()) {
         let listing =
             if failed { Listing::Failed(Reason::ReadFailed, &keys) } else { Listing::Complete(&keys) };
         for case in cover(&rules, listing, NOW).cases {
@@ -362,7 +362,7 @@ proptest! {
     }
 
     #[test]
-    fn a_failed_list_leaves_no_key_well(rules in any_rules(), keys in any_listing()) {
+    fn a_failed_list_leaves_no_key_compliant(rules in any_rules(), keys in any_listing()) {
         let cover = cover(&rules, Listing::Failed(Reason::ReadFailed, &keys), NOW);
         for case in &cover.cases {
             if let Course::Settled(status, _) = case.course {

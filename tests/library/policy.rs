@@ -406,7 +406,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..super::properties::config() })]
 
     #[test]
     fn any_bytes_are_accepted_or_have_problems(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

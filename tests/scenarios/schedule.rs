@@ -24,7 +24,7 @@ fn the_schedule_starts_runs() {
 }
 
 #[test]
-fn runs_that_take_longer_than_the_schedules_pace_never_overlap() {
+fn runs_longer_than_the_schedule_never_overlap() {
     let cloud =
         Cloud::start(setup((0..3).map(|n| Key::new(key_id(n)).rotating(90))).latency(Duration::from_millis(500)));
     let policy = Policy::of_keys(cloud.url(), (0..3).map(key_id)).every_second();
@@ -44,7 +44,7 @@ fn runs_that_take_longer_than_the_schedules_pace_never_overlap() {
 }
 
 #[test]
-fn without_run_on_start_nothing_is_asked_before_the_schedule_or_a_signal_says_so() {
+fn without_run_on_start_only_the_schedule_or_a_signal_starts_a_run() {
     let cloud = Cloud::of(many(1));
     let policy = Policy::of_keys(cloud.url(), [key_id(0)]);
     let site = Site::new(&Policy { schedule: r#"{cron: "0 0 1 1 *", run_on_start: false}"#, ..policy });
@@ -71,7 +71,7 @@ fn without_run_on_start_the_first_tick_makes_the_first_run() {
 }
 
 #[test]
-fn a_new_schedule_in_a_reloaded_policy_holds_from_then_on() {
+fn a_new_schedule_applies_after_the_reload() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run();

@@ -1,4 +1,4 @@
-//! The client of one project against the simulator: what it counts, and how carefully it handles credentials.
+//! The client of one project with the simulator: its metrics, and its handling of credentials.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
@@ -27,11 +27,11 @@ use tokio_util::sync::CancellationToken;
 const PROJECT: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 
-/// Keeps what it hears, a line each.
+/// Records each event as a line.
 #[derive(Default)]
 struct Heard(Mutex<Vec<String>>);
 
-/// Calls this at every attempt, and whenever credentials are put to use.
+/// Calls this at every attempt and every use of credentials.
 struct Hooked<A, C> {
     attempt: A,
     credentials: C,
@@ -111,7 +111,7 @@ fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
     }
 }
 
-/// Projects that are known by these names, with one access key.
+/// Projects with these names, with one access key.
 fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<Client> {
     let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
     let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory(secret), security_token: None };
@@ -127,7 +127,7 @@ fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<Client> {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_none_of_kms_counts_as_a_failure() {
+async fn an_answer_that_is_not_from_kms_is_a_failure() {
     let cloud = Simulator::start(setup().fault(Rule::always(Fault::garbage(Garbage::NotJson)))).await.unwrap();
     let heard = Arc::new(Heard::default());
     let client = client(&cloud, token("good"), Clock::system(), &heard);
@@ -154,7 +154,7 @@ async fn assert_not_sent_once(happens: impl FnOnce(&WriteGateHandle, &AtomicBool
             tokio::task::yield_now().await;
         }
         happens(&handle, &slept);
-        // One may be on its way.
+        // One can be in flight.
         cloud.handle().requests(enable) + 1
     };
     let (ended, at_most) = tokio::join!(async { client.enable_rotation(key()).send().await }, wait);
@@ -164,16 +164,16 @@ async fn assert_not_sent_once(happens: impl FnOnce(&WriteGateHandle, &AtomicBool
 }
 
 #[tokio::test]
-async fn a_write_that_is_tried_again_is_not_sent_once_the_gate_has_closed() {
+async fn a_retried_write_is_not_sent_after_the_gate_has_closed() {
     assert_not_sent_once(|handle, _| handle.close()).await;
 }
 
 #[tokio::test]
-async fn a_write_that_is_tried_again_is_not_sent_after_a_suspend_that_was_longer_than_the_gate_is_open() {
+async fn a_retried_write_is_not_sent_after_a_long_suspend() {
     assert_not_sent_once(|_, slept| slept.store(true, Ordering::SeqCst)).await;
 }
 
-/// A clock that stands still until it is moved.
+/// A clock that a test moves.
 #[derive(Clone)]
 struct Hand(Arc<Mutex<SystemTime>>);
 
@@ -221,7 +221,7 @@ async fn refused_run_after(client: &Client, start: RunStart) {
 }
 
 #[tokio::test]
-async fn a_refused_secret_is_sent_once_in_half_an_hour_whatever_the_schedule() {
+async fn a_refused_secret_is_sent_once_in_half_an_hour() {
     let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
     let user = Password {
         user: Named::Name("u".to_owned()),
@@ -264,7 +264,7 @@ async fn a_refused_secret_is_sent_once_in_half_an_hour_whatever_the_schedule() {
 }
 
 #[tokio::test]
-async fn a_service_that_gives_credentials_and_fails_has_refused_nothing_whatever_the_way_to_log_in() {
+async fn a_failing_login_service_has_refused_nothing() {
     let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
     let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("right"), security_token: None };
     let agency = || Some(Agency { account: Named::Name("d".to_owned()), name: "a".to_owned(), duration: None });
@@ -321,7 +321,7 @@ const LOGIN: kms_simulator::Operation = kms_simulator::Operation::Authenticate;
 const DAY: Duration = Duration::from_secs(86_400);
 
 #[tokio::test]
-async fn every_second_run_without_iam_costs_nothing_where_a_token_lasts_for_two_pauses() {
+async fn an_outage_of_iam_in_every_second_run_fails_no_key() {
     let pauses = [10 * MINUTE, 30 * MINUTE, 7 * 60 * MINUTE, 11 * 60 * MINUTE];
     for (pause, without) in pauses.into_iter().flat_map(|pause| [(pause, 0), (pause, 1)]) {
         let cloud = Simulator::start(setup()).await.unwrap();
@@ -345,7 +345,7 @@ async fn every_second_run_without_iam_costs_nothing_where_a_token_lasts_for_two_
 }
 
 #[tokio::test]
-async fn a_token_that_never_lasts_until_the_next_run_is_had_once_in_each() {
+async fn a_short_lived_token_is_requested_once_in_each_run() {
     for pause in [1435 * MINUTE, DAY, 10 * DAY] {
         let cloud = Simulator::start(setup()).await.unwrap();
         let hand = Hand::new();
@@ -363,7 +363,7 @@ async fn a_token_that_never_lasts_until_the_next_run_is_had_once_in_each() {
 }
 
 #[tokio::test]
-async fn a_key_that_the_metadata_service_gives_again_is_asked_for_once_more_in_a_run() {
+async fn an_unchanged_key_of_the_metadata_service_is_requested_once_more_in_a_run() {
     let hand = Hand::new();
     let clock = hand.clock();
     let cloud = Simulator::start(setup().clock(move || clock.now())).await.unwrap();
@@ -371,7 +371,7 @@ async fn a_key_that_the_metadata_service_gives_again_is_asked_for_once_more_in_a
     let client = client(&cloud, login.into(), hand.clock(), &Arc::new(Heard::default()));
     let asked = || cloud.handle().requests(kms_simulator::Operation::InstanceKeys);
     assert!(client.read_status(key()).await.is_ok());
-    // The next one ends when the next run has just begun, and one that is asked for a minute later would not.
+    // The next one expires just after the next run has begun; one requested a minute later would not.
     cloud.handle().behave(|cloud| cloud.temporary_key_lifetime = Some(33 * MINUTE));
     hand.advance(1410 * MINUTE);
     client.begin_run(before(hand.clock().now() + 30 * MINUTE));
@@ -395,7 +395,7 @@ fn hooked(
 }
 
 #[tokio::test]
-async fn a_token_that_ends_while_the_call_waits_for_its_turn_is_replaced_before_it_is_sent() {
+async fn a_token_that_expires_while_a_call_waits_is_replaced_before_sending() {
     let cloud = Simulator::start(setup()).await.unwrap();
     let (hand, ended) = (Hand::new(), AtomicBool::new(false));
     let passes = hand.clone();
@@ -415,7 +415,7 @@ async fn a_token_that_ends_while_the_call_waits_for_its_turn_is_replaced_before_
 }
 
 #[tokio::test]
-async fn a_refusal_that_comes_after_the_end_of_a_token_ends_no_run() {
+async fn a_refusal_after_the_expiry_of_a_token_ends_no_run() {
     const CALLS: u64 = 5;
     let read = kms_simulator::Operation::ReadStatus;
     let cloud = Simulator::start(setup().fault(Rule::next(CALLS, Fault::kms(403, "KMS.0303")).on(read))).await.unwrap();
@@ -432,14 +432,14 @@ async fn a_refusal_that_comes_after_the_end_of_a_token_ends_no_run() {
     client.begin_run(RunStart::default());
     assert!(client.read_status(key()).await.is_ok(), "within its budget");
     assert_eq!(cloud.handle().requests(read), CALLS + 1);
-    // The same of a token that holds is a refusal.
+    // With a valid token it is a refusal.
     cloud.handle().fault(Rule::always(Fault::kms(403, "KMS.0303")).on(read));
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
     assert_eq!(cloud.handle().requests(read), CALLS + 3);
 }
 
 #[tokio::test]
-async fn a_refusal_that_comes_after_the_end_of_a_key_says_nothing_of_a_projects_name() {
+async fn a_refusal_after_the_expiry_of_a_key_does_not_affect_the_project_lookup() {
     let look_up = kms_simulator::Operation::ListProjects;
     let hand = Hand::new();
     let (now, passes) = (hand.clock(), hand.clone());
@@ -468,7 +468,7 @@ async fn a_refusal_that_comes_after_the_end_of_a_key_says_nothing_of_a_projects_
 /// Other projects of the same account.
 const OTHERS: [&str; 2] = ["1123456789abcdef0123456789abcdee", "2123456789abcdef0123456789abcdee"];
 
-/// Projects of these names that log in as the user with this password, each for the project with this id.
+/// Projects with these names and ids, whose logins use this password.
 fn by_password<const N: usize>(
     cloud: &Simulator,
     clock: &Clock,
@@ -481,7 +481,7 @@ fn by_password<const N: usize>(
             user: Named::Name("u".to_owned()),
             domain: Some(Named::Name("d".to_owned())),
             password: SecretSource::in_memory(password.to_owned(), "test"),
-            // Not all of them write it alike.
+            // Written in different ways.
             project_name: (name == "named").then(|| "eu-de".to_owned()),
         };
         let settings = settings(cloud, Credentials { login: Login::Password(user), agency });
@@ -493,7 +493,7 @@ fn by_password<const N: usize>(
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_sent_twice_at_most_for_all_projects_that_log_in_with_it() {
+async fn a_wrong_password_is_sent_at_most_twice_for_all_its_projects() {
     let cloud = Simulator::start(setup().latency(Duration::from_millis(20))).await.unwrap();
     let hand = Hand::new();
     let projects = ["a", "b", "named", "c", "d", "e"].map(|name| (name, name, None));
@@ -508,14 +508,14 @@ async fn a_wrong_password_is_sent_twice_at_most_for_all_projects_that_log_in_wit
 }
 
 #[tokio::test]
-async fn a_project_that_is_refused_a_token_keeps_no_other_from_logging_in() {
+async fn a_project_without_permission_does_not_block_other_logins() {
     let other = |id: &str| ProjectSetup::new(id, "eu-de").key(Key::new(KEY));
     let cloud = Simulator::start(OTHERS.into_iter().map(other).fold(setup(), Setup::project)).await.unwrap();
     let hand = Hand::new();
     let projects = [("a", PROJECT, None), ("b", OTHERS[0], None), ("c", OTHERS[1], None)];
     let [refused, others @ ..] = by_password(&cloud, &hand.clock(), "right", projects);
     for run in 1..=3 {
-        // As where the user has no role on this project, which always comes first.
+        // As if the user had no role in this project, which always comes first.
         cloud.handle().clear_faults();
         cloud.handle().fault(Rule::next(1, Fault::unauthorized()).on(LOGIN));
         refused_run(&refused).await;
@@ -529,7 +529,7 @@ async fn a_project_that_is_refused_a_token_keeps_no_other_from_logging_in() {
 }
 
 #[tokio::test]
-async fn an_agency_that_is_refused_says_nothing_of_the_secret_that_was_let_in() {
+async fn a_refused_agency_does_not_mark_the_accepted_secret_as_refused() {
     use kms_simulator::Operation as Asked;
     let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
     let agency = || Some(Agency { account: Named::Name("x".to_owned()), name: "a".to_owned(), duration: None });
@@ -560,7 +560,7 @@ async fn an_agency_that_is_refused_says_nothing_of_the_secret_that_was_let_in() 
 }
 
 #[tokio::test]
-async fn a_credential_that_was_let_in_is_tried_once_more_before_its_refusal_counts() {
+async fn a_once_accepted_credential_is_retried_before_its_refusal_counts() {
     use kms_simulator::Operation as Asked;
     let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
     let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("right"), security_token: None };
@@ -585,8 +585,8 @@ async fn a_credential_that_was_let_in_is_tried_once_more_before_its_refusal_coun
             hand.advance(MINUTE);
             client.begin_run(RunStart::default());
         }
-        // From now on it is wrong: once more in the first run, and then once in half an hour; what is had anew in each
-        // run is another one.
+        // From now on it is wrong: one more attempt in the first run, and then one in half an hour; a credential that
+        // is new in each run is another one.
         let is_given = matches!(name, "key" | "token");
         refuse(Rule::always);
         let before = reads();
@@ -598,13 +598,13 @@ async fn a_credential_that_was_let_in_is_tried_once_more_before_its_refusal_coun
         }
         hand.advance(30 * MINUTE);
         refused_run(&client).await;
-        // The one that was kept, and a new one.
+        // The cached one, and a new one.
         assert_eq!(reads() - before, if is_given { 3 } else { 6 }, "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_key_that_one_project_is_let_in_with_is_held_for_the_other_only() {
+async fn a_key_accepted_for_one_project_is_blocked_only_for_the_other() {
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let refusing = Simulator::start(setup().fault(Rule::always(Fault::unauthorized()))).await.unwrap();
     let shared = Shared::for_descriptors(1024);
@@ -654,7 +654,7 @@ async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_
     client.begin_run(RunStart::default());
     assert!(client.read_status(key()).await.is_ok());
 
-    // Nine minutes before the end, when a new token is due: the old one goes on.
+    // Nine minutes before the expiry, when a new token is due: the old one is still used.
     cloud.handle().set_password("u", "d", "changed");
     advance(nine_minutes_less);
     for _ in 0..8 {
@@ -663,7 +663,7 @@ async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_
     }
     assert_eq!(cloud.handle().authentication_failures(), 1);
 
-    // Its end, by this machine's clock, is the end of the run for the project.
+    // Its expiry, by this machine's clock, ends the project's run.
     advance(day);
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
@@ -671,7 +671,7 @@ async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_
 }
 
 #[tokio::test]
-async fn an_outage_of_iam_costs_nothing_while_the_token_holds() {
+async fn an_outage_of_iam_has_no_effect_while_the_token_is_valid() {
     let now = Arc::new(Mutex::new(SystemTime::now()));
     let clock = {
         let now = Arc::clone(&now);
@@ -696,7 +696,7 @@ async fn an_outage_of_iam_costs_nothing_while_the_token_holds() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_refused_once_for_all_projects_that_are_looked_up_with_it() {
+async fn a_wrong_key_is_tried_once_for_all_project_lookups() {
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let clients = by_name(&cloud, "wrong", &["a", "b", "c", "d", "e", "f"]);
     for _ in 0..3 {
@@ -708,7 +708,7 @@ async fn a_wrong_key_is_refused_once_for_all_projects_that_are_looked_up_with_it
 }
 
 #[tokio::test]
-async fn a_name_that_is_not_known_is_the_concern_of_its_own_project_only() {
+async fn an_unknown_project_name_affects_only_its_project() {
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let clients = by_name(&cloud, "right", &["nowhere", "eu-de"]);
     begin_run(&clients);
@@ -724,7 +724,7 @@ async fn a_name_that_is_not_known_is_the_concern_of_its_own_project_only() {
 }
 
 #[tokio::test]
-async fn an_interval_of_a_key_on_policy_is_sent_once_whatever_the_answer() {
+async fn an_interval_for_a_key_on_policy_is_sent_once_with_any_answer() {
     let update = kms_simulator::Operation::UpdateInterval;
     for fault in [Fault::html(503).after_applying(), Fault::html(500), Fault::html(504).after_applying()] {
         let cloud = Simulator::start(setup().fault(Rule::always(fault).on(update))).await.unwrap();

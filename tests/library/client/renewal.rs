@@ -1,4 +1,4 @@
-//! When the keys of a machine are renewed, by clocks of the test's own.
+//! Renewal of the keys of a machine, with clocks of the test.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ use super::{Heard, client, key, setup};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A cloud whose temporary keys live for an hour, a client that has them, and the time.
+/// A cloud with temporary keys of an hour, a client with such keys, and the time.
 struct Machine {
     cloud: Simulator,
     client: Client,
@@ -21,7 +21,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// The clock of the cloud shows something else than that of the machine.
+    /// Sets the offset of the cloud's clock.
     async fn start(setup: Setup, of_the_cloud: impl Fn(SystemTime) -> SystemTime + Send + Sync + 'static) -> Self {
         let now = Arc::new(Mutex::new(SystemTime::now()));
         let read = || {
@@ -43,7 +43,7 @@ impl Machine {
         self.cloud.handle()
     }
 
-    /// One call a minute, each of which succeeds.
+    /// One successful call a minute.
     async fn call_for(&self, minutes: u64) {
         for minute in 0..minutes {
             let read = self.client.read_status(key()).await;
@@ -56,21 +56,21 @@ impl Machine {
 }
 
 #[tokio::test]
-async fn keys_are_renewed_before_they_end_whatever_the_clock_of_the_cloud_says() {
-    // Further apart, signatures would be refused.
+async fn keys_are_renewed_before_they_expire_with_any_clock_skew() {
+    // With a larger skew, signatures would be refused.
     let apart = 10 * MINUTE;
     let clocks: [fn(SystemTime, Duration) -> SystemTime; 3] =
         [|now, _| now, |now, apart| now + apart, |now, apart| now - apart];
     for (at, clock) in clocks.into_iter().enumerate() {
         let machine = Machine::start(setup(), move |now| clock(now, apart)).await;
         machine.call_for(300).await;
-        // At the start, and then whenever a tenth of their hour is left.
+        // At the start, and then whenever a tenth of the hour is left.
         assert_eq!(machine.handle().requests(Operation::InstanceKeys), 6, "clock {at}");
     }
 }
 
 #[tokio::test]
-async fn while_the_service_is_away_the_old_keys_go_on() {
+async fn while_the_service_is_unavailable_the_old_keys_are_used() {
     // From the second time on, for two times.
     let away = Rule::next(2, Fault::html(503)).on(Operation::InstanceKeys).after(1);
     let machine = Machine::start(setup().fault(away), |now| now).await;
