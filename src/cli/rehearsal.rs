@@ -15,7 +15,7 @@ use crate::kms::auth::{Credentials, Login, Named, Password, SecretSource};
 use crate::kms::endpoint::Endpoints;
 use crate::policy::Policy;
 use crate::policy::types::Project;
-use crate::rotation::rule::{Asks, Names, Rule, Selector};
+use crate::rotation::rule::{Matcher, Requirement, Rule, Selector};
 use kms_simulator::seed::{Seed, Wanted};
 use kms_simulator::{Journal, Preset, Setup, Simulator};
 
@@ -114,15 +114,15 @@ const OTHERS: usize = 3;
 fn wanted(project_id: &str, rules: &[Rule]) -> Vec<Wanted> {
     let mut keys = Vec::new();
     for rule in rules {
-        let interval_days = match &rule.asks {
-            Asks::Rotation(desired) => u32::from(desired.interval.days()),
-            Asks::Exempt(_) => 365,
+        let interval_days = match &rule.requirement {
+            Requirement::Rotation(desired) => u32::from(desired.interval.days()),
+            Requirement::Exempt(_) => 365,
         };
         let made_up = |name: &str| Wanted::new(made_up_key(project_id, name), interval_days);
-        match &rule.names {
-            Names::Key(key_id) => keys.push(Wanted::new(key_id.as_str(), interval_days)),
-            Names::Alias(alias) => keys.push(Wanted { alias: Some(alias.to_string()), ..made_up(alias) }),
-            Names::Select(selector) => {
+        match &rule.matcher {
+            Matcher::Key(key_id) => keys.push(Wanted::new(key_id.as_str(), interval_days)),
+            Matcher::Alias(alias) => keys.push(Wanted { alias: Some(alias.to_string()), ..made_up(alias) }),
+            Matcher::Select(selector) => {
                 let key = |number| met(selector, number, made_up(&format!("{selector:?} {number}")));
                 keys.extend((0..SELECTED).map(key));
             }

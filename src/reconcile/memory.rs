@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::policy::types::{Guards, Project};
-use crate::rotation::key::{Hindrance, KeyId, ListedKey, RotationInterval};
+use crate::rotation::key::{KeyId, ListedKey, RotationBlocker, RotationInterval};
 use crate::rotation::observed::WrittenBefore;
 use crate::rotation::project::Cloud;
-use crate::rotation::rule::{Names, Rule};
+use crate::rotation::rule::{Matcher, Rule};
 
 /// How long a refused write is not sent again. The blocker may go away: a region gets rotation, a replica becomes a
 /// primary key.
@@ -71,7 +71,7 @@ pub(super) struct Remembered {
     /// The alias from the last description, since most runs do not describe the key.
     pub(super) alias: Option<Box<str>>,
     /// What blocks its rotation, from the refusal of a write; and when that was.
-    pub(super) hindrance: Option<(Hindrance, SystemTime)>,
+    pub(super) blocker: Option<(RotationBlocker, SystemTime)>,
     /// When runs have repaired the key.
     repairs: Vec<SystemTime>,
 }
@@ -119,8 +119,8 @@ impl Memory {
     /// Keeps a complete list, and forgets keys that are neither on it nor named by their ids. A key whose interval is
     /// due is not forgotten, since the list may be wrong.
     pub(super) fn keep_listing(&self, project: &Project, listing: Arc<[ListedKey]>) {
-        let named = project.keys.iter().filter_map(|rule: &Rule| match rule.names {
-            Names::Key(key_id) => Some(key_id),
+        let named = project.keys.iter().filter_map(|rule: &Rule| match rule.matcher {
+            Matcher::Key(key_id) => Some(key_id),
             _ => None,
         });
         let there: HashSet<KeyId> = listing.iter().map(|key| key.key_id).chain(named).collect();
@@ -144,7 +144,7 @@ impl Memory {
     pub(super) fn forget_refusals(&self) {
         for key in self.lock().values_mut().flat_map(|known| known.keys.values_mut()) {
             key.repairs.clear();
-            key.hindrance = None;
+            key.blocker = None;
         }
     }
 
@@ -167,9 +167,9 @@ impl Memory {
 
 impl Remembered {
     /// What blocks the key's rotation, unless that is too long ago.
-    pub(super) fn hindrance(&self, now: SystemTime) -> Option<Hindrance> {
-        let (hindrance, since) = self.hindrance?;
-        now.duration_since(since).is_ok_and(|ago| ago < REFUSAL_HOLDS).then_some(hindrance)
+    pub(super) fn blocker(&self, now: SystemTime) -> Option<RotationBlocker> {
+        let (blocker, since) = self.blocker?;
+        now.duration_since(since).is_ok_and(|ago| ago < REFUSAL_HOLDS).then_some(blocker)
     }
 
     /// Whether the key was repaired so often lately that something seems to keep changing it back.

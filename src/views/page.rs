@@ -12,7 +12,7 @@ use super::document::{Document, KeyCursor};
 use super::filter::Filter;
 use super::snapshot::Snapshot;
 use super::wording::{self, PROBLEMS_FIRST};
-use crate::rotation::cover::Subject;
+use crate::rotation::assignment::Subject;
 use crate::rotation::decide::Status;
 use crate::rotation::key::Rotation;
 use crate::rotation::report::{KeyReport, ProjectReport, Report, Tally};
