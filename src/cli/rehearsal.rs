@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::connect::Redirect;
-use crate::kms::auth::{Credentials, Login, Named, Password, SecretSource};
+use crate::kms::auth::{Credentials, Login, Named, Password, SecretLocation};
 use crate::kms::endpoint::Endpoints;
 use crate::policy::Policy;
 use crate::policy::types::Project;
@@ -26,7 +26,7 @@ const DOMAIN_NAME: &str = "simulated-account";
 pub(super) struct Rehearsal {
     simulator: Arc<Simulator>,
     seeded: Arc<Mutex<Seeded>>,
-    password: SecretSource,
+    password: SecretLocation,
     faults: Option<Preset>,
 }
 
@@ -46,7 +46,7 @@ impl Rehearsal {
         let rehearsal = Self {
             simulator: Arc::new(Simulator::start(setup).await?),
             seeded: Arc::new(Mutex::new(seeded)),
-            password: SecretSource::in_memory(password, "the rehearsal"),
+            password: SecretLocation::in_memory(password, "the rehearsal"),
             faults,
         };
         rehearsal.keep_up()(policy);

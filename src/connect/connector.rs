@@ -8,14 +8,14 @@ use tracing::warn;
 
 use super::environment::{self, Found, Variables};
 use crate::kms::auth::{
-    AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, Password, ProjectScope, SecretSource,
-    Unreadable,
+    AccessKeyFiles, AccessKeyIdSource, Agency, Credentials, IdToken, Login, Named, Password, ProjectScope,
+    SecretLocation, Unreadable,
 };
 use crate::kms::endpoint::Endpoints;
 use crate::kms::observe::Observer;
-use crate::kms::{Client, ClientSettings, NoProxy, Proxy, ProxyOrigin, RetryPolicy, Shared};
+use crate::kms::{ClientSettings, KmsClient, NoProxy, Proxy, ProxyOrigin, RetryPolicy, Shared};
 use crate::policy::types::{self, AccessKeyId, AgencyDomain, AssumeAgency, Policy, Project};
-use crate::reconcile::{Target, Unreachable};
+use crate::reconcile::{NotConnected, Target};
 use crate::support::clock::Clock;
 use crate::support::error_chain::Chain;
 use crate::support::write_gate::Gate;
@@ -47,7 +47,7 @@ pub struct Connector {
 /// The clients that a policy needed, for the next one: where nothing has changed for them, their tokens and connections
 /// stay, and so does a pause that the cloud has asked for.
 pub struct Kept {
-    clients: Vec<(ClientSettings, Arc<Client>)>,
+    clients: Vec<(ClientSettings, Arc<KmsClient>)>,
     /// What clients share among each other.
     shared: Shared,
     /// Entries of `NO_PROXY` without effect were warned of.
@@ -65,7 +65,7 @@ impl Kept {
 impl Connector {
     /// A client for each of the policy's projects. One that cannot be made fails its own project only.
     #[must_use]
-    pub fn connect(&mut self, policy: &Policy) -> Vec<Target<Client>> {
+    pub fn connect(&mut self, policy: &Policy) -> Vec<Target<KmsClient>> {
         let before = std::mem::take(&mut self.kept.clients);
         let targets: Vec<_> = policy.projects.iter().map(|project| self.target(policy, project, &before)).collect();
         // With the client of a project that cannot be connected to now, its token and its refused secrets would go.
@@ -78,14 +78,15 @@ impl Connector {
         &mut self,
         policy: &Policy,
         project: &Project,
-        before: &[(ClientSettings, Arc<Client>)],
-    ) -> Target<Client> {
+        before: &[(ClientSettings, Arc<KmsClient>)],
+    ) -> Target<KmsClient> {
         let concurrency = policy.limits.concurrency;
         let mut settings = match settings(policy, project, self.environment) {
             Ok(settings) => settings,
             Err(why) => {
                 let Unreadable { text, is_shortage } = why;
-                let kms = Err(if is_shortage { Unreachable::Way(text) } else { Unreachable::Credentials(text) });
+                let kms =
+                    Err(if is_shortage { NotConnected::Unreachable(text) } else { NotConnected::Credentials(text) });
                 return Target { project: project.clone(), kms, concurrency };
             }
         };
@@ -116,11 +117,11 @@ impl Connector {
         Some(Proxy { url, origin: ProxyOrigin::Variable(origin), except, user: None })
     }
 
-    fn client(&self, settings: ClientSettings) -> Result<Arc<Client>, Unreachable> {
+    fn client(&self, settings: ClientSettings) -> Result<Arc<KmsClient>, NotConnected> {
         let observer = (self.observer)(&settings.project);
         let (clock, stop, gate) = (self.clock.clone(), self.stop.clone(), self.gate.clone());
-        let client = Client::new(settings, &self.kept.shared, observer, clock, stop, gate);
-        client.map(Arc::new).map_err(|error| Unreachable::Way(Chain(&error).to_string()))
+        let client = KmsClient::new(settings, &self.kept.shared, observer, clock, stop, gate);
+        client.map(Arc::new).map_err(|error| NotConnected::Unreachable(Chain(&error).to_string()))
     }
 }
 
@@ -157,7 +158,7 @@ fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<
 
 /// How to log in, and which project it is in the cloud.
 fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, ProjectScope), Unreadable> {
-    let file = |path: &PathBuf| SecretSource::File(path.clone());
+    let file = |path: &PathBuf| SecretLocation::File(path.clone());
     let login = match &project.credentials {
         types::Credentials::TokenFile(path) => Login::Token(file(path)),
         types::Credentials::Password { user_name, domain_name, password_file, project_name } => {
@@ -171,8 +172,8 @@ fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, 
         types::Credentials::AccessKey { access_key_id, secret_access_key_file, security_token_file } => {
             Login::AccessKey(AccessKeyFiles {
                 id: match access_key_id {
-                    AccessKeyId::Value(id) => KeyName::Known(id.clone()),
-                    AccessKeyId::File(path) => KeyName::In(file(path)),
+                    AccessKeyId::Value(id) => AccessKeyIdSource::Known(id.clone()),
+                    AccessKeyId::File(path) => AccessKeyIdSource::In(file(path)),
                 },
                 secret: file(secret_access_key_file),
                 security_token: security_token_file.as_ref().map(file),
@@ -206,6 +207,6 @@ fn agency(agency: &AssumeAgency) -> Agency {
 }
 
 fn configured_proxy(proxy: &types::Proxy) -> Proxy {
-    let user = proxy.user_name.clone().zip(proxy.password_file.clone().map(SecretSource::File));
+    let user = proxy.user_name.clone().zip(proxy.password_file.clone().map(SecretLocation::File));
     Proxy { url: proxy.url.clone(), origin: ProxyOrigin::Policy, except: NoProxy::default(), user }
 }

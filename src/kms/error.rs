@@ -42,7 +42,7 @@ pub enum Kind {
     AccessDenied,
     /// The cloud cannot be reached, for every key alike: a certificate is not trusted, or a proxy refuses. No other
     /// call of this run will succeed either.
-    NoWay,
+    Unreachable,
     /// This machine lacks a resource that a request needs, such as open files; the call was repeated for as long as the
     /// retry policy allows.
     Shortage,

@@ -23,13 +23,13 @@ const REFUSAL_HOLDS: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Memory {
     projects: Mutex<HashMap<Arc<str>, Known>>,
     /// Projects of which a key was ever read. They are never removed, since a cloud does not stop to offer the setting.
-    readable: Mutex<HashSet<Identity>>,
+    readable: Mutex<HashSet<CloudProject>>,
 }
 
 /// What is known of one project.
 #[derive(Debug)]
 struct Known {
-    identity: Identity,
+    cloud_project: CloudProject,
     keys: HashMap<KeyId, Remembered>,
     /// Its keys on the last complete list.
     listing: Arc<[ListedKey]>,
@@ -38,7 +38,7 @@ struct Known {
 /// The project in the cloud, and its endpoint: a new policy may use the same name for another project, and another name
 /// for the same one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Identity {
+struct CloudProject {
     cloud: Cloud,
     region: Arc<str>,
     kms_endpoint: Option<String>,
@@ -46,7 +46,7 @@ struct Identity {
     project: Result<String, Arc<str>>,
 }
 
-impl Identity {
+impl CloudProject {
     fn of(project: &Project) -> Self {
         Self {
             cloud: project.cloud,
@@ -77,19 +77,19 @@ pub(super) struct Remembered {
 }
 
 impl Memory {
-    /// A run of these projects begins: others are forgotten. A project with the same identity is the same one under a
+    /// A run of these projects begins: others are forgotten. A project with the same cloud project is the same one under a
     /// new name.
     pub(super) fn begin_run<'p>(&self, projects: impl Iterator<Item = &'p Project>) {
         let mut before = std::mem::take(&mut *self.lock());
         let known: Vec<_> = projects.map(|project| (project, before.remove(&project.name))).collect();
         let mut renamed: Vec<_> = before.into_values().collect();
         let known = known.into_iter().map(|(project, known)| {
-            let identity = Identity::of(project);
-            let known = known.filter(|known| known.identity == identity).or_else(|| {
-                let at = renamed.iter().position(|known| known.identity == identity)?;
+            let cloud_project = CloudProject::of(project);
+            let known = known.filter(|known| known.cloud_project == cloud_project).or_else(|| {
+                let at = renamed.iter().position(|known| known.cloud_project == cloud_project)?;
                 Some(renamed.swap_remove(at))
             });
-            let new = || Known { identity, keys: HashMap::new(), listing: Arc::default() };
+            let new = || Known { cloud_project, keys: HashMap::new(), listing: Arc::default() };
             (Arc::clone(&project.name), known.unwrap_or_else(new))
         });
         *self.lock() = known.collect();
@@ -132,12 +132,12 @@ impl Memory {
 
     /// A key of the project was read.
     pub(super) fn remember_readable(&self, project: &Project) {
-        self.readable.lock().unwrap_or_else(PoisonError::into_inner).insert(Identity::of(project));
+        self.readable.lock().unwrap_or_else(PoisonError::into_inner).insert(CloudProject::of(project));
     }
 
     /// Whether a key of the project was ever read.
     pub(super) fn is_readable(&self, project: &Project) -> bool {
-        self.readable.lock().unwrap_or_else(PoisonError::into_inner).contains(&Identity::of(project))
+        self.readable.lock().unwrap_or_else(PoisonError::into_inner).contains(&CloudProject::of(project))
     }
 
     /// Forgets refused writes and repairs, so that keys that were left alone are tried again.

@@ -51,18 +51,18 @@ pub struct Target<K> {
     /// The project of the policy.
     pub project: Project,
     /// Its KMS client, or why there is none.
-    pub kms: Result<Arc<K>, Unreachable>,
+    pub kms: Result<Arc<K>, NotConnected>,
     /// How many of its keys are processed at a time.
     pub concurrency: usize,
 }
 
 /// Why there is no client for a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unreachable {
+pub enum NotConnected {
     /// There are no credentials.
     Credentials(String),
     /// The client cannot be built, e.g. the proxy address is invalid.
-    Way(String),
+    Unreachable(String),
 }
 
 /// Whether a run may write.
@@ -200,13 +200,13 @@ impl Reconciler {
     fn unreachable(
         &self,
         project: &Project,
-        why: &Unreachable,
+        why: &NotConnected,
         now: SystemTime,
         failure: &ProjectFailure<'_>,
     ) -> Findings {
         let (reason, text) = match why {
-            Unreachable::Credentials(text) => (Reason::AuthenticationFailed, text),
-            Unreachable::Way(text) => (Reason::ReadFailed, text),
+            NotConnected::Credentials(text) => (Reason::AuthenticationFailed, text),
+            NotConnected::Unreachable(text) => (Reason::ReadFailed, text),
         };
         failure.end(text, "project cannot be reached");
         let known = self.memory.listing(&project.name);

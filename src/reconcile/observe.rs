@@ -84,7 +84,7 @@ impl<K: Kms> ProjectRun<'_, K> {
                 key.observed.blocker = blocker.or(key.observed.blocker);
             }
             Err(error) => match error.kind() {
-                Kind::NotFound | Kind::Credentials | Kind::LoginUnavailable | Kind::NoWay => {
+                Kind::NotFound | Kind::Credentials | Kind::LoginUnavailable | Kind::Unreachable => {
                     key.observed.reading = Reading::Failed(error.kind().into());
                     self.note(key, &error);
                 }

@@ -314,7 +314,7 @@ fn nonsense() -> impl Strategy<Value = Fault> {
         Kind::Refused,
         Kind::Credentials,
         Kind::LoginUnavailable,
-        Kind::NoWay,
+        Kind::Unreachable,
         Kind::Stopped,
     ];
     prop_oneof![1 => fault(), 1 => prop::sample::select(kinds.to_vec()).prop_map(Fault::Says)]

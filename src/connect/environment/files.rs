@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::variables::without_line_breaks;
 use super::{Environment, NamedProject};
 use crate::kms::auth::{
-    AccessKeyFiles, IdToken, KeyName, Login, Named, Password, SecretSource, SecretTree, Unreadable,
+    AccessKeyFiles, AccessKeyIdSource, IdToken, Login, Named, Password, SecretLocation, Unreadable, WipedJson,
 };
 use crate::support::small_file;
 use crate::yaml;
@@ -154,7 +154,7 @@ impl Part {
         let clouds = yaml(&self.file)?;
         let secure = match self.secure_file(cloud) {
             Some(path) => yaml(&path)?,
-            None => SecretTree::from(Value::Null),
+            None => WipedJson::from(Value::Null),
         };
         let own = [&clouds["clouds"][name], &secure["clouds"][name]];
         if own.iter().all(|said| said.is_null()) {
@@ -165,7 +165,7 @@ impl Part {
             ["profile", "cloud"].iter().find_map(|field| own.iter().rev().find_map(|said| said[field].as_str()));
         let public = match profile.and_then(|_| one_of(folders, "clouds-public")) {
             Some(path) => yaml(&path)?,
-            None => SecretTree::from(Value::Null),
+            None => WipedJson::from(Value::Null),
         };
         let layers = [&public["public-clouds"][profile.unwrap_or_default()], own[0], own[1]];
         let regions = layers.iter().rev().find_map(|layer| layer["regions"].as_array()).into_iter().flatten();
@@ -227,14 +227,14 @@ impl Part {
     pub(super) fn login(&self, fields: &Fields) -> Option<Login> {
         let field = |names| first(fields, names).map(|(_, value)| value.to_owned());
         if let (Some(provider_id), Some(file)) = (field(&["idp_id"]), field(&["id_token_file"])) {
-            return Some(Login::IdToken(IdToken { provider_id, token: SecretSource::File(file.into()) }));
+            return Some(Login::IdToken(IdToken { provider_id, token: SecretLocation::File(file.into()) }));
         }
         if let Some(token) = self.entry(fields, &["token"]) {
             return Some(Login::Token(token));
         }
         let [id, secret, security_token] = ACCESS_KEY.map(|names| self.entry(fields, names));
         if let (Some(id), Some(secret)) = (id, secret) {
-            return Some(Login::AccessKey(AccessKeyFiles { id: KeyName::In(id), secret, security_token }));
+            return Some(Login::AccessKey(AccessKeyFiles { id: AccessKeyIdSource::In(id), secret, security_token }));
         }
         let named = |name, id| field(name).map(Named::Name).or_else(|| field(id).map(Named::Id));
         let user = named(&["username"], &["user_id"])?;
@@ -254,7 +254,7 @@ impl Part {
     }
 
     /// The field that has one of these names, to be read when it is needed; nothing where it is not there now.
-    fn entry(&self, fields: &Fields, names: &'static [&'static str]) -> Option<SecretSource> {
+    fn entry(&self, fields: &Fields, names: &'static [&'static str]) -> Option<SecretLocation> {
         let (name, _) = first(fields, names)?;
         let part = self.clone();
         let read = move || {
@@ -262,7 +262,7 @@ impl Part {
             let found = first(&fields, names).map(|(_, value)| value.to_owned());
             found.ok_or_else(|| Unreadable::from(format!("{} has no {name}", part.shown())))
         };
-        Some(SecretSource::entry(&format!("{name} in {}", self.shown()), read))
+        Some(SecretLocation::entry(&format!("{name} in {}", self.shown()), read))
     }
 }
 
@@ -280,8 +280,8 @@ fn listed(folders: &[PathBuf]) -> String {
     folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-fn yaml(path: &Path) -> Result<SecretTree, Unreadable> {
-    let tree = yaml::foreign_yaml(&read(path)?).map(SecretTree::from);
+fn yaml(path: &Path) -> Result<WipedJson, Unreadable> {
+    let tree = yaml::foreign_yaml(&read(path)?).map(WipedJson::from);
     tree.ok_or_else(|| Unreadable::from(format!("{} is not valid YAML", path.display())))
 }
 

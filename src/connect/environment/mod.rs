@@ -26,8 +26,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::kms::auth::{
-    AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, OidcAgency, Password, PodIdentity,
-    ProjectScope, SecretSource, Unreadable,
+    AccessKeyFiles, AccessKeyIdSource, Agency, Credentials, IdToken, Login, Named, OidcAgency, Password, PodIdentity,
+    ProjectScope, SecretLocation, Unreadable,
 };
 use crate::kms::endpoint::default_sts;
 use crate::policy;
@@ -177,7 +177,7 @@ impl Environment {
         }
         let provider = self.together([&["HUAWEICLOUD_SDK_IDP_ID"], &["HUAWEICLOUD_SDK_ID_TOKEN_FILE"]], [])?;
         if let Some(([(id, provider_id), (file, path)], [])) = provider {
-            let login = Login::IdToken(IdToken { provider_id, token: SecretSource::File(path.into()) });
+            let login = Login::IdToken(IdToken { provider_id, token: SecretLocation::File(path.into()) });
             return Ok(Some((login, format!("{id} and {file}")).into()));
         }
         let names: [Names; 3] = [&["HUAWEICLOUD_SDK_AK"], &["HUAWEICLOUD_SDK_SK"], &["HUAWEICLOUD_SDK_SECURITY_TOKEN"]];
@@ -307,20 +307,20 @@ impl Environment {
         // The token goes there as it is, so it goes as far as the keys of a metadata service come. Not repeated: it may
         // hold more than an address.
         policy::neighbour_address(&uri).map_err(|expected| format!("{name} is not {expected}"))?;
-        let login = Login::Pod(PodIdentity { uri, token: SecretSource::File(path.into()) });
+        let login = Login::Pod(PodIdentity { uri, token: SecretLocation::File(path.into()) });
         Ok(Some((login, format!("{name} and {file}")).into()))
     }
 
     fn token(&self, names: Names) -> Option<Way> {
         let (name, token) = self.first(names)?;
-        Some((Login::Token(SecretSource::in_memory(token, name)), name.to_owned()).into())
+        Some((Login::Token(SecretLocation::in_memory(token, name)), name.to_owned()).into())
     }
 
     fn access_key(&self, [id, secret, token]: [Names; 3]) -> Result<Option<Way>, Unreadable> {
         let Some(([(id_name, id), (name, secret)], [])) = self.together([id, secret], [])? else { return Ok(None) };
-        let security_token = self.first(token).map(|(name, token)| SecretSource::in_memory(token, name));
-        let secret = SecretSource::in_memory(secret, name);
-        let id = KeyName::In(SecretSource::in_memory(id, id_name));
+        let security_token = self.first(token).map(|(name, token)| SecretLocation::in_memory(token, name));
+        let secret = SecretLocation::in_memory(secret, name);
+        let id = AccessKeyIdSource::In(SecretLocation::in_memory(id, id_name));
         let login = Login::AccessKey(AccessKeyFiles { id, secret, security_token });
         Ok(Some((login, format!("{id_name} and {name}")).into()))
     }
@@ -338,7 +338,7 @@ impl Environment {
         let login = Login::Password(Password {
             user: named(user),
             domain: domain.map(named),
-            password: SecretSource::in_memory(password, name),
+            password: SecretLocation::in_memory(password, name),
             project_name: None,
         });
         Ok(Some((login, source).into()))
@@ -374,10 +374,10 @@ fn named((name, value): Given) -> Named {
 }
 
 /// A secret that stands in the variable, or in the file that it names.
-fn secret_or_file(name: &'static str, value: String) -> SecretSource {
+fn secret_or_file(name: &'static str, value: String) -> SecretLocation {
     if name.ends_with("_FILE") {
-        SecretSource::File(PathBuf::from(value))
+        SecretLocation::File(PathBuf::from(value))
     } else {
-        SecretSource::in_memory(value, name)
+        SecretLocation::in_memory(value, name)
     }
 }

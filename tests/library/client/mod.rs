@@ -12,12 +12,14 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use kms_rotationd::kms::auth::{
-    AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, OidcAgency, Password, PodIdentity,
-    ProjectScope, SecretSource,
+    AccessKeyFiles, AccessKeyIdSource, Agency, Credentials, IdToken, Login, Named, OidcAgency, Password, PodIdentity,
+    ProjectScope, SecretLocation,
 };
 use kms_rotationd::kms::endpoint::Endpoints;
 use kms_rotationd::kms::observe::{Code, Observer, Operation};
-use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy, RunStart, SendMode, Shared, WriteOperation};
+use kms_rotationd::kms::{
+    ClientSettings, Kind, Kms, KmsClient, RetryPolicy, RunStart, SendMode, Shared, WriteOperation,
+};
 use kms_rotationd::rotation::KeyId;
 use kms_rotationd::support::clock::{BootClock, Clock};
 use kms_rotationd::support::write_gate::{Gate, GateHandle};
@@ -74,23 +76,23 @@ fn setup() -> Setup {
 }
 
 fn token(token: &str) -> Credentials {
-    Login::Token(SecretSource::in_memory(token.to_owned(), "test")).into()
+    Login::Token(SecretLocation::in_memory(token.to_owned(), "test")).into()
 }
 
 fn password() -> Credentials {
     let user = Password {
         user: Named::Name("u".to_owned()),
         domain: Some(Named::Name("d".to_owned())),
-        password: SecretSource::in_memory("right".to_owned(), "test"),
+        password: SecretLocation::in_memory("right".to_owned(), "test"),
         project_name: None,
     };
     Login::Password(user).into()
 }
 
-fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, heard: &Arc<Heard>) -> Client {
+fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, heard: &Arc<Heard>) -> KmsClient {
     let settings = settings(cloud, credentials);
     let (observer, stop) = (Arc::clone(heard) as Arc<dyn Observer>, CancellationToken::new());
-    Client::new(settings, &Shared::for_descriptors(1024), observer, clock, stop, Gate::default()).unwrap()
+    KmsClient::new(settings, &Shared::for_descriptors(1024), observer, clock, stop, Gate::default()).unwrap()
 }
 
 fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
@@ -112,15 +114,16 @@ fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
 }
 
 /// Projects that are known by these names, with one access key.
-fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<Client> {
-    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
-    let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory(secret), security_token: None };
+fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<KmsClient> {
+    let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
+    let key =
+        AccessKeyFiles { id: AccessKeyIdSource::Known("AK".to_owned()), secret: memory(secret), security_token: None };
     let credentials = Credentials::from(Login::AccessKey(key));
     let shared = Shared::for_descriptors(1024);
     let client = |name: &&str| {
         let scope = ProjectScope { id: None, name: (*name).to_owned() };
         let settings = ClientSettings { scope, ..settings(cloud, credentials.clone()) };
-        Client::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), Gate::default())
+        KmsClient::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), Gate::default())
             .unwrap()
     };
     names.iter().map(client).collect()
@@ -148,7 +151,7 @@ async fn assert_not_sent_once(happens: impl FnOnce(&GateHandle, &AtomicBool)) {
     handle.open_until(HOUR);
     let (clock, stop) = (Clock::system(), CancellationToken::new());
     let settings = settings(&cloud, token("good"));
-    let client = Client::new(settings, &Shared::for_descriptors(1024), Arc::new(()), clock, stop, gate).unwrap();
+    let client = KmsClient::new(settings, &Shared::for_descriptors(1024), Arc::new(()), clock, stop, gate).unwrap();
     let wait = async {
         while cloud.handle().requests(enable) < 3 {
             tokio::task::yield_now().await;
@@ -200,19 +203,19 @@ fn before(next_run: SystemTime) -> RunStart {
 }
 
 /// A run of all these begins.
-fn begin_run<'c>(clients: impl IntoIterator<Item = &'c Client>) {
+fn begin_run<'c>(clients: impl IntoIterator<Item = &'c KmsClient>) {
     for client in clients {
         client.begin_run(RunStart::default());
     }
 }
 
 /// One run: sixteen calls at once, all of which are refused.
-async fn refused_run(client: &Client) {
+async fn refused_run(client: &KmsClient) {
     refused_run_after(client, RunStart::default()).await;
 }
 
 /// The same of a run that begins like this.
-async fn refused_run_after(client: &Client, start: RunStart) {
+async fn refused_run_after(client: &KmsClient, start: RunStart) {
     client.begin_run(start);
     let results = join_all((0..16).map(|_| client.read_status(key()))).await;
     assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::Credentials)));
@@ -222,14 +225,15 @@ async fn refused_run_after(client: &Client, start: RunStart) {
 
 #[tokio::test]
 async fn a_refused_secret_is_sent_once_in_half_an_hour_whatever_the_schedule() {
-    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
+    let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
     let user = Password {
         user: Named::Name("u".to_owned()),
         domain: Some(Named::Name("d".to_owned())),
         password: memory("wrong"),
         project_name: None,
     };
-    let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("wrong"), security_token: None };
+    let key =
+        AccessKeyFiles { id: AccessKeyIdSource::Known("AK".to_owned()), secret: memory("wrong"), security_token: None };
     let id_token = IdToken { provider_id: "cluster".to_owned(), token: memory("wrong") };
     let agency = || Some(Agency { account: Named::Name("d".to_owned()), name: "a".to_owned(), duration: None });
     for (login, agency) in [
@@ -265,8 +269,9 @@ async fn a_refused_secret_is_sent_once_in_half_an_hour_whatever_the_schedule() {
 
 #[tokio::test]
 async fn a_service_that_gives_credentials_and_fails_has_refused_nothing_whatever_the_way_to_log_in() {
-    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
-    let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("right"), security_token: None };
+    let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
+    let key =
+        AccessKeyFiles { id: AccessKeyIdSource::Known("AK".to_owned()), secret: memory("right"), security_token: None };
     let agency = || Some(Agency { account: Named::Name("d".to_owned()), name: "a".to_owned(), duration: None });
     for fault in [Fault::html(503), Fault::html(501), Fault::throttled(), Fault::reset()] {
         let setup = setup().access_key("AK", "right").identity_provider("cluster", "right");
@@ -298,9 +303,15 @@ async fn a_service_that_gives_credentials_and_fails_has_refused_nothing_whatever
             let settings = ClientSettings { retry, ..settings };
             let (observer, stop) = (Arc::clone(&heard) as Arc<dyn Observer>, CancellationToken::new());
             let way = format!("{:?} {fault:?}", settings.credentials);
-            let client =
-                Client::new(settings, &Shared::for_descriptors(1024), observer, Clock::system(), stop, Gate::default())
-                    .unwrap();
+            let client = KmsClient::new(
+                settings,
+                &Shared::for_descriptors(1024),
+                observer,
+                Clock::system(),
+                stop,
+                Gate::default(),
+            )
+            .unwrap();
             client.begin_run(RunStart::default());
             let results = join_all((0..16).map(|_| client.read_status(self::key()))).await;
             let kinds: Vec<_> = results.iter().map(|result| result.as_ref().unwrap_err().kind()).collect();
@@ -382,10 +393,10 @@ fn hooked(
     hand: &Hand,
     attempt: impl Fn(Operation) + Send + Sync + 'static,
     credentials: impl Fn() + Send + Sync + 'static,
-) -> Client {
+) -> KmsClient {
     let (observer, stop) = (Arc::new(Hooked { attempt, credentials }), CancellationToken::new());
     let settings = settings(cloud, password());
-    Client::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, Gate::default()).unwrap()
+    KmsClient::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, Gate::default()).unwrap()
 }
 
 #[tokio::test]
@@ -451,7 +462,8 @@ async fn a_refusal_that_comes_after_the_end_of_a_key_says_nothing_of_a_projects_
     };
     let (observer, stop) = (Arc::new(Hooked { attempt, credentials: || {} }), CancellationToken::new());
     let client =
-        Client::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, Gate::default()).unwrap();
+        KmsClient::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, Gate::default())
+            .unwrap();
     client.begin_run(RunStart::default());
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Transient);
     assert_eq!(cloud.handle().requests(look_up), 1);
@@ -467,20 +479,21 @@ fn by_password<const N: usize>(
     clock: &Clock,
     password: &str,
     projects: [(&str, &str, Option<Agency>); N],
-) -> [Client; N] {
+) -> [KmsClient; N] {
     let shared = Shared::for_descriptors(1024);
     projects.map(|(name, id, agency)| {
         let user = Password {
             user: Named::Name("u".to_owned()),
             domain: Some(Named::Name("d".to_owned())),
-            password: SecretSource::in_memory(password.to_owned(), "test"),
+            password: SecretLocation::in_memory(password.to_owned(), "test"),
             // Not all of them write it alike.
             project_name: (name == "named").then(|| "eu-de".to_owned()),
         };
         let settings = settings(cloud, Credentials { login: Login::Password(user), agency });
         let scope = ProjectScope { id: Some(id.to_owned()), ..settings.scope };
         let settings = ClientSettings { project: name.into(), scope, ..settings };
-        Client::new(settings, &shared, Arc::new(()), clock.clone(), CancellationToken::new(), Gate::default()).unwrap()
+        KmsClient::new(settings, &shared, Arc::new(()), clock.clone(), CancellationToken::new(), Gate::default())
+            .unwrap()
     })
 }
 
@@ -523,7 +536,7 @@ async fn a_project_that_is_refused_a_token_keeps_no_other_from_logging_in() {
 #[tokio::test]
 async fn an_agency_that_is_refused_says_nothing_of_the_secret_that_was_let_in() {
     use kms_simulator::Operation as Asked;
-    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
+    let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
     let agency = || Some(Agency { account: Named::Name("x".to_owned()), name: "a".to_owned(), duration: None });
     let Credentials { login: by_password, .. } = password();
     let by_id_token = Login::IdToken(IdToken { provider_id: "cluster".to_owned(), token: memory("right") });
@@ -535,7 +548,7 @@ async fn an_agency_that_is_refused_says_nothing_of_the_secret_that_was_let_in() 
             let settings = settings(&cloud, Credentials { login: login.clone(), agency });
             let settings = ClientSettings { project: name.into(), ..settings };
             let stop = CancellationToken::new();
-            Client::new(settings, &shared, Arc::new(()), hand.clock(), stop, Gate::default()).unwrap()
+            KmsClient::new(settings, &shared, Arc::new(()), hand.clock(), stop, Gate::default()).unwrap()
         };
         let delegated = [client("a", agency()), client("b", agency()), client("c", agency())];
         for _ in 0..3 {
@@ -554,8 +567,9 @@ async fn an_agency_that_is_refused_says_nothing_of_the_secret_that_was_let_in() 
 #[tokio::test]
 async fn a_credential_that_was_let_in_is_tried_once_more_before_its_refusal_counts() {
     use kms_simulator::Operation as Asked;
-    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
-    let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("right"), security_token: None };
+    let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
+    let key =
+        AccessKeyFiles { id: AccessKeyIdSource::Known("AK".to_owned()), secret: memory("right"), security_token: None };
     for name in ["key", "token", "password", "machine"] {
         let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
         let credentials = match name {
@@ -601,12 +615,12 @@ async fn a_key_that_one_project_is_let_in_with_is_held_for_the_other_only() {
     let refusing = Simulator::start(setup().fault(Rule::always(Fault::unauthorized()))).await.unwrap();
     let shared = Shared::for_descriptors(1024);
     let [one, other] = [&cloud, &refusing].map(|kms| {
-        let secret = SecretSource::in_memory("right".to_owned(), "test");
-        let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret, security_token: None };
+        let secret = SecretLocation::in_memory("right".to_owned(), "test");
+        let key = AccessKeyFiles { id: AccessKeyIdSource::Known("AK".to_owned()), secret, security_token: None };
         let settings = settings(&cloud, Login::AccessKey(key).into());
         let endpoints = Endpoints { kms: kms.url(), iam: cloud.url() };
         let settings = ClientSettings { project: kms.url().into(), endpoints, ..settings };
-        Client::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), Gate::default())
+        KmsClient::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), Gate::default())
             .unwrap()
     });
     for run in 1..=3 {
@@ -737,7 +751,7 @@ async fn an_interval_that_is_due_at_a_stop_is_repeated_where_its_answer_is_lost_
     let (heard, stop) = (Arc::new(Heard::default()), CancellationToken::new());
     let (settings, observer) = (settings(&cloud, token("good")), Arc::clone(&heard) as Arc<dyn Observer>);
     let shared = Shared::for_descriptors(1024);
-    let client = Client::new(settings, &shared, observer, Clock::system(), stop.clone(), Gate::default()).unwrap();
+    let client = KmsClient::new(settings, &shared, observer, Clock::system(), stop.clone(), Gate::default()).unwrap();
     stop.cancel();
     let days = kms_rotationd::rotation::RotationInterval::from_days(90).unwrap();
     let send = async |mode| client.update_interval(key(), days, mode).send().await;
