@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::connect::EndpointOverride;
-use crate::kms::auth::{Credentials, Login, Named, Password, SecretSource};
+use crate::kms::auth::{Credentials, Login, Named, Password, SecretLocation};
 use crate::kms::endpoint::Endpoints;
 use crate::policy::Policy;
 use crate::policy::types::Project;
-use crate::rotation::rule::{Asks, Names, Rule, Selector};
+use crate::rotation::rule::{Matcher, Requirement, Rule, Selector};
 use kms_simulator::seed::{Seed, Wanted};
 use kms_simulator::{Journal, Preset, Setup, Simulator};
 
@@ -26,7 +26,7 @@ const DOMAIN_NAME: &str = "simulated-account";
 pub(super) struct Rehearsal {
     simulator: Arc<Simulator>,
     seeded: Arc<Mutex<Seeded>>,
-    password: SecretSource,
+    password: SecretLocation,
     faults: Option<Preset>,
 }
 
@@ -46,7 +46,7 @@ impl Rehearsal {
         let rehearsal = Self {
             simulator: Arc::new(Simulator::start(setup).await?),
             seeded: Arc::new(Mutex::new(seeded)),
-            password: SecretSource::in_memory(password, "the rehearsal"),
+            password: SecretLocation::in_memory(password, "the rehearsal"),
             faults,
         };
         rehearsal.add_keys()(policy);
@@ -114,15 +114,15 @@ const UNCOVERED: usize = 3;
 fn keys_for(project_id: &str, rules: &[Rule]) -> Vec<Wanted> {
     let mut keys = Vec::new();
     for rule in rules {
-        let interval_days = match &rule.asks {
-            Asks::Rotation(desired) => u32::from(desired.interval.days()),
-            Asks::Exempt(_) => 365,
+        let interval_days = match &rule.requirement {
+            Requirement::Rotation(desired) => u32::from(desired.interval.days()),
+            Requirement::Exempt(_) => 365,
         };
         let generated = |name: &str| Wanted::new(generated_id(project_id, name), interval_days);
-        match &rule.names {
-            Names::Key(key_id) => keys.push(Wanted::new(key_id.as_str(), interval_days)),
-            Names::Alias(alias) => keys.push(Wanted { alias: Some(alias.to_string()), ..generated(alias) }),
-            Names::Select(selector) => {
+        match &rule.matcher {
+            Matcher::Key(key_id) => keys.push(Wanted::new(key_id.as_str(), interval_days)),
+            Matcher::Alias(alias) => keys.push(Wanted { alias: Some(alias.to_string()), ..generated(alias) }),
+            Matcher::Select(selector) => {
                 let key = |number| matching(selector, number, generated(&format!("{selector:?} {number}")));
                 keys.extend((0..PER_SELECTOR).map(key));
             }

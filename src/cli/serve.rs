@@ -14,7 +14,7 @@ use super::rehearsal::Rehearsal;
 use super::{Exit, fail, file_limit, load, variable};
 use crate::connect::{ClientCache, Connector};
 use crate::daemon::{CronAlarm, Daemon, PolicyFile, Signals, Supervisor};
-use crate::kms::Client;
+use crate::kms::KmsClient;
 use crate::logging::Format;
 use crate::policy::Policy;
 use crate::reconcile::{Memory, Reconciler, RunProgress, Target};
@@ -160,7 +160,7 @@ async fn prepare(
     web: Option<WebFile>,
     rehearsal: Option<&Rehearsal>,
     leadership: &Leadership,
-) -> Result<Prepared<impl FnMut(&Policy) -> Vec<Target<Client>> + use<>>, AnyError> {
+) -> Result<Prepared<impl FnMut(&Policy) -> Vec<Target<KmsClient>> + use<>>, AnyError> {
     let signals = Signals::listen()?;
     let clock = Clock::system();
     let gate = leadership.gate.clone();

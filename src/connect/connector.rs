@@ -9,11 +9,12 @@ use tracing::warn;
 use super::environment::{self, FoundCredentials, Variables};
 use super::error::ConnectError;
 use crate::kms::auth::{
-    AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, Password, ProjectScope, SecretSource,
+    AccessKeyFiles, AccessKeyIdSource, Agency, Credentials, IdToken, Login, Named, Password, ProjectScope,
+    SecretLocation,
 };
 use crate::kms::endpoint::Endpoints;
 use crate::kms::observe::Observer;
-use crate::kms::{Client, ClientSettings, NoProxy, Proxy, ProxyOrigin, RetryPolicy, Shared};
+use crate::kms::{ClientSettings, KmsClient, NoProxy, Proxy, ProxyOrigin, RetryPolicy, Shared};
 use crate::policy::types::{self, AccessKeyId, AgencyDomain, AssumeAgency, Policy, Project};
 use crate::reconcile::Target;
 use crate::support::clock::Clock;
@@ -46,7 +47,7 @@ pub struct Connector {
 /// Clients that the next policy reuses if their settings are the same: with their tokens, their connections, and a
 /// pause that the cloud requested.
 pub struct ClientCache {
-    clients: Vec<(ClientSettings, Arc<Client>)>,
+    clients: Vec<(ClientSettings, Arc<KmsClient>)>,
     /// Connections and limits that clients share.
     shared: Shared,
     /// Invalid entries of `NO_PROXY` are logged once.
@@ -64,7 +65,7 @@ impl ClientCache {
 impl Connector {
     /// Makes a client for each of the policy's projects. An error affects only its own project.
     #[must_use]
-    pub fn connect(&mut self, policy: &Policy) -> Vec<Target<Client>> {
+    pub fn connect(&mut self, policy: &Policy) -> Vec<Target<KmsClient>> {
         let before = std::mem::take(&mut self.cache.clients);
         let targets: Vec<_> = policy.projects.iter().map(|project| self.target(policy, project, &before)).collect();
         // A project without a client now keeps the old one: it has the token and the refused secrets.
@@ -77,8 +78,8 @@ impl Connector {
         &mut self,
         policy: &Policy,
         project: &Project,
-        before: &[(ClientSettings, Arc<Client>)],
-    ) -> Target<Client> {
+        before: &[(ClientSettings, Arc<KmsClient>)],
+    ) -> Target<KmsClient> {
         let kms = self.connect_project(policy, project, before).map_err(Into::into);
         Target { project: project.clone(), kms, concurrency: policy.limits.concurrency }
     }
@@ -87,8 +88,8 @@ impl Connector {
         &mut self,
         policy: &Policy,
         project: &Project,
-        before: &[(ClientSettings, Arc<Client>)],
-    ) -> Result<Arc<Client>, ConnectError> {
+        before: &[(ClientSettings, Arc<KmsClient>)],
+    ) -> Result<Arc<KmsClient>, ConnectError> {
         let mut settings = settings(policy, project, self.environment)?;
         settings.proxy = settings.proxy.or_else(|| self.proxy());
         if let Some(endpoint_override) = &self.endpoint_override {
@@ -115,10 +116,10 @@ impl Connector {
         Some(Proxy { url, origin: ProxyOrigin::Variable(origin), except, user: None })
     }
 
-    fn client(&self, settings: ClientSettings) -> Result<Arc<Client>, ConnectError> {
+    fn client(&self, settings: ClientSettings) -> Result<Arc<KmsClient>, ConnectError> {
         let observer = (self.observer)(&settings.project);
         let (clock, stop, gate) = (self.clock.clone(), self.stop.clone(), self.gate.clone());
-        Ok(Arc::new(Client::new(settings, &self.cache.shared, observer, clock, stop, gate)?))
+        Ok(Arc::new(KmsClient::new(settings, &self.cache.shared, observer, clock, stop, gate)?))
     }
 }
 
@@ -154,7 +155,7 @@ fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<
 
 /// The login, and the cloud's project.
 fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, ProjectScope), ConnectError> {
-    let file = |path: &PathBuf| SecretSource::File(path.clone());
+    let file = |path: &PathBuf| SecretLocation::File(path.clone());
     let login = match &project.credentials {
         types::Credentials::TokenFile(path) => Login::Token(file(path)),
         types::Credentials::Password { user_name, domain_name, password_file, project_name } => {
@@ -168,8 +169,8 @@ fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, 
         types::Credentials::AccessKey { access_key_id, secret_access_key_file, security_token_file } => {
             Login::AccessKey(AccessKeyFiles {
                 id: match access_key_id {
-                    AccessKeyId::Value(id) => KeyName::Known(id.clone()),
-                    AccessKeyId::File(path) => KeyName::In(file(path)),
+                    AccessKeyId::Value(id) => AccessKeyIdSource::Known(id.clone()),
+                    AccessKeyId::File(path) => AccessKeyIdSource::In(file(path)),
                 },
                 secret: file(secret_access_key_file),
                 security_token: security_token_file.as_ref().map(file),
@@ -203,6 +204,6 @@ fn agency(agency: &AssumeAgency) -> Agency {
 }
 
 fn configured_proxy(proxy: &types::Proxy) -> Proxy {
-    let user = proxy.user_name.clone().zip(proxy.password_file.clone().map(SecretSource::File));
+    let user = proxy.user_name.clone().zip(proxy.password_file.clone().map(SecretLocation::File));
     Proxy { url: proxy.url.clone(), origin: ProxyOrigin::Policy, except: NoProxy::default(), user }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::kms::SetUpError;
 use crate::kms::auth::Unreadable;
-use crate::reconcile::Unreachable;
+use crate::reconcile::NotConnected;
 use crate::support::error_chain::ErrorChain;
 
 /// Why the client of a project cannot be made.
@@ -30,12 +30,12 @@ impl From<EnvironmentError> for ConnectError {
     }
 }
 
-impl From<ConnectError> for Unreachable {
+impl From<ConnectError> for NotConnected {
     fn from(error: ConnectError) -> Self {
         let text = ErrorChain(&error).to_string();
         match error {
             ConnectError::Credentials(_) => Self::Credentials(text),
-            ConnectError::Shortage(_) | ConnectError::Client(_) => Self::Way(text),
+            ConnectError::Shortage(_) | ConnectError::Client(_) => Self::Unreachable(text),
         }
     }
 }
@@ -126,11 +126,11 @@ mod tests {
         let source = missing.source().and_then(|source| source.downcast_ref::<EnvironmentError>());
         assert!(matches!(source, Some(EnvironmentError::File(_))), "{missing:?}");
         let expected = "cannot use the credentials: cannot read clouds.yaml".to_owned();
-        assert_eq!(Unreachable::from(missing), Unreachable::Credentials(expected));
+        assert_eq!(NotConnected::from(missing), NotConnected::Credentials(expected));
         let expected = "cannot read the credentials now: cannot read clouds.yaml".to_owned();
-        assert_eq!(Unreachable::from(connect(unreadable(true).into())), Unreachable::Way(expected));
+        assert_eq!(NotConnected::from(connect(unreadable(true).into())), NotConnected::Unreachable(expected));
         let address = ConnectError::from(SetUpError::Endpoint("x".to_owned()));
         let expected = "cannot set up the client: x is not the address of an HTTP server".to_owned();
-        assert_eq!(Unreachable::from(address), Unreachable::Way(expected));
+        assert_eq!(NotConnected::from(address), NotConnected::Unreachable(expected));
     }
 }

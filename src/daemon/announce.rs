@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tracing::{Level, info, warn};
 
-use crate::rotation::cover::Subject;
+use crate::rotation::assignment::Subject;
 use crate::rotation::decide::{Reason, Reasons, Status};
 use crate::rotation::report::{KeyError, KeyReport, ProjectReport, Report};
 use crate::views::wording;

@@ -10,17 +10,17 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::auth::{Credential, Credentials, ProjectScope, Session, unfit};
-use super::caller::{Call, Caller};
-use super::closed::ClosedForRun;
 use super::endpoint::Endpoints;
 use super::error::{Error, Kind, classify_contradiction, parse_body};
+use super::executor::{Call, Executor};
 use super::observe::{Code, Observer, Operation};
 use super::outage::Outage;
 use super::retry::RetryPolicy;
+use super::run_breaker::RunBreaker;
 use super::shared::Shared;
 use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, TransportSettings, Url, address};
 use super::wire::{self, Unusable};
-use super::write::ClientWrite;
+use super::write::KmsWrite;
 use super::{Kms, Listed, Receipt, RunStart, SendMode, WriteOperation};
 use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 use crate::support::clock::Clock;
@@ -50,15 +50,15 @@ pub struct ClientSettings {
 }
 
 /// The KMS of one project.
-pub struct Client {
-    pub(super) caller: Caller,
+pub struct KmsClient {
+    pub(super) executor: Executor,
     session: Arc<Session>,
     scope: ProjectScope,
     kms: String,
     addresses: OnceLock<Addresses>,
     /// The login has failed in this run. Not shared with projects that log in alike: one may be accepted where another
     /// is refused.
-    refused: ClosedForRun,
+    refused: RunBreaker,
 }
 
 /// The URLs of one project's calls.
@@ -144,7 +144,7 @@ impl Route {
     }
 }
 
-impl Client {
+impl KmsClient {
     /// A client that has no connection yet, and shares logins, limits and connections with clients of equal settings.
     /// It makes no further call once `stop` is cancelled, and sends no write while `gate` is closed.
     ///
@@ -173,7 +173,7 @@ impl Client {
         })?;
         let own = login.own_endpoint();
         [Some(&*kms), needs_iam.then_some(&*iam), own].into_iter().flatten().for_each(|at| transport.add_server(at));
-        let caller = Caller {
+        let executor = Executor {
             project: settings.project,
             transport,
             limit: shared.limit(&settings.credentials, &iam, settings.requests_per_second),
@@ -183,12 +183,12 @@ impl Client {
             stop,
             gate,
             outages: std::array::from_fn(|_| Outage::none()),
-            unreachable: ClosedForRun::default(),
+            unreachable: RunBreaker::default(),
             skew_told: AtomicBool::new(false),
         };
         let session = shared.session(&settings.credentials, &iam, &settings.scope)?;
         let scope = settings.scope;
-        Ok(Self { session, scope, kms, addresses: OnceLock::new(), refused: ClosedForRun::default(), caller })
+        Ok(Self { session, scope, kms, addresses: OnceLock::new(), refused: RunBreaker::default(), executor })
     }
 
     /// The URLs of the calls, which need the project's id: IAM is asked for it where the policy has none.
@@ -198,7 +198,7 @@ impl Client {
         }
         let project_id = match &self.scope.id {
             Some(id) => id.clone(),
-            None => self.session.project_id(&self.caller, &self.scope.name).await?,
+            None => self.session.project_id(&self.executor, &self.scope.name).await?,
         };
         let addresses = Addresses::new(&self.kms, &project_id)
             .map_err(|error| Error::new(Operation::Authenticate, Kind::AccessDenied, error.to_string()))?;
@@ -245,25 +245,25 @@ impl Client {
         let addresses = self.addresses().await?;
         // An error that ends the run for all keys is returned before the call waits for its turn.
         let open = || {
-            self.caller.unreachable.check(call.operation)?;
+            self.executor.unreachable.check(call.operation)?;
             self.refused.check(Operation::Authenticate)?;
-            self.session.check(&self.caller)
+            self.session.check(&self.executor)
         };
-        open().inspect_err(|_| self.caller.observer.operation(call.operation, false))?;
+        open().inspect_err(|_| self.executor.observer.operation(call.operation, false))?;
         let request = |credential: Credential| async move {
             // The credential may end while the request waits for its turn.
-            self.caller.await_turn(call).await?;
-            credential.check_end(self.caller.clock.now())?;
+            self.executor.await_turn(call).await?;
+            credential.check_end(self.executor.clock.now())?;
             let request = self.request(addresses, route, body, &credential)?;
-            let answer = self.caller.attempt(call, &request).await?;
+            let answer = self.executor.attempt(call, &request).await?;
             parse(&answer).map_err(|why| unusable(call.operation, &request, &answer, why))
         };
         let attempt = || async {
             // The credential may have been refused to other calls while this one waited for its turn.
             open()?;
-            self.session.with_credential(&self.caller, request).await
+            self.session.with_credential(&self.executor, request).await
         };
-        self.caller.call(call, attempt).await.map_err(|error| self.judge(route, error))
+        self.executor.call(call, attempt).await.map_err(|error| self.judge(route, error))
     }
 
     fn request(
@@ -282,7 +282,7 @@ impl Client {
             direct: false,
         };
         request.headers.push(("content-type", HeaderText::plain("application/json")));
-        let proven = credential.authenticate(&mut request, &addresses.project_id, self.caller.clock.now());
+        let proven = credential.authenticate(&mut request, &addresses.project_id, self.executor.clock.now());
         proven.ok_or_else(unfit)?;
         Ok(request)
     }
@@ -304,19 +304,19 @@ impl Client {
     }
 }
 
-impl Kms for Client {
+impl Kms for KmsClient {
     fn begin_run(&self, RunStart { next_run, retry_refused }: RunStart) {
         self.session.next_run(next_run);
         if retry_refused {
             self.session.forgive();
-            self.caller.transport.forgive();
+            self.executor.transport.forgive();
         }
         self.session.begin_run();
-        self.caller.outages.iter().for_each(Outage::begin_run);
-        self.caller.unreachable.begin_run();
+        self.executor.outages.iter().for_each(Outage::begin_run);
+        self.executor.unreachable.begin_run();
         self.refused.begin_run();
-        self.caller.transport.begin_run(self.caller.clock.now());
-        self.caller.skew_told.store(false, Ordering::Relaxed);
+        self.executor.transport.begin_run(self.executor.clock.now());
+        self.executor.skew_told.store(false, Ordering::Relaxed);
     }
 
     async fn read_status(&self, key_id: KeyId) -> Result<Rotation, Error> {
@@ -341,11 +341,11 @@ impl Kms for Client {
     }
 
     fn enable_rotation(&self, key_id: KeyId) -> impl WriteOperation {
-        ClientWrite::enable_rotation(self, key_id)
+        KmsWrite::enable_rotation(self, key_id)
     }
 
     fn update_interval(&self, key_id: KeyId, interval: RotationInterval, mode: SendMode) -> impl WriteOperation {
-        ClientWrite::update_interval(self, key_id, interval, mode)
+        KmsWrite::update_interval(self, key_id, interval, mode)
     }
 }
 

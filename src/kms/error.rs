@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::observe::{Code, Operation};
-use crate::rotation::key::{CallFailure, Hindrance};
+use crate::rotation::key::{CallFailure, RotationBlocker};
 use crate::support::printable::excerpt;
 
 /// What follows from an error.
@@ -29,7 +29,7 @@ pub enum Kind {
     /// The key does not exist in this project.
     NotFound,
     /// The key cannot be rotated, or not now.
-    Hindered(Hindrance),
+    Blocked(RotationBlocker),
     /// Rotation was to be enabled and is on already.
     AlreadyOn,
     /// An interval was to be set and rotation is off.
@@ -42,7 +42,7 @@ pub enum Kind {
     AccessDenied,
     /// The cloud cannot be reached, for every key alike: a certificate is not trusted, or a proxy refuses. No other
     /// call of this run will succeed either.
-    NoWay,
+    Unreachable,
     /// This machine lacks a resource that a request needs, such as open files; the call was repeated for as long as the
     /// retry policy allows.
     Shortage,
@@ -230,14 +230,14 @@ pub fn classify(operation: Operation, status: u16, cloud_code: &str) -> Kind {
         (_, "KMS.0207") => Kind::NotFound,
         (_, "KMS.2901") if operation == Operation::EnableRotation => Kind::AlreadyOn,
         (_, "KMS.0313") if operation == Operation::UpdateInterval => Kind::NotOn,
-        (_, "KMS.0106") => Kind::Hindered(Hindrance::ReplicaKey),
-        (_, "KMS.0209" | "KMS.1301") => Kind::Hindered(Hindrance::Disabled),
-        (_, "KMS.0210") => Kind::Hindered(Hindrance::PendingDeletion),
-        (_, "KMS.0211") => Kind::Hindered(Hindrance::DefaultKey),
-        (_, "KMS.0312") => Kind::Hindered(Hindrance::ImportedMaterial),
-        (_, "KMS.0319") => Kind::Hindered(Hindrance::RotationUnsupported),
-        (_, "KMS.0324" | "KMS.0325" | "KMS.0341") => Kind::Hindered(Hindrance::UnsupportedKeyType),
-        (_, "KMS.0338") => Kind::Hindered(Hindrance::CustomKeystore),
+        (_, "KMS.0106") => Kind::Blocked(RotationBlocker::ReplicaKey),
+        (_, "KMS.0209" | "KMS.1301") => Kind::Blocked(RotationBlocker::Disabled),
+        (_, "KMS.0210") => Kind::Blocked(RotationBlocker::PendingDeletion),
+        (_, "KMS.0211") => Kind::Blocked(RotationBlocker::DefaultKey),
+        (_, "KMS.0312") => Kind::Blocked(RotationBlocker::ImportedMaterial),
+        (_, "KMS.0319") => Kind::Blocked(RotationBlocker::RotationUnsupported),
+        (_, "KMS.0324" | "KMS.0325" | "KMS.0341") => Kind::Blocked(RotationBlocker::UnsupportedKeyType),
+        (_, "KMS.0338") => Kind::Blocked(RotationBlocker::CustomKeystore),
         // The token is of another project, the account is frozen or has no verified owner: no call will do better.
         (_, "KMS.0305" | "KMS.0321" | "KMS.0314" | "KMS.0328") => Kind::AccessDenied,
         (403, _) | (_, "KMS.0306" | "KMS.0307" | "KMS.0326" | "KMS.0330") => Kind::Permission,

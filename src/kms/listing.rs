@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Listed;
-use super::client::{Client, Route};
+use super::client::{KmsClient, Route};
 use super::error::{Error, Kind};
 use super::observe::{Code, Operation};
 use super::transport::Answer;
@@ -98,7 +98,7 @@ async fn settled<T>(
     }
 }
 
-impl Client {
+impl KmsClient {
     /// Every key of the project.
     pub(super) async fn all_keys(&self) -> Result<Listed<ListedKey>, Error> {
         match self.keys_by_page(Some(LARGEST_PAGE)).await {

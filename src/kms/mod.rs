@@ -1,31 +1,31 @@
 //! The client of the cloud's Key Management Service.
 //!
-//! [`Kms`] is the trait that reconciling uses; [`Client`] implements it over HTTP. From the wire upwards: `transport`
-//! makes one attempt over one of the process's `connections`, `caller` makes attempts until an operation has ended
-//! (with `limit`, `retry`, `outage`, `closed` and the kinds of `error`), `auth` authenticates requests, `wire` has the
+//! [`Kms`] is the trait that reconciling uses; [`KmsClient`] implements it over HTTP. From the wire upwards: `transport`
+//! makes one attempt over one of the process's `connections`, `executor` makes attempts until an operation has ended
+//! (with `limit`, `retry`, `outage`, `run_breaker` and the kinds of `error`), `auth` authenticates requests, `wire` has the
 //! bodies, `listing` reads lists to their end, `write` counts writes whose end was unclear, and `client` puts them
 //! together. Nothing here depends on policies.
 
 pub mod auth;
-mod caller;
 mod client;
-mod closed;
 mod connections;
 pub mod endpoint;
 pub mod error;
+mod executor;
 mod limit;
 mod listing;
 pub mod observe;
 mod outage;
 mod retry;
+mod run_breaker;
 mod shared;
 mod transport;
 mod wire;
 mod write;
 
-pub use caller::SendMode;
-pub use client::{Client, ClientSettings};
+pub use client::{ClientSettings, KmsClient};
 pub use error::{Error, Kind};
+pub use executor::SendMode;
 pub use retry::RetryPolicy;
 pub use shared::Shared;
 pub use transport::{NoProxy, Proxy, ProxyOrigin, SetUpError};

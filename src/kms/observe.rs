@@ -70,7 +70,7 @@ pub enum Code {
 
 impl Code {
     /// Whether nobody of the cloud has answered: there was no answer, or one of a gateway that has nobody behind it.
-    pub(super) fn is_nobodys(self) -> bool {
+    pub(super) fn is_unanswered(self) -> bool {
         match self {
             Self::Http(status) => matches!(status, 502 | 504),
             Self::Timeout | Self::Connect | Self::Tls => true,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::rotation::key::{
-    Hindrance, KeyDescription, KeyId, KeyState, ListedKey, Rotation, RotationInterval, SECONDS_PER_DAY, Tag,
+    KeyDescription, KeyId, KeyState, ListedKey, Rotation, RotationBlocker, RotationInterval, SECONDS_PER_DAY, Tag,
 };
 
 /// The body of every call on one key. `sequence` is a UUID that the cloud keeps for tracing.
@@ -88,30 +88,30 @@ struct Details {
 impl Details {
     fn description(&self) -> KeyDescription {
         let alias = told(self.key_alias.as_ref());
-        let hindrance = self.hindrance(alias.as_deref().unwrap_or_default());
-        KeyDescription { alias, hindrance }
+        let blocker = self.blocker(alias.as_deref().unwrap_or_default());
+        KeyDescription { alias, blocker }
     }
 
     /// What stands in the way. What never changes comes before what may pass. A value that is not known stands in
     /// nobody's way: the cloud itself will refuse the write, and its code tells why.
-    fn hindrance(&self, alias: &str) -> Option<Hindrance> {
+    fn blocker(&self, alias: &str) -> Option<RotationBlocker> {
         let spec = text(self.key_spec.as_ref()).to_ascii_uppercase();
         let by_name = || alias.ends_with("/default");
         if flag(self.default_key_flag.as_ref()).unwrap_or_else(by_name) {
-            Some(Hindrance::DefaultKey)
+            Some(RotationBlocker::DefaultKey)
         } else if text(self.origin.as_ref()).eq_ignore_ascii_case("external") {
-            Some(Hindrance::ImportedMaterial)
+            Some(RotationBlocker::ImportedMaterial)
         } else if ["RSA_", "EC_", "HMAC_", "SM2", "ML_"].iter().any(|family| spec.starts_with(family)) {
-            Some(Hindrance::UnsupportedKeyType)
+            Some(RotationBlocker::UnsupportedKeyType)
         } else if !matches!(&*text(self.keystore_id.as_ref()), "" | "0") {
-            Some(Hindrance::CustomKeystore)
+            Some(RotationBlocker::CustomKeystore)
         } else if text(self.multi_region_key_type.as_ref()).eq_ignore_ascii_case("replica") {
-            Some(Hindrance::ReplicaKey)
+            Some(RotationBlocker::ReplicaKey)
         } else {
             match number(self.key_state.as_ref()).and_then(KeyState::from_code) {
-                Some(KeyState::Disabled | KeyState::PendingActivation) => Some(Hindrance::Disabled),
-                Some(KeyState::PendingDeletion) => Some(Hindrance::PendingDeletion),
-                Some(KeyState::PendingImport) => Some(Hindrance::ImportedMaterial),
+                Some(KeyState::Disabled | KeyState::PendingActivation) => Some(RotationBlocker::Disabled),
+                Some(KeyState::PendingDeletion) => Some(RotationBlocker::PendingDeletion),
+                Some(KeyState::PendingImport) => Some(RotationBlocker::ImportedMaterial),
                 Some(KeyState::Enabled) | None => None,
             }
         }
@@ -367,22 +367,22 @@ mod tests {
     fn a_description_tells_what_stands_in_the_way() {
         let described = |fields: &str| {
             let body = format!(r#"{{"key_info":{{"key_state":"2","default_key_flag":"0",{fields}}}}}"#);
-            description(body.as_bytes()).unwrap().hindrance
+            description(body.as_bytes()).unwrap().blocker
         };
         assert_eq!(described(r#""origin":"kms","key_spec":"AES_256","keystore_id":"0""#), None);
         assert_eq!(described(r#""key_spec":"SM4","multi_region_key_type":"SINGLE""#), None);
-        assert_eq!(described(r#""origin":"external""#), Some(Hindrance::ImportedMaterial));
-        assert_eq!(described(r#""key_spec":"EC_P256""#), Some(Hindrance::UnsupportedKeyType));
-        assert_eq!(described(r#""keystore_id":"9a3""#), Some(Hindrance::CustomKeystore));
+        assert_eq!(described(r#""origin":"external""#), Some(RotationBlocker::ImportedMaterial));
+        assert_eq!(described(r#""key_spec":"EC_P256""#), Some(RotationBlocker::UnsupportedKeyType));
+        assert_eq!(described(r#""keystore_id":"9a3""#), Some(RotationBlocker::CustomKeystore));
         assert_eq!(described(r#""keystore_id":0"#), None);
-        assert_eq!(described(r#""keystore_id":7"#), Some(Hindrance::CustomKeystore));
-        assert_eq!(described(r#""multi_region_key_type":"REPLICA""#), Some(Hindrance::ReplicaKey));
+        assert_eq!(described(r#""keystore_id":7"#), Some(RotationBlocker::CustomKeystore));
+        assert_eq!(described(r#""multi_region_key_type":"REPLICA""#), Some(RotationBlocker::ReplicaKey));
         let state = |code: &str| description(format!(r#"{{"key_info":{{"key_state":{code}}}}}"#).as_bytes()).unwrap();
-        assert_eq!(state("3").hindrance, Some(Hindrance::Disabled));
-        assert_eq!(state("\"4\"").hindrance, Some(Hindrance::PendingDeletion));
+        assert_eq!(state("3").blocker, Some(RotationBlocker::Disabled));
+        assert_eq!(state("\"4\"").blocker, Some(RotationBlocker::PendingDeletion));
         assert_eq!(
-            description(br#"{"key_info":{"key_alias":"obs/default"}}"#).unwrap().hindrance,
-            Some(Hindrance::DefaultKey)
+            description(br#"{"key_info":{"key_alias":"obs/default"}}"#).unwrap().blocker,
+            Some(RotationBlocker::DefaultKey)
         );
         assert_eq!(described(r#""key_alias":"team/default""#), None, "an own key may be called that");
         assert_eq!(description(b"{}"), None);

@@ -1,22 +1,22 @@
 //! One write to one key, and the count of how it ended.
 //!
-//! A clear end is counted by `caller`, like that of any other call. An unclear one ([`Kind::Unclear`]) is counted here,
+//! A clear end is counted by `executor`, like that of any other call. An unclear one ([`Kind::Unclear`]) is counted here,
 //! once it is known what became of the write: sent again (a retry), found applied (a success), or given up (a failure,
 //! and a sign of an outage).
 
 use std::time::Duration;
 
-use super::caller::Caller;
-use super::client::{Client, Route, receipt};
+use super::client::{KmsClient, Route, receipt};
 use super::error::{Error, Kind};
+use super::executor::Executor;
 use super::observe::{Code, Operation};
 use super::retry::Backoff;
 use super::{Receipt, SendMode, WriteOperation};
 use crate::rotation::key::{KeyId, RotationInterval};
 
 /// A write through the client.
-pub(super) struct ClientWrite<'c> {
-    client: &'c Client,
+pub(super) struct KmsWrite<'c> {
+    client: &'c KmsClient,
     key_id: KeyId,
     /// Nothing for `enable-key-rotation`, which takes no interval.
     interval: Option<RotationInterval>,
@@ -32,13 +32,13 @@ struct UnclearEnd {
     retry_after: Duration,
 }
 
-impl<'c> ClientWrite<'c> {
-    pub(super) fn enable_rotation(client: &'c Client, key_id: KeyId) -> Self {
+impl<'c> KmsWrite<'c> {
+    pub(super) fn enable_rotation(client: &'c KmsClient, key_id: KeyId) -> Self {
         Self { client, key_id, interval: None, mode: SendMode::Retried, backoff: None, unclear: None }
     }
 
     pub(super) fn update_interval(
-        client: &'c Client,
+        client: &'c KmsClient,
         key_id: KeyId,
         interval: RotationInterval,
         mode: SendMode,
@@ -54,22 +54,22 @@ impl<'c> ClientWrite<'c> {
         self.route().operation()
     }
 
-    fn caller(&self) -> &'c Caller {
-        &self.client.caller
+    fn executor(&self) -> &'c Executor {
+        &self.client.executor
     }
 }
 
-impl WriteOperation for ClientWrite<'_> {
+impl WriteOperation for KmsWrite<'_> {
     async fn send(&mut self) -> Result<Receipt, Error> {
         if let Some(UnclearEnd { code, .. }) = self.unclear.take() {
-            self.caller().count_retry(self.operation(), code);
+            self.executor().count_retry(self.operation(), code);
         }
         let result = self.client.key_call(self.route(), self.key_id, self.interval, receipt, self.mode).await;
         if let Err(error) = &result
             && error.kind() == Kind::Unclear
         {
-            let (caller, operation) = (self.caller(), self.operation());
-            self.backoff.get_or_insert_with(|| caller.backoff(caller.outage(operation).retry_budget()));
+            let (executor, operation) = (self.executor(), self.operation());
+            self.backoff.get_or_insert_with(|| executor.backoff(executor.outage(operation).retry_budget()));
             let retry_after = error.retry_after().unwrap_or_default();
             self.unclear = Some(UnclearEnd { code: error.code(), retry_after });
         }
@@ -84,16 +84,16 @@ impl WriteOperation for ClientWrite<'_> {
 
     fn found_applied(mut self) {
         if self.unclear.take().is_some() {
-            self.caller().succeeded(self.operation());
+            self.executor().succeeded(self.operation());
         }
     }
 }
 
 /// A write that is dropped with an unclear end was given up.
-impl Drop for ClientWrite<'_> {
+impl Drop for KmsWrite<'_> {
     fn drop(&mut self) {
         if let (Some(_), Some(backoff)) = (self.unclear.take(), &self.backoff) {
-            self.caller().exhausted(self.operation(), backoff.began());
+            self.executor().exhausted(self.operation(), backoff.began());
         }
     }
 }

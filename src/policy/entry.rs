@@ -7,7 +7,7 @@ use super::calendar::{InvalidDay, Zone};
 use super::draft::{Draft, DraftSelector};
 use super::selector::{DecodedSelect, LONGEST_ALIAS, SELECT};
 use crate::rotation::key::{Bound, DesiredRotation, KeyId, Reapply, RotationInterval};
-use crate::rotation::rule::{Asks, Exemption, LastDay, Names, Rule};
+use crate::rotation::rule::{Exemption, LastDay, Matcher, Requirement, Rule};
 use crate::yaml::decode::{Decoder, Field, Fields, optional};
 use crate::yaml::schema::{Count, Exclusion, FieldSchema, Form, Kind, Schema, Text};
 use crate::yaml::tree::Value;
@@ -101,12 +101,12 @@ impl Decoder<'_> {
         let key = fields.get("key_id").map(|field| {
             let key_id = self.key_id(field)?;
             draft.key_ids.push((key_id, field.span()));
-            Some(Names::Key(key_id))
+            Some(Matcher::Key(key_id))
         });
         let alias = fields.get("alias").map(|field| {
             let alias = self.alias(field)?;
             draft.aliases.push((alias.into(), field.span()));
-            Some(Names::Alias(alias.into()))
+            Some(Matcher::Alias(alias.into()))
         });
         let exemption = fields.get("exempt").map(|field| self.exempt(field, zone));
         let selection = fields.get("select").map(|field| {
@@ -117,14 +117,14 @@ impl Decoder<'_> {
             // A later entry with the same conditions applies once the exemption has ended.
             let ends = matches!(&exemption, Some(Some(Exemption { until: Some(_), .. })));
             draft.selectors.push(DraftSelector { selector: selector.clone(), span: field.key, ends });
-            Some(Names::Select(Box::new(selector)))
+            Some(Matcher::Select(Box::new(selector)))
         });
-        let names = key.or(alias).or(selection);
-        let asks = match exemption {
-            Some(exemption) => exemption.map(|exemption| Asks::Exempt(Box::new(exemption))),
-            None => self.rotation(&fields, draft).map(Asks::Rotation),
+        let matcher = key.or(alias).or(selection);
+        let requirement = match exemption {
+            Some(exemption) => exemption.map(|exemption| Requirement::Exempt(Box::new(exemption))),
+            None => self.rotation(&fields, draft).map(Requirement::Rotation),
         };
-        Some(Rule { names: names??, asks: asks?, line: self.source.line(fields.span().start) })
+        Some(Rule { matcher: matcher??, requirement: requirement?, line: self.source.line(fields.span().start) })
     }
 
     fn key_id(&mut self, field: Field<'_>) -> Option<KeyId> {
@@ -245,15 +245,15 @@ mod tests {
     #[test]
     fn every_kind_of_entry_is_decoded() {
         let interval = |days| RotationInterval::from_days(days).unwrap();
-        let exactly = |days| Asks::Rotation(DesiredRotation::exactly(interval(days)));
+        let exactly = |days| Requirement::Rotation(DesiredRotation::exactly(interval(days)));
         let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
         let one = rule(&format!("key_id: {key_id}, rotation_interval: 90"), "UTC");
-        assert_eq!(one, Rule { names: Names::Key(key_id.parse().unwrap()), asks: exactly(90), line: 9 });
+        assert_eq!(one, Rule { matcher: Matcher::Key(key_id.parse().unwrap()), requirement: exactly(90), line: 9 });
         let one = rule("alias: legacy/hsm, max_rotation_interval: 90, reapply: on_drift", "UTC");
-        assert_eq!(one.names, Names::Alias("legacy/hsm".into()));
-        let asks = DesiredRotation { interval: interval(90), bound: Bound::Longest, reapply: Reapply::OnDrift };
-        assert_eq!(one.asks, Asks::Rotation(asks));
-        assert_eq!(rule("select: {}, rotation_interval: 365", "UTC").names, Names::Select(Box::default()));
+        assert_eq!(one.matcher, Matcher::Alias("legacy/hsm".into()));
+        let desired = DesiredRotation { interval: interval(90), bound: Bound::Longest, reapply: Reapply::OnDrift };
+        assert_eq!(one.requirement, Requirement::Rotation(desired));
+        assert_eq!(rule("select: {}, rotation_interval: 365", "UTC").matcher, Matcher::Select(Box::default()));
         let all = rule(
             "select: {alias: 'pay-*', tags: {pci: 'true', owner: '*', a: ''}, enterprise_project_id: 0, key_spec: SM4}, \
              rotation_interval: 30",
@@ -266,17 +266,17 @@ mod tests {
             enterprise_project_id: Some("0".into()),
             key_spec: Some("SM4".into()),
         };
-        assert_eq!(all.names, Names::Select(Box::new(selector)));
+        assert_eq!(all.matcher, Matcher::Select(Box::new(selector)));
         let for_good = rule("select: {key_spec: RSA_2048}, exempt: {reason: 'signs, SEC-112'}", "UTC");
         let exemption = Exemption { reason: "signs, SEC-112".into(), until: None };
-        assert_eq!(for_good.asks, Asks::Exempt(Box::new(exemption)));
+        assert_eq!(for_good.requirement, Requirement::Exempt(Box::new(exemption)));
     }
 
     #[test]
     fn the_last_day_of_an_exemption_ends_at_midnight_in_the_zone_of_the_schedule() {
         let ends = |date: &str, zone| {
             let rule = rule(&format!("alias: a, exempt: {{reason: b, until: {date}}}"), zone);
-            let Asks::Exempt(exemption) = rule.asks else { panic!("{rule:?}") };
+            let Requirement::Exempt(exemption) = rule.requirement else { panic!("{rule:?}") };
             let until = exemption.until.unwrap();
             assert_eq!(&*until.date, date);
             until.ends.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / 3600

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::policy::types::{Guards, Project};
 use crate::rotation::project::Mode;
-use crate::rotation::rule::{Asks, Names};
+use crate::rotation::rule::{Matcher, Requirement};
 
 /// How many keys that selectors match a run may change; shared by its projects.
 pub(super) struct ChangeBudget {
@@ -34,7 +34,7 @@ impl ChangeBudget {
         Self { guards, wanted: watch::Sender::new(wanted.collect()), spent: AtomicUsize::new(0) }
     }
 
-    /// How many of the `wanted` changes the project at this place in the policy may make. Waits for the projects before
+    /// How many of the `wanted` changes the project with this index in the policy may make. Waits for the projects before
     /// it, which may have to read their keys first: if the first to ask were served first, a run would change other
     /// keys than the plan before it. Every project must call this once, even without changes.
     pub(super) async fn share(&self, project: usize, wanted: Changes) -> Changes {
@@ -69,7 +69,7 @@ impl ChangeBudget {
         self.spent.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What the projects before this place need, once all of them have called `share`.
+    /// What the projects before this index need, once all of them have called `share`.
     async fn known(&self, before: usize) -> Box<[Option<Changes>]> {
         let mut all = self.wanted.subscribe();
         let known = all.wait_for(|all| all.iter().take(before).all(Option::is_some)).await;
@@ -80,6 +80,8 @@ impl ChangeBudget {
 
 /// Whether selectors may bring changes to the project. Others do not wait for one where they cannot.
 fn may_want(project: &Project) -> bool {
-    let brings_changes = |names: &Names, asks: &Asks| matches!((names, asks), (Names::Select(_), Asks::Rotation(_)));
-    project.mode == Mode::Enforce && project.keys.iter().any(|rule| brings_changes(&rule.names, &rule.asks))
+    let brings_changes = |matcher: &Matcher, requirement: &Requirement| {
+        matches!((matcher, requirement), (Matcher::Select(_), Requirement::Rotation(_)))
+    };
+    project.mode == Mode::Enforce && project.keys.iter().any(|rule| brings_changes(&rule.matcher, &rule.requirement))
 }

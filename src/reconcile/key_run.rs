@@ -4,30 +4,30 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use crate::rotation::cover::{Case, Course};
+use crate::rotation::assignment::{Action, Assignment};
 use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps, Verdict, decide};
 use crate::rotation::key::{Bound, CallFailure, DesiredRotation, KeyId, Reading, Rotation, RotationInterval};
 use crate::rotation::observed::{Enabling, ObservedKey, WrittenBefore};
 use crate::rotation::report::{Change, KeyError, KeyReport};
-use crate::rotation::rule::{Asks, Names, Rule};
+use crate::rotation::rule::{Matcher, Requirement, Rule};
 
 /// A key, and the rotation that the policy requires of it.
 #[derive(Clone, Copy)]
 pub(super) struct KeyTask<'a> {
     pub(super) key_id: KeyId,
     pub(super) desired: DesiredRotation,
-    pub(super) case: &'a Case<'a>,
+    pub(super) assignment: &'a Assignment<'a>,
 }
 
 impl<'a> KeyTask<'a> {
-    /// The task for the case's key; nothing where the case has no key.
-    pub(super) fn of(case: &'a Case<'a>, desired: DesiredRotation) -> Option<Self> {
-        Some(Self { key_id: case.subject.key_id()?, desired, case })
+    /// The task for the assigned key; nothing for an entry without a key.
+    pub(super) fn of(assignment: &'a Assignment<'a>, desired: DesiredRotation) -> Option<Self> {
+        Some(Self { key_id: assignment.subject.key_id()?, desired, assignment })
     }
 
     /// Whether a selector matches the key, instead of an entry that names it.
     pub(super) fn is_selected(&self) -> bool {
-        self.case.rule.is_some_and(|rule| matches!(rule.names, Names::Select(_)))
+        self.assignment.rule.is_some_and(|rule| matches!(rule.matcher, Matcher::Select(_)))
     }
 }
 
@@ -110,13 +110,13 @@ impl<'a> KeyRun<'a> {
         }
         let has_nothing_to_explain = verdict.status == Status::Exempt || verdict.reasons.is_empty();
         KeyReport {
-            alias: self.alias.or_else(|| alias_of(self.task.case.rule)),
+            alias: self.alias.or_else(|| alias_of(self.task.assignment.rule)),
             rotation: self.seen.map(|(rotation, _)| rotation),
             observed: self.seen.map(|(_, at)| at),
             planned: verdict.steps,
             changes: self.changes,
             error: self.error.filter(|_| !has_nothing_to_explain),
-            ..unread(self.task.case, verdict.status, verdict.reasons)
+            ..unread(self.task.assignment, verdict.status, verdict.reasons)
         }
     }
 
@@ -145,11 +145,11 @@ impl<'a> KeyRun<'a> {
 }
 
 /// The report of a key that this run does not read.
-pub(super) fn unread(case: &Case<'_>, status: Status, reasons: Reasons) -> KeyReport {
-    let Case { subject, rule, listed, unsure, .. } = case;
-    let (desired, exemption) = match rule.map(|rule| &rule.asks) {
-        Some(Asks::Rotation(desired)) => (Some(*desired), None),
-        Some(Asks::Exempt(exemption)) => (None, Some(exemption.clone())),
+pub(super) fn unread(assignment: &Assignment<'_>, status: Status, reasons: Reasons) -> KeyReport {
+    let Assignment { subject, rule, listed, unsure, .. } = assignment;
+    let (desired, exemption) = match rule.map(|rule| &rule.requirement) {
+        Some(Requirement::Rotation(desired)) => (Some(*desired), None),
+        Some(Requirement::Exempt(exemption)) => (None, Some(exemption.clone())),
         None => (None, None),
     };
     KeyReport {
@@ -169,17 +169,17 @@ pub(super) fn unread(case: &Case<'_>, status: Status, reasons: Reasons) -> KeyRe
 }
 
 /// The report of a key whose project cannot be reached.
-pub(super) fn unreachable(case: &Case<'_>, reason: Reason) -> KeyReport {
-    match case.course {
-        Course::Observe(_) => unread(case, Status::Unknown, reason.into()),
-        Course::Settled(status, reasons) => unread(case, status, reasons),
+pub(super) fn unreachable(assignment: &Assignment<'_>, reason: Reason) -> KeyReport {
+    match assignment.action {
+        Action::Observe(_) => unread(assignment, Status::Unknown, reason.into()),
+        Action::Skip(status, reasons) => unread(assignment, status, reasons),
     }
 }
 
 /// The alias by which a policy entry names its key.
 fn alias_of(rule: Option<&Rule>) -> Option<Box<str>> {
-    match rule.map(|rule| &rule.names) {
-        Some(Names::Alias(alias)) => Some(alias.clone()),
+    match rule.map(|rule| &rule.matcher) {
+        Some(Matcher::Alias(alias)) => Some(alias.clone()),
         _ => None,
     }
 }

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::policy::types::{Guards, Project};
-use crate::rotation::key::{Hindrance, KeyId, ListedKey, RotationInterval};
+use crate::rotation::key::{KeyId, ListedKey, RotationBlocker, RotationInterval};
 use crate::rotation::observed::WrittenBefore;
 use crate::rotation::project::Cloud;
-use crate::rotation::rule::{Names, Rule};
+use crate::rotation::rule::{Matcher, Rule};
 
 /// How long a refused write is not sent again. The blocker may go away: a region gets rotation, a replica becomes a
 /// primary key.
@@ -23,13 +23,13 @@ const REFUSAL_HOLDS: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Memory {
     projects: Mutex<HashMap<Arc<str>, Known>>,
     /// Projects of which a key was ever read. They are never removed, since a cloud does not stop to offer the setting.
-    readable: Mutex<HashSet<Identity>>,
+    readable: Mutex<HashSet<CloudProject>>,
 }
 
 /// What is known of one project.
 #[derive(Debug)]
 struct Known {
-    identity: Identity,
+    cloud_project: CloudProject,
     keys: HashMap<KeyId, Remembered>,
     /// Its keys on the last complete list.
     listing: Arc<[ListedKey]>,
@@ -38,7 +38,7 @@ struct Known {
 /// The project in the cloud, and its endpoint: a new policy may use the same name for another project, and another name
 /// for the same one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Identity {
+struct CloudProject {
     cloud: Cloud,
     region: Arc<str>,
     kms_endpoint: Option<String>,
@@ -46,7 +46,7 @@ struct Identity {
     project: Result<String, Arc<str>>,
 }
 
-impl Identity {
+impl CloudProject {
     fn of(project: &Project) -> Self {
         Self {
             cloud: project.cloud,
@@ -71,25 +71,25 @@ pub(super) struct Remembered {
     /// The alias from the last description, since most runs do not describe the key.
     pub(super) alias: Option<Box<str>>,
     /// What blocks its rotation, from the refusal of a write; and when that was.
-    pub(super) hindrance: Option<(Hindrance, SystemTime)>,
+    pub(super) blocker: Option<(RotationBlocker, SystemTime)>,
     /// When runs have repaired the key.
     repairs: Vec<SystemTime>,
 }
 
 impl Memory {
-    /// A run of these projects begins: others are forgotten. A project with the same identity is the same one under a
+    /// A run of these projects begins: others are forgotten. A project with the same cloud project is the same one under a
     /// new name.
     pub(super) fn begin_run<'p>(&self, projects: impl Iterator<Item = &'p Project>) {
         let mut before = std::mem::take(&mut *self.lock());
         let known: Vec<_> = projects.map(|project| (project, before.remove(&project.name))).collect();
         let mut renamed: Vec<_> = before.into_values().collect();
         let known = known.into_iter().map(|(project, known)| {
-            let identity = Identity::of(project);
-            let known = known.filter(|known| known.identity == identity).or_else(|| {
-                let at = renamed.iter().position(|known| known.identity == identity)?;
+            let cloud_project = CloudProject::of(project);
+            let known = known.filter(|known| known.cloud_project == cloud_project).or_else(|| {
+                let at = renamed.iter().position(|known| known.cloud_project == cloud_project)?;
                 Some(renamed.swap_remove(at))
             });
-            let new = || Known { identity, keys: HashMap::new(), listing: Arc::default() };
+            let new = || Known { cloud_project, keys: HashMap::new(), listing: Arc::default() };
             (Arc::clone(&project.name), known.unwrap_or_else(new))
         });
         *self.lock() = known.collect();
@@ -119,8 +119,8 @@ impl Memory {
     /// Keeps a complete list, and forgets keys that are neither on it nor named by their ids. A key whose interval is
     /// due is not forgotten, since the list may be wrong.
     pub(super) fn keep_listing(&self, project: &Project, listing: Arc<[ListedKey]>) {
-        let named = project.keys.iter().filter_map(|rule: &Rule| match rule.names {
-            Names::Key(key_id) => Some(key_id),
+        let named = project.keys.iter().filter_map(|rule: &Rule| match rule.matcher {
+            Matcher::Key(key_id) => Some(key_id),
             _ => None,
         });
         let there: HashSet<KeyId> = listing.iter().map(|key| key.key_id).chain(named).collect();
@@ -132,19 +132,19 @@ impl Memory {
 
     /// A key of the project was read.
     pub(super) fn remember_readable(&self, project: &Project) {
-        self.readable.lock().unwrap_or_else(PoisonError::into_inner).insert(Identity::of(project));
+        self.readable.lock().unwrap_or_else(PoisonError::into_inner).insert(CloudProject::of(project));
     }
 
     /// Whether a key of the project was ever read.
     pub(super) fn is_readable(&self, project: &Project) -> bool {
-        self.readable.lock().unwrap_or_else(PoisonError::into_inner).contains(&Identity::of(project))
+        self.readable.lock().unwrap_or_else(PoisonError::into_inner).contains(&CloudProject::of(project))
     }
 
     /// Forgets refused writes and repairs, so that keys that were left alone are tried again.
     pub(super) fn forget_refusals(&self) {
         for key in self.lock().values_mut().flat_map(|known| known.keys.values_mut()) {
             key.repairs.clear();
-            key.hindrance = None;
+            key.blocker = None;
         }
     }
 
@@ -167,9 +167,9 @@ impl Memory {
 
 impl Remembered {
     /// What blocks the key's rotation, unless that is too long ago.
-    pub(super) fn hindrance(&self, now: SystemTime) -> Option<Hindrance> {
-        let (hindrance, since) = self.hindrance?;
-        now.duration_since(since).is_ok_and(|ago| ago < REFUSAL_HOLDS).then_some(hindrance)
+    pub(super) fn blocker(&self, now: SystemTime) -> Option<RotationBlocker> {
+        let (blocker, since) = self.blocker?;
+        now.duration_since(since).is_ok_and(|ago| ago < REFUSAL_HOLDS).then_some(blocker)
     }
 
     /// Whether the key was repaired so often lately that something seems to keep changing it back.

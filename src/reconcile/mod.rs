@@ -34,7 +34,7 @@ use tracing::{error, info};
 
 use crate::kms::{Kms, Receipt, RunStart, SendMode, WriteOperation};
 use crate::policy::types::{Guards, Project};
-use crate::rotation::cover::{Cover, Listing, cover};
+use crate::rotation::assignment::{Assignments, Listing, assign_rules};
 use crate::rotation::decide::Reason;
 use crate::rotation::project::Mode;
 use crate::rotation::report::{ProjectReport, Report, Trigger};
@@ -51,18 +51,18 @@ pub struct Target<K> {
     /// The project of the policy.
     pub project: Project,
     /// Its KMS client, or why there is none.
-    pub kms: Result<Arc<K>, Unreachable>,
+    pub kms: Result<Arc<K>, NotConnected>,
     /// How many of its keys are processed at a time.
     pub concurrency: usize,
 }
 
 /// Why there is no client for a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unreachable {
+pub enum NotConnected {
     /// There are no credentials.
     Credentials(String),
     /// The client cannot be built, e.g. the proxy address is invalid.
-    Way(String),
+    Unreachable(String),
 }
 
 /// Whether a run may write.
@@ -160,7 +160,7 @@ impl Reconciler {
 
     async fn project<K: Kms>(
         &self,
-        place: usize,
+        index: usize,
         target: &Target<K>,
         intent: Intent,
         budget: &ChangeBudget,
@@ -172,14 +172,14 @@ impl Reconciler {
             Err(why) => {
                 let findings = self.unreachable(project, why, now, &failure);
                 // The projects after this one wait for its share of the changes.
-                budget.share(place, Changes::default()).await;
+                budget.share(index, Changes::default()).await;
                 findings
             }
             Ok(kms) => {
                 let may_write = intent == Intent::Apply && project.mode == Mode::Enforce;
                 let (kms, failure) = (&**kms, &failure);
                 let run =
-                    ProjectRun { kms, project, reconciler: self, may_write, listed: false, budget, place, failure };
+                    ProjectRun { kms, project, reconciler: self, may_write, listed: false, budget, index, failure };
                 run.run(*concurrency, now).await
             }
         };
@@ -200,18 +200,18 @@ impl Reconciler {
     fn unreachable(
         &self,
         project: &Project,
-        why: &Unreachable,
+        why: &NotConnected,
         now: SystemTime,
         failure: &ProjectFailure<'_>,
     ) -> Findings {
         let (reason, text) = match why {
-            Unreachable::Credentials(text) => (Reason::AuthenticationFailed, text),
-            Unreachable::Way(text) => (Reason::ReadFailed, text),
+            NotConnected::Credentials(text) => (Reason::AuthenticationFailed, text),
+            NotConnected::Unreachable(text) => (Reason::ReadFailed, text),
         };
         failure.end(text, "project cannot be reached");
         let known = self.memory.listing(&project.name);
-        let Cover { cases, .. } = cover(&project.keys, Listing::Failed(reason, &known), now);
-        let keys = cases.iter().map(|case| key_run::unreachable(case, reason)).collect();
+        let Assignments { all, .. } = assign_rules(&project.keys, Listing::Failed(reason, &known), now);
+        let keys = all.iter().map(|assignment| key_run::unreachable(assignment, reason)).collect();
         Findings { keys, idle_entries: Vec::new(), is_complete: false }
     }
 }

@@ -15,8 +15,8 @@ impl<K: Kms> ProjectRun<'_, K> {
         let mut key = KeyRun::new(task);
         let remembered = self.reconciler.memory.recall(&self.project.name, task.key_id);
         key.observed.written_before = remembered.written;
-        key.observed.hindrance = remembered.hindrance(self.reconciler.clock.now());
-        match &task.case.listed {
+        key.observed.blocker = remembered.blocker(self.reconciler.clock.now());
+        match &task.assignment.listed {
             // A list has all that a description has.
             Some(listed) => (key.described, key.alias) = (self.listed, listed.description.alias.clone()),
             None => key.alias = remembered.alias,
@@ -52,8 +52,8 @@ impl<K: Kms> ProjectRun<'_, K> {
             Kind::NotOffered => Reading::NotOffered,
             kind => Reading::Failed(kind.into()),
         };
-        if let Kind::Hindered(hindrance) = error.kind() {
-            key.observed.hindrance = Some(hindrance);
+        if let Kind::Blocked(blocker) = error.kind() {
+            key.observed.blocker = Some(blocker);
         }
         self.note(key, error);
         // The description may explain the refusal.
@@ -76,19 +76,19 @@ impl<K: Kms> ProjectRun<'_, K> {
     async fn describe(&self, key: &mut KeyRun<'_>) {
         key.described = true;
         match self.kms.describe(key.task.key_id).await {
-            Ok(KeyDescription { alias, hindrance }) => {
+            Ok(KeyDescription { alias, blocker }) => {
                 if key.alias != alias {
                     self.remember(key.task.key_id, |remembered| remembered.alias.clone_from(&alias));
                     key.alias = alias;
                 }
-                key.observed.hindrance = hindrance.or(key.observed.hindrance);
+                key.observed.blocker = blocker.or(key.observed.blocker);
             }
             Err(error) => match error.kind() {
-                Kind::NotFound | Kind::Credentials | Kind::LoginUnavailable | Kind::NoWay => {
+                Kind::NotFound | Kind::Credentials | Kind::LoginUnavailable | Kind::Unreachable => {
                     key.observed.reading = Reading::Failed(error.kind().into());
                     self.note(key, &error);
                 }
-                Kind::Hindered(hindrance) => key.observed.hindrance = Some(hindrance),
+                Kind::Blocked(blocker) => key.observed.blocker = Some(blocker),
                 // The run goes on without a description: a write that is blocked will be refused.
                 _ => {}
             },

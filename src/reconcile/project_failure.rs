@@ -31,7 +31,7 @@ impl<'a> ProjectFailure<'a> {
             Kind::Credentials => {
                 self.end(&error.to_string(), "authentication failed; the project's keys are unknown until it succeeds");
             }
-            Kind::NoWay => self.end(&error.to_string(), "project cannot be reached"),
+            Kind::Unreachable => self.end(&error.to_string(), "project cannot be reached"),
             Kind::LoginUnavailable => {
                 let message = "login service unavailable; the project's keys are unknown until it answers";
                 self.keep(&self.end, &error.to_string(), Level::Warn, message);

@@ -13,9 +13,9 @@ use super::project_failure::ProjectFailure;
 use crate::kms::Kms;
 use crate::kms::endpoint::may_lack_rotation;
 use crate::policy::types::Project;
-use crate::rotation::cover::{Case, Course, Cover, cover};
+use crate::rotation::assignment::{Action, Assignment, Assignments, assign_rules};
 use crate::rotation::decide::Status;
-use crate::rotation::key::{Bound, CallFailure, Hindrance, KeyId, Reading};
+use crate::rotation::key::{Bound, CallFailure, KeyId, Reading, RotationBlocker};
 use crate::rotation::observed::{Hold, WrittenBefore};
 use crate::rotation::project::Mode;
 use crate::rotation::report::KeyReport;
@@ -29,8 +29,8 @@ pub(super) struct ProjectRun<'a, K> {
     /// Whether descriptions in the list of keys are of this run.
     pub(super) listed: bool,
     pub(super) budget: &'a ChangeBudget,
-    /// The project's place in the policy, by which the budget is shared.
-    pub(super) place: usize,
+    /// The project's index in the policy, by which the budget is shared.
+    pub(super) index: usize,
     pub(super) failure: &'a ProjectFailure<'a>,
 }
 
@@ -58,21 +58,21 @@ impl<K: Kms> ProjectRun<'_, K> {
     pub(super) async fn run(mut self, concurrency: usize, now: SystemTime) -> Findings {
         let survey = self.reconciler.survey(self.kms, self.project, now, self.failure).await;
         self.listed = survey.is_current();
-        let Cover { cases, idle } = cover(&self.project.keys, survey.listing(), now);
-        let keys = self.all_keys(&cases, concurrency).await;
+        let Assignments { all, idle } = assign_rules(&self.project.keys, survey.listing(), now);
+        let keys = self.all_keys(&all, concurrency).await;
         Findings { keys, idle_entries: idle.iter().map(|rule| rule.line).collect(), is_complete: survey.is_complete() }
     }
 
-    /// Reads every key and then changes those that need it; the reports are in the order of the cases.
-    async fn all_keys(&self, cases: &[Case<'_>], concurrency: usize) -> Vec<KeyReport> {
+    /// Reads every key and then changes those that need it; the reports are in the order of the assignments.
+    async fn all_keys(&self, assignments: &[Assignment<'_>], concurrency: usize) -> Vec<KeyReport> {
         let progress = &self.reconciler.progress;
-        progress.add_found(cases.len());
-        let mut done: Vec<(usize, KeyReport)> = Vec::with_capacity(cases.len());
+        progress.add_found(assignments.len());
+        let mut done: Vec<(usize, KeyReport)> = Vec::with_capacity(assignments.len());
         let mut tasks = Vec::new();
-        for (at, case) in cases.iter().enumerate() {
-            match case.course {
-                Course::Settled(status, reasons) => done.push((at, key_run::unread(case, status, reasons))),
-                Course::Observe(desired) => tasks.extend(KeyTask::of(case, desired).map(|task| (at, task))),
+        for (at, assignment) in assignments.iter().enumerate() {
+            match assignment.action {
+                Action::Skip(status, reasons) => done.push((at, key_run::unread(assignment, status, reasons))),
+                Action::Observe(desired) => tasks.extend(KeyTask::of(assignment, desired).map(|task| (at, task))),
             }
         }
         progress.add_done(done.len());
@@ -89,7 +89,7 @@ impl<K: Kms> ProjectRun<'_, K> {
         done.into_iter().map(|(_, report)| report).collect()
     }
 
-    /// Reads every key; the result is in the order of the cases.
+    /// Reads every key; the result is in the order of the assignments.
     async fn observe_all<'o>(&self, tasks: Vec<(usize, KeyTask<'o>)>, concurrency: usize) -> Vec<(usize, KeyRun<'o>)> {
         let mut keys = Vec::with_capacity(tasks.len());
         let mut observed = stream::iter(tasks)
@@ -126,7 +126,7 @@ impl<K: Kms> ProjectRun<'_, K> {
                 key.observed.reading = Reading::Failed(CallFailure::Other);
             } else if may_lack_rotation(self.project.cloud, &self.project.region) {
                 // The Swiss region documents no rotation calls at all (`docs/kms-api.md` 2.3).
-                key.observed.hindrance.get_or_insert(Hindrance::RotationUnsupported);
+                key.observed.blocker.get_or_insert(RotationBlocker::RotationUnsupported);
             }
         }
     }
@@ -134,7 +134,7 @@ impl<K: Kms> ProjectRun<'_, K> {
     /// The guards: marks keys that are off policy and must not be written in this run.
     async fn hold_back(&self, keys: &mut [(usize, KeyRun<'_>)]) {
         if self.project.mode == Mode::Monitor {
-            self.budget.share(self.place, Changes::default()).await;
+            self.budget.share(self.index, Changes::default()).await;
             return;
         }
         let now = self.reconciler.clock.now();
@@ -146,7 +146,7 @@ impl<K: Kms> ProjectRun<'_, K> {
                 Claim::Again => again.push(key),
             }
         }
-        let share = self.budget.share(self.place, Changes { new: new.len(), again: again.len() }).await;
+        let share = self.budget.share(self.index, Changes { new: new.len(), again: again.len() }).await;
         for key in new.into_iter().skip(share.new).chain(again.into_iter().skip(share.again)) {
             key.observed.hold = Some(Hold::ChangeLimit);
         }

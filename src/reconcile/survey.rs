@@ -10,11 +10,11 @@ use super::Reconciler;
 use super::project_failure::ProjectFailure;
 use crate::kms::{Error, Kind, Kms, Listed};
 use crate::policy::types::Project;
-use crate::rotation::cover::Listing;
+use crate::rotation::assignment::Listing;
 use crate::rotation::decide::Reason;
 use crate::rotation::key::{CallFailure, ListedKey};
 use crate::rotation::project::Coverage;
-use crate::rotation::rule::{Names, Rule};
+use crate::rotation::rule::{Matcher, Rule};
 
 /// The result of listing a project's keys.
 pub(super) enum Survey {
@@ -102,7 +102,7 @@ async fn list<K: Kms>(kms: &K, rules: &[Rule], now: SystemTime) -> Result<(Inven
     let mut unsure_tags = Vec::new();
     let wanted = wanted_tags(rules.iter().filter(|rule| !rule.has_ended(now)));
     if !wanted.is_empty() {
-        let places: HashMap<_, _> = keys.iter().enumerate().map(|(at, key)| (key.key_id, at)).collect();
+        let indices: HashMap<_, _> = keys.iter().enumerate().map(|(at, key)| (key.key_id, at)).collect();
         for (tag, values) in wanted {
             let values: Option<Vec<&str>> = values.map(|values| values.into_iter().collect());
             let tagged = kms.tagged(tag, values.as_deref()).await?;
@@ -112,7 +112,7 @@ async fn list<K: Kms>(kms: &K, rules: &[Rule], now: SystemTime) -> Result<(Inven
             }
             for (key_id, tag) in tagged.items {
                 // A key that was created after the list was read is on the next list.
-                if let Some(at) = places.get(&key_id) {
+                if let Some(at) = indices.get(&key_id) {
                     keys[*at].tags.push(tag);
                 }
             }
@@ -125,7 +125,7 @@ async fn list<K: Kms>(kms: &K, rules: &[Rule], now: SystemTime) -> Result<(Inven
 fn wanted_tags<'r>(rules: impl Iterator<Item = &'r Rule>) -> BTreeMap<&'r str, Option<BTreeSet<&'r str>>> {
     let mut wanted = BTreeMap::new();
     for rule in rules {
-        let Names::Select(selector) = &rule.names else { continue };
+        let Matcher::Select(selector) = &rule.matcher else { continue };
         for condition in &selector.tags {
             let values = wanted.entry(&*condition.key).or_insert_with(|| Some(BTreeSet::new()));
             match &condition.value {
@@ -143,7 +143,7 @@ fn wanted_tags<'r>(rules: impl Iterator<Item = &'r Rule>) -> BTreeMap<&'r str, O
 mod tests {
     use super::*;
     use crate::rotation::key::{DesiredRotation, RotationInterval};
-    use crate::rotation::rule::{Asks, Selector, TagCondition};
+    use crate::rotation::rule::{Requirement, Selector, TagCondition};
 
     #[test]
     fn each_tag_is_asked_for_once_with_all_its_values() {
@@ -151,8 +151,8 @@ mod tests {
             let tags =
                 tags.iter().map(|(key, value)| TagCondition { key: (*key).into(), value: value.map(Into::into) });
             Rule {
-                names: Names::Select(Box::new(Selector { tags: tags.collect(), ..Selector::default() })),
-                asks: Asks::Rotation(DesiredRotation::exactly(RotationInterval::AFTER_ENABLING)),
+                matcher: Matcher::Select(Box::new(Selector { tags: tags.collect(), ..Selector::default() })),
+                requirement: Requirement::Rotation(DesiredRotation::exactly(RotationInterval::AFTER_ENABLING)),
                 line: 1,
             }
         };

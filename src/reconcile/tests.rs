@@ -12,7 +12,7 @@ use crate::rotation::decide::Status;
 use crate::rotation::key::{DesiredRotation, KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 use crate::rotation::project::{Cloud, Coverage};
 use crate::rotation::report::KeyReport;
-use crate::rotation::rule::{Asks, Names, Rule, Selector};
+use crate::rotation::rule::{Matcher, Requirement, Rule, Selector};
 use crate::yaml::Position;
 
 fn id(number: usize) -> KeyId {
@@ -143,7 +143,7 @@ impl Kms for Fake {
         let keys = self.keys.lock().unwrap();
         let items = keys.keys().rev().map(|number| ListedKey {
             key_id: id(*number),
-            description: KeyDescription { alias: Some(format!("key-{number}").into()), hindrance: None },
+            description: KeyDescription { alias: Some(format!("key-{number}").into()), blocker: None },
             key_spec: Some("AES_256".into()),
             enterprise_project_id: None,
             tags: Vec::new(),
@@ -200,7 +200,11 @@ fn target(name: &str, kms: &Arc<Fake>, at_most: bool) -> Target<Fake> {
     if at_most {
         desired.bound = crate::rotation::key::Bound::Longest;
     }
-    let rule = Rule { names: Names::Select(Box::<Selector>::default()), asks: Asks::Rotation(desired), line: 1 };
+    let rule = Rule {
+        matcher: Matcher::Select(Box::<Selector>::default()),
+        requirement: Requirement::Rotation(desired),
+        line: 1,
+    };
     let project = Project {
         name: name.into(),
         cloud: Cloud::HuaweiCloud,
@@ -287,7 +291,7 @@ async fn a_limited_run_serves_projects_in_the_order_of_the_policy() {
 async fn a_project_waits_for_no_other_where_the_limit_needs_no_sharing() {
     let listed = |target: Target<Fake>| {
         let mut target = target;
-        target.project.keys[0].names = Names::Key(id(1));
+        target.project.keys[0].matcher = Matcher::Key(id(1));
         target
     };
     for (first_is_listed, most) in [(true, 3), (false, usize::MAX)] {
@@ -356,7 +360,7 @@ async fn a_project_shows_no_settings_only_where_every_reading_says_so_and_none_e
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_region_without_rotation_is_not_told_by_one_odd_answer() {
+async fn one_odd_answer_does_not_make_a_region_one_without_rotation() {
     let swiss = |cloud: &Arc<Fake>| {
         let mut target = target("p", cloud, false);
         (target.project.cloud, target.project.region) = (Cloud::OpenTelekomCloud, "eu-ch2".into());
@@ -426,7 +430,8 @@ async fn a_stop_sends_nothing_to_a_key_that_is_on_policy_by_then() {
 async fn an_interval_of_our_own_that_is_too_long_by_now_is_shortened() {
     let cloud = Fake::of([(1, nothing(off()))]);
     let (reconciler, mut first) = (reconciler(), target("p", &cloud, false));
-    first.project.keys[0].asks = Asks::Rotation(DesiredRotation::exactly(RotationInterval::AFTER_ENABLING));
+    first.project.keys[0].requirement =
+        Requirement::Rotation(DesiredRotation::exactly(RotationInterval::AFTER_ENABLING));
     run(&reconciler, &[first], 50).await;
     run(&reconciler, &[target("p", &cloud, true)], 50).await;
     assert_eq!(cloud.key(id(1)).on, Some(90));
@@ -503,8 +508,8 @@ async fn the_limit_holds_for_keys_that_were_on_policy_when_the_run_was_planned()
     let cloud = Fake::of([(1, on(90)), (2, on(90)), (3, on(90)), (4, slow)]);
     let mut always = target("p", &cloud, false);
     let desired = DesiredRotation::exactly(RotationInterval::from_days(90).unwrap());
-    always.project.keys[0].asks =
-        Asks::Rotation(DesiredRotation { reapply: crate::rotation::key::Reapply::Always, ..desired });
+    always.project.keys[0].requirement =
+        Requirement::Rotation(DesiredRotation { reapply: crate::rotation::key::Reapply::Always, ..desired });
     let somebody = async {
         tokio::time::sleep(Duration::from_secs(30)).await;
         (1..=3).for_each(|number| cloud.change(number, |key| key.on = None));
@@ -528,7 +533,7 @@ async fn the_limit_holds_for_keys_that_were_on_policy_when_the_run_was_planned()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_ends_a_projects_run_is_told_beside_what_is_wrong_with_its_list() {
+async fn a_report_has_both_why_the_run_ended_and_what_is_wrong_with_the_list() {
     let keys = Mutex::new([(1, Key { answers: Answers::Refused, ..on(90) })].into());
     let cloud = Arc::new(Fake { keys, doubt: Some("the cloud counts 500 keys and lists 1"), ..Fake::default() });
     let report = run(&reconciler(), &[target("p", &cloud, false)], 50).await;

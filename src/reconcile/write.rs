@@ -22,7 +22,7 @@ use super::key_run::KeyRun;
 use super::project_run::ProjectRun;
 use crate::kms::{Error, Kind, Kms, Receipt, SendMode, WriteOperation};
 use crate::rotation::decide::Step;
-use crate::rotation::key::{CallFailure, Hindrance, Reading, Rotation, RotationInterval};
+use crate::rotation::key::{CallFailure, Reading, Rotation, RotationBlocker, RotationInterval};
 use crate::rotation::observed::WrittenBefore;
 use crate::rotation::report::Change;
 
@@ -130,7 +130,7 @@ impl<K: Kms> ProjectRun<'_, K> {
                 self.pause(READ_BACK_WAITS[0] * key.restarts).await;
                 self.read_back(key).await;
             }
-            (Kind::Hindered(hindrance), _) => self.blocked(hindrance, error, key),
+            (Kind::Blocked(blocker), _) => self.blocked(blocker, error, key),
             // Another replica writes from now on.
             (Kind::Stopped, _) if !self.reconciler.gate.is_open() => {}
             (kind, _) => {
@@ -164,12 +164,12 @@ impl<K: Kms> ProjectRun<'_, K> {
     }
 
     /// Rule 6: the key cannot be rotated, or not now.
-    fn blocked(&self, hindrance: Hindrance, error: &Error, key: &mut KeyRun<'_>) {
-        key.observed.hindrance = Some(hindrance);
-        if hindrance.is_permanent() {
+    fn blocked(&self, blocker: RotationBlocker, error: &Error, key: &mut KeyRun<'_>) {
+        key.observed.blocker = Some(blocker);
+        if blocker.is_permanent() {
             // The customer's audit log keeps each refusal, so the next runs do not cause another.
             let now = self.reconciler.clock.now();
-            self.remember(key.task.key_id, |known| known.hindrance = Some((hindrance, now)));
+            self.remember(key.task.key_id, |known| known.blocker = Some((blocker, now)));
         }
         self.note(key, error);
     }

@@ -7,7 +7,7 @@ use std::fmt;
 
 pub use super::reason::{Reason, Reasons, Status};
 
-use super::key::{Bound, CallFailure, DesiredRotation, Hindrance, Reading, Reapply, RotationInterval};
+use super::key::{Bound, CallFailure, DesiredRotation, Reading, Reapply, RotationBlocker, RotationInterval};
 use super::observed::{Enabling, Hold, ObservedKey, WrittenBefore};
 
 /// One write.
@@ -108,8 +108,8 @@ impl Verdict {
 #[must_use]
 pub fn decide(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     let on_policy = is_on_policy(desired, observed);
-    if let Some(hindrance) = observed.hindrance {
-        let (status, reason) = hindered(hindrance);
+    if let Some(blocker) = observed.blocker {
+        let (status, reason) = blocked(blocker);
         // A key that is on policy is compliant, even if its kind would be exempt. But a key that is disabled or pending
         // deletion does not rotate, whatever its setting is.
         if !(on_policy && status == Status::Exempt) {
@@ -166,7 +166,7 @@ fn rotation_off(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
 
 fn rotation_right(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     // Do not repeat a write that a known blocker would refuse again.
-    let send = desired.reapply == Reapply::Always && !observed.was_written() && observed.hindrance.is_none();
+    let send = desired.reapply == Reapply::Always && !observed.was_written() && observed.blocker.is_none();
     // Where shorter intervals are on policy too, the key's own is sent again.
     let own = observed.interval_days().and_then(|days| RotationInterval::from_days(days.try_into().ok()?));
     let steps = if send { Steps::interval(own.unwrap_or(desired.interval)) } else { Steps::NONE };
@@ -237,16 +237,16 @@ fn unproven(observed: &ObservedKey, reason: Reason) -> Reasons {
     if observed.was_written() { reasons.with(Reason::NotVerified) } else { reasons }
 }
 
-pub(super) fn hindered(hindrance: Hindrance) -> (Status, Reason) {
-    match hindrance {
-        Hindrance::DefaultKey => (Status::Exempt, Reason::DefaultKey),
-        Hindrance::ImportedMaterial => (Status::Exempt, Reason::ImportedMaterial),
-        Hindrance::UnsupportedKeyType => (Status::Exempt, Reason::UnsupportedKeyType),
-        Hindrance::CustomKeystore => (Status::Exempt, Reason::CustomKeystore),
-        Hindrance::ReplicaKey => (Status::Exempt, Reason::ReplicaKey),
-        Hindrance::RotationUnsupported => (Status::Exempt, Reason::RotationUnsupported),
-        Hindrance::Disabled => (Status::NonCompliant, Reason::KeyDisabled),
-        Hindrance::PendingDeletion => (Status::NonCompliant, Reason::PendingDeletion),
+pub(super) fn blocked(blocker: RotationBlocker) -> (Status, Reason) {
+    match blocker {
+        RotationBlocker::DefaultKey => (Status::Exempt, Reason::DefaultKey),
+        RotationBlocker::ImportedMaterial => (Status::Exempt, Reason::ImportedMaterial),
+        RotationBlocker::UnsupportedKeyType => (Status::Exempt, Reason::UnsupportedKeyType),
+        RotationBlocker::CustomKeystore => (Status::Exempt, Reason::CustomKeystore),
+        RotationBlocker::ReplicaKey => (Status::Exempt, Reason::ReplicaKey),
+        RotationBlocker::RotationUnsupported => (Status::Exempt, Reason::RotationUnsupported),
+        RotationBlocker::Disabled => (Status::NonCompliant, Reason::KeyDisabled),
+        RotationBlocker::PendingDeletion => (Status::NonCompliant, Reason::PendingDeletion),
     }
 }
 

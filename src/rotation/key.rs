@@ -197,7 +197,7 @@ pub enum CallFailure {
 
 /// What blocks the rotation of a key, from `describe-key`, `list-keys` or the error code of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hindrance {
+pub enum RotationBlocker {
     /// A default key, made by a cloud service.
     DefaultKey,
     /// The key material was imported.
@@ -216,7 +216,7 @@ pub enum Hindrance {
     PendingDeletion,
 }
 
-impl Hindrance {
+impl RotationBlocker {
     /// Whether no user can lift it. A key can be enabled again, and its deletion can be cancelled.
     #[must_use]
     pub fn is_permanent(self) -> bool {
@@ -260,7 +260,7 @@ pub struct KeyDescription {
     /// The key's name.
     pub alias: Option<Box<str>>,
     /// What blocks its rotation.
-    pub hindrance: Option<Hindrance>,
+    pub blocker: Option<RotationBlocker>,
 }
 
 /// A key in the list of a project's keys (`list-keys`), with its tags where a selector uses them.

@@ -1,10 +1,10 @@
 //! The core: the rotation that a key should have, the one that it has, and the decision between the two.
 //!
 //! Nothing here calls the cloud, reads a clock or writes a log. `policy` provides the [`rule`]s, and `kms` the keys and
-//! their settings. [`cover()`] finds the rule for each key, [`decide()`] compares the key with it, and a [`report`] has
-//! the results of a run, for all that render them.
+//! their settings. [`assign_rules()`] finds the rule for each key, [`decide()`] compares the key with it, and a [`report`]
+//! has the results of a run, for all that render them.
 
-pub mod cover;
+pub mod assignment;
 pub mod decide;
 pub mod key;
 pub mod observed;
@@ -13,7 +13,7 @@ pub mod reason;
 pub mod report;
 pub mod rule;
 
-pub use cover::cover;
+pub use assignment::assign_rules;
 pub use decide::{Reason, Reasons, Status, Step, Steps, Verdict, decide};
 pub use key::{DesiredRotation, KeyId, Reading, Rotation, RotationInterval};
 pub use observed::ObservedKey;

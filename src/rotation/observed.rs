@@ -1,7 +1,7 @@
 //! A key as one run has observed it: its last reading and the state of its writes. A run fills it in, and
 //! [`decide`](super::decide()) decides from it.
 
-use super::key::{CallFailure, Hindrance, Reading, RotationInterval};
+use super::key::{CallFailure, Reading, RotationBlocker, RotationInterval};
 
 /// Why a key that is off policy must not be written in this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub struct ObservedKey {
     /// The last reading.
     pub reading: Reading,
     /// What blocks the key's rotation, where that is known.
-    pub hindrance: Option<Hindrance>,
+    pub blocker: Option<RotationBlocker>,
     /// The state of this run's enabling.
     pub enabling: Enabling,
     /// This run's interval write was accepted, and nothing since has undone it.
@@ -62,7 +62,7 @@ impl ObservedKey {
     pub fn new(reading: Reading) -> Self {
         Self {
             reading,
-            hindrance: None,
+            blocker: None,
             enabling: Enabling::NotSent,
             interval_sent: false,
             written_before: WrittenBefore::Nothing,

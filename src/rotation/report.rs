@@ -8,7 +8,7 @@ use std::iter::Sum;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::cover::Subject;
+use super::assignment::Subject;
 use super::decide::{Reason, Reasons, Status, Step, Steps};
 use super::key::{DesiredRotation, Rotation};
 use super::project::{Cloud, Coverage, Mode};

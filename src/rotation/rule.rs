@@ -1,7 +1,7 @@
 //! The entries of the policy: which keys they match, and what they require.
 //!
-//! Rules are decoded from the policy; [`cover`](super::cover()) finds the one that decides for each key. Nothing here
-//! depends on files or on the cloud.
+//! Rules are decoded from the policy; [`assign_rules`](super::assign_rules()) finds the one that decides for each key.
+//! Nothing here depends on files or on the cloud.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ const ENDS_SOON: Duration = Duration::from_secs(31 * SECONDS_PER_DAY);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Which keys it matches.
-    pub names: Names,
+    pub matcher: Matcher,
     /// What it requires of them.
-    pub asks: Asks,
+    pub requirement: Requirement,
     /// The line in the policy file where the entry begins, counted from 1.
     pub line: u32,
 }
 
 /// Which keys a rule matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Names {
+pub enum Matcher {
     /// The key with this id.
     Key(KeyId),
     /// The one key with exactly this alias.
@@ -36,7 +36,7 @@ pub enum Names {
 
 /// What a rule requires of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asks {
+pub enum Requirement {
     /// This rotation.
     Rotation(DesiredRotation),
     /// Nothing, for a while or for good.
@@ -79,13 +79,13 @@ impl Rule {
     /// Whether the rule is an exemption that has ended.
     #[must_use]
     pub fn has_ended(&self, now: SystemTime) -> bool {
-        matches!(&self.asks, Asks::Exempt(exemption) if exemption.has_ended(now))
+        matches!(&self.requirement, Requirement::Exempt(exemption) if exemption.has_ended(now))
     }
 
     /// Whether the keys that it matches can be found only on a list of the project's keys.
     #[must_use]
     pub fn needs_listing(&self) -> bool {
-        !matches!(self.names, Names::Key(_))
+        !matches!(self.matcher, Matcher::Key(_))
     }
 }
 
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_glob_speaks_of_the_whole_alias() {
+    fn a_glob_matches_the_whole_alias() {
         for (pattern, text, expected) in [
             ("pay-*", "pay-", true),
             ("pay-*", "pay-cards", true),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exemption_holds_through_its_last_day_and_is_told_of_before() {
+    fn an_exemption_applies_through_its_last_day_and_is_reported_before() {
         let day = |days: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400);
         let until = LastDay { date: "1970-04-10".into(), ends: day(100) };
         let exemption = Exemption { reason: "x".into(), until: Some(until) };

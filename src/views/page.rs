@@ -17,7 +17,7 @@ use super::document::{Document, KeyCursor};
 use super::filter::Filter;
 use super::snapshot::Snapshot;
 use super::wording::{self, PROBLEMS_FIRST};
-use crate::rotation::cover::Subject;
+use crate::rotation::assignment::Subject;
 use crate::rotation::decide::Status;
 use crate::rotation::key::{DesiredRotation, Rotation};
 use crate::rotation::report::{KeyReport, ProjectReport, Report, Tally};

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::wording;
-use crate::rotation::cover::Subject;
+use crate::rotation::assignment::Subject;
 use crate::rotation::decide::{Reason, Status, Step, Steps};
 use crate::rotation::key::{Bound, DesiredRotation, KeyId, Rotation};
 use crate::rotation::project::{Coverage, Mode};

@@ -15,11 +15,11 @@ use kms_rotationd::policy::types::{Credentials, Guards, Project};
 use kms_rotationd::reconcile::{Intent, Memory, Reconciler, RunProgress, RunRequest, Target};
 use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::key::{
-    Bound, DesiredRotation, Hindrance, KeyDescription, KeyId, ListedKey, Reapply, Rotation, RotationInterval, Tag,
+    Bound, DesiredRotation, KeyDescription, KeyId, ListedKey, Reapply, Rotation, RotationBlocker, RotationInterval, Tag,
 };
 use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
 use kms_rotationd::rotation::report::{KeyReport, Trigger};
-use kms_rotationd::rotation::rule::{Asks, Names, Rule};
+use kms_rotationd::rotation::rule::{Matcher, Requirement, Rule};
 use kms_rotationd::support::clock::{BootClock, Clock};
 use kms_rotationd::support::write_gate::WriteGate;
 use kms_rotationd::yaml::Position;
@@ -257,7 +257,7 @@ impl Bench {
             assume_agency: None,
             proxy: None,
             coverage: Coverage::Reported,
-            keys: vec![Rule { names: Names::Key(key_id), asks: Asks::Rotation(desired), line: 1 }],
+            keys: vec![Rule { matcher: Matcher::Key(key_id), requirement: Requirement::Rotation(desired), line: 1 }],
         };
         let now = Arc::<AtomicU64>::default();
         let seconds = Arc::clone(&now);
@@ -306,15 +306,15 @@ fn nonsense() -> impl Strategy<Value = Fault> {
     let kinds = [
         Kind::AlreadyOn,
         Kind::NotOn,
-        Kind::Hindered(Hindrance::ReplicaKey),
-        Kind::Hindered(Hindrance::Disabled),
+        Kind::Blocked(RotationBlocker::ReplicaKey),
+        Kind::Blocked(RotationBlocker::Disabled),
         Kind::NotFound,
         Kind::NotOffered,
         Kind::Garbled,
         Kind::Refused,
         Kind::Credentials,
         Kind::LoginUnavailable,
-        Kind::NoWay,
+        Kind::Unreachable,
         Kind::Stopped,
     ];
     prop_oneof![1 => fault(), 1 => prop::sample::select(kinds.to_vec()).prop_map(Fault::Says)]
@@ -346,7 +346,7 @@ fn desired(days: u16) -> DesiredRotation {
 /// Regions get rotation, replicas become primary keys, and during a rollout the answers of servers differ.
 #[test]
 fn a_permanently_refused_write_is_tried_again_after_a_day() {
-    let refused = Fault::Says(Kind::Hindered(Hindrance::RotationUnsupported));
+    let refused = Fault::Says(Kind::Blocked(RotationBlocker::RotationUnsupported));
     // The read, the description, the write.
     let faults = vec![Fault::None, Fault::None, refused];
     let off = Model { enabled: false, days: 365, lag: 0, readable: true, faults, ..Model::default() };

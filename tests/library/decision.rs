@@ -2,7 +2,7 @@
 
 use kms_rotationd::rotation::decide::{Reason, Status, Step, decide};
 use kms_rotationd::rotation::key::{
-    Bound, CallFailure, DesiredRotation, Hindrance, Reading, Reapply, Rotation, RotationInterval,
+    Bound, CallFailure, DesiredRotation, Reading, Reapply, Rotation, RotationBlocker, RotationInterval,
 };
 use kms_rotationd::rotation::observed::{Enabling, Hold, ObservedKey, WrittenBefore};
 use proptest::option;
@@ -44,16 +44,16 @@ fn reading() -> impl Strategy<Value = Reading> {
     ]
 }
 
-fn hindrance() -> impl Strategy<Value = Hindrance> {
+fn blocker() -> impl Strategy<Value = RotationBlocker> {
     prop_oneof![
-        Just(Hindrance::DefaultKey),
-        Just(Hindrance::ImportedMaterial),
-        Just(Hindrance::UnsupportedKeyType),
-        Just(Hindrance::CustomKeystore),
-        Just(Hindrance::ReplicaKey),
-        Just(Hindrance::RotationUnsupported),
-        Just(Hindrance::Disabled),
-        Just(Hindrance::PendingDeletion),
+        Just(RotationBlocker::DefaultKey),
+        Just(RotationBlocker::ImportedMaterial),
+        Just(RotationBlocker::UnsupportedKeyType),
+        Just(RotationBlocker::CustomKeystore),
+        Just(RotationBlocker::ReplicaKey),
+        Just(RotationBlocker::RotationUnsupported),
+        Just(RotationBlocker::Disabled),
+        Just(RotationBlocker::PendingDeletion),
     ]
 }
 
@@ -72,7 +72,7 @@ fn write_failure() -> impl Strategy<Value = CallFailure> {
 prop_compose! {
     fn observed()(
         reading in reading(),
-        hindrance in option::weighted(0.2, hindrance()),
+        blocker in option::weighted(0.2, blocker()),
         enabling in prop_oneof![Just(Enabling::NotSent), Just(Enabling::Accepted), Just(Enabling::AlreadyOn)],
         interval_sent in any::<bool>(),
         written_before in prop_oneof![
@@ -83,7 +83,7 @@ prop_compose! {
         failure in option::weighted(0.2, write_failure()),
         hold in option::weighted(0.2, prop_oneof![Just(Hold::ChangeLimit), Just(Hold::Flapping)]),
     ) -> ObservedKey {
-        ObservedKey { reading, hindrance, enabling, interval_sent, written_before, failure, hold }
+        ObservedKey { reading, blocker, enabling, interval_sent, written_before, failure, hold }
     }
 }
 
@@ -126,7 +126,7 @@ proptest! {
     }
 
     #[test]
-    fn a_compliant_key_is_not_written_unless_asked_for(interval in interval(), mut observed in observed()) {
+    fn a_compliant_key_is_not_written_unless_the_policy_reapplies(interval in interval(), mut observed in observed()) {
         let rotation = Rotation {
             enabled: true,
             interval_days: Some(u32::from(interval.days())),
@@ -165,7 +165,7 @@ proptest! {
     #[test]
     fn a_blocked_failed_or_unread_key_is_not_written(desired in desired(), observed in observed()) {
         let steps = decide(desired, &observed).steps;
-        let blocked = observed.hindrance.is_some() && !on_policy(desired, &observed);
+        let blocked = observed.blocker.is_some() && !on_policy(desired, &observed);
         let held = observed.hold.is_some() && !on_policy(desired, &observed);
         if blocked || held || observed.failure.is_some() || matches!(observed.reading, Reading::Failed(_)) {
             prop_assert!(steps.is_empty());
@@ -175,7 +175,7 @@ proptest! {
     #[test]
     fn an_unread_key_is_unknown_unless_a_blocker_is_known(desired in desired(), observed in observed()) {
         let verdict = decide(desired, &observed);
-        if !matches!(observed.reading, Reading::Rotation(_)) && observed.hindrance.is_none() {
+        if !matches!(observed.reading, Reading::Rotation(_)) && observed.blocker.is_none() {
             prop_assert_eq!(verdict.status, Status::Unknown);
         }
     }

@@ -141,7 +141,7 @@ fn a_forbidden_use_is_found_in_every_notation() {
         ("src/kms/client.rs", "use crate::*;"),
         ("src/reconcile/mod.rs", "use crate::policy::{self, Policy};"),
         ("src/reconcile/mod.rs", "use crate::web::StatusStore;"),
-        ("src/views/page.rs", "use crate::kms::Client;"),
+        ("src/views/page.rs", "use crate::kms::KmsClient;"),
         ("src/daemon/mod.rs", "mod tests { use crate::cli; }"),
         ("src/main.rs", "kms_rotationd::daemon::run()"),
         ("src/support/clock.rs", "use crate::rotation::key::KeyId;"),

@@ -6,10 +6,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
+mod assignment;
 mod citations;
 mod client;
 mod convergence;
-mod cover;
 mod daemon_loop;
 mod decision;
 mod layers;

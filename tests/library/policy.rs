@@ -98,7 +98,7 @@ fn the_complete_example_shows_the_defaults() {
     assert_eq!(complete.limits, minimal.limits);
     assert_eq!(complete.guards, minimal.guards);
     assert_eq!(complete.projects[0].coverage, minimal.projects[0].coverage);
-    assert_eq!(complete.projects[0].keys[0].asks, minimal.projects[0].keys[0].asks);
+    assert_eq!(complete.projects[0].keys[0].requirement, minimal.projects[0].keys[0].requirement);
     assert_eq!(complete.projects[0].mode, minimal.projects[0].mode);
 }
 

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::variables::without_line_breaks;
 use super::{Environment, EnvironmentError, NamedProject};
 use crate::kms::auth::{
-    AccessKeyFiles, IdToken, KeyName, Login, Named, Password, SecretSource, SecretTree, Unreadable,
+    AccessKeyFiles, AccessKeyIdSource, IdToken, Login, Named, Password, SecretLocation, Unreadable, WipedJson,
 };
 use crate::support::small_file;
 use crate::yaml;
@@ -155,7 +155,7 @@ impl Section {
         let clouds = yaml(&self.file)?;
         let secure = match self.secure_file(cloud) {
             Some(path) => yaml(&path)?,
-            None => SecretTree::from(Value::Null),
+            None => WipedJson::from(Value::Null),
         };
         let own = [&clouds["clouds"][name], &secure["clouds"][name]];
         if own.iter().all(|layer| layer.is_null()) {
@@ -167,7 +167,7 @@ impl Section {
             ["profile", "cloud"].iter().find_map(|field| own.iter().rev().find_map(|layer| layer[field].as_str()));
         let public = match profile.and_then(|_| one_of(folders, "clouds-public")) {
             Some(path) => yaml(&path)?,
-            None => SecretTree::from(Value::Null),
+            None => WipedJson::from(Value::Null),
         };
         let layers = [&public["public-clouds"][profile.unwrap_or_default()], own[0], own[1]];
         let regions = layers.iter().rev().find_map(|layer| layer["regions"].as_array()).into_iter().flatten();
@@ -235,14 +235,14 @@ impl Section {
     pub(super) fn login(&self, fields: &Fields) -> Option<Login> {
         let field = |names| first(fields, names).map(|(_, value)| value.to_owned());
         if let (Some(provider_id), Some(file)) = (field(&["idp_id"]), field(&["id_token_file"])) {
-            return Some(Login::IdToken(IdToken { provider_id, token: SecretSource::File(file.into()) }));
+            return Some(Login::IdToken(IdToken { provider_id, token: SecretLocation::File(file.into()) }));
         }
         if let Some(token) = self.entry(fields, &["token"]) {
             return Some(Login::Token(token));
         }
         let [id, secret, security_token] = ACCESS_KEY.map(|names| self.entry(fields, names));
         if let (Some(id), Some(secret)) = (id, secret) {
-            return Some(Login::AccessKey(AccessKeyFiles { id: KeyName::In(id), secret, security_token }));
+            return Some(Login::AccessKey(AccessKeyFiles { id: AccessKeyIdSource::In(id), secret, security_token }));
         }
         let named = |name, id| field(name).map(Named::Name).or_else(|| field(id).map(Named::Id));
         let user = named(&["username"], &["user_id"])?;
@@ -262,7 +262,7 @@ impl Section {
     }
 
     /// The first of these fields that is set, as a secret that is read at each login.
-    fn entry(&self, fields: &Fields, names: &'static [&'static str]) -> Option<SecretSource> {
+    fn entry(&self, fields: &Fields, names: &'static [&'static str]) -> Option<SecretLocation> {
         let (name, _) = first(fields, names)?;
         let section = self.clone();
         let read = move || {
@@ -270,7 +270,7 @@ impl Section {
             let found = first(&fields, names).map(|(_, value)| value.to_owned());
             found.ok_or_else(|| Unreadable::from(section.missing(name)))
         };
-        Some(SecretSource::entry(&format!("{name} in {}", self.origin()), read))
+        Some(SecretLocation::entry(&format!("{name} in {}", self.origin()), read))
     }
 }
 
@@ -288,8 +288,8 @@ fn listed(folders: &[PathBuf]) -> String {
     folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-fn yaml(path: &Path) -> Result<SecretTree, EnvironmentError> {
-    let tree = yaml::foreign_yaml(&read(path)?).map(SecretTree::from);
+fn yaml(path: &Path) -> Result<WipedJson, EnvironmentError> {
+    let tree = yaml::foreign_yaml(&read(path)?).map(WipedJson::from);
     tree.ok_or_else(|| EnvironmentError::Syntax { file: path.to_owned(), format: "YAML" })
 }
 

@@ -23,8 +23,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::kms::auth::{
-    AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, OidcAgency, Password, PodIdentity,
-    ProjectScope, SecretSource,
+    AccessKeyFiles, AccessKeyIdSource, Agency, Credentials, IdToken, Login, Named, OidcAgency, Password, PodIdentity,
+    ProjectScope, SecretLocation,
 };
 use crate::kms::endpoint::default_sts;
 use crate::policy;
@@ -176,7 +176,7 @@ impl Environment {
         }
         let provider = self.group([&["HUAWEICLOUD_SDK_IDP_ID"], &["HUAWEICLOUD_SDK_ID_TOKEN_FILE"]], [])?;
         if let Some(([(id, provider_id), (file, path)], [])) = provider {
-            let login = Login::IdToken(IdToken { provider_id, token: SecretSource::File(path.into()) });
+            let login = Login::IdToken(IdToken { provider_id, token: SecretLocation::File(path.into()) });
             return Ok(Some((login, format!("{id} and {file}")).into()));
         }
         let names: [VariableNames; 3] =
@@ -303,20 +303,20 @@ impl Environment {
         // The token is sent unencrypted only as far as the keys of a metadata service come from.
         let invalid = |expected| EnvironmentError::Invalid { name: name.to_owned(), expected };
         policy::check_credential_uri(&uri).map_err(invalid)?;
-        let login = Login::Pod(PodIdentity { uri, token: SecretSource::File(path.into()) });
+        let login = Login::Pod(PodIdentity { uri, token: SecretLocation::File(path.into()) });
         Ok(Some((login, format!("{name} and {file}")).into()))
     }
 
     fn token(&self, names: VariableNames) -> Option<LoginSource> {
         let (name, token) = self.first(names)?;
-        Some((Login::Token(SecretSource::in_memory(token, name)), name.to_owned()).into())
+        Some((Login::Token(SecretLocation::in_memory(token, name)), name.to_owned()).into())
     }
 
     fn access_key(&self, [id, secret, token]: [VariableNames; 3]) -> Result<Option<LoginSource>, EnvironmentError> {
         let Some(([(id_name, id), (name, secret)], [])) = self.group([id, secret], [])? else { return Ok(None) };
-        let security_token = self.first(token).map(|(name, token)| SecretSource::in_memory(token, name));
-        let secret = SecretSource::in_memory(secret, name);
-        let id = KeyName::In(SecretSource::in_memory(id, id_name));
+        let security_token = self.first(token).map(|(name, token)| SecretLocation::in_memory(token, name));
+        let secret = SecretLocation::in_memory(secret, name);
+        let id = AccessKeyIdSource::In(SecretLocation::in_memory(id, id_name));
         let login = Login::AccessKey(AccessKeyFiles { id, secret, security_token });
         Ok(Some((login, format!("{id_name} and {name}")).into()))
     }
@@ -339,7 +339,7 @@ impl Environment {
         let login = Login::Password(Password {
             user: named(user),
             domain: domain.map(named),
-            password: SecretSource::in_memory(password, name),
+            password: SecretLocation::in_memory(password, name),
             project_name: None,
         });
         Ok(Some((login, source).into()))
@@ -375,10 +375,10 @@ fn named((name, value): SetVariable) -> Named {
 }
 
 /// A secret in the variable, or in the file that the variable names.
-fn secret_or_file(name: &'static str, value: String) -> SecretSource {
+fn secret_or_file(name: &'static str, value: String) -> SecretLocation {
     if name.ends_with("_FILE") {
-        SecretSource::File(PathBuf::from(value))
+        SecretLocation::File(PathBuf::from(value))
     } else {
-        SecretSource::in_memory(value, name)
+        SecretLocation::in_memory(value, name)
     }
 }

@@ -9,29 +9,29 @@ use serde_json::Value;
 
 use super::super::transport::{HeaderText, Request};
 use super::signing::{Signable, authorization, sdk_date};
-use super::{Error, Lifetime, SecretSource, SecretTree, lifetime};
+use super::{Error, Lifetime, SecretLocation, WipedJson, lifetime};
 
 /// Where a permanent access key is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccessKeyFiles {
     /// The key's id.
-    pub id: KeyName,
+    pub id: AccessKeyIdSource,
     /// Its secret.
-    pub secret: SecretSource,
+    pub secret: SecretLocation,
     /// What makes it a temporary one.
-    pub security_token: Option<SecretSource>,
+    pub security_token: Option<SecretLocation>,
 }
 
 /// The id of an access key: no secret, but often kept beside it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum KeyName {
+pub enum AccessKeyIdSource {
     /// This one.
     Known(String),
     /// The one that is written there.
-    In(SecretSource),
+    In(SecretLocation),
 }
 
-impl fmt::Display for KeyName {
+impl fmt::Display for AccessKeyIdSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Known(id) => f.write_str(id),
@@ -44,8 +44,8 @@ impl AccessKeyFiles {
     /// Reads the key.
     pub(super) fn read(&self) -> Result<AccessKey, Error> {
         let id = match &self.id {
-            KeyName::Known(id) => id.clone(),
-            KeyName::In(source) => source.read_word("access key id")?.expose_secret().to_owned(),
+            AccessKeyIdSource::Known(id) => id.clone(),
+            AccessKeyIdSource::In(source) => source.read_word("access key id")?.expose_secret().to_owned(),
         };
         let security_token = self.security_token.as_ref().map(|source| source.read_word("security token"));
         let secret = self.secret.read_word("secret access key")?;
@@ -100,7 +100,7 @@ impl AccessKey {
         answered: Option<SystemTime>,
         now: SystemTime,
     ) -> Option<(Self, Option<Lifetime>)> {
-        let answer = SecretTree::from(serde_json::from_slice::<Value>(body).ok()?);
+        let answer = WipedJson::from(serde_json::from_slice::<Value>(body).ok()?);
         let credential = ["credential", "credentials"].iter().find_map(|name| answer.get(name)).unwrap_or(&*answer);
         let text = |names: [&str; 3]| names.iter().find_map(|name| credential.get(name)?.as_str());
         let id = text(["access", "accessKeyId", "access_key_id"])?.to_owned();

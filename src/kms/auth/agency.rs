@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::access_key::AccessKey;
 use super::body::{Identity, Scope, ScopedProject};
-use super::iam::{Asker, Iam, ProjectScope, Token};
+use super::iam::{IamExchange, ProjectScope, RequestAuth, Token};
 use super::{Error, Lifetime};
 
 /// An agency of another account.
@@ -50,7 +50,7 @@ impl Agency {
     /// A token for the project of the delegating account, for somebody with a token of their own account.
     pub(super) async fn token(
         &self,
-        iam: &Iam<'_>,
+        iam: &IamExchange<'_>,
         own: &SecretString,
         project: Option<&ProjectScope>,
     ) -> Result<Token, Error> {
@@ -60,16 +60,16 @@ impl Agency {
                 None => ScopedProject::Name { name: &project.name, domain: Some(&self.account) },
             })
         });
-        iam.token(Asker::Token(own), self.identity(None), scope, None).await
+        iam.token(RequestAuth::Token(own), self.identity(None), scope, None).await
     }
 
     /// A temporary key of the delegating account, for somebody with a key.
     pub(super) async fn access_key(
         &self,
-        iam: &Iam<'_>,
+        iam: &IamExchange<'_>,
         own: &AccessKey,
     ) -> Result<(AccessKey, Option<Lifetime>), Error> {
-        iam.access_key(Asker::Key(own), self.identity(self.duration), None).await
+        iam.access_key(RequestAuth::Key(own), self.identity(self.duration), None).await
     }
 
     fn identity(&self, duration: Option<Duration>) -> Identity<AssumeRole<'_>> {

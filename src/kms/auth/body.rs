@@ -11,7 +11,7 @@ use super::Named;
 
 /// Whatever IAM is asked for credentials with.
 #[derive(Serialize)]
-pub(super) struct Asking<T> {
+pub(super) struct CredentialRequest<T> {
     pub(super) auth: T,
 }
 
@@ -99,7 +99,7 @@ mod tests {
         let identity = || Identity { method: "password", by: Named::Id("u".to_owned()) };
         let auth = Auth { identity: identity(), scope: Some(Scope::Project(project)) };
         assert_eq!(
-            json(&Asking { auth }).expose_secret(),
+            json(&CredentialRequest { auth }).expose_secret(),
             r#"{"auth":{"identity":{"methods":["password"],"password":{"id":"u"}},"#.to_owned()
                 + r#""scope":{"project":{"name":"eu-de","domain":{"name":"a\"b"}}}}}"#
         );

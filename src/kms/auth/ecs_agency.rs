@@ -4,7 +4,7 @@
 
 use secrecy::SecretString;
 
-use super::super::caller::{Call, Caller};
+use super::super::executor::{Call, Executor};
 use super::super::observe::Code;
 use super::super::outage::RetryBudget;
 use super::super::transport::{Answer, HeaderText, Method, Request, Url};
@@ -19,35 +19,35 @@ const SESSION_SECONDS: &str = "21600";
 
 /// A temporary access key of the machine's agency.
 pub(super) async fn access_key(
-    caller: &Caller,
+    executor: &Executor,
     budget: RetryBudget,
     endpoint: &Url,
 ) -> Result<(AccessKey, Option<Lifetime>), Error> {
     let call = Call::new(Operation::Authenticate, None, None);
     let attempt = || async {
-        let session = session(caller, &call, endpoint).await?;
+        let session = session(executor, &call, endpoint).await?;
         let mut key = request(Method::Get, endpoint, "openstack/latest/securitykey")?;
         if let Some(session) = session {
             key.headers.push(("x-metadata-token", HeaderText::secret(session).ok_or_else(unfit)?));
         }
-        let answer = caller.attempt(&call, &key).await.map_err(|error| match error.code() {
+        let answer = executor.attempt(&call, &key).await.map_err(|error| match error.code() {
             Some(Code::Http(401 | 404)) => error
                 .with_kind(Kind::Credentials)
                 .with_hint("has the machine an agency? one is attached in the console of the cloud server"),
             _ => login_failure(error),
         })?;
-        AccessKey::parse(&answer.body, answer.date(), caller.clock.now()).ok_or_else(|| {
+        AccessKey::parse(&answer.body, answer.date(), executor.clock.now()).ok_or_else(|| {
             Error::new(call.operation, Kind::Credentials, "the metadata service answered without an access key")
         })
     };
-    caller.call_with(budget, &call, attempt).await
+    executor.call_with(budget, &call, attempt).await
 }
 
 /// A session of the token-protected version; nothing where the service does not have that.
-async fn session(caller: &Caller, call: &Call<'_>, endpoint: &Url) -> Result<Option<SecretString>, Error> {
+async fn session(executor: &Executor, call: &Call<'_>, endpoint: &Url) -> Result<Option<SecretString>, Error> {
     let mut open = request(Method::Put, endpoint, "meta-data/latest/api/token")?;
     open.headers.push(("x-metadata-token-ttl-seconds", HeaderText::plain(SESSION_SECONDS)));
-    match caller.attempt(call, &open).await {
+    match executor.attempt(call, &open).await {
         Ok(Answer { body, .. }) => Ok(std::str::from_utf8(&body).ok().map(|token| SecretString::from(token.trim()))),
         Err(error) if matches!(error.code(), Some(Code::Http(403 | 404 | 405 | 503))) => Ok(None),
         Err(error) => Err(login_failure(error)),

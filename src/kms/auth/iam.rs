@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::super::caller::{Call, Caller};
+use super::super::executor::{Call, Executor};
 use super::super::observe::Code;
 use super::super::outage::RetryBudget;
 use super::super::transport::{Answer, HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
-use super::body::{self, Asking, Auth, Identity, Scope, ScopedProject};
+use super::body::{self, Auth, CredentialRequest, Identity, Scope, ScopedProject};
 use super::signing::encode;
 use super::{Error, Kind, Lifetime, Operation, lifetime, login_failure};
 use crate::support::printable::excerpt;
@@ -26,8 +26,8 @@ pub struct ProjectScope {
 }
 
 /// The IAM of one project, and how hard to try it.
-pub(super) struct Iam<'a> {
-    pub(super) caller: &'a Caller,
+pub(super) struct IamExchange<'a> {
+    pub(super) executor: &'a Executor,
     pub(super) endpoint: &'a Url,
     pub(super) budget: RetryBudget,
 }
@@ -40,23 +40,23 @@ pub(super) struct Token {
     pub(super) project_id: Option<String>,
 }
 
-/// What IAM is asked with.
-pub(super) enum Asker<'a> {
-    /// The body says it all.
-    Nobody,
-    /// An identity provider vouches.
-    Provider(&'a str),
-    /// Somebody with a token.
+/// How a request to IAM is authenticated.
+pub(super) enum RequestAuth<'a> {
+    /// By its body alone.
+    None,
+    /// By the token of this identity provider, which is in the body.
+    IdentityProvider(&'a str),
+    /// By an IAM token.
     Token(&'a SecretString),
-    /// Somebody with an access key.
+    /// By a signature with an access key.
     Key(&'a AccessKey),
 }
 
-impl Iam<'_> {
+impl IamExchange<'_> {
     /// A token for what `scope` says.
     pub(super) async fn token(
         &self,
-        asker: Asker<'_>,
+        auth: RequestAuth<'_>,
         identity: Identity<impl Serialize>,
         scope: Option<Scope<'_>>,
         secret: Option<&SecretString>,
@@ -67,10 +67,10 @@ impl Iam<'_> {
             }
             Some(Scope::Domain(_)) | None => None,
         };
-        let body = body::json(&Asking { auth: Auth { identity, scope } });
+        let body = body::json(&CredentialRequest { auth: Auth { identity, scope } });
         // Without the catalogue of services, several KiB that nobody reads.
         let path = "v3/auth/tokens?nocatalog=true";
-        let token = self.ask(Method::Post, path, asker, body, secret, |answer| self.parse_token(answer)).await;
+        let token = self.exchange(Method::Post, path, auth, body, secret, |answer| self.parse_token(answer)).await;
         token.map_err(|error| match (error.code(), project) {
             // It may be the project that the user does not have, rather than the password.
             (Some(Code::Http(403 | 404)), Some(project)) => {
@@ -91,29 +91,29 @@ impl Iam<'_> {
             id: &'a str,
         }
         let auth = Vouched { id_token: Word { id: id_token.expose_secret() } };
-        let body = body::json(&Asking { auth });
+        let body = body::json(&CredentialRequest { auth });
         let path = "v3.0/OS-AUTH/id-token/tokens";
-        let asker = Asker::Provider(provider);
-        self.ask(Method::Post, path, asker, body, Some(id_token), |answer| self.parse_token(answer)).await
+        let auth = RequestAuth::IdentityProvider(provider);
+        self.exchange(Method::Post, path, auth, body, Some(id_token), |answer| self.parse_token(answer)).await
     }
 
     /// A temporary access key.
     pub(super) async fn access_key(
         &self,
-        asker: Asker<'_>,
+        auth: RequestAuth<'_>,
         identity: Identity<impl Serialize>,
         secret: Option<&SecretString>,
     ) -> Result<(AccessKey, Option<Lifetime>), Error> {
-        let body = body::json(&Asking { auth: Auth { identity, scope: None } });
-        self.ask(Method::Post, "v3.0/OS-CREDENTIAL/securitytokens", asker, body, secret, |answer| {
+        let body = body::json(&CredentialRequest { auth: Auth { identity, scope: None } });
+        self.exchange(Method::Post, "v3.0/OS-CREDENTIAL/securitytokens", auth, body, secret, |answer| {
             let failed = || failed(answer, "IAM answered without a temporary access key; is iam_endpoint right?");
-            AccessKey::parse(&answer.body, answer.date(), self.caller.clock.now()).ok_or_else(failed)
+            AccessKey::parse(&answer.body, answer.date(), self.executor.clock.now()).ok_or_else(failed)
         })
         .await
     }
 
     /// The id of the one project with this name.
-    pub(super) async fn project_id(&self, asker: Asker<'_>, name: &str) -> Result<String, Error> {
+    pub(super) async fn project_id(&self, auth: RequestAuth<'_>, name: &str) -> Result<String, Error> {
         #[derive(Deserialize)]
         struct Answered {
             projects: Vec<Project>,
@@ -125,7 +125,7 @@ impl Iam<'_> {
         }
         let mut path = "v3/projects?name=".to_owned();
         encode(name.as_bytes(), &mut path);
-        self.ask(Method::Get, &path, asker, SecretString::default(), None, |answer| {
+        self.exchange(Method::Get, &path, auth, SecretString::default(), None, |answer| {
             let answered: Answered = serde_json::from_slice(&answer.body)
                 .map_err(|_| failed(answer, "IAM did not list projects; is iam_endpoint right?"))?;
             let ids: Vec<String> = answered
@@ -158,11 +158,11 @@ impl Iam<'_> {
     }
 
     /// One call; what is `secret` in the body shows in no error.
-    pub(super) async fn ask<T>(
+    pub(super) async fn exchange<T>(
         &self,
         method: Method,
         path: &str,
-        asker: Asker<'_>,
+        auth: RequestAuth<'_>,
         body: SecretString,
         secret: Option<&SecretString>,
         parse: impl Fn(&Answer) -> Result<T, Error>,
@@ -180,8 +180,8 @@ impl Iam<'_> {
                 secret_in_body: secret.cloned(),
                 direct: false,
             };
-            asker.authenticate(&mut request, self.caller).ok_or_else(unfit)?;
-            let answer = self.caller.attempt(&call, &request).await.map_err(|error| {
+            auth.authenticate(&mut request, self.executor).ok_or_else(unfit)?;
+            let answer = self.executor.attempt(&call, &request).await.map_err(|error| {
                 // IAM.0020: authentication has moved to another site, and the next attempt finds it.
                 let moved = error.code() == Some(Code::Http(410));
                 if moved { error.with_kind(Kind::Transient) } else { login_failure(error) }
@@ -189,7 +189,7 @@ impl Iam<'_> {
             // It may name what the answer says.
             parse(&answer).map_err(|error| error.map_text(|text| request.without_secrets(text)))
         };
-        self.caller.call_with(self.budget, &call, attempt).await
+        self.executor.call_with(self.budget, &call, attempt).await
     }
 
     fn parse_token(&self, answer: &Answer) -> Result<Token, Error> {
@@ -217,7 +217,7 @@ impl Iam<'_> {
         let described = serde_json::from_slice::<Body>(&answer.body).ok().map(|body| body.token);
         let project_id = described.as_ref().and_then(|token| token.project.as_ref()).map(|project| project.id.clone());
         // The token's own span counted from now: the clock here may differ from IAM's.
-        let now = self.caller.clock.now();
+        let now = self.executor.clock.now();
         let time = |text: Option<String>| text?.parse::<Timestamp>().ok();
         let lifetime = described.and_then(|token| {
             let end = time(token.expires_at)?;
@@ -231,13 +231,13 @@ impl Iam<'_> {
     }
 }
 
-impl Asker<'_> {
-    fn authenticate(&self, request: &mut Request, caller: &Caller) -> Option<()> {
+impl RequestAuth<'_> {
+    fn authenticate(&self, request: &mut Request, executor: &Executor) -> Option<()> {
         match self {
-            Self::Nobody => {}
-            Self::Provider(id) => request.headers.push(("x-idp-id", HeaderText::text(id)?)),
+            Self::None => {}
+            Self::IdentityProvider(id) => request.headers.push(("x-idp-id", HeaderText::text(id)?)),
             Self::Token(token) => request.headers.push(("x-auth-token", HeaderText::secret((*token).clone())?)),
-            Self::Key(key) => key.sign(request, None, caller.clock.now())?,
+            Self::Key(key) => key.sign(request, None, executor.clock.now())?,
         }
         Some(())
     }

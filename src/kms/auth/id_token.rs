@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::access_key::AccessKey;
 use super::body::Identity;
-use super::iam::{Asker, Iam};
-use super::{Error, Lifetime, SecretSource};
+use super::iam::{IamExchange, RequestAuth};
+use super::{Error, Lifetime, SecretLocation};
 
 /// How long the temporary key shall hold, as the vendor's own client asks.
 const DURATION_SECONDS: u32 = 6 * 3600;
@@ -18,21 +18,21 @@ pub struct IdToken {
     /// The identity provider's id in IAM.
     pub provider_id: String,
     /// Its token, read anew at each authentication: they live for minutes.
-    pub token: SecretSource,
+    pub token: SecretLocation,
 }
 
 impl IdToken {
-    /// A temporary access key. Calls `let_in` when the token was accepted.
+    /// A temporary access key. Calls `admit` when the token was accepted.
     pub(super) async fn access_key(
         &self,
-        iam: &Iam<'_>,
+        iam: &IamExchange<'_>,
         token: &SecretString,
-        let_in: impl Fn(),
+        admit: impl Fn(),
     ) -> Result<(AccessKey, Option<Lifetime>), Error> {
         let unscoped = iam.token_for_id_token(&self.provider_id, token).await?.text;
-        let_in();
+        admit();
         let by = Token { id: unscoped.expose_secret(), duration_seconds: DURATION_SECONDS };
-        iam.access_key(Asker::Token(&unscoped), Identity { method: "token", by }, Some(&unscoped)).await
+        iam.access_key(RequestAuth::Token(&unscoped), Identity { method: "token", by }, Some(&unscoped)).await
     }
 }
 

@@ -19,14 +19,14 @@ pub mod signing;
 mod source;
 mod sts;
 mod token;
-mod tree;
+mod wiped_json;
 
 use std::time::{Duration, SystemTime};
 
 use super::error::{Error, Kind};
 use super::observe::{Code, Operation};
 
-pub use access_key::{AccessKeyFiles, KeyName};
+pub use access_key::{AccessKeyFiles, AccessKeyIdSource};
 pub use agency::{Agency, Named};
 pub use iam::ProjectScope;
 pub(super) use iam::unfit;
@@ -34,10 +34,10 @@ pub use id_token::IdToken;
 pub use password::Password;
 pub use pod::PodIdentity;
 pub(super) use refusals::{Refusals, holds};
-pub use secret::{SecretSource, Unreadable};
+pub use secret::{SecretLocation, Unreadable};
 pub(super) use session::{Credential, Session};
 pub use sts::OidcAgency;
-pub use tree::SecretTree;
+pub use wiped_json::WipedJson;
 
 /// How to log in to a project. Holds where secrets are, never a secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +66,7 @@ impl From<Login> for Credentials {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Login {
     /// Whoever gave this IAM token and keeps it fresh.
-    Token(SecretSource),
+    Token(SecretLocation),
     /// A user with a password, for which IAM gives tokens.
     Password(Password),
     /// A user with an access key, who signs.
@@ -110,7 +110,7 @@ impl Login {
     }
 
     /// Where the secret is, for who has to look why it is refused.
-    fn place(&self) -> String {
+    fn secret_location(&self) -> String {
         match self {
             Self::Token(source) => format!("token from {source}"),
             Self::Password(Password { user, password, .. }) => format!("user {user}, password from {password}"),
@@ -129,7 +129,7 @@ impl Login {
 /// it has refused.
 fn login_failure(error: Error) -> Error {
     match (error.kind(), error.code()) {
-        (Kind::Stopped | Kind::NoWay, _) => error,
+        (Kind::Stopped | Kind::Unreachable, _) => error,
         (kind, _) if kind.is_transient() => error,
         (_, Some(Code::Http(500..))) => error.with_kind(Kind::LoginUnavailable),
         _ => error.with_kind(Kind::Credentials),
@@ -139,7 +139,7 @@ fn login_failure(error: Error) -> Error {
 /// The error of a login that is not tried again in this run.
 fn login_failed(error: Error) -> Error {
     match error.kind() {
-        Kind::Stopped | Kind::NoWay | Kind::Shortage | Kind::LoginUnavailable => error,
+        Kind::Stopped | Kind::Unreachable | Kind::Shortage | Kind::LoginUnavailable => error,
         kind if kind.is_transient() => error.with_kind(Kind::LoginUnavailable),
         _ => error.with_kind(Kind::Credentials),
     }

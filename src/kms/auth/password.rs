@@ -4,8 +4,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::body::{Identity, Scope, ScopedProject};
-use super::iam::{Asker, Iam, ProjectScope, Token};
-use super::{Error, Named, SecretSource};
+use super::iam::{IamExchange, ProjectScope, RequestAuth, Token};
+use super::{Error, Named, SecretLocation};
 
 /// An IAM user.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,7 +15,7 @@ pub struct Password {
     /// The account that the user belongs to; a user's id needs none.
     pub domain: Option<Named>,
     /// The password, read anew at each authentication.
-    pub password: SecretSource,
+    pub password: SecretLocation,
     /// Scope the token by this project name, within the account, instead of by the project's id.
     pub project_name: Option<String>,
 }
@@ -24,7 +24,7 @@ impl Password {
     /// A token for the project. A wrong password is final: IAM locks the user after a few.
     pub(super) async fn token(
         &self,
-        iam: &Iam<'_>,
+        iam: &IamExchange<'_>,
         password: &SecretString,
         project: Option<&ProjectScope>,
     ) -> Result<Token, Error> {
@@ -38,16 +38,21 @@ impl Password {
     }
 
     /// A token for the user's own account, with which agencies of others are assumed.
-    pub(super) async fn account_token(&self, iam: &Iam<'_>, password: &SecretString) -> Result<Token, Error> {
+    pub(super) async fn account_token(&self, iam: &IamExchange<'_>, password: &SecretString) -> Result<Token, Error> {
         self.login(iam, password, self.domain.as_ref().map(Scope::Domain)).await
     }
 
-    async fn login(&self, iam: &Iam<'_>, password: &SecretString, scope: Option<Scope<'_>>) -> Result<Token, Error> {
+    async fn login(
+        &self,
+        iam: &IamExchange<'_>,
+        password: &SecretString,
+        scope: Option<Scope<'_>>,
+    ) -> Result<Token, Error> {
         // An id says by itself whose account it is of.
         let domain = self.domain.as_ref().filter(|_| matches!(self.user, Named::Name(_)));
         let user = User { named: &self.user, password: password.expose_secret(), domain };
         let identity = Identity { method: "password", by: ByPassword { user } };
-        iam.token(Asker::Nobody, identity, scope, Some(password)).await
+        iam.token(RequestAuth::None, identity, scope, Some(password)).await
     }
 }
 

@@ -5,13 +5,13 @@
 
 use secrecy::SecretString;
 
-use super::super::caller::{Call, Caller};
+use super::super::executor::{Call, Executor};
 use super::super::observe::Code;
 use super::super::outage::RetryBudget;
 use super::super::transport::{HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
 use super::iam::unfit;
-use super::{Error, Kind, Lifetime, Operation, SecretSource, login_failure};
+use super::{Error, Kind, Lifetime, Operation, SecretLocation, login_failure};
 
 /// What a pod is known by.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,14 +20,14 @@ pub struct PodIdentity {
     /// that it does not leave the node in clear text.
     pub uri: String,
     /// The pod's token, read anew at each authentication.
-    pub token: SecretSource,
+    pub token: SecretLocation,
 }
 
 impl PodIdentity {
     /// A temporary access key.
     pub(super) async fn access_key(
         &self,
-        caller: &Caller,
+        executor: &Executor,
         budget: RetryBudget,
         token: &SecretString,
     ) -> Result<(AccessKey, Option<Lifetime>), Error> {
@@ -46,15 +46,15 @@ impl PodIdentity {
                 secret_in_body: None,
                 direct: true,
             };
-            let answer = caller.attempt(&call, &request).await.map_err(|error| match error.code() {
+            let answer = executor.attempt(&call, &request).await.map_err(|error| match error.code() {
                 Some(Code::Http(401 | 403 | 404)) => error.with_kind(Kind::Credentials).with_hint(
                     "has the pod's service account an agency? one is associated in the console of the cluster",
                 ),
                 _ => login_failure(error),
             })?;
-            AccessKey::parse(&answer.body, answer.date(), caller.clock.now())
+            AccessKey::parse(&answer.body, answer.date(), executor.clock.now())
                 .ok_or_else(|| refused(format!("{} answered without an access key", request.host())))
         };
-        caller.call_with(budget, &call, attempt).await
+        executor.call_with(budget, &call, attempt).await
     }
 }

@@ -70,7 +70,7 @@ impl CredentialProbe {
             }
             Err(error)
                 if error.kind().is_transient()
-                    || matches!(error.kind(), Kind::Unclear | Kind::Stopped | Kind::NoWay) => {}
+                    || matches!(error.kind(), Kind::Unclear | Kind::Stopped | Kind::Unreachable) => {}
             // Whatever else is answered, it was not the credential that was wrong.
             _ => {
                 self.confirmed.fetch_max(generation, Ordering::Relaxed);
@@ -134,7 +134,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_error_that_says_nothing_of_the_credential_leaves_it_untried() {
-        for kind in [Kind::Transient, Kind::Throttled, Kind::Unclear, Kind::Stopped, Kind::NoWay] {
+        for kind in [Kind::Transient, Kind::Throttled, Kind::Unclear, Kind::Stopped, Kind::Unreachable] {
             assert_eq!(ten(&CredentialProbe::default(), 1, Some(kind)).await, (10, 10 * ANSWER_TAKES), "{kind:?}");
         }
     }

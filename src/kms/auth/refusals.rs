@@ -45,7 +45,7 @@ pub(in crate::kms) struct Refusals {
 struct Known {
     refused: Vec<Refused>,
     /// The secret that was accepted last, and the projects that were let in with it.
-    let_in: Option<(Fingerprint, HashSet<Arc<str>>)>,
+    admit: Option<(Fingerprint, HashSet<Arc<str>>)>,
     /// Counts what was accepted.
     accepted: u64,
 }
@@ -98,8 +98,8 @@ impl Refusals {
     ) {
         let mut known = self.known();
         // Refused to one that was let in with it before, it may be wrong by now.
-        known.let_in.take_if(|(accepted, projects)| *accepted == secret && projects.contains(project));
-        let of_project_only = of_project_only || known.let_in.as_ref().is_some_and(|(accepted, _)| *accepted == secret);
+        known.admit.take_if(|(accepted, projects)| *accepted == secret && projects.contains(project));
+        let of_project_only = of_project_only || known.admit.as_ref().is_some_and(|(accepted, _)| *accepted == secret);
         known.refused.retain(|known| holds(known.at, now) && !(known.secret == secret && known.project == *project));
         let project = Arc::clone(project);
         known.refused.push(Refused { secret, project, at: now, why: why.into(), of_project_only });
@@ -111,11 +111,11 @@ impl Refusals {
         known.accepted += 1;
         let refused = known.refused.iter_mut().filter(|refused| refused.secret == *secret);
         refused.for_each(|refused| refused.of_project_only = true);
-        match &mut known.let_in {
+        match &mut known.admit {
             Some((accepted, projects)) if accepted == secret => {
                 projects.insert(Arc::clone(project));
             }
-            let_in => *let_in = Some((*secret, HashSet::from([Arc::clone(project)]))),
+            admit => *admit = Some((*secret, HashSet::from([Arc::clone(project)]))),
         }
     }
 

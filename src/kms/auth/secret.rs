@@ -12,7 +12,7 @@ use crate::support::{shortage, small_file};
 
 /// Where a secret is kept. Printing it shows the place, never the secret.
 #[derive(Clone)]
-pub enum SecretSource {
+pub enum SecretLocation {
     /// A file, read anew at each authentication, so that a rotated secret is picked up.
     File(PathBuf),
     /// An entry of another program's file, read anew at each authentication like a file of its own.
@@ -64,7 +64,7 @@ impl From<Unreadable> for Error {
     }
 }
 
-impl SecretSource {
+impl SecretLocation {
     /// A secret that is in no file of its own, and where it came from.
     #[must_use]
     pub fn in_memory(secret: String, origin: &str) -> Self {
@@ -118,7 +118,7 @@ fn fault(secret: &str) -> Option<String> {
 
 /// Two sources are the same where they are the same place. Both are ours, so that the time it takes tells nobody
 /// anything.
-impl PartialEq for SecretSource {
+impl PartialEq for SecretLocation {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::File(one), Self::File(other)) => one == other,
@@ -131,13 +131,13 @@ impl PartialEq for SecretSource {
     }
 }
 
-impl fmt::Debug for SecretSource {
+impl fmt::Debug for SecretLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
     }
 }
 
-impl fmt::Display for SecretSource {
+impl fmt::Display for SecretLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
@@ -155,11 +155,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
         std::fs::write(&path, "s3cret \r\n").unwrap();
-        let source = SecretSource::File(path.clone());
+        let source = SecretLocation::File(path.clone());
         assert_eq!(source.read().unwrap().expose_secret(), "s3cret ");
         std::fs::write(&path, "\n").unwrap();
         assert!(source.read().unwrap_err().to_string().ends_with("password: it is empty"));
-        let memory = SecretSource::in_memory("s3cret".to_owned(), "here");
+        let memory = SecretLocation::in_memory("s3cret".to_owned(), "here");
         assert!(!format!("{memory} {memory:?}").contains("s3cret"));
     }
 
@@ -170,8 +170,8 @@ mod tests {
         let everywhere = |secret: &str| {
             std::fs::write(&path, secret).unwrap();
             let text = secret.to_owned();
-            let entry = SecretSource::entry("entry", move || Ok(text.clone()));
-            [SecretSource::File(path.clone()), entry, SecretSource::in_memory(secret.to_owned(), "VARIABLE")]
+            let entry = SecretLocation::entry("entry", move || Ok(text.clone()));
+            [SecretLocation::File(path.clone()), entry, SecretLocation::in_memory(secret.to_owned(), "VARIABLE")]
         };
         for secret in ["s3 cret", "s3 cret\n", "s3 cret\r\n", "s3 cret\n\n"] {
             for source in everywhere(secret) {

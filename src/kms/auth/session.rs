@@ -14,16 +14,16 @@ use secrecy::SecretString;
 use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
-use super::super::caller::Caller;
-use super::super::closed::ClosedForRun;
+use super::super::executor::Executor;
 use super::super::observe::Code;
 use super::super::outage::RetryBudget;
+use super::super::run_breaker::RunBreaker;
 use super::super::transport::{HeaderText, Request, SetUpError};
 use super::access_key::AccessKey;
-use super::iam::{Asker, ProjectScope, unfit};
+use super::iam::{ProjectScope, RequestAuth, unfit};
 use super::probe::CredentialProbe;
 use super::refusals::{Fingerprint, Refusals};
-use super::source::{Issued, Source};
+use super::source::{CredentialSource, Issued};
 use super::{Credentials, Error, Kind, Lifetime, Operation, login_failed};
 use crate::support::printable::excerpt;
 
@@ -35,7 +35,7 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 /// What proves that a request may be made. The one seam through which every request gets its authentication.
 #[derive(Clone)]
 pub(in crate::kms) struct Credential {
-    means: Means,
+    secret: CredentialSecret,
     /// Counts renewals, so that a refusal is never taken to be about a newer credential than the one refused.
     generation: u64,
     /// When it ends, where that is known.
@@ -44,7 +44,7 @@ pub(in crate::kms) struct Credential {
 }
 
 #[derive(Clone)]
-enum Means {
+enum CredentialSecret {
     Token(HeaderText),
     Key(Arc<AccessKey>),
 }
@@ -52,9 +52,9 @@ enum Means {
 impl Credential {
     /// Adds the credential to a request about a project that is made now; nothing where it does not fit into a header.
     pub(in crate::kms) fn authenticate(&self, request: &mut Request, project_id: &str, now: SystemTime) -> Option<()> {
-        match &self.means {
-            Means::Token(token) => request.headers.push(("x-auth-token", token.clone())),
-            Means::Key(key) => key.sign(request, Some(project_id), now)?,
+        match &self.secret {
+            CredentialSecret::Token(token) => request.headers.push(("x-auth-token", token.clone())),
+            CredentialSecret::Key(key) => key.sign(request, Some(project_id), now)?,
         }
         Some(())
     }
@@ -75,17 +75,17 @@ impl Credential {
 
 /// The cache of one project's credentials.
 pub(in crate::kms) struct Session {
-    source: Source,
+    source: CredentialSource,
     /// The id of the project that tokens are for, once it is known.
     project_id: OnceLock<String>,
     /// The ids of projects that were looked up by name, or why they were not found in this run.
-    names: Mutex<HashMap<String, LookedUp>>,
+    names: Mutex<HashMap<String, ProjectLookup>>,
     current: std::sync::Mutex<Current>,
     /// Held by the one renewal in flight.
     renewal: Mutex<()>,
     probe: CredentialProbe,
     /// A renewed credential was refused as well, or none could be had: nothing more is sent in this run.
-    closed: ClosedForRun,
+    closed: RunBreaker,
     refusals: Arc<Refusals>,
 }
 
@@ -99,11 +99,11 @@ struct Current {
     /// When the next run is due, while no credential was had in this one: the last is to hold until then.
     next_run: Option<SystemTime>,
     /// The credential that was accepted last, and the projects that were let in with it.
-    let_in: Option<(Fingerprint, HashSet<Arc<str>>)>,
+    admit: Option<(Fingerprint, HashSet<Arc<str>>)>,
 }
 
 /// A project's id, or why it was not found.
-type LookedUp = Result<String, (Kind, Box<str>)>;
+type ProjectLookup = Result<String, (Kind, Box<str>)>;
 
 /// A credential that was refused, and the cloud's words where it had any.
 #[derive(Clone, Copy)]
@@ -136,12 +136,12 @@ impl Session {
                 .as_ref()
                 .and_then(|project| project.id.clone())
                 .map_or_else(OnceLock::new, OnceLock::from),
-            source: Source::new(source, iam, project, Arc::clone(&refusals))?,
+            source: CredentialSource::new(source, iam, project, Arc::clone(&refusals))?,
             names: Mutex::default(),
             current: std::sync::Mutex::default(),
             renewal: Mutex::default(),
             probe: CredentialProbe::default(),
-            closed: ClosedForRun::default(),
+            closed: RunBreaker::default(),
             refusals,
         })
     }
@@ -172,9 +172,9 @@ impl Session {
     }
 
     /// The error of a call that would end without a request, since what there is was refused in this run.
-    pub(in crate::kms) fn check(&self, caller: &Caller) -> Result<(), Error> {
+    pub(in crate::kms) fn check(&self, executor: &Executor) -> Result<(), Error> {
         let Err(error) = self.check_open() else { return Ok(()) };
-        let is_over = match self.cached(None, caller.clock.now()) {
+        let is_over = match self.cached(None, executor.clock.now()) {
             Cached::Good(credential) | Cached::Due(credential) => self.probe.has_refused(credential.generation),
             Cached::Nothing => true,
         };
@@ -184,41 +184,41 @@ impl Session {
     /// Has the request made with a credential, and once more with a renewed one where the first was refused.
     pub(in crate::kms) async fn with_credential<T, F>(
         &self,
-        caller: &Caller,
+        executor: &Executor,
         mut request: impl FnMut(Credential) -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let credential = self.credential(caller, None).await?;
+        let credential = self.credential(executor, None).await?;
         // Told by each project, whoever of those that share it has renewed it.
-        caller.observer.credentials_expire(credential.ends);
-        let refused = match self.try_with(caller, &credential, false, &mut request).await {
+        executor.observer.credentials_expire(credential.ends);
+        let refused = match self.try_with(executor, &credential, false, &mut request).await {
             Err(error) if error.kind() == Kind::Credentials => error,
             result => return result,
         };
         let words = refused.code().map(|_| refused.text());
         let Credential { generation, fingerprint, .. } = credential;
-        let renewed = match self.credential(caller, Some(Refused { generation, words })).await {
+        let renewed = match self.credential(executor, Some(Refused { generation, words })).await {
             Ok(renewed) => renewed,
             // The cloud's words on the refusal come first; what follows is why there is no other credential.
             Err(error) if error.kind() != Kind::Stopped && words.is_some() => {
                 // It stays the newest one, and is not for the next run to try. What is in files is read again by then.
-                if !self.source.is_in_files() && !credential.has_ended(caller.clock.now()) {
-                    self.note_refusal(caller, fingerprint, &refused, self.probe.has_confirmed(generation));
+                if !self.source.is_in_files() && !credential.has_ended(executor.clock.now()) {
+                    self.note_refusal(executor, fingerprint, &refused, self.probe.has_confirmed(generation));
                 }
                 return Err(refused.with_hint(error.text()).with_kind(error.kind()));
             }
             Err(error) => return Err(error),
         };
-        caller.count_retry(refused.operation(), refused.code());
-        match self.try_with(caller, &renewed, true, &mut request).await {
+        executor.count_retry(refused.operation(), refused.code());
+        match self.try_with(executor, &renewed, true, &mut request).await {
             // It is said of a credential that had ended, and not of its secret: worth another try.
-            Err(error) if error.kind() == Kind::Credentials && renewed.has_ended(caller.clock.now()) => {
+            Err(error) if error.kind() == Kind::Credentials && renewed.has_ended(executor.clock.now()) => {
                 Err(error.with_kind(Kind::Transient))
             }
             Err(error) if error.kind() == Kind::Credentials => {
-                let error = error.with_hint(&self.source.place());
+                let error = error.with_hint(&self.source.secret_location());
                 self.close(Kind::Credentials, error.text());
                 Err(error)
             }
@@ -230,7 +230,7 @@ impl Session {
     /// counts only where this `is_last` try, though it be the same credential when it is read or had again.
     async fn try_with<T, F>(
         &self,
-        caller: &Caller,
+        executor: &Executor,
         credential: &Credential,
         is_last: bool,
         request: &mut impl FnMut(Credential) -> F,
@@ -239,65 +239,65 @@ impl Session {
         F: Future<Output = Result<T, Error>>,
     {
         let Credential { generation, fingerprint, .. } = *credential;
-        self.check_refusals(caller, &fingerprint, false)?;
+        self.check_refusals(executor, &fingerprint, false)?;
         let result = self.probe.of(generation, || request(credential.clone())).await;
         match &result {
-            Ok(_) => self.let_in(caller, &fingerprint),
+            Ok(_) => self.admit(executor, &fingerprint),
             // One that has ended while the request was under way says nothing; and without a code, it is what another
             // request has met.
             Err(error)
-                if (is_last || !self.has_let_in(caller, &fingerprint))
+                if (is_last || !self.has_admitted(executor, &fingerprint))
                     && error.kind() == Kind::Credentials
                     && error.code().is_some()
-                    && !credential.has_ended(caller.clock.now()) =>
+                    && !credential.has_ended(executor.clock.now()) =>
             {
-                self.note_refusal(caller, fingerprint, error, self.probe.has_confirmed(generation));
+                self.note_refusal(executor, fingerprint, error, self.probe.has_confirmed(generation));
             }
             Err(_) => {}
         }
         result
     }
 
-    fn check_refusals(&self, caller: &Caller, secret: &Fingerprint, told: bool) -> Result<(), Error> {
-        let checked = self.refusals.check(&caller.project, secret, caller.clock.now());
+    fn check_refusals(&self, executor: &Executor, secret: &Fingerprint, told: bool) -> Result<(), Error> {
+        let checked = self.refusals.check(&executor.project, secret, executor.clock.now());
         checked.map_err(|why| self.source.held(&why, told))
     }
 
-    fn note_refusal(&self, caller: &Caller, secret: Fingerprint, error: &Error, of_project_only: bool) {
+    fn note_refusal(&self, executor: &Executor, secret: Fingerprint, error: &Error, of_project_only: bool) {
         // Of one that was let in before, it may be wrong for all others too by now.
-        self.current().let_in.take_if(|(known, projects)| *known == secret && projects.contains(&caller.project));
-        let why = format!("{} ({})", error.text(), self.source.place());
-        self.refusals.refuse(&caller.project, secret, &why, of_project_only, caller.clock.now());
+        self.current().admit.take_if(|(known, projects)| *known == secret && projects.contains(&executor.project));
+        let why = format!("{} ({})", error.text(), self.source.secret_location());
+        self.refusals.refuse(&executor.project, secret, &why, of_project_only, executor.clock.now());
     }
 
     /// Notes that the project was let in with the credential.
-    fn let_in(&self, caller: &Caller, secret: &Fingerprint) {
+    fn admit(&self, executor: &Executor, secret: &Fingerprint) {
         if self.source.is_in_files() {
-            self.refusals.accept(&caller.project, secret);
+            self.refusals.accept(&executor.project, secret);
         }
-        match &mut self.current().let_in {
+        match &mut self.current().admit {
             Some((known, projects)) if known == secret => {
-                projects.insert(Arc::clone(&caller.project));
+                projects.insert(Arc::clone(&executor.project));
             }
-            let_in => *let_in = Some((*secret, HashSet::from([Arc::clone(&caller.project)]))),
+            admit => *admit = Some((*secret, HashSet::from([Arc::clone(&executor.project)]))),
         }
     }
 
     /// Whether the project was let in with the credential, and not refused since.
-    fn has_let_in(&self, caller: &Caller, secret: &Fingerprint) -> bool {
+    fn has_admitted(&self, executor: &Executor, secret: &Fingerprint) -> bool {
         let current = self.current();
-        current.let_in.as_ref().is_some_and(|(known, projects)| known == secret && projects.contains(&caller.project))
+        current.admit.as_ref().is_some_and(|(known, projects)| known == secret && projects.contains(&executor.project))
     }
 
     /// A credential for a request that is made now; a newer one than the `refused`, where one was.
-    async fn credential(&self, caller: &Caller, refused: Option<Refused<'_>>) -> Result<Credential, Error> {
-        let look = || self.cached(refused.map(|refused| refused.generation), caller.clock.now());
+    async fn credential(&self, executor: &Executor, refused: Option<Refused<'_>>) -> Result<Credential, Error> {
+        let look = || self.cached(refused.map(|refused| refused.generation), executor.clock.now());
         let words = refused.and_then(|refused| refused.words);
         match look() {
             Cached::Good(credential) => Ok(credential),
             // Renewed early, so that a short outage of IAM costs nothing; whoever comes meanwhile uses the old one.
             Cached::Due(credential) => match self.renewal.try_lock() {
-                Ok(_renewal) => Ok(self.renew_early(caller).await.unwrap_or(credential)),
+                Ok(_renewal) => Ok(self.renew_early(executor).await.unwrap_or(credential)),
                 Err(_) => Ok(credential),
             },
             Cached::Nothing => {
@@ -310,13 +310,13 @@ impl Session {
                     Some(_) => Error::new(Operation::Authenticate, error.kind(), NOT_AGAIN),
                     None => error,
                 })?;
-                let issued = self.source.issue(caller, RetryBudget::Full, words.is_some()).await;
+                let issued = self.source.issue(executor, RetryBudget::Full, words.is_some()).await;
                 let renewed = issued.and_then(|(issued, lifetime)| {
                     let fingerprint = issued.fingerprint(&self.refusals);
                     if refused.is_some() {
-                        self.check_refusals(caller, &fingerprint, words.is_some())?;
+                        self.check_refusals(executor, &fingerprint, words.is_some())?;
                     }
-                    self.keep(caller, issued, lifetime, fingerprint)
+                    self.keep(executor, issued, lifetime, fingerprint)
                 });
                 renewed.map_err(|error| {
                     let error = login_failed(error);
@@ -351,24 +351,24 @@ impl Session {
     }
 
     /// One attempt at a newer credential while the old one holds.
-    async fn renew_early(&self, caller: &Caller) -> Option<Credential> {
-        let issued = self.source.issue(caller, RetryBudget::SingleAttempt, false).await;
+    async fn renew_early(&self, executor: &Executor) -> Option<Credential> {
+        let issued = self.source.issue(executor, RetryBudget::SingleAttempt, false).await;
         let renewed = issued.and_then(|(issued, lifetime)| {
             let fingerprint = issued.fingerprint(&self.refusals);
-            self.keep(caller, issued, lifetime, fingerprint)
+            self.keep(executor, issued, lifetime, fingerprint)
         });
         match renewed {
             Ok(credential) => Some(credential),
             Err(error) => {
                 warn!(
-                    project = &*caller.project,
+                    project = &*executor.project,
                     error = %error,
                     "could not renew the credentials; the old ones still hold"
                 );
                 let mut current = self.current();
                 // A refusal is not repeated in this run: a wrong password locks the user after a few.
                 current.next_renewal = match error.kind() {
-                    kind if kind.is_transient() => Some(caller.clock.now() + RENEWAL_PAUSE),
+                    kind if kind.is_transient() => Some(executor.clock.now() + RENEWAL_PAUSE),
                     _ => current.lifetime.map(|(_, end)| end),
                 };
                 None
@@ -378,19 +378,19 @@ impl Session {
 
     fn keep(
         &self,
-        caller: &Caller,
+        executor: &Executor,
         issued: Issued,
         lifetime: Option<Lifetime>,
         fingerprint: Fingerprint,
     ) -> Result<Credential, Error> {
-        let means = match issued {
+        let secret = match issued {
             Issued::Token(token, project_id) => {
                 if let Some(given) = project_id {
                     self.settle_project(&given)?;
                 }
-                Means::Token(HeaderText::secret(token).ok_or_else(unfit)?)
+                CredentialSecret::Token(HeaderText::secret(token).ok_or_else(unfit)?)
             }
-            Issued::Key(key) => Means::Key(Arc::new(key)),
+            Issued::Key(key) => CredentialSecret::Key(Arc::new(key)),
         };
         let mut current = self.current();
         current.generation += 1;
@@ -399,9 +399,9 @@ impl Session {
         // Once in a run: a metadata service gives the same key again until shortly before its end.
         current.next_run = None;
         let ends = lifetime.map(|(_, end)| end);
-        let credential = Credential { means, generation: current.generation, ends, fingerprint };
+        let credential = Credential { secret, generation: current.generation, ends, fingerprint };
         current.credential = Some(credential.clone());
-        debug!(project = &*caller.project, generation = credential.generation, "got credentials");
+        debug!(project = &*executor.project, generation = credential.generation, "got credentials");
         Ok(credential)
     }
 
@@ -419,8 +419,8 @@ impl Session {
     /// The project's id: the policy's, the token's, or the one that IAM knows by this name. A name that IAM does not
     /// know, or not as one project, is asked for once in a run, and is the concern of nobody else who shares the
     /// credential.
-    pub(in crate::kms) async fn project_id(&self, caller: &Caller, name: &str) -> Result<String, Error> {
-        let credential = self.credential(caller, None).await?;
+    pub(in crate::kms) async fn project_id(&self, executor: &Executor, name: &str) -> Result<String, Error> {
+        let credential = self.credential(executor, None).await?;
         if let Some(id) = self.project_id.get() {
             return Ok(id.clone());
         }
@@ -432,27 +432,29 @@ impl Session {
             }
             None => {
                 self.check_open()?;
-                self.check_refusals(caller, &credential.fingerprint, false)?;
+                self.check_refusals(executor, &credential.fingerprint, false)?;
             }
         }
-        let iam = self.source.iam(caller, RetryBudget::Full);
-        let found = match &credential.means {
-            Means::Token(token) => iam.project_id(Asker::Token(&SecretString::from(token.as_str())), name).await,
-            Means::Key(key) => iam.project_id(Asker::Key(key), name).await,
+        let iam = self.source.iam(executor, RetryBudget::Full);
+        let found = match &credential.secret {
+            CredentialSecret::Token(token) => {
+                iam.project_id(RequestAuth::Token(&SecretString::from(token.as_str())), name).await
+            }
+            CredentialSecret::Key(key) => iam.project_id(RequestAuth::Key(key), name).await,
         };
         let found = found.map_err(|error| {
             if matches!(error.kind(), Kind::Stopped | Kind::Shortage) {
                 return error;
             }
             let is_refusal = error.code() == Some(Code::Http(401));
-            if is_refusal && credential.has_ended(caller.clock.now()) {
+            if is_refusal && credential.has_ended(executor.clock.now()) {
                 // Which says nothing of the name, nor of the secret.
                 return error.with_kind(Kind::Transient);
             }
             if is_refusal {
-                self.note_refusal(caller, credential.fingerprint, &error, false);
+                self.note_refusal(executor, credential.fingerprint, &error, false);
             }
-            let error = login_failed(self.source.placed(error));
+            let error = login_failed(self.source.with_secret_location(error));
             if is_refusal {
                 self.close(error.kind(), error.text());
             }

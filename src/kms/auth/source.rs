@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::super::caller::Caller;
+use super::super::executor::Executor;
 use super::super::observe::Code;
 use super::super::outage::RetryBudget;
 use super::super::transport::{SetUpError, Url, address};
 use super::access_key::AccessKey;
-use super::iam::{Iam, ProjectScope, Token};
+use super::iam::{IamExchange, ProjectScope, Token};
 use super::refusals::{Fingerprint, Refusals};
 use super::{
     Credentials, Error, IdToken, Kind, Lifetime, Login, OidcAgency, Operation, Password, PodIdentity, ecs_agency, token,
@@ -35,7 +35,7 @@ impl Issued {
 }
 
 /// The way to one project's credentials.
-pub(super) struct Source {
+pub(super) struct CredentialSource {
     credentials: Credentials,
     iam: Url,
     metadata: Url,
@@ -44,7 +44,7 @@ pub(super) struct Source {
     refusals: Arc<Refusals>,
 }
 
-impl Source {
+impl CredentialSource {
     /// Nothing is asked of it yet; IAM is at the endpoint `iam`.
     pub(super) fn new(
         credentials: Credentials,
@@ -65,26 +65,26 @@ impl Source {
     }
 
     /// Where the secret is, for who has to look why it is refused.
-    pub(super) fn place(&self) -> String {
-        self.credentials.login.place()
+    pub(super) fn secret_location(&self) -> String {
+        self.credentials.login.secret_location()
     }
 
-    /// IAM, asked on behalf of this caller.
-    pub(super) fn iam<'a>(&'a self, caller: &'a Caller, budget: RetryBudget) -> Iam<'a> {
-        Iam { caller, endpoint: &self.iam, budget }
+    /// IAM, asked on behalf of this executor.
+    pub(super) fn iam<'a>(&'a self, executor: &'a Executor, budget: RetryBudget) -> IamExchange<'a> {
+        IamExchange { executor, endpoint: &self.iam, budget }
     }
 
     /// A token or an access key, with its lifetime where that is told. A secret that was refused lately and has not
     /// changed is not sent; `told` where the cloud's words on the refusal are known already.
     pub(super) async fn issue(
         &self,
-        caller: &Caller,
+        executor: &Executor,
         budget: RetryBudget,
         told: bool,
     ) -> Result<(Issued, Option<Lifetime>), Error> {
-        let counted = |_: &Error| caller.observer.operation(Operation::Authenticate, false);
-        let ready = self.ready().inspect_err(counted)?;
-        let secrets = ready.secret().map(|parts| self.secrets(&parts));
+        let counted = |_: &Error| executor.observer.operation(Operation::Authenticate, false);
+        let prepared = self.prepare().inspect_err(counted)?;
+        let secrets = prepared.secret().map(|parts| self.secrets(&parts));
         // What is given in files as it is, is sent to nobody here.
         let secrets = secrets.filter(|_| !self.is_in_files());
         let _turn = match &secrets {
@@ -92,24 +92,27 @@ impl Source {
             None => None,
         };
         for secret in secrets.iter().flatten() {
-            self.refusals.check(&caller.project, secret, caller.clock.now()).map_err(|why| self.held(&why, told))?;
+            self.refusals
+                .check(&executor.project, secret, executor.clock.now())
+                .map_err(|why| self.held(&why, told))?;
         }
-        let is_let_in = AtomicBool::new(false);
-        let let_in = || {
-            is_let_in.store(true, Ordering::Relaxed);
+        let is_admitted = AtomicBool::new(false);
+        let admit = || {
+            is_admitted.store(true, Ordering::Relaxed);
             if let Some([own, _]) = &secrets {
-                self.refusals.accept(&caller.project, own);
+                self.refusals.accept(&executor.project, own);
             }
         };
-        let result = self.ask(caller, budget, ready, let_in).await;
+        let result = self.ask(executor, budget, prepared, admit).await;
         // What is wrong with a file names the file itself.
-        let result = result.map_err(|error| if error.code().is_some() { self.placed(error) } else { error });
+        let result =
+            result.map_err(|error| if error.code().is_some() { self.with_secret_location(error) } else { error });
         if let (Err(error), Some([own, then])) = (&result, secrets)
             && matches!(error.code(), Some(Code::Http(401 | 403)))
         {
-            let is_let_in = is_let_in.into_inner();
-            let secret = if is_let_in { then } else { own };
-            self.refusals.refuse(&caller.project, secret, error.text(), is_let_in, caller.clock.now());
+            let is_admitted = is_admitted.into_inner();
+            let secret = if is_admitted { then } else { own };
+            self.refusals.refuse(&executor.project, secret, error.text(), is_admitted, executor.clock.now());
         }
         result
     }
@@ -124,7 +127,7 @@ impl Source {
     /// The error of a secret that is not sent, since it was refused before in these words; which may be told already.
     pub(super) fn held(&self, why: &str, told: bool) -> Error {
         let text = if told {
-            format!("it has not changed since, so it is not sent again for 30 minutes; {}", self.place())
+            format!("it has not changed since, so it is not sent again for 30 minutes; {}", self.secret_location())
         } else {
             format!("not sent again for 30 minutes, as it has not changed since it was refused: {why}")
         };
@@ -132,64 +135,69 @@ impl Source {
     }
 
     /// The error and where the secret is, which has nothing to do with a service that is away.
-    pub(super) fn placed(&self, error: Error) -> Error {
-        let is_refusal = !error.kind().is_transient() && !matches!(error.kind(), Kind::NoWay | Kind::LoginUnavailable);
-        if is_refusal { error.with_hint(&self.place()) } else { error }
+    pub(super) fn with_secret_location(&self, error: Error) -> Error {
+        let is_refusal =
+            !error.kind().is_transient() && !matches!(error.kind(), Kind::Unreachable | Kind::LoginUnavailable);
+        if is_refusal { error.with_hint(&self.secret_location()) } else { error }
     }
 
     /// Reads the secret, anew each time.
-    fn ready(&self) -> Result<Ready<'_>, Error> {
+    fn prepare(&self) -> Result<PreparedLogin<'_>, Error> {
         Ok(match &self.credentials.login {
-            Login::Token(source) => Ready::Token(token::read(source)?),
-            Login::Password(password) => Ready::Password(password, password.password.read()?),
-            Login::AccessKey(files) => Ready::AccessKey(files.read()?),
-            Login::EcsAgency { .. } => Ready::Machine,
-            Login::IdToken(id_token) => Ready::IdToken(id_token, token::read(&id_token.token)?),
-            Login::OidcAgency(agency) => Ready::OidcAgency(agency, token::read(&agency.token)?),
-            Login::Pod(pod) => Ready::Pod(pod, token::read(&pod.token)?),
+            Login::Token(source) => PreparedLogin::Token(token::read(source)?),
+            Login::Password(password) => PreparedLogin::Password(password, password.password.read()?),
+            Login::AccessKey(files) => PreparedLogin::AccessKey(files.read()?),
+            Login::EcsAgency { .. } => PreparedLogin::Machine,
+            Login::IdToken(id_token) => PreparedLogin::IdToken(id_token, token::read(&id_token.token)?),
+            Login::OidcAgency(agency) => PreparedLogin::OidcAgency(agency, token::read(&agency.token)?),
+            Login::Pod(pod) => PreparedLogin::Pod(pod, token::read(&pod.token)?),
         })
     }
 
-    /// Calls `let_in` when the secret was accepted, though more is to be asked for with what it has given.
+    /// Calls `admit` when the secret was accepted, though more is to be asked for with what it has given.
     async fn ask(
         &self,
-        caller: &Caller,
+        executor: &Executor,
         budget: RetryBudget,
-        ready: Ready<'_>,
-        let_in: impl Fn(),
+        prepared: PreparedLogin<'_>,
+        admit: impl Fn(),
     ) -> Result<(Issued, Option<Lifetime>), Error> {
-        let iam = self.iam(caller, budget);
+        let iam = self.iam(executor, budget);
         let (agency, project) = (self.credentials.agency.as_ref(), self.project.as_ref());
         let token = |token: Token| (Issued::Token(token.text, token.project_id), token.lifetime);
-        let (key, lifetime) = match (ready, agency) {
-            (Ready::Token(given), None) => {
-                caller.observer.operation(Operation::Authenticate, true);
+        let (key, lifetime) = match (prepared, agency) {
+            (PreparedLogin::Token(given), None) => {
+                executor.observer.operation(Operation::Authenticate, true);
                 return Ok((Issued::Token(given, None), None));
             }
-            (Ready::Token(given), Some(agency)) => {
-                return Ok(token(agency.token(&iam, &given, project).await.inspect(|_| let_in())?));
+            (PreparedLogin::Token(given), Some(agency)) => {
+                return Ok(token(agency.token(&iam, &given, project).await.inspect(|_| admit())?));
             }
-            (Ready::Password(user, password), None) => {
-                return Ok(token(user.token(&iam, &password, project).await.inspect(|_| let_in())?));
+            (PreparedLogin::Password(user, password), None) => {
+                return Ok(token(user.token(&iam, &password, project).await.inspect(|_| admit())?));
             }
-            (Ready::Password(user, password), Some(agency)) => {
+            (PreparedLogin::Password(user, password), Some(agency)) => {
                 let own = user.account_token(&iam, &password).await?.text;
-                let_in();
+                admit();
                 return Ok(token(agency.token(&iam, &own, project).await?));
             }
-            (Ready::AccessKey(key), agency) => {
+            (PreparedLogin::AccessKey(key), agency) => {
                 if agency.is_none() {
-                    caller.observer.operation(Operation::Authenticate, true);
+                    executor.observer.operation(Operation::Authenticate, true);
                 }
                 (key, None)
             }
-            (Ready::Machine, _) => ecs_agency::access_key(caller, budget, &self.metadata).await?,
-            (Ready::IdToken(id_token, secret), _) => id_token.access_key(&iam, &secret, &let_in).await?,
-            (Ready::OidcAgency(agency, secret), _) => agency.access_key(&iam, &secret).await.inspect(|_| let_in())?,
-            (Ready::Pod(pod, secret), _) => pod.access_key(caller, budget, &secret).await.inspect(|_| let_in())?,
+            (PreparedLogin::Machine, _) => ecs_agency::access_key(executor, budget, &self.metadata).await?,
+            (PreparedLogin::IdToken(id_token, secret), _) => id_token.access_key(&iam, &secret, &admit).await?,
+            (PreparedLogin::OidcAgency(agency, secret), _) => {
+                agency.access_key(&iam, &secret).await.inspect(|_| admit())?
+            }
+            (PreparedLogin::Pod(pod, secret), _) => {
+                pod.access_key(executor, budget, &secret).await.inspect(|_| admit())?
+            }
         };
         let (key, lifetime) = match agency {
-            Some(agency) => agency.access_key(&iam, &key).await.inspect(|_| let_in())?,
+            Some(agency) => agency.access_key(&iam, &key).await.inspect(|_| admit())?,
             None => (key, lifetime),
         };
         Ok((Issued::Key(key), lifetime))
@@ -197,7 +205,7 @@ impl Source {
 }
 
 /// A way to log in, with its secret as it is now.
-enum Ready<'a> {
+enum PreparedLogin<'a> {
     Token(SecretString),
     Password(&'a Password, SecretString),
     AccessKey(AccessKey),
@@ -208,7 +216,7 @@ enum Ready<'a> {
     Pod(&'a PodIdentity, SecretString),
 }
 
-impl Ready<'_> {
+impl PreparedLogin<'_> {
     fn secret(&self) -> Option<Vec<&str>> {
         match self {
             Self::AccessKey(key) => Some(key.parts().to_vec()),

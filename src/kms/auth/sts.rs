@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::super::transport::{Method, SetUpError, Url, address};
 use super::access_key::AccessKey;
 use super::body;
-use super::iam::{Asker, Iam};
-use super::{Error, Kind, Lifetime, Operation, SecretSource};
+use super::iam::{IamExchange, RequestAuth};
+use super::{Error, Kind, Lifetime, Operation, SecretLocation};
 
 /// An agency, the provider that it trusts, and the provider's word.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +22,7 @@ pub struct OidcAgency {
     /// The agency.
     pub agency_urn: String,
     /// The provider's token, read anew at each authentication: they live for minutes.
-    pub token: SecretSource,
+    pub token: SecretLocation,
     /// What the session is called in the cloud's audit.
     pub session_name: String,
     /// How long the temporary key shall hold.
@@ -37,7 +37,7 @@ impl OidcAgency {
     /// A temporary access key; asked for as `iam` asks, but of STS.
     pub(super) async fn access_key(
         &self,
-        iam: &Iam<'_>,
+        iam: &IamExchange<'_>,
         token: &SecretString,
     ) -> Result<(AccessKey, Option<Lifetime>), Error> {
         let body = body::json(&Assuming {
@@ -51,9 +51,9 @@ impl OidcAgency {
         });
         let endpoint =
             self.url().map_err(|error| Error::new(Operation::Authenticate, Kind::Credentials, error.to_string()))?;
-        let sts = Iam { caller: iam.caller, endpoint: &endpoint, budget: iam.budget };
-        let now = iam.caller.clock.now();
-        sts.ask(Method::Post, "v5/agencies/assume-with-oidc", Asker::Nobody, body, Some(token), |answer| {
+        let sts = IamExchange { executor: iam.executor, endpoint: &endpoint, budget: iam.budget };
+        let now = iam.executor.clock.now();
+        sts.exchange(Method::Post, "v5/agencies/assume-with-oidc", RequestAuth::None, body, Some(token), |answer| {
             AccessKey::parse(&answer.body, answer.date(), now).ok_or_else(|| {
                 let text = "STS answered without a temporary access key; is HUAWEICLOUD_SDK_STS_ENDPOINT right?";
                 super::iam::failed(answer, text)

@@ -2,9 +2,9 @@
 
 use secrecy::SecretString;
 
-use super::{Error, SecretSource};
+use super::{Error, SecretLocation};
 
 /// Reads the token.
-pub(super) fn read(source: &SecretSource) -> Result<SecretString, Error> {
+pub(super) fn read(source: &SecretLocation) -> Result<SecretString, Error> {
     source.read_word("token")
 }

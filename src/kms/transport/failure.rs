@@ -39,7 +39,7 @@ pub(in crate::kms) enum Fault {
     Passing,
     /// It is in the way of every other request as well, and is for somebody to put right: a certificate that is not
     /// trusted, a proxy that refuses.
-    Barrier,
+    Unreachable,
     /// The same of a file that is needed to connect: no attempt was made.
     File,
     /// This machine has run out of something.
@@ -82,7 +82,7 @@ impl Destination<'_> {
                 }
                 _ => match tls {
                     Some(rustls::Error::InvalidCertificate(why)) => {
-                        (Code::Tls, Fault::Barrier, format!("cannot be used: its {}", certificate(why, *ca_file)))
+                        (Code::Tls, Fault::Unreachable, format!("cannot be used: its {}", certificate(why, *ca_file)))
                     }
                     Some(_) => (Code::Tls, Fault::Passing, format!("cannot be reached by TLS: {}", cause(error))),
                     None => (code, Fault::Passing, format!("cannot be reached: {}", cause(error))),
@@ -103,7 +103,7 @@ impl Destination<'_> {
             }
             Some(rustls::Error::InvalidCertificate(why)) => {
                 let text = format!("no connection to {host}: its {}", certificate(why, *ca_file));
-                no_answer(Code::Tls, Fault::Barrier, text)
+                no_answer(Code::Tls, Fault::Unreachable, text)
             }
             Some(_) => no_answer(Code::Tls, Fault::Passing, format!("TLS with {host} failed: {}", cause(error))),
             None if error.is_connect() => {
@@ -125,7 +125,7 @@ impl Destination<'_> {
             400..=499 => (Code::Connect, format!("answers HTTP {status}; does it allow connections to {}?", self.host)),
             _ => (Code::Connect, format!("answers HTTP {status}")),
         };
-        let fault = if (400..500).contains(&status) { Fault::Barrier } else { Fault::Passing };
+        let fault = if (400..500).contains(&status) { Fault::Unreachable } else { Fault::Passing };
         NoAnswer { code, may_have_arrived: false, fault, text: self.blamed(proxy, &what) }
     }
 

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::super::auth::SecretSource;
+use super::super::auth::SecretLocation;
 use super::no_proxy::NoProxy;
 use super::{HeaderText, SetUpError, Url, message};
 
@@ -18,7 +18,7 @@ pub struct Proxy {
     /// The servers that are reached without it.
     pub except: NoProxy,
     /// Whom it lets through, and where the password is, which is read again before each run.
-    pub user: Option<(String, SecretSource)>,
+    pub user: Option<(String, SecretLocation)>,
 }
 
 /// Who gave a proxy's address.
@@ -134,7 +134,7 @@ mod tests {
             ("a", "bc", "Basic YTpiYw=="),
             ("a", "bcd", "Basic YTpiY2Q="),
         ] {
-            let user = Some((name.to_owned(), SecretSource::in_memory(password.to_owned(), "test")));
+            let user = Some((name.to_owned(), SecretLocation::in_memory(password.to_owned(), "test")));
             let proxy = Proxy { user, ..at("http://u:p@proxy.example.com:3128") };
             assert_eq!(proxy.authorization().unwrap().unwrap().expose_secret(), told);
             assert_eq!(proxy.host(), "proxy.example.com:3128");

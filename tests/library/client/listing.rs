@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kms_rotationd::kms::{Error, Kms, Listed};
-use kms_rotationd::rotation::key::{Hindrance, ListedKey};
+use kms_rotationd::rotation::key::{ListedKey, RotationBlocker};
 use kms_simulator::{
     BadListing, Dialect, Fault, Key, KeyState, LargestPage, Operation, ProjectSetup, ResourceDetail, Rule, Setup,
     Simulator, Total,
@@ -163,17 +163,17 @@ async fn the_list_has_the_same_details_as_a_description() {
         let setup = Setup::new().project(ProjectSetup::new(PROJECT, "eu-de").keys(keys).token("good").dialect(dialect));
         let (listed, cloud) = list(setup).await;
         let listed = listed.unwrap().items;
-        let hindrances: Vec<_> = listed.iter().map(|key| key.description.hindrance).collect();
+        let blockers: Vec<_> = listed.iter().map(|key| key.description.blocker).collect();
         let expected = [
             None,
-            Some(Hindrance::DefaultKey),
-            Some(Hindrance::ImportedMaterial),
-            Some(Hindrance::UnsupportedKeyType),
-            Some(Hindrance::Disabled),
-            Some(Hindrance::PendingDeletion),
-            Some(Hindrance::UnsupportedKeyType),
+            Some(RotationBlocker::DefaultKey),
+            Some(RotationBlocker::ImportedMaterial),
+            Some(RotationBlocker::UnsupportedKeyType),
+            Some(RotationBlocker::Disabled),
+            Some(RotationBlocker::PendingDeletion),
+            Some(RotationBlocker::UnsupportedKeyType),
         ];
-        assert_eq!(hindrances, expected, "{dialect:?}");
+        assert_eq!(blockers, expected, "{dialect:?}");
         let client = client(&cloud, token("good"), Clock::system(), &Arc::default());
         for key in listed {
             assert_eq!(client.describe(key.key_id).await.unwrap(), key.description, "{dialect:?}");

@@ -12,12 +12,14 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use kms_rotationd::kms::auth::{
-    AccessKeyFiles, Agency, Credentials, IdToken, KeyName, Login, Named, OidcAgency, Password, PodIdentity,
-    ProjectScope, SecretSource,
+    AccessKeyFiles, AccessKeyIdSource, Agency, Credentials, IdToken, Login, Named, OidcAgency, Password, PodIdentity,
+    ProjectScope, SecretLocation,
 };
 use kms_rotationd::kms::endpoint::Endpoints;
 use kms_rotationd::kms::observe::{Code, Observer, Operation};
-use kms_rotationd::kms::{Client, ClientSettings, Kind, Kms, RetryPolicy, RunStart, SendMode, Shared, WriteOperation};
+use kms_rotationd::kms::{
+    ClientSettings, Kind, Kms, KmsClient, RetryPolicy, RunStart, SendMode, Shared, WriteOperation,
+};
 use kms_rotationd::rotation::KeyId;
 use kms_rotationd::support::clock::{BootClock, Clock};
 use kms_rotationd::support::write_gate::{WriteGate, WriteGateHandle};
@@ -74,23 +76,23 @@ fn setup() -> Setup {
 }
 
 fn token(token: &str) -> Credentials {
-    Login::Token(SecretSource::in_memory(token.to_owned(), "test")).into()
+    Login::Token(SecretLocation::in_memory(token.to_owned(), "test")).into()
 }
 
 fn password() -> Credentials {
     let user = Password {
         user: Named::Name("u".to_owned()),
         domain: Some(Named::Name("d".to_owned())),
-        password: SecretSource::in_memory("right".to_owned(), "test"),
+        password: SecretLocation::in_memory("right".to_owned(), "test"),
         project_name: None,
     };
     Login::Password(user).into()
 }
 
-fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, heard: &Arc<Heard>) -> Client {
+fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, heard: &Arc<Heard>) -> KmsClient {
     let settings = settings(cloud, credentials);
     let (observer, stop) = (Arc::clone(heard) as Arc<dyn Observer>, CancellationToken::new());
-    Client::new(settings, &Shared::for_descriptors(1024), observer, clock, stop, WriteGate::default()).unwrap()
+    KmsClient::new(settings, &Shared::for_descriptors(1024), observer, clock, stop, WriteGate::default()).unwrap()
 }
 
 fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
@@ -112,15 +114,16 @@ fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
 }
 
 /// Projects with these names, with one access key.
-fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<Client> {
-    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
-    let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory(secret), security_token: None };
+fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<KmsClient> {
+    let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
+    let key =
+        AccessKeyFiles { id: AccessKeyIdSource::Known("AK".to_owned()), secret: memory(secret), security_token: None };
     let credentials = Credentials::from(Login::AccessKey(key));
     let shared = Shared::for_descriptors(1024);
     let client = |name: &&str| {
         let scope = ProjectScope { id: None, name: (*name).to_owned() };
         let settings = ClientSettings { scope, ..settings(cloud, credentials.clone()) };
-        Client::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), WriteGate::default())
+        KmsClient::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), WriteGate::default())
             .unwrap()
     };
     names.iter().map(client).collect()
@@ -148,7 +151,7 @@ async fn assert_not_sent_once(happens: impl FnOnce(&WriteGateHandle, &AtomicBool
     handle.open_until(HOUR);
     let (clock, stop) = (Clock::system(), CancellationToken::new());
     let settings = settings(&cloud, token("good"));
-    let client = Client::new(settings, &Shared::for_descriptors(1024), Arc::new(()), clock, stop, gate).unwrap();
+    let client = KmsClient::new(settings, &Shared::for_descriptors(1024), Arc::new(()), clock, stop, gate).unwrap();
     let wait = async {
         while cloud.handle().requests(enable) < 3 {
             tokio::task::yield_now().await;
@@ -200,19 +203,19 @@ fn before(next_run: SystemTime) -> RunStart {
 }
 
 /// A run of all these begins.
-fn begin_run<'c>(clients: impl IntoIterator<Item = &'c Client>) {
+fn begin_run<'c>(clients: impl IntoIterator<Item = &'c KmsClient>) {
     for client in clients {
         client.begin_run(RunStart::default());
     }
 }
 
 /// One run: sixteen calls at once, all of which are refused.
-async fn refused_run(client: &Client) {
+async fn refused_run(client: &KmsClient) {
     refused_run_after(client, RunStart::default()).await;
 }
 
 /// The same of a run that begins like this.
-async fn refused_run_after(client: &Client, start: RunStart) {
+async fn refused_run_after(client: &KmsClient, start: RunStart) {
     client.begin_run(start);
     let results = join_all((0..16).map(|_| client.read_status(key()))).await;
     assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::Credentials)));
@@ -222,14 +225,15 @@ async fn refused_run_after(client: &Client, start: RunStart) {
 
 #[tokio::test]
 async fn a_refused_secret_is_sent_once_in_half_an_hour() {
-    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
+    let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
     let user = Password {
         user: Named::Name("u".to_owned()),
         domain: Some(Named::Name("d".to_owned())),
         password: memory("wrong"),
         project_name: None,
     };
-    let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("wrong"), security_token: None };
+    let key =
+        AccessKeyFiles { id: AccessKeyIdSource::Known("AK".to_owned()), secret: memory("wrong"), security_token: None };
     let id_token = IdToken { provider_id: "cluster".to_owned(), token: memory("wrong") };
     let agency = || Some(Agency { account: Named::Name("d".to_owned()), name: "a".to_owned(), duration: None });
     for (login, agency) in [
@@ -265,8 +269,9 @@ async fn a_refused_secret_is_sent_once_in_half_an_hour() {
 
 #[tokio::test]
 async fn a_failing_login_service_has_refused_nothing() {
-    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
-    let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("right"), security_token: None };
+    let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
+    let key =
+        AccessKeyFiles { id: AccessKeyIdSource::Known("AK".to_owned()), secret: memory("right"), security_token: None };
     let agency = || Some(Agency { account: Named::Name("d".to_owned()), name: "a".to_owned(), duration: None });
     for fault in [Fault::html(503), Fault::html(501), Fault::throttled(), Fault::reset()] {
         let setup = setup().access_key("AK", "right").identity_provider("cluster", "right");
@@ -298,7 +303,7 @@ async fn a_failing_login_service_has_refused_nothing() {
             let settings = ClientSettings { retry, ..settings };
             let (observer, stop) = (Arc::clone(&heard) as Arc<dyn Observer>, CancellationToken::new());
             let way = format!("{:?} {fault:?}", settings.credentials);
-            let client = Client::new(
+            let client = KmsClient::new(
                 settings,
                 &Shared::for_descriptors(1024),
                 observer,
@@ -388,10 +393,11 @@ fn hooked(
     hand: &Hand,
     attempt: impl Fn(Operation) + Send + Sync + 'static,
     credentials: impl Fn() + Send + Sync + 'static,
-) -> Client {
+) -> KmsClient {
     let (observer, stop) = (Arc::new(Hooked { attempt, credentials }), CancellationToken::new());
     let settings = settings(cloud, password());
-    Client::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, WriteGate::default()).unwrap()
+    KmsClient::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, WriteGate::default())
+        .unwrap()
 }
 
 #[tokio::test]
@@ -457,7 +463,7 @@ async fn a_refusal_after_the_expiry_of_a_key_does_not_affect_the_project_lookup(
     };
     let (observer, stop) = (Arc::new(Hooked { attempt, credentials: || {} }), CancellationToken::new());
     let client =
-        Client::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, WriteGate::default())
+        KmsClient::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, WriteGate::default())
             .unwrap();
     client.begin_run(RunStart::default());
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Transient);
@@ -474,20 +480,20 @@ fn by_password<const N: usize>(
     clock: &Clock,
     password: &str,
     projects: [(&str, &str, Option<Agency>); N],
-) -> [Client; N] {
+) -> [KmsClient; N] {
     let shared = Shared::for_descriptors(1024);
     projects.map(|(name, id, agency)| {
         let user = Password {
             user: Named::Name("u".to_owned()),
             domain: Some(Named::Name("d".to_owned())),
-            password: SecretSource::in_memory(password.to_owned(), "test"),
+            password: SecretLocation::in_memory(password.to_owned(), "test"),
             // Written in different ways.
             project_name: (name == "named").then(|| "eu-de".to_owned()),
         };
         let settings = settings(cloud, Credentials { login: Login::Password(user), agency });
         let scope = ProjectScope { id: Some(id.to_owned()), ..settings.scope };
         let settings = ClientSettings { project: name.into(), scope, ..settings };
-        Client::new(settings, &shared, Arc::new(()), clock.clone(), CancellationToken::new(), WriteGate::default())
+        KmsClient::new(settings, &shared, Arc::new(()), clock.clone(), CancellationToken::new(), WriteGate::default())
             .unwrap()
     })
 }
@@ -531,7 +537,7 @@ async fn a_project_without_permission_does_not_block_other_logins() {
 #[tokio::test]
 async fn a_refused_agency_does_not_mark_the_accepted_secret_as_refused() {
     use kms_simulator::Operation as Asked;
-    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
+    let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
     let agency = || Some(Agency { account: Named::Name("x".to_owned()), name: "a".to_owned(), duration: None });
     let Credentials { login: by_password, .. } = password();
     let by_id_token = Login::IdToken(IdToken { provider_id: "cluster".to_owned(), token: memory("right") });
@@ -543,7 +549,7 @@ async fn a_refused_agency_does_not_mark_the_accepted_secret_as_refused() {
             let settings = settings(&cloud, Credentials { login: login.clone(), agency });
             let settings = ClientSettings { project: name.into(), ..settings };
             let stop = CancellationToken::new();
-            Client::new(settings, &shared, Arc::new(()), hand.clock(), stop, WriteGate::default()).unwrap()
+            KmsClient::new(settings, &shared, Arc::new(()), hand.clock(), stop, WriteGate::default()).unwrap()
         };
         let delegated = [client("a", agency()), client("b", agency()), client("c", agency())];
         for _ in 0..3 {
@@ -562,8 +568,9 @@ async fn a_refused_agency_does_not_mark_the_accepted_secret_as_refused() {
 #[tokio::test]
 async fn a_once_accepted_credential_is_retried_before_its_refusal_counts() {
     use kms_simulator::Operation as Asked;
-    let memory = |text: &str| SecretSource::in_memory(text.to_owned(), "test");
-    let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret: memory("right"), security_token: None };
+    let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
+    let key =
+        AccessKeyFiles { id: AccessKeyIdSource::Known("AK".to_owned()), secret: memory("right"), security_token: None };
     for name in ["key", "token", "password", "machine"] {
         let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
         let credentials = match name {
@@ -609,12 +616,12 @@ async fn a_key_accepted_for_one_project_is_blocked_only_for_the_other() {
     let refusing = Simulator::start(setup().fault(Rule::always(Fault::unauthorized()))).await.unwrap();
     let shared = Shared::for_descriptors(1024);
     let [one, other] = [&cloud, &refusing].map(|kms| {
-        let secret = SecretSource::in_memory("right".to_owned(), "test");
-        let key = AccessKeyFiles { id: KeyName::Known("AK".to_owned()), secret, security_token: None };
+        let secret = SecretLocation::in_memory("right".to_owned(), "test");
+        let key = AccessKeyFiles { id: AccessKeyIdSource::Known("AK".to_owned()), secret, security_token: None };
         let settings = settings(&cloud, Login::AccessKey(key).into());
         let endpoints = Endpoints { kms: kms.url(), iam: cloud.url() };
         let settings = ClientSettings { project: kms.url().into(), endpoints, ..settings };
-        Client::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), WriteGate::default())
+        KmsClient::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), WriteGate::default())
             .unwrap()
     });
     for run in 1..=3 {
@@ -745,7 +752,8 @@ async fn an_interval_that_is_due_at_a_stop_is_repeated_where_its_answer_is_lost_
     let (heard, stop) = (Arc::new(Heard::default()), CancellationToken::new());
     let (settings, observer) = (settings(&cloud, token("good")), Arc::clone(&heard) as Arc<dyn Observer>);
     let shared = Shared::for_descriptors(1024);
-    let client = Client::new(settings, &shared, observer, Clock::system(), stop.clone(), WriteGate::default()).unwrap();
+    let client =
+        KmsClient::new(settings, &shared, observer, Clock::system(), stop.clone(), WriteGate::default()).unwrap();
     stop.cancel();
     let days = kms_rotationd::rotation::RotationInterval::from_days(90).unwrap();
     let send = async |mode| client.update_interval(key(), days, mode).send().await;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use kms_rotationd::kms::auth::{Credentials, Login};
-use kms_rotationd::kms::{Client, Kms, RunStart};
+use kms_rotationd::kms::{Kms, KmsClient, RunStart};
 use kms_rotationd::support::clock::Clock;
 use kms_simulator::{Fault, Handle, Operation, Rule, Setup, Simulator};
 
@@ -15,7 +15,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// A cloud with temporary keys of an hour, a client with such keys, and the time.
 struct Machine {
     cloud: Simulator,
-    client: Client,
+    client: KmsClient,
     heard: Arc<Heard>,
     now: Arc<Mutex<SystemTime>>,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kms_rotationd::policy;
-use kms_rotationd::rotation::rule::{Asks, Names};
+use kms_rotationd::rotation::rule::{Matcher, Requirement};
 use serde_json::Value;
 
 use super::generated::{assert_part, part};
@@ -83,7 +83,7 @@ fn the_entries_in_the_documentation_are_valid() {
         "docs/policy.md",
     );
     let [every, some, one] = &policy.projects[0].keys[..] else { panic!("{policy:?}") };
-    assert!(matches!(&every.names, Names::Select(selector) if selector.conditions() == 0));
-    assert!(matches!(&some.names, Names::Select(selector) if selector.conditions() == 2));
-    assert!(matches!((&one.names, &one.asks), (Names::Alias(_), Asks::Exempt(_))));
+    assert!(matches!(&every.matcher, Matcher::Select(selector) if selector.conditions() == 0));
+    assert!(matches!(&some.matcher, Matcher::Select(selector) if selector.conditions() == 2));
+    assert!(matches!((&one.matcher, &one.requirement), (Matcher::Alias(_), Requirement::Exempt(_))));
 }

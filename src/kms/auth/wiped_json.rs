@@ -6,15 +6,15 @@ use serde_json::Value;
 use zeroize::Zeroize;
 
 /// A parsed text, all of which is wiped when it is done with.
-pub struct SecretTree(Value);
+pub struct WipedJson(Value);
 
-impl From<Value> for SecretTree {
+impl From<Value> for WipedJson {
     fn from(value: Value) -> Self {
         Self(value)
     }
 }
 
-impl Deref for SecretTree {
+impl Deref for WipedJson {
     type Target = Value;
 
     fn deref(&self) -> &Value {
@@ -22,7 +22,7 @@ impl Deref for SecretTree {
     }
 }
 
-impl Drop for SecretTree {
+impl Drop for WipedJson {
     fn drop(&mut self) {
         wipe(&mut self.0);
     }

@@ -13,9 +13,9 @@ use super::observe::Operation;
 
 /// Why a run makes no further request of a kind, if so.
 #[derive(Default)]
-pub(super) struct ClosedForRun(Mutex<Option<(Kind, Box<str>)>>);
+pub(super) struct RunBreaker(Mutex<Option<(Kind, Box<str>)>>);
 
-impl ClosedForRun {
+impl RunBreaker {
     /// A new run begins: whatever it was may have been put right.
     pub(super) fn begin_run(&self) {
         self.with(|closed| *closed = None);

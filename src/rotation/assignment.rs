@@ -1,4 +1,4 @@
-//! Which rule decides for which key: the policy's rules × the keys of a project → a case for each key.
+//! Which rule decides for which key: the policy's rules × the keys of a project → an assignment for each key.
 //!
 //! A pure function of rules, list and time. The most specific rule decides: one that names the key's id, then one that
 //! names its alias, then the selector with more conditions, then the earlier one. A rule whose exemption has ended is
@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::SystemTime;
 
-use super::decide::{Reason, Reasons, Status, hindered};
+use super::decide::{Reason, Reasons, Status, blocked};
 use super::key::{DesiredRotation, KeyId, ListedKey};
-use super::rule::{Asks, Attribute, Exemption, Match, Names, Rule, Selector};
+use super::rule::{Attribute, Exemption, Match, Matcher, Requirement, Rule, Selector};
 
 /// The keys of a project, as far as they are known.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +70,7 @@ impl fmt::Display for Subject {
 
 /// A key, the rule that decides for it, and what follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Case<'a> {
+pub struct Assignment<'a> {
     /// The key.
     pub subject: Subject,
     /// The rule that decides for it.
@@ -80,7 +80,7 @@ pub struct Case<'a> {
     /// Why the rule that decides is not known, if so.
     pub unsure: Option<Unsure<'a>>,
     /// What a run does about it.
-    pub course: Course,
+    pub action: Action,
 }
 
 /// A rule that would decide for a key if it matched, and the attribute that the list does not show.
@@ -97,33 +97,33 @@ impl fmt::Display for Unsure<'_> {
         let Self { rule: Rule { line, .. }, attribute } = self;
         write!(
             f,
-            "the cloud's list does not show the {attribute} of this key, which the entry on line {line} asks for; \
-             name the key by its key_id to decide for it"
+            "the cloud's list does not show the {attribute} of this key, which the entry on line {line} matches on; \
+             add an entry with its key_id"
         )
     }
 }
 
 /// What a run does about a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Course {
+pub enum Action {
     /// Read it and compare it with this.
     Observe(DesiredRotation),
-    /// Nothing: its status is known without reading it.
-    Settled(Status, Reasons),
+    /// Do not read it: its status is known.
+    Skip(Status, Reasons),
 }
 
 /// The keys of a project with their rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cover<'a> {
+pub struct Assignments<'a> {
     /// Every key, in the order of the rules that decide; keys without a rule are last.
-    pub cases: Vec<Case<'a>>,
+    pub all: Vec<Assignment<'a>>,
     /// Selectors that match no key.
     pub idle: Vec<&'a Rule>,
 }
 
 /// Finds the rule that decides for each key of a project.
 #[must_use]
-pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Cover<'a> {
+pub fn assign_rules<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Assignments<'a> {
     let (listed, failure, unsure_tags) = match listing {
         Listing::None => (&[][..], None, &[][..]),
         Listing::Complete(keys) => (keys, None, &[][..]),
@@ -141,64 +141,68 @@ pub fn cover<'a>(rules: &'a [Rule], listing: Listing<'a>, now: SystemTime) -> Co
     }
     let nameless = listed.iter().any(|key| key.alias().is_none()).then_some(Reason::ReadFailed);
     let mut met = vec![false; rules.len()];
-    let mut cases = Vec::with_capacity(rules.len().max(listed.len()));
+    let mut assignments = Vec::with_capacity(rules.len().max(listed.len()));
     for key in listed {
         let decision = index.decides(key, unsure_tags, &mut met);
-        let (place, rule, unsure) = match decision {
+        let (at, rule, unsure) = match decision {
             Some(Decision::Rule(at)) => (at, Some(&rules[at]), None),
             Some(Decision::Unsure(at, attribute)) => (at, None, Some(Unsure { rule: &rules[at], attribute })),
             None => (usize::MAX, None, None),
         };
-        let course = match (rule.map(|rule| &rule.names), failure) {
+        let action = match (rule.map(|rule| &rule.matcher), failure) {
             // A key that is named by its id can be read without a list, and its state may have changed since the last
             // list.
-            (Some(Names::Key(_)), Some(_)) => course(rule, None, now),
+            (Some(Matcher::Key(_)), Some(_)) => action_for(rule, None, now),
             (_, Some(reason)) => unknown(reason),
-            (Some(Names::Alias(alias)), None) if namesakes[&**alias] > 1 => unknown(Reason::AmbiguousEntry),
+            (Some(Matcher::Alias(alias)), None) if namesakes[&**alias] > 1 => unknown(Reason::AmbiguousEntry),
             (None, None) if unsure.is_some() => undecided(key),
-            _ => course(rule, Some(key), now),
+            _ => action_for(rule, Some(key), now),
         };
-        cases.push((place, Case { subject: Subject::Key(key.key_id), rule, listed: Some(key), unsure, course }));
+        assignments
+            .push((at, Assignment { subject: Subject::Key(key.key_id), rule, listed: Some(key), unsure, action }));
     }
     let without_keys = rules.iter().enumerate().filter(|(at, _)| !met[*at]);
-    cases.extend(without_keys.filter_map(|(at, rule)| {
-        let case = |subject, rule, course| Some((at, Case { subject, rule, listed: None, unsure: None, course }));
+    assignments.extend(without_keys.filter_map(|(at, rule)| {
+        let assign =
+            |subject, rule, action| Some((at, Assignment { subject, rule, listed: None, unsure: None, action }));
         let ended = rule.has_ended(now);
-        match &rule.names {
+        match &rule.matcher {
             // A key that is missing on the list is read all the same, since the list may be limited to what the user
             // may see. But an exempt key is not read.
-            Names::Key(key_id) if !ended && complete && matches!(rule.asks, Asks::Exempt(_)) => {
-                case(Subject::Key(*key_id), Some(rule), unknown(Reason::NotFound))
+            Matcher::Key(key_id) if !ended && complete && matches!(rule.requirement, Requirement::Exempt(_)) => {
+                assign(Subject::Key(*key_id), Some(rule), unknown(Reason::NotFound))
             }
-            Names::Key(key_id) if !ended => case(Subject::Key(*key_id), Some(rule), course(Some(rule), None, now)),
+            Matcher::Key(key_id) if !ended => {
+                assign(Subject::Key(*key_id), Some(rule), action_for(Some(rule), None, now))
+            }
             // Its exemption has ended, and only a list would show whether another rule matches it.
-            Names::Key(key_id) if !complete && listed.iter().all(|key| key.key_id != *key_id) => {
-                case(Subject::Key(*key_id), None, absence.map_or_else(|| course(None, None, now), unknown))
+            Matcher::Key(key_id) if !complete && listed.iter().all(|key| key.key_id != *key_id) => {
+                assign(Subject::Key(*key_id), None, absence.map_or_else(|| action_for(None, None, now), unknown))
             }
-            Names::Alias(alias) if !ended && !namesakes.contains_key(&**alias) => {
+            Matcher::Alias(alias) if !ended && !namesakes.contains_key(&**alias) => {
                 let subject = Subject::Entry(format!("alias/{alias}").into());
-                case(subject, Some(rule), unknown(absence.or(nameless).unwrap_or(Reason::NotFound)))
+                assign(subject, Some(rule), unknown(absence.or(nameless).unwrap_or(Reason::NotFound)))
             }
-            Names::Select(_) if !ended => {
+            Matcher::Select(_) if !ended => {
                 let subject = Subject::Entry(unresolved(rules, at).into());
-                absence.and_then(|reason| case(subject, Some(rule), unknown(reason)))
+                absence.and_then(|reason| assign(subject, Some(rule), unknown(reason)))
             }
             _ => None,
         }
     }));
     // By line and then by id, not in the order of the list, so that a run with a limit of changes picks the same keys
     // as the plan before it.
-    cases.sort_by(|(place, case), (other_place, other)| {
-        place.cmp(other_place).then_with(|| case.subject.as_str().cmp(other.subject.as_str()))
+    assignments.sort_by(|(at, assignment), (other_at, other)| {
+        at.cmp(other_at).then_with(|| assignment.subject.as_str().cmp(other.subject.as_str()))
     });
     let idle = index.selectors.iter().filter(|(at, _)| complete && !met[*at]).map(|(at, _)| &rules[*at]).collect();
-    Cover { cases: cases.into_iter().map(|(_, case)| case).collect(), idle }
+    Assignments { all: assignments.into_iter().map(|(_, assignment)| assignment).collect(), idle }
 }
 
 /// What a run does about a key whose rule is not known. A key that cannot rotate is exempt under every rule.
-fn undecided(key: &ListedKey) -> Course {
-    match key.description.hindrance.map(hindered) {
-        Some((Status::Exempt, reason)) => Course::Settled(Status::Exempt, reason.into()),
+fn undecided(key: &ListedKey) -> Action {
+    match key.description.blocker.map(blocked) {
+        Some((Status::Exempt, reason)) => Action::Skip(Status::Exempt, reason.into()),
         _ => unknown(Reason::ReadFailed),
     }
 }
@@ -206,23 +210,24 @@ fn undecided(key: &ListedKey) -> Course {
 /// The name of a selector in the report: its line, and its number where the line has several.
 fn unresolved(rules: &[Rule], at: usize) -> String {
     let line = rules[at].line;
-    let before = rules[..at].iter().filter(|rule| rule.line == line && matches!(rule.names, Names::Select(_))).count();
+    let before =
+        rules[..at].iter().filter(|rule| rule.line == line && matches!(rule.matcher, Matcher::Select(_))).count();
     if before == 0 { format!("entry@{line}") } else { format!("entry@{line}.{}", before + 1) }
 }
 
-fn unknown(reason: Reason) -> Course {
-    Course::Settled(Status::Unknown, reason.into())
+fn unknown(reason: Reason) -> Action {
+    Action::Skip(Status::Unknown, reason.into())
 }
 
-fn course(rule: Option<&Rule>, key: Option<&ListedKey>, now: SystemTime) -> Course {
-    let hindrance = key.and_then(|key| key.description.hindrance).map(hindered);
-    match (rule.map(|rule| &rule.asks), hindrance) {
-        (Some(Asks::Exempt(exemption)), _) => Course::Settled(Status::Exempt, exempted(exemption, now)),
-        (Some(Asks::Rotation(_)), Some((status, reason))) => Course::Settled(status, reason.into()),
-        (Some(Asks::Rotation(desired)), None) => Course::Observe(*desired),
+fn action_for(rule: Option<&Rule>, key: Option<&ListedKey>, now: SystemTime) -> Action {
+    let blocker = key.and_then(|key| key.description.blocker).map(blocked);
+    match (rule.map(|rule| &rule.requirement), blocker) {
+        (Some(Requirement::Exempt(exemption)), _) => Action::Skip(Status::Exempt, exempted(exemption, now)),
+        (Some(Requirement::Rotation(_)), Some((status, reason))) => Action::Skip(status, reason.into()),
+        (Some(Requirement::Rotation(desired)), None) => Action::Observe(*desired),
         // No rule matches it, and it could not rotate anyway.
-        (None, Some((_, reason))) => Course::Settled(Status::Exempt, reason.into()),
-        (None, None) => Course::Settled(Status::Uncovered, Reason::Uncovered.into()),
+        (None, Some((_, reason))) => Action::Skip(Status::Exempt, reason.into()),
+        (None, None) => Action::Skip(Status::Uncovered, Reason::Uncovered.into()),
     }
 }
 
@@ -246,15 +251,15 @@ impl<'a> Index<'a> {
         let (by_key, by_alias, selectors) = (HashMap::new(), HashMap::new(), Vec::new());
         let mut index = Self { by_key, by_alias, first_alias: None, selectors };
         for (at, rule) in rules.iter().enumerate().filter(|(_, rule)| !rule.has_ended(now)) {
-            match &rule.names {
-                Names::Key(key_id) => {
+            match &rule.matcher {
+                Matcher::Key(key_id) => {
                     index.by_key.entry(*key_id).or_insert(at);
                 }
-                Names::Alias(alias) => {
+                Matcher::Alias(alias) => {
                     index.by_alias.entry(alias).or_insert(at);
                     index.first_alias = index.first_alias.or(Some(at));
                 }
-                Names::Select(selector) => index.selectors.push((at, selector)),
+                Matcher::Select(selector) => index.selectors.push((at, selector)),
             }
         }
         // The sort is stable: of equal ones the earlier comes first.
@@ -289,7 +294,7 @@ impl<'a> Index<'a> {
     }
 }
 
-/// Which rule decides for a key, by its place among the rules.
+/// Which rule decides for a key, by its index among the rules.
 #[derive(Clone, Copy)]
 enum Decision<'a> {
     Rule(usize),

@@ -1,6 +1,6 @@
 //! Making calls: attempts with request limit, metrics and retry, the same for KMS and IAM.
 //!
-//! A caller belongs to one project. It has no notion of keys or tokens: its users build the request and interpret the
+//! A executor belongs to one project. It has no notion of keys or tokens: its users build the request and interpret the
 //! answer.
 
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::closed::ClosedForRun;
 use super::error::{Error, Kind, body_request_id, classify, lost_answer, parse_body};
 use super::limit::RequestLimit;
 use super::observe::{Code, Observer, Operation};
 use super::outage::{Outage, RetryBudget};
 use super::retry::{Backoff, LONGEST_RETRY_AFTER, RetryPolicy, with_retries};
+use super::run_breaker::RunBreaker;
 use super::transport::{Answer, Fault, NoAnswer, Request, Transport};
 use crate::support::clock::Clock;
 use crate::support::write_gate::WriteGate;
@@ -27,7 +27,7 @@ use crate::support::write_gate::WriteGate;
 const LAST_CALL: Duration = Duration::from_secs(5);
 
 /// What one project's calls share.
-pub(super) struct Caller {
+pub(super) struct Executor {
     pub(super) project: Arc<str>,
     pub(super) transport: Arc<Transport>,
     pub(super) limit: Arc<RequestLimit>,
@@ -38,7 +38,7 @@ pub(super) struct Caller {
     pub(super) gate: WriteGate,
     pub(super) outages: [Outage; Operation::ALL.len()],
     /// Why no request of this run can reach the KMS, if so. Logins are not checked: one that fails ends the run itself.
-    pub(super) unreachable: ClosedForRun,
+    pub(super) unreachable: RunBreaker,
     /// The difference between the clocks was logged in this run.
     pub(super) skew_told: AtomicBool,
 }
@@ -90,7 +90,7 @@ impl<'a> Call<'a> {
     }
 }
 
-impl Caller {
+impl Executor {
     /// Repeats `attempt` as the retry policy allows and counts how the operation ended. A write whose end is unclear is
     /// counted by its [`WriteOperation`](super::WriteOperation).
     pub(super) async fn call<T, F>(&self, call: &Call<'_>, attempt: impl FnMut() -> F) -> Result<T, Error>
@@ -157,17 +157,17 @@ impl Caller {
                 self.observer.operation(operation, false);
                 if budget == RetryBudget::Full {
                     // It is the same for every key, and will not be over soon.
-                    self.unreachable.close(Kind::NoWay, error.text());
+                    self.unreachable.close(Kind::Unreachable, error.text());
                 }
             }
             kind if kind.is_transient() => {
                 self.exhausted(operation, began);
-                if operation == Operation::ListKeys && error.code().is_none_or(Code::is_nobodys) {
+                if operation == Operation::ListKeys && error.code().is_none_or(Code::is_unanswered) {
                     // A run begins with the list: a server that does not answer it will not answer readings either.
                     self.outage(Operation::ReadStatus).exhausted(began);
                 }
             }
-            Kind::NoWay | Kind::LoginUnavailable => self.observer.operation(operation, false),
+            Kind::Unreachable | Kind::LoginUnavailable => self.observer.operation(operation, false),
             _ => {
                 // A refusal is an answer: there is no outage.
                 self.outage(operation).answered();
@@ -205,7 +205,7 @@ impl Caller {
                 self.transport.proxy_refuses(self.clock.now());
             }
             let error = lost(operation, no_answer);
-            if error.kind() == Kind::NoWay && operation != Operation::Authenticate {
+            if error.kind() == Kind::Unreachable && operation != Operation::Authenticate {
                 self.unreachable.close(error.kind(), error.text());
             }
             error
@@ -370,7 +370,7 @@ impl Caller {
 /// The error of an attempt without an answer.
 fn lost(operation: Operation, no_answer: NoAnswer) -> Error {
     let kind = match no_answer.fault {
-        Fault::Barrier | Fault::File => Kind::NoWay,
+        Fault::Unreachable | Fault::File => Kind::Unreachable,
         _ if no_answer.may_have_arrived => lost_answer(operation),
         Fault::Shortage => Kind::Shortage,
         Fault::Passing => Kind::Transient,
