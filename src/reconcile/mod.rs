@@ -151,7 +151,10 @@ impl Reconciler {
                     }
                     Err(error) => {
                         let error = error.to_string();
-                        error!(project, key_id, to, error, "interval not set before the end; set it by hand");
+                        error!(
+                            project,
+                            key_id, to, error, "shutting down, but the interval could not be set; set it by hand"
+                        );
                     }
                 }
             }
@@ -208,7 +211,7 @@ impl Reconciler {
             NotConnected::Credentials(text) => (Reason::AuthenticationFailed, text),
             NotConnected::Unreachable(text) => (Reason::ReadFailed, text),
         };
-        failure.end(text, "project cannot be reached");
+        failure.end(text, "cannot reach the cloud; the project's keys cannot be checked");
         let known = self.memory.listing(&project.name);
         let Assignments { all, .. } = assign_rules(&project.keys, Listing::Failed(reason, &known), now);
         let keys = all.iter().map(|assignment| key_run::unreachable(assignment, reason)).collect();

@@ -29,14 +29,21 @@ impl<'a> ProjectFailure<'a> {
     pub(super) fn ends_run(&self, error: &Error) -> bool {
         match error.kind() {
             Kind::Credentials => {
-                self.end(&error.to_string(), "authentication failed; the project's keys are unknown until it succeeds");
+                self.end(&error.to_string(), "login failed; the project's keys cannot be checked");
             }
-            Kind::Unreachable => self.end(&error.to_string(), "project cannot be reached"),
+            Kind::Unreachable => {
+                self.end(&error.to_string(), "cannot reach the cloud; the project's keys cannot be checked")
+            }
             Kind::LoginUnavailable => {
-                let message = "login service unavailable; the project's keys are unknown until it answers";
+                let message = "login service unavailable; the project's keys cannot be checked";
                 self.keep(&self.end, &error.to_string(), Level::Warn, message);
             }
-            Kind::Shortage => self.keep(&self.end, &error.to_string(), Level::Warn, "project cannot be reached"),
+            Kind::Shortage => self.keep(
+                &self.end,
+                &error.to_string(),
+                Level::Warn,
+                "cannot reach the cloud; the project's keys cannot be checked",
+            ),
             _ => return false,
         }
         true

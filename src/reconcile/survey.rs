@@ -121,7 +121,7 @@ async fn list<K: Kms>(kms: &K, rules: &[Rule], now: SystemTime) -> Result<(Inven
     Ok((Inventory { keys: keys.into(), may_lack_keys, unsure_tags }, doubt))
 }
 
-/// The tags that selectors use, each with its values, or with nothing where any value matches.
+/// The tags that selectors use, each with its values, or with `None` if any value matches.
 fn wanted_tags<'r>(rules: impl Iterator<Item = &'r Rule>) -> BTreeMap<&'r str, Option<BTreeSet<&'r str>>> {
     let mut wanted = BTreeMap::new();
     for rule in rules {

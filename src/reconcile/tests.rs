@@ -36,7 +36,7 @@ enum Answers {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Key {
-    /// The interval, in days; nothing where rotation is off.
+    /// The interval, in days; `None` if rotation is off.
     on: Option<u32>,
     answers: Answers,
     read_takes: Duration,
@@ -324,11 +324,11 @@ async fn a_reading_older_than_a_minute_is_repeated_before_a_write() {
     let cloud = Fake::of([(1, off()), (2, on(90))]);
     cloud.change(2, |key| key.read_takes = Duration::from_secs(90));
     let (reconciler, targets) = (reconciler(), [target("p", &cloud, false)]);
-    let somebody = async {
+    let operator = async {
         tokio::time::sleep(Duration::from_secs(30)).await;
         cloud.change(1, |key| key.on = Some(90));
     };
-    tokio::join!(run(&reconciler, &targets, 50), somebody);
+    tokio::join!(run(&reconciler, &targets, 50), operator);
     assert_eq!(cloud.writes(), Vec::<String>::new());
 }
 
@@ -510,12 +510,12 @@ async fn the_limit_holds_for_keys_that_were_on_policy_when_the_run_was_planned()
     let desired = DesiredRotation::exactly(RotationInterval::from_days(90).unwrap());
     always.project.keys[0].requirement =
         Requirement::Rotation(DesiredRotation { reapply: crate::rotation::key::Reapply::Always, ..desired });
-    let somebody = async {
+    let operator = async {
         tokio::time::sleep(Duration::from_secs(30)).await;
         (1..=3).for_each(|number| cloud.change(number, |key| key.on = None));
     };
     let (reconciler, targets) = (reconciler(), [always]);
-    let (report, ()) = tokio::join!(run(&reconciler, &targets, 1), somebody);
+    let (report, ()) = tokio::join!(run(&reconciler, &targets, 1), operator);
     assert_eq!(cloud.writes(), ["set 4"]);
     assert_eq!(said(&report)[0], "1 non_compliant rotation_disabled");
     // The setting cannot be read, and all are switched off after they were set.

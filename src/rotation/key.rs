@@ -74,7 +74,7 @@ impl RotationInterval {
     /// What `enable-key-rotation` sets, as documented: it takes no interval of its own.
     pub const AFTER_ENABLING: Self = Self(365);
 
-    /// An interval of `days`, or nothing where the cloud would refuse it.
+    /// An interval of `days`, or `None` if the cloud would refuse it.
     #[must_use]
     pub fn from_days(days: u16) -> Option<Self> {
         (Self::MIN_DAYS..=Self::MAX_DAYS).contains(&days).then_some(Self(days))
@@ -270,16 +270,16 @@ pub struct ListedKey {
     pub key_id: KeyId,
     /// Its name, and what blocks its rotation.
     pub description: KeyDescription,
-    /// Its algorithm, such as `AES_256`; nothing where the list has none.
+    /// Its algorithm, such as `AES_256`; `None` if the list has none.
     pub key_spec: Option<Box<str>>,
-    /// The enterprise project that it belongs to; nothing where the list has none.
+    /// The enterprise project that it belongs to; `None` if the list has none.
     pub enterprise_project_id: Option<Box<str>>,
     /// Its tags.
     pub tags: Vec<Tag>,
 }
 
 impl ListedKey {
-    /// Its name; nothing where the list has none.
+    /// Its name; `None` if the list has none.
     #[must_use]
     pub fn alias(&self) -> Option<&str> {
         self.description.alias.as_deref()

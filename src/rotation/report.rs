@@ -90,7 +90,7 @@ pub struct ProjectReport {
 pub struct KeyReport {
     /// The key.
     pub subject: Subject,
-    /// The line of the policy entry that decides for it; nothing where none matches.
+    /// The line of the policy entry that decides for it; `None` if none matches.
     pub entry_line: Option<u32>,
     /// Its name, where it is known.
     pub alias: Option<Box<str>>,

@@ -48,7 +48,7 @@ pub enum Requirement {
 pub struct Exemption {
     /// Why, in the words of the policy.
     pub reason: Arc<str>,
-    /// The last day on which it holds; nothing where it has no end.
+    /// The last day on which it holds; `None` if it has no end.
     pub until: Option<LastDay>,
 }
 

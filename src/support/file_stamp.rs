@@ -1,4 +1,4 @@
-//! Whether a file is still the one that was read, for those that poll it.
+//! Detects that a file is not the one that was read, for code that polls it.
 //!
 //! A poll compares the file's stamp first and reads the file only if the stamp differs. A stamp is trusted only if the
 //! file had been left alone for a while before it was read: within the granularity of a file system's times, two writes

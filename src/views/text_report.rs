@@ -216,7 +216,7 @@ impl Text<'_> {
         for key in &project.keys {
             sections[Section::of(purpose, project, key) as usize].push(key);
         }
-        let told: Vec<(Section, usize, Vec<Row<'_>>)> = Section::ALL
+        let shown: Vec<(Section, usize, Vec<Row<'_>>)> = Section::ALL
             .into_iter()
             .zip(&sections)
             .filter(|(section, keys)| !keys.is_empty() && section.shown(self.style.all) > 0)
@@ -226,8 +226,8 @@ impl Text<'_> {
                 (section, keys.len(), rows.collect())
             })
             .collect();
-        let widths = Widths::of(told.iter().flat_map(|(_, _, rows)| rows));
-        for (section, keys, rows) in &told {
+        let widths = Widths::of(shown.iter().flat_map(|(_, _, rows)| rows));
+        for (section, keys, rows) in &shown {
             let heading = self.coloured(section.colour(), section.heading(purpose, project));
             writeln!(self.out, "  {heading}: {keys}")?;
             for row in rows {

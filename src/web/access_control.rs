@@ -166,7 +166,7 @@ fn read(
     let access_control = content.and_then(|content| config(&content, path, environment)).and_then(|config| {
         seen.extend(config.files().map(|file| SeenFile::read(file).0));
         config.secret_files().filter(|file| is_exposed(file)).for_each(|file| {
-            warn!(file = %file.display(), "everybody on this machine may read this secret; take the right away: chmod o-r");
+            warn!(file = %file.display(), "secret file is world-readable; run: chmod o-r FILE");
         });
         access_control(config, checks)
     });

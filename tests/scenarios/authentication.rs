@@ -364,10 +364,7 @@ fn a_failing_or_unreachable_iam_is_not_a_refusal() {
         assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), UNAVAILABLE), "{fault:?}");
         let error = applied.report().error();
         assert!(!error.contains(USER), "who logs in is not to blame: {error}");
-        assert_eq!(
-            applied.messages("authentication failed; the project's keys are unknown until it succeeds").len(),
-            0
-        );
+        assert_eq!(applied.messages("login failed; the project's keys cannot be checked").len(), 0);
     }
 }
 

@@ -90,7 +90,7 @@ fn running_out_of_open_files_is_reported_as_local_and_temporary() {
         eventually("all is well", || daemon.status().count("compliant") == 3);
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         let before = daemon.program.limit_files(Rlimit { current: Some(0), maximum });
-        let failed = daemon.await_message("project cannot be reached");
+        let failed = daemon.await_message("cannot reach the cloud; the project's keys cannot be checked");
         daemon.program.limit_files(before);
         let error = failed["error"].as_str().unwrap();
         assert!(error.contains("this process has reached its limit of open files and connections"), "{error}");

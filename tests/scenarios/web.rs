@@ -68,7 +68,7 @@ fn tls_and_a_password_protect_everything_but_the_probes() {
     assert!(plain.is_err(), "nothing is said without TLS: {plain:?}");
     let ended = daemon.stop();
     assert_eq!(ended.code, Some(0));
-    let exposed = ended.messages("everybody on this machine may read this secret; take the right away: chmod o-r");
+    let exposed = ended.messages("secret file is world-readable; run: chmod o-r FILE");
     assert_eq!(exposed.iter().map(|line| &line["file"]).collect::<Vec<_>>(), ["server.key"]);
     for secret in [WEB_PASSWORD, &hash, papers.key.lines().nth(1).unwrap(), &right] {
         assert!(!ended.stderr.contains(secret), "{}", ended.stderr);

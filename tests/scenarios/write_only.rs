@@ -238,7 +238,7 @@ fn a_status_without_an_interval_causes_no_write_to_a_key_that_is_on() {
         let applied = Site::new(&Policy::of_one_key(&kms.url())).apply();
         assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: read_failed"), "{interval}");
         let error = applied.report().key_error(KEY);
-        assert_eq!(error, "read_status: the answer says that rotation is on, and no interval");
+        assert_eq!(error, "read_status: the answer shows rotation on, without an interval");
         assert!(kms.bodies("update-key-rotation-interval").is_empty());
     }
     let kms = StandIn::start(|_| answer("200 OK", "", r#"{"key_rotation_enabled":true,"rotation_interval":90.0}"#));
