@@ -257,7 +257,11 @@ fn sources(policy: &Policy, problems: &mut Problems) -> Vec<Source> {
                     Some(Source { project: name, place, found: found.source, cloud_project })
                 }
                 Err(why) => {
-                    problems.add(Severity::Error, place, &format!("project `{name}` has no credentials: {}", why.text));
+                    problems.add(
+                        Severity::Error,
+                        place,
+                        &format!("project `{name}` has no credentials: {}", Chain(&why)),
+                    );
                     None
                 }
             }

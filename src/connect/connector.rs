@@ -84,9 +84,12 @@ impl Connector {
         let mut settings = match settings(policy, project, self.environment) {
             Ok(settings) => settings,
             Err(why) => {
-                let Unreadable { text, is_shortage } = why;
-                let kms =
-                    Err(if is_shortage { NotConnected::Unreachable(text) } else { NotConnected::Credentials(text) });
+                let text = Chain(&why).to_string();
+                let kms = Err(if why.is_shortage {
+                    NotConnected::Unreachable(text)
+                } else {
+                    NotConnected::Credentials(text)
+                });
                 return Target { project: project.clone(), kms, concurrency };
             }
         };

@@ -334,7 +334,7 @@ fn put_texts(fields: &mut Fields, mapping: &Value) {
 
 /// The text of a file; a byte order mark is no part of its first line.
 fn read(path: &Path) -> Result<Zeroizing<String>, Unreadable> {
-    let text = small_file::read_text(path).map_err(|error| Unreadable::file(path, &error))?;
+    let text = small_file::read_text(path).map_err(|error| Unreadable::file(path, error))?;
     Ok(match text.strip_prefix('\u{feff}') {
         Some(text) => text.to_owned().into(),
         None => text,
