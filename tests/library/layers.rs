@@ -50,6 +50,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("reqwest", &["src/kms/transport/"]),
     ("backon", &["src/kms/retry.rs"]),
     ("secrecy", &["src/kms/"]),
+    ("percent_encoding", &["src/kms/auth/signing.rs"]),
     ("base64", &["src/kms/transport/", "src/views/page.rs", "src/web/"]),
     ("bcrypt", &["src/web/login.rs"]),
     ("tokio_rustls", &["src/web/"]),

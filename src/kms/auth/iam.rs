@@ -126,8 +126,7 @@ impl IamExchange<'_> {
             id: String,
             name: String,
         }
-        let mut path = "v3/projects?name=".to_owned();
-        encode(name.as_bytes(), &mut path);
+        let path = format!("v3/projects?name={}", encode(name.as_bytes()));
         self.exchange(Method::Get, &path, auth, SecretString::default(), None, |answer| {
             let answered: Answered = serde_json::from_slice(&answer.body)
                 .map_err(|_| failed(answer, "IAM did not list projects; is iam_endpoint right?"))?;
