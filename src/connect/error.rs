@@ -115,20 +115,25 @@ impl From<EnvironmentError> for Unreadable {
 #[cfg(test)]
 mod tests {
     use std::error::Error;
+    use std::io;
+    use std::path::Path;
 
     use super::*;
 
     #[test]
     fn an_error_keeps_its_cause_and_a_shortage_is_not_an_error_of_the_credentials() {
-        let unreadable = |is_shortage| Unreadable { text: "cannot read clouds.yaml".to_owned(), is_shortage };
+        let unreadable = |errno: i32| Unreadable::file(Path::new("clouds.yaml"), io::Error::from_raw_os_error(errno));
         let connect = |error: EnvironmentError| ConnectError::from(error);
-        let missing = connect(unreadable(false).into());
+        let (missing, too_many_open_files) = (unreadable(2), unreadable(24));
+        let missing = connect(missing.into());
         let source = missing.source().and_then(|source| source.downcast_ref::<EnvironmentError>());
         assert!(matches!(source, Some(EnvironmentError::File(_))), "{missing:?}");
-        let expected = "cannot use the credentials: cannot read clouds.yaml".to_owned();
-        assert_eq!(NotConnected::from(missing), NotConnected::Credentials(expected));
-        let expected = "cannot read the credentials now: cannot read clouds.yaml".to_owned();
-        assert_eq!(NotConnected::from(connect(unreadable(true).into())), NotConnected::Unreachable(expected));
+        let expected = "cannot use the credentials: cannot read clouds.yaml: No such file or directory (os error 2)";
+        assert_eq!(NotConnected::from(missing), NotConnected::Credentials(expected.to_owned()));
+        let NotConnected::Unreachable(text) = NotConnected::from(connect(too_many_open_files.into())) else {
+            panic!("a shortage is not an error of the credentials");
+        };
+        assert!(text.starts_with("cannot read the credentials now: cannot read clouds.yaml: "), "{text}");
         let address = ConnectError::from(SetUpError::Endpoint("x".to_owned()));
         let expected = "cannot set up the client: x is not the address of an HTTP server".to_owned();
         assert_eq!(NotConnected::from(address), NotConnected::Unreachable(expected));

@@ -1,7 +1,7 @@
-//! The KMS of one project: each call of the API that is used, with authentication, retry and meaning.
+//! Calls of one project's KMS: authenticated, repeated, and with errors that name the missing permission.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::auth::{Credential, Credentials, ProjectScope, Session, unfit};
+use super::auth::{Credential, Credentials, ProjectScope, Session};
 use super::endpoint::Endpoints;
 use super::error::{Error, Kind, classify_contradiction, parse_body};
 use super::executor::{Call, Executor};
 use super::observe::{Code, Observer, Operation};
 use super::outage::Outage;
 use super::retry::RetryPolicy;
+use super::route::Route;
 use super::run_breaker::RunBreaker;
 use super::shared::Shared;
-use super::transport::{Answer, HeaderText, Method, Proxy, Request, SetUpError, TransportSettings, Url, address};
+use super::transport::{Answer, HeaderText, Proxy, Request, SetUpError, TransportSettings, Url, address};
 use super::wire::{self, Unusable};
-use super::write::KmsWrite;
-use super::{Kms, Listed, Receipt, RunStart, SendMode, WriteOperation};
-use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
+use super::{RunStart, SendMode};
+use crate::rotation::key::{KeyId, RotationInterval};
 use crate::support::clock::Clock;
 use crate::support::write_gate::WriteGate;
 
@@ -77,73 +77,6 @@ impl Addresses {
     }
 }
 
-/// A call of the KMS (`docs/kms-api.md` 1.1).
-#[derive(Clone, Copy)]
-pub(super) enum Route {
-    ReadStatus,
-    Enable,
-    SetInterval,
-    Describe,
-    ListKeys,
-    KeysByTag,
-    Tags,
-}
-
-impl Route {
-    const ALL: [Self; 7] = [
-        Self::ReadStatus,
-        Self::Enable,
-        Self::SetInterval,
-        Self::Describe,
-        Self::ListKeys,
-        Self::KeysByTag,
-        Self::Tags,
-    ];
-
-    fn path(self) -> &'static str {
-        match self {
-            Self::ReadStatus => "get-key-rotation-status",
-            Self::Enable => "enable-key-rotation",
-            Self::SetInterval => "update-key-rotation-interval",
-            Self::Describe => "describe-key",
-            Self::ListKeys => "list-keys",
-            Self::KeysByTag => "resource_instances/action",
-            Self::Tags => "tags",
-        }
-    }
-
-    fn method(self) -> Method {
-        match self {
-            Self::Tags => Method::Get,
-            _ => Method::Post,
-        }
-    }
-
-    /// The permission that a user needs for it (`docs/kms-api.md` 7).
-    fn permission(self) -> &'static str {
-        match self {
-            Self::ReadStatus => "kms:cmk:getRotation",
-            Self::Enable => "kms:cmk:enableRotation",
-            Self::SetInterval => "kms:cmk:updateRotation",
-            Self::Describe => "kms:cmk:get",
-            Self::ListKeys => "kms:cmk:list",
-            Self::KeysByTag => "kms:cmkTag:listInstance",
-            Self::Tags => "kms:cmkTag:list",
-        }
-    }
-
-    /// The operation that it counts as.
-    pub(super) fn operation(self) -> Operation {
-        match self {
-            Self::ReadStatus => Operation::ReadStatus,
-            Self::Enable => Operation::EnableRotation,
-            Self::SetInterval => Operation::UpdateInterval,
-            Self::Describe => Operation::DescribeKey,
-            Self::ListKeys | Self::KeysByTag | Self::Tags => Operation::ListKeys,
-        }
-    }
-}
-
 impl KmsClient {
     /// A client that has no connection yet, and shares logins, limits and connections with clients of equal settings.
     /// It makes no further call once `stop` is cancelled, and sends no write while `gate` is closed.
@@ -184,14 +117,26 @@ impl KmsClient {
             gate,
             outages: std::array::from_fn(|_| Outage::none()),
             unreachable: RunBreaker::default(),
-            skew_told: AtomicBool::new(false),
+            skew_logged: AtomicBool::new(false),
         };
         let session = shared.session(&settings.credentials, &iam, &settings.scope)?;
         let scope = settings.scope;
         Ok(Self { session, scope, kms, addresses: OnceLock::new(), refused: RunBreaker::default(), executor })
     }
 
-    /// The URLs of the calls, which need the project's id: IAM is asked for it where the policy has none.
+    /// A run begins: what was true only for the last run is forgotten.
+    pub(super) fn forget_last_run(&self, RunStart { next_run, retry_refused }: RunStart) {
+        self.session.next_run(next_run);
+        if retry_refused {
+            self.session.forget_refusals();
+            self.executor.transport.forget_refusals();
+        }
+        self.session.begin_run();
+        self.executor.begin_run();
+        self.refused.begin_run();
+    }
+
+    /// The URLs of the calls. They contain the project's id, which IAM is asked for where the policy has none.
     async fn addresses(&self) -> Result<&Addresses, Error> {
         if let Some(known) = self.addresses.get() {
             return Ok(known);
@@ -253,7 +198,7 @@ impl KmsClient {
         let request = |credential: Credential| async move {
             // The credential may end while the request waits for its turn.
             self.executor.await_turn(call).await?;
-            credential.check_end(self.executor.clock.now())?;
+            credential.check_expiry(self.executor.clock.now())?;
             let request = self.request(addresses, route, body, &credential)?;
             let answer = self.executor.attempt(call, &request).await?;
             parse(&answer).map_err(|why| unusable(call.operation, &request, &answer, why))
@@ -283,7 +228,7 @@ impl KmsClient {
         };
         request.headers.push(("content-type", HeaderText::plain("application/json")));
         let proven = credential.authenticate(&mut request, &addresses.project_id, self.executor.clock.now());
-        proven.ok_or_else(unfit)?;
+        proven.ok_or_else(Error::invalid_header)?;
         Ok(request)
     }
 
@@ -293,7 +238,7 @@ impl KmsClient {
             Kind::Credentials | Kind::LoginUnavailable => {
                 // Five failures in a row lock an access key (`docs/kms-api.md` 3.2), and only the login that has failed
                 // could give another credential.
-                self.refused.close(error.kind(), error.text());
+                self.refused.close(error.kind(), &error.text());
                 error
             }
             Kind::Permission if error.operation() == route.operation() => {
@@ -304,64 +249,9 @@ impl KmsClient {
     }
 }
 
-impl Kms for KmsClient {
-    fn begin_run(&self, RunStart { next_run, retry_refused }: RunStart) {
-        self.session.next_run(next_run);
-        if retry_refused {
-            self.session.forgive();
-            self.executor.transport.forgive();
-        }
-        self.session.begin_run();
-        self.executor.outages.iter().for_each(Outage::begin_run);
-        self.executor.unreachable.begin_run();
-        self.refused.begin_run();
-        self.executor.transport.begin_run(self.executor.clock.now());
-        self.executor.skew_told.store(false, Ordering::Relaxed);
-    }
-
-    async fn read_status(&self, key_id: KeyId) -> Result<Rotation, Error> {
-        // Another 2xx has no meaning here, so it is not taken for a cloud that does not offer the setting either.
-        let parse = |answer: &Answer| {
-            if answer.status == 200 { wire::rotation_status(&answer.body) } else { Err(Unusable::Garbled) }
-        };
-        self.key_call(Route::ReadStatus, key_id, None, parse, SendMode::Retried).await
-    }
-
-    async fn describe(&self, key_id: KeyId) -> Result<KeyDescription, Error> {
-        let parse = |answer: &Answer| wire::description(&answer.body).ok_or(Unusable::Garbled);
-        self.key_call(Route::Describe, key_id, None, parse, SendMode::Retried).await
-    }
-
-    async fn list_keys(&self) -> Result<Listed<ListedKey>, Error> {
-        self.all_keys().await
-    }
-
-    async fn tagged(&self, key: &str, values: Option<&[&str]>) -> Result<Listed<(KeyId, Tag)>, Error> {
-        self.keys_with_tag(key, values).await
-    }
-
-    fn enable_rotation(&self, key_id: KeyId) -> impl WriteOperation {
-        KmsWrite::enable_rotation(self, key_id)
-    }
-
-    fn update_interval(&self, key_id: KeyId, interval: RotationInterval, mode: SendMode) -> impl WriteOperation {
-        KmsWrite::update_interval(self, key_id, interval, mode)
-    }
-}
-
-/// A write is accepted by its status, since its body is documented as empty or `{}`. An error in the body counts all
-/// the same.
-pub(super) fn receipt(answer: &Answer) -> Result<Receipt, Unusable> {
-    let is_short = answer.body.len() <= "{}".len();
-    if !is_short && !parse_body(&answer.body).0.is_empty() {
-        return Err(Unusable::Garbled);
-    }
-    Ok(Receipt { request_id: answer.request_id().map(Into::into) })
-}
-
 /// The error of a success whose body cannot be used.
 fn unusable(operation: Operation, request: &Request, answer: &Answer, why: Unusable) -> Error {
-    let (status, host) = (answer.status, request.host());
+    let (status, host) = (answer.status, request.authority());
     let (code, message) = parse_body(&answer.body);
     let error = if !code.is_empty() {
         let [code_text, message] = [&code, &message].map(|text| request.without_secrets(text.clone()));

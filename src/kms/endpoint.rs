@@ -2,6 +2,9 @@
 
 use crate::rotation::project::Cloud;
 
+/// The metadata service of every virtual machine (`docs/kms-api.md` 5.3).
+pub(super) const METADATA_ENDPOINT: &str = "http://169.254.169.254";
+
 /// The addresses of one region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {

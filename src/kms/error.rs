@@ -3,6 +3,7 @@
 //! [`classify`] is the one place that interprets HTTP statuses and the cloud's error codes. Messages are never
 //! interpreted: those of the wire differ from the documented ones (`docs/kms-api.md` 3).
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use super::observe::{Code, Operation};
 use crate::rotation::key::{CallFailure, RotationBlocker};
+use crate::support::error_chain::ErrorChain;
 use crate::support::printable::excerpt;
 
 /// What follows from an error.
@@ -76,9 +78,13 @@ impl From<Kind> for CallFailure {
     }
 }
 
-/// A call that failed.
+/// A call that failed. Its text has the operation, what happened and the request id; the cause, such as that of a lost
+/// connection, is its source.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
+
+/// The cause of an error, whatever its type.
+pub(super) type Source = Box<dyn StdError + Send + Sync>;
 
 #[derive(Debug)]
 struct Inner {
@@ -86,6 +92,7 @@ struct Inner {
     kind: Kind,
     code: Option<Code>,
     text: String,
+    source: Option<Source>,
     request_id: Option<Box<str>>,
     retry_after: Option<Duration>,
     maybe_applied: bool,
@@ -102,10 +109,23 @@ impl Error {
             kind,
             code: None,
             text,
+            source: None,
             request_id: None,
             retry_after: None,
             maybe_applied: false,
         }))
+    }
+
+    /// The error of a credential that cannot be sent.
+    pub(super) fn invalid_header() -> Self {
+        let text = "the credentials have characters that no header can carry";
+        Self::new(Operation::Authenticate, Kind::Credentials, text)
+    }
+
+    /// Adds the cause, where there is one.
+    pub(super) fn with_source(mut self, source: Option<Source>) -> Self {
+        self.0.source = source;
+        self
     }
 
     /// Adds how the last attempt ended.
@@ -182,15 +202,18 @@ impl Error {
         self.0.code
     }
 
-    /// The operation and what happened, without the request's id: the same from request to request.
+    /// The operation, what happened and why, without the request's id: the same from request to request.
     #[must_use]
     pub fn cause(&self) -> String {
-        format!("{}: {}", self.0.operation.as_str(), self.0.text)
+        format!("{}: {}", self.0.operation.as_str(), self.text())
     }
 
-    /// What happened, without the operation.
-    pub(crate) fn text(&self) -> &str {
-        &self.0.text
+    /// What happened and why, without the operation.
+    pub(crate) fn text(&self) -> String {
+        match self.source() {
+            Some(source) => format!("{}: {}", self.0.text, ErrorChain(source)),
+            None => self.0.text.clone(),
+        }
     }
 
     /// The cloud's id of the request, for its support.
@@ -217,7 +240,12 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        let source = self.0.source.as_deref()?;
+        Some(source)
+    }
+}
 
 /// The kind of an answer with this HTTP status and this error code of the cloud, empty where its body has none.
 #[must_use]

@@ -19,6 +19,7 @@ use super::retry::{Backoff, LONGEST_RETRY_AFTER, RetryPolicy, with_retries};
 use super::run_breaker::RunBreaker;
 use super::transport::{Answer, Fault, NoAnswer, Request, Transport};
 use crate::support::clock::Clock;
+use crate::support::error_chain::ErrorChain;
 use crate::support::write_gate::WriteGate;
 
 /// How long a call that is made while the program is stopping waits for its turn, and for how long it is repeated. With
@@ -40,7 +41,7 @@ pub(super) struct Executor {
     /// Why no request of this run can reach the KMS, if so. Logins are not checked: one that fails ends the run itself.
     pub(super) unreachable: RunBreaker,
     /// The difference between the clocks was logged in this run.
-    pub(super) skew_told: AtomicBool,
+    pub(super) skew_logged: AtomicBool,
 }
 
 /// One call.
@@ -91,6 +92,14 @@ impl<'a> Call<'a> {
 }
 
 impl Executor {
+    /// A run begins: outages and failures of the last run are forgotten.
+    pub(super) fn begin_run(&self) {
+        self.outages.iter().for_each(Outage::begin_run);
+        self.unreachable.begin_run();
+        self.transport.begin_run(self.clock.now());
+        self.skew_logged.store(false, Ordering::Relaxed);
+    }
+
     /// Repeats `attempt` as the retry policy allows and counts how the operation ended. A write whose end is unclear is
     /// counted by its [`WriteOperation`](super::WriteOperation).
     pub(super) async fn call<T, F>(&self, call: &Call<'_>, attempt: impl FnMut() -> F) -> Result<T, Error>
@@ -136,7 +145,7 @@ impl Executor {
             maybe_applied |= is_maybe_applied(error);
             self.count_retry(error.operation(), error.code());
             let (project, wait_ms) = (&*self.project, wait.as_millis());
-            debug!(project, key_id, attempt = attempts, wait_ms, error = %error, "will be tried again");
+            debug!(project, key_id, attempt = attempts, wait_ms, error = %ErrorChain(error), "will be tried again");
             attempts += 1;
         })
         .await;
@@ -157,7 +166,7 @@ impl Executor {
                 self.observer.operation(operation, false);
                 if budget == RetryBudget::Full {
                     // It is the same for every key, and will not be over soon.
-                    self.unreachable.close(Kind::Unreachable, error.text());
+                    self.unreachable.close(Kind::Unreachable, &error.text());
                 }
             }
             kind if kind.is_transient() => {
@@ -206,7 +215,7 @@ impl Executor {
             }
             let error = lost(operation, no_answer);
             if error.kind() == Kind::Unreachable && operation != Operation::Authenticate {
-                self.unreachable.close(error.kind(), error.text());
+                self.unreachable.close(error.kind(), &error.text());
             }
             error
         })?;
@@ -217,7 +226,7 @@ impl Executor {
                     Code::Timeout => "did not end within the request timeout",
                     _ => "broke off or was too long",
                 };
-                let text = format!("the answer of {} {text}", request.host());
+                let text = format!("the answer of {} {text}", request.authority());
                 Err(Error::new(operation, lost_answer(operation), text)
                     .with_code(code)
                     .with_request_id(answer.request_id()))
@@ -250,7 +259,7 @@ impl Executor {
             Err(no_answer) => no_answer.code,
         };
         // Without the files that connecting needs there was no attempt.
-        if !matches!(result, Err(NoAnswer { fault: Fault::File, .. })) {
+        if !matches!(result, Err(NoAnswer { fault: Fault::NotAttempted, .. })) {
             self.observer.request(operation, code, took);
         }
         if let Some(date) = result.as_ref().ok().and_then(Answer::date) {
@@ -306,7 +315,7 @@ impl Executor {
         let seconds = i64::try_from(apart).unwrap_or(i64::MAX);
         let ahead = if cloud < now { -seconds } else { seconds };
         self.observer.clock_skew(ahead);
-        if apart > TOLERATED && !self.skew_told.swap(true, Ordering::Relaxed) {
+        if apart > TOLERATED && !self.skew_logged.swap(true, Ordering::Relaxed) {
             warn!(
                 project = &*self.project,
                 cloud_ahead_seconds = ahead,
@@ -349,7 +358,7 @@ impl Executor {
         }
         if !is_cloud {
             text.push_str(" from ");
-            text.push_str(&request.host());
+            text.push_str(&request.authority());
         }
         if (300..400).contains(&answer.status) {
             text.push_str(" (redirects are not followed; is the endpoint right?)");
@@ -370,12 +379,12 @@ impl Executor {
 /// The error of an attempt without an answer.
 fn lost(operation: Operation, no_answer: NoAnswer) -> Error {
     let kind = match no_answer.fault {
-        Fault::Unreachable | Fault::File => Kind::Unreachable,
+        Fault::Unreachable | Fault::NotAttempted => Kind::Unreachable,
         _ if no_answer.may_have_arrived => lost_answer(operation),
         Fault::Shortage => Kind::Shortage,
-        Fault::Passing => Kind::Transient,
+        Fault::Transient => Kind::Transient,
     };
-    Error::new(operation, kind, no_answer.text).with_code(no_answer.code)
+    Error::new(operation, kind, no_answer.text).with_code(no_answer.code).with_source(no_answer.source)
 }
 
 fn stopping(operation: Operation) -> Error {

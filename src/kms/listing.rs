@@ -16,9 +16,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Listed;
-use super::client::{KmsClient, Route};
+use super::client::KmsClient;
 use super::error::{Error, Kind};
 use super::observe::{Code, Operation};
+use super::route::Route;
 use super::transport::Answer;
 use super::wire::{self, KeysPage, TaggedPage};
 use crate::rotation::key::{KeyId, ListedKey, Tag};

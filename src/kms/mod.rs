@@ -1,11 +1,13 @@
 //! The client of the cloud's Key Management Service.
 //!
-//! [`Kms`] is the trait that reconciling uses; [`KmsClient`] implements it over HTTP. From the wire upwards: `transport`
-//! makes one attempt over one of the process's `connections`, `executor` makes attempts until an operation has ended
-//! (with `limit`, `retry`, `outage`, `run_breaker` and the kinds of `error`), `auth` authenticates requests, `wire` has the
-//! bodies, `listing` reads lists to their end, `write` counts writes whose end was unclear, and `client` puts them
-//! together. Nothing here depends on policies.
+//! [`Kms`] is the trait that reconciling uses, and [`KmsClient`] is the KMS of one project over HTTP. From the wire
+//! upwards: `transport` makes one attempt over one of the process's `connections`; `executor` makes attempts until an
+//! operation has ended (with `limit`, `retry`, `outage`, `run_breaker` and the kinds of `error`); `auth` authenticates
+//! requests; `wire` has the bodies, and `route` the paths; `client` makes one call; `listing` reads lists to their end,
+//! and `write` sends writes and counts those whose end was unclear; `api` implements the trait with all of it. Nothing
+//! here depends on policies.
 
+mod api;
 pub mod auth;
 mod client;
 mod connections;
@@ -17,7 +19,9 @@ mod listing;
 pub mod observe;
 mod outage;
 mod retry;
+mod route;
 mod run_breaker;
+mod secret;
 mod shared;
 mod transport;
 mod wire;
@@ -28,7 +32,7 @@ pub use error::{Error, Kind};
 pub use executor::SendMode;
 pub use retry::RetryPolicy;
 pub use shared::Shared;
-pub use transport::{NoProxy, Proxy, ProxyOrigin, SetUpError};
+pub use transport::{HttpError, NoProxy, Proxy, ProxyOrigin, SetUpError};
 
 use std::time::{Duration, SystemTime};
 

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::error::parse_body;
 use crate::rotation::key::{
     KeyDescription, KeyId, KeyState, ListedKey, Rotation, RotationBlocker, RotationInterval, SECONDS_PER_DAY, Tag,
 };
@@ -60,6 +61,13 @@ pub(super) fn rotation_status(body: &[u8]) -> Result<Rotation, Unusable> {
         last_rotated: number(answer.last_rotation_time.as_ref()).and_then(time),
         rotations: number(answer.number_of_rotations.as_ref()),
     })
+}
+
+/// The answer of a write. Its status is what counts, since its body is documented as empty or `{}`; an error in the body
+/// is an error all the same.
+pub(super) fn check_write(body: &[u8]) -> Result<(), Unusable> {
+    let is_empty = body.len() <= "{}".len();
+    if is_empty || parse_body(body).0.is_empty() { Ok(()) } else { Err(Unusable::Garbled) }
 }
 
 /// The answer of `describe-key`; nothing where it is no such answer.

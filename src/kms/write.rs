@@ -6,11 +6,14 @@
 
 use std::time::Duration;
 
-use super::client::{KmsClient, Route, receipt};
+use super::client::KmsClient;
 use super::error::{Error, Kind};
 use super::executor::Executor;
 use super::observe::{Code, Operation};
 use super::retry::Backoff;
+use super::route::Route;
+use super::transport::Answer;
+use super::wire::{self, Unusable};
 use super::{Receipt, SendMode, WriteOperation};
 use crate::rotation::key::{KeyId, RotationInterval};
 
@@ -87,6 +90,12 @@ impl WriteOperation for KmsWrite<'_> {
             self.executor().succeeded(self.operation());
         }
     }
+}
+
+/// The answer of an accepted write.
+fn receipt(answer: &Answer) -> Result<Receipt, Unusable> {
+    wire::check_write(&answer.body)?;
+    Ok(Receipt { request_id: answer.request_id().map(Into::into) })
 }
 
 /// A write that is dropped with an unclear end was given up.

@@ -39,6 +39,7 @@ use crate::rotation::decide::Reason;
 use crate::rotation::project::Mode;
 use crate::rotation::report::{ProjectReport, Report, Trigger};
 use crate::support::clock::Clock;
+use crate::support::error_chain::ErrorChain;
 use crate::support::write_gate::WriteGate;
 use guard::{ChangeBudget, Changes};
 pub use memory::Memory;
@@ -150,7 +151,7 @@ impl Reconciler {
                         info!(project, key_id, step = "update_interval", to, request_id, "rotation changed");
                     }
                     Err(error) => {
-                        let error = error.to_string();
+                        let error = ErrorChain(&error).to_string();
                         error!(
                             project,
                             key_id, to, error, "shutting down, but the interval could not be set; set it by hand"

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use tracing::{error, warn};
 
 use crate::kms::{Error, Kind};
+use crate::support::error_chain::ErrorChain;
 
 /// What ended a project's run early, and what is wrong with the list of its keys. The first of each is kept and logged.
 pub(super) struct ProjectFailure<'a> {
@@ -29,18 +30,21 @@ impl<'a> ProjectFailure<'a> {
     pub(super) fn ends_run(&self, error: &Error) -> bool {
         match error.kind() {
             Kind::Credentials => {
-                self.end(&error.to_string(), "login failed; the project's keys cannot be checked");
+                self.end(&ErrorChain(error).to_string(), "login failed; the project's keys cannot be checked");
             }
             Kind::Unreachable => {
-                self.end(&error.to_string(), "cannot reach the cloud; the project's keys cannot be checked")
+                self.end(
+                    &ErrorChain(error).to_string(),
+                    "cannot reach the cloud; the project's keys cannot be checked",
+                );
             }
             Kind::LoginUnavailable => {
                 let message = "login service unavailable; the project's keys cannot be checked";
-                self.keep(&self.end, &error.to_string(), Level::Warn, message);
+                self.keep(&self.end, &ErrorChain(error).to_string(), Level::Warn, message);
             }
             Kind::Shortage => self.keep(
                 &self.end,
-                &error.to_string(),
+                &ErrorChain(error).to_string(),
                 Level::Warn,
                 "cannot reach the cloud; the project's keys cannot be checked",
             ),
@@ -57,7 +61,7 @@ impl<'a> ProjectFailure<'a> {
     /// The keys cannot be listed.
     pub(super) fn list_failed(&self, error: &Error) {
         let level = if error.kind().is_transient() { Level::Warn } else { Level::Error };
-        self.keep(&self.list, &error.to_string(), level, "the project's keys cannot be listed");
+        self.keep(&self.list, &ErrorChain(error).to_string(), level, "the project's keys cannot be listed");
     }
 
     /// The list of keys may be incomplete, for this reason.

@@ -15,6 +15,7 @@ use crate::rotation::decide::Reason;
 use crate::rotation::key::{CallFailure, ListedKey};
 use crate::rotation::project::Coverage;
 use crate::rotation::rule::{Matcher, Rule};
+use crate::support::error_chain::ErrorChain;
 
 /// The result of listing a project's keys.
 pub(super) enum Survey {
@@ -81,7 +82,7 @@ impl Reconciler {
             Err(error) => {
                 let needed = project.coverage == Coverage::Required || project.keys.iter().any(Rule::needs_listing);
                 if !needed && matches!(error.kind(), Kind::Permission | Kind::NotOffered) {
-                    debug!(project = &*project.name, error = %error, "keys cannot be listed, and no entry needs it");
+                    debug!(project = &*project.name, error = %ErrorChain(&error), "keys cannot be listed, and no entry needs it");
                     return Survey::NotAllowed;
                 }
                 let reason = CallFailure::from(error.kind()).reason(Reason::ReadFailed);

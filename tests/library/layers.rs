@@ -54,6 +54,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("secrecy", &["src/kms/"]),
     ("askama", &["src/views/"]),
     ("form_urlencoded", &["src/views/filter.rs"]),
+    ("percent_encoding", &["src/kms/auth/signing.rs"]),
     ("base64", &["src/kms/transport/", "src/views/page.rs", "src/web/"]),
     ("bcrypt", &["src/web/login.rs"]),
     ("tokio_rustls", &["src/web/"]),

@@ -35,10 +35,10 @@ fn ca_file_is_suggested_only_if_it_would_help() {
         (|params| params.subject_alt_names.retain(|name| format!("{name:?}").contains("cloud")), "for another name"),
         (|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained), "is that of an authority"),
     ];
-    for (change, told) in changes {
+    for (change, expected) in changes {
         let authority = Authority::issuing("authority", change);
         let error = error(&authority, Some(&authority.pem));
-        assert!(error.contains("its certificate") && error.contains(told), "{error}");
+        assert!(error.contains("its certificate") && error.contains(expected), "{error}");
         assert!(!error.contains("ca_file") && !error.contains("://"), "{error}");
     }
     // Another authority, with the same name and with another.
@@ -55,16 +55,16 @@ fn an_unusable_ca_file_is_named_with_the_reason() {
     let garbled = authority.pem.replacen("\nM", "\n!", 1);
     let empty = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let second = format!("{}{empty}", authority.pem);
-    for (pem, told) in [
+    for (pem, expected) in [
         (None, "cannot read ca_file private/ca.pem: No such file"),
-        (Some(""), "ca_file private/ca.pem holds no certificate"),
+        (Some(""), "ca_file private/ca.pem has no certificate"),
         (Some(&*cut), "ca_file private/ca.pem is not valid PEM"),
         (Some(&garbled), "ca_file private/ca.pem is not valid PEM"),
         (Some(empty), "certificate 1 in ca_file private/ca.pem is broken"),
         (Some(&second), "certificate 2 in ca_file private/ca.pem is broken"),
     ] {
         let error = error(&authority, pem);
-        assert!(error.contains(told) && !error.contains("system's CA"), "{error}");
+        assert!(error.contains(expected) && !error.contains("system's CA"), "{error}");
     }
 }
 

@@ -343,7 +343,7 @@ fn put_texts(fields: &mut Fields, mapping: &Value) {
 
 /// The text of a file, without a byte order mark.
 fn read(path: &Path) -> Result<Zeroizing<String>, EnvironmentError> {
-    let text = small_file::read_text(path).map_err(|error| Unreadable::file(path, &error))?;
+    let text = small_file::read_text(path).map_err(|error| Unreadable::file(path, error))?;
     Ok(match text.strip_prefix('\u{feff}') {
         Some(text) => text.to_owned().into(),
         None => text,

@@ -7,9 +7,12 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use super::super::transport::{HeaderText, Request};
+use super::lifetime::{Lifetime, lifetime};
 use super::signing::{Signable, authorization, sdk_date};
-use super::{Error, Lifetime, SecretLocation, WipedJson, lifetime};
+use super::wiped_json::WipedJson;
+use crate::kms::error::Error;
+use crate::kms::secret::SecretLocation;
+use crate::kms::transport::{HeaderText, Request};
 
 /// Where a permanent access key is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +69,7 @@ impl AccessKey {
     /// that are there and those that belong to the signature; nothing that a proxy may rewrite.
     pub(super) fn sign(&self, request: &mut Request, project_id: Option<&str>, now: SystemTime) -> Option<()> {
         let date = sdk_date(now);
-        request.headers.push(("host", HeaderText::text(&request.host())?));
+        request.headers.push(("host", HeaderText::text(&request.authority())?));
         request.headers.push(("x-sdk-date", HeaderText::text(&date)?));
         if let Some(project_id) = project_id {
             request.headers.push(("x-project-id", HeaderText::text(project_id)?));

@@ -10,7 +10,9 @@ use serde::Serialize;
 use super::access_key::AccessKey;
 use super::body::{Identity, Scope, ScopedProject};
 use super::iam::{IamExchange, ProjectScope, RequestAuth, Token};
-use super::{Error, Lifetime};
+use super::lifetime::Lifetime;
+use super::named::Named;
+use crate::kms::error::Error;
 
 /// An agency of another account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,23 +23,6 @@ pub struct Agency {
     pub name: String,
     /// How long temporary keys shall hold; tokens hold as long as IAM likes.
     pub duration: Option<Duration>,
-}
-
-/// An account or a user, as IAM knows them and is told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Named {
-    /// By name.
-    Name(String),
-    /// By id.
-    Id(String),
-}
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Name(text) | Self::Id(text)) = self;
-        f.write_str(text)
-    }
 }
 
 impl fmt::Display for Agency {

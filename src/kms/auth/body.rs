@@ -7,7 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use super::Named;
+use super::named::Named;
 
 /// Whatever IAM is asked for credentials with.
 #[derive(Serialize)]

@@ -4,16 +4,16 @@
 
 use secrecy::SecretString;
 
-use super::super::executor::{Call, Executor};
-use super::super::observe::Code;
-use super::super::outage::RetryBudget;
-use super::super::transport::{Answer, HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
-use super::iam::unfit;
-use super::{Error, Kind, Lifetime, Operation, login_failure};
+use super::lifetime::Lifetime;
+use super::login_error::end_of_attempt;
+use crate::kms::error::{Error, Kind};
+use crate::kms::executor::{Call, Executor};
+use crate::kms::observe::Code;
+use crate::kms::observe::Operation;
+use crate::kms::outage::RetryBudget;
+use crate::kms::transport::{Answer, HeaderText, Method, Request, Url};
 
-/// Where the metadata service is on every machine.
-pub(super) const METADATA_ENDPOINT: &str = "http://169.254.169.254";
 /// How long the session with the service shall hold; each renewal of the key opens one of its own.
 const SESSION_SECONDS: &str = "21600";
 
@@ -28,13 +28,13 @@ pub(super) async fn access_key(
         let session = session(executor, &call, endpoint).await?;
         let mut key = request(Method::Get, endpoint, "openstack/latest/securitykey")?;
         if let Some(session) = session {
-            key.headers.push(("x-metadata-token", HeaderText::secret(session).ok_or_else(unfit)?));
+            key.headers.push(("x-metadata-token", HeaderText::secret(session).ok_or_else(Error::invalid_header)?));
         }
         let answer = executor.attempt(&call, &key).await.map_err(|error| match error.code() {
             Some(Code::Http(401 | 404)) => error
                 .with_kind(Kind::Credentials)
                 .with_hint("has the machine an agency? one is attached in the console of the cloud server"),
-            _ => login_failure(error),
+            _ => end_of_attempt(error),
         })?;
         AccessKey::parse(&answer.body, answer.date(), executor.clock.now()).ok_or_else(|| {
             Error::new(call.operation, Kind::Credentials, "the metadata service answered without an access key")
@@ -50,7 +50,7 @@ async fn session(executor: &Executor, call: &Call<'_>, endpoint: &Url) -> Result
     match executor.attempt(call, &open).await {
         Ok(Answer { body, .. }) => Ok(std::str::from_utf8(&body).ok().map(|token| SecretString::from(token.trim()))),
         Err(error) if matches!(error.code(), Some(Code::Http(403 | 404 | 405 | 503))) => Ok(None),
-        Err(error) => Err(login_failure(error)),
+        Err(error) => Err(end_of_attempt(error)),
     }
 }
 

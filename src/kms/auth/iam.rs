@@ -6,14 +6,17 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::super::executor::{Call, Executor};
-use super::super::observe::Code;
-use super::super::outage::RetryBudget;
-use super::super::transport::{Answer, HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
 use super::body::{self, Auth, CredentialRequest, Identity, Scope, ScopedProject};
+use super::lifetime::{Lifetime, lifetime};
+use super::login_error::end_of_attempt;
 use super::signing::encode;
-use super::{Error, Kind, Lifetime, Operation, lifetime, login_failure};
+use crate::kms::error::{Error, Kind};
+use crate::kms::executor::{Call, Executor};
+use crate::kms::observe::Code;
+use crate::kms::observe::Operation;
+use crate::kms::outage::RetryBudget;
+use crate::kms::transport::{Answer, HeaderText, Method, Request, Url};
 use crate::support::printable::excerpt;
 
 /// Which project a token is for.
@@ -123,8 +126,7 @@ impl IamExchange<'_> {
             id: String,
             name: String,
         }
-        let mut path = "v3/projects?name=".to_owned();
-        encode(name.as_bytes(), &mut path);
+        let path = format!("v3/projects?name={}", encode(name.as_bytes()));
         self.exchange(Method::Get, &path, auth, SecretString::default(), None, |answer| {
             let answered: Answered = serde_json::from_slice(&answer.body)
                 .map_err(|_| failed(answer, "IAM did not list projects; is iam_endpoint right?"))?;
@@ -180,11 +182,11 @@ impl IamExchange<'_> {
                 secret_in_body: secret.cloned(),
                 direct: false,
             };
-            auth.authenticate(&mut request, self.executor).ok_or_else(unfit)?;
+            auth.authenticate(&mut request, self.executor).ok_or_else(Error::invalid_header)?;
             let answer = self.executor.attempt(&call, &request).await.map_err(|error| {
                 // IAM.0020: authentication has moved to another site, and the next attempt finds it.
                 let moved = error.code() == Some(Code::Http(410));
-                if moved { error.with_kind(Kind::Transient) } else { login_failure(error) }
+                if moved { error.with_kind(Kind::Transient) } else { end_of_attempt(error) }
             })?;
             // It may name what the answer says.
             parse(&answer).map_err(|error| error.map_text(|text| request.without_secrets(text)))
@@ -246,10 +248,4 @@ impl RequestAuth<'_> {
 /// The error of an answer without what was asked for.
 pub(super) fn failed(answer: &Answer, text: &str) -> Error {
     Error::new(Operation::Authenticate, Kind::Credentials, text).with_request_id(answer.request_id())
-}
-
-/// A credential with characters that no header can carry.
-pub(in crate::kms) fn unfit() -> Error {
-    let text = "the credentials have characters that no header can carry";
-    Error::new(Operation::Authenticate, Kind::Credentials, text)
 }

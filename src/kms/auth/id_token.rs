@@ -7,7 +7,9 @@ use serde::Serialize;
 use super::access_key::AccessKey;
 use super::body::Identity;
 use super::iam::{IamExchange, RequestAuth};
-use super::{Error, Lifetime, SecretLocation};
+use super::lifetime::Lifetime;
+use crate::kms::error::Error;
+use crate::kms::secret::SecretLocation;
 
 /// How long the temporary key shall hold, as the vendor's own client asks.
 const DURATION_SECONDS: u32 = 6 * 3600;

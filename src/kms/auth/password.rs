@@ -5,7 +5,9 @@ use serde::Serialize;
 
 use super::body::{Identity, Scope, ScopedProject};
 use super::iam::{IamExchange, ProjectScope, RequestAuth, Token};
-use super::{Error, Named, SecretLocation};
+use super::named::Named;
+use crate::kms::error::Error;
+use crate::kms::secret::SecretLocation;
 
 /// An IAM user.
 #[derive(Clone, Debug, PartialEq)]

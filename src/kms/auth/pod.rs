@@ -5,13 +5,16 @@
 
 use secrecy::SecretString;
 
-use super::super::executor::{Call, Executor};
-use super::super::observe::Code;
-use super::super::outage::RetryBudget;
-use super::super::transport::{HeaderText, Method, Request, Url};
 use super::access_key::AccessKey;
-use super::iam::unfit;
-use super::{Error, Kind, Lifetime, Operation, SecretLocation, login_failure};
+use super::lifetime::Lifetime;
+use super::login_error::end_of_attempt;
+use crate::kms::error::{Error, Kind};
+use crate::kms::executor::{Call, Executor};
+use crate::kms::observe::Code;
+use crate::kms::observe::Operation;
+use crate::kms::outage::RetryBudget;
+use crate::kms::secret::SecretLocation;
+use crate::kms::transport::{HeaderText, Method, Request, Url};
 
 /// What a pod is known by.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +43,7 @@ impl PodIdentity {
                 url: url.clone(),
                 headers: vec![
                     ("content-type", HeaderText::plain("application/json")),
-                    ("authorization", HeaderText::secret(token.clone()).ok_or_else(unfit)?),
+                    ("authorization", HeaderText::secret(token.clone()).ok_or_else(Error::invalid_header)?),
                 ],
                 body: SecretString::from("{}"),
                 secret_in_body: None,
@@ -50,10 +53,10 @@ impl PodIdentity {
                 Some(Code::Http(401 | 403 | 404)) => error.with_kind(Kind::Credentials).with_hint(
                     "has the pod's service account an agency? one is associated in the console of the cluster",
                 ),
-                _ => login_failure(error),
+                _ => end_of_attempt(error),
             })?;
             AccessKey::parse(&answer.body, answer.date(), executor.clock.now())
-                .ok_or_else(|| refused(format!("{} answered without an access key", request.host())))
+                .ok_or_else(|| refused(format!("{} answered without an access key", request.authority())))
         };
         executor.call_with(budget, &call, attempt).await
     }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use super::{Error, Kind, Operation};
+use crate::kms::error::{Error, Kind};
+use crate::kms::observe::Operation;
 
 /// How long the others wait for the first answer to a credential.
 pub(super) const LONGEST_PROBE: Duration = Duration::from_secs(2);

@@ -9,29 +9,20 @@
 //! A refusal may be about the project alone: IAM answers 401 as well where the user has no role on it. So it holds for
 //! this project, and for all others only after a second project was refused and as long as no project was let in.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// How long a refused secret that has not changed is not sent again.
-const HOLD: Duration = Duration::from_secs(30 * 60);
+use super::admissions::{Admissions, Fingerprint};
+use crate::kms::secret::is_on_hold;
+
 /// How many projects may be refused with a secret before it is held for all. Five failures lock a user.
 const MOST_REFUSED: usize = 2;
 /// How long a login waits for others: for as many as may be refused, each of which takes its whole request timeout of 8
 /// seconds.
 const LONGEST_TURN: Duration = Duration::from_secs(20);
-
-/// Whether what was refused at this time is not sent again yet. A clock that was set back ends it, instead of holding it
-/// for longer.
-pub(in crate::kms) fn holds(refused: SystemTime, now: SystemTime) -> bool {
-    now.duration_since(refused).is_ok_and(|ago| ago < HOLD)
-}
-
-/// What is kept of a secret.
-pub(super) type Fingerprint = [u8; 32];
 
 /// The refused secrets of one way to log in.
 pub(in crate::kms) struct Refusals {
@@ -44,8 +35,7 @@ pub(in crate::kms) struct Refusals {
 #[derive(Default)]
 struct Known {
     refused: Vec<Refused>,
-    /// The secret that was accepted last, and the projects that were let in with it.
-    admit: Option<(Fingerprint, HashSet<Arc<str>>)>,
+    admissions: Admissions,
     /// Counts what was accepted.
     accepted: u64,
 }
@@ -81,7 +71,7 @@ impl Refusals {
     /// Why the project may not send the secret now, if so: the cloud's words on it.
     pub(super) fn check(&self, project: &str, secret: &Fingerprint, now: SystemTime) -> Result<(), Box<str>> {
         let known = self.known();
-        let held = || known.refused.iter().filter(|refused| refused.secret == *secret && holds(refused.at, now));
+        let held = || known.refused.iter().filter(|refused| refused.secret == *secret && is_on_hold(refused.at, now));
         let own = held().find(|refused| &*refused.project == project);
         let of_all = held().filter(|refused| !refused.of_project_only).nth(MOST_REFUSED - 1);
         own.or(of_all).map_or(Ok(()), |refused| Err(refused.why.clone()))
@@ -97,10 +87,11 @@ impl Refusals {
         now: SystemTime,
     ) {
         let mut known = self.known();
-        // Refused to one that was let in with it before, it may be wrong by now.
-        known.admit.take_if(|(accepted, projects)| *accepted == secret && projects.contains(project));
-        let of_project_only = of_project_only || known.admit.as_ref().is_some_and(|(accepted, _)| *accepted == secret);
-        known.refused.retain(|known| holds(known.at, now) && !(known.secret == secret && known.project == *project));
+        known.admissions.refuse(project, &secret);
+        let of_project_only = of_project_only || known.admissions.is_accepted(&secret);
+        known
+            .refused
+            .retain(|known| is_on_hold(known.at, now) && !(known.secret == secret && known.project == *project));
         let project = Arc::clone(project);
         known.refused.push(Refused { secret, project, at: now, why: why.into(), of_project_only });
     }
@@ -111,12 +102,7 @@ impl Refusals {
         known.accepted += 1;
         let refused = known.refused.iter_mut().filter(|refused| refused.secret == *secret);
         refused.for_each(|refused| refused.of_project_only = true);
-        match &mut known.admit {
-            Some((accepted, projects)) if accepted == secret => {
-                projects.insert(Arc::clone(project));
-            }
-            admit => *admit = Some((*secret, HashSet::from([Arc::clone(project)]))),
-        }
+        known.admissions.admit(project, secret);
     }
 
     /// Waits for the end of another login, so that a wrong password of many projects is not sent by all of them at once.
@@ -129,7 +115,7 @@ impl Refusals {
     }
 
     /// Somebody looks after it: what was refused may be tried at once.
-    pub(super) fn forgive(&self) {
+    pub(super) fn forget(&self) {
         self.known().refused.clear();
     }
 
@@ -169,7 +155,7 @@ mod tests {
             assert_eq!(checked.err().as_deref(), held.then_some("HTTP 401"), "{project} {minutes}");
         }
         assert_eq!(refusals.check("a", &old, now() - MINUTE), Ok(()), "the clock was set back");
-        refusals.forgive();
+        refusals.forget();
         assert_eq!(refusals.check("a", &old, now()), Ok(()));
     }
 

@@ -4,15 +4,18 @@
 //! signs exactly the headers that it is given; which ones those are is the caller's choice. A header that a proxy may
 //! rewrite (`user-agent`, `accept-encoding`, `connection`) must not be among them.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::time::SystemTime;
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use sha2::{Digest, Sha256};
 
-/// The only algorithm that is spoken here.
+/// The algorithm of the signatures.
 const ALGORITHM: &str = "SDK-HMAC-SHA256";
+/// What is percent-encoded: all but letters, digits and `-._~`.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What is signed of a request.
 #[derive(Clone, Copy, Debug)]
@@ -68,74 +71,33 @@ fn canonical_request(request: &Signable<'_>) -> (String, String) {
 
 /// Each segment encoded anew, and a slash at the end, which only the signed text has.
 fn path(path: &str) -> String {
-    let mut canonical = String::with_capacity(path.len() + 1);
-    for (at, segment) in path.split('/').enumerate() {
-        if at > 0 {
-            canonical.push('/');
-        }
-        encode(&decode(segment, false), &mut canonical);
-    }
+    let segments: Vec<String> = path.split('/').map(|segment| encode(&decode(segment)).to_string()).collect();
+    let mut canonical = segments.join("/");
     if !canonical.ends_with('/') {
         canonical.push('/');
     }
     canonical
 }
 
-/// Pairs sorted by name and then value, both encoded anew; a name alone has an empty value.
+/// Pairs sorted by name and then value, both encoded anew; a name alone has an empty value. A plus is a space.
 fn query(query: &str) -> String {
-    let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name, true), decode(value, true))
-        })
-        .collect();
+    let query = query.replace('+', " ");
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let mut pairs: Vec<_> = pairs.map(|(name, value)| (decode(name), decode(value))).collect();
     pairs.sort_unstable();
-    let mut canonical = String::with_capacity(query.len());
-    for (at, (name, value)) in pairs.iter().enumerate() {
-        if at > 0 {
-            canonical.push('&');
-        }
-        encode(name, &mut canonical);
-        canonical.push('=');
-        encode(value, &mut canonical);
-    }
-    canonical
+    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+    pairs.join("&")
 }
 
-/// The bytes behind percent-encoded text. A percent sign without two hexadecimal digits stands for itself.
-fn decode(text: &str, plus_is_space: bool) -> Vec<u8> {
-    let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        at += 1;
-        match byte {
-            b'%' => match (digit(bytes.get(at)), digit(bytes.get(at + 1))) {
-                (Some(high), Some(low)) => {
-                    decoded.push(high * 16 + low);
-                    at += 2;
-                }
-                _ => decoded.push(byte),
-            },
-            b'+' if plus_is_space => decoded.push(b' '),
-            _ => decoded.push(byte),
-        }
-    }
-    decoded
+/// The bytes behind percent-encoded text. A percent sign without two hexadecimal digits is a percent sign.
+fn decode(text: &str) -> Vec<u8> {
+    percent_decode_str(text).collect()
 }
 
 /// Percent-encodes all but the unreserved characters, in capitals.
-pub(super) fn encode(bytes: &[u8], into: &mut String) {
-    for &byte in bytes {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            into.push(char::from(byte));
-        } else {
-            let _ = write!(into, "%{byte:02X}");
-        }
-    }
+pub(super) fn encode(bytes: &[u8]) -> impl Display {
+    percent_encode(bytes, RESERVED)
 }
 
 fn keyed_hash(key: &[u8], text: &[u8]) -> [u8; 32] {

@@ -7,16 +7,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::super::executor::Executor;
-use super::super::observe::Code;
-use super::super::outage::RetryBudget;
-use super::super::transport::{SetUpError, Url, address};
 use super::access_key::AccessKey;
+use super::admissions::Fingerprint;
 use super::iam::{IamExchange, ProjectScope, Token};
-use super::refusals::{Fingerprint, Refusals};
-use super::{
-    Credentials, Error, IdToken, Kind, Lifetime, Login, OidcAgency, Operation, Password, PodIdentity, ecs_agency, token,
-};
+use super::id_token::IdToken;
+use super::lifetime::Lifetime;
+use super::login::{Credentials, Login};
+use super::password::Password;
+use super::pod::PodIdentity;
+use super::refusals::Refusals;
+use super::sts::OidcAgency;
+use super::{ecs_agency, token};
+use crate::kms::endpoint::METADATA_ENDPOINT;
+use crate::kms::error::{Error, Kind};
+use crate::kms::executor::Executor;
+use crate::kms::observe::Code;
+use crate::kms::observe::Operation;
+use crate::kms::outage::RetryBudget;
+use crate::kms::transport::{SetUpError, Url, address};
 
 /// Credentials as their source gave them.
 pub(super) enum Issued {
@@ -54,7 +62,7 @@ impl CredentialSource {
     ) -> Result<Self, SetUpError> {
         let metadata = match &credentials.login {
             Login::EcsAgency { metadata_endpoint: Some(endpoint) } => endpoint,
-            _ => ecs_agency::METADATA_ENDPOINT,
+            _ => METADATA_ENDPOINT,
         };
         Ok(Self { iam: address(iam, "")?, metadata: address(metadata, "")?, credentials, project, refusals })
     }
@@ -80,7 +88,7 @@ impl CredentialSource {
         &self,
         executor: &Executor,
         budget: RetryBudget,
-        told: bool,
+        is_known: bool,
     ) -> Result<(Issued, Option<Lifetime>), Error> {
         let counted = |_: &Error| executor.observer.operation(Operation::Authenticate, false);
         let prepared = self.prepare().inspect_err(counted)?;
@@ -94,7 +102,7 @@ impl CredentialSource {
         for secret in secrets.iter().flatten() {
             self.refusals
                 .check(&executor.project, secret, executor.clock.now())
-                .map_err(|why| self.held(&why, told))?;
+                .map_err(|why| self.on_hold(&why, is_known))?;
         }
         let is_admitted = AtomicBool::new(false);
         let admit = || {
@@ -112,7 +120,7 @@ impl CredentialSource {
         {
             let is_admitted = is_admitted.into_inner();
             let secret = if is_admitted { then } else { own };
-            self.refusals.refuse(&executor.project, secret, error.text(), is_admitted, executor.clock.now());
+            self.refusals.refuse(&executor.project, secret, &error.text(), is_admitted, executor.clock.now());
         }
         result
     }
@@ -124,9 +132,10 @@ impl CredentialSource {
         [self.refusals.fingerprint(parts), self.refusals.fingerprint(&[parts, &["then", &agency]].concat())]
     }
 
-    /// The error of a secret that is not sent, since it was refused before in these words; which may be told already.
-    pub(super) fn held(&self, why: &str, told: bool) -> Error {
-        let text = if told {
+    /// The error of a refused secret that is not sent again yet. `is_known` where the error is added to the cloud's own
+    /// message on the refusal.
+    pub(super) fn on_hold(&self, why: &str, is_known: bool) -> Error {
+        let text = if is_known {
             format!("it has not changed since, so it is not sent again for 30 minutes; {}", self.secret_location())
         } else {
             format!("not sent again for 30 minutes, as it has not changed since it was refused: {why}")

@@ -6,11 +6,14 @@
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use super::super::transport::{Method, SetUpError, Url, address};
 use super::access_key::AccessKey;
 use super::body;
 use super::iam::{IamExchange, RequestAuth};
-use super::{Error, Kind, Lifetime, Operation, SecretLocation};
+use super::lifetime::Lifetime;
+use crate::kms::error::{Error, Kind};
+use crate::kms::observe::Operation;
+use crate::kms::secret::SecretLocation;
+use crate::kms::transport::{Method, SetUpError, Url, address};
 
 /// An agency, the provider that it trusts, and the provider's word.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,9 +2,9 @@
 
 use secrecy::SecretString;
 
-use super::{Error, SecretLocation};
+use crate::kms::secret::{SecretLocation, Unreadable};
 
 /// Reads the token.
-pub(super) fn read(source: &SecretLocation) -> Result<SecretString, Error> {
+pub(super) fn read(source: &SecretLocation) -> Result<SecretString, Unreadable> {
     source.read_word("token")
 }

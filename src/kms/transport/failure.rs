@@ -1,9 +1,7 @@
-//! Why there is no answer: who is to blame, and what to do about it.
+//! Why there is no answer: what failed, and what to do about it.
 //!
-//! The meaning is read from the types of errors alone. Their texts are quoted where they tell the cause, in words of
-//! our own where a library's are no help to who operates the program.
+//! The meaning is read from the types of errors, never from their texts.
 
-use std::error::Error as StdError;
 use std::io;
 use std::path::Path;
 
@@ -14,41 +12,18 @@ use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 use tower_service::Service;
 
-use super::{Code, Proxy};
+use super::error::{Fault, HttpError, NoAnswer, causes};
+use super::proxy::Proxy;
+use crate::kms::observe::Code;
 use crate::support::printable::excerpt;
 use crate::support::shortage;
 
-/// How a proxy's tunnel fails. The type has no name of its own outside its crate.
+/// How a proxy's tunnel fails. The type has no name outside its crate.
 type TunnelError = <Tunnel<HttpConnector> as Service<hyper::Uri>>::Error;
 
-/// No answer.
-#[derive(Debug)]
-pub(in crate::kms) struct NoAnswer {
-    pub(in crate::kms) code: Code,
-    /// The request may have reached the server.
-    pub(in crate::kms) may_have_arrived: bool,
-    pub(in crate::kms) fault: Fault,
-    /// What happened, and what to do about it where somebody can do something.
-    pub(in crate::kms) text: String,
-}
-
-/// What follows from there being no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::kms) enum Fault {
-    /// It may pass.
-    Passing,
-    /// It is in the way of every other request as well, and is for somebody to put right: a certificate that is not
-    /// trusted, a proxy that refuses.
-    Unreachable,
-    /// The same of a file that is needed to connect: no attempt was made.
-    File,
-    /// This machine has run out of something.
-    Shortage,
-}
-
-/// Who was asked, and by which way.
+/// The server of a request, and the proxy in between.
 pub(super) struct Destination<'a> {
-    pub(super) host: String,
+    pub(super) authority: String,
     pub(super) proxy: Option<&'a Proxy>,
     pub(super) ca_file: Option<&'a Path>,
 }
@@ -56,86 +31,125 @@ pub(super) struct Destination<'a> {
 /// A proxy has refused to connect to the server, and the status of its answer is not known.
 pub(super) struct Refused(pub(super) NoAnswer);
 
+/// The meaning of an error of the HTTP client.
+struct Meaning {
+    code: Code,
+    fault: Fault,
+    text: String,
+    /// The text does not name the cause, so the error is its source.
+    has_source: bool,
+}
+
+impl Meaning {
+    /// The text says it all.
+    fn of(code: Code, fault: Fault, text: String) -> Self {
+        Self { code, fault, text, has_source: false }
+    }
+
+    /// A transient failure whose cause is the error itself.
+    fn with_source(code: Code, text: String) -> Self {
+        Self { code, fault: Fault::Transient, text, has_source: true }
+    }
+}
+
 impl Destination<'_> {
-    /// What an error of the HTTP client means; or that the proxy refuses, which the client tells without its status.
-    pub(super) fn explain(&self, error: &reqwest::Error) -> Result<NoAnswer, Refused> {
-        let Self { host, proxy, ca_file } = self;
-        let io_errors = || causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
-        let tls = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
-        let tunnel = causes(error).find_map(|cause| cause.downcast_ref::<TunnelError>());
+    /// What an error of the HTTP client means; or that the proxy refuses, which the client reports without the status.
+    pub(super) fn explain(&self, error: reqwest::Error) -> Result<NoAnswer, Refused> {
+        let tunnel = causes(&error).find_map(|cause| cause.downcast_ref::<TunnelError>());
+        let lack = causes(&error).filter_map(|cause| cause.downcast_ref::<io::Error>()).find_map(shortage::of);
         let code = if error.is_timeout() { Code::Timeout } else { Code::Connect };
-        let no_answer = |code, fault, text| NoAnswer { code, may_have_arrived: !error.is_connect(), fault, text };
-        if let Some(lack) = io_errors().find_map(shortage::of) {
-            return Ok(no_answer(code, Fault::Shortage, format!("no connection to {host}: {lack}")));
+        let no_answer = |Meaning { code, fault, text, has_source }, error: reqwest::Error| {
+            let may_have_arrived = !error.is_connect();
+            let source = has_source.then(|| HttpError(error).into());
+            NoAnswer { code, may_have_arrived, fault, text, source }
+        };
+        let meaning = match (lack, tunnel, self.proxy) {
+            (Some(lack), ..) => {
+                Meaning::of(code, Fault::Shortage, format!("no connection to {}: {lack}", self.authority))
+            }
+            (None, Some(TunnelError::ProxyAuthRequired), Some(proxy)) => return Ok(self.refusal(proxy, 407)),
+            (None, Some(TunnelError::TunnelUnsuccessful), Some(proxy)) => {
+                let text = self.blame(proxy, "has refused to connect");
+                return Err(Refused(no_answer(Meaning::of(code, Fault::Transient, text), error)));
+            }
+            (None, Some(tunnel), Some(proxy)) => self.tunnel_failure(&error, tunnel, proxy, code),
+            (None, ..) => self.failure(&error, code),
+        };
+        Ok(no_answer(meaning, error))
+    }
+
+    /// The proxy cannot be used.
+    fn tunnel_failure(&self, error: &reqwest::Error, tunnel: &TunnelError, proxy: &Proxy, code: Code) -> Meaning {
+        match (tunnel, tls_error(error)) {
+            (TunnelError::ProxyHeadersTooLong, _) => {
+                Meaning::of(code, Fault::Transient, self.blame(proxy, "answers something else than a proxy"))
+            }
+            (TunnelError::TunnelUnexpectedEof, _) => {
+                let text = self.blame(proxy, "has closed the connection without an answer");
+                Meaning::of(code, Fault::Transient, text)
+            }
+            (_, Some(rustls::Error::InvalidCertificate(why))) => {
+                let what = format!("cannot be used: its {}", certificate(why, self.ca_file));
+                Meaning::of(Code::Tls, Fault::Unreachable, self.blame(proxy, &what))
+            }
+            (_, Some(_)) => Meaning::with_source(Code::Tls, self.blame(proxy, "cannot be reached by TLS")),
+            (_, None) => Meaning::with_source(code, self.blame(proxy, "cannot be reached")),
         }
-        if let (Some(tunnel), Some(proxy)) = (tunnel, proxy) {
-            let (code, fault, what) = match tunnel {
-                TunnelError::ProxyAuthRequired => return Ok(self.refusal(proxy, 407)),
-                TunnelError::TunnelUnsuccessful => {
-                    return Err(Refused(no_answer(code, Fault::Passing, self.blamed(proxy, "has refused to connect"))));
-                }
-                TunnelError::ProxyHeadersTooLong => {
-                    (code, Fault::Passing, "answers something else than a proxy".to_owned())
-                }
-                TunnelError::TunnelUnexpectedEof => {
-                    (code, Fault::Passing, "has closed the connection without an answer".to_owned())
-                }
-                _ => match tls {
-                    Some(rustls::Error::InvalidCertificate(why)) => {
-                        (Code::Tls, Fault::Unreachable, format!("cannot be used: its {}", certificate(why, *ca_file)))
-                    }
-                    Some(_) => (Code::Tls, Fault::Passing, format!("cannot be reached by TLS: {}", cause(error))),
-                    None => (code, Fault::Passing, format!("cannot be reached: {}", cause(error))),
-                },
-            };
-            return Ok(no_answer(code, fault, self.blamed(proxy, &what)));
-        }
-        let through = proxy.map(|proxy| format!(" through the proxy {}{}", proxy.host(), address_from(proxy)));
-        let through = through.unwrap_or_default();
-        Ok(match tls {
+    }
+
+    /// The server cannot be reached, or the connection was lost.
+    fn failure(&self, error: &reqwest::Error, code: Code) -> Meaning {
+        let server = &self.authority;
+        let through = self.proxy.map_or_else(String::new, |proxy| format!(" through the proxy {}", shown(proxy)));
+        match tls_error(error) {
             _ if error.is_timeout() && error.is_connect() => {
-                let text = format!("no connection to {host}{through} within the request timeout");
-                no_answer(code, Fault::Passing, text)
+                let text = format!("no connection to {server}{through} within the request timeout");
+                Meaning::of(code, Fault::Transient, text)
             }
             _ if error.is_timeout() => {
-                let text = format!("no answer from {host}{through} within the request timeout");
-                no_answer(code, Fault::Passing, text)
+                let text = format!("no answer from {server}{through} within the request timeout");
+                Meaning::of(code, Fault::Transient, text)
             }
             Some(rustls::Error::InvalidCertificate(why)) => {
-                let text = format!("no connection to {host}: its {}", certificate(why, *ca_file));
-                no_answer(Code::Tls, Fault::Unreachable, text)
+                let text = format!("no connection to {server}: its {}", certificate(why, self.ca_file));
+                Meaning::of(Code::Tls, Fault::Unreachable, text)
             }
-            Some(_) => no_answer(Code::Tls, Fault::Passing, format!("TLS with {host} failed: {}", cause(error))),
-            None if error.is_connect() => {
-                no_answer(code, Fault::Passing, format!("no connection to {host}{through}: {}", cause(error)))
-            }
-            None => {
-                no_answer(code, Fault::Passing, format!("the connection to {host}{through} was lost: {}", cause(error)))
-            }
-        })
+            Some(_) => Meaning::with_source(Code::Tls, format!("TLS with {server} failed")),
+            None if error.is_connect() => Meaning::with_source(code, format!("no connection to {server}{through}")),
+            None => Meaning::with_source(code, format!("the connection to {server}{through} was lost")),
+        }
     }
 
     /// The proxy has answered with this status instead of connecting.
     pub(super) fn refusal(&self, proxy: &Proxy, status: u16) -> NoAnswer {
         let (code, what) = match status {
             407 => {
-                let login = proxy.origin.login();
+                let login = proxy.origin.login_location();
                 (Code::Http(status), format!("answers HTTP 407, it wants another user name or password ({login})"))
             }
-            400..=499 => (Code::Connect, format!("answers HTTP {status}; does it allow connections to {}?", self.host)),
+            400..=499 => {
+                let what = format!("answers HTTP {status}; does it allow connections to {}?", self.authority);
+                (Code::Connect, what)
+            }
             _ => (Code::Connect, format!("answers HTTP {status}")),
         };
-        let fault = if (400..500).contains(&status) { Fault::Unreachable } else { Fault::Passing };
-        NoAnswer { code, may_have_arrived: false, fault, text: self.blamed(proxy, &what) }
+        let fault = if (400..500).contains(&status) { Fault::Unreachable } else { Fault::Transient };
+        NoAnswer { code, may_have_arrived: false, fault, text: self.blame(proxy, &what), source: None }
     }
 
-    fn blamed(&self, proxy: &Proxy, what: &str) -> String {
-        format!("no connection to {}: the proxy {} {what}{}", self.host, proxy.host(), address_from(proxy))
+    fn blame(&self, proxy: &Proxy, what: &str) -> String {
+        let (server, origin) = (&self.authority, proxy.origin.address_location());
+        format!("no connection to {server}: the proxy {} {what} (its address is from {origin})", proxy.authority())
     }
 }
 
-fn address_from(proxy: &Proxy) -> String {
-    format!(" (its address is from {})", proxy.origin.place())
+/// The proxy, and where its address is configured.
+fn shown(proxy: &Proxy) -> String {
+    format!("{} (its address is from {})", proxy.authority(), proxy.origin.address_location())
+}
+
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
+    causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// What is wrong with a certificate. Only where its issuer is not known does another `ca_file` help.
@@ -178,29 +192,6 @@ fn certificate(why: &CertificateError, ca_file: Option<&Path>) -> String {
     }
 }
 
-/// The innermost cause, in words of our own where it is that the other side has gone: the TLS library refers to its
-/// documentation there.
-pub(super) fn cause(error: &reqwest::Error) -> String {
-    let ended = |cause: &io::Error| cause.kind() == io::ErrorKind::UnexpectedEof && cause.raw_os_error().is_none();
-    if causes(error).filter_map(|cause| cause.downcast_ref()).any(ended) {
-        return "the other side has closed it".to_owned();
-    }
-    causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
-}
-
-/// The causes of an error, from the outside in.
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error| next(*error))
-}
-
-/// The cause behind an error. `io::Error` hides its payload from `source()`, and a TLS error sits in two of them.
-fn next<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(payload) => Some(payload),
-        None => error.source(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,7 +205,7 @@ mod tests {
         let webpki = |error| CertificateError::Other(OtherError(Arc::new(error)));
         assert!(certificate(&CertificateError::UnknownIssuer, None).contains("goes into ca_file"));
         assert!(certificate(&CertificateError::UnknownIssuer, file).contains("ca_file /etc/ca.pem"));
-        for (why, told) in [
+        for (why, expected) in [
             (CertificateError::ExpiredContext { time: at(100), not_after: at(90) }, "expired 1970-01-01T00:01:30Z"),
             (CertificateError::NotValidYetContext { time: at(1), not_before: at(90) }, "before 1970-01-01T00:01:30Z"),
             (CertificateError::NotValidForName, "another name"),
@@ -224,7 +215,7 @@ mod tests {
         ] {
             for file in [None, file] {
                 let text = certificate(&why, file);
-                assert!(text.contains(told) && !text.contains("ca_file") && !text.contains("://"), "{text}");
+                assert!(text.contains(expected) && !text.contains("ca_file") && !text.contains("://"), "{text}");
             }
         }
     }

@@ -7,7 +7,8 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::{Code, Url};
+use super::address::{Url, authority};
+use crate::kms::observe::Code;
 use crate::support::printable::excerpt;
 
 /// A request, complete but for the transport's own headers.
@@ -99,9 +100,9 @@ impl Request {
         Some(excerpt(&self.without_secrets(id.to_owned()), LONGEST_ID).into())
     }
 
-    /// The server that it goes to, as messages name it.
-    pub(in crate::kms) fn host(&self) -> String {
-        host(&self.url)
+    /// The server and its port.
+    pub(in crate::kms) fn authority(&self) -> String {
+        authority(&self.url)
     }
 }
 
@@ -163,14 +164,5 @@ impl Answer {
     /// The cloud's id of the request.
     pub(in crate::kms) fn request_id(&self) -> Option<&str> {
         self.request_id.as_deref()
-    }
-}
-
-/// The server of an address, and its port where that is not the usual one.
-pub(super) fn host(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
     }
 }

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use super::Url;
+use super::address::Url;
 
 /// The servers that are reached without the proxy.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -4,9 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::super::auth::SecretLocation;
+use super::address::{Url, authority};
+use super::error::{ConnectorError, SetUpError};
+use super::message::HeaderText;
 use super::no_proxy::NoProxy;
-use super::{HeaderText, SetUpError, Url, message};
+use crate::kms::secret::SecretLocation;
 
 /// A proxy for HTTPS.
 #[derive(Clone, PartialEq)]
@@ -32,7 +34,7 @@ pub enum ProxyOrigin {
 
 impl ProxyOrigin {
     /// Where the address is written, as messages name it.
-    pub(super) fn place(self) -> &'static str {
+    pub(super) fn address_location(self) -> &'static str {
         match self {
             Self::Policy => "proxy.url of the policy",
             Self::Variable(name) => name,
@@ -40,7 +42,7 @@ impl ProxyOrigin {
     }
 
     /// Where its user and password are written.
-    pub(super) fn login(self) -> String {
+    pub(super) fn login_location(self) -> String {
         match self {
             Self::Policy => "user_name and password_file of proxy".to_owned(),
             Self::Variable(name) => format!("those in {name}"),
@@ -60,7 +62,7 @@ impl Proxy {
                 && url.host_str().is_some_and(|host| !host.is_empty() && host.chars().all(is_sign))
                 && url.port() != Some(0)
         };
-        url.ok().filter(is_usable).ok_or(SetUpError::Proxy(self.origin.place()))
+        url.ok().filter(is_usable).ok_or(SetUpError::Proxy(self.origin.address_location()))
     }
 
     /// Whether requests to this address go through it: those by TLS, unless its server is excepted.
@@ -72,18 +74,18 @@ impl Proxy {
     pub(super) fn authorized(
         rule: reqwest::Proxy,
         authorization: Option<&SecretString>,
-    ) -> Result<reqwest::Proxy, &'static str> {
-        let Some(told) = authorization else { return Ok(rule) };
-        // The client's own way to say it would leave copies behind that nobody wipes.
-        let HeaderText(told) = HeaderText::secret(told.clone()).ok_or("no header can carry the proxy's password")?;
-        Ok(rule.custom_http_auth(told))
+    ) -> Result<reqwest::Proxy, ConnectorError> {
+        let Some(authorization) = authorization else { return Ok(rule) };
+        // The client's own function would leave copies that are not wiped.
+        let header = HeaderText::secret(authorization.clone()).ok_or(ConnectorError::ProxyPasswordCharacters)?;
+        Ok(rule.custom_http_auth(header.0))
     }
 
     /// What `Proxy-Authorization` says (RFC 7617), wiped after its last use; nothing where the policy names no user.
-    pub(super) fn authorization(&self) -> Result<Option<SecretString>, String> {
+    pub(super) fn authorization(&self) -> Result<Option<SecretString>, ConnectorError> {
         const SCHEME: &str = "Basic ";
         let Some((name, password)) = &self.user else { return Ok(None) };
-        let password = password.read().map_err(|error| format!("no password for the proxy: {}", error.text()))?;
+        let password = password.read().map_err(ConnectorError::ProxyPassword)?;
         // Both as long as they get to be, so that no copy is left behind where they grow.
         let parts = [name, ":", password.expose_secret()];
         let mut plain = String::with_capacity(parts.iter().map(|part| part.len()).sum());
@@ -102,9 +104,9 @@ impl Proxy {
         self.user.is_some() || self.address().is_ok_and(|url| url.password().is_some())
     }
 
-    /// Where it is, as messages name it.
-    pub(super) fn host(&self) -> String {
-        self.address().map_or_else(|_| String::new(), |url| message::host(&url))
+    /// Its host and port.
+    pub(super) fn authority(&self) -> String {
+        self.address().map_or_else(|_| String::new(), |url| authority(&url))
     }
 }
 
@@ -137,7 +139,7 @@ mod tests {
             let user = Some((name.to_owned(), SecretLocation::in_memory(password.to_owned(), "test")));
             let proxy = Proxy { user, ..at("http://u:p@proxy.example.com:3128") };
             assert_eq!(proxy.authorization().unwrap().unwrap().expose_secret(), told);
-            assert_eq!(proxy.host(), "proxy.example.com:3128");
+            assert_eq!(proxy.authority(), "proxy.example.com:3128");
         }
     }
 
@@ -152,7 +154,7 @@ mod tests {
             (" http://proxy_1:8080 ", "proxy_1:8080"),
         ] {
             assert!(at(url).address().is_ok(), "{url}");
-            assert_eq!(at(url).host(), host, "{url}");
+            assert_eq!(at(url).authority(), host, "{url}");
         }
         for url in [
             "socks5://proxy.example.com:1080",

@@ -1,28 +1,42 @@
-//! Where a secret is kept, and reading it from there.
+//! Where a secret is kept, reading it from there, and for how long a refused one is not sent again.
+//!
+//! Used by logins and by the proxy.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 use std::{fmt, io};
 
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::{Error, Kind, Operation};
+use super::error::{Error, Kind};
+use super::observe::Operation;
 use crate::support::{shortage, small_file};
 
-/// Where a secret is kept. Printing it shows the place, never the secret.
+/// How long a refused secret that has not changed is not sent again, since the cloud and some proxies lock an account
+/// after a few failures.
+const HOLD: Duration = Duration::from_secs(30 * 60);
+
+/// Whether a secret that was refused at this time is not sent again yet. A clock that was set back ends the hold instead
+/// of extending it.
+pub(super) fn is_on_hold(refused: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(refused).is_ok_and(|ago| ago < HOLD)
+}
+
+/// Where a secret is kept. Its text is the location, never the secret.
 #[derive(Clone)]
 pub enum SecretLocation {
-    /// A file, read anew at each authentication, so that a rotated secret is picked up.
+    /// A file, read anew at each login, so that a changed secret is used.
     File(PathBuf),
-    /// An entry of another program's file, read anew at each authentication like a file of its own.
+    /// An entry of another program's file, read anew at each login.
     Entry {
-        /// Gives the secret, or says why there is none: the file, never its content.
+        /// Returns the secret, or why it cannot be read: the file, never its content.
         read: Arc<dyn Fn() -> Result<String, Unreadable> + Send + Sync>,
-        /// Which entry of which file, for people; two entries are the same where this is.
+        /// The entry and its file, for people. Entries with the same origin are equal.
         origin: Arc<str>,
     },
-    /// This process itself.
+    /// The memory of this process.
     Memory {
         /// The secret.
         secret: Arc<SecretString>,
@@ -31,80 +45,83 @@ pub enum SecretLocation {
     },
 }
 
-/// Why credentials, or what says where they are, could not be read. Holds nothing of them.
+/// Why a secret, or the file that contains its location, could not be read. Contains nothing of the secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct Unreadable {
-    /// Says so to people.
-    pub text: String,
-    /// It is this machine that has run out of something, and may do better later.
+    text: String,
+    /// This machine has run out of a resource, so a later attempt may succeed.
     pub is_shortage: bool,
+    source: Option<io::Error>,
 }
 
 impl Unreadable {
     /// A file that cannot be read.
     #[must_use]
-    pub fn file(path: &Path, error: &io::Error) -> Self {
-        let lack = shortage::of(error);
-        let cause = lack.map_or_else(|| error.to_string(), str::to_owned);
-        Self { text: format!("cannot read {}: {cause}", path.display()), is_shortage: lack.is_some() }
+    pub fn file(path: &Path, error: io::Error) -> Self {
+        let path = path.display();
+        let (text, is_shortage) = match shortage::of(&error) {
+            Some(lack) => (format!("cannot read {path}: {lack}"), true),
+            None => (format!("cannot read {path}"), false),
+        };
+        Self { text, is_shortage, source: Some(error) }
     }
 }
 
 impl From<String> for Unreadable {
     fn from(text: String) -> Self {
-        Self { text, is_shortage: false }
+        Self { text, is_shortage: false, source: None }
     }
 }
 
 impl From<Unreadable> for Error {
-    fn from(Unreadable { text, is_shortage }: Unreadable) -> Self {
+    fn from(Unreadable { text, is_shortage, source }: Unreadable) -> Self {
         let kind = if is_shortage { Kind::Shortage } else { Kind::Credentials };
-        Self::new(Operation::Authenticate, kind, text)
+        Self::new(Operation::Authenticate, kind, text).with_source(source.map(Into::into))
     }
 }
 
 impl SecretLocation {
-    /// A secret that is in no file of its own, and where it came from.
+    /// A secret in the memory of this process, and where it came from.
     #[must_use]
     pub fn in_memory(secret: String, origin: &str) -> Self {
         Self::Memory { secret: Arc::new(SecretString::from(secret)), origin: origin.into() }
     }
 
-    /// A secret that is an entry of a file, and which.
+    /// A secret that is an entry of a file.
     #[must_use]
     pub fn entry(origin: &str, read: impl Fn() -> Result<String, Unreadable> + Send + Sync + 'static) -> Self {
         Self::Entry { read: Arc::new(read), origin: origin.into() }
     }
 
     /// The secret, without the line break at its end. The error names the file or the variable, never its content.
-    pub(in crate::kms) fn read(&self) -> Result<SecretString, Error> {
+    pub(super) fn read(&self) -> Result<SecretString, Unreadable> {
         // Wiped on drop, as is the copy without the line break.
         let text = match self {
-            Self::File(path) => small_file::read_text(path).map_err(|error| Unreadable::file(path, &error))?,
+            Self::File(path) => small_file::read_text(path).map_err(|error| Unreadable::file(path, error))?,
             Self::Entry { read, .. } => Zeroizing::new(read()?),
             Self::Memory { secret, .. } => Zeroizing::new(secret.expose_secret().to_owned()),
         };
         let secret = text.trim_end_matches(['\r', '\n']);
         match fault(secret) {
-            Some(fault) => Err(Unreadable::from(format!("cannot use {self}: {fault}")).into()),
+            Some(fault) => Err(format!("cannot use {self}: {fault}").into()),
             None => Ok(SecretString::from(secret)),
         }
     }
 
-    /// The secret, which is of a kind that has no blanks, such as a token.
-    pub(in crate::kms) fn read_word(&self, kind: &str) -> Result<SecretString, Error> {
+    /// A secret of a kind without blanks, such as a token.
+    pub(super) fn read_word(&self, kind: &str) -> Result<SecretString, Unreadable> {
         let secret = self.read()?;
         if secret.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) {
             return Ok(secret);
         }
-        let text = format!("{self} holds no {kind}: expected one line of ASCII characters without blanks");
-        Err(Unreadable::from(text).into())
+        let text = format!("{self} has no {kind}: expected one line of ASCII characters without blanks");
+        Err(text.into())
     }
 }
 
-/// What an editor or a mistake has put into a secret, and no service accepts. A blank is allowed: a password may have
-/// one.
+/// What an editor or a mistake has put into a secret that no service accepts. Blanks are allowed, since a password may
+/// have one.
 fn fault(secret: &str) -> Option<String> {
     if secret.is_empty() {
         return Some("it is empty".to_owned());
@@ -116,8 +133,7 @@ fn fault(secret: &str) -> Option<String> {
     Some(format!("it has a control character (U+{control:04X}), expected one line of text"))
 }
 
-/// Two sources are the same where they are the same place. Both are ours, so that the time it takes tells nobody
-/// anything.
+/// Secrets in memory are compared in variable time: both are this process's own.
 impl PartialEq for SecretLocation {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
@@ -151,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_read_without_its_line_break_and_never_printed() {
+    fn a_secret_is_read_without_its_line_break_and_is_never_printed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
         std::fs::write(&path, "s3cret \r\n").unwrap();
@@ -177,7 +193,7 @@ mod tests {
             for source in everywhere(secret) {
                 assert_eq!(source.read().unwrap().expose_secret(), "s3 cret", "{source} {secret:?}");
                 let error = source.read_word("token").unwrap_err().to_string();
-                let expected = format!("{source} holds no token: expected one line of ASCII characters without blanks");
+                let expected = format!("{source} has no token: expected one line of ASCII characters without blanks");
                 assert!(error.ends_with(&expected), "{error}");
             }
         }

@@ -1,0 +1,124 @@
+//! The errors of the transport: set-up, files, and attempts without an answer.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::pki_types::pem;
+
+use crate::kms::error::Source;
+use crate::kms::observe::Code;
+use crate::kms::secret::Unreadable;
+
+/// Why a transport cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetUpError {
+    /// The proxy's address is not valid. It may contain a password, so it is not repeated.
+    #[error("the proxy address in {0} is not valid, expected one such as http://proxy.example.com:3128")]
+    Proxy(&'static str),
+    /// An endpoint's address is not valid.
+    #[error("{0} is not the address of an HTTP server")]
+    Endpoint(String),
+    /// The HTTP client cannot be built.
+    #[error("cannot set up TLS (install the system's CA certificates or set ca_file)")]
+    Client(#[source] HttpError),
+}
+
+/// An error of the HTTP client. Its text is the innermost cause, so it has no source.
+#[derive(Debug)]
+pub struct HttpError(pub(super) reqwest::Error);
+
+impl fmt::Display for HttpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let causes = || causes(&self.0);
+        let has_ended_early =
+            |cause: &io::Error| cause.kind() == io::ErrorKind::UnexpectedEof && cause.raw_os_error().is_none();
+        // The TLS library refers to its documentation there.
+        if causes().filter_map(|cause| cause.downcast_ref()).any(has_ended_early) {
+            return f.write_str("the other side has closed it");
+        }
+        match causes().last() {
+            Some(cause) => write!(f, "{cause}"),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl StdError for HttpError {}
+
+/// An error and its causes, from the outside in.
+pub(super) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| next(*error))
+}
+
+/// The cause of an error. `io::Error` hides its payload from `source()`, and a TLS error sits in two of them.
+fn next<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(payload) => Some(payload),
+        None => error.source(),
+    }
+}
+
+/// Why no connection is attempted: a file or the proxy's password cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectorError {
+    #[error("no password for the proxy")]
+    ProxyPassword(#[source] Unreadable),
+    #[error("no header can carry the proxy's password")]
+    ProxyPasswordCharacters,
+    #[error(
+        "the proxy {authority} has answered HTTP 407, and its password, which has not changed since, is not sent again \
+         for 30 minutes ({login})"
+    )]
+    RefusedByProxy { authority: String, login: String },
+    #[error("cannot read ca_file {}", .0.display())]
+    CaFile(PathBuf, #[source] io::Error),
+    #[error("ca_file {} is not valid PEM", .0.display())]
+    Pem(PathBuf, #[source] pem::Error),
+    #[error("certificate {number} in ca_file {} is broken", file.display())]
+    Certificate { number: u32, file: PathBuf, source: Source },
+    #[error("ca_file {} has no certificate in PEM form", .0.display())]
+    NoCertificate(PathBuf),
+    #[error(transparent)]
+    SetUp(#[from] SetUpError),
+}
+
+/// No answer: what happened, and what to do about it where an operator can do something.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(in crate::kms) struct NoAnswer {
+    pub(in crate::kms) code: Code,
+    /// The request may have reached the server.
+    pub(in crate::kms) may_have_arrived: bool,
+    pub(in crate::kms) fault: Fault,
+    pub(in crate::kms) text: String,
+    pub(in crate::kms) source: Option<Source>,
+}
+
+/// What follows from a missing answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::kms) enum Fault {
+    /// A later attempt may succeed.
+    Transient,
+    /// Every other request fails as well until an operator acts: a certificate is not trusted, or a proxy refuses.
+    Unreachable,
+    /// The same, and no attempt was made: a file that is needed to connect cannot be used.
+    NotAttempted,
+    /// This machine has run out of a resource.
+    Shortage,
+}
+
+impl NoAnswer {
+    /// No attempt was made, for this reason.
+    pub(super) fn not_attempted(authority: &str, why: Arc<ConnectorError>) -> Self {
+        Self {
+            code: Code::Connect,
+            may_have_arrived: false,
+            fault: Fault::NotAttempted,
+            text: format!("no connection to {authority}"),
+            source: Some(Box::new(why)),
+        }
+    }
+}
