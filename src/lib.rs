@@ -9,25 +9,28 @@
 //! # A run
 //!
 //! [`policy`] reads the policy file, with [`yaml`]. [`kms`] calls the cloud: it authenticates, limits and retries
-//! requests, and classifies responses. [`connect`] makes its clients from the policy and the environment. [`reconcile`]
+//! requests, and classifies responses. `connect` makes its clients from the policy and the environment. [`reconcile`]
 //! uses them: it reads every key, decides, writes one step at a time and reads back, until no step is left or none can
 //! be taken. The result is a [`rotation::Report`].
 //!
 //! # The daemon
 //!
-//! [`daemon`] is one loop that makes such runs on a schedule; [`leadership`] lets only one of several replicas write.
-//! [`views`] and [`metrics`] render the last report, [`web`] serves it, [`logging`] writes the log. [`cli`] turns
+//! [`daemon`] is one loop that makes such runs on a schedule; `leadership` lets only one of several replicas write.
+//! [`views`] and `metrics` render the last report, [`web`] serves it, `logging` writes the log. [`cli`] turns
 //! arguments into the daemon or into a single run. All parts use [`support`].
+//!
+//! The library is for `main.rs` and for the tests in `tests/library`, which need the public items. It is not a stable
+//! interface: that is the command line, the policy, the metrics and the JSON.
 //!
 //! The simulated cloud of `rehearse`, of tests and of benchmarks is the separate crate `kms-simulator`.
 
 pub mod cli;
-pub mod connect;
+mod connect;
 pub mod daemon;
 pub mod kms;
-pub mod leadership;
-pub mod logging;
-pub mod metrics;
+mod leadership;
+mod logging;
+mod metrics;
 pub mod policy;
 pub mod reconcile;
 pub mod rotation;

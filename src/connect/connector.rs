@@ -21,13 +21,13 @@ use crate::support::clock::Clock;
 use crate::support::write_gate::WriteGate;
 
 /// Returns the observer of a project's calls, by the project's name.
-pub type ObserverFactory = Box<dyn Fn(&Arc<str>) -> Arc<dyn Observer> + Send>;
+pub(super) type ObserverFactory = Box<dyn Fn(&Arc<str>) -> Arc<dyn Observer> + Send>;
 
 /// Replaces the endpoints and the login of a project's client.
-pub type EndpointOverride = Box<dyn Fn(&Project, &mut ClientSettings) + Send>;
+pub(crate) type EndpointOverride = Box<dyn Fn(&Project, &mut ClientSettings) + Send>;
 
 /// Makes clients from a policy. The fields are their other dependencies.
-pub struct Connector {
+pub(crate) struct Connector {
     /// The time of day.
     pub clock: Clock,
     /// Cancels all calls.
@@ -46,7 +46,7 @@ pub struct Connector {
 
 /// Clients that the next policy reuses if their settings are the same: with their tokens, their connections, and a
 /// pause that the cloud requested.
-pub struct ClientCache {
+pub(crate) struct ClientCache {
     clients: Vec<(ClientSettings, Arc<KmsClient>)>,
     /// Connections and limits that clients share.
     shared: Shared,
@@ -57,7 +57,7 @@ pub struct ClientCache {
 impl ClientCache {
     /// An empty cache, for a process with this limit of open files.
     #[must_use]
-    pub fn for_descriptors(limit: u64) -> Self {
+    pub(crate) fn for_descriptors(limit: u64) -> Self {
         Self { clients: Vec::new(), shared: Shared::for_descriptors(limit), no_proxy_warned: false }
     }
 }
@@ -65,7 +65,7 @@ impl ClientCache {
 impl Connector {
     /// Makes a client for each of the policy's projects. An error affects only its own project.
     #[must_use]
-    pub fn connect(&mut self, policy: &Policy) -> Vec<Target<KmsClient>> {
+    pub(crate) fn connect(&mut self, policy: &Policy) -> Vec<Target<KmsClient>> {
         let before = std::mem::take(&mut self.cache.clients);
         let targets: Vec<_> = policy.projects.iter().map(|project| self.target(policy, project, &before)).collect();
         // A project without a client now keeps the old one: it has the token and the refused secrets.

@@ -2,8 +2,7 @@
 //! policy and the KMS client.
 
 mod connector;
-pub mod environment;
+pub(crate) mod environment;
 mod error;
 
-pub use connector::{ClientCache, Connector, EndpointOverride, ObserverFactory};
-pub use error::{ConnectError, EnvironmentError};
+pub(crate) use connector::{ClientCache, Connector, EndpointOverride};

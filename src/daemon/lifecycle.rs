@@ -59,7 +59,7 @@ impl Signals {
     /// # Errors
     ///
     /// A handler cannot be installed.
-    pub fn listen_unless_ignored() -> std::io::Result<Self> {
+    pub(crate) fn listen_unless_ignored() -> std::io::Result<Self> {
         let hang_up = if is_hang_up_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
         Self::listen_to(hang_up, HangUp::Stop)
     }
@@ -161,7 +161,7 @@ impl Supervisor {
     }
 
     /// Reports that the policy is being reloaded.
-    pub fn reloading(&self) {
+    pub(crate) fn reloading(&self) {
         // systemd 253 and later kill a unit that reloads without a timestamp.
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             self.manager.notify(&[NotifyState::Reloading, now]);
@@ -169,7 +169,7 @@ impl Supervisor {
     }
 
     /// Reports that the process is shutting down.
-    pub fn stopping(&self) {
+    pub(crate) fn stopping(&self) {
         self.manager.notify(&[NotifyState::Stopping]);
     }
 
@@ -184,7 +184,7 @@ impl Supervisor {
 
     /// The longest time between two heartbeats of the loop.
     #[must_use]
-    pub fn heartbeat_interval(&self) -> Duration {
+    pub(crate) fn heartbeat_interval(&self) -> Duration {
         /// Well below the limit of `/healthz`.
         const MAX: Duration = Duration::from_secs(30);
         self.watchdog.map_or(MAX, |timeout| (timeout / 3).min(MAX))

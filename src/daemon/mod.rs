@@ -17,7 +17,8 @@ use tracing::{debug, error, info, warn};
 
 pub use announce::Announcer;
 pub use lifecycle::{Signals, Supervisor};
-pub use policy_file::{DirectoryWatch, PolicyFile, warn_of_exposed_secrets};
+pub(crate) use policy_file::warn_of_exposed_secrets;
+pub use policy_file::{DirectoryWatch, PolicyFile};
 pub use schedule::{Alarm, AlarmError, CronAlarm, Schedule};
 
 use crate::kms::Kms;

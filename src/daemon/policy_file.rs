@@ -68,7 +68,7 @@ impl PolicyFile {
     /// Whether the content, or the error of reading it, differs from the last read. The file is read only if its stamp
     /// differs. A file that has been missing for a short time counts as unchanged: an editor may be replacing it. So
     /// does a pipe.
-    pub fn has_changed(&mut self) -> bool {
+    pub(crate) fn has_changed(&mut self) -> bool {
         if matches!(std::fs::metadata(&self.path), Err(error) if error.kind() == ErrorKind::NotFound) {
             if self.gone_since.get_or_insert_with(Instant::now).elapsed() < LONGEST_ABSENCE {
                 return false;
@@ -95,7 +95,7 @@ impl PolicyFile {
     }
 
     /// Makes the next [`has_changed`](Self::has_changed) read the file, whatever its stamp.
-    pub fn distrust_stamp(&mut self) {
+    pub(crate) fn distrust_stamp(&mut self) {
         if let Some(last_read) = &mut self.last_read {
             last_read.distrust_stamp();
         }
@@ -108,7 +108,7 @@ impl PolicyFile {
 }
 
 /// Warns of world-readable secret files.
-pub fn warn_of_exposed_secrets(policy: &Policy) {
+pub(crate) fn warn_of_exposed_secrets(policy: &Policy) {
     let files: BTreeSet<&Path> = policy.projects.iter().flat_map(Project::secret_files).collect();
     for file in files {
         if std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0) {
@@ -129,7 +129,7 @@ pub struct DirectoryWatch {
 impl DirectoryWatch {
     /// Watches the directory of `path`. If that fails, it logs a warning, and only the loop's regular check remains.
     #[must_use]
-    pub fn beside(path: &Path) -> Self {
+    pub(crate) fn beside(path: &Path) -> Self {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let watch = || {
             let inotify = Inotify::init()?;

@@ -61,7 +61,7 @@ impl Schedule {
     }
 
     /// Drops every tick up to the start of a run.
-    pub fn run_began(&mut self, at: SystemTime) {
+    pub(crate) fn run_began(&mut self, at: SystemTime) {
         self.since = timestamp(at);
         self.compute_next();
     }
@@ -74,7 +74,7 @@ impl Schedule {
 
     /// Whether a run is due now. If the clock was set back before the last run, ticks count from `now`. A failed
     /// computation is repeated from `now`, since from the same start it would fail again.
-    pub fn is_due(&mut self, now: SystemTime) -> bool {
+    pub(crate) fn is_due(&mut self, now: SystemTime) -> bool {
         let now = timestamp(now);
         if now < self.since || self.next.is_none() {
             self.since = now;

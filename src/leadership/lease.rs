@@ -38,7 +38,7 @@ const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A lease, and the replica that applies for it.
 #[derive(Clone, Debug)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The namespace of the lease.
     pub namespace: String,
     /// The name of the lease. It is created if it does not exist.
@@ -51,7 +51,7 @@ pub struct Candidate {
 
 /// Why the API server cannot be called.
 #[derive(Debug, thiserror::Error)]
-pub enum LeaseSetUpError {
+pub(crate) enum LeaseSetUpError {
     /// Neither a mounted service account nor a kubeconfig was found.
     #[error("find the Kubernetes API (mount the pod's service account token, or set KUBECONFIG to a kubeconfig file)")]
     Config(#[source] Box<kube::config::InferConfigError>),
@@ -61,7 +61,7 @@ pub enum LeaseSetUpError {
 }
 
 /// Acquires and renews the lease.
-pub struct LeaderElection {
+pub(crate) struct LeaderElection {
     candidate: Candidate,
     lock: LeaseLock,
     handle: WriteGateHandle,
@@ -89,7 +89,7 @@ impl LeaderElection {
     /// # Errors
     ///
     /// There is no usable configuration of the API server. No request is sent yet.
-    pub async fn new(candidate: Candidate, clock: BootClock) -> Result<(Self, WriteGate), LeaseSetUpError> {
+    pub(crate) async fn new(candidate: Candidate, clock: BootClock) -> Result<(Self, WriteGate), LeaseSetUpError> {
         let config = kube::Config::infer().await.map_err(|error| LeaseSetUpError::Config(Box::new(error)))?;
         Self::with_config(config, candidate, clock)
     }
@@ -123,7 +123,7 @@ impl LeaderElection {
     }
 
     /// Acquires and renews the lease until `shutdown` is cancelled, and then releases it.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         // A request in flight is dropped: a pod has half a minute for its whole shutdown.
         shutdown.run_until_cancelled(self.renew()).await;
         self.handle.close();

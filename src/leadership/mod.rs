@@ -5,4 +5,4 @@
 mod lease;
 
 #[cfg(feature = "kubernetes")]
-pub use lease::{Candidate, LeaderElection, LeaseSetUpError};
+pub(crate) use lease::{Candidate, LeaderElection};

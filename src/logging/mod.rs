@@ -18,13 +18,13 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
-pub use queue::{FlushOnDrop, LogQueue};
+pub(crate) use queue::{FlushOnDrop, LogQueue};
 
 use crate::support::printable::is_unprintable;
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people.
     #[default]
     Text,
@@ -34,11 +34,11 @@ pub enum Format {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 2] = [Self::Text, Self::Json];
+    pub(crate) const ALL: [Self; 2] = [Self::Text, Self::Json];
 
     /// The name on the command line.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Json => "json",
@@ -48,7 +48,7 @@ impl Format {
 
 /// Why logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum LoggingError {
+pub(crate) enum LoggingError {
     /// The filter is not valid.
     #[error(
         "invalid log level {0:?}: expected off, error, warn, info, debug or trace, \
@@ -66,7 +66,7 @@ pub enum LoggingError {
 ///
 /// # Errors
 /// An invalid filter, or a second call.
-pub fn init<W>(format: Format, filter: &str, colour: bool, writer: W) -> Result<(), LoggingError>
+pub(crate) fn init<W>(format: Format, filter: &str, colour: bool, writer: W) -> Result<(), LoggingError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {

@@ -19,7 +19,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The writing end of the queue.
 #[derive(Clone)]
-pub struct LogQueue {
+pub(crate) struct LogQueue {
     lines: SyncSender<Item>,
     dropped: Arc<AtomicU64>,
 }
@@ -31,14 +31,14 @@ enum Item {
 }
 
 /// Waits until the queue is drained when it is dropped, at most a second.
-pub struct FlushOnDrop(LogQueue);
+pub(crate) struct FlushOnDrop(LogQueue);
 
 impl LogQueue {
     /// Starts a thread that writes the queue's lines to `out`.
     ///
     /// # Errors
     /// The system cannot start a thread.
-    pub fn start(out: impl Write + Send + 'static) -> io::Result<(Self, FlushOnDrop)> {
+    pub(crate) fn start(out: impl Write + Send + 'static) -> io::Result<(Self, FlushOnDrop)> {
         let (lines, queued) = sync_channel(CAPACITY);
         let dropped = Arc::<AtomicU64>::default();
         let queue = Self { lines, dropped: Arc::clone(&dropped) };

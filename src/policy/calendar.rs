@@ -123,7 +123,7 @@ impl Calendar {
     /// # Errors
     ///
     /// The library finds none: at the end of its range, or if the zone's clock skips most of a day.
-    pub fn next_after(&self, after: Timestamp) -> Result<Timestamp, NoNextRun> {
+    pub(crate) fn next_after(&self, after: Timestamp) -> Result<Timestamp, NoNextRun> {
         let Inner { expression, cron, zone } = &*self.0;
         let failed = |error: CronError| NoNextRun {
             expression: expression.clone(),

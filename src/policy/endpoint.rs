@@ -99,7 +99,7 @@ impl Decoder<'_> {
 /// # Errors
 ///
 /// The expected form, if the address is invalid.
-pub fn cloud_address(text: &str) -> Result<&str, &'static str> {
+pub(crate) fn cloud_address(text: &str) -> Result<&str, &'static str> {
     parse(text, Service::Cloud).map(|endpoint| endpoint.address)
 }
 
@@ -109,7 +109,7 @@ pub fn cloud_address(text: &str) -> Result<&str, &'static str> {
 /// # Errors
 ///
 /// The expected form, if the address is invalid or not allowed.
-pub fn check_credential_uri(uri: &str) -> Result<(), &'static str> {
+pub(crate) fn check_credential_uri(uri: &str) -> Result<(), &'static str> {
     let authority = uri.find("://").map_or(0, |at| at + "://".len());
     let end = uri[authority..].find(['/', '?', '#']).map_or(uri.len(), |at| authority + at);
     parse(&uri[..end], Service::Metadata).map(|_| ())

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// The largest policy file accepted, in bytes: twenty times the size for 10 000 keys.
-pub const LARGEST_FILE: u64 = 16 * 1024 * 1024;
+pub(crate) const LARGEST_FILE: u64 = 16 * 1024 * 1024;
 
 /// The policy file could not be read.
 #[derive(Debug, thiserror::Error)]

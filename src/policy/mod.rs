@@ -27,10 +27,10 @@ use std::time::SystemTime;
 use serde::{Serialize, Serializer};
 
 pub use calendar::Calendar;
-pub use endpoint::{check_credential_uri, cloud_address};
+pub(crate) use endpoint::{check_credential_uri, cloud_address};
 pub use file::{UnreadableFile, read_file};
 pub use json_schema::json_schema;
-pub use project::is_project_id;
+pub(crate) use project::is_project_id;
 pub use types::Policy;
 
 use crate::yaml::{self, Problems, UnreadableFileProblem};

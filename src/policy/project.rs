@@ -187,7 +187,7 @@ impl Decoder<'_> {
 
 /// Whether the text is a valid project id of the cloud.
 #[must_use]
-pub fn is_project_id(text: &str) -> bool {
+pub(crate) fn is_project_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 

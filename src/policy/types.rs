@@ -157,7 +157,7 @@ pub enum Credentials {
 
 impl Project {
     /// The paths of its secret files.
-    pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn secret_files(&self) -> impl Iterator<Item = &Path> {
         let of_login = match &self.credentials {
             Credentials::TokenFile(file) => [Some(file), None],
             Credentials::Password { password_file, .. } => [Some(password_file), None],

@@ -133,7 +133,7 @@ impl Reconciler {
 
     /// Sends the intervals that are due when the program stops, each once: those of keys that it has switched on and
     /// whose setting cannot be read. No later process could find out that they are missing.
-    pub async fn send_due_intervals<K: Kms>(&self, targets: &[Target<K>]) {
+    pub(crate) async fn send_due_intervals<K: Kms>(&self, targets: &[Target<K>]) {
         let enforced = targets.iter().filter(|target| target.project.mode == Mode::Enforce);
         for Target { project, kms, concurrency } in enforced {
             let Ok(kms) = kms else { continue };

@@ -14,7 +14,7 @@ pub struct KeyId([u8; KeyId::LENGTH]);
 
 impl KeyId {
     /// Characters in a key id.
-    pub const LENGTH: usize = 36;
+    pub(crate) const LENGTH: usize = 36;
 
     /// The id as the cloud writes it.
     #[must_use]
@@ -68,11 +68,11 @@ pub struct RotationInterval(u16);
 
 impl RotationInterval {
     /// The shortest interval, in days.
-    pub const MIN_DAYS: u16 = 30;
+    pub(crate) const MIN_DAYS: u16 = 30;
     /// The longest interval, in days.
-    pub const MAX_DAYS: u16 = 365;
+    pub(crate) const MAX_DAYS: u16 = 365;
     /// What `enable-key-rotation` sets, as documented: it takes no interval of its own.
-    pub const AFTER_ENABLING: Self = Self(365);
+    pub(crate) const AFTER_ENABLING: Self = Self(365);
 
     /// An interval of `days`, or `None` if the cloud would refuse it.
     #[must_use]
@@ -88,7 +88,7 @@ impl RotationInterval {
 
     /// The interval in seconds, the base unit of the metrics.
     #[must_use]
-    pub fn as_seconds(self) -> u64 {
+    pub(crate) fn as_seconds(self) -> u64 {
         u64::from(self.0) * SECONDS_PER_DAY
     }
 }
@@ -100,7 +100,7 @@ impl fmt::Display for RotationInterval {
 }
 
 /// Seconds in the day that rotation intervals are counted in.
-pub const SECONDS_PER_DAY: u64 = 86_400;
+pub(crate) const SECONDS_PER_DAY: u64 = 86_400;
 
 /// Whether the interval is sent to a key that is on policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -219,7 +219,7 @@ pub enum RotationBlocker {
 impl RotationBlocker {
     /// Whether no user can lift it. A key can be enabled again, and its deletion can be cancelled.
     #[must_use]
-    pub fn is_permanent(self) -> bool {
+    pub(crate) fn is_permanent(self) -> bool {
         !matches!(self, Self::Disabled | Self::PendingDeletion)
     }
 }
@@ -242,7 +242,7 @@ pub enum KeyState {
 impl KeyState {
     /// The state behind the cloud's number.
     #[must_use]
-    pub fn from_code(code: u64) -> Option<Self> {
+    pub(crate) fn from_code(code: u64) -> Option<Self> {
         Some(match code {
             1 => Self::PendingActivation,
             2 => Self::Enabled,

@@ -70,7 +70,7 @@ impl Exemption {
 
     /// Whether its last day is 30 days away or less.
     #[must_use]
-    pub fn ends_soon(&self, now: SystemTime) -> bool {
+    pub(crate) fn ends_soon(&self, now: SystemTime) -> bool {
         self.until.as_ref().is_some_and(|until| until.ends <= now + ENDS_SOON)
     }
 }

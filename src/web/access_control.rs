@@ -90,7 +90,7 @@ impl WebFile {
 
     /// Whether the last configuration that could be used has TLS.
     #[must_use]
-    pub fn uses_tls(&self) -> bool {
+    pub(crate) fn uses_tls(&self) -> bool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).access_control.tls.is_some()
     }
 

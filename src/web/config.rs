@@ -91,7 +91,7 @@ pub struct WebConfig {
 
 impl WebConfig {
     /// The paths of files with secrets.
-    pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn secret_files(&self) -> impl Iterator<Item = &Path> {
         let key = self.tls.as_ref().map(|tls| &tls.key_file);
         key.into_iter().chain(&self.bearer_token_file).map(PathBuf::as_path)
     }

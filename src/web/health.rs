@@ -26,7 +26,7 @@ impl Health {
 
     /// The time since the last sign of life, if it is longer than the bound.
     #[must_use]
-    pub fn silence(&self) -> Option<Duration> {
+    pub(crate) fn silence(&self) -> Option<Duration> {
         let silence = self.last_beat.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
         (silence > self.bound).then_some(silence)
     }

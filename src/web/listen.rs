@@ -94,7 +94,7 @@ impl ListenAddress {
 
     /// The host and the port at which programs on this machine reach the server.
     #[must_use]
-    pub fn reached_at(&self) -> (String, u16) {
+    pub(crate) fn reached_at(&self) -> (String, u16) {
         match &self.0 {
             Kind::All(port) => (Ipv4Addr::LOCALHOST.to_string(), *port),
             Kind::Address(address) => (local(*address).ip().to_string(), address.port()),

@@ -80,7 +80,7 @@ impl Server {
     ///
     /// # Errors
     /// The socket cannot be used to listen.
-    pub fn adopt(listener: std::net::TcpListener, store: Arc<StatusStore>, health: Health) -> io::Result<Self> {
+    pub(crate) fn adopt(listener: std::net::TcpListener, store: Arc<StatusStore>, health: Health) -> io::Result<Self> {
         let named = |error: io::Error| {
             io::Error::new(error.kind(), format!("cannot listen on the socket handed over: {error}"))
         };
@@ -117,7 +117,7 @@ impl Server {
 
     /// The address at which programs on this machine reach it.
     #[must_use]
-    pub fn local_address(&self) -> SocketAddr {
+    pub(crate) fn local_address(&self) -> SocketAddr {
         listen::local(self.address)
     }
 

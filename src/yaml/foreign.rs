@@ -9,7 +9,7 @@ use super::tree::{self, Node};
 ///
 /// Scalars stay texts because an account can be named `00000000001000080327` and a password can be `12e4567`.
 #[must_use]
-pub fn foreign_yaml(text: &str) -> Option<Value> {
+pub(crate) fn foreign_yaml(text: &str) -> Option<Value> {
     let source = Source::new(text);
     let tree = tree::parse_foreign(&source).ok()?;
     Some(as_written(&source, &tree))

@@ -22,7 +22,7 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 pub use decode::NamedFile;
-pub use foreign::foreign_yaml;
+pub(crate) use foreign::foreign_yaml;
 pub use problem::{Problem, Severity};
 pub use problem_list::Problems;
 pub use source::Position;

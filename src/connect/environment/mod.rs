@@ -32,12 +32,12 @@ use crate::policy::types::Project;
 
 use super::error::EnvironmentError;
 use files::Section;
-pub use variables::Variables;
+pub(crate) use variables::Variables;
 use variables::{Environment, SetVariable, VariableNames};
 
 /// Credentials of the environment.
 #[derive(Debug)]
-pub struct FoundCredentials {
+pub(crate) struct FoundCredentials {
     /// How to log in.
     pub credentials: Credentials,
     /// Where they were found, for people.
@@ -52,7 +52,7 @@ pub struct FoundCredentials {
 
 /// A project of the cloud that a variable or a file names.
 #[derive(Debug)]
-pub struct NamedProject {
+pub(crate) struct NamedProject {
     /// By its name or its id.
     pub project: Named,
     /// The variable or the file, for people.
@@ -89,7 +89,7 @@ const DELEGATED: ProjectVariables = [&[], &["OS_DELEGATED_PROJECT"]];
 /// # Errors
 ///
 /// A login is incomplete, a value is invalid, or a file that the environment names cannot be used.
-pub fn find(variables: Variables, project: &Project) -> Result<FoundCredentials, EnvironmentError> {
+pub(crate) fn find(variables: Variables, project: &Project) -> Result<FoundCredentials, EnvironmentError> {
     let environment = Environment(variables);
     let (found, own) = match environment.huawei_sdk(project)? {
         // The SDKs do not read the variables for agencies.

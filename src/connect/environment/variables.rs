@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::EnvironmentError;
 
 /// Variables of the environment, by name.
-pub type Variables = fn(&str) -> Option<String>;
+pub(crate) type Variables = fn(&str) -> Option<String>;
 
 /// Alternative names of a variable, in order of preference.
 pub(super) type VariableNames = &'static [&'static str];
