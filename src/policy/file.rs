@@ -19,7 +19,7 @@ pub enum UnreadableFile {
     /// The file is a pipe or the like and was read before: reading it again would block.
     #[error("policy file {} is not a regular file, so it cannot be read again; use a regular file", .0.display())]
     NotRegular(PathBuf),
-    /// The file is larger than [`LARGEST_FILE`].
+    /// The file is larger than 16 MiB.
     #[error("policy file {} is larger than {} MiB", .0.display(), LARGEST_FILE / 1024 / 1024)]
     TooLarge(PathBuf),
 }
