@@ -5,11 +5,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::answer::Answer;
+use super::answer::{ACCESS_LOCKED, Answer};
 use super::behaviour::TokenRefusal;
-use super::fault::ACCESS_LOCKED;
 use super::operation::Operation;
-use super::world::{Request, World};
+use super::request::Request;
+use super::world::World;
 
 /// Duration of a lockout: documented for access keys (`docs/kms-api.md` 3.2), chosen for users.
 pub(super) const LOCK_TIME: Duration = Duration::from_secs(5 * 60);

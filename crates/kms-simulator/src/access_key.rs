@@ -5,15 +5,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
-use hyper::header::AUTHORIZATION;
 use serde_json::{Value, json};
 
 use super::access::{Lockout, Permissions};
-use super::answer::Answer;
-use super::fault::ACCESS_LOCKED;
+use super::answer::{ACCESS_LOCKED, Answer};
 use super::iam::iso;
+use super::request::Request;
 use super::signature::{self, Authorization, CanonicalError};
-use super::world::{Request, World};
+use super::world::World;
 
 /// Allowed distance between a signature's date and the gateway's clock (`docs/kms-api.md` 3.2).
 const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
@@ -164,13 +163,6 @@ impl AccessKeys {
             Ok(false) => Err(SignatureError::Wrong),
             Err(error) => Err(SignatureError::CanonicalError(error)),
         }
-    }
-}
-
-impl Request<'_> {
-    /// Whether it has a signature, valid or not; a token in the same request is ignored.
-    pub(super) fn is_signed(&self) -> bool {
-        self.headers.contains_key(AUTHORIZATION)
     }
 }
 

@@ -11,7 +11,8 @@ use super::access::{Permissions, Scope};
 use super::answer::Answer;
 use super::iam::{bad_request, not_found, unsupported_method};
 use super::operation::Operation;
-use super::world::{Request, World};
+use super::request::Request;
+use super::world::World;
 
 /// Default (and shortest) and longest lifetime of temporary keys, in seconds (`docs/kms-api.md` 5.1).
 const DEFAULT_DURATION: u64 = 900;

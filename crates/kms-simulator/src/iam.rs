@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 use super::access::{Permissions, Scope};
 use super::agency::auth;
 use super::answer::Answer;
-use super::kms::is_json;
 use super::operation::Operation;
+use super::request::Request;
 use super::signature::decode;
-use super::world::{Request, World};
+use super::world::World;
 
 /// Upper limit of lifetimes, so that every date can be written.
 pub(super) const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -29,7 +29,7 @@ impl World {
         if operation == Operation::ListProjects {
             return self.list_projects(request, request_id);
         }
-        if !is_json(request.headers) {
+        if !request.is_json() {
             return Err(bad_request("The Content-Type must be application/json."));
         }
         if operation == Operation::AssumeWithOidc {

@@ -5,15 +5,15 @@
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hyper::HeaderMap;
-use hyper::header::CONTENT_TYPE;
 use serde_json::{Map, Value, json};
 
 use super::answer::Answer;
 use super::behaviour::{Dialect, NeverRotated, SuccessBody};
+use super::fault::BadListing;
 use super::key::{Key, Refusal, RotationSetting, is_key_id};
-use super::listing::{BadListing, Details, list_keys};
+use super::listing::{Details, list_keys};
 use super::operation::Operation;
+use super::request::Request;
 use super::tags::query;
 use super::world::World;
 
@@ -24,14 +24,14 @@ impl World {
         &mut self,
         operation: Operation,
         project_id: &str,
-        headers: &HeaderMap,
+        request: &Request<'_>,
         body: Option<&Body>,
         bad_listing: Option<BadListing>,
     ) -> Result<Answer, Answer> {
         let Some(project) = self.projects.get_mut(project_id) else { return Err(key_not_found()) };
         let behaviour = &self.behaviour;
         let dialect = project.dialect.unwrap_or(behaviour.dialect);
-        if dialect == Dialect::OpenTelekomCloud && !is_json(headers) {
+        if dialect == Dialect::OpenTelekomCloud && !request.is_json() {
             return Err(Answer::kms(400, "KMS.0214", "The request format is incorrect."));
         }
         let body = body.ok_or_else(|| Answer::kms(400, "KMS.0202", "The request is not a valid JSON message."))?;
@@ -83,12 +83,6 @@ fn refused(Refusal(code, text): Refusal) -> Answer {
 
 pub(super) fn key_not_found() -> Answer {
     Answer::kms(404, "KMS.0207", "The key does not exist.")
-}
-
-/// Whether the content type is JSON, with any charset.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
 /// An optional parameter that must be text.

@@ -48,6 +48,7 @@ mod access_key;
 mod agency;
 mod answer;
 mod behaviour;
+mod delivery;
 mod fault;
 #[cfg(feature = "testing")]
 mod handle;
@@ -60,6 +61,7 @@ mod listing;
 mod metadata;
 mod operation;
 mod preset;
+mod request;
 mod route;
 mod rule;
 pub mod seed;
@@ -77,21 +79,25 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-pub use behaviour::{Behaviour, Dialect, MetadataTokens, NeverRotated, SuccessBody, TokenRefusal, Total};
+pub use behaviour::{
+    Behaviour, Dialect, LargestPage, MetadataTokens, NeverRotated, ResourceDetail, SuccessBody, TokenRefusal, Total,
+};
 #[cfg(feature = "testing")]
-pub use fault::{Fault, Garbage, Hold};
+pub use delivery::Hold;
+pub use fault::BadListing;
+#[cfg(feature = "testing")]
+pub use fault::{Fault, Garbage};
 #[cfg(feature = "testing")]
 pub use handle::Handle;
 #[cfg(feature = "testing")]
 pub use journal::Call;
+pub use journal::Journal;
 pub use key::{INTERVAL_AFTER_ENABLING, Key, KeyState, Origin, RotationSetting};
-pub use listing::{BadListing, LargestPage};
 pub use operation::{Operation, OperationSet};
 pub use preset::{Preset, UnknownPreset};
 #[cfg(feature = "testing")]
 pub use rule::Rule;
-pub use setup::{Journal, ProjectSetup, Setup};
-pub use tags::ResourceDetail;
+pub use setup::{ProjectSetup, Setup};
 
 /// The example of the README, compiled as a doc test.
 #[cfg(doctest)]
@@ -143,7 +149,7 @@ impl Simulator {
     /// The credentials URL for the environment of a pod (`docs/kms-api.md` 5.4).
     #[must_use]
     pub fn pod_url(&self) -> String {
-        format!("{}{}", self.url(), workload::POD_PATH)
+        format!("{}{}", self.url(), route::POD_PATH)
     }
 
     /// Adds a project, or adds keys and tokens to the project with this id.

@@ -3,77 +3,11 @@
 use serde::Serialize;
 
 use super::answer::Answer;
-use super::behaviour::{Behaviour, Dialect};
+use super::behaviour::{Behaviour, Dialect, LARGEST_PAGE, LargestPage};
+use super::fault::BadListing;
 use super::key::Key;
 use super::keys::{Filter, Keys, StoredKey};
 use super::kms::{Body, milliseconds, number, text};
-
-/// The largest limit known to be accepted (`docs/kms-api.md` 1.4), and Huawei Cloud's default in a newer document.
-const LARGEST_PAGE: u64 = 2000;
-
-/// The size of the largest page, and how a larger limit is treated; not documented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LargestPage {
-    /// A larger limit is refused: `KMS.1601`, or `KMS.0308` in a search by tags.
-    Refusing(u64),
-    /// A larger limit returns the largest page.
-    Capping(u64),
-}
-
-impl Default for LargestPage {
-    fn default() -> Self {
-        Self::Refusing(LARGEST_PAGE)
-    }
-}
-
-/// A wrong page of a listing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadListing {
-    /// `truncated` is always "true", and the marker is that of the page itself.
-    SameMarker,
-    /// `truncated` is always "true", and each page is the first one with a new marker.
-    SameKeys,
-    /// The page begins with the last key of the page before.
-    Repeated,
-    /// `truncated` is always "true", and the marker is empty.
-    NoMarker,
-    /// `{}`
-    Empty,
-    /// Ids without details.
-    NoDetails,
-    /// `truncated` is "false" although there is a marker and more keys follow.
-    NotTruncated,
-    /// The total is 500 too large.
-    LargerTotal,
-    /// From the second page on, the first key is deleted: the others move up, and one of them is on no page.
-    OneGone,
-    /// Each page has one new key, and `truncated` is always "true".
-    Endless,
-}
-
-impl BadListing {
-    /// Every kind.
-    pub const ALL: [Self; 10] = [
-        Self::SameMarker,
-        Self::SameKeys,
-        Self::Repeated,
-        Self::NoMarker,
-        Self::Empty,
-        Self::NoDetails,
-        Self::NotTruncated,
-        Self::LargerTotal,
-        Self::OneGone,
-        Self::Endless,
-    ];
-
-    /// The total in the answer, if `total` is the real one.
-    pub(super) fn total(bad: Option<Self>, total: usize) -> usize {
-        match bad {
-            Some(Self::LargerTotal) => total + 500,
-            _ => total,
-        }
-    }
-}
 
 /// A number, plain or as text.
 #[derive(Serialize)]

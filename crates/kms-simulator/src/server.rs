@@ -23,9 +23,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
-use super::answer::{Delivery, Reply};
+use super::delivery::{Delivery, Reply};
+use super::request;
 use super::route::Service;
-use super::world::{self, World};
+use super::world::World;
 
 /// Number of open connections; others wait to be accepted.
 const MAX_CONNECTIONS: usize = 1024;
@@ -94,7 +95,7 @@ async fn answer(
 ) -> Result<Response<Outgoing>, Broken> {
     let (head, body) = request.into_parts();
     let Ok(Ok(body)) = tokio::time::timeout(BODY_TIMEOUT, read(body)).await else { return Err(Broken) };
-    let reply = lock(world).respond(&world::Request {
+    let reply = lock(world).respond(&request::Request {
         method: &head.method,
         path: head.uri.path(),
         query: head.uri.query(),

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::agency::Agency;
 use super::behaviour::{Behaviour, Dialect};
+use super::journal::Journal;
 use super::key::Key;
 use super::operation::OperationSet;
 use super::preset::Preset;
@@ -86,16 +87,6 @@ pub(super) struct Login {
     pub(super) user_name: String,
     pub(super) domain_name: String,
     pub(super) password: String,
-}
-
-/// How much is recorded of each call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Journal {
-    /// Every call for every key. It grows without limit: for tests only.
-    #[default]
-    Calls,
-    /// Counts, and the intervals in requests.
-    Counts,
 }
 
 /// The configuration of a simulator.

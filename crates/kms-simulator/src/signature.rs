@@ -12,7 +12,7 @@ use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 
-use super::world::Request;
+use super::request::Request;
 
 const ALGORITHM: &str = "SDK-HMAC-SHA256";
 /// Replaces the body's hash if the body is not signed.

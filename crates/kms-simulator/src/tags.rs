@@ -8,11 +8,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::answer::Answer;
-use super::behaviour::{Behaviour, Dialect};
+use super::behaviour::{Behaviour, Dialect, ResourceDetail};
+use super::fault::BadListing;
 use super::key::{Key, is_key_id};
 use super::keys::{Filter, Keys, StoredKey};
 use super::kms::{Body, bad_key_id, key_not_found, number};
-use super::listing::{BadListing, Details, Number, Page, limit};
+use super::listing::{Details, Number, Page, limit};
 use super::world::World;
 
 /// Default page size (`docs/kms-api.md` 1.5).
@@ -27,18 +28,6 @@ const MAX_TAG_KEY: usize = 36;
 const MAX_TAG_VALUE: usize = 43;
 /// Characters of the name in a search.
 const MAX_NAME: usize = 255;
-
-/// How a search by tags describes a key; the sources disagree (`docs/kms-api.md` 1.5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ResourceDetail {
-    /// `resource_detail` is an object, as in the tables; its numbers are plain in Open Telekom Cloud's example.
-    #[default]
-    Object,
-    /// `resource_detail` is an array of one object with plain numbers, as in Huawei Cloud's Chinese example.
-    Array,
-    /// `key_details` instead, and no `resource_id`, as in the only recording.
-    Recorded,
-}
 
 #[derive(Serialize)]
 struct Tag<'a> {

@@ -2,7 +2,7 @@
 //! agent on a node, for the token of a pod (`docs/kms-api.md` 5.4).
 //!
 //! STS is part of the cloud's API. The agent is not: like the metadata service it answers on the node, without a
-//! gateway, and a pod's environment contains its URL; here its path is [`POD_PATH`].
+//! gateway, and a pod's environment contains its URL; here its path is `route::POD_PATH`.
 
 use std::time::Duration;
 
@@ -16,8 +16,6 @@ use super::operation::Operation;
 use super::setup::Setup;
 use super::world::World;
 
-/// The path of the node's agent.
-pub(super) const POD_PATH: &str = "/v1/credentials";
 /// Default lifetime of keys of STS, in seconds (`docs/kms-api.md` 5.4), and of a pod's keys, which is not documented.
 const DEFAULT_DURATION: u64 = 3600;
 

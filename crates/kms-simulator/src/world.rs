@@ -7,22 +7,23 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
-use hyper::{HeaderMap, Method};
 use serde_json::{Map, Value};
 
 use super::access::{Lockout, Token};
 use super::access_key::AccessKeys;
 use super::agency::Agency;
-use super::answer::{Answer, Delivery, Reply, RequestId};
+use super::answer::{Answer, RequestId};
 use super::behaviour::{Behaviour, Dialect};
-use super::journal::{Call, Counts, ProjectJournal};
+use super::delivery::{Delivery, Reply};
+use super::fault::BadListing;
+use super::journal::{Call, Counts, Journal, ProjectJournal};
 use super::key::is_key_id;
 use super::keys::Keys;
-use super::listing::BadListing;
 use super::operation::{Operation, OperationSet};
+use super::request::Request;
 use super::route::{Route, Service};
 use super::rule::FaultRules;
-use super::setup::{Clock, Journal, Login, ProjectSetup, Setup};
+use super::setup::{Clock, Login, ProjectSetup, Setup};
 use super::workload::Trust;
 
 pub(super) struct World {
@@ -62,16 +63,6 @@ pub(super) struct Project {
 pub(super) struct User {
     pub(super) login: Login,
     pub(super) lock: Lockout,
-}
-
-/// A received request.
-pub(super) struct Request<'a> {
-    pub(super) method: &'a Method,
-    pub(super) path: &'a str,
-    pub(super) query: Option<&'a str>,
-    pub(super) headers: &'a HeaderMap,
-    /// `None` if it is longer than the gateway accepts.
-    pub(super) body: Option<&'a [u8]>,
 }
 
 impl World {
@@ -199,7 +190,7 @@ impl World {
                 .admit(request, project_id, operation, request_id)
                 .and_then(|()| match operation {
                     Operation::KeyTags | Operation::ProjectTags => self.tags(project_id, key_id),
-                    _ => self.kms(operation, project_id, request.headers, body, bad_listing),
+                    _ => self.kms(operation, project_id, request, body, bad_listing),
                 })
                 .unwrap_or_else(|refusal| refusal),
             Route::Iam(operation) => self.iam(operation, request, body, request_id).unwrap_or_else(|refusal| refusal),
