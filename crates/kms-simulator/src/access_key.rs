@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::access::{Lockout, Permissions};
 use super::answer::{ACCESS_LOCKED, Answer};
-use super::iam::iso;
+use super::encoding::iso;
 use super::request::Request;
 use super::signature::{self, Authorization, CanonicalError};
 use super::world::World;

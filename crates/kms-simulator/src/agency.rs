@@ -152,7 +152,7 @@ pub(super) fn user_id(user_name: &str, domain_name: &str) -> String {
 /// 32 hexadecimal digits, derived from a name.
 fn made_up_id(name: &str) -> String {
     use sha2::{Digest, Sha256};
-    let mut id = super::signature::hex(&Sha256::digest(name));
+    let mut id = super::encoding::hex(&Sha256::digest(name));
     id.truncate(32);
     id
 }

@@ -3,16 +3,16 @@
 //!
 //! `POST /v3/auth/tokens` supports the methods `password` and `assume_role`; the latter is in `agency`.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::access::{Permissions, Scope};
 use super::agency::auth;
 use super::answer::Answer;
+use super::encoding::{iso, percent_decode};
 use super::operation::Operation;
 use super::request::Request;
-use super::signature::decode;
 use super::world::World;
 
 /// Upper limit of lifetimes, so that every date can be written.
@@ -202,7 +202,7 @@ impl World {
         let permissions = self.caller(request, true, Operation::ListProjects, request_id)?;
         let parameter = |name: &str| {
             let mut pairs = request.query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-            let value = pairs.find(|(found, _)| *found == name).map(|(_, value)| decode(value, true));
+            let value = pairs.find(|(found, _)| *found == name).map(|(_, value)| percent_decode(value, true));
             value.map(|value| String::from_utf8_lossy(&value).into_owned())
         };
         let (name, domain_id) = (parameter("name"), parameter("domain_id"));
@@ -245,20 +245,4 @@ pub(super) fn unsupported_method() -> Answer {
 
 pub(super) fn not_found(text: &str) -> Answer {
     Answer::iam_code(404, "IAM.0004", text)
-}
-
-/// A time as IAM writes it: UTC with microseconds (`docs/kms-api.md` 5.1).
-pub(super) fn iso(time: SystemTime) -> String {
-    jiff::Timestamp::try_from(time).unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_written_as_iam_writes_them() {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_578_128_722_701);
-        assert_eq!(iso(time), "2020-01-04T09:05:22.701000Z");
-    }
 }

@@ -3,12 +3,12 @@
 //! As in `docs/kms-api.md` 1 and 2. The caller is already authenticated; faults are injected elsewhere.
 
 use std::fmt::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
 use super::answer::Answer;
 use super::behaviour::{Dialect, NeverRotated, SuccessBody};
+use super::encoding::milliseconds;
 use super::fault::BadListing;
 use super::key::{Key, Refusal, RotationSetting, is_key_id};
 use super::listing::{Details, list_keys};
@@ -121,11 +121,6 @@ fn interval_days(body: &Body) -> Result<u32, Answer> {
         .ok_or_else(|| Answer::kms(400, "KMS.3001", "The rotation_interval must be an integer from 30 to 365."))
 }
 
-pub(super) fn milliseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    u64::try_from(since).unwrap_or(u64::MAX)
-}
-
 /// The answer of `get-key-rotation-status` (`docs/kms-api.md` 1.2).
 fn status(key: &Key, setting: RotationSetting, dialect: Dialect, never: NeverRotated) -> String {
     let RotationSetting { enabled, interval_days } = setting;
@@ -176,7 +171,7 @@ pub(super) fn number(body: &Body, name: &str, code: &str) -> Result<Option<u64>,
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
 

@@ -49,6 +49,7 @@ mod agency;
 mod answer;
 mod behaviour;
 mod delivery;
+mod encoding;
 mod fault;
 #[cfg(feature = "testing")]
 mod handle;

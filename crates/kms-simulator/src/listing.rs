@@ -4,10 +4,11 @@ use serde::Serialize;
 
 use super::answer::Answer;
 use super::behaviour::{Behaviour, Dialect, LARGEST_PAGE, LargestPage};
+use super::encoding::milliseconds;
 use super::fault::BadListing;
 use super::key::Key;
 use super::keys::{Filter, Keys, StoredKey};
-use super::kms::{Body, milliseconds, number, text};
+use super::kms::{Body, number, text};
 
 /// A number, plain or as text.
 #[derive(Serialize)]

@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::access::Permissions;
 use super::answer::Answer;
-use super::iam::{bad_request, iso, not_found};
+use super::encoding::iso;
+use super::iam::{bad_request, not_found};
 use super::operation::Operation;
 use super::setup::Setup;
 use super::world::World;

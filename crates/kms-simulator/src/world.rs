@@ -4,7 +4,7 @@
 //! is sent. `server` calls it under the lock and waits for delays afterwards.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use fastrand::Rng;
 use serde_json::{Map, Value};
@@ -15,6 +15,7 @@ use super::agency::Agency;
 use super::answer::{Answer, RequestId};
 use super::behaviour::{Behaviour, Dialect};
 use super::delivery::{Delivery, Reply};
+use super::encoding::http_date;
 use super::fault::BadListing;
 use super::journal::{Call, Counts, Journal, ProjectJournal};
 use super::key::is_key_id;
@@ -156,7 +157,7 @@ impl World {
             project.journal.record(key_id, Call { at, operation, interval, status, applied }, self.journal);
         }
         tracing::debug!(operation = operation.as_str(), status = answer.status, ?delivery, %request_id, "answered");
-        let date = self.date(at);
+        let date = http_date(at, self.behaviour.date_offset_seconds);
         Reply {
             answer,
             delay: decision.delay,
@@ -202,15 +203,6 @@ impl World {
             Route::WrongMethod(Service::Metadata) => Answer::html(405),
             Route::Unknown => Answer::no_such_api(request_id),
         }
-    }
-
-    /// The header `Date`: the cloud's clock with an offset.
-    fn date(&self, at: SystemTime) -> String {
-        /// The last second that the format can express.
-        const LAST: u64 = 253_402_300_799;
-        let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let seconds = seconds.saturating_add_signed(self.behaviour.date_offset_seconds).min(LAST);
-        httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
     pub(super) fn now(&self) -> SystemTime {
