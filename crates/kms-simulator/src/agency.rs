@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::access::{Permissions, Scope};
+use super::access;
 use super::answer::Answer;
+use super::credentials::identity::{Agency, Scope, made_up_id, user_id};
 use super::iam::{bad_request, not_found, unsupported_method};
+use super::issue;
 use super::operation::Operation;
 use super::request::Request;
 use super::world::World;
@@ -17,26 +19,6 @@ use super::world::World;
 /// Default (and shortest) and longest lifetime of temporary keys, in seconds (`docs/kms-api.md` 5.1).
 const DEFAULT_DURATION: u64 = 900;
 const MAX_DURATION: u64 = 86_400;
-
-/// Projects that an account delegates.
-#[derive(Clone)]
-pub(super) struct Agency {
-    /// The account that delegates.
-    pub(super) domain_name: String,
-    pub(super) domain_id: String,
-    pub(super) name: String,
-    pub(super) project_ids: Vec<String>,
-}
-
-impl Agency {
-    pub(super) fn delegates(&self, project_id: &str) -> bool {
-        self.project_ids.iter().any(|id| id == project_id)
-    }
-
-    fn permissions(&self) -> Permissions {
-        Permissions::Agency { domain_name: self.domain_name.as_str().into(), project_ids: self.project_ids.clone() }
-    }
-}
 
 impl World {
     /// A token of an agency, for a user's token.
@@ -50,7 +32,7 @@ impl World {
         if request.is_signed() {
             return Err(unsupported_method());
         }
-        self.caller(request, false, Operation::AgencyToken, request_id)?;
+        access::caller(self, request, false, Operation::AgencyToken, request_id)?;
         let agency = self.agency(&auth["identity"]["assume_role"])?;
         let (permissions, domain_name) = (agency.permissions(), agency.domain_name.clone());
         let name = format!("{domain_name}/{}", agency.name);
@@ -75,16 +57,16 @@ impl World {
         };
         let permissions = match method {
             "assume_role" => {
-                self.caller(request, false, Operation::TemporaryKeys, request_id)?;
+                access::caller(self, request, false, Operation::TemporaryKeys, request_id)?;
                 self.agency(&identity["assume_role"])?.permissions()
             }
             "token" => match identity["token"]["id"].as_str() {
                 Some(token) => {
-                    let permissions = self.holder(request, token)?;
-                    self.permit(Operation::TemporaryKeys)?;
+                    let permissions = access::holder(self, request, token)?;
+                    access::permit(self, Operation::TemporaryKeys)?;
                     permissions
                 }
-                None => self.caller(request, true, Operation::TemporaryKeys, request_id)?,
+                None => access::caller(self, request, true, Operation::TemporaryKeys, request_id)?,
             },
             _ => return Err(unsupported_method()),
         };
@@ -95,7 +77,8 @@ impl World {
         let Some(seconds @ DEFAULT_DURATION..=MAX_DURATION) = seconds else {
             return Err(bad_request("The duration_seconds must be an integer from 900 to 86400."));
         };
-        Ok(Answer::value(201, &self.issue_temporary_key(permissions, Duration::from_secs(seconds))))
+        let key = issue::temporary_key(self, permissions, Duration::from_secs(seconds));
+        Ok(Answer::value(201, &issue::credential(&key)))
     }
 
     /// The agency to assume: by its name, and the name or the id of its account.
@@ -142,19 +125,6 @@ impl World {
     pub(super) fn domain(&self, domain_name: &str) -> Value {
         json!({"id": self.domain_id(domain_name), "name": domain_name})
     }
-}
-
-/// The id of a user.
-pub(super) fn user_id(user_name: &str, domain_name: &str) -> String {
-    made_up_id(&format!("{user_name}@{domain_name}"))
-}
-
-/// 32 hexadecimal digits, derived from a name.
-fn made_up_id(name: &str) -> String {
-    use sha2::{Digest, Sha256};
-    let mut id = super::encoding::hex(&Sha256::digest(name));
-    id.truncate(32);
-    id
 }
 
 /// The part `auth` of a body.

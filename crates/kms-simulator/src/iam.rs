@@ -3,20 +3,17 @@
 //!
 //! `POST /v3/auth/tokens` supports the methods `password` and `assume_role`; the latter is in `agency`.
 
-use std::time::Duration;
-
 use serde_json::{Map, Value, json};
 
-use super::access::{Permissions, Scope};
+use super::access;
 use super::agency::auth;
 use super::answer::Answer;
+use super::credentials::identity::{Permissions, Scope};
 use super::encoding::{iso, percent_decode};
+use super::issue::{self, MAX_LIFETIME};
 use super::operation::Operation;
 use super::request::Request;
 use super::world::World;
-
-/// Upper limit of lifetimes, so that every date can be written.
-pub(super) const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl World {
     pub(super) fn iam(
@@ -65,7 +62,7 @@ impl World {
         };
         let (user_name, domain_name) = (user_name.as_str(), domain_name.as_str());
         self.check_password(user_name, domain_name, password)?;
-        self.permit(Operation::Authenticate)?;
+        access::permit(self, Operation::Authenticate)?;
         let permissions = Permissions::OwnAccount(Some(domain_name.into()));
         let scope = self.scope(&auth["scope"], &permissions, Some(domain_name))?;
         Ok(self.token_answer(request, "password", user_name, domain_name, scope, permissions))
@@ -82,7 +79,7 @@ impl World {
             self.authentication_failures += 1;
             return Err(unauthorized("The ID token is invalid or has expired."));
         }
-        self.permit(Operation::IdToken)?;
+        access::permit(self, Operation::IdToken)?;
         let permissions = Permissions::OwnAccount(None);
         let scope = self.scope(&auth["scope"], &permissions, None)?;
         Ok(self.token_answer(request, "mapped", "FederationUser", provider_id, scope, permissions))
@@ -128,7 +125,7 @@ impl World {
             about["catalog"] = json!([endpoint("kms", ""), endpoint("identity", "/v3")]);
         }
         let mut answer = Answer::value(201, &json!({"token": about}));
-        answer.subject_token = Some(self.issue_token(scope, permissions, expires));
+        answer.subject_token = Some(issue::token(self, scope, permissions, expires));
         answer
     }
 
@@ -180,7 +177,7 @@ impl World {
             }
         };
         let project_id = project_id.ok_or_else(|| not_found("Could not find the project."))?;
-        if !self.may_access(permissions, &project_id) {
+        if !access::may_access(self, permissions, &project_id) {
             return Err(Answer::iam(403, "Forbidden", "You have no right to access this project."));
         }
         Ok(Scope::Project(project_id.into()))
@@ -199,7 +196,7 @@ impl World {
 
     /// The projects that the caller may use, filtered by name and account if the query has them.
     fn list_projects(&mut self, request: &Request<'_>, request_id: &str) -> Result<Answer, Answer> {
-        let permissions = self.caller(request, true, Operation::ListProjects, request_id)?;
+        let permissions = access::caller(self, request, true, Operation::ListProjects, request_id)?;
         let parameter = |name: &str| {
             let mut pairs = request.query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
             let value = pairs.find(|(found, _)| *found == name).map(|(_, value)| percent_decode(value, true));
@@ -207,7 +204,7 @@ impl World {
         };
         let (name, domain_id) = (parameter("name"), parameter("domain_id"));
         let found = self.projects.iter().filter(|(id, project)| {
-            self.may_access(&permissions, id)
+            access::may_access(self, &permissions, id)
                 && name.as_ref().is_none_or(|name| project.name == *name)
                 && domain_id.as_ref().is_none_or(|id| self.domain_id(&project.domain_name) == *id)
         });

@@ -44,16 +44,17 @@
 )]
 
 mod access;
-mod access_key;
 mod agency;
 mod answer;
 mod behaviour;
+mod credentials;
 mod delivery;
 mod encoding;
 mod fault;
 #[cfg(feature = "testing")]
 mod handle;
 mod iam;
+mod issue;
 mod journal;
 mod key;
 mod keys;
@@ -68,7 +69,6 @@ mod rule;
 pub mod seed;
 mod server;
 mod setup;
-mod signature;
 mod tags;
 mod workload;
 mod world;

@@ -8,9 +8,10 @@ use std::time::Duration;
 use hyper::HeaderMap;
 use serde_json::{Map, Value};
 
-use super::access::Permissions;
 use super::answer::Answer;
 use super::behaviour::MetadataTokens;
+use super::credentials::identity::Permissions;
+use super::issue;
 use super::operation::Operation;
 use super::world::World;
 
@@ -59,6 +60,7 @@ impl World {
         if !self.behaviour.instance_agency {
             return Answer::text(401, "Please configure Cloud Service Agency first");
         }
-        Answer::value(200, &self.issue_temporary_key(Permissions::OwnAccount(None), KEYS_LIFETIME))
+        let key = issue::temporary_key(self, Permissions::OwnAccount(None), KEYS_LIFETIME);
+        Answer::value(200, &issue::credential(&key))
     }
 }

@@ -9,45 +9,17 @@ use std::time::Duration;
 use hyper::HeaderMap;
 use serde_json::{Map, Value, json};
 
-use super::access::Permissions;
+use super::access;
 use super::answer::Answer;
+use super::credentials::identity::Permissions;
 use super::encoding::iso;
 use super::iam::{bad_request, not_found};
+use super::issue;
 use super::operation::Operation;
-use super::setup::Setup;
 use super::world::World;
 
 /// Default lifetime of keys of STS, in seconds (`docs/kms-api.md` 5.4), and of a pod's keys, which is not documented.
 const DEFAULT_DURATION: u64 = 3600;
-
-/// An agency that trusts a provider, and the only accepted token of that provider.
-#[derive(Clone)]
-pub(super) struct Trust {
-    pub(super) provider_urn: String,
-    pub(super) agency_urn: String,
-    pub(super) accepted: String,
-}
-
-impl Setup {
-    /// Adds an agency that trusts a provider at STS, and the only accepted token of that provider.
-    #[must_use]
-    pub fn oidc_agency(
-        mut self,
-        provider_urn: impl Into<String>,
-        agency_urn: impl Into<String>,
-        accepted_jwt: impl Into<String>,
-    ) -> Self {
-        let (provider_urn, agency_urn) = (provider_urn.into(), agency_urn.into());
-        self.trusts.push(Trust { provider_urn, agency_urn, accepted: accepted_jwt.into() });
-        self
-    }
-
-    /// Adds an agent for pods at [`Simulator::pod_url`](super::Simulator::pod_url), with its only accepted token.
-    #[must_use]
-    pub fn pod_identity(self, accepted_token: impl Into<String>) -> Self {
-        Self { pod_token: Some(accepted_token.into()), ..self }
-    }
-}
 
 impl World {
     /// Keys of an agency for a token of a provider.
@@ -69,8 +41,8 @@ impl World {
             self.authentication_failures += 1;
             return Err(Answer::iam_code(401, "IAM.0001", "The ID token is invalid or has expired."));
         }
-        self.permit(Operation::AssumeWithOidc)?;
-        let key = self.new_temporary_key(Permissions::OwnAccount(None), Duration::from_secs(seconds));
+        access::permit(self, Operation::AssumeWithOidc)?;
+        let key = issue::temporary_key(self, Permissions::OwnAccount(None), Duration::from_secs(seconds));
         Ok(Answer::value(
             200,
             &json!({
@@ -96,7 +68,7 @@ impl World {
             (Some(accepted), Some(sent)) if accepted == sent => {}
             _ => return Answer::text(401, "the token is not that of a pod"),
         }
-        let key = self.new_temporary_key(Permissions::OwnAccount(None), Duration::from_secs(DEFAULT_DURATION));
+        let key = issue::temporary_key(self, Permissions::OwnAccount(None), Duration::from_secs(DEFAULT_DURATION));
         let credentials = json!({
             "accessKeyId": key.access,
             "secretAccessKey": key.secret,

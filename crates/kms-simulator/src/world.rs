@@ -9,11 +9,13 @@ use std::time::SystemTime;
 use fastrand::Rng;
 use serde_json::{Map, Value};
 
-use super::access::{Lockout, Token};
-use super::access_key::AccessKeys;
-use super::agency::Agency;
+use super::access;
 use super::answer::{Answer, RequestId};
 use super::behaviour::{Behaviour, Dialect};
+use super::credentials::access_key::AccessKeys;
+use super::credentials::identity::{Agency, Permissions, Scope, Trust, User};
+use super::credentials::lockout::Lockout;
+use super::credentials::token::{Token, Tokens};
 use super::delivery::{Delivery, Reply};
 use super::encoding::http_date;
 use super::fault::BadListing;
@@ -24,8 +26,7 @@ use super::operation::{Operation, OperationSet};
 use super::request::Request;
 use super::route::{Route, Service};
 use super::rule::FaultRules;
-use super::setup::{Clock, Login, ProjectSetup, Setup};
-use super::workload::Trust;
+use super::setup::{Clock, ProjectSetup, Setup};
 
 pub(super) struct World {
     pub(super) behaviour: Behaviour,
@@ -36,8 +37,9 @@ pub(super) struct World {
     pub(super) authentication_failures: u64,
     pub(super) token_length: usize,
     pub(super) url: String,
-    pub(super) access: Lockout,
-    pub(super) tokens: HashMap<Box<str>, Token>,
+    /// The lockout of all access to KMS.
+    pub(super) access_lock: Lockout,
+    pub(super) tokens: Tokens,
     pub(super) access_keys: AccessKeys,
     pub(super) agencies: Vec<Agency>,
     /// The accepted token of each identity provider.
@@ -61,11 +63,6 @@ pub(super) struct Project {
     pub(super) journal: ProjectJournal,
 }
 
-pub(super) struct User {
-    pub(super) login: Login,
-    pub(super) lock: Lockout,
-}
-
 impl World {
     pub(super) fn new(setup: Setup, url: String) -> Self {
         let mut world = Self {
@@ -77,8 +74,8 @@ impl World {
             authentication_failures: 0,
             token_length: setup.token_length,
             url,
-            access: Lockout::default(),
-            tokens: HashMap::new(),
+            access_lock: Lockout::default(),
+            tokens: Tokens::default(),
             access_keys: AccessKeys::default(),
             agencies: setup.agencies,
             id_tokens: setup.id_tokens.into_iter().collect(),
@@ -114,6 +111,12 @@ impl World {
         project.keys.extend(setup.keys);
     }
 
+    /// Adds a token for a project that IAM did not issue.
+    pub(super) fn add_token(&mut self, text: Box<str>, project_id: &str, expires: Option<SystemTime>) {
+        let (scope, permissions) = (Scope::Project(project_id.into()), Permissions::Project(project_id.into()));
+        self.tokens.add(text, Token::new(scope, permissions, expires), self.now());
+    }
+
     /// Carries out a request, with the fault that is due.
     pub(super) fn respond(&mut self, request: &Request<'_>) -> Reply {
         let request_id = self.request_id();
@@ -123,7 +126,7 @@ impl World {
         let in_body = body.as_ref().and_then(|body| body.get("key_id")).and_then(Value::as_str);
         let key_id = route.key_id().or(in_body);
         self.counts.add(operation);
-        self.count_access_key(request);
+        self.access_keys.count_request(request);
 
         let decision = self.fault_rules.decide(operation, key_id);
         let takes_effect = |answer: &Answer| OperationSet::WRITES.contains(operation) && answer.status == 200;
@@ -141,7 +144,7 @@ impl World {
                 let counted = carried_out.as_ref().is_some_and(|answer| answer.status == 401);
                 let (answer, delivery) = fault.apply(carried_out, &request_id);
                 if answer.status == 401 && !counted && route.service() != Some(Service::Metadata) {
-                    self.authentication_failed(request);
+                    access::authentication_failed(self, request);
                 }
                 (answer, delivery, applied)
             }
@@ -187,13 +190,14 @@ impl World {
             };
         }
         match route {
-            Route::Kms { operation, project_id, key_id } => self
-                .admit(request, project_id, operation, request_id)
-                .and_then(|()| match operation {
-                    Operation::KeyTags | Operation::ProjectTags => self.tags(project_id, key_id),
-                    _ => self.kms(operation, project_id, request, body, bad_listing),
-                })
-                .unwrap_or_else(|refusal| refusal),
+            Route::Kms { operation, project_id, key_id } => {
+                access::admit(self, request, project_id, operation, request_id)
+                    .and_then(|()| match operation {
+                        Operation::KeyTags | Operation::ProjectTags => self.tags(project_id, key_id),
+                        _ => self.kms(operation, project_id, request, body, bad_listing),
+                    })
+                    .unwrap_or_else(|refusal| refusal)
+            }
             Route::Iam(operation) => self.iam(operation, request, body, request_id).unwrap_or_else(|refusal| refusal),
             Route::Metadata(operation) => self.metadata(operation, request.headers, body),
             Route::WrongMethod(Service::Kms) => Answer::kms(405, "KMS.0215", "The method is not allowed."),

@@ -11,8 +11,8 @@ use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 
-use super::encoding::{hex, percent_decode, percent_encode};
-use super::request::Request;
+use crate::encoding::{hex, percent_decode, percent_encode};
+use crate::request::Request;
 
 const ALGORITHM: &str = "SDK-HMAC-SHA256";
 /// Replaces the body's hash if the body is not signed.
@@ -28,7 +28,7 @@ pub(super) struct Authorization<'a> {
 
 /// Why there is no canonical request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum CanonicalError {
+pub(crate) enum CanonicalError {
     /// `SignedHeaders` is not sorted, has upper case, or has a name with `_`.
     Names,
     /// `SignedHeaders` lacks `x-sdk-date`.
