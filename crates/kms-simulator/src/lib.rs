@@ -59,7 +59,6 @@ mod journal;
 mod key;
 mod keys;
 mod kms;
-mod listing;
 mod metadata;
 mod operation;
 mod preset;
@@ -69,7 +68,6 @@ mod rule;
 pub mod seed;
 mod server;
 mod setup;
-mod tags;
 mod workload;
 mod world;
 

@@ -22,6 +22,7 @@ use super::fault::BadListing;
 use super::journal::{Call, Counts, Journal, ProjectJournal};
 use super::key::is_key_id;
 use super::keys::Keys;
+use super::kms;
 use super::operation::{Operation, OperationSet};
 use super::request::Request;
 use super::route::{Route, Service};
@@ -193,8 +194,8 @@ impl World {
             Route::Kms { operation, project_id, key_id } => {
                 access::admit(self, request, project_id, operation, request_id)
                     .and_then(|()| match operation {
-                        Operation::KeyTags | Operation::ProjectTags => self.tags(project_id, key_id),
-                        _ => self.kms(operation, project_id, request, body, bad_listing),
+                        Operation::KeyTags | Operation::ProjectTags => kms::read_tags(self, project_id, key_id),
+                        _ => kms::answer(self, operation, project_id, request, body, bad_listing),
                     })
                     .unwrap_or_else(|refusal| refusal)
             }

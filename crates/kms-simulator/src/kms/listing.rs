@@ -1,155 +1,15 @@
-//! `list-keys` and its pages (`docs/kms-api.md` 1.4), and the details of a key (`docs/kms-api.md` 1.3).
+//! `list-keys`: its filter, and the answer with one page (`docs/kms-api.md` 1.4).
 
 use serde::Serialize;
 
-use super::answer::Answer;
-use super::behaviour::{Behaviour, Dialect, LARGEST_PAGE, LargestPage};
-use super::encoding::milliseconds;
-use super::fault::BadListing;
-use super::key::Key;
-use super::keys::{Filter, Keys, StoredKey};
-use super::kms::{Body, number, text};
-
-/// A number, plain or as text.
-#[derive(Serialize)]
-#[serde(untagged)]
-pub(super) enum Number {
-    Text(String),
-    Plain(u64),
-}
-
-impl Number {
-    pub(super) fn new(number: u64, plain: bool) -> Self {
-        if plain { Self::Plain(number) } else { Self::Text(number.to_string()) }
-    }
-}
-
-/// `KeyDetails` (`docs/kms-api.md` 1.3).
-#[derive(Serialize)]
-pub(super) struct Details<'a> {
-    key_id: &'a str,
-    domain_id: &'static str,
-    key_alias: &'a str,
-    realm: &'static str,
-    key_spec: &'a str,
-    key_usage: &'static str,
-    key_description: &'static str,
-    creation_date: Number,
-    scheduled_deletion_date: &'static str,
-    key_state: Number,
-    default_key_flag: Number,
-    key_type: Number,
-    expiration_time: &'static str,
-    origin: &'static str,
-    #[serde(flatten)]
-    more: Option<MoreDetails<'a>>,
-}
-
-/// The fields that Open Telekom Cloud's tables and examples do not have (`describe-key`, table 5).
-#[derive(Serialize)]
-struct MoreDetails<'a> {
-    key_rotation_enabled: String,
-    sys_enterprise_project_id: &'a str,
-    keystore_id: &'a str,
-    keystore_type: &'static str,
-    multi_region_key_type: &'static str,
-    pending_days: &'static str,
-}
-
-impl<'a> Details<'a> {
-    /// All fields as text, as recorded (`docs/kms-api.md` 1.3).
-    pub(super) fn of(stored: &'a StoredKey, dialect: Dialect) -> Self {
-        Self::new(stored, dialect, false)
-    }
-
-    /// With plain numbers, as in the examples of the search by tags (`docs/kms-api.md` 1.5).
-    pub(super) fn with_numbers(stored: &'a StoredKey, dialect: Dialect) -> Self {
-        Self::new(stored, dialect, true)
-    }
-
-    fn new(stored: &'a StoredKey, dialect: Dialect, plain: bool) -> Self {
-        let key = &stored.key;
-        let number = |number| Number::new(number, plain);
-        let asymmetric = key.spec.starts_with("RSA") || key.spec.starts_with("EC") || key.spec == "SM2";
-        let more = || MoreDetails {
-            key_rotation_enabled: stored.shown().enabled.to_string(),
-            sys_enterprise_project_id: &key.enterprise_project,
-            keystore_id: &key.keystore,
-            keystore_type: if key.keystore == "0" { "DEFAULT" } else { "DEDICATED" },
-            multi_region_key_type: if key.replica { "REPLICA" } else { "SINGLE" },
-            pending_days: "",
-        };
-        Self {
-            key_id: &key.id,
-            domain_id: "b168fe00ff56492495a7d22974df2d0b",
-            key_alias: &key.alias,
-            realm: "simulated",
-            key_spec: &key.spec,
-            key_usage: if key.spec.starts_with("HMAC") {
-                "GENERATE_VERIFY_MAC"
-            } else if asymmetric {
-                "SIGN_VERIFY"
-            } else {
-                "ENCRYPT_DECRYPT"
-            },
-            key_description: "",
-            creation_date: number(milliseconds(key.created)),
-            scheduled_deletion_date: "",
-            key_state: number(key.state.code().into()),
-            default_key_flag: number(key.default.into()),
-            key_type: number(1),
-            expiration_time: "",
-            origin: key.origin.as_str(),
-            more: (dialect != Dialect::OpenTelekomCloud).then(more),
-        }
-    }
-}
-
-/// The page size: the requested one or the default, up to this cloud's maximum.
-pub(super) fn limit(body: &Body, default: u64, largest: u64, behaviour: &Behaviour, code: &str) -> Result<u64, Answer> {
-    let (here, capped) = match behaviour.largest_page {
-        LargestPage::Refusing(here) => (here, false),
-        LargestPage::Capping(here) => (here, true),
-    };
-    let largest = largest.min(here).max(1);
-    match number(body, "limit", code)? {
-        None => Ok(default.min(largest)),
-        Some(limit) if (1..=largest).contains(&limit) => Ok(limit),
-        Some(limit) if limit > largest && capped => Ok(largest),
-        Some(_) => Err(Answer::kms(400, code, "The parameter limit is invalid.")),
-    }
-}
-
-/// One page of a search.
-pub(super) struct Page<'a> {
-    /// Number of all keys found.
-    pub(super) found: usize,
-    pub(super) keys: Vec<&'a StoredKey>,
-    /// The position at which the next page begins.
-    pub(super) next: usize,
-}
-
-impl<'a> Page<'a> {
-    pub(super) fn of(found: &[Box<str>], keys: &'a Keys, from: u64, limit: u64, bad: Option<BadListing>) -> Self {
-        let position = |number| usize::try_from(number).unwrap_or(usize::MAX);
-        let (from, limit) = (position(from), position(limit));
-        let found =
-            if bad == Some(BadListing::OneGone) && from > 0 { found.get(1..).unwrap_or_default() } else { found };
-        let (begin, limit) = match bad {
-            Some(BadListing::SameKeys) => (0, limit),
-            // With one key a page there would be no progress.
-            Some(BadListing::Repeated) if from > 0 => (from - 1, limit.max(2)),
-            _ => (from, limit),
-        };
-        let keys: Vec<_> = found.iter().skip(begin).take(limit).filter_map(|id| keys.get(id)).collect();
-        let next = match bad {
-            Some(BadListing::SameMarker) if from > 0 => from,
-            Some(BadListing::SameKeys) => from.saturating_add(keys.len()),
-            _ => begin.saturating_add(keys.len()),
-        };
-        Self { found: found.len(), keys, next }
-    }
-}
+use super::details::Details;
+use super::page::{Page, limit};
+use super::parameters::{Body, number, text};
+use crate::answer::Answer;
+use crate::behaviour::{Behaviour, Dialect, LARGEST_PAGE};
+use crate::fault::BadListing;
+use crate::key::Key;
+use crate::keys::{Filter, Keys, StoredKey};
 
 #[derive(Serialize)]
 struct Listing<'a> {
@@ -161,6 +21,7 @@ struct Listing<'a> {
     total: usize,
 }
 
+/// `list-keys`
 pub(super) fn list_keys(
     keys: &mut Keys,
     body: &Body,
@@ -233,8 +94,8 @@ fn filter(body: &Body, dialect: Dialect) -> Result<Filter, Answer> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::key::KeyState;
     use super::*;
+    use crate::key::KeyState;
 
     fn keys(keys: impl IntoIterator<Item = Key>) -> Keys {
         let mut stored = Keys::default();
