@@ -44,7 +44,6 @@
 )]
 
 mod access;
-mod agency;
 mod answer;
 mod behaviour;
 mod credentials;
@@ -68,7 +67,6 @@ mod rule;
 pub mod seed;
 mod server;
 mod setup;
-mod workload;
 mod world;
 
 use std::io;

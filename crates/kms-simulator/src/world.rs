@@ -13,16 +13,18 @@ use super::access;
 use super::answer::{Answer, RequestId};
 use super::behaviour::{Behaviour, Dialect};
 use super::credentials::access_key::AccessKeys;
-use super::credentials::identity::{Agency, Permissions, Scope, Trust, User};
+use super::credentials::identity::{Agency, Permissions, Scope, Trust, User, made_up_id};
 use super::credentials::lockout::Lockout;
 use super::credentials::token::{Token, Tokens};
 use super::delivery::{Delivery, Reply};
 use super::encoding::http_date;
 use super::fault::BadListing;
+use super::iam;
 use super::journal::{Call, Counts, Journal, ProjectJournal};
 use super::key::is_key_id;
 use super::keys::Keys;
 use super::kms;
+use super::metadata;
 use super::operation::{Operation, OperationSet};
 use super::request::Request;
 use super::route::{Route, Service};
@@ -118,6 +120,20 @@ impl World {
         self.tokens.add(text, Token::new(scope, permissions, expires), self.now());
     }
 
+    /// The id of an account: from its agency, or derived from its name.
+    pub(super) fn domain_id(&self, domain_name: &str) -> String {
+        let agency = self.agencies.iter().find(|agency| agency.domain_name == domain_name);
+        agency.map_or_else(|| made_up_id(domain_name), |agency| agency.domain_id.clone())
+    }
+
+    /// The name of the account with this id.
+    pub(super) fn domain_name(&self, id: &str) -> Option<String> {
+        let accounts = self.projects.values().map(|project| project.domain_name.as_str());
+        let accounts = accounts.chain(self.users.iter().map(|user| user.login.domain_name.as_str()));
+        let mut accounts = accounts.chain(self.agencies.iter().map(|agency| agency.domain_name.as_str()));
+        accounts.find(|name| self.domain_id(name) == id).map(ToOwned::to_owned)
+    }
+
     /// Carries out a request, with the fault that is due.
     pub(super) fn respond(&mut self, request: &Request<'_>) -> Reply {
         let request_id = self.request_id();
@@ -199,8 +215,10 @@ impl World {
                     })
                     .unwrap_or_else(|refusal| refusal)
             }
-            Route::Iam(operation) => self.iam(operation, request, body, request_id).unwrap_or_else(|refusal| refusal),
-            Route::Metadata(operation) => self.metadata(operation, request.headers, body),
+            Route::Iam(operation) => {
+                iam::answer(self, operation, request, body, request_id).unwrap_or_else(|refusal| refusal)
+            }
+            Route::Metadata(operation) => metadata::answer(self, operation, request.headers, body),
             Route::WrongMethod(Service::Kms) => Answer::kms(405, "KMS.0215", "The method is not allowed."),
             Route::WrongMethod(Service::Iam) => {
                 Answer::iam(405, "Method Not Allowed", "The method is not allowed for the requested URL.")
