@@ -9,8 +9,8 @@ use super::journal::Call;
 use super::key::Key;
 use super::operation::{Operation, OperationSet};
 use super::rule::Rule;
-use super::server::{Shared, lock};
 use super::setup::ProjectSetup;
+use super::world::{Shared, lock};
 
 /// Inspects and changes a running simulator; clones share it. Changes apply from the next request on.
 #[derive(Clone)]

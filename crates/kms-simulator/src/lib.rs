@@ -43,31 +43,49 @@
     allow(dead_code, unreachable_pub, reason = "some parts are used with the feature `testing` only")
 )]
 
-mod access;
-mod answer;
-mod behaviour;
-mod credentials;
-mod delivery;
-mod encoding;
-mod fault;
+// From top to bottom. A file uses the groups below its own; in its own group it uses files that do not use it.
+
+// Connections, and what tests see and change without a request.
 #[cfg(feature = "testing")]
 mod handle;
+mod server;
+
+// One request: its call, the fault, the answer, the record.
+mod dispatch;
+
+// The calls of each service, as functions on the world.
 mod iam;
+mod kms;
+mod metadata;
+
+// Who sent a request and what the sender may do; new credentials.
+mod access;
 mod issue;
+
+// The state of the cloud, and the configuration that it begins with.
+pub mod seed;
+mod setup;
+mod world;
+
+// Faults: which there are, when they are injected, and named sets of them.
+mod fault;
+mod preset;
+mod rule;
+
+// The parts of the state.
+mod behaviour;
+mod credentials;
 mod journal;
 mod key;
 mod keys;
-mod kms;
-mod metadata;
+
+// Requests and answers.
+mod answer;
+mod delivery;
+mod encoding;
 mod operation;
-mod preset;
 mod request;
 mod route;
-mod rule;
-pub mod seed;
-mod server;
-mod setup;
-mod world;
 
 use std::io;
 use std::net::SocketAddr;
@@ -104,7 +122,7 @@ struct Readme;
 /// A running simulator; it stops when it is dropped.
 pub struct Simulator {
     address: SocketAddr,
-    world: server::Shared,
+    world: world::Shared,
     #[cfg(feature = "testing")]
     handle: Handle,
     serving: JoinHandle<()>,
@@ -151,7 +169,7 @@ impl Simulator {
 
     /// Adds a project, or adds keys and tokens to the project with this id.
     pub fn add_project(&self, project: ProjectSetup) {
-        server::lock(&self.world).add_project(project);
+        world::lock(&self.world).add_project(project);
     }
 
     /// Inspects and changes the running cloud.

@@ -1,36 +1,25 @@
-//! The state of the simulated cloud, and the entry point of requests.
+//! The state of the simulated cloud: plain data, and small methods that keep it consistent.
 //!
-//! [`World::respond`] is synchronous: all changes of a request are made and recorded before the first byte of the answer
-//! is sent. `server` calls it under the lock and waits for delays afterwards.
+//! A [`Setup`] creates it, `dispatch` changes it by requests, and `handle` shows it to tests.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use fastrand::Rng;
-use serde_json::{Map, Value};
 
-use super::access;
-use super::answer::{Answer, RequestId};
+use super::answer::RequestId;
 use super::behaviour::{Behaviour, Dialect};
 use super::credentials::access_key::AccessKeys;
 use super::credentials::identity::{Agency, Permissions, Scope, Trust, User, made_up_id};
 use super::credentials::lockout::Lockout;
 use super::credentials::token::{Token, Tokens};
-use super::delivery::{Delivery, Reply};
-use super::encoding::http_date;
-use super::fault::BadListing;
-use super::iam;
-use super::journal::{Call, Counts, Journal, ProjectJournal};
-use super::key::is_key_id;
+use super::journal::{Counts, Journal, ProjectJournal};
 use super::keys::Keys;
-use super::kms;
-use super::metadata;
-use super::operation::{Operation, OperationSet};
-use super::request::Request;
-use super::route::{Route, Service};
 use super::rule::FaultRules;
 use super::setup::{Clock, ProjectSetup, Setup};
 
+/// The simulated cloud.
 pub(super) struct World {
     pub(super) behaviour: Behaviour,
     pub(super) projects: HashMap<String, Project>,
@@ -53,11 +42,13 @@ pub(super) struct World {
     pub(super) pod_token: Option<String>,
     /// Tokens of the metadata service, and when they expire.
     pub(super) metadata_tokens: HashMap<Box<str>, SystemTime>,
-    journal: Journal,
+    /// How much is recorded of each call.
+    pub(super) journal: Journal,
     clock: Clock,
     pub(super) rng: Rng,
 }
 
+/// A project of the cloud.
 pub(super) struct Project {
     pub(super) name: String,
     pub(super) domain_name: String,
@@ -134,100 +125,6 @@ impl World {
         accounts.find(|name| self.domain_id(name) == id).map(ToOwned::to_owned)
     }
 
-    /// Carries out a request, with the fault that is due.
-    pub(super) fn respond(&mut self, request: &Request<'_>) -> Reply {
-        let request_id = self.request_id();
-        let body = request.body.and_then(|body| serde_json::from_slice::<Map<String, Value>>(body).ok());
-        let route = Route::of(request.method, request.path, body.as_ref());
-        let operation = route.operation();
-        let in_body = body.as_ref().and_then(|body| body.get("key_id")).and_then(Value::as_str);
-        let key_id = route.key_id().or(in_body);
-        self.counts.add(operation);
-        self.access_keys.count_request(request);
-
-        let decision = self.fault_rules.decide(operation, key_id);
-        let takes_effect = |answer: &Answer| OperationSet::WRITES.contains(operation) && answer.status == 200;
-        let (answer, delivery, applied) = match decision.fault() {
-            None => {
-                let answer = self.carry_out(route, request, body.as_ref(), &request_id, None);
-                let applied = takes_effect(&answer);
-                (answer, Delivery::Whole, applied)
-            }
-            Some(fault) => {
-                let bad = fault.bad_listing();
-                let carried_out =
-                    fault.carries_out().then(|| self.carry_out(route, request, body.as_ref(), &request_id, bad));
-                let applied = carried_out.as_ref().is_some_and(takes_effect);
-                let counted = carried_out.as_ref().is_some_and(|answer| answer.status == 401);
-                let (answer, delivery) = fault.apply(carried_out, &request_id);
-                if answer.status == 401 && !counted && route.service() != Some(Service::Metadata) {
-                    access::authentication_failed(self, request);
-                }
-                (answer, delivery, applied)
-            }
-        };
-
-        let at = self.now();
-        if let Route::Kms { project_id, .. } = route
-            && let Some(key_id) = key_id.filter(|key_id| is_key_id(key_id))
-            && let Some(project) = self.projects.get_mut(project_id)
-        {
-            let interval = body.as_ref().and_then(|body| body.get("rotation_interval")).cloned();
-            let status = (!matches!(delivery, Delivery::Reset | Delivery::Hang)).then_some(answer.status);
-            project.journal.record(key_id, Call { at, operation, interval, status, applied }, self.journal);
-        }
-        tracing::debug!(operation = operation.as_str(), status = answer.status, ?delivery, %request_id, "answered");
-        let date = http_date(at, self.behaviour.date_offset_seconds);
-        Reply {
-            answer,
-            delay: decision.delay,
-            hold: decision.hold,
-            delivery,
-            request_id,
-            service: route.service(),
-            date,
-        }
-    }
-
-    fn carry_out(
-        &mut self,
-        route: Route<'_>,
-        request: &Request<'_>,
-        body: Option<&Map<String, Value>>,
-        request_id: &str,
-        bad_listing: Option<BadListing>,
-    ) -> Answer {
-        if request.body.is_none() {
-            return Answer::gateway(413, "APIGW.0201", "The request body is too large", request_id);
-        }
-        if self.behaviour.unknown.contains(route.operation()) {
-            return match route.service() {
-                Some(Service::Metadata) => Answer::html(404),
-                _ => Answer::no_such_api(request_id),
-            };
-        }
-        match route {
-            Route::Kms { operation, project_id, key_id } => {
-                access::admit(self, request, project_id, operation, request_id)
-                    .and_then(|()| match operation {
-                        Operation::KeyTags | Operation::ProjectTags => kms::read_tags(self, project_id, key_id),
-                        _ => kms::answer(self, operation, project_id, request, body, bad_listing),
-                    })
-                    .unwrap_or_else(|refusal| refusal)
-            }
-            Route::Iam(operation) => {
-                iam::answer(self, operation, request, body, request_id).unwrap_or_else(|refusal| refusal)
-            }
-            Route::Metadata(operation) => metadata::answer(self, operation, request.headers, body),
-            Route::WrongMethod(Service::Kms) => Answer::kms(405, "KMS.0215", "The method is not allowed."),
-            Route::WrongMethod(Service::Iam) => {
-                Answer::iam(405, "Method Not Allowed", "The method is not allowed for the requested URL.")
-            }
-            Route::WrongMethod(Service::Metadata) => Answer::html(405),
-            Route::Unknown => Answer::no_such_api(request_id),
-        }
-    }
-
     pub(super) fn now(&self) -> SystemTime {
         (self.clock)()
     }
@@ -235,4 +132,13 @@ impl World {
     pub(super) fn request_id(&mut self) -> RequestId {
         format!("{:032x}", self.rng.u128(..))
     }
+}
+
+/// The world of a running simulator.
+pub(super) type Shared = Arc<Mutex<World>>;
+
+/// Held for one request or one inspection, never across an `await`. A test that panics under it leaves the world
+/// consistent, so poisoning is ignored.
+pub(super) fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
 }
