@@ -1,7 +1,7 @@
 //! Authentication and authorization: who sent a request, and whether the sender may do what it requests.
 //!
-//! [`admit`] checks every KMS call, and [`caller`] the IAM calls that need an authenticated caller. Failures are counted
-//! here, and lock an access key or all access if they repeat.
+//! [`admit`] checks every KMS call, and [`caller`] the IAM calls that need an authenticated caller. Failures are
+//! counted here, and lock an access key or all access if they repeat.
 
 use super::answer::{ACCESS_LOCKED, Answer};
 use super::behaviour::TokenRefusal;

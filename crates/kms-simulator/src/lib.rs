@@ -1,8 +1,8 @@
-//! A simulated cloud on a loopback port: KMS with its key rotation API, IAM with STS, the metadata service of an instance,
-//! and the agent that gives keys to a pod.
+//! A simulated cloud on a loopback port: KMS with its key rotation API, IAM with STS, the metadata service of an
+//! instance, and the agent that gives keys to a pod.
 //!
-//! It is written from the clouds' documents and never from a client, so that a client's wrong reading of the API becomes
-//! visible. Comments cite the sections of the repository's `kms-api.md`, such as `docs/kms-api.md` 2.2.
+//! It is written from the clouds' documents and never from a client, so that a client's wrong reading of the API
+//! becomes visible. Comments cite the sections of the repository's `kms-api.md`, such as `docs/kms-api.md` 2.2.
 //!
 //! [`Simulator::start`] takes a [`Setup`] and serves until the simulator is dropped. A [`Setup`] has
 //!
@@ -11,9 +11,9 @@
 //! * a [`Behaviour`]: what the documents leave open, and limits and lifetimes,
 //! * faults: a named [`Preset`], or with the feature `testing` a `Rule` for each `Fault`.
 //!
-//! [`seed`] creates a realistic mix of keys for a policy. The feature `testing` adds `Handle`, which inspects and changes
-//! the running cloud (stored keys, number of requests, every interval that was sent), and `seed::account`, which creates
-//! a whole account.
+//! [`seed`] creates a realistic mix of keys for a policy. The feature `testing` adds `Handle`, which inspects and
+//! changes the running cloud (stored keys, number of requests, every interval that was sent), and `seed::account`,
+//! which creates a whole account.
 //!
 //! The simulator keeps no state on disk, serves HTTP/1.1 without TLS, and does not rotate keys: only a test changes
 //! `last_rotation`.

@@ -1,8 +1,8 @@
 //! The metadata service of an instance: keys of the attached agency, with or without a token (`docs/kms-api.md` 5.3).
 //! And the agent on a node, which gives keys to a pod for the token of the pod (`docs/kms-api.md` 5.4).
 //!
-//! Both have the same address as KMS and IAM, and other paths. They are not part of the cloud's API: there is no gateway
-//! in front of them, and their errors are plain text or HTML.
+//! Both have the same address as KMS and IAM, and other paths. They are not part of the cloud's API: there is no
+//! gateway in front of them, and their errors are plain text or HTML.
 
 use std::time::Duration;
 

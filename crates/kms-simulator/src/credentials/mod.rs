@@ -1,4 +1,4 @@
-//! Who may use the cloud, and by what: users, agencies and identity providers, their tokens, access keys and signatures.
+//! Who may use the cloud, and what proves it: users, agencies and identity providers; tokens, access keys, signatures.
 //!
 //! It only stores and checks. `access` applies it to requests, and `issue` creates new tokens and keys.
 
