@@ -1,15 +1,13 @@
-//! Answers: the body shapes of KMS, gateway and IAM (`docs/kms-api.md` 3), the HTML pages of proxies, and delivery.
+//! Answers: the body shapes of KMS, gateway and IAM (`docs/kms-api.md` 3), and the HTML pages of proxies.
 //!
-//! Builds values only; `server` sends them.
-
-use std::time::Duration;
+//! Builds values only; `delivery` says how they are sent.
 
 use hyper::body::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::fault::Hold;
-use super::route::Service;
+/// The gateway's text for a locked access key (`docs/kms-api.md` 3.2).
+pub(super) const ACCESS_LOCKED: &str = "AK access failed to reach the limit, forbidden";
 
 /// The 32 digits of `X-Request-Id`.
 pub(super) type RequestId = String;
@@ -105,38 +103,6 @@ impl Answer {
 
 fn reason(status: u16) -> &'static str {
     hyper::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error")
-}
-
-/// How an answer is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Delivery {
-    /// Completely.
-    Whole,
-    /// Not sent: the connection is reset.
-    Reset,
-    /// Never: the client has to time out.
-    Hang,
-    /// Half of the body, with the length of all of it; then the connection ends.
-    CutOff {
-        /// By a reset instead of an orderly close.
-        reset: bool,
-    },
-    /// The body byte by byte, with this pause before each.
-    Drip(Duration),
-}
-
-/// An answer and how to send it.
-#[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) answer: Answer,
-    pub(super) delay: Duration,
-    pub(super) hold: Option<Hold>,
-    pub(super) delivery: Delivery,
-    pub(super) request_id: RequestId,
-    /// The service that answers; `None` for the gateway, if the API does not exist.
-    pub(super) service: Option<Service>,
-    /// `Date`
-    pub(super) date: String,
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::listing::LargestPage;
 use super::operation::OperationSet;
-use super::tags::ResourceDetail;
+
+/// The largest limit known to be accepted (`docs/kms-api.md` 1.4), and Huawei Cloud's default in a newer document.
+pub(super) const LARGEST_PAGE: u64 = 2000;
 
 /// The JSON types of a cloud's answers; documents and recordings disagree (`docs/kms-api.md` 1.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +83,33 @@ impl Total {
             Self::Page => page,
         }
     }
+}
+
+/// The size of the largest page, and how a larger limit is treated; not documented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LargestPage {
+    /// A larger limit is refused: `KMS.1601`, or `KMS.0308` in a search by tags.
+    Refusing(u64),
+    /// A larger limit returns the largest page.
+    Capping(u64),
+}
+
+impl Default for LargestPage {
+    fn default() -> Self {
+        Self::Refusing(LARGEST_PAGE)
+    }
+}
+
+/// How a search by tags describes a key; the sources disagree (`docs/kms-api.md` 1.5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResourceDetail {
+    /// `resource_detail` is an object, as in the tables; its numbers are plain in Open Telekom Cloud's example.
+    #[default]
+    Object,
+    /// `resource_detail` is an array of one object with plain numbers, as in Huawei Cloud's Chinese example.
+    Array,
+    /// `key_details` instead, and no `resource_id`, as in the only recording.
+    Recorded,
 }
 
 /// Settings for what the documents leave open, and for limits and lifetimes; the defaults are as documented, where a

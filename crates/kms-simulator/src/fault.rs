@@ -2,15 +2,13 @@
 //!
 //! A fault decides whether the request is carried out, and how its answer is changed. The rules in `rule` decide when.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use hyper::body::Bytes;
-use tokio::sync::Semaphore;
 
-use super::answer::{Answer, Delivery};
-use super::listing::BadListing;
+use super::answer::{ACCESS_LOCKED, Answer};
+use super::delivery::{Delivery, Hold};
 
 /// A 200 with an unusable body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,31 +28,52 @@ impl Garbage {
     pub const ALL: [Self; 4] = [Self::NotJson, Self::Truncated, Self::WrongShape, Self::Empty];
 }
 
-/// Holds answers back until it is released, so that a test can act in between. Clones share it.
-#[derive(Clone, Debug)]
-pub struct Hold(Arc<Semaphore>);
-
-impl Hold {
-    /// A hold that is not released.
-    #[must_use]
-    pub fn new() -> Self {
-        Self(Arc::new(Semaphore::new(0)))
-    }
-
-    /// Releases the answers, now and from now on.
-    pub fn release(&self) {
-        self.0.close();
-    }
-
-    pub(super) async fn released(&self) {
-        // There are no permits: this ends when the semaphore is closed.
-        let _ = self.0.acquire().await;
-    }
+/// A wrong page of a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadListing {
+    /// `truncated` is always "true", and the marker is that of the page itself.
+    SameMarker,
+    /// `truncated` is always "true", and each page is the first one with a new marker.
+    SameKeys,
+    /// The page begins with the last key of the page before.
+    Repeated,
+    /// `truncated` is always "true", and the marker is empty.
+    NoMarker,
+    /// `{}`
+    Empty,
+    /// Ids without details.
+    NoDetails,
+    /// `truncated` is "false" although there is a marker and more keys follow.
+    NotTruncated,
+    /// The total is 500 too large.
+    LargerTotal,
+    /// From the second page on, the first key is deleted: the others move up, and one of them is on no page.
+    OneGone,
+    /// Each page has one new key, and `truncated` is always "true".
+    Endless,
 }
 
-impl Default for Hold {
-    fn default() -> Self {
-        Self::new()
+impl BadListing {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::SameMarker,
+        Self::SameKeys,
+        Self::Repeated,
+        Self::NoMarker,
+        Self::Empty,
+        Self::NoDetails,
+        Self::NotTruncated,
+        Self::LargerTotal,
+        Self::OneGone,
+        Self::Endless,
+    ];
+
+    /// The total in the answer, if `total` is the real one.
+    pub(super) fn total(bad: Option<Self>, total: usize) -> usize {
+        match bad {
+            Some(Self::LargerTotal) => total + 500,
+            _ => total,
+        }
     }
 }
 
@@ -246,9 +265,6 @@ impl Fault {
         (answer, delivery)
     }
 }
-
-/// The gateway's text for a locked access key (`docs/kms-api.md` 3.2).
-pub(super) const ACCESS_LOCKED: &str = "AK access failed to reach the limit, forbidden";
 
 fn garble(garbage: Garbage, answer: Answer) -> Answer {
     let body = match garbage {

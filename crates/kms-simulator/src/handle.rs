@@ -9,8 +9,8 @@ use super::journal::Call;
 use super::key::Key;
 use super::operation::{Operation, OperationSet};
 use super::rule::Rule;
-use super::server::{Shared, lock};
 use super::setup::ProjectSetup;
+use super::world::{Shared, lock};
 
 /// Inspects and changes a running simulator; clones share it. Changes apply from the next request on.
 #[derive(Clone)]
@@ -85,7 +85,7 @@ impl Handle {
 
     /// Revokes every token, as a changed password or permission does (`docs/kms-api.md` 5.1).
     pub fn revoke_tokens(&self) {
-        lock(&self.world).revoke_tokens();
+        lock(&self.world).tokens.revoke_all();
     }
 
     /// Adds a token for a project; without `expires` it does not expire.
@@ -110,7 +110,7 @@ impl Handle {
         let world = lock(&self.world);
         let mut logins = world.users.iter().map(|user| &user.login);
         let login = logins.find(|login| login.user_name == user_name && login.domain_name == domain_name)?;
-        Some(super::agency::user_id(&login.user_name, &login.domain_name))
+        Some(super::credentials::identity::user_id(&login.user_name, &login.domain_name))
     }
 
     /// The id of an account.

@@ -8,7 +8,16 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use super::operation::Operation;
-use super::setup::Journal;
+
+/// How much is recorded of each call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Journal {
+    /// Every call for every key. It grows without limit: for tests only.
+    #[default]
+    Calls,
+    /// Counts, and the intervals in requests.
+    Counts,
+}
 
 /// One call for one key.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,8 +1,8 @@
-//! A simulated cloud on a loopback port: KMS with its key rotation API, IAM with STS, the metadata service of an instance,
-//! and the agent that gives keys to a pod.
+//! A simulated cloud on a loopback port: KMS with its key rotation API, IAM with STS, the metadata service of an
+//! instance, and the agent that gives keys to a pod.
 //!
-//! It is written from the clouds' documents and never from a client, so that a client's wrong reading of the API becomes
-//! visible. Comments cite the sections of the repository's `kms-api.md`, such as `docs/kms-api.md` 2.2.
+//! It is written from the clouds' documents and never from a client, so that a client's wrong reading of the API
+//! becomes visible. Comments cite the sections of the repository's `kms-api.md`, such as `docs/kms-api.md` 2.2.
 //!
 //! [`Simulator::start`] takes a [`Setup`] and serves until the simulator is dropped. A [`Setup`] has
 //!
@@ -11,9 +11,9 @@
 //! * a [`Behaviour`]: what the documents leave open, and limits and lifetimes,
 //! * faults: a named [`Preset`], or with the feature `testing` a `Rule` for each `Fault`.
 //!
-//! [`seed`] creates a realistic mix of keys for a policy. The feature `testing` adds `Handle`, which inspects and changes
-//! the running cloud (stored keys, number of requests, every interval that was sent), and `seed::account`, which creates
-//! a whole account.
+//! [`seed`] creates a realistic mix of keys for a policy. The feature `testing` adds `Handle`, which inspects and
+//! changes the running cloud (stored keys, number of requests, every interval that was sent), and `seed::account`,
+//! which creates a whole account.
 //!
 //! The simulator keeps no state on disk, serves HTTP/1.1 without TLS, and does not rotate keys: only a test changes
 //! `last_rotation`.
@@ -43,32 +43,49 @@
     allow(dead_code, unreachable_pub, reason = "some parts are used with the feature `testing` only")
 )]
 
-mod access;
-mod access_key;
-mod agency;
-mod answer;
-mod behaviour;
-mod fault;
+// From top to bottom. A file uses the groups below its own; in its own group it uses files that do not use it.
+
+// Connections, and what tests see and change without a request.
 #[cfg(feature = "testing")]
 mod handle;
+mod server;
+
+// One request: its call, the fault, the answer, the record.
+mod dispatch;
+
+// The calls of each service, as functions on the world.
 mod iam;
+mod kms;
+mod metadata;
+
+// Who sent a request and what the sender may do; new credentials.
+mod access;
+mod issue;
+
+// The state of the cloud, and the configuration that it begins with.
+pub mod seed;
+mod setup;
+mod world;
+
+// Faults: which there are, when they are injected, and named sets of them.
+mod fault;
+mod preset;
+mod rule;
+
+// The parts of the state.
+mod behaviour;
+mod credentials;
 mod journal;
 mod key;
 mod keys;
-mod kms;
-mod listing;
-mod metadata;
+
+// Requests and answers.
+mod answer;
+mod delivery;
+mod encoding;
 mod operation;
-mod preset;
+mod request;
 mod route;
-mod rule;
-pub mod seed;
-mod server;
-mod setup;
-mod signature;
-mod tags;
-mod workload;
-mod world;
 
 use std::io;
 use std::net::SocketAddr;
@@ -77,21 +94,25 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-pub use behaviour::{Behaviour, Dialect, MetadataTokens, NeverRotated, SuccessBody, TokenRefusal, Total};
+pub use behaviour::{
+    Behaviour, Dialect, LargestPage, MetadataTokens, NeverRotated, ResourceDetail, SuccessBody, TokenRefusal, Total,
+};
 #[cfg(feature = "testing")]
-pub use fault::{Fault, Garbage, Hold};
+pub use delivery::Hold;
+pub use fault::BadListing;
+#[cfg(feature = "testing")]
+pub use fault::{Fault, Garbage};
 #[cfg(feature = "testing")]
 pub use handle::Handle;
 #[cfg(feature = "testing")]
 pub use journal::Call;
+pub use journal::Journal;
 pub use key::{INTERVAL_AFTER_ENABLING, Key, KeyState, Origin, RotationSetting};
-pub use listing::{BadListing, LargestPage};
 pub use operation::{Operation, OperationSet};
 pub use preset::{Preset, UnknownPreset};
 #[cfg(feature = "testing")]
 pub use rule::Rule;
-pub use setup::{Journal, ProjectSetup, Setup};
-pub use tags::ResourceDetail;
+pub use setup::{ProjectSetup, Setup};
 
 /// The example of the README, compiled as a doc test.
 #[cfg(doctest)]
@@ -101,7 +122,7 @@ struct Readme;
 /// A running simulator; it stops when it is dropped.
 pub struct Simulator {
     address: SocketAddr,
-    world: server::Shared,
+    world: world::Shared,
     #[cfg(feature = "testing")]
     handle: Handle,
     serving: JoinHandle<()>,
@@ -143,12 +164,12 @@ impl Simulator {
     /// The credentials URL for the environment of a pod (`docs/kms-api.md` 5.4).
     #[must_use]
     pub fn pod_url(&self) -> String {
-        format!("{}{}", self.url(), workload::POD_PATH)
+        format!("{}{}", self.url(), route::POD_PATH)
     }
 
     /// Adds a project, or adds keys and tokens to the project with this id.
     pub fn add_project(&self, project: ProjectSetup) {
-        server::lock(&self.world).add_project(project);
+        world::lock(&self.world).add_project(project);
     }
 
     /// Inspects and changes the running cloud.

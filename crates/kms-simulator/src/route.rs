@@ -4,7 +4,9 @@ use hyper::Method;
 use serde_json::{Map, Value};
 
 use super::operation::Operation;
-use super::workload::POD_PATH;
+
+/// The path of the agent that gives keys to the pods of a node; a pod's environment contains its URL.
+pub(super) const POD_PATH: &str = "/v1/credentials";
 
 /// One of the services at the simulator's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::fault::{Fault, Hold};
+use super::delivery::Hold;
+use super::fault::Fault;
 use super::operation::{Operation, OperationSet};
 
 #[derive(Clone, Copy, Debug)]
@@ -158,7 +159,7 @@ impl FaultRules {
 
 #[cfg(test)]
 mod tests {
-    use super::super::answer::Delivery;
+    use super::super::delivery::Delivery;
     use super::*;
 
     fn status(decision: &FaultDecision) -> Option<u16> {

@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -23,9 +23,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
-use super::answer::{Delivery, Reply};
+use super::delivery::{Delivery, Reply};
+use super::dispatch;
+use super::request;
 use super::route::Service;
-use super::world::{self, World};
+use super::world::{Shared, World, lock};
 
 /// Number of open connections; others wait to be accepted.
 const MAX_CONNECTIONS: usize = 1024;
@@ -33,14 +35,6 @@ const MAX_CONNECTIONS: usize = 1024;
 const MAX_BODY: usize = 1024 * 1024;
 /// Time for a request's body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
-pub(super) type Shared = Arc<Mutex<World>>;
-
-/// Held for one request or one inspection, never across an `await`. A test that panics under it leaves the world
-/// consistent, so poisoning is ignored.
-pub(super) fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
-    world.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Serves until the future is dropped; that closes all connections.
 pub(super) async fn serve(listener: TcpListener, world: Shared, idle_timeout: Duration) {
@@ -94,13 +88,16 @@ async fn answer(
 ) -> Result<Response<Outgoing>, Broken> {
     let (head, body) = request.into_parts();
     let Ok(Ok(body)) = tokio::time::timeout(BODY_TIMEOUT, read(body)).await else { return Err(Broken) };
-    let reply = lock(world).respond(&world::Request {
-        method: &head.method,
-        path: head.uri.path(),
-        query: head.uri.query(),
-        headers: &head.headers,
-        body: body.as_deref(),
-    });
+    let reply = dispatch::respond(
+        &mut lock(world),
+        &request::Request {
+            method: &head.method,
+            path: head.uri.path(),
+            query: head.uri.query(),
+            headers: &head.headers,
+            body: body.as_deref(),
+        },
+    );
     if !reply.delay.is_zero() {
         tokio::time::sleep(reply.delay).await;
     }

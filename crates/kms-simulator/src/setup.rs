@@ -4,13 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::agency::Agency;
 use super::behaviour::{Behaviour, Dialect};
+use super::credentials::identity::{Agency, Login, Trust};
+use super::journal::Journal;
 use super::key::Key;
 use super::operation::OperationSet;
 use super::preset::Preset;
 use super::rule::Rule;
-use super::workload::Trust;
 
 /// Returns the current time.
 pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -78,24 +78,6 @@ impl ProjectSetup {
         self.tokens.push(token.into());
         self
     }
-}
-
-/// A user of the simulated IAM.
-#[derive(Clone)]
-pub(super) struct Login {
-    pub(super) user_name: String,
-    pub(super) domain_name: String,
-    pub(super) password: String,
-}
-
-/// How much is recorded of each call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Journal {
-    /// Every call for every key. It grows without limit: for tests only.
-    #[default]
-    Calls,
-    /// Counts, and the intervals in requests.
-    Counts,
 }
 
 /// The configuration of a simulator.
@@ -205,6 +187,25 @@ impl Setup {
     pub fn identity_provider(mut self, id: impl Into<String>, accepted_jwt: impl Into<String>) -> Self {
         self.id_tokens.push((id.into(), accepted_jwt.into()));
         self
+    }
+
+    /// Adds an agency that trusts a provider at STS, and the only accepted token of that provider.
+    #[must_use]
+    pub fn oidc_agency(
+        mut self,
+        provider_urn: impl Into<String>,
+        agency_urn: impl Into<String>,
+        accepted_jwt: impl Into<String>,
+    ) -> Self {
+        let (provider_urn, agency_urn) = (provider_urn.into(), agency_urn.into());
+        self.trusts.push(Trust { provider_urn, agency_urn, accepted: accepted_jwt.into() });
+        self
+    }
+
+    /// Adds an agent for pods at [`Simulator::pod_url`](super::Simulator::pod_url), with its only accepted token.
+    #[must_use]
+    pub fn pod_identity(self, accepted_token: impl Into<String>) -> Self {
+        Self { pod_token: Some(accepted_token.into()), ..self }
     }
 
     /// Changes the behaviour.

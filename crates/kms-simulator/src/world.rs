@@ -1,30 +1,25 @@
-//! The state of the simulated cloud, and the entry point of requests.
+//! The state of the simulated cloud: plain data, and small methods that keep it consistent.
 //!
-//! [`World::respond`] is synchronous: all changes of a request are made and recorded before the first byte of the answer
-//! is sent. `server` calls it under the lock and waits for delays afterwards.
+//! A [`Setup`] creates it, `dispatch` changes it by requests, and `handle` shows it to tests.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use fastrand::Rng;
-use hyper::{HeaderMap, Method};
-use serde_json::{Map, Value};
 
-use super::access::{Lockout, Token};
-use super::access_key::AccessKeys;
-use super::agency::Agency;
-use super::answer::{Answer, Delivery, Reply, RequestId};
+use super::answer::RequestId;
 use super::behaviour::{Behaviour, Dialect};
-use super::journal::{Call, Counts, ProjectJournal};
-use super::key::is_key_id;
+use super::credentials::access_key::AccessKeys;
+use super::credentials::identity::{Agency, Permissions, Scope, Trust, User, made_up_id};
+use super::credentials::lockout::Lockout;
+use super::credentials::token::{Token, Tokens};
+use super::journal::{Counts, Journal, ProjectJournal};
 use super::keys::Keys;
-use super::listing::BadListing;
-use super::operation::{Operation, OperationSet};
-use super::route::{Route, Service};
 use super::rule::FaultRules;
-use super::setup::{Clock, Journal, Login, ProjectSetup, Setup};
-use super::workload::Trust;
+use super::setup::{Clock, ProjectSetup, Setup};
 
+/// The simulated cloud.
 pub(super) struct World {
     pub(super) behaviour: Behaviour,
     pub(super) projects: HashMap<String, Project>,
@@ -34,8 +29,9 @@ pub(super) struct World {
     pub(super) authentication_failures: u64,
     pub(super) token_length: usize,
     pub(super) url: String,
-    pub(super) access: Lockout,
-    pub(super) tokens: HashMap<Box<str>, Token>,
+    /// The lockout of all access to KMS.
+    pub(super) access_lock: Lockout,
+    pub(super) tokens: Tokens,
     pub(super) access_keys: AccessKeys,
     pub(super) agencies: Vec<Agency>,
     /// The accepted token of each identity provider.
@@ -46,32 +42,19 @@ pub(super) struct World {
     pub(super) pod_token: Option<String>,
     /// Tokens of the metadata service, and when they expire.
     pub(super) metadata_tokens: HashMap<Box<str>, SystemTime>,
-    journal: Journal,
+    /// How much is recorded of each call.
+    pub(super) journal: Journal,
     clock: Clock,
     pub(super) rng: Rng,
 }
 
+/// A project of the cloud.
 pub(super) struct Project {
     pub(super) name: String,
     pub(super) domain_name: String,
     pub(super) dialect: Option<Dialect>,
     pub(super) keys: Keys,
     pub(super) journal: ProjectJournal,
-}
-
-pub(super) struct User {
-    pub(super) login: Login,
-    pub(super) lock: Lockout,
-}
-
-/// A received request.
-pub(super) struct Request<'a> {
-    pub(super) method: &'a Method,
-    pub(super) path: &'a str,
-    pub(super) query: Option<&'a str>,
-    pub(super) headers: &'a HeaderMap,
-    /// `None` if it is longer than the gateway accepts.
-    pub(super) body: Option<&'a [u8]>,
 }
 
 impl World {
@@ -85,8 +68,8 @@ impl World {
             authentication_failures: 0,
             token_length: setup.token_length,
             url,
-            access: Lockout::default(),
-            tokens: HashMap::new(),
+            access_lock: Lockout::default(),
+            tokens: Tokens::default(),
             access_keys: AccessKeys::default(),
             agencies: setup.agencies,
             id_tokens: setup.id_tokens.into_iter().collect(),
@@ -122,104 +105,24 @@ impl World {
         project.keys.extend(setup.keys);
     }
 
-    /// Carries out a request, with the fault that is due.
-    pub(super) fn respond(&mut self, request: &Request<'_>) -> Reply {
-        let request_id = self.request_id();
-        let body = request.body.and_then(|body| serde_json::from_slice::<Map<String, Value>>(body).ok());
-        let route = Route::of(request.method, request.path, body.as_ref());
-        let operation = route.operation();
-        let in_body = body.as_ref().and_then(|body| body.get("key_id")).and_then(Value::as_str);
-        let key_id = route.key_id().or(in_body);
-        self.counts.add(operation);
-        self.count_access_key(request);
-
-        let decision = self.fault_rules.decide(operation, key_id);
-        let takes_effect = |answer: &Answer| OperationSet::WRITES.contains(operation) && answer.status == 200;
-        let (answer, delivery, applied) = match decision.fault() {
-            None => {
-                let answer = self.carry_out(route, request, body.as_ref(), &request_id, None);
-                let applied = takes_effect(&answer);
-                (answer, Delivery::Whole, applied)
-            }
-            Some(fault) => {
-                let bad = fault.bad_listing();
-                let carried_out =
-                    fault.carries_out().then(|| self.carry_out(route, request, body.as_ref(), &request_id, bad));
-                let applied = carried_out.as_ref().is_some_and(takes_effect);
-                let counted = carried_out.as_ref().is_some_and(|answer| answer.status == 401);
-                let (answer, delivery) = fault.apply(carried_out, &request_id);
-                if answer.status == 401 && !counted && route.service() != Some(Service::Metadata) {
-                    self.authentication_failed(request);
-                }
-                (answer, delivery, applied)
-            }
-        };
-
-        let at = self.now();
-        if let Route::Kms { project_id, .. } = route
-            && let Some(key_id) = key_id.filter(|key_id| is_key_id(key_id))
-            && let Some(project) = self.projects.get_mut(project_id)
-        {
-            let interval = body.as_ref().and_then(|body| body.get("rotation_interval")).cloned();
-            let status = (!matches!(delivery, Delivery::Reset | Delivery::Hang)).then_some(answer.status);
-            project.journal.record(key_id, Call { at, operation, interval, status, applied }, self.journal);
-        }
-        tracing::debug!(operation = operation.as_str(), status = answer.status, ?delivery, %request_id, "answered");
-        let date = self.date(at);
-        Reply {
-            answer,
-            delay: decision.delay,
-            hold: decision.hold,
-            delivery,
-            request_id,
-            service: route.service(),
-            date,
-        }
+    /// Adds a token for a project that IAM did not issue.
+    pub(super) fn add_token(&mut self, text: Box<str>, project_id: &str, expires: Option<SystemTime>) {
+        let (scope, permissions) = (Scope::Project(project_id.into()), Permissions::Project(project_id.into()));
+        self.tokens.add(text, Token::new(scope, permissions, expires), self.now());
     }
 
-    fn carry_out(
-        &mut self,
-        route: Route<'_>,
-        request: &Request<'_>,
-        body: Option<&Map<String, Value>>,
-        request_id: &str,
-        bad_listing: Option<BadListing>,
-    ) -> Answer {
-        if request.body.is_none() {
-            return Answer::gateway(413, "APIGW.0201", "The request body is too large", request_id);
-        }
-        if self.behaviour.unknown.contains(route.operation()) {
-            return match route.service() {
-                Some(Service::Metadata) => Answer::html(404),
-                _ => Answer::no_such_api(request_id),
-            };
-        }
-        match route {
-            Route::Kms { operation, project_id, key_id } => self
-                .admit(request, project_id, operation, request_id)
-                .and_then(|()| match operation {
-                    Operation::KeyTags | Operation::ProjectTags => self.tags(project_id, key_id),
-                    _ => self.kms(operation, project_id, request.headers, body, bad_listing),
-                })
-                .unwrap_or_else(|refusal| refusal),
-            Route::Iam(operation) => self.iam(operation, request, body, request_id).unwrap_or_else(|refusal| refusal),
-            Route::Metadata(operation) => self.metadata(operation, request.headers, body),
-            Route::WrongMethod(Service::Kms) => Answer::kms(405, "KMS.0215", "The method is not allowed."),
-            Route::WrongMethod(Service::Iam) => {
-                Answer::iam(405, "Method Not Allowed", "The method is not allowed for the requested URL.")
-            }
-            Route::WrongMethod(Service::Metadata) => Answer::html(405),
-            Route::Unknown => Answer::no_such_api(request_id),
-        }
+    /// The id of an account: from its agency, or derived from its name.
+    pub(super) fn domain_id(&self, domain_name: &str) -> String {
+        let agency = self.agencies.iter().find(|agency| agency.domain_name == domain_name);
+        agency.map_or_else(|| made_up_id(domain_name), |agency| agency.domain_id.clone())
     }
 
-    /// The header `Date`: the cloud's clock with an offset.
-    fn date(&self, at: SystemTime) -> String {
-        /// The last second that the format can express.
-        const LAST: u64 = 253_402_300_799;
-        let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let seconds = seconds.saturating_add_signed(self.behaviour.date_offset_seconds).min(LAST);
-        httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds))
+    /// The name of the account with this id.
+    pub(super) fn domain_name(&self, id: &str) -> Option<String> {
+        let accounts = self.projects.values().map(|project| project.domain_name.as_str());
+        let accounts = accounts.chain(self.users.iter().map(|user| user.login.domain_name.as_str()));
+        let mut accounts = accounts.chain(self.agencies.iter().map(|agency| agency.domain_name.as_str()));
+        accounts.find(|name| self.domain_id(name) == id).map(ToOwned::to_owned)
     }
 
     pub(super) fn now(&self) -> SystemTime {
@@ -229,4 +132,13 @@ impl World {
     pub(super) fn request_id(&mut self) -> RequestId {
         format!("{:032x}", self.rng.u128(..))
     }
+}
+
+/// The world of a running simulator.
+pub(super) type Shared = Arc<Mutex<World>>;
+
+/// Held for one request or one inspection, never across an `await`. A test that panics under it leaves the world
+/// consistent, so poisoning is ignored.
+pub(super) fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -175,8 +175,8 @@ impl fmt::Display for KindCounts {
     }
 }
 
-/// A project with this number of keys, in a cloud of this dialect and with dates before `now`; and the number of keys of
-/// each kind.
+/// A project with this number of keys, in a cloud of this dialect and with dates before `now`; and the number of keys
+/// of each kind.
 #[must_use]
 pub fn account(
     project_id: &str,
@@ -232,8 +232,8 @@ fn algorithm(key: Key, position: usize, dialect: Dialect) -> Key {
     if dialect != Dialect::OpenTelekomCloud && position % 13 == 6 { key.spec("SM4") } else { key }
 }
 
-/// Name, tags and enterprise project, by owner. Keys of `pay` outside of `dev` have the tag `pci`; one key in six has no
-/// tags.
+/// Name, tags and enterprise project, by owner. Keys of `pay` outside of `dev` have the tag `pci`; one key in six has
+/// no tags.
 fn labelled(key: Key, position: usize) -> Key {
     let (owner, enterprise_project) = OWNERS[position % OWNERS.len()];
     let purpose = USES[position / OWNERS.len() % USES.len()];

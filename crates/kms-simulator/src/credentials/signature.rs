@@ -4,7 +4,6 @@
 //! check is the strict one: a client that passes it also passes the others.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::time::SystemTime;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -12,7 +11,8 @@ use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 
-use super::world::Request;
+use crate::encoding::{hex, percent_decode, percent_encode};
+use crate::request::Request;
 
 const ALGORITHM: &str = "SDK-HMAC-SHA256";
 /// Replaces the body's hash if the body is not signed.
@@ -28,7 +28,7 @@ pub(super) struct Authorization<'a> {
 
 /// Why there is no canonical request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum CanonicalError {
+pub(crate) enum CanonicalError {
     /// `SignedHeaders` is not sorted, has upper case, or has a name with `_`.
     Names,
     /// `SignedHeaders` lacks `x-sdk-date`.
@@ -115,8 +115,8 @@ fn body_hash<'a>(request: &Request<'a>) -> Result<Cow<'a, [u8]>, CanonicalError>
 }
 
 fn canonical_uri(path: &str) -> String {
-    let path = decode(path, false);
-    let segments: Vec<_> = path.split(|byte| *byte == b'/').map(encode).collect();
+    let path = percent_decode(path, false);
+    let segments: Vec<_> = path.split(|byte| *byte == b'/').map(percent_encode).collect();
     let mut uri = segments.join("/");
     if !uri.ends_with('/') {
         uri.push('/');
@@ -129,52 +129,12 @@ fn canonical_query(query: &str) -> String {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let mut pairs: Vec<_> = pairs
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| (decode(name, true), decode(value, true)))
+        .map(|(name, value)| (percent_decode(name, true), percent_decode(value, true)))
         .collect();
     pairs.sort_unstable();
-    let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+    let pairs: Vec<_> =
+        pairs.iter().map(|(name, value)| format!("{}={}", percent_encode(name), percent_encode(value))).collect();
     pairs.join("&")
-}
-
-/// Decodes percent signs; one without two digits after it is kept.
-pub(super) fn decode(text: &str, plus_is_space: bool) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        match (byte, after) {
-            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                decoded.push(digit(*high).unwrap_or_default() << 4 | digit(*low).unwrap_or_default());
-                rest = after;
-            }
-            (b'+', _) if plus_is_space => decoded.push(b' '),
-            _ => decoded.push(byte),
-        }
-    }
-    decoded
-}
-
-fn encode(bytes: impl AsRef<[u8]>) -> String {
-    let bytes = bytes.as_ref();
-    let mut encoded = String::with_capacity(bytes.len());
-    for byte in bytes {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(byte) {
-            encoded.push(char::from(*byte));
-        } else {
-            // Writing to a string does not fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
-}
-
-/// Bytes as hexadecimal digits in lower case.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The time of `X-Sdk-Date`: UTC, only in the form `YYYYMMDDTHHMMSSZ`.

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::answer::Answer;
-use super::behaviour::{Behaviour, Dialect};
-use super::key::{Key, is_key_id};
-use super::keys::{Filter, Keys, StoredKey};
-use super::kms::{Body, bad_key_id, key_not_found, number};
-use super::listing::{BadListing, Details, Number, Page, limit};
-use super::world::World;
+use super::details::{Details, Number};
+use super::page::{Page, limit};
+use super::parameters::{Body, bad_key_id, key_not_found, number};
+use crate::answer::Answer;
+use crate::behaviour::{Behaviour, Dialect, ResourceDetail};
+use crate::fault::BadListing;
+use crate::key::{Key, is_key_id};
+use crate::keys::{Filter, Keys, StoredKey};
 
 /// Default page size (`docs/kms-api.md` 1.5).
 const DEFAULT_PAGE: u64 = 10;
@@ -27,18 +28,6 @@ const MAX_TAG_KEY: usize = 36;
 const MAX_TAG_VALUE: usize = 43;
 /// Characters of the name in a search.
 const MAX_NAME: usize = 255;
-
-/// How a search by tags describes a key; the sources disagree (`docs/kms-api.md` 1.5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ResourceDetail {
-    /// `resource_detail` is an object, as in the tables; its numbers are plain in Open Telekom Cloud's example.
-    #[default]
-    Object,
-    /// `resource_detail` is an array of one object with plain numbers, as in Huawei Cloud's Chinese example.
-    Array,
-    /// `key_details` instead, and no `resource_id`, as in the only recording.
-    Recorded,
-}
 
 #[derive(Serialize)]
 struct Tag<'a> {
@@ -223,30 +212,27 @@ struct ProjectTag<'a> {
     values: BTreeSet<&'a str>,
 }
 
-impl World {
-    /// The tags of one key, or without a key id all tags in the project.
-    pub(super) fn tags(&self, project_id: &str, key_id: Option<&str>) -> Result<Answer, Answer> {
-        let project = self.projects.get(project_id).ok_or_else(key_not_found)?;
-        let Some(key_id) = key_id else {
-            let mut tags = BTreeMap::<&str, BTreeSet<&str>>::new();
-            for (key, value) in project.keys.iter().flat_map(|stored| &stored.key.tags) {
-                tags.entry(key).or_default().insert(value);
-            }
-            let tags = tags.into_iter().map(|(key, values)| ProjectTag { key, values }).collect();
-            return Ok(Answer::success(&ProjectTags { tags }));
-        };
-        if !is_key_id(key_id) {
-            return Err(bad_key_id());
+/// The tags of one key, or without a key id all tags in the project.
+pub(super) fn read(keys: &Keys, key_id: Option<&str>, dialect: Dialect) -> Result<Answer, Answer> {
+    let Some(key_id) = key_id else {
+        let mut tags = BTreeMap::<&str, BTreeSet<&str>>::new();
+        for (key, value) in keys.iter().flat_map(|stored| &stored.key.tags) {
+            tags.entry(key).or_default().insert(value);
         }
-        let stored = project.keys.get(key_id).ok_or_else(key_not_found)?;
-        let tags = tags(&stored.key);
-        let number = tags.len();
-        let plain = |plain| Some(Number::new(number as u64, plain));
-        let (exist_tags_num, more) = match project.dialect.unwrap_or(self.behaviour.dialect) {
-            Dialect::Huawei => (plain(true), None),
-            Dialect::AllText => (plain(false), None),
-            Dialect::OpenTelekomCloud => (None, Some(MoreKeyTags { sys_tags: [], number })),
-        };
-        Ok(Answer::success(&KeyTags { tags, exist_tags_num, more }))
+        let tags = tags.into_iter().map(|(key, values)| ProjectTag { key, values }).collect();
+        return Ok(Answer::success(&ProjectTags { tags }));
+    };
+    if !is_key_id(key_id) {
+        return Err(bad_key_id());
     }
+    let stored = keys.get(key_id).ok_or_else(key_not_found)?;
+    let tags = tags(&stored.key);
+    let number = tags.len();
+    let plain = |plain| Some(Number::new(number as u64, plain));
+    let (exist_tags_num, more) = match dialect {
+        Dialect::Huawei => (plain(true), None),
+        Dialect::AllText => (plain(false), None),
+        Dialect::OpenTelekomCloud => (None, Some(MoreKeyTags { sys_tags: [], number })),
+    };
+    Ok(Answer::success(&KeyTags { tags, exist_tags_num, more }))
 }

@@ -5,15 +5,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
-use hyper::header::AUTHORIZATION;
-use serde_json::{Value, json};
-
-use super::access::{Lockout, Permissions};
-use super::answer::Answer;
-use super::fault::ACCESS_LOCKED;
-use super::iam::iso;
+use super::identity::Permissions;
+use super::lockout::Lockout;
 use super::signature::{self, Authorization, CanonicalError};
-use super::world::{Request, World};
+use crate::answer::ACCESS_LOCKED;
+use crate::request::Request;
 
 /// Allowed distance between a signature's date and the gateway's clock (`docs/kms-api.md` 3.2).
 const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
@@ -34,31 +30,31 @@ struct Session {
     expires: SystemTime,
 }
 
-/// A temporary key as its owner receives it.
-pub(super) struct TemporaryKey {
-    pub(super) access: String,
-    pub(super) secret: String,
-    pub(super) security_token: String,
-    pub(super) expires: SystemTime,
-}
-
 /// Counts and lockout of one access key, whether it exists or not.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Usage {
-    pub(super) requests: u64,
-    pub(super) refusals: u64,
-    pub(super) lock: Lockout,
+pub(crate) struct Usage {
+    pub(crate) requests: u64,
+    pub(crate) refusals: u64,
+    pub(crate) lock: Lockout,
+}
+
+/// A temporary key as its owner receives it.
+pub(crate) struct TemporaryKey {
+    pub(crate) access: String,
+    pub(crate) secret: String,
+    pub(crate) security_token: String,
+    pub(crate) expires: SystemTime,
 }
 
 #[derive(Default)]
-pub(super) struct AccessKeys {
+pub(crate) struct AccessKeys {
     keys: HashMap<Box<str>, AccessKey>,
     usage: BTreeMap<Box<str>, Usage>,
 }
 
 /// Why a signature is refused.
 #[derive(Debug, PartialEq, Eq)]
-enum SignatureError {
+pub(crate) enum SignatureError {
     Malformed,
     Locked,
     Unknown(Box<str>),
@@ -76,7 +72,7 @@ enum SignatureError {
 impl SignatureError {
     /// The texts for an unknown key, a wrong signature, an expired one and a locked key are from recordings and
     /// documents; the others are invented.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let cause = match self {
             // The only text that is documented without the prefix.
             Self::Locked => return ACCESS_LOCKED.to_owned(),
@@ -101,39 +97,72 @@ impl SignatureError {
 
 impl AccessKeys {
     /// Adds a permanent key, or replaces its secret.
-    pub(super) fn set(&mut self, access: &str, secret: &str) {
+    pub(crate) fn set(&mut self, access: &str, secret: &str) {
         let key = AccessKey { secret: secret.into(), session: None, permissions: Permissions::OwnAccount(None) };
         self.keys.insert(access.into(), key);
     }
 
-    pub(super) fn revoke(&mut self, access: &str) {
+    pub(crate) fn revoke(&mut self, access: &str) {
         self.keys.remove(access);
     }
 
-    pub(super) fn revoke_temporary(&mut self) {
+    pub(crate) fn revoke_temporary(&mut self) {
         self.keys.retain(|_, key| key.session.is_none());
     }
 
-    pub(super) fn usage(&self, access: &str) -> Usage {
+    pub(crate) fn usage(&self, access: &str) -> Usage {
         self.usage.get(access).copied().unwrap_or_default()
     }
 
     /// The keys that requests named so far.
-    pub(super) fn seen(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn seen(&self) -> impl Iterator<Item = &str> {
         self.usage.iter().filter(|(_, usage)| usage.requests > 0).map(|(access, _)| access.as_ref())
     }
 
     /// Resets the counts; lockouts stay.
-    pub(super) fn forget_requests(&mut self) {
+    pub(crate) fn forget_requests(&mut self) {
         self.usage.values_mut().for_each(|usage| (usage.requests, usage.refusals) = (0, 0));
     }
 
-    fn update(&mut self, access: &str, change: impl FnOnce(&mut Usage)) {
+    /// Adds a temporary key.
+    pub(crate) fn add_temporary(&mut self, key: &TemporaryKey, permissions: Permissions, now: SystemTime) {
+        if self.keys.len() >= MAX_KEYS {
+            let lives = |key: &AccessKey| key.session.as_ref().is_none_or(|session| session.expires > now);
+            self.keys.retain(|_, key| lives(key));
+        }
+        let session = Some(Session { security_token: key.security_token.as_str().into(), expires: key.expires });
+        let stored = AccessKey { secret: key.secret.as_str().into(), session, permissions };
+        self.keys.insert(key.access.as_str().into(), stored);
+    }
+
+    /// Counts a request for the access key that it names.
+    pub(crate) fn count_request(&mut self, request: &Request<'_>) {
+        self.update(request, |usage| usage.requests += 1);
+    }
+
+    /// Counts a refusal for the access key that a request names; repeated refusals lock it.
+    pub(crate) fn count_refusal(&mut self, request: &Request<'_>, limit: u32, now: SystemTime) {
+        self.update(request, |usage| {
+            usage.refusals += 1;
+            usage.lock.failed(limit, now);
+        });
+    }
+
+    /// Changes the usage of the access key that a request names.
+    fn update(&mut self, request: &Request<'_>, change: impl FnOnce(&mut Usage)) {
+        let Some(Authorization { access, .. }) = Authorization::of(request.headers) else { return };
         if let Some(usage) = self.usage.get_mut(access) {
             change(usage);
         } else if self.usage.len() < MAX_USAGE_RECORDS {
             change(self.usage.entry(access.into()).or_default());
         }
+    }
+
+    /// The permissions of the key that signed a request. A valid signature ends its count of refusals.
+    pub(crate) fn signed_by(&mut self, request: &Request<'_>, now: SystemTime) -> Result<Permissions, SignatureError> {
+        let permissions = self.check(request, now)?;
+        self.update(request, |usage| usage.lock.succeeded());
+        Ok(permissions)
     }
 
     fn check(&self, request: &Request<'_>, now: SystemTime) -> Result<Permissions, SignatureError> {
@@ -164,80 +193,5 @@ impl AccessKeys {
             Ok(false) => Err(SignatureError::Wrong),
             Err(error) => Err(SignatureError::CanonicalError(error)),
         }
-    }
-}
-
-impl Request<'_> {
-    /// Whether it has a signature, valid or not; a token in the same request is ignored.
-    pub(super) fn is_signed(&self) -> bool {
-        self.headers.contains_key(AUTHORIZATION)
-    }
-}
-
-impl World {
-    /// The permissions of the key that signed a request.
-    pub(super) fn signed_by(&mut self, request: &Request<'_>, request_id: &str) -> Result<Permissions, Answer> {
-        let outcome = self.access_keys.check(request, self.now());
-        match outcome {
-            Ok(permissions) => {
-                if let Some(authorization) = Authorization::of(request.headers) {
-                    self.access_keys.update(authorization.access, |usage| usage.lock.succeeded());
-                }
-                Ok(permissions)
-            }
-            Err(refusal) => {
-                self.authentication_failed(request);
-                Err(Answer::gateway(401, "APIGW.0301", &refusal.text(), request_id))
-            }
-        }
-    }
-
-    /// Counts a request for the access key that it names.
-    pub(super) fn count_access_key(&mut self, request: &Request<'_>) {
-        if let Some(authorization) = Authorization::of(request.headers) {
-            self.access_keys.update(authorization.access, |usage| usage.requests += 1);
-        }
-    }
-
-    /// Counts a refusal for the access key that a request names; repeated refusals lock it.
-    pub(super) fn refuse_access_key(&mut self, request: &Request<'_>) {
-        let (now, limit) = (self.now(), self.behaviour.access_key_lock_after);
-        if let Some(authorization) = Authorization::of(request.headers) {
-            self.access_keys.update(authorization.access, |usage| {
-                usage.refusals += 1;
-                usage.lock.failed(limit, now);
-            });
-        }
-    }
-
-    /// A new temporary key, as IAM and the metadata service return it (`docs/kms-api.md` 5.3).
-    pub(super) fn issue_temporary_key(&mut self, permissions: Permissions, lifetime: Duration) -> Value {
-        let key = self.new_temporary_key(permissions, lifetime);
-        json!({"credential": {
-            "access": key.access,
-            "secret": key.secret,
-            "securitytoken": key.security_token,
-            "expires_at": iso(key.expires),
-        }})
-    }
-
-    /// A new temporary key.
-    pub(super) fn new_temporary_key(&mut self, permissions: Permissions, lifetime: Duration) -> TemporaryKey {
-        const CAPITALS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-        let now = self.now();
-        if self.access_keys.keys.len() >= MAX_KEYS {
-            let lives = |key: &AccessKey| key.session.as_ref().is_none_or(|session| session.expires > now);
-            self.access_keys.keys.retain(|_, key| lives(key));
-        }
-        let lifetime = self.behaviour.temporary_key_lifetime.unwrap_or(lifetime);
-        let expires = now + lifetime.min(super::iam::MAX_LIFETIME);
-        let mut access = "HST".to_owned();
-        access.extend((3..20).map(|_| char::from(CAPITALS[self.rng.usize(..CAPITALS.len())])));
-        let secret: String = (0..40).map(|_| self.rng.alphanumeric()).collect();
-        let security_token = self.long_text("gQpldS13ZXN0", "+/==");
-        let session = Some(Session { security_token: security_token.as_str().into(), expires });
-        let key = AccessKey { secret: secret.as_str().into(), session, permissions };
-        self.access_keys.keys.insert(access.as_str().into(), key);
-        TemporaryKey { access, secret, security_token, expires }
     }
 }

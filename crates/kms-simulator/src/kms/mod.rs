@@ -1,0 +1,102 @@
+//! KMS: validates a call, carries it out on a key, and answers in the dialect of the project's cloud.
+//!
+//! As in `docs/kms-api.md` 1 and 2. The caller is already authenticated (`access`); faults are injected elsewhere.
+
+mod details;
+mod listing;
+mod page;
+mod parameters;
+mod status;
+mod tags;
+
+use serde_json::json;
+
+use self::details::Details;
+use self::listing::list_keys;
+use self::parameters::{Body, check_sequence, interval_days, key_id, key_not_found};
+use self::status::status;
+use self::tags::query;
+use crate::answer::Answer;
+use crate::behaviour::{Behaviour, Dialect, SuccessBody};
+use crate::fault::BadListing;
+use crate::key::{Key, Refusal};
+use crate::keys::Keys;
+use crate::operation::Operation;
+use crate::request::Request;
+use crate::world::World;
+
+/// Every call of KMS but the two that [`read_tags`] answers.
+pub(crate) fn answer(
+    world: &mut World,
+    operation: Operation,
+    project_id: &str,
+    request: &Request<'_>,
+    body: Option<&Body>,
+    bad_listing: Option<BadListing>,
+) -> Result<Answer, Answer> {
+    let Some(project) = world.projects.get_mut(project_id) else { return Err(key_not_found()) };
+    let behaviour = &world.behaviour;
+    let dialect = project.dialect.unwrap_or(behaviour.dialect);
+    if dialect == Dialect::OpenTelekomCloud && !request.is_json() {
+        return Err(Answer::kms(400, "KMS.0214", "The request format is incorrect."));
+    }
+    let body = body.ok_or_else(|| Answer::kms(400, "KMS.0202", "The request is not a valid JSON message."))?;
+    check_sequence(body)?;
+    match operation {
+        Operation::ListKeys => list_keys(&mut project.keys, body, dialect, behaviour, bad_listing),
+        Operation::QueryByTag => query(&mut project.keys, body, dialect, behaviour, bad_listing),
+        _ => answer_for_key(&mut project.keys, operation, body, dialect, behaviour),
+    }
+}
+
+/// `GET {key_id}/tags`, or without a key id `GET tags`.
+pub(crate) fn read_tags(world: &World, project_id: &str, key_id: Option<&str>) -> Result<Answer, Answer> {
+    let project = world.projects.get(project_id).ok_or_else(key_not_found)?;
+    tags::read(&project.keys, key_id, project.dialect.unwrap_or(world.behaviour.dialect))
+}
+
+/// A call for the key whose id is in the body.
+fn answer_for_key(
+    keys: &mut Keys,
+    operation: Operation,
+    body: &Body,
+    dialect: Dialect,
+    behaviour: &Behaviour,
+) -> Result<Answer, Answer> {
+    let key_id = key_id(body)?;
+    let interval_days = match operation {
+        Operation::UpdateInterval => Some(interval_days(body)?),
+        _ => None,
+    };
+    if !behaviour.rotation_offered && operation != Operation::DescribeKey {
+        return Err(refused(Refusal("KMS.0319", "The current KMS version does not support key rotation.")));
+    }
+    let stored = keys.get_mut(key_id).ok_or_else(key_not_found)?;
+    let lag = behaviour.visibility_lag;
+    match (operation, interval_days) {
+        (Operation::EnableRotation, _) => stored.write(lag, Key::enable_rotation),
+        (Operation::DisableRotation, _) => stored.write(lag, Key::disable_rotation),
+        (_, Some(days)) => stored.write(lag, |key| key.update_interval(days)),
+        (Operation::DescribeKey, _) => {
+            let details = json!({"key_info": Details::of(stored, dialect)});
+            return Ok(Answer::value(200, &details));
+        }
+        _ => {
+            if let Some(refusal) = stored.key.unrotatable().filter(|_| behaviour.status_refused_where_unrotatable) {
+                return Err(refused(refusal));
+            }
+            let setting = stored.read();
+            return Ok(Answer::json(200, status(&stored.key, setting, dialect, behaviour.never_rotated)));
+        }
+    }
+    .map_err(refused)?;
+    let documented = if dialect == Dialect::OpenTelekomCloud { SuccessBody::Object } else { SuccessBody::Empty };
+    Ok(match behaviour.success_body.unwrap_or(documented) {
+        SuccessBody::Empty => Answer::json(200, ""),
+        SuccessBody::Object => Answer::json(200, "{}"),
+    })
+}
+
+fn refused(Refusal(code, text): Refusal) -> Answer {
+    Answer::kms(400, code, text)
+}
