@@ -297,7 +297,7 @@ mod tests {
                 // A remembered password does not make a refusal faster.
                 assert_eq!(checked(&format!("{name}:wrong")).await, (LoginOutcome::Refused, 1 << highest), "{name}");
             }
-            for sent in ["nobody:wrong", "nobody:right", ":", "Dear:right"] {
+            for sent in ["stranger:wrong", "stranger:right", ":", "Dear:right"] {
                 assert_eq!(checked(sent).await, (LoginOutcome::Refused, 1 << highest), "{sent}");
             }
         }

@@ -18,3 +18,4 @@ mod policy;
 mod properties;
 mod schema;
 mod signing;
+mod wording;
