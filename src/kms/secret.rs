@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn stray_bytes_are_cut_or_refused_wherever_the_secret_is_kept() {
+    fn stray_bytes_are_cut_or_refused_in_every_location() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let everywhere = |secret: &str| {

@@ -61,7 +61,7 @@ fn a_project_that_iam_does_not_know_is_not_asked_for_again() {
     assert_eq!(cloud.all_requests(), 1);
     let error = applied.report().error();
     assert!(
-        error.contains("asking for a token for project eu-nl: HTTP 404 IAM.0004 Could not find the project."),
+        error.contains("requesting a token for project eu-nl: HTTP 404 IAM.0004 Could not find the project."),
         "{error}"
     );
 }

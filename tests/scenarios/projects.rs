@@ -84,7 +84,7 @@ fn a_refused_look_up_says_what_was_looked_up_and_what_to_do() {
         let error = applied.report().error();
         let expected = format!("looking up the id of project eu-de: HTTP {status} ");
         assert!(error.contains(&expected) && error.matches(&status.to_string()).count() == 1, "{error}");
-        let advised = error.contains("give project_id, or grant iam:projects:listProjects");
+        let advised = error.contains("set project_id, or grant iam:projects:listProjects");
         assert_eq!(advised, status == 403, "{error}");
         assert_eq!(cloud.all_requests(), 1, "{credentials}");
     }

@@ -1,4 +1,4 @@
-//! Lists of keys: read to their end in as few calls as can be, or not at all.
+//! Lists of keys: read to their end with as few calls as possible, or refused.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ async fn every_key_is_listed_in_as_few_pages_as_the_cloud_allows() {
 }
 
 #[tokio::test]
-async fn a_cloud_with_smaller_pages_is_asked_for_its_own() {
+async fn a_cloud_with_smaller_pages_is_read_in_its_own_size() {
     for (largest, pages) in [(LargestPage::Capping(10), 3), (LargestPage::Refusing(10), 4)] {
         let keys = (0..25).map(|number| Key::new(id(number)));
         let (listed, cloud) = list(of(keys).behave(|behaviour| behaviour.largest_page = largest)).await;
@@ -59,7 +59,7 @@ async fn a_key_on_two_pages_is_one_key() {
     assert_eq!(listed.iter().collect::<BTreeSet<_>>().len(), 25);
 }
 
-/// A cloud of 25 keys with ten on a page, whose lists mislead like this.
+/// A cloud of 25 keys with ten on a page, with this fault in its lists.
 fn misleading(bad: BadListing) -> Setup {
     let keys = (0..25).map(|number| Key::new(id(number)).tag("pci", "true"));
     let setup = of(keys).behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10));
@@ -67,7 +67,7 @@ fn misleading(bad: BadListing) -> Setup {
 }
 
 #[tokio::test]
-async fn a_list_that_may_lack_a_key_is_doubtful_and_keeps_what_was_seen() {
+async fn a_list_that_may_lack_a_key_is_doubtful_and_keeps_the_listed_keys() {
     for (bad, seen, requests) in [
         (BadListing::SameMarker, 20, 2),
         (BadListing::SameKeys, 10, 2),
@@ -84,14 +84,14 @@ async fn a_list_that_may_lack_a_key_is_doubtful_and_keeps_what_was_seen() {
 }
 
 #[tokio::test]
-async fn a_marker_is_followed_whatever_truncated_says() {
+async fn a_marker_is_followed_whatever_truncated_is() {
     let (listed, _) = list(misleading(BadListing::NotTruncated)).await;
     let listed = listed.unwrap();
     assert_eq!((listed.items.len(), listed.doubt), (25, None));
 }
 
 #[tokio::test]
-async fn a_list_whose_total_changed_once_is_read_again_and_then_complete() {
+async fn a_list_is_read_again_when_its_total_changed_and_is_then_complete() {
     let keys = (0..25).map(|number| Key::new(id(number)));
     let once = Rule::next(1, Fault::listing(BadListing::OneGone)).on(Operation::ListKeys).after(1);
     let setup = of(keys).behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10)).fault(once);
@@ -102,14 +102,14 @@ async fn a_list_whose_total_changed_once_is_read_again_and_then_complete() {
 }
 
 #[tokio::test]
-async fn a_list_that_changed_and_cannot_be_read_again_keeps_what_was_seen() {
+async fn a_changed_list_that_cannot_be_read_again_keeps_the_listed_keys() {
     let setup = |operation| {
         let once = Rule::next(1, Fault::listing(BadListing::OneGone)).on(operation).after(1);
         let keys = (0..25).map(|number| Key::new(id(number)).tag("pci", "true"));
         of(keys)
             .behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10))
             .fault(once)
-            // The fourth call, of which the fault above has taken one.
+            // The fourth call; the fault above has used one.
             .fault(Rule::always(Fault::html(501)).on(operation).after(2))
     };
     let (listed, cloud) = list(setup(Operation::ListKeys)).await;
@@ -124,7 +124,7 @@ async fn a_list_that_changed_and_cannot_be_read_again_keeps_what_was_seen() {
 }
 
 #[tokio::test]
-async fn what_is_no_list_and_a_list_without_an_end_are_errors() {
+async fn a_body_that_is_no_list_and_a_list_without_an_end_are_errors() {
     for (bad, what) in [
         (BadListing::Empty, "not a KMS answer"),
         (BadListing::NoDetails, "not a KMS answer"),
@@ -148,7 +148,7 @@ async fn a_search_by_tag_that_may_lack_a_key_is_doubtful() {
 }
 
 #[tokio::test]
-async fn the_list_says_of_each_kind_of_key_what_a_description_would() {
+async fn a_list_and_a_description_agree_on_every_kind_of_key() {
     let own = |number| Key::new(id(number)).alias(format!("key-{number}"));
     for dialect in [Dialect::Huawei, Dialect::OpenTelekomCloud, Dialect::AllText] {
         let keys = [
@@ -197,9 +197,9 @@ async fn keys_are_found_by_tag_in_every_dialect_and_by_any_value() {
             let client = client(&cloud, token("good"), Clock::system(), &Arc::default());
             let found = async |key: &str, values: Option<&[&str]>| {
                 let tagged = client.tagged(key, values).await.unwrap().items;
-                let said =
+                let shown =
                     tagged.iter().map(|(key_id, tag)| format!("{} {}={}", &key_id.as_str()[35..], tag.key, tag.value));
-                said.collect::<Vec<_>>()
+                shown.collect::<Vec<_>>()
             };
             let context = format!("{detail:?} {dialect:?}");
             assert_eq!(found("pci", Some(&["true"])).await, ["0 pci=true"], "{context}");
@@ -211,7 +211,7 @@ async fn keys_are_found_by_tag_in_every_dialect_and_by_any_value() {
 }
 
 #[tokio::test]
-async fn a_search_by_tag_goes_through_all_pages_of_a_cloud_that_has_small_ones() {
+async fn a_search_by_tag_reads_all_pages_of_a_cloud_with_small_pages() {
     let keys = (0..25).map(|number| Key::new(id(number)).tag("pci", "true"));
     let setup = of(keys).behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10));
     let cloud = Simulator::start(setup).await.unwrap();

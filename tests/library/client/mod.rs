@@ -1,4 +1,4 @@
-//! The client of one project against the simulator: what it counts, and how carefully it handles credentials.
+//! The client of one project against the simulator: what it counts, and how it protects credentials.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
@@ -29,11 +29,11 @@ use tokio_util::sync::CancellationToken;
 const PROJECT: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 
-/// Keeps what it hears, a line each.
+/// Records the ends of operations, one line each.
 #[derive(Default)]
-struct Heard(Mutex<Vec<String>>);
+struct Recorded(Mutex<Vec<String>>);
 
-/// Calls this at every attempt, and whenever credentials are put to use.
+/// Calls these at every attempt, and whenever credentials are used.
 struct Hooked<A, C> {
     attempt: A,
     credentials: C,
@@ -51,13 +51,13 @@ impl<A: Fn(Operation) + Send + Sync, C: Fn() + Send + Sync> Observer for Hooked<
     fn clock_skew(&self, _: i64) {}
 }
 
-impl Heard {
+impl Recorded {
     fn operations(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 }
 
-impl Observer for Heard {
+impl Observer for Recorded {
     fn request(&self, _: Operation, _: Code, _: Duration) {}
     fn retry(&self, _: Operation, _: Code) {}
     fn operation(&self, operation: Operation, succeeded: bool) {
@@ -89,9 +89,9 @@ fn password() -> Credentials {
     Login::Password(user).into()
 }
 
-fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, heard: &Arc<Heard>) -> KmsClient {
+fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, recorded: &Arc<Recorded>) -> KmsClient {
     let settings = settings(cloud, credentials);
-    let (observer, stop) = (Arc::clone(heard) as Arc<dyn Observer>, CancellationToken::new());
+    let (observer, stop) = (Arc::clone(recorded) as Arc<dyn Observer>, CancellationToken::new());
     KmsClient::new(settings, &Shared::for_descriptors(1024), observer, clock, stop, Gate::default()).unwrap()
 }
 
@@ -113,7 +113,7 @@ fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
     }
 }
 
-/// Projects that are known by these names, with one access key.
+/// Projects with these names and no ids, with one access key.
 fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<KmsClient> {
     let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
     let key =
@@ -130,16 +130,16 @@ fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<KmsClient> {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_none_of_kms_counts_as_a_failure() {
+async fn an_answer_that_is_not_one_of_kms_counts_as_a_failure() {
     let cloud = Simulator::start(setup().fault(Rule::always(Fault::garbage(Garbage::NotJson)))).await.unwrap();
-    let heard = Arc::new(Heard::default());
-    let client = client(&cloud, token("good"), Clock::system(), &heard);
+    let recorded = Arc::new(Recorded::default());
+    let client = client(&cloud, token("good"), Clock::system(), &recorded);
     let error = client.read_status(key()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Garbled);
-    assert_eq!(heard.operations(), ["authenticate true", "read_status false"]);
+    assert_eq!(recorded.operations(), ["authenticate true", "read_status false"]);
 }
 
-/// A write is tried again and again until this happens to its gate, which is open for an hour, or to the clock of that.
+/// A write is retried until this happens to its gate, which is open for an hour, or to the gate's clock.
 async fn assert_not_sent_once(happens: impl FnOnce(&GateHandle, &AtomicBool)) {
     const HOUR: Duration = Duration::from_secs(3_600);
     let enable = kms_simulator::Operation::EnableRotation;
@@ -157,7 +157,7 @@ async fn assert_not_sent_once(happens: impl FnOnce(&GateHandle, &AtomicBool)) {
             tokio::task::yield_now().await;
         }
         happens(&handle, &slept);
-        // One may be on its way.
+        // One may be in flight.
         cloud.handle().requests(enable) + 1
     };
     let (ended, at_most) = tokio::join!(async { client.enable_rotation(key()).send().await }, wait);
@@ -167,16 +167,16 @@ async fn assert_not_sent_once(happens: impl FnOnce(&GateHandle, &AtomicBool)) {
 }
 
 #[tokio::test]
-async fn a_write_that_is_tried_again_is_not_sent_once_the_gate_has_closed() {
+async fn a_retried_write_is_not_sent_after_the_gate_has_closed() {
     assert_not_sent_once(|handle, _| handle.close()).await;
 }
 
 #[tokio::test]
-async fn a_write_that_is_tried_again_is_not_sent_after_a_suspend_that_was_longer_than_the_gate_is_open() {
+async fn a_retried_write_is_not_sent_after_a_suspend_that_outlasts_the_gate() {
     assert_not_sent_once(|_, slept| slept.store(true, Ordering::SeqCst)).await;
 }
 
-/// A clock that stands still until it is moved.
+/// A clock that moves only when the test moves it.
 #[derive(Clone)]
 struct Hand(Arc<Mutex<SystemTime>>);
 
@@ -197,34 +197,34 @@ impl Hand {
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The start of a run that another one follows then.
+/// The start of a run with the next run due then.
 fn before(next_run: SystemTime) -> RunStart {
     RunStart { next_run: Some(next_run), retry_refused: false }
 }
 
-/// A run of all these begins.
+/// Begins a run of all these clients.
 fn begin_run<'c>(clients: impl IntoIterator<Item = &'c KmsClient>) {
     for client in clients {
         client.begin_run(RunStart::default());
     }
 }
 
-/// One run: sixteen calls at once, all of which are refused.
+/// One run: sixteen concurrent calls, all refused.
 async fn refused_run(client: &KmsClient) {
     refused_run_after(client, RunStart::default()).await;
 }
 
-/// The same of a run that begins like this.
+/// As [`refused_run`], with this start.
 async fn refused_run_after(client: &KmsClient, start: RunStart) {
     client.begin_run(start);
     let results = join_all((0..16).map(|_| client.read_status(key()))).await;
     assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::Credentials)));
     let error = results[0].as_ref().unwrap_err().to_string();
-    assert!(error.contains("40"), "the cloud's answer is told in every run: {error}");
+    assert!(error.contains("40"), "every run reports the cloud's answer: {error}");
 }
 
 #[tokio::test]
-async fn a_refused_secret_is_sent_once_in_half_an_hour_whatever_the_schedule() {
+async fn a_refused_secret_is_sent_once_in_30_minutes_whatever_the_schedule() {
     let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
     let user = Password {
         user: Named::Name("u".to_owned()),
@@ -249,7 +249,7 @@ async fn a_refused_secret_is_sent_once_in_half_an_hour_whatever_the_schedule() {
         let cloud = Simulator::start(setup.latency(Duration::from_millis(5))).await.unwrap();
         let hand = Hand::new();
         let credentials = Credentials { login, agency };
-        let client = client(&cloud, credentials.clone(), hand.clock(), &Arc::new(Heard::default()));
+        let client = client(&cloud, credentials.clone(), hand.clock(), &Arc::new(Recorded::default()));
         let sent = || cloud.handle().all_requests();
         for _ in 0..5 {
             refused_run(&client).await;
@@ -260,7 +260,7 @@ async fn a_refused_secret_is_sent_once_in_half_an_hour_whatever_the_schedule() {
         refused_run(&client).await;
         refused_run(&client).await;
         assert_eq!(sent(), 2, "{credentials:?}");
-        // Somebody says that it may be tried.
+        // An operator starts a run.
         refused_run_after(&client, RunStart { retry_refused: true, next_run: None }).await;
         refused_run(&client).await;
         assert_eq!(sent(), 3, "{credentials:?}");
@@ -268,7 +268,7 @@ async fn a_refused_secret_is_sent_once_in_half_an_hour_whatever_the_schedule() {
 }
 
 #[tokio::test]
-async fn a_service_that_gives_credentials_and_fails_has_refused_nothing_whatever_the_way_to_log_in() {
+async fn a_failing_login_service_refuses_nothing_for_any_kind_of_login() {
     let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
     let key =
         AccessKeyFiles { id: AccessKeyIdSource::Known("AK".to_owned()), secret: memory("right"), security_token: None };
@@ -297,11 +297,11 @@ async fn a_service_that_gives_credentials_and_fails_has_refused_nothing_whatever
             (Login::OidcAgency(sts), None),
             (Login::Pod(PodIdentity { uri: format!("{}/v1/credentials", cloud.url()), token: memory("right") }), None),
         ] {
-            let heard = Arc::new(Heard::default());
+            let recorded = Arc::new(Recorded::default());
             let settings = settings(&cloud, Credentials { login, agency });
             let retry = RetryPolicy { max_elapsed: Duration::from_millis(20), ..settings.retry };
             let settings = ClientSettings { retry, ..settings };
-            let (observer, stop) = (Arc::clone(&heard) as Arc<dyn Observer>, CancellationToken::new());
+            let (observer, stop) = (Arc::clone(&recorded) as Arc<dyn Observer>, CancellationToken::new());
             let way = format!("{:?} {fault:?}", settings.credentials);
             let client = KmsClient::new(
                 settings,
@@ -316,7 +316,7 @@ async fn a_service_that_gives_credentials_and_fails_has_refused_nothing_whatever
             let results = join_all((0..16).map(|_| client.read_status(self::key()))).await;
             let kinds: Vec<_> = results.iter().map(|result| result.as_ref().unwrap_err().kind()).collect();
             assert_eq!(kinds, [Kind::LoginUnavailable; 16], "{way}");
-            let logins = heard.operations().iter().filter(|line| line.starts_with("authenticate")).count();
+            let logins = recorded.operations().iter().filter(|line| line.starts_with("authenticate")).count();
             assert_eq!(logins, 1, "one budget for all keys: {way}");
         }
     }
@@ -326,12 +326,12 @@ const LOGIN: kms_simulator::Operation = kms_simulator::Operation::Authenticate;
 const DAY: Duration = Duration::from_secs(86_400);
 
 #[tokio::test]
-async fn every_second_run_without_iam_costs_nothing_where_a_token_lasts_for_two_pauses() {
+async fn a_token_that_lasts_for_two_pauses_needs_iam_in_every_second_run_only() {
     let pauses = [10 * MINUTE, 30 * MINUTE, 7 * 60 * MINUTE, 11 * 60 * MINUTE];
     for (pause, without) in pauses.into_iter().flat_map(|pause| [(pause, 0), (pause, 1)]) {
         let cloud = Simulator::start(setup()).await.unwrap();
-        let (hand, heard) = (Hand::new(), Arc::new(Heard::default()));
-        let client = client(&cloud, password(), hand.clock(), &heard);
+        let (hand, recorded) = (Hand::new(), Arc::new(Recorded::default()));
+        let client = client(&cloud, password(), hand.clock(), &recorded);
         let runs = (3 * DAY).as_secs() / pause.as_secs() + 1;
         for run in 0..runs {
             cloud.handle().clear_faults();
@@ -344,17 +344,17 @@ async fn every_second_run_without_iam_costs_nothing_where_a_token_lasts_for_two_
             }
             hand.advance(pause);
         }
-        let logins = heard.operations().iter().filter(|line| *line == "authenticate true").count();
+        let logins = recorded.operations().iter().filter(|line| *line == "authenticate true").count();
         assert!((3..=8).contains(&logins), "{logins} logins in three days, every {pause:?}");
     }
 }
 
 #[tokio::test]
-async fn a_token_that_never_lasts_until_the_next_run_is_had_once_in_each() {
+async fn a_token_that_expires_before_the_next_run_is_requested_once_a_run() {
     for pause in [1435 * MINUTE, DAY, 10 * DAY] {
         let cloud = Simulator::start(setup()).await.unwrap();
         let hand = Hand::new();
-        let client = client(&cloud, password(), hand.clock(), &Arc::new(Heard::default()));
+        let client = client(&cloud, password(), hand.clock(), &Arc::new(Recorded::default()));
         for run in 1..=4 {
             client.begin_run(before(hand.clock().now() + pause));
             for _ in 0..5 {
@@ -368,15 +368,15 @@ async fn a_token_that_never_lasts_until_the_next_run_is_had_once_in_each() {
 }
 
 #[tokio::test]
-async fn a_key_that_the_metadata_service_gives_again_is_asked_for_once_more_in_a_run() {
+async fn a_key_that_the_metadata_service_returns_again_is_requested_once_more_a_run() {
     let hand = Hand::new();
     let clock = hand.clock();
     let cloud = Simulator::start(setup().clock(move || clock.now())).await.unwrap();
     let login = Login::EcsAgency { metadata_endpoint: Some(cloud.url()) };
-    let client = client(&cloud, login.into(), hand.clock(), &Arc::new(Heard::default()));
+    let client = client(&cloud, login.into(), hand.clock(), &Arc::new(Recorded::default()));
     let asked = || cloud.handle().requests(kms_simulator::Operation::InstanceKeys);
     assert!(client.read_status(key()).await.is_ok());
-    // The next one ends when the next run has just begun, and one that is asked for a minute later would not.
+    // The next key expires just after the next run begins; one requested a minute later would last longer.
     cloud.handle().behave(|cloud| cloud.temporary_key_lifetime = Some(33 * MINUTE));
     hand.advance(1410 * MINUTE);
     client.begin_run(before(hand.clock().now() + 30 * MINUTE));
@@ -387,7 +387,7 @@ async fn a_key_that_the_metadata_service_gives_again_is_asked_for_once_more_in_a
     assert_eq!(asked(), 2);
 }
 
-/// A project whose observer calls these.
+/// A project with an observer that calls these.
 fn hooked(
     cloud: &Simulator,
     hand: &Hand,
@@ -400,7 +400,7 @@ fn hooked(
 }
 
 #[tokio::test]
-async fn a_token_that_ends_while_the_call_waits_for_its_turn_is_replaced_before_it_is_sent() {
+async fn a_token_that_expires_while_the_call_waits_for_its_turn_is_replaced_before_it_is_sent() {
     let cloud = Simulator::start(setup()).await.unwrap();
     let (hand, ended) = (Hand::new(), AtomicBool::new(false));
     let passes = hand.clone();
@@ -420,7 +420,7 @@ async fn a_token_that_ends_while_the_call_waits_for_its_turn_is_replaced_before_
 }
 
 #[tokio::test]
-async fn a_refusal_that_comes_after_the_end_of_a_token_ends_no_run() {
+async fn a_refusal_after_a_token_expired_ends_no_run() {
     const CALLS: u64 = 5;
     let read = kms_simulator::Operation::ReadStatus;
     let cloud = Simulator::start(setup().fault(Rule::next(CALLS, Fault::kms(403, "KMS.0303")).on(read))).await.unwrap();
@@ -437,14 +437,14 @@ async fn a_refusal_that_comes_after_the_end_of_a_token_ends_no_run() {
     client.begin_run(RunStart::default());
     assert!(client.read_status(key()).await.is_ok(), "within its budget");
     assert_eq!(cloud.handle().requests(read), CALLS + 1);
-    // The same of a token that holds is a refusal.
+    // The same for a valid token is a refusal.
     cloud.handle().fault(Rule::always(Fault::kms(403, "KMS.0303")).on(read));
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
     assert_eq!(cloud.handle().requests(read), CALLS + 3);
 }
 
 #[tokio::test]
-async fn a_refusal_that_comes_after_the_end_of_a_key_says_nothing_of_a_projects_name() {
+async fn a_refusal_after_a_key_expired_means_nothing_for_a_projects_name() {
     let look_up = kms_simulator::Operation::ListProjects;
     let hand = Hand::new();
     let (now, passes) = (hand.clock(), hand.clone());
@@ -473,7 +473,7 @@ async fn a_refusal_that_comes_after_the_end_of_a_key_says_nothing_of_a_projects_
 /// Other projects of the same account.
 const OTHERS: [&str; 2] = ["1123456789abcdef0123456789abcdee", "2123456789abcdef0123456789abcdee"];
 
-/// Projects of these names that log in as the user with this password, each for the project with this id.
+/// Projects with these names and ids, all with this user and password.
 fn by_password<const N: usize>(
     cloud: &Simulator,
     clock: &Clock,
@@ -486,7 +486,7 @@ fn by_password<const N: usize>(
             user: Named::Name("u".to_owned()),
             domain: Some(Named::Name("d".to_owned())),
             password: SecretLocation::in_memory(password.to_owned(), "test"),
-            // Not all of them write it alike.
+            // The projects configure it differently.
             project_name: (name == "named").then(|| "eu-de".to_owned()),
         };
         let settings = settings(cloud, Credentials { login: Login::Password(user), agency });
@@ -498,7 +498,7 @@ fn by_password<const N: usize>(
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_sent_twice_at_most_for_all_projects_that_log_in_with_it() {
+async fn a_wrong_password_is_sent_twice_at_most_for_all_its_projects() {
     let cloud = Simulator::start(setup().latency(Duration::from_millis(20))).await.unwrap();
     let hand = Hand::new();
     let projects = ["a", "b", "named", "c", "d", "e"].map(|name| (name, name, None));
@@ -513,14 +513,14 @@ async fn a_wrong_password_is_sent_twice_at_most_for_all_projects_that_log_in_wit
 }
 
 #[tokio::test]
-async fn a_project_that_is_refused_a_token_keeps_no_other_from_logging_in() {
+async fn a_project_without_a_token_does_not_stop_others_from_logging_in() {
     let other = |id: &str| ProjectSetup::new(id, "eu-de").key(Key::new(KEY));
     let cloud = Simulator::start(OTHERS.into_iter().map(other).fold(setup(), Setup::project)).await.unwrap();
     let hand = Hand::new();
     let projects = [("a", PROJECT, None), ("b", OTHERS[0], None), ("c", OTHERS[1], None)];
     let [refused, others @ ..] = by_password(&cloud, &hand.clock(), "right", projects);
     for run in 1..=3 {
-        // As where the user has no role on this project, which always comes first.
+        // As if the user had no role on this project, which always comes first.
         cloud.handle().clear_faults();
         cloud.handle().fault(Rule::next(1, Fault::unauthorized()).on(LOGIN));
         refused_run(&refused).await;
@@ -534,7 +534,7 @@ async fn a_project_that_is_refused_a_token_keeps_no_other_from_logging_in() {
 }
 
 #[tokio::test]
-async fn an_agency_that_is_refused_says_nothing_of_the_secret_that_was_let_in() {
+async fn the_refusal_of_an_agency_means_nothing_for_the_accepted_secret() {
     use kms_simulator::Operation as Asked;
     let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
     let agency = || Some(Agency { account: Named::Name("x".to_owned()), name: "a".to_owned(), duration: None });
@@ -565,7 +565,7 @@ async fn an_agency_that_is_refused_says_nothing_of_the_secret_that_was_let_in() 
 }
 
 #[tokio::test]
-async fn a_credential_that_was_let_in_is_tried_once_more_before_its_refusal_counts() {
+async fn an_accepted_credential_is_tried_once_more_before_its_refusal_counts() {
     use kms_simulator::Operation as Asked;
     let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
     let key =
@@ -584,15 +584,15 @@ async fn a_credential_that_was_let_in_is_tried_once_more_before_its_refusal_coun
         let refuse = |rule: fn(Fault) -> Rule| cloud.handle().fault(rule(Fault::unauthorized()).on(Asked::ReadStatus));
         client.begin_run(RunStart::default());
         assert!(client.read_status(self::key()).await.is_ok(), "{name}");
-        // One stray refusal in mid run, and one of the first request of the next.
+        // One stray refusal in the middle of a run, and one of the first request of the next run.
         for run in 1..=2 {
             refuse(|fault| Rule::next(1, fault));
             assert!(client.read_status(self::key()).await.is_ok(), "{name} in run {run}");
             hand.advance(MINUTE);
             client.begin_run(RunStart::default());
         }
-        // From now on it is wrong: once more in the first run, and then once in half an hour; what is had anew in each
-        // run is another one.
+        // Now it is wrong: sent once more in the first run, and then once in 30 minutes; a credential issued anew in
+        // each run counts as another one.
         let is_given = matches!(name, "key" | "token");
         refuse(Rule::always);
         let before = reads();
@@ -604,13 +604,13 @@ async fn a_credential_that_was_let_in_is_tried_once_more_before_its_refusal_coun
         }
         hand.advance(30 * MINUTE);
         refused_run(&client).await;
-        // The one that was kept, and a new one.
+        // The kept one, and a new one.
         assert_eq!(reads() - before, if is_given { 3 } else { 6 }, "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_key_that_one_project_is_let_in_with_is_held_for_the_other_only() {
+async fn a_key_that_one_project_accepts_is_on_hold_for_the_other_only() {
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let refusing = Simulator::start(setup().fault(Rule::always(Fault::unauthorized()))).await.unwrap();
     let shared = Shared::for_descriptors(1024);
@@ -625,7 +625,7 @@ async fn a_key_that_one_project_is_let_in_with_is_held_for_the_other_only() {
     });
     for run in 1..=3 {
         begin_run([&one, &other]);
-        // In the first run the one is let in before the other is refused; in the next ones the other comes first.
+        // In the first run one project is admitted before the other is refused; in the next ones the other comes first.
         if run == 1 {
             assert!(one.read_status(key()).await.is_ok());
         }
@@ -638,7 +638,7 @@ async fn a_key_that_one_project_is_let_in_with_is_held_for_the_other_only() {
 #[tokio::test]
 async fn many_calls_at_once_share_one_login() {
     let cloud = Simulator::start(setup().latency(Duration::from_millis(5))).await.unwrap();
-    let client = client(&cloud, password(), Clock::system(), &Arc::new(Heard::default()));
+    let client = client(&cloud, password(), Clock::system(), &Arc::new(Recorded::default()));
     let ask = || async { join_all((0..16).map(|_| client.read_status(key()))).await.into_iter().flatten().count() };
     let logins = || cloud.handle().requests(kms_simulator::Operation::Authenticate);
     assert_eq!((ask().await, logins()), (16, 1));
@@ -656,11 +656,11 @@ async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_
     let advance = |by| *now.lock().unwrap() += by;
     let (day, nine_minutes_less) = (Duration::from_secs(86_400), Duration::from_secs(86_400 - 9 * 60));
     let cloud = Simulator::start(setup()).await.unwrap();
-    let client = client(&cloud, password(), clock, &Arc::new(Heard::default()));
+    let client = client(&cloud, password(), clock, &Arc::new(Recorded::default()));
     client.begin_run(RunStart::default());
     assert!(client.read_status(key()).await.is_ok());
 
-    // Nine minutes before the end, when a new token is due: the old one goes on.
+    // Nine minutes before the end, when a new token is due: the old one is still used.
     cloud.handle().set_password("u", "d", "changed");
     advance(nine_minutes_less);
     for _ in 0..8 {
@@ -669,7 +669,7 @@ async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_
     }
     assert_eq!(cloud.handle().authentication_failures(), 1);
 
-    // Its end, by this machine's clock, is the end of the run for the project.
+    // When it expires by this machine's clock, the run of the project ends.
     advance(day);
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
@@ -677,15 +677,15 @@ async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_
 }
 
 #[tokio::test]
-async fn an_outage_of_iam_costs_nothing_while_the_token_holds() {
+async fn an_outage_of_iam_costs_nothing_while_the_token_is_valid() {
     let now = Arc::new(Mutex::new(SystemTime::now()));
     let clock = {
         let now = Arc::clone(&now);
         Clock::from_fn(move || *now.lock().unwrap())
     };
     let cloud = Simulator::start(setup()).await.unwrap();
-    let heard = Arc::new(Heard::default());
-    let client = client(&cloud, password(), clock, &heard);
+    let recorded = Arc::new(Recorded::default());
+    let client = client(&cloud, password(), clock, &recorded);
     assert!(client.read_status(key()).await.is_ok());
     let away = Rule::always(Fault::html(503)).on(kms_simulator::Operation::Authenticate);
     cloud.handle().fault(away);
@@ -694,15 +694,15 @@ async fn an_outage_of_iam_costs_nothing_while_the_token_holds() {
         assert!(client.read_status(key()).await.is_ok());
     }
     let logins = |operations: Vec<String>| operations.into_iter().filter(|line| line == "authenticate false").count();
-    assert_eq!(logins(heard.operations()), 1, "one try, and then a pause");
+    assert_eq!(logins(recorded.operations()), 1, "one try, and then a pause");
     cloud.handle().clear_faults();
     *now.lock().unwrap() += Duration::from_secs(61);
     assert!(client.read_status(key()).await.is_ok());
-    assert_eq!(heard.operations().iter().filter(|line| *line == "authenticate true").count(), 2);
+    assert_eq!(recorded.operations().iter().filter(|line| *line == "authenticate true").count(), 2);
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_refused_once_for_all_projects_that_are_looked_up_with_it() {
+async fn a_wrong_key_is_refused_once_for_all_projects_that_it_looks_up() {
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let clients = by_name(&cloud, "wrong", &["a", "b", "c", "d", "e", "f"]);
     for _ in 0..3 {
@@ -714,7 +714,7 @@ async fn a_wrong_key_is_refused_once_for_all_projects_that_are_looked_up_with_it
 }
 
 #[tokio::test]
-async fn a_name_that_is_not_known_is_the_concern_of_its_own_project_only() {
+async fn an_unknown_name_concerns_its_own_project_only() {
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let clients = by_name(&cloud, "right", &["nowhere", "eu-de"]);
     begin_run(&clients);
@@ -735,7 +735,7 @@ async fn an_interval_of_a_key_on_policy_is_sent_once_whatever_the_answer() {
     for fault in [Fault::html(503).after_applying(), Fault::html(500), Fault::html(504).after_applying()] {
         let cloud = Simulator::start(setup().fault(Rule::always(fault).on(update))).await.unwrap();
         cloud.handle().change_key(PROJECT, KEY, |key| *key = Key::new(KEY).rotating(90));
-        let client = client(&cloud, token("good"), Clock::system(), &Arc::new(Heard::default()));
+        let client = client(&cloud, token("good"), Clock::system(), &Arc::new(Recorded::default()));
         let days = kms_rotationd::rotation::RotationInterval::from_days(90).unwrap();
         let mut write = client.update_interval(key(), days, SendMode::Once);
         assert_eq!(write.send().await.unwrap_err().kind(), Kind::Unclear);
@@ -744,12 +744,12 @@ async fn an_interval_of_a_key_on_policy_is_sent_once_whatever_the_answer() {
 }
 
 #[tokio::test]
-async fn an_interval_that_is_due_at_a_stop_is_repeated_where_its_answer_is_lost_and_counted() {
+async fn an_interval_due_at_a_stop_is_repeated_after_a_lost_answer_and_counted() {
     let update = kms_simulator::Operation::UpdateInterval;
     let cloud = Simulator::start(setup().fault(Rule::next(1, Fault::html(502)).on(update))).await.unwrap();
     cloud.handle().change_key(PROJECT, KEY, |key| *key = Key::new(KEY).rotating(365));
-    let (heard, stop) = (Arc::new(Heard::default()), CancellationToken::new());
-    let (settings, observer) = (settings(&cloud, token("good")), Arc::clone(&heard) as Arc<dyn Observer>);
+    let (recorded, stop) = (Arc::new(Recorded::default()), CancellationToken::new());
+    let (settings, observer) = (settings(&cloud, token("good")), Arc::clone(&recorded) as Arc<dyn Observer>);
     let shared = Shared::for_descriptors(1024);
     let client = KmsClient::new(settings, &shared, observer, Clock::system(), stop.clone(), Gate::default()).unwrap();
     stop.cancel();
@@ -758,5 +758,5 @@ async fn an_interval_that_is_due_at_a_stop_is_repeated_where_its_answer_is_lost_
     assert_eq!(send(SendMode::Retried).await.unwrap_err().kind(), Kind::Stopped);
     send(SendMode::AtExit).await.unwrap();
     assert_eq!(cloud.handle().requests(update), 2);
-    assert_eq!(heard.operations(), ["authenticate true", "update_interval true"]);
+    assert_eq!(recorded.operations(), ["authenticate true", "update_interval true"]);
 }

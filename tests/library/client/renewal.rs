@@ -1,4 +1,4 @@
-//! When the keys of a machine are renewed, by clocks of the test's own.
+//! When the keys of a machine are renewed, with clocks of the test.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -8,20 +8,20 @@ use kms_rotationd::kms::{Kms, KmsClient, RunStart};
 use kms_rotationd::support::clock::Clock;
 use kms_simulator::{Fault, Handle, Operation, Rule, Setup, Simulator};
 
-use super::{Heard, client, key, setup};
+use super::{Recorded, client, key, setup};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A cloud whose temporary keys live for an hour, a client that has them, and the time.
+/// A cloud with temporary keys that live for an hour, its client, and the time.
 struct Machine {
     cloud: Simulator,
     client: KmsClient,
-    heard: Arc<Heard>,
+    recorded: Arc<Recorded>,
     now: Arc<Mutex<SystemTime>>,
 }
 
 impl Machine {
-    /// The clock of the cloud shows something else than that of the machine.
+    /// The cloud's clock differs from the machine's.
     async fn start(setup: Setup, of_the_cloud: impl Fn(SystemTime) -> SystemTime + Send + Sync + 'static) -> Self {
         let now = Arc::new(Mutex::new(SystemTime::now()));
         let read = || {
@@ -33,17 +33,17 @@ impl Machine {
         let setup = setup.behave(|cloud| cloud.temporary_key_lifetime = Some(60 * MINUTE));
         let cloud = Simulator::start(setup).await.unwrap();
         let credentials = Credentials::from(Login::EcsAgency { metadata_endpoint: Some(cloud.url()) });
-        let heard = Arc::new(Heard::default());
-        let client = client(&cloud, credentials, Clock::from_fn(here), &heard);
+        let recorded = Arc::new(Recorded::default());
+        let client = client(&cloud, credentials, Clock::from_fn(here), &recorded);
         client.begin_run(RunStart::default());
-        Self { cloud, client, heard, now }
+        Self { cloud, client, recorded, now }
     }
 
     fn handle(&self) -> &Handle {
         self.cloud.handle()
     }
 
-    /// One call a minute, each of which succeeds.
+    /// One successful call a minute.
     async fn call_for(&self, minutes: u64) {
         for minute in 0..minutes {
             let read = self.client.read_status(key()).await;
@@ -56,7 +56,7 @@ impl Machine {
 }
 
 #[tokio::test]
-async fn keys_are_renewed_before_they_end_whatever_the_clock_of_the_cloud_says() {
+async fn keys_are_renewed_before_they_expire_whatever_the_clouds_clock_shows() {
     // Further apart, signatures would be refused.
     let apart = 10 * MINUTE;
     let clocks: [fn(SystemTime, Duration) -> SystemTime; 3] =
@@ -64,18 +64,18 @@ async fn keys_are_renewed_before_they_end_whatever_the_clock_of_the_cloud_says()
     for (at, clock) in clocks.into_iter().enumerate() {
         let machine = Machine::start(setup(), move |now| clock(now, apart)).await;
         machine.call_for(300).await;
-        // At the start, and then whenever a tenth of their hour is left.
+        // At the start, and then whenever a tenth of the hour is left.
         assert_eq!(machine.handle().requests(Operation::InstanceKeys), 6, "clock {at}");
     }
 }
 
 #[tokio::test]
-async fn while_the_service_is_away_the_old_keys_go_on() {
-    // From the second time on, for two times.
+async fn during_an_outage_of_the_service_the_old_keys_are_used() {
+    // From the second request on, for two requests.
     let away = Rule::next(2, Fault::html(503)).on(Operation::InstanceKeys).after(1);
     let machine = Machine::start(setup().fault(away), |now| now).await;
     machine.call_for(100).await;
-    let logins = |ended: &str| machine.heard.operations().iter().filter(|line| *line == ended).count();
+    let logins = |ended: &str| machine.recorded.operations().iter().filter(|line| *line == ended).count();
     assert_eq!((logins("authenticate true"), logins("authenticate false")), (2, 2));
     assert_eq!(machine.handle().requests(Operation::InstanceKeys), 4);
 }
