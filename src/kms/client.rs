@@ -77,8 +77,8 @@ impl Addresses {
 }
 
 impl KmsClient {
-    /// A client without a connection yet, which shares logins, limits and connections with clients of equal settings. It
-    /// makes no further call once `stop` is cancelled, and sends no write while `gate` is closed.
+    /// A client without a connection yet, which shares logins, limits and connections with clients of equal settings.
+    /// It makes no further call once `stop` is cancelled, and sends no write while `gate` is closed.
     ///
     /// # Errors
     ///

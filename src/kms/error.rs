@@ -321,6 +321,15 @@ mod tests {
     use Operation::{EnableRotation, ReadStatus, UpdateInterval};
 
     #[test]
+    fn a_cause_is_the_source_and_is_printed_once() {
+        let error = Error::new(ReadStatus, Kind::Transient, "no connection to kms.example.com");
+        let error = error.with_source(Some("connection refused".into())).with_hint("through a proxy");
+        assert_eq!(error.to_string(), "read_status: no connection to kms.example.com (through a proxy)");
+        assert_eq!(error.text(), "no connection to kms.example.com (through a proxy): connection refused");
+        assert_eq!(Chain(&error).to_string(), error.cause());
+    }
+
+    #[test]
     fn all_four_shapes_of_error_bodies_are_read() {
         let shapes = [
             (r#"{"error":{"error_code":"KMS.2901","error_msg":"on"}}"#, "KMS.2901", "on"),

@@ -2,8 +2,8 @@
 //! later call gets the reason as its error.
 //!
 //! It is used for connections, since a certificate that is not trusted fails every key alike, and some proxies lock an
-//! account after repeated wrong passwords. And it is used for logins, since the cloud locks a user after wrong passwords,
-//! and each call to an unavailable login service would use up a whole retry budget.
+//! account after repeated wrong passwords. And it is used for logins, since the cloud locks a user after wrong
+//! passwords, and each call to an unavailable login service would use up a whole retry budget.
 
 use std::sync::{Mutex, PoisonError};
 

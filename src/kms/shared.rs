@@ -1,7 +1,7 @@
 //! What projects share. Projects with the same credentials share the session, the record of refused secrets (so that a
-//! wrong secret is not sent once for each project: five failures lock it), and the request limit, since the cloud counts
-//! by user. Projects with the same connection settings share connections and trusted certificates. All projects share
-//! the open files of the process.
+//! wrong secret is not sent once for each project: five failures lock it), and the request limit, since the cloud
+//! counts by user. Projects with the same connection settings share connections and trusted certificates. All projects
+//! share the open files of the process.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 

@@ -63,8 +63,8 @@ pub(super) fn rotation_status(body: &[u8]) -> Result<Rotation, Unusable> {
     })
 }
 
-/// The answer of a write. Its status is what counts, since its body is documented as empty or `{}`; an error in the body
-/// is an error all the same.
+/// The answer of a write. Its status is what counts, since its body is documented as empty or `{}`; an error in the
+/// body is an error all the same.
 pub(super) fn check_write(body: &[u8]) -> Result<(), Unusable> {
     let is_empty = body.len() <= "{}".len();
     if is_empty || parse_body(body).0.is_empty() { Ok(()) } else { Err(Unusable::Garbled) }
@@ -184,8 +184,8 @@ pub(super) struct TaggedPage {
     pub(super) total: Option<u64>,
 }
 
-/// The answer of `resource_instances/action`, if it is one: keys with their tags. Details come as an object or as a list
-/// with one, and one recording has the key's id nowhere else (`docs/kms-api.md` 1.5).
+/// The answer of `resource_instances/action`, if it is one: keys with their tags. Details come as an object or as a
+/// list with one, and one recording has the key's id nowhere else (`docs/kms-api.md` 1.5).
 pub(super) fn tagged_page(body: &[u8]) -> Option<TaggedPage> {
     #[derive(Deserialize)]
     struct Answer {

@@ -1,7 +1,7 @@
 //! Temporary access keys of the agency that a pod has in CCE, from the agent on its node (`docs/kms-api.md` 5.4).
 //!
-//! The agent identifies the pod by a token that the cluster renews in a file. No proxy is ever used, as for the metadata
-//! service of a machine.
+//! The agent identifies the pod by a token that the cluster renews in a file. No proxy is ever used, as for the
+//! metadata service of a machine.
 
 use secrecy::SecretString;
 

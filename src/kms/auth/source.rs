@@ -125,8 +125,8 @@ impl CredentialSource {
         result
     }
 
-    /// Fingerprints of the secret alone, and of the secret with the agency: once the secret was accepted, the refusal of
-    /// the agency means nothing for the secret.
+    /// Fingerprints of the secret alone, and of the secret with the agency: once the secret was accepted, the refusal
+    /// of the agency means nothing for the secret.
     fn secrets(&self, parts: &[&str]) -> [Fingerprint; 2] {
         let agency = self.credentials.agency.as_ref().map(ToString::to_string).unwrap_or_default();
         [self.refusals.fingerprint(parts), self.refusals.fingerprint(&[parts, &["then", &agency]].concat())]
