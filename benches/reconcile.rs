@@ -1,10 +1,10 @@
-//! The whole job, measured: the real daemon in a process of its own against the simulator in another, and beside it a
-//! bare loop that sends the same requests with the same client library and concurrency.
+//! Measures a whole run: the real daemon against the simulator, each in a process, compared with a bare loop that sends
+//! the same requests with the same client library and concurrency.
 //!
 //! `cargo bench --bench reconcile` prints one row for each number of keys, job and server latency; words after `--`
-//! choose rows, as in `cargo bench --bench reconcile -- 200 0ms`. Linux only: CPU time and memory are read from /proc.
+//! select rows: `cargo bench --bench reconcile -- 200 0ms`. Linux only: CPU time and memory are read from /proc.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that fails should say so and end")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a failed measurement should end with a message")]
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write as _};
@@ -20,9 +20,9 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 const PROJECT: &str = "0123456789abcdef0123456789abcdef";
 const TOKEN_LENGTH: usize = 4096;
 const CONCURRENCY: usize = 32;
-/// Keys on a page of the list that a run begins with.
+/// Keys on a page of the list at the start of a run.
 const PAGE: usize = 2_000;
-/// Calls of one key, in the order in which the daemon makes them.
+/// Calls for one key, in the daemon's order.
 const NOTHING: [&str; 1] = ["get-key-rotation-status"];
 const FULL: [&str; 5] = [
     "get-key-rotation-status",
@@ -72,7 +72,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// The simulator's process: prints its address, and at the end of its input the requests it has seen.
+/// The simulator's process: prints its URL, and at the end of its input the number of requests.
 fn serve(keys: usize, job: &str, latency_ms: u64) {
     let on = job == Job::NothingToDo.name();
     let key = |at| if on { Key::new(key_id(at)).rotating(90) } else { Key::new(key_id(at)) };
@@ -152,7 +152,7 @@ impl Server {
         Self { child, input, output, url: url.trim().to_owned() }
     }
 
-    /// Ends the simulator and tells how many requests it has seen.
+    /// Ends the simulator and returns the number of requests.
     fn end(mut self) -> u64 {
         drop(self.input.take());
         let mut line = String::new();
@@ -255,7 +255,7 @@ fn daemon(keys: usize, job: Job, latency_ms: u64) -> Measured {
             let mut first = None;
             while !ended.load(std::sync::atomic::Ordering::Relaxed) {
                 if first.is_none() {
-                    // Until the first request is seen, look often.
+                    // Poll without a pause until the first request is visible.
                     let text = scrape(&address, false).0;
                     first = has_begun(&text).then(|| begin.elapsed());
                     std::thread::yield_now();
@@ -269,7 +269,7 @@ fn daemon(keys: usize, job: Job, latency_ms: u64) -> Measured {
         let took = loop {
             let line = lines.next().unwrap();
             let event: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if event["message"].as_str().is_some_and(|message| message.starts_with("run ended")) {
+            if event["message"].as_str().is_some_and(|message| message.starts_with("run finished")) {
                 assert_eq!(event["compliant"].as_u64(), Some(keys as u64), "{line}");
                 break event["took_ms"].as_f64().unwrap();
             }
@@ -311,7 +311,7 @@ fn write_policy(folder: &Path, keys: usize, url: &str) -> std::path::PathBuf {
     path
 }
 
-/// The text of the metrics (or its compressed bytes) and the milliseconds it took.
+/// The metrics, as text or compressed, and the duration in milliseconds.
 fn scrape(address: &str, gzip: bool) -> (Vec<u8>, f64) {
     let begin = Instant::now();
     let mut stream = TcpStream::connect(address).unwrap();
@@ -322,7 +322,7 @@ fn scrape(address: &str, gzip: bool) -> (Vec<u8>, f64) {
     (answer, begin.elapsed().as_secs_f64() * 1_000.0)
 }
 
-/// Whether the metrics tell of a request.
+/// Whether the metrics contain a request.
 fn has_begun(metrics: &[u8]) -> bool {
     let text = String::from_utf8_lossy(metrics);
     let mut reads = text.lines().filter(|line| line.starts_with("kms_rotation_requests_total{"));

@@ -1,4 +1,4 @@
-//! Commands and options, as `--help` shows them.
+//! Commands and options, with the texts of `--help`.
 
 use std::path::PathBuf;
 
@@ -8,13 +8,13 @@ use clap_complete::Shell;
 
 use super::examples;
 use crate::logging::Format;
-use crate::web::{ListenAddress, Probe, Way};
+use crate::web::{ListenAddress, Probe, Scheme};
 use kms_simulator::Preset;
 
 const LISTEN: &str = "127.0.0.1:9847";
 const LISTEN_VARIABLE: &str = "KMS_ROTATIOND_LISTEN";
 
-/// Keeps the keys of a cloud's Key Management Service on a rotation policy, and proves it.
+/// Makes the keys of a cloud's Key Management Service follow a rotation policy, and reports on each key.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = examples::ALL)]
@@ -27,7 +27,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// The daemon: reconcile on the policy's schedule until stopped, and serve metrics and a status page
+    /// Run the daemon: apply the policy on its schedule, and serve metrics and a status page
     #[command(after_help = examples::RUN)]
     Run {
         #[command(flatten)]
@@ -39,21 +39,17 @@ pub(super) enum Command {
         #[command(flatten)]
         lease: LeaseOptions,
     },
-    /// Bring every key to the policy once, print the report and exit
+    /// Apply the policy once, print the report and exit
     #[command(after_help = examples::APPLY)]
     Apply {
         #[command(flatten)]
         policy: PolicyOption,
         #[command(flatten)]
         report: ReportOptions,
-        #[arg(
-            long,
-            help = "Change as many keys as selectors bring, whatever max_changes_per_run says: for the first policy of \
-                    an account"
-        )]
+        #[arg(long, help = "Ignore max_changes_per_run for this run, for example for the first policy of an account")]
         allow_many: bool,
     },
-    /// Read the live state and print what a run would change; never writes
+    /// Read every key and print what a run would change; never writes
     #[command(after_help = examples::PLAN)]
     Plan {
         #[command(flatten)]
@@ -61,7 +57,7 @@ pub(super) enum Command {
         #[command(flatten)]
         report: ReportOptions,
     },
-    /// Validate the policy; no network
+    /// Validate the policy file, without network access
     #[command(after_help = examples::CHECK)]
     Check {
         #[command(flatten)]
@@ -69,10 +65,10 @@ pub(super) enum Command {
         #[command(flatten)]
         output: OutputOption,
     },
-    /// Print the JSON Schema of the policy, for editors and programs
+    /// Print the JSON Schema of the policy file, for editors and programs
     #[command(after_help = examples::SCHEMA)]
     Schema,
-    /// The daemon against a built-in simulated cloud with the policy's keys: no account, no network
+    /// Run the daemon against a built-in simulated cloud with the policy's keys; needs no account and no network
     #[command(after_help = examples::REHEARSE)]
     Rehearse {
         #[command(flatten)]
@@ -81,17 +77,17 @@ pub(super) enum Command {
         listen: ListenOption,
         #[command(flatten)]
         web: WebOption,
-        /// Let the simulated cloud fail
+        /// Faults of the simulated cloud
         #[arg(long, value_name = "PRESET", value_parser = presets())]
         faults: Option<Preset>,
     },
-    /// Ask the running daemon whether it is alive, for containers without curl
+    /// Check that the running daemon is alive, for containers without curl
     #[command(after_help = examples::HEALTHCHECK)]
     Healthcheck {
         #[command(flatten)]
         options: HealthOptions,
     },
-    /// Print completions for a shell, or write the pages of the manual
+    /// Print shell completions, or write the manual pages
     #[command(after_help = examples::GENERATE)]
     Generate {
         #[command(subcommand)]
@@ -101,7 +97,7 @@ pub(super) enum Command {
 
 #[derive(Args, Debug)]
 pub(super) struct LogOptions {
-    /// How log lines on standard error look
+    /// Log format
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text", value_parser = log_formats())]
     pub(super) log_format: Format,
     #[arg(
@@ -109,14 +105,14 @@ pub(super) struct LogOptions {
         global = true,
         value_name = "LEVEL",
         default_value = "info",
-        help = "off, error, warn, info, debug or trace; or a list such as info,kms_rotationd::kms=debug"
+        help = "Log level: off, error, warn, info, debug or trace; or a list such as info,kms_rotationd::kms=debug"
     )]
     pub(super) log_level: String,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct PolicyOption {
-    /// The policy file
+    /// Policy file
     #[arg(
         id = "policy",
         long = "policy",
@@ -135,8 +131,8 @@ pub(super) struct ListenOption {
         value_name = "ADDR:PORT",
         env = LISTEN_VARIABLE,
         default_value = LISTEN,
-        help = "Where to serve /metrics, /healthz, /readyz, /api/v1/status and /; :PORT is all addresses; ignored when \
-                systemd passes a socket"
+        help = "Address of /metrics, /healthz, /readyz, /api/v1/status and /; :PORT listens on all addresses; ignored \
+                when systemd passes a socket"
     )]
     pub(super) address: ListenAddress,
 }
@@ -147,45 +143,45 @@ pub(super) struct WebOption {
         long = "web-config",
         value_name = "FILE",
         env = "KMS_ROTATIOND_WEB_CONFIG",
-        help = "TLS and logins for what is served, in the form of the Prometheus exporters' web configuration file"
+        help = "Web configuration file with TLS and logins, in the format of the Prometheus exporters"
     )]
     pub(super) web_config: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct HealthOptions {
-    /// The daemon's --listen
+    /// Address of the daemon, as in its --listen
     #[arg(long, value_name = "ADDR:PORT", env = LISTEN_VARIABLE, default_value = LISTEN)]
     pub(super) listen: ListenAddress,
     #[arg(
         long,
         value_name = "URL",
         value_parser = |url: &str| Probe::address(url),
-        help = "Where the daemon is, such as https://127.0.0.1:9847; without it, at --listen, with or without TLS"
+        help = "URL of the daemon, such as https://127.0.0.1:9847 (default: --listen, with or without TLS)"
     )]
-    pub(super) url: Option<(Way, String, u16)>,
-    /// Ask whether its first run has ended, and not only whether it is alive
+    pub(super) url: Option<(Scheme, String, u16)>,
+    /// Check that the first run has finished, and not only that the daemon is alive
     #[arg(long)]
     pub(super) ready: bool,
-    /// The authority that must vouch for its certificate
+    /// CA certificate (PEM) to verify the daemon
     #[arg(long, value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,
-    /// The certificate to show, where the daemon asks its clients for one
+    /// Client certificate (PEM), if the daemon requires one
     #[arg(long, value_name = "FILE", requires = "key_file")]
     pub(super) cert_file: Option<PathBuf>,
-    /// Its key
+    /// Private key of --cert-file
     #[arg(long, value_name = "FILE", requires = "cert_file")]
     pub(super) key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Generated {
-    /// Completions for a shell, to standard output
+    /// Print the completions of a shell
     Completions {
         #[arg(value_name = "SHELL")]
         shell: Shell,
     },
-    /// A page for the program and for each command, into a folder
+    /// Write a manual page for the program and for each command into a folder
     Man {
         #[arg(value_name = "FOLDER")]
         folder: PathBuf,
@@ -194,11 +190,11 @@ pub(super) enum Generated {
 
 #[derive(Args, Debug)]
 pub(super) struct LeaseOptions {
-    /// Of several replicas let only the one write that holds this Kubernetes lease; the others look
+    /// Only the replica that holds this Kubernetes Lease writes; the others only read
     #[arg(long, value_name = "NAMESPACE/NAME", env = "KMS_ROTATIOND_LEASE", value_parser = lease_name)]
     pub(super) lease: Option<LeaseName>,
-    /// How long a lease lasts that is not renewed; longer than a request to the cloud takes, three times over
     #[arg(
+        help = "Lease duration in seconds; at least three times request_timeout",
         id = "lease_duration",
         long = "lease-duration",
         value_name = "SECONDS",
@@ -209,7 +205,7 @@ pub(super) struct LeaseOptions {
     pub(super) duration: u16,
 }
 
-/// Where a lease is.
+/// The namespace and the name of a lease.
 #[derive(Clone, Debug)]
 pub(super) struct LeaseName {
     pub(super) namespace: String,
@@ -231,7 +227,7 @@ fn lease_name(text: &str) -> Result<LeaseName, &'static str> {
 
 #[derive(Args, Debug)]
 pub(super) struct OutputOption {
-    /// How the result on standard output looks
+    /// Output format
     #[arg(id = "output", long = "output", value_name = "FORMAT", default_value = "text")]
     pub(super) format: OutputFormat,
 }
@@ -240,17 +236,17 @@ pub(super) struct OutputOption {
 pub(super) struct ReportOptions {
     #[command(flatten)]
     pub(super) output: OutputOption,
-    /// List every key, also those on policy and exempt; JSON always has all
+    /// List every key, also those on policy or exempt; JSON always lists all
     #[arg(long)]
     pub(super) all: bool,
 }
 
-/// How a result is printed.
+/// The format of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum OutputFormat {
     /// For people
     Text,
-    /// For machines
+    /// For programs
     Json,
 }
 
@@ -272,12 +268,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definitions_hold_together() {
+    fn the_definitions_are_consistent() {
         Arguments::command().debug_assert();
     }
 
     #[test]
-    fn every_example_is_a_command_that_there_is() {
+    fn every_example_is_a_valid_command() {
         let all = [
             examples::ALL,
             examples::RUN,

@@ -1,4 +1,4 @@
-//! Whether this process acts alone, or is one of several replicas of which one acts.
+//! The options of the lease, and its start and release.
 
 use std::time::Duration;
 
@@ -7,78 +7,77 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::LeaseOptions;
-use super::{Exit, complain};
-use crate::support::write_gate::Gate;
+use super::{Exit, fail};
+use crate::support::write_gate::WriteGate;
 
-/// The gate that writes pass, and what opens it.
+/// The write gate, and the election that opens it.
 #[derive(Default)]
 pub(super) struct Leadership {
-    pub(super) gate: Gate,
-    /// How long a lease lasts, where there is one.
+    pub(super) gate: WriteGate,
+    /// The lease duration, if there is a lease.
     pub(super) duration: Option<Duration>,
-    /// Not begun yet.
+    /// Not started yet.
     election: Option<BoxFuture<'static, ()>>,
-    begun: Option<JoinHandle<()>>,
-    over: CancellationToken,
+    running: Option<JoinHandle<()>>,
+    shutdown: CancellationToken,
 }
 
 impl Leadership {
-    /// As the options say, but the lease is not asked for yet; or the exit code after it was said why that cannot be.
+    /// Prepares the election without a request; or prints the error and returns the exit code.
     #[cfg(feature = "kubernetes")]
-    pub(super) async fn of(options: LeaseOptions) -> Result<Self, Exit> {
+    pub(super) async fn from_options(options: LeaseOptions) -> Result<Self, Exit> {
         use futures_util::FutureExt;
 
         use crate::leadership::{Candidate, LeaderElection};
         use crate::support::clock::BootClock;
-        use crate::support::error_chain::Chain;
+        use crate::support::error_chain::ErrorChain;
 
         let Some(lease) = options.lease else { return Ok(Self::default()) };
         let duration = Duration::from_secs(options.duration.into());
         let candidate = Candidate { namespace: lease.namespace, lease: lease.name, identity: identity(), duration };
         let (election, gate) = match LeaderElection::new(candidate, BootClock::system()).await {
             Ok(election) => election,
-            Err(error) => return Err(complain(Exit::Failed, &format_args!("cannot {}", Chain(&error)))),
+            Err(error) => return Err(fail(Exit::Failed, &format_args!("cannot {}", ErrorChain(&error)))),
         };
-        let over = CancellationToken::new();
-        let election = election.run(over.clone()).boxed();
-        Ok(Self { gate, duration: Some(duration), election: Some(election), begun: None, over })
+        let shutdown = CancellationToken::new();
+        let election = election.run(shutdown.clone()).boxed();
+        Ok(Self { gate, duration: Some(duration), election: Some(election), running: None, shutdown })
     }
 
     #[cfg(not(feature = "kubernetes"))]
-    #[expect(clippy::unused_async, reason = "so that its caller is the same with leases and without")]
-    pub(super) async fn of(options: LeaseOptions) -> Result<Self, Exit> {
+    #[expect(clippy::unused_async, reason = "async with the feature `kubernetes`")]
+    pub(super) async fn from_options(options: LeaseOptions) -> Result<Self, Exit> {
         let Some(lease) = options.lease else { return Ok(Self::default()) };
         let why = format_args!(
-            "cannot ask for the lease {}/{} of {} seconds: this program was built without the feature `kubernetes`",
+            "cannot use the lease {}/{} of {} seconds: this program was built without the feature `kubernetes`",
             lease.namespace, lease.name, options.duration
         );
-        Err(complain(Exit::Invalid, &why))
+        Err(fail(Exit::Invalid, &why))
     }
 
-    /// Begins to ask for the lease. Only once nothing can keep this process from acting any more: it would take the
-    /// lease and die with it.
-    pub(super) fn begin(&mut self) {
-        self.begun = self.election.take().map(tokio::spawn);
+    /// Starts the election. To be called last at start-up: a process that fails later would keep the lease from others.
+    pub(super) fn start(&mut self) {
+        self.running = self.election.take().map(tokio::spawn);
     }
 
-    /// Gives a lease back, for another replica to act. Only when nothing is written any more.
+    /// Releases the lease for another replica. To be called after the last write.
     pub(super) async fn release(self) {
-        self.over.cancel();
-        if let Some(election) = self.begun {
+        self.shutdown.cancel();
+        if let Some(election) = self.running {
             let _ = election.await;
         }
     }
 }
 
-/// The pod's name and something of this process's own: pods on the network of one node have one host name.
+/// The pod's name and a random suffix: pods on the host network of one node have the same host name.
 #[cfg(feature = "kubernetes")]
 fn identity() -> String {
-    /// With what is added below the field manager's 128 that the cluster takes.
-    const LONGEST: usize = 119;
+    /// Together with the suffix, the cluster's limit of 128 for a field manager.
+    const MAX_LENGTH: usize = 119;
     let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = super::variable("POD_NAME").or_else(host).unwrap_or_default();
-    let name: String = name.trim().chars().take(LONGEST).collect();
-    let mut own = uuid::Uuid::new_v4().simple().to_string();
-    own.truncate(8);
-    format!("{name}_{own}")
+    let name: String = name.trim().chars().take(MAX_LENGTH).collect();
+    let mut suffix = uuid::Uuid::new_v4().simple().to_string();
+    suffix.truncate(8);
+    format!("{name}_{suffix}")
 }

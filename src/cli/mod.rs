@@ -1,6 +1,6 @@
-//! The command line: what can be asked, and with which exit code it ends.
+//! The command line: commands, options, exit codes.
 //!
-//! The only place that reads the environment and writes to standard output.
+//! Only this part reads the environment and writes to standard output.
 
 mod arguments;
 mod examples;
@@ -22,96 +22,95 @@ use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use arguments::{Arguments, Command, Generated, LogOptions, OutputFormat};
-use serve::Front;
+use progress_line::ProgressLine;
+use serve::ListenOptions;
 
-use progress_line::Screen;
-
-use crate::connect::environment::{self, Found, NamedProject};
+use crate::connect::environment::{self, FoundCredentials, NamedProject};
 use crate::daemon::{PolicyFile, warn_of_exposed_secrets};
 use crate::kms::auth::Named;
-use crate::logging::{self, LastLines, LogQueue};
+use crate::logging::{self, FlushOnDrop, LogQueue};
 use crate::policy::types::{Credentials, Policy};
 use crate::policy::{self, Refused};
 use crate::support::clock::Clock;
-use crate::support::error_chain::Chain;
+use crate::support::error_chain::ErrorChain;
 use crate::support::printable::printable;
-use crate::yaml::{NamedFile, Place, Problems, Severity};
+use crate::yaml::{NamedFile, Position, Problems, Severity};
 
-/// How the program ends.
+/// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All well; for `plan`: nothing to change.
-    Well = 0,
-    /// A key failed, is unknown or still off policy, or the program could not go on.
+    /// Success; for `plan`: nothing to change.
+    Success = 0,
+    /// A key failed, is unknown or still off policy, or the program cannot continue.
     Failed = 1,
     /// A usage error or an invalid policy.
     Invalid = 2,
-    /// `plan` found changes to make, and could read everything.
+    /// `plan` found changes to make, and could read every key.
     Changes = 3,
 }
 
-/// Does what the arguments say.
+/// Runs the command of these arguments.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // To standard output for help and version, to standard error for a mistake. If neither takes it, the exit
-            // code is all there is.
+            // Help and version go to standard output, errors to standard error. Only the exit code remains if that
+            // fails.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Invalid } else { Exit::Well };
+            return if error.use_stderr() { Exit::Invalid } else { Exit::Success };
         }
     };
-    let passed = serve::passed();
-    let screen = Screen::default();
-    let _last_lines = match start_logging(&arguments, &screen) {
-        Ok(last_lines) => last_lines,
-        Err(error) => return complain(Exit::Invalid, &error),
+    let systemd_sockets = serve::systemd_sockets();
+    let progress_line = ProgressLine::default();
+    let _flush_on_drop = match start_logging(&arguments, &progress_line) {
+        Ok(flush_on_drop) => flush_on_drop,
+        Err(error) => return fail(Exit::Invalid, &error),
     };
-    forbid_core_files();
+    disable_core_dumps();
     raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return complain(Exit::Failed, &format_args!("cannot start: {error}")),
+        Err(error) => return fail(Exit::Failed, &format_args!("cannot start the runtime: {error}")),
     };
     let Arguments { log, command } = arguments;
-    let screen = shows_progress(&log).then_some(&screen);
+    let progress_line = shows_progress(&log).then_some(&progress_line);
     let exit = match command {
         Command::Check { policy, output } => check(&policy.file, output.format),
-        Command::Schema => print(Exit::Well, |out| {
+        Command::Schema => print(Exit::Success, |out| {
             serde_json::to_writer_pretty(&mut *out, &policy::json_schema())?;
             writeln!(out)
         }),
         Command::Apply { policy, report, allow_many } => {
-            runtime.block_on(once::apply(&policy.file, &report, allow_many, &log, screen))
+            runtime.block_on(once::apply(&policy.file, &report, allow_many, &log, progress_line))
         }
-        Command::Plan { policy, report } => runtime.block_on(once::plan(&policy.file, &report, &log, screen)),
+        Command::Plan { policy, report } => runtime.block_on(once::plan(&policy.file, &report, &log, progress_line)),
         Command::Run { policy, listen, web, lease } => {
-            let front = Front { listen: listen.address, passed, web_config: web.web_config };
-            runtime.block_on(serve::run(policy.file, front, lease, &log))
+            let options = ListenOptions { listen: listen.address, systemd_sockets, web_config: web.web_config };
+            runtime.block_on(serve::run(policy.file, options, lease, &log))
         }
         Command::Rehearse { policy, listen, web, faults } => {
-            let front = Front { listen: listen.address, passed, web_config: web.web_config };
-            runtime.block_on(serve::rehearse(policy.file, front, faults, &log))
+            let options = ListenOptions { listen: listen.address, systemd_sockets, web_config: web.web_config };
+            runtime.block_on(serve::rehearse(policy.file, options, faults, &log))
         }
         Command::Healthcheck { options } => runtime.block_on(healthcheck::healthcheck(options)),
         Command::Generate { what: Generated::Completions { shell } } => generate::completions(shell),
         Command::Generate { what: Generated::Man { folder } } => generate::man(&folder),
     };
-    // A look-up of a name that hangs is not waited for.
+    // Does not wait for a name look-up that hangs.
     runtime.shutdown_background();
     exit
 }
 
-/// Whatever the machine allows: in a core file stands what is kept of secrets.
-fn forbid_core_files() {
+/// A core dump could contain secrets.
+fn disable_core_dumps() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {
-        tracing::warn!(%error, "cannot forbid core files, and secrets would stand in one");
+        tracing::warn!(%error, "cannot disable core dumps; a dump could contain secrets");
     }
 }
 
-/// As many connections as the machine allows: the usual soft limit of 1024 is for programs that use `select`.
+/// Raises the soft limit to the hard one: the usual soft limit of 1024 is for programs that use `select`.
 fn raise_file_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum
@@ -121,43 +120,43 @@ fn raise_file_limit() {
     }
 }
 
-/// How many files and connections the process may have open.
+/// The limit of open files and connections.
 fn file_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// A command waits until somebody takes its log; the daemon does not.
+/// The log of the daemon goes through a queue; a command writes it directly.
 fn start_logging(
     Arguments { log, command }: &Arguments,
-    screen: &Screen,
-) -> Result<Option<LastLines>, logging::LoggingError> {
+    progress_line: &ProgressLine,
+) -> Result<Option<FlushOnDrop>, logging::LoggingError> {
     let colour = wants_colour(io::stderr().is_terminal());
     let is_daemon = matches!(command, Command::Run { .. } | Command::Rehearse { .. });
-    if is_daemon && let Ok((queue, last_lines)) = LogQueue::to(io::stderr()) {
+    if is_daemon && let Ok((queue, flush_on_drop)) = LogQueue::start(io::stderr()) {
         logging::init(log.log_format, &log.log_level, colour, move || queue.clone())?;
-        return Ok(Some(last_lines));
+        return Ok(Some(flush_on_drop));
     }
-    let screen = screen.clone();
-    logging::init(log.log_format, &log.log_level, colour, move || screen.log())?;
+    let progress_line = progress_line.clone();
+    logging::init(log.log_format, &log.log_level, colour, move || progress_line.log_writer())?;
     Ok(None)
 }
 
-/// Progress is for people at a terminal that can erase a line.
+/// Progress is shown on a terminal that can erase a line, with text logs.
 fn shows_progress(log: &LogOptions) -> bool {
     log.log_format == logging::Format::Text && io::stderr().is_terminal() && !is_dumb()
 }
 
-/// Colour only on a terminal that has it, and not where `NO_COLOR` asks for none.
+/// Colour is used on a terminal that supports it, unless `NO_COLOR` is set.
 fn wants_colour(is_terminal: bool) -> bool {
     is_terminal && !is_dumb() && variable("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// A terminal that shows what it gets, escape sequences too.
+/// A terminal that prints escape sequences as text.
 fn is_dumb() -> bool {
     variable("TERM").is_some_and(|terminal| terminal == "dumb")
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place through which the environment reaches the code")]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
@@ -167,7 +166,7 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
         Ok((policy, warnings)) => (Some(policy), warnings),
         Err(Refused::Invalid(problems)) => (None, problems),
         Err(refused) => {
-            let exit = complain(Exit::Invalid, &Chain(&refused));
+            let exit = fail(Exit::Invalid, &ErrorChain(&refused));
             return match format {
                 OutputFormat::Text => exit,
                 OutputFormat::Json => print(exit, |out| {
@@ -179,26 +178,26 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
     };
     accepted.iter().for_each(warn_of_exposed_secrets);
     if let Some(policy) = &accepted {
-        look_for_files(policy, &mut problems);
+        warn_of_missing_files(policy, &mut problems);
     }
-    let sources = accepted.iter().flat_map(|policy| sources(policy, &mut problems)).collect::<Vec<_>>();
+    let logins = accepted.iter().flat_map(|policy| environment_logins(policy, &mut problems)).collect::<Vec<_>>();
     let accepted = accepted.filter(|_| problems.count(Severity::Error) == 0);
-    let exit = if accepted.is_some() { Exit::Well } else { Exit::Invalid };
+    let exit = if accepted.is_some() { Exit::Success } else { Exit::Invalid };
     print(exit, |out| match format {
         OutputFormat::Json => {
-            for Source { project, place, found, cloud_project } in sources {
-                let message = format!("project `{project}` logs in by its environment: {found}");
-                problems.add(Severity::Note, place, &message);
-                let message = format!("project `{project}` works on the cloud's project {cloud_project}");
-                problems.add(Severity::Note, place, &message);
+            for EnvironmentLogin { project, position, source, cloud_project } in logins {
+                let message = format!("project `{project}` uses credentials of the environment: {source}");
+                problems.add(Severity::Note, position, &message);
+                let message = format!("project `{project}` uses the cloud's project {cloud_project}");
+                problems.add(Severity::Note, position, &message);
             }
             serde_json::to_writer_pretty(&mut *out, &problems)?;
             writeln!(out)
         }
         OutputFormat::Text => {
             out.write_all(render(&problems, io::stdout().is_terminal()).as_bytes())?;
-            for Source { project, found, cloud_project, .. } in sources {
-                writeln!(out, "{project}: environment: {found}")?;
+            for EnvironmentLogin { project, source, cloud_project, .. } in logins {
+                writeln!(out, "{project}: environment: {source}")?;
                 writeln!(out, "{project}: project: {}", printable(&cloud_project))?;
             }
             match accepted {
@@ -209,59 +208,56 @@ fn check(file: &Path, format: OutputFormat) -> Exit {
     })
 }
 
-/// Warns of files that the policy names and that are not on this machine, which need not be the daemon's. Each is told
-/// once, however many projects name it, and by its field: what stands there may be the secret itself.
-fn look_for_files(policy: &Policy, problems: &mut Problems) {
+/// Warns of files in the policy that do not exist on this machine, which may not be the daemon's. Each is reported
+/// once, by its field: the value may be a secret that was entered by mistake.
+fn warn_of_missing_files(policy: &Policy, problems: &mut Problems) {
     let mut known = BTreeSet::new();
-    for NamedFile { field, place, path } in policy.files.iter().filter(|file| known.insert(&file.path)) {
+    for NamedFile { field, position, path } in policy.files.iter().filter(|file| known.insert(&file.path)) {
         let wrong = match std::fs::metadata(path) {
             Ok(file) if file.is_file() => continue,
             Ok(_) => "is not a regular file",
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 if path.is_relative() {
-                    "does not exist, seen from this folder"
+                    "does not exist in the current folder"
                 } else {
                     "does not exist on this machine"
                 }
             }
-            // Another user may be allowed to look.
+            // The daemon's user may have the permission.
             Err(_) => continue,
         };
-        problems.add(Severity::Warning, *place, &format!("the file that `{field}` names {wrong}"));
+        problems.add(Severity::Warning, *position, &format!("the file that `{field}` names {wrong}"));
     }
 }
 
-/// Where a project that logs in by the environment finds how.
-struct Source {
+/// The login of a project with `environment: {}`.
+struct EnvironmentLogin {
     project: Arc<str>,
-    /// Where the policy asks for it.
-    place: Place,
-    found: String,
-    /// Which project it is in the cloud, and what says so.
+    /// Of the field in the policy.
+    position: Position,
+    source: String,
+    /// The cloud's project, and where it is named.
     cloud_project: String,
 }
 
-/// What the environment has for the projects that ask for it. Where it has half of something, that is a problem, and
-/// where it means another project than the policy, that is worth a warning.
-fn sources(policy: &Policy, problems: &mut Problems) -> Vec<Source> {
-    let asking = policy.projects.iter().filter(|project| project.credentials == Credentials::Environment);
-    asking
+/// Finds the logins of projects with `environment: {}`. An incomplete login is an error; another project than the
+/// policy's is a warning.
+fn environment_logins(policy: &Policy, problems: &mut Problems) -> Vec<EnvironmentLogin> {
+    let projects = policy.projects.iter().filter(|project| project.credentials == Credentials::Environment);
+    projects
         .filter_map(|project| {
-            let (name, place) = (Arc::clone(&project.name), project.credentials_at);
+            let (name, position) = (Arc::clone(&project.name), project.credentials_at);
             match environment::find(variable, project) {
                 Ok(found) => {
                     let (cloud_project, warning) = cloud_project(&found);
                     if let Some(warning) = warning {
-                        problems.add(Severity::Warning, place, &format!("project `{name}` has {warning}"));
+                        problems.add(Severity::Warning, position, &format!("project `{name}` has {warning}"));
                     }
-                    Some(Source { project: name, place, found: found.source, cloud_project })
+                    Some(EnvironmentLogin { project: name, position, source: found.source, cloud_project })
                 }
-                Err(why) => {
-                    problems.add(
-                        Severity::Error,
-                        place,
-                        &format!("project `{name}` has no credentials: {}", Chain(&why)),
-                    );
+                Err(error) => {
+                    let message = format!("project `{name}` has no credentials: {}", ErrorChain(&error));
+                    problems.add(Severity::Error, position, &message);
                     None
                 }
             }
@@ -269,17 +265,19 @@ fn sources(policy: &Policy, problems: &mut Problems) -> Vec<Source> {
         .collect()
 }
 
-/// Which project of the cloud is meant and what says so; and a warning where the environment means another one. Whether
-/// a name means another one than an id only the cloud knows.
-fn cloud_project(Found { scope, scope_origin, overridden, .. }: &Found) -> (String, Option<String>) {
+/// The cloud's project and where it is named; and a warning if the environment names another id. A name is only
+/// mentioned: it may belong to the same project.
+fn cloud_project(
+    FoundCredentials { scope, scope_origin, overridden, .. }: &FoundCredentials,
+) -> (String, Option<String>) {
     let project = scope.id.as_ref().unwrap_or(&scope.name);
     let shown = format!("{project}, from {scope_origin}");
     match overridden {
         Some(NamedProject { project: Named::Id(id), origin }) if id != project => {
-            (shown, Some(format!("project_id {project}, so that {origin}, which is {id}, is not used")))
+            (shown, Some(format!("project_id {project}; {origin} ({id}) is ignored")))
         }
         Some(NamedProject { project: Named::Name(name), origin }) => {
-            (format!("{shown}; {origin}, which is {name}, is not used"), None)
+            (format!("{shown}; {origin} ({name}) is ignored"), None)
         }
         _ => (shown, None),
     }
@@ -300,15 +298,15 @@ fn summary(file: &Path, policy: &Policy) -> String {
     format!("{}: valid, {entries} in {projects}; {schedule}", file.display())
 }
 
-/// The policy; or the exit code after its problems were shown.
+/// Loads the policy; or prints its problems and returns the exit code.
 fn load(file: &mut PolicyFile, log: &LogOptions) -> Result<Policy, Exit> {
-    file.read().map_err(|refused| refuse(&refused, log))
+    file.read().map_err(|refused| print_refusal(&refused, log))
 }
 
-/// Shows why there is no policy, as log lines where a machine reads those.
-fn refuse(refused: &Refused, log: &LogOptions) -> Exit {
+/// Prints why the policy is refused, as log lines if the log is JSON.
+fn print_refusal(refused: &Refused, log: &LogOptions) -> Exit {
     if log.log_format == logging::Format::Json {
-        for problem in Chain(refused).to_string().lines() {
+        for problem in ErrorChain(refused).to_string().lines() {
             tracing::error!(problem, "policy refused");
         }
         return Exit::Invalid;
@@ -319,23 +317,23 @@ fn refuse(refused: &Refused, log: &LogOptions) -> Exit {
             let _ = io::stderr().lock().write_all(text.as_bytes());
             Exit::Invalid
         }
-        Refused::Unreadable(error) => complain(Exit::Invalid, &Chain(error)),
+        Refused::Unreadable(error) => fail(Exit::Invalid, &ErrorChain(error)),
     }
 }
 
-/// Writes a result to standard output. A reader that has gone away, as behind `head`, is no failure.
+/// Writes a result to standard output. A closed pipe, as with `head`, is not an error.
 fn print(exit: Exit, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Exit {
     let mut out = io::BufWriter::new(io::stdout().lock());
     match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(Exit::Failed, &format_args!("cannot write to standard output: {error}"))
+            fail(Exit::Failed, &format_args!("cannot write to standard output: {error}"))
         }
         _ => exit,
     }
 }
 
-/// Says on standard error why the program ends, where there is no log for it.
-fn complain(exit: Exit, why: &dyn std::fmt::Display) -> Exit {
-    let _ = writeln!(io::stderr(), "kms-rotationd: {why}");
+/// Prints an error to standard error and returns the exit code.
+fn fail(exit: Exit, error: &dyn std::fmt::Display) -> Exit {
+    let _ = writeln!(io::stderr(), "kms-rotationd: {error}");
     exit
 }

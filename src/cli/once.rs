@@ -4,17 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::arguments::{LogOptions, OutputFormat, ReportOptions};
-use super::progress_line::Screen;
-use super::{Exit, complain, file_limit, print, refuse, variable, wants_colour};
-use crate::connect::{Connector, Kept};
+use super::progress_line::ProgressLine;
+use super::{Exit, fail, file_limit, print, print_refusal, variable, wants_colour};
+use crate::connect::{ClientCache, Connector};
 use crate::daemon::{PolicyFile, Signals, warn_of_exposed_secrets};
 use crate::policy::Policy;
 use crate::policy::types::Guards;
 use crate::reconcile::{Intent, Memory, Reconciler, RunProgress, RunRequest};
 use crate::rotation::report::{Report, Trigger};
 use crate::support::clock::Clock;
-use crate::support::error_chain::Chain;
-use crate::support::write_gate::Gate;
+use crate::support::error_chain::ErrorChain;
+use crate::support::write_gate::WriteGate;
 use crate::views::{Purpose, RefusedPolicy, TextStyle, write_json, write_json_without_run, write_text};
 
 pub(super) async fn apply(
@@ -22,42 +22,47 @@ pub(super) async fn apply(
     options: &ReportOptions,
     allow_many: bool,
     log: &LogOptions,
-    screen: Option<&Screen>,
+    progress_line: Option<&ProgressLine>,
 ) -> Exit {
     let policy = match load(file, options, log) {
         Ok(policy) => policy,
         Err(exit) => return exit,
     };
-    match run(&policy, Intent::Apply, allow_many, screen).await {
+    match run(&policy, Intent::Apply, allow_many, progress_line).await {
         Ok(report) => {
-            let exit = if report.is_on_policy() { Exit::Well } else { Exit::Failed };
-            show(&report, Purpose::Applied, file, options, exit)
+            let exit = if report.is_on_policy() { Exit::Success } else { Exit::Failed };
+            print_report(&report, Purpose::Applied, file, options, exit)
         }
-        Err(exit) => show_no_run(options, None, exit),
+        Err(exit) => print_without_report(options, None, exit),
     }
 }
 
-pub(super) async fn plan(file: &Path, options: &ReportOptions, log: &LogOptions, screen: Option<&Screen>) -> Exit {
+pub(super) async fn plan(
+    file: &Path,
+    options: &ReportOptions,
+    log: &LogOptions,
+    progress_line: Option<&ProgressLine>,
+) -> Exit {
     let policy = match load(file, options, log) {
         Ok(policy) => policy,
         Err(exit) => return exit,
     };
-    match run(&policy, Intent::Plan, false, screen).await {
+    match run(&policy, Intent::Plan, false, progress_line).await {
         Ok(report) => {
             let exit = if report.could_read_all() && report.planned().next().is_some() {
                 Exit::Changes
             } else if report.is_on_policy_but_for_monitor_mode() {
-                Exit::Well
+                Exit::Success
             } else {
                 Exit::Failed
             };
-            show(&report, Purpose::Planned, file, options, exit)
+            print_report(&report, Purpose::Planned, file, options, exit)
         }
-        Err(exit) => show_no_run(options, None, exit),
+        Err(exit) => print_without_report(options, None, exit),
     }
 }
 
-/// The policy; or the exit code after its problems were shown.
+/// Loads the policy; or prints its problems and returns the exit code.
 fn load(file: &Path, options: &ReportOptions, log: &LogOptions) -> Result<Policy, Exit> {
     match PolicyFile::new(file.to_owned(), variable, Clock::system()).read() {
         Ok(policy) => {
@@ -65,52 +70,58 @@ fn load(file: &Path, options: &ReportOptions, log: &LogOptions) -> Result<Policy
             Ok(policy)
         }
         Err(refused) => {
-            let exit = refuse(&refused, log);
-            let (error, problems) = (Chain(&refused).to_string(), serde_json::to_value(&refused).unwrap_or_default());
-            Err(show_no_run(options, Some(RefusedPolicy { file, error: &error, problems: &problems }), exit))
+            let exit = print_refusal(&refused, log);
+            let (error, problems) =
+                (ErrorChain(&refused).to_string(), serde_json::to_value(&refused).unwrap_or_default());
+            Err(print_without_report(options, Some(RefusedPolicy { file, error: &error, problems: &problems }), exit))
         }
     }
 }
 
-async fn run(policy: &Policy, intent: Intent, allow_many: bool, screen: Option<&Screen>) -> Result<Report, Exit> {
+async fn run(
+    policy: &Policy,
+    intent: Intent,
+    allow_many: bool,
+    progress_line: Option<&ProgressLine>,
+) -> Result<Report, Exit> {
     let signals = Signals::listen_unless_ignored()
-        .map_err(|error| complain(Exit::Failed, &format_args!("cannot listen to signals: {error}")))?;
+        .map_err(|error| fail(Exit::Failed, &format_args!("cannot install signal handlers: {error}")))?;
     let clock = Clock::system();
     let mut connector = Connector {
         clock: clock.clone(),
         stop: signals.stop.clone(),
-        gate: Gate::default(),
+        gate: WriteGate::default(),
         observer: Box::new(|_| Arc::new(())),
         environment: variable,
-        redirect: None,
-        kept: Kept::for_descriptors(file_limit()),
+        endpoint_override: None,
+        cache: ClientCache::for_descriptors(file_limit()),
     };
     let targets = connector.connect(policy);
-    let (gate, memory) = (Gate::default(), Memory::default());
+    let (gate, memory) = (WriteGate::default(), Memory::default());
     let reconciler = Reconciler { clock, stop: signals.stop.clone(), gate, memory, progress: RunProgress::default() };
-    let most = if allow_many { usize::MAX } else { policy.guards.max_changes_per_run };
-    let guards = Guards { max_changes_per_run: most, ..policy.guards };
-    let whose = match &policy.projects[..] {
+    let max_changes_per_run = if allow_many { usize::MAX } else { policy.guards.max_changes_per_run };
+    let guards = Guards { max_changes_per_run, ..policy.guards };
+    let scope = match &policy.projects[..] {
         [project] => project.name.to_string(),
         projects => format!("{} projects", projects.len()),
     };
     let request = RunRequest { trigger: Trigger::Start, intent, guards, next_run: None };
     let mut report = std::pin::pin!(reconciler.run(&targets, request));
     let mut progress = std::pin::pin!(async {
-        match screen {
-            Some(screen) => screen.follow(&whose, &reconciler.progress).await,
+        match progress_line {
+            Some(progress_line) => progress_line.follow(&scope, &reconciler.progress).await,
             None => std::future::pending().await,
         }
     });
     tokio::select! {
         biased;
-        () = signals.end_now.cancelled() => Err(Exit::Failed),
+        () = signals.exit_now.cancelled() => Err(Exit::Failed),
         never = &mut progress => match never {},
         report = &mut report => Ok(report),
     }
 }
 
-fn show(report: &Report, purpose: Purpose, policy_file: &Path, options: &ReportOptions, exit: Exit) -> Exit {
+fn print_report(report: &Report, purpose: Purpose, policy_file: &Path, options: &ReportOptions, exit: Exit) -> Exit {
     let colour = wants_colour(std::io::IsTerminal::is_terminal(&std::io::stdout()));
     print(exit, |out| match options.output.format {
         OutputFormat::Text => write_text(report, TextStyle { purpose, policy_file, all: options.all, colour }, out),
@@ -118,8 +129,8 @@ fn show(report: &Report, purpose: Purpose, policy_file: &Path, options: &ReportO
     })
 }
 
-/// Without a report there is nothing to show to people, but whatever reads JSON is given a document all the same.
-fn show_no_run(options: &ReportOptions, refused: Option<RefusedPolicy<'_>>, exit: Exit) -> Exit {
+/// Without a report, only JSON is printed: its readers expect a document.
+fn print_without_report(options: &ReportOptions, refused: Option<RefusedPolicy<'_>>, exit: Exit) -> Exit {
     match options.output.format {
         OutputFormat::Text => exit,
         OutputFormat::Json => print(exit, |out| write_json_without_run(refused, out)),

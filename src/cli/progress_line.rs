@@ -1,7 +1,7 @@
-//! The line on a terminal that tells how far `plan` or `apply` has come.
+//! The progress line of `plan` and `apply` on a terminal.
 //!
-//! It is rewritten in place and gone at the end. Log lines go to the same terminal: they take the line away first, and
-//! it comes again below them.
+//! It is rewritten in place and erased at the end. Log lines go to the same terminal: they erase it first, and it is
+//! shown again below them.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -14,69 +14,68 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use crate::reconcile::RunProgress;
 use crate::support::printable::printable;
 
-/// A run that is over by then shows nothing; and between two looks so much passes.
-const PACE: Duration = Duration::from_millis(250);
+/// Delay before the first progress line, and refresh interval.
+const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Back to the first column, and what is there erased.
+/// Moves to the first column and erases the line.
 const ERASE: &str = "\r\x1b[2K";
-/// Around a line that must not be wrapped on a narrow terminal, of which only the last row would be erased.
+/// Before and after a line that must not wrap on a narrow terminal: only its last row would be erased.
 const WITHOUT_WRAPPING: [&str; 2] = ["\x1b[?7l", "\x1b[?7h"];
 
-/// Standard error, with or without a line of progress on it.
+/// Standard error, with or without a progress line at the moment.
 #[derive(Clone, Default)]
-pub(super) struct Screen {
-    has_line: Arc<Mutex<bool>>,
+pub(super) struct ProgressLine {
+    is_shown: Arc<Mutex<bool>>,
 }
 
-impl Screen {
-    /// Shows the line in the place of the one before.
+impl ProgressLine {
+    /// Shows or replaces the line.
     fn show(&self, line: &dyn fmt::Display, out: &mut dyn Write) {
-        let mut has_line = self.has_line.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_shown = self.is_shown.lock().unwrap_or_else(PoisonError::into_inner);
         let [begin, end] = WITHOUT_WRAPPING;
-        // Progress that cannot be shown is no reason to end.
-        *has_line = write!(out, "{ERASE}{begin}{line}{end}").and_then(|()| out.flush()).is_ok();
+        // The run continues without progress if it cannot be shown.
+        *is_shown = write!(out, "{ERASE}{begin}{line}{end}").and_then(|()| out.flush()).is_ok();
     }
 
-    /// Takes the line away, and writes this.
+    /// Erases the line, then writes these bytes.
     fn write(&self, bytes: &[u8], out: &mut dyn Write) -> io::Result<()> {
-        let mut has_line = self.has_line.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::take(&mut *has_line) {
+        let mut is_shown = self.is_shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut *is_shown) {
             out.write_all(ERASE.as_bytes())?;
         }
         out.write_all(bytes)?;
         out.flush()
     }
 
-    /// Writes to standard error below whatever is there.
-    pub(super) fn log(&self) -> Log {
-        Log(self.clone())
+    /// A writer of log lines that erases the progress line first.
+    pub(super) fn log_writer(&self) -> LogWriter {
+        LogWriter(self.clone())
     }
 
-    /// Shows the progress until it is dropped. Never ends.
-    pub(super) async fn follow(&self, whose: &str, progress: &RunProgress) -> Infallible {
-        let _line = Line(self);
-        let mut pace = interval_at(Instant::now() + PACE, PACE);
-        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Shows the progress of a run until it is dropped. Never ends.
+    pub(super) async fn follow(&self, scope: &str, progress: &RunProgress) -> Infallible {
+        let _erase = EraseOnDrop(self);
+        let mut ticks = interval_at(Instant::now() + INTERVAL, INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            pace.tick().await;
-            self.show(&said(whose, progress.done(), progress.found()), &mut io::stderr().lock());
+            ticks.tick().await;
+            self.show(&progress_text(scope, progress.done(), progress.found()), &mut io::stderr().lock());
         }
     }
 }
 
-/// The line while it is wanted.
-struct Line<'a>(&'a Screen);
+struct EraseOnDrop<'a>(&'a ProgressLine);
 
-impl Drop for Line<'_> {
+impl Drop for EraseOnDrop<'_> {
     fn drop(&mut self) {
         let _ = self.0.write(b"", &mut io::stderr().lock());
     }
 }
 
-/// Where log lines go.
-pub(super) struct Log(Screen);
+/// Writes log lines to standard error.
+pub(super) struct LogWriter(ProgressLine);
 
-impl Write for Log {
+impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes, &mut io::stderr().lock()).map(|()| bytes.len())
     }
@@ -86,12 +85,12 @@ impl Write for Log {
     }
 }
 
-fn said(whose: &str, done: usize, found: usize) -> String {
-    let whose = printable(whose);
+fn progress_text(scope: &str, done: usize, found: usize) -> String {
+    let scope = printable(scope);
     match found {
-        0 => format!("{whose}: looking for keys"),
-        1 => format!("{whose}: {} of 1 key", grouped(done)),
-        _ => format!("{whose}: {} of {} keys", grouped(done), grouped(found)),
+        0 => format!("{scope}: listing keys"),
+        1 => format!("{scope}: {} of 1 key", grouped(done)),
+        _ => format!("{scope}: {} of {} keys", grouped(done), grouped(found)),
     }
 }
 
@@ -108,21 +107,21 @@ mod tests {
 
     #[test]
     fn progress_is_a_short_line() {
-        assert_eq!(said("payments", 0, 0), "payments: looking for keys");
-        assert_eq!(said("payments", 1_240, 5_000), "payments: 1 240 of 5 000 keys");
-        assert_eq!(said("pay\nments", 0, 1), "pay\u{fffd}ments: 0 of 1 key");
-        assert_eq!(said("3 projects", 999, 1_234_567), "3 projects: 999 of 1 234 567 keys");
+        assert_eq!(progress_text("payments", 0, 0), "payments: listing keys");
+        assert_eq!(progress_text("payments", 1_240, 5_000), "payments: 1 240 of 5 000 keys");
+        assert_eq!(progress_text("pay\nments", 0, 1), "pay\u{fffd}ments: 0 of 1 key");
+        assert_eq!(progress_text("3 projects", 999, 1_234_567), "3 projects: 999 of 1 234 567 keys");
     }
 
     #[test]
-    fn a_log_line_takes_the_line_away_and_stands_alone() {
-        let screen = Screen::default();
+    fn a_log_line_erases_the_progress_line() {
+        let progress_line = ProgressLine::default();
         let mut out = Vec::new();
-        screen.write(b"first\n", &mut out).unwrap();
-        screen.show(&"1 of 2", &mut out);
-        screen.show(&"2 of 2", &mut out);
-        screen.write(b"second\n", &mut out).unwrap();
-        screen.write(b"", &mut out).unwrap();
+        progress_line.write(b"first\n", &mut out).unwrap();
+        progress_line.show(&"1 of 2", &mut out);
+        progress_line.show(&"2 of 2", &mut out);
+        progress_line.write(b"second\n", &mut out).unwrap();
+        progress_line.write(b"", &mut out).unwrap();
         let line = |text| format!("\r\x1b[2K\x1b[?7l{text}\x1b[?7h");
         let expected = format!("first\n{}{}\r\x1b[2Ksecond\n", line("1 of 2"), line("2 of 2"));
         assert_eq!(String::from_utf8(out).unwrap(), expected);

@@ -1,7 +1,7 @@
-//! The simulated cloud of `rehearse`: seeded from the policy, with made-up credentials.
+//! The simulated cloud of `rehearse`, with keys made from the policy.
 //!
-//! The daemon beside it is the real one. Only the addresses and the credentials of its clients are others, so that a
-//! policy can be rehearsed on a machine that has neither the network nor the secrets.
+//! The daemon is the real one. Only the endpoints and the credentials of its clients are replaced, so that a policy can
+//! be rehearsed without network and secrets.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::connect::Redirect;
+use crate::connect::EndpointOverride;
 use crate::kms::auth::{Credentials, Login, Named, Password, SecretLocation};
 use crate::kms::endpoint::Endpoints;
 use crate::policy::Policy;
@@ -32,12 +32,12 @@ pub(super) struct Rehearsal {
 
 struct Seeded {
     seed: Seed,
-    /// Project and key of what the cloud was asked to make up; an id that it does not know stays unknown.
+    /// Project and id of the keys that were added; the seed leaves some of them unknown to the cloud.
     keys: HashSet<(String, String)>,
 }
 
 impl Rehearsal {
-    /// A cloud with a mix of keys made from those that the policy names.
+    /// Starts a cloud with keys in various states, made from the policy's entries.
     pub(super) async fn start(policy: &Policy, faults: Option<Preset>) -> io::Result<Self> {
         let password = uuid::Uuid::new_v4().to_string();
         let setup = Setup::new().journal(Journal::Counts).login(USER_NAME, DOMAIN_NAME, &password);
@@ -49,27 +49,27 @@ impl Rehearsal {
             password: SecretLocation::in_memory(password, "the rehearsal"),
             faults,
         };
-        rehearsal.keep_up()(policy);
+        rehearsal.add_keys()(policy);
         Ok(rehearsal)
     }
 
-    /// Makes up what a policy names and the cloud has not heard of yet, as after a reload.
-    pub(super) fn keep_up(&self) -> impl Fn(&Policy) + use<> {
+    /// Adds the keys of a policy that the cloud does not have yet, also after a reload.
+    pub(super) fn add_keys(&self) -> impl Fn(&Policy) + use<> {
         let (simulator, seeded) = (Arc::clone(&self.simulator), Arc::clone(&self.seeded));
         move |policy| {
             let mut seeded = seeded.lock().unwrap_or_else(PoisonError::into_inner);
             let Seeded { seed, keys } = &mut *seeded;
             for project in &policy.projects {
                 let project_id = &simulated_id(project);
-                let new = wanted(project_id, &project.keys);
+                let new = keys_for(project_id, &project.keys);
                 let new = new.into_iter().filter(|wanted| keys.insert((project_id.clone(), wanted.id.clone())));
                 simulator.add_project(seed.project(project_id, &project.region, new));
             }
         }
     }
 
-    /// Points a project's client at the simulated cloud.
-    pub(super) fn redirect(&self) -> Redirect {
+    /// Sets the simulated cloud's endpoints and credentials in a project's client.
+    pub(super) fn endpoint_override(&self) -> EndpointOverride {
         let (url, password) = (self.simulator.url(), self.password.clone());
         Box::new(move |project, settings| {
             settings.endpoints = Endpoints { kms: url.clone(), iam: url.clone() };
@@ -86,18 +86,18 @@ impl Rehearsal {
         })
     }
 
-    /// Says what was made up and where to look.
+    /// Prints the keys of the cloud and the addresses of the daemon.
     pub(super) fn introduce(&self, scheme: &str, listen: SocketAddr, out: &mut dyn Write) -> io::Result<()> {
         let mix = self.seeded.lock().unwrap_or_else(PoisonError::into_inner).seed.mix();
         let keys = if mix.total() == 1 { "key" } else { "keys" };
-        writeln!(out, "A simulated cloud at {} has the policy's {} {keys}:", self.simulator.url(), mix.total())?;
+        writeln!(out, "Simulated cloud at {} with {} {keys} of the policy:", self.simulator.url(), mix.total())?;
         writeln!(out, "  {mix}")?;
         if let Some(preset) = self.faults {
             writeln!(out, "  faults: {}", preset.description())?;
         }
-        writeln!(out, "See what becomes of them:")?;
+        writeln!(out, "Watch the daemon:")?;
         for (path, what) in
-            [("/", "status page"), ("/metrics", "Prometheus metrics"), ("/api/v1/status", "the same as JSON")]
+            [("/", "status page"), ("/metrics", "Prometheus metrics"), ("/api/v1/status", "status as JSON")]
         {
             writeln!(out, "  {:<42} {what}", format!("{scheme}://{listen}{path}"))?;
         }
@@ -105,37 +105,39 @@ impl Rehearsal {
     }
 }
 
-/// How many keys each selector finds.
-const SELECTED: usize = 12;
-/// How many keys there are that no entry names, where some are selected.
-const OTHERS: usize = 3;
+/// Number of keys for each selector.
+const PER_SELECTOR: usize = 12;
+/// Number of uncovered keys, in a project with selectors or aliases.
+const UNCOVERED: usize = 3;
 
-/// Keys that meet what the entries of a project say, and some more where not all are named by their ids.
-fn wanted(project_id: &str, rules: &[Rule]) -> Vec<Wanted> {
+/// Keys that match the entries of a project, and some uncovered ones.
+fn keys_for(project_id: &str, rules: &[Rule]) -> Vec<Wanted> {
     let mut keys = Vec::new();
     for rule in rules {
         let interval_days = match &rule.requirement {
             Requirement::Rotation(desired) => u32::from(desired.interval.days()),
             Requirement::Exempt(_) => 365,
         };
-        let made_up = |name: &str| Wanted::new(made_up_key(project_id, name), interval_days);
+        let generated = |name: &str| Wanted::new(generated_id(project_id, name), interval_days);
         match &rule.matcher {
             Matcher::Key(key_id) => keys.push(Wanted::new(key_id.as_str(), interval_days)),
-            Matcher::Alias(alias) => keys.push(Wanted { alias: Some(alias.to_string()), ..made_up(alias) }),
+            Matcher::Alias(alias) => keys.push(Wanted { alias: Some(alias.to_string()), ..generated(alias) }),
             Matcher::Select(selector) => {
-                let key = |number| met(selector, number, made_up(&format!("{selector:?} {number}")));
-                keys.extend((0..SELECTED).map(key));
+                let key = |number| matching(selector, number, generated(&format!("{selector:?} {number}")));
+                keys.extend((0..PER_SELECTOR).map(key));
             }
         }
     }
     if rules.iter().any(Rule::needs_listing) {
-        keys.extend((0..OTHERS).map(|number| Wanted::new(made_up_key(project_id, &format!("other {number}")), 365)));
+        keys.extend(
+            (0..UNCOVERED).map(|number| Wanted::new(generated_id(project_id, &format!("other {number}")), 365)),
+        );
     }
     keys
 }
 
-/// The key as one of those that meet the conditions.
-fn met(selector: &Selector, number: usize, key: Wanted) -> Wanted {
+/// Changes the key so that the selector matches it.
+fn matching(selector: &Selector, number: usize, key: Wanted) -> Wanted {
     const WORDS: [&str; 4] = ["database", "objects", "volumes", "queue"];
     let word = WORDS[number % WORDS.len()];
     let any = match number / WORDS.len() {
@@ -156,14 +158,14 @@ fn met(selector: &Selector, number: usize, key: Wanted) -> Wanted {
     }
 }
 
-/// The id of a project in the simulated cloud: the policy's, or one in the cloud's form where that knows a name only.
+/// The id of a project in the simulated cloud: the policy's, or a generated one.
 fn simulated_id(project: &Project) -> String {
-    let made_up = || format!("{:032x}", hash(project.credentials.project_name(&project.region)));
-    project.project_id.clone().unwrap_or_else(made_up)
+    let generated = || format!("{:032x}", hash(project.credentials.project_name(&project.region)));
+    project.project_id.clone().unwrap_or_else(generated)
 }
 
-/// An id in the cloud's form for a key that the policy does not know by its id.
-fn made_up_key(project_id: &str, name: &str) -> String {
+/// The id of a key that the policy does not name by its id.
+fn generated_id(project_id: &str, name: &str) -> String {
     let (first, last) = (hash((project_id, name)), hash((name, project_id)) & 0xffff_ffff_ffff);
     format!("{:08x}-{:04x}-4{:03x}-8000-{last:012x}", first >> 32, first >> 16 & 0xffff, first & 0xfff)
 }

@@ -1,4 +1,4 @@
-//! From a policy to the clouds that it speaks of: one client for each project.
+//! Makes one client for each project of a policy.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,71 +6,71 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::environment::{self, Found, Variables};
+use super::environment::{self, FoundCredentials, Variables};
+use super::error::ConnectError;
 use crate::kms::auth::{
     AccessKeyFiles, AccessKeyIdSource, Agency, Credentials, IdToken, Login, Named, Password, ProjectScope,
-    SecretLocation, Unreadable,
+    SecretLocation,
 };
 use crate::kms::endpoint::Endpoints;
 use crate::kms::observe::Observer;
 use crate::kms::{ClientSettings, KmsClient, NoProxy, Proxy, ProxyOrigin, RetryPolicy, Shared};
 use crate::policy::types::{self, AccessKeyId, AgencyDomain, AssumeAgency, Policy, Project};
-use crate::reconcile::{NotConnected, Target};
+use crate::reconcile::Target;
 use crate::support::clock::Clock;
-use crate::support::error_chain::Chain;
-use crate::support::write_gate::Gate;
+use crate::support::write_gate::WriteGate;
 
-/// Gives who listens to the calls of a project, by the project's name.
-pub type ObserverOf = Box<dyn Fn(&Arc<str>) -> Arc<dyn Observer> + Send>;
+/// Returns the observer of a project's calls, by the project's name.
+pub(super) type ObserverFactory = Box<dyn Fn(&Arc<str>) -> Arc<dyn Observer> + Send>;
 
-/// Changes where a project's client finds its cloud and how it logs in.
-pub type Redirect = Box<dyn Fn(&Project, &mut ClientSettings) + Send>;
+/// Replaces the endpoints and the login of a project's client.
+pub(crate) type EndpointOverride = Box<dyn Fn(&Project, &mut ClientSettings) + Send>;
 
-/// What clients need of the world beside the policy.
-pub struct Connector {
+/// Makes clients from a policy. The fields are their other dependencies.
+pub(crate) struct Connector {
     /// The time of day.
     pub clock: Clock,
-    /// Ends all calls.
+    /// Cancels all calls.
     pub stop: CancellationToken,
-    /// Lets writes through.
-    pub gate: Gate,
-    /// Who listens to the calls of a project.
-    pub observer: ObserverOf,
-    /// Variables of the environment: `HTTPS_PROXY` and `NO_PROXY`, and credentials where a project asks for them.
+    /// Checked before each write.
+    pub gate: WriteGate,
+    /// Makes the observers of the projects' calls.
+    pub observer: ObserverFactory,
+    /// Variables of the environment: `HTTPS_PROXY`, `NO_PROXY`, and credentials for projects with `environment: {}`.
     pub environment: Variables,
-    /// The last word on where a project's cloud is: a rehearsal points it at its simulator.
-    pub redirect: Option<Redirect>,
-    /// What is kept from policy to policy.
-    pub kept: Kept,
+    /// Applied last: `rehearse` sets the endpoints of its simulated cloud.
+    pub endpoint_override: Option<EndpointOverride>,
+    /// The clients of the previous policy.
+    pub cache: ClientCache,
 }
 
-/// The clients that a policy needed, for the next one: where nothing has changed for them, their tokens and connections
-/// stay, and so does a pause that the cloud has asked for.
-pub struct Kept {
+/// Clients that the next policy reuses if their settings are the same: with their tokens, their connections, and a
+/// pause that the cloud requested.
+pub(crate) struct ClientCache {
     clients: Vec<(ClientSettings, Arc<KmsClient>)>,
-    /// What clients share among each other.
+    /// Connections and limits that clients share.
     shared: Shared,
-    /// Entries of `NO_PROXY` without effect were warned of.
-    no_proxy_told: bool,
+    /// Invalid entries of `NO_PROXY` are logged once.
+    no_proxy_warned: bool,
 }
 
-impl Kept {
-    /// Nothing yet, for a process with this limit of open files.
+impl ClientCache {
+    /// An empty cache, for a process with this limit of open files.
     #[must_use]
-    pub fn for_descriptors(limit: u64) -> Self {
-        Self { clients: Vec::new(), shared: Shared::for_descriptors(limit), no_proxy_told: false }
+    pub(crate) fn for_descriptors(limit: u64) -> Self {
+        Self { clients: Vec::new(), shared: Shared::for_descriptors(limit), no_proxy_warned: false }
     }
 }
 
 impl Connector {
-    /// A client for each of the policy's projects. One that cannot be made fails its own project only.
+    /// Makes a client for each of the policy's projects. An error affects only its own project.
     #[must_use]
-    pub fn connect(&mut self, policy: &Policy) -> Vec<Target<KmsClient>> {
-        let before = std::mem::take(&mut self.kept.clients);
+    pub(crate) fn connect(&mut self, policy: &Policy) -> Vec<Target<KmsClient>> {
+        let before = std::mem::take(&mut self.cache.clients);
         let targets: Vec<_> = policy.projects.iter().map(|project| self.target(policy, project, &before)).collect();
-        // With the client of a project that cannot be connected to now, its token and its refused secrets would go.
+        // A project without a client now keeps the old one: it has the token and the refused secrets.
         let failed = |name: &str| targets.iter().any(|target| target.kms.is_err() && *target.project.name == *name);
-        self.kept.clients.extend(before.into_iter().filter(|(known, _)| failed(&known.project)));
+        self.cache.clients.extend(before.into_iter().filter(|(known, _)| failed(&known.project)));
         targets
     }
 
@@ -80,29 +80,25 @@ impl Connector {
         project: &Project,
         before: &[(ClientSettings, Arc<KmsClient>)],
     ) -> Target<KmsClient> {
-        let concurrency = policy.limits.concurrency;
-        let mut settings = match settings(policy, project, self.environment) {
-            Ok(settings) => settings,
-            Err(why) => {
-                let text = Chain(&why).to_string();
-                let kms = Err(if why.is_shortage {
-                    NotConnected::Unreachable(text)
-                } else {
-                    NotConnected::Credentials(text)
-                });
-                return Target { project: project.clone(), kms, concurrency };
-            }
-        };
+        let kms = self.connect_project(policy, project, before).map_err(Into::into);
+        Target { project: project.clone(), kms, concurrency: policy.limits.concurrency }
+    }
+
+    fn connect_project(
+        &mut self,
+        policy: &Policy,
+        project: &Project,
+        before: &[(ClientSettings, Arc<KmsClient>)],
+    ) -> Result<Arc<KmsClient>, ConnectError> {
+        let mut settings = settings(policy, project, self.environment)?;
         settings.proxy = settings.proxy.or_else(|| self.proxy());
-        if let Some(redirect) = &self.redirect {
-            redirect(project, &mut settings);
+        if let Some(endpoint_override) = &self.endpoint_override {
+            endpoint_override(project, &mut settings);
         }
-        let kept = before.iter().find(|(known, _)| *known == settings).map(|(_, client)| Arc::clone(client));
-        let client = kept.map_or_else(|| self.client(settings.clone()), Ok);
-        if let Ok(client) = &client {
-            self.kept.clients.push((settings, Arc::clone(client)));
-        }
-        Target { project: project.clone(), kms: client, concurrency }
+        let cached = before.iter().find(|(known, _)| *known == settings).map(|(_, client)| Arc::clone(client));
+        let client = cached.map_or_else(|| self.client(settings.clone()), Ok)?;
+        self.cache.clients.push((settings, Arc::clone(&client)));
+        Ok(client)
     }
 
     /// The proxy of the environment.
@@ -110,40 +106,38 @@ impl Connector {
         let (origin, url) = variable(self.environment, ["HTTPS_PROXY", "https_proxy"])?;
         let (name, list) = variable(self.environment, ["NO_PROXY", "no_proxy"]).unwrap_or_default();
         let (except, ignored) = NoProxy::parse(&list);
-        if !std::mem::replace(&mut self.kept.no_proxy_told, true) {
-            for (entry, why) in ignored {
-                // There may be a password before the @.
+        if !std::mem::replace(&mut self.cache.no_proxy_warned, true) {
+            for (entry, reason) in ignored {
+                // It may contain a password before the @.
                 let entry = if entry.contains('@') { "(not shown)" } else { entry };
-                warn!(variable = name, entry, "an entry for the proxy has no effect: {why}");
+                warn!(variable = name, entry, reason, "invalid proxy exception ignored");
             }
         }
         Some(Proxy { url, origin: ProxyOrigin::Variable(origin), except, user: None })
     }
 
-    fn client(&self, settings: ClientSettings) -> Result<Arc<KmsClient>, NotConnected> {
+    fn client(&self, settings: ClientSettings) -> Result<Arc<KmsClient>, ConnectError> {
         let observer = (self.observer)(&settings.project);
         let (clock, stop, gate) = (self.clock.clone(), self.stop.clone(), self.gate.clone());
-        let client = KmsClient::new(settings, &self.kept.shared, observer, clock, stop, gate);
-        client.map(Arc::new).map_err(|error| NotConnected::Unreachable(Chain(&error).to_string()))
+        Ok(Arc::new(KmsClient::new(settings, &self.cache.shared, observer, clock, stop, gate)?))
     }
 }
 
-/// The first of these spellings that says something, and what it says. One that is empty is as good as not set.
+/// The first of these variables that is set and not empty: its name and its value.
 fn variable(environment: Variables, names: [&'static str; 2]) -> Option<(&'static str, String)> {
     let set = names.into_iter().filter_map(|name| Some((name, environment(name)?)));
     set.into_iter().find(|(_, value)| !value.trim().is_empty())
 }
 
-/// What a client needs to know of its project; or why nobody can log in.
-fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<ClientSettings, Unreadable> {
+fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<ClientSettings, ConnectError> {
     let (credentials, scope) = credentials(project, variables)?;
-    let own = Endpoints::of(project.cloud, &project.region);
+    let default = Endpoints::of(project.cloud, &project.region);
     let retry = policy.retry;
     Ok(ClientSettings {
         project: Arc::clone(&project.name),
         endpoints: Endpoints {
-            kms: project.kms_endpoint.clone().unwrap_or(own.kms),
-            iam: project.iam_endpoint.clone().unwrap_or(own.iam),
+            kms: project.kms_endpoint.clone().unwrap_or(default.kms),
+            iam: project.iam_endpoint.clone().unwrap_or(default.iam),
         },
         scope,
         credentials,
@@ -159,8 +153,8 @@ fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<
     })
 }
 
-/// How to log in, and which project it is in the cloud.
-fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, ProjectScope), Unreadable> {
+/// The login, and the cloud's project.
+fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, ProjectScope), ConnectError> {
     let file = |path: &PathBuf| SecretLocation::File(path.clone());
     let login = match &project.credentials {
         types::Credentials::TokenFile(path) => Login::Token(file(path)),
@@ -189,7 +183,7 @@ fn credentials(project: &Project, variables: Variables) -> Result<(Credentials, 
             Login::IdToken(IdToken { provider_id: provider_id.clone(), token: file(token_file) })
         }
         types::Credentials::Environment => {
-            let Found { credentials, scope, .. } = environment::find(variables, project)?;
+            let FoundCredentials { credentials, scope, .. } = environment::find(variables, project)?;
             return Ok((credentials, scope));
         }
     };

@@ -1,7 +1,8 @@
-//! From a policy and the environment to clients: which cloud, which login, which proxy. The one part that knows both the
+//! From a policy and the environment to clients: which cloud, which login, which proxy. Only this part uses both the
 //! policy and the KMS client.
 
 mod connector;
-pub mod environment;
+pub(crate) mod environment;
+mod error;
 
-pub use connector::{Connector, Kept, ObserverOf, Redirect};
+pub(crate) use connector::{ClientCache, Connector, EndpointOverride};

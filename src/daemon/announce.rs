@@ -1,7 +1,7 @@
-//! The log of a run: one line in all, and one for each key that became a problem or ceased to be one.
+//! The log of a run: one summary line, and one line for each key that newly needs attention or recovered.
 //!
-//! Changes are logged where they are made. A problem that stays is not repeated each run: metrics and the status page
-//! show what is, the log what happened.
+//! Changes are logged where they are made. A problem that stays is only counted: metrics and the status page show the
+//! state, the log shows events.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,19 +12,33 @@ use tracing::{Level, info, warn};
 use crate::rotation::assignment::Subject;
 use crate::rotation::decide::{Reason, Reasons, Status};
 use crate::rotation::report::{KeyError, KeyReport, ProjectReport, Report};
+use crate::views::wording;
 
-/// Keys of one project that share their news in one run beyond this number share a line: an outage is one thing that
-/// happened, not ten thousand.
-const LINES: usize = 10;
+/// More keys of one project with the same news share a line: an outage is one event, not ten thousand.
+const MAX_LINES: usize = 10;
 
-/// The problems of the last run.
+/// How many keys the summary names.
+const MAX_NAMES: usize = 3;
+
+/// Reasons that the next run may resolve without a person.
+const RETRIED: [Reason; 6] = [
+    Reason::ReadFailed,
+    Reason::WriteFailed,
+    Reason::Throttled,
+    Reason::LoginUnavailable,
+    Reason::NotVerified,
+    Reason::ChangeLimit,
+];
+
+type Problems = HashMap<(Arc<str>, Subject), Problem>;
+
+/// Remembers the problems of the last run, and logs what has changed since then.
 #[derive(Debug, Default)]
 pub struct Announcer {
-    problems: HashMap<(Arc<str>, Subject), Problem>,
+    problems: Problems,
 }
 
-/// What is wrong with a key: its reasons, and a hash of the cause, so that one that changes is news and a request's id
-/// is not.
+/// The reasons of a key's problem, and a hash of the cause: a new cause is logged, a new request id is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Problem {
     reasons: Reasons,
@@ -42,121 +56,137 @@ impl Problem {
     }
 }
 
+/// The keys of a run that need attention.
+#[derive(Default)]
+struct Attention<'r> {
+    problems: Problems,
+    /// New or changed since the last run.
+    new: Vec<&'r KeyReport>,
+}
+
 impl Announcer {
     /// Logs what is new in this report.
     pub fn announce(&mut self, report: &Report) {
-        if !report.interrupted {
-            let mut problems = HashMap::new();
-            for project in &report.projects {
-                self.project(project, &mut problems);
-            }
-            self.problems = problems;
+        if report.interrupted {
+            return summarise(report, &Attention::default());
         }
-        summarise(report);
+        let mut attention = Attention::default();
+        for project in &report.projects {
+            self.project(project, &mut attention);
+        }
+        summarise(report, &attention);
+        self.problems = attention.problems;
     }
 
-    fn project(&self, project: &ProjectReport, problems: &mut HashMap<(Arc<str>, Subject), Problem>) {
+    fn project<'r>(&self, project: &'r ProjectReport, attention: &mut Attention<'r>) {
         let mut news: BTreeMap<u32, Vec<&KeyReport>> = BTreeMap::new();
         let mut recovered = Vec::new();
         for key in &project.keys {
             let id = (Arc::clone(&project.name), key.subject.clone());
             let last = self.problems.get(&id);
-            // Of a key on policy, a write that `reapply: always` asked for may have failed.
+            // A key on policy has a reason if a write of `reapply: always` failed.
             if project.coverage.is_problem(key.status) || (key.status == Status::Compliant && !key.reasons.is_empty()) {
                 let problem = Problem::of(key);
-                // Where the whole project failed, that was said once; a key with an error of its own is another matter.
-                let said = project.failure.is_some() && key.status == Status::Unknown && key.error.is_none();
-                if last != Some(&problem) && !said {
-                    news.entry(key.reasons.bits()).or_default().push(key);
+                if last != Some(&problem) {
+                    attention.new.push(key);
+                    // A failure of the whole project has its own line; an error of the key itself is logged as well.
+                    let has_project_line =
+                        project.failure.is_some() && key.status == Status::Unknown && key.error.is_none();
+                    if !has_project_line {
+                        news.entry(key.reasons.bits()).or_default().push(key);
+                    }
                 }
-                problems.insert(id, problem);
+                attention.problems.insert(id, problem);
             } else if last.is_some() {
                 recovered.push(key);
             }
         }
         for keys in news.values() {
-            tell(project, keys);
+            log_problem(project, keys);
         }
-        let name = &*project.name;
-        if let [first, _, ..] = recovered[..]
-            && recovered.len() > LINES
-        {
-            info!(
-                project = name,
-                keys = recovered.len(),
-                key_id = first.subject.as_str(),
-                "keys are no longer problems"
-            );
-        } else {
+        log_recovery(project, &recovered);
+    }
+}
+
+fn log_recovery(project: &ProjectReport, recovered: &[&KeyReport]) {
+    let project = &*project.name;
+    match recovered {
+        [first, ..] if recovered.len() > MAX_LINES => {
+            let (keys, alias, key_id) = (recovered.len(), first.alias.as_deref(), first.subject.as_str());
+            info!(keys, alias, key_id, project, "keys recovered; the first one is named");
+        }
+        _ => {
             for key in recovered {
-                let (key_id, status) = (key.subject.as_str(), key.status.as_str());
-                info!(project = name, key_id, status, "key is no longer a problem");
+                let (alias, key_id) = (key.alias.as_deref(), key.subject.as_str());
+                info!(alias, key_id, project, status = key.status.as_str(), "key recovered");
             }
         }
     }
 }
 
-/// Tells of keys with the same reasons.
-fn tell(project: &ProjectReport, keys: &[&KeyReport]) {
-    let shared = keys.len() > LINES;
-    for key in keys.iter().take(if shared { 1 } else { LINES }) {
-        let passing = [
-            Reason::ReadFailed,
-            Reason::WriteFailed,
-            Reason::Throttled,
-            Reason::LoginUnavailable,
-            Reason::NotVerified,
-            Reason::ChangeLimit,
-        ];
-        let passes = passing.into_iter().any(|reason| key.reasons.contains(reason));
+/// Logs keys with the same reasons.
+fn log_problem(project: &ProjectReport, keys: &[&KeyReport]) {
+    let shared = keys.len() > MAX_LINES;
+    for key in keys.iter().take(if shared { 1 } else { MAX_LINES }) {
+        let is_retried = RETRIED.into_iter().any(|reason| key.reasons.contains(reason));
         let reasons = key.reasons.to_string();
+        let why = wording::why(key).to_string();
         macro_rules! line {
             ($level:expr) => {
                 if shared {
                     tracing::event!(
                         $level,
+                        keys = keys.len(),
+                        alias = key.alias.as_deref(),
+                        key_id = key.subject.as_str(),
+                        why,
+                        error = key.error(),
                         project = &*project.name,
                         reasons,
-                        keys = keys.len(),
-                        key_id = key.subject.as_str(),
-                        error = key.error(),
-                        "keys are problems; the first of them is named"
+                        "keys need attention; the first one is named"
                     )
                 } else {
                     tracing::event!(
                         $level,
-                        project = &*project.name,
+                        alias = key.alias.as_deref(),
                         key_id = key.subject.as_str(),
+                        why,
+                        error = key.error(),
+                        project = &*project.name,
                         reasons,
                         entry_line = key.entry_line,
                         interval_days = key.rotation.and_then(|rotation| rotation.interval_days),
                         policy_interval_days = key.desired.map(|desired| desired.interval.days()),
-                        error = key.error(),
-                        "key is a problem"
+                        "key needs attention"
                     )
                 }
             };
         }
-        if passes { line!(Level::WARN) } else { line!(Level::ERROR) }
+        if is_retried { line!(Level::WARN) } else { line!(Level::ERROR) }
     }
 }
 
-fn summarise(report: &Report) {
-    let held_back = report.held_back();
-    if held_back > 0 {
+fn summarise(report: &Report, attention: &Attention<'_>) {
+    let postponed = report.held_back();
+    if postponed > 0 {
         warn!(
-            keys = held_back,
-            "keys were left as they are, since selectors bring more changes than max_changes_per_run lets one run make; \
-             if all of them are meant, as with the first policy of an account, use `kms-rotationd apply --allow-many` \
-             once"
+            keys = postponed,
+            "changes postponed: max_changes_per_run reached; if all of them are intended, as with the first policy of \
+             an account, run `kms-rotationd apply --allow-many` once"
         );
     }
     let tally = report.tally();
     let of = |status| tally.of(status);
+    let need_attention = attention.problems.len();
+    let unchanged = need_attention - attention.new.len();
     let took_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
     macro_rules! line {
         ($level:ident, $text:literal) => {
             $level!(
+                need_attention = (need_attention > 0).then_some(need_attention),
+                of = (need_attention > 0).then_some(tally.total()),
+                names = names(&attention.new),
+                unchanged = (unchanged > 0).then_some(unchanged),
                 trigger = report.trigger.as_str(),
                 compliant = of(Status::Compliant),
                 non_compliant = of(Status::NonCompliant),
@@ -173,8 +203,20 @@ fn summarise(report: &Report) {
     if report.interrupted {
         line!(warn, "run interrupted");
     } else if report.is_success() {
-        line!(info, "run ended");
+        line!(info, "run finished");
+    } else if of(Status::NonCompliant) > 0 {
+        line!(warn, "run finished with keys off policy");
     } else {
-        line!(warn, "run ended with problems");
+        line!(warn, "run finished with keys unknown or uncovered");
     }
+}
+
+/// The names of the first keys, and how many more there are.
+fn names(keys: &[&KeyReport]) -> Option<String> {
+    let name = |key: &&KeyReport| key.alias.as_deref().unwrap_or(key.subject.as_str()).to_owned();
+    let mut names: Vec<_> = keys.iter().take(MAX_NAMES).map(name).collect();
+    if keys.len() > MAX_NAMES {
+        names.push(format!("{} more", keys.len() - MAX_NAMES));
+    }
+    (!names.is_empty()).then(|| names.join(", "))
 }

@@ -19,74 +19,74 @@ use tracing::{debug, info, warn};
 
 use crate::web::Health;
 
-/// A signal that comes sooner after the first one is part of the same request: `timeout` and service managers signal the
+/// A signal that follows the first one sooner belongs to the same request: `timeout` and service managers signal the
 /// process and its group, or send one signal after the other.
-const SECOND_REQUEST: Duration = Duration::from_secs(1);
+const REPEAT_AFTER: Duration = Duration::from_secs(1);
 
-/// What signals ask of the process.
+/// The requests that signals have made.
 #[derive(Clone, Debug, Default)]
 pub struct Signals {
-    /// SIGTERM or SIGINT came: finish the calls in flight and end.
+    /// SIGTERM or SIGINT: finish the requests in flight and exit.
     pub stop: CancellationToken,
-    /// Another one came, a second or more later: end at once.
-    pub end_now: CancellationToken,
-    /// SIGHUP came.
+    /// A further one, a second or more later: exit immediately.
+    pub exit_now: CancellationToken,
+    /// SIGHUP.
     pub hang_up: Arc<Notify>,
 }
 
 /// What SIGHUP means.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum HangUp {
-    /// Read the policy again.
+    /// Reload the policy.
     Reload,
-    /// The terminal is gone: end as on the first SIGTERM.
+    /// The terminal is closed: exit as on the first SIGTERM.
     Stop,
 }
 
 impl Signals {
-    /// Listens to the process's signals for as long as the runtime lives, as a daemon does.
+    /// Installs the handlers of a daemon: SIGHUP reloads the policy.
     ///
     /// # Errors
     ///
-    /// The system lets no handler be installed.
+    /// A handler cannot be installed.
     pub fn listen() -> std::io::Result<Self> {
         Self::listen_to(Some(signal(SignalKind::hangup())?), HangUp::Reload)
     }
 
-    /// The same as a command does, which SIGHUP stops. One that was ignored when the process began stays ignored: under
-    /// `nohup` a command outlives its terminal.
+    /// Installs the handlers of a command: SIGHUP stops it, unless it was ignored at the start: under `nohup` a command
+    /// outlives its terminal.
     ///
     /// # Errors
     ///
-    /// The system lets no handler be installed.
-    pub fn listen_unless_ignored() -> std::io::Result<Self> {
+    /// A handler cannot be installed.
+    pub(crate) fn listen_unless_ignored() -> std::io::Result<Self> {
         let hang_up = if is_hang_up_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
         Self::listen_to(hang_up, HangUp::Stop)
     }
 
-    fn listen_to(mut hup: Option<Signal>, hang_up: HangUp) -> std::io::Result<Self> {
+    fn listen_to(mut hang_up: Option<Signal>, on_hang_up: HangUp) -> std::io::Result<Self> {
         let signals = Self::default();
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let heard = signals.clone();
+        let requests = signals.clone();
         tokio::spawn(async move {
             let mut first = None;
             loop {
                 let name = tokio::select! {
                     _ = term.recv() => "SIGTERM",
                     _ = int.recv() => "SIGINT",
-                    () = next(&mut hup) => "SIGHUP",
+                    () = next(&mut hang_up) => "SIGHUP",
                 };
-                match meaning(name, hang_up, first, Instant::now()) {
-                    Meaning::Reload => heard.hang_up.notify_one(),
-                    Meaning::Stop => {
+                match action(name, on_hang_up, first, Instant::now()) {
+                    Action::Reload => requests.hang_up.notify_one(),
+                    Action::Stop => {
                         first = Some(Instant::now());
-                        info!(signal = name, "stopping after the calls in flight");
-                        heard.stop.cancel();
+                        info!(signal = name, "shutting down; waiting for requests in flight");
+                        requests.stop.cancel();
                     }
-                    Meaning::Nothing => debug!(signal = name, "already stopping"),
-                    Meaning::EndNow => {
-                        warn!(signal = name, "ending at once");
-                        heard.end_now.cancel();
+                    Action::Ignore => debug!(signal = name, "already shutting down"),
+                    Action::ExitNow => {
+                        warn!(signal = name, "exiting immediately");
+                        requests.exit_now.cancel();
                         return;
                     }
                 }
@@ -96,27 +96,26 @@ impl Signals {
     }
 }
 
-/// What follows from a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
+enum Action {
     Reload,
     Stop,
-    Nothing,
-    EndNow,
+    Ignore,
+    ExitNow,
 }
 
-/// What follows from a signal that comes now, where the first one to stop came at `first`.
-fn meaning(name: &str, hang_up: HangUp, first: Option<Instant>, now: Instant) -> Meaning {
+/// The action for a signal at `now`, if the first request to stop was at `first`.
+fn action(name: &str, on_hang_up: HangUp, first: Option<Instant>, now: Instant) -> Action {
     let is_hang_up = name == "SIGHUP";
     match first {
-        _ if is_hang_up && hang_up == HangUp::Reload => Meaning::Reload,
-        None => Meaning::Stop,
-        Some(first) if is_hang_up || now.duration_since(first) < SECOND_REQUEST => Meaning::Nothing,
-        Some(_) => Meaning::EndNow,
+        _ if is_hang_up && on_hang_up == HangUp::Reload => Action::Reload,
+        None => Action::Stop,
+        Some(first) if is_hang_up || now.duration_since(first) < REPEAT_AFTER => Action::Ignore,
+        Some(_) => Action::ExitNow,
     }
 }
 
-/// Waits for the signal; never ends where it is not listened to.
+/// Waits for the signal; never ends if it has no handler.
 async fn next(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => _ = signal.recv().await,
@@ -124,15 +123,15 @@ async fn next(signal: &mut Option<Signal>) {
     }
 }
 
-/// Whether SIGHUP is ignored, by the mask of `proc_pid_status(5)`: to ask `sigaction(2)` takes unsafe code.
+/// Whether SIGHUP is ignored, from the mask of `proc_pid_status(5)`: `sigaction(2)` needs unsafe code.
 fn is_hang_up_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
-    // The lowest bit is of signal 1.
+    // Bit 0 is signal 1.
     mask.is_some_and(|mask| mask >> (SignalKind::hangup().as_raw_value() - 1) & 1 == 1)
 }
 
-/// Tells the outside how the daemon is: `/healthz`, and the service manager where there is one.
+/// Reports the daemon's state to `/healthz` and to the service manager, if there is one.
 #[derive(Clone)]
 pub struct Supervisor {
     health: Health,
@@ -143,7 +142,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Reads from the environment what the service manager expects.
+    /// Reads the service manager's settings from the environment.
     #[must_use]
     pub fn from_environment(health: Health) -> Self {
         let socket = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty());
@@ -156,25 +155,25 @@ impl Supervisor {
         }
     }
 
-    /// The policy is in force and the loop runs.
+    /// Reports that the policy is in force and the loop runs.
     pub fn ready(&self) {
         self.manager.notify(&[NotifyState::Ready]);
     }
 
-    /// The policy is being read again.
-    pub fn reloading(&self) {
-        // systemd 253 and later kill a unit that reloads without telling the time.
+    /// Reports that the policy is being reloaded.
+    pub(crate) fn reloading(&self) {
+        // systemd 253 and later kill a unit that reloads without a timestamp.
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             self.manager.notify(&[NotifyState::Reloading, now]);
         }
     }
 
-    /// The process ends.
-    pub fn stopping(&self) {
+    /// Reports that the process is shutting down.
+    pub(crate) fn stopping(&self) {
         self.manager.notify(&[NotifyState::Stopping]);
     }
 
-    /// The line that `systemctl status` shows. It is sent when it differs from the one before.
+    /// Sets the line that `systemctl status` shows. It is sent only if it has changed.
     pub fn status(&self, line: String) {
         let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
         if *last != line {
@@ -183,30 +182,30 @@ impl Supervisor {
         }
     }
 
-    /// The longest the loop may go without a sign of life.
+    /// The longest time between two heartbeats of the loop.
     #[must_use]
-    pub fn longest_silence(&self) -> Duration {
-        /// Well below what `/healthz` tolerates.
-        const LONGEST: Duration = Duration::from_secs(30);
-        self.watchdog.map_or(LONGEST, |within| (within / 3).min(LONGEST))
+    pub(crate) fn heartbeat_interval(&self) -> Duration {
+        /// Well below the limit of `/healthz`.
+        const MAX: Duration = Duration::from_secs(30);
+        self.watchdog.map_or(MAX, |timeout| (timeout / 3).min(MAX))
     }
 
-    /// The loop is alive.
+    /// Reports that the loop is alive.
     pub fn beat(&self) {
         self.health.beat();
-        let Some(within) = self.watchdog else { return };
+        let Some(timeout) = self.watchdog else { return };
         let mut last = self.last_ping.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| last.elapsed() >= within / 4) {
+        if last.is_none_or(|last| last.elapsed() >= timeout / 4) {
             *last = Some(Instant::now());
             self.manager.notify(&[NotifyState::Watchdog]);
         }
     }
 }
 
-/// The service manager, if there is one (`sd_notify(3)`). The crate does not know sockets without a path.
+/// The service manager, if there is one (`sd_notify(3)`). The crate does not support sockets without a path.
 struct Manager {
     socket: Option<OsString>,
-    /// The last notification failed, and that is logged.
+    /// The last notification failed, and the failure is logged.
     failing: AtomicBool,
 }
 
@@ -218,17 +217,17 @@ impl Manager {
             Err(error) => {
                 if !self.failing.swap(true, Ordering::Relaxed) {
                     let socket = socket.display();
-                    warn!(%socket, %error, "cannot notify the service manager; this is logged once until it works");
+                    warn!(%socket, %error, "cannot notify the service manager; logged once until it succeeds");
                 }
             }
         }
     }
 }
 
-/// Sends one datagram with a line for each of these.
+/// Sends one datagram with one line for each state.
 fn send(socket: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
     let address = match socket.as_bytes() {
-        // The kernel's abstract namespace: the first byte stands for a NUL.
+        // The kernel's abstract namespace: the first byte is sent as NUL.
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         [b'/', ..] => SocketAddr::from_pathname(socket)?,
         _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "NOTIFY_SOCKET is neither a path nor @NAME")),
@@ -238,7 +237,7 @@ fn send(socket: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
         // Writing to a `String` does not fail.
         let _ = writeln!(message, "{state}");
     }
-    // A datagram goes whole or not at all.
+    // A datagram is sent whole or not.
     UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address).map(|_| ())
 }
 
@@ -247,23 +246,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_signal_counts_after_a_second_and_a_hang_up_never_does() {
+    fn a_further_signal_counts_only_after_a_second_and_a_hang_up_never() {
         let first = Instant::now();
-        let after = |millis, name, hang_up| meaning(name, hang_up, Some(first), first + Duration::from_millis(millis));
+        let after = |millis, name, hang_up| action(name, hang_up, Some(first), first + Duration::from_millis(millis));
         for hang_up in [HangUp::Reload, HangUp::Stop] {
             for name in ["SIGTERM", "SIGINT"] {
-                assert_eq!(meaning(name, hang_up, None, first), Meaning::Stop);
-                assert_eq!(after(0, name, hang_up), Meaning::Nothing);
-                assert_eq!(after(999, name, hang_up), Meaning::Nothing);
-                assert_eq!(after(1000, name, hang_up), Meaning::EndNow);
-                assert_eq!(after(60_000, name, hang_up), Meaning::EndNow);
+                assert_eq!(action(name, hang_up, None, first), Action::Stop);
+                assert_eq!(after(0, name, hang_up), Action::Ignore);
+                assert_eq!(after(999, name, hang_up), Action::Ignore);
+                assert_eq!(after(1000, name, hang_up), Action::ExitNow);
+                assert_eq!(after(60_000, name, hang_up), Action::ExitNow);
             }
         }
-        assert_eq!(meaning("SIGHUP", HangUp::Stop, None, first), Meaning::Stop);
-        assert_eq!(meaning("SIGHUP", HangUp::Reload, None, first), Meaning::Reload);
+        assert_eq!(action("SIGHUP", HangUp::Stop, None, first), Action::Stop);
+        assert_eq!(action("SIGHUP", HangUp::Reload, None, first), Action::Reload);
         for millis in [0, 60_000] {
-            assert_eq!(after(millis, "SIGHUP", HangUp::Stop), Meaning::Nothing);
-            assert_eq!(after(millis, "SIGHUP", HangUp::Reload), Meaning::Reload);
+            assert_eq!(after(millis, "SIGHUP", HangUp::Stop), Action::Ignore);
+            assert_eq!(after(millis, "SIGHUP", HangUp::Reload), Action::Reload);
         }
     }
 }

@@ -1,9 +1,8 @@
-//! The daemon: one loop that is woken by schedule, signal or a changed policy, and always does the same complete scan.
+//! The daemon: one loop that is woken by schedule, signal or a changed policy, and always makes the same complete run.
 //!
-//! The loop owns the policy, the clients and the schedule, so nothing runs beside a run and nothing is shared but what
-//! the [`StatusStore`] shows and the gate that lets writes through. Whatever wakes it during a run makes one more run after
-//! it; a policy that changes meanwhile is read at once, so that whoever changed it hears whether it is right, and takes
-//! effect after the run.
+//! The loop owns the policy, the clients and the schedule. Runs never overlap, and only the [`StatusStore`] and the
+//! write gate are shared. All wake-ups during a run together cause one more run. A policy that changes during a run is
+//! read at once, so that its errors are reported without delay, and takes effect after the run.
 
 mod announce;
 mod lifecycle;
@@ -18,7 +17,8 @@ use tracing::{debug, error, info, warn};
 
 pub use announce::Announcer;
 pub use lifecycle::{Signals, Supervisor};
-pub use policy_file::{DirectoryWatch, PolicyFile, warn_of_exposed_secrets};
+pub(crate) use policy_file::warn_of_exposed_secrets;
+pub use policy_file::{DirectoryWatch, PolicyFile};
 pub use schedule::{Alarm, AlarmError, CronAlarm, Schedule};
 
 use crate::kms::Kms;
@@ -27,33 +27,33 @@ use crate::policy::types::Credentials;
 use crate::reconcile::{Intent, Reconciler, RunRequest, Target};
 use crate::rotation::report::{Report, Trigger};
 use crate::support::clock::Clock;
-use crate::support::error_chain::Chain;
+use crate::support::error_chain::ErrorChain;
 use crate::web::StatusStore;
 
-/// Everything that the loop works with.
+/// The loop's state and dependencies.
 pub struct Daemon<A, C> {
-    /// Where policies come from.
+    /// Reads the policy, and detects its changes.
     pub policy_file: PolicyFile,
-    /// Makes clients for a policy's projects.
+    /// Makes the clients of a policy's projects.
     pub connect: C,
     /// Wakes the loop for the schedule.
     pub alarm: A,
-    /// Makes the runs. Shared with the one under way, so that the loop can look after the policy beside it.
+    /// Makes the runs. Shared, so that the loop can check the policy during a run.
     pub reconciler: Arc<Reconciler>,
-    /// What the process was told by signals.
+    /// Requests made by signals.
     pub signals: Signals,
-    /// What is shown to the outside.
+    /// The status that the server shows.
     pub store: Arc<StatusStore>,
-    /// Says that the loop is alive.
+    /// Reports that the loop is alive.
     pub supervisor: Supervisor,
     /// The time of day.
     pub clock: Clock,
-    /// How long the lease lasts by which one of several replicas acts, where there is one.
+    /// The lease duration, if a lease decides which replica writes.
     pub lease_duration: Option<Duration>,
 }
 
 impl<A: Alarm, C> Daemon<A, C> {
-    /// Reconciles on the schedule of `policy`, and of those that replace it, until told to stop.
+    /// Makes runs on the schedule of `policy`, and of its later versions, until a signal stops it.
     pub async fn run<K: Kms>(mut self, policy: Policy)
     where
         C: FnMut(&Policy) -> Vec<Target<K>>,
@@ -62,13 +62,13 @@ impl<A: Alarm, C> Daemon<A, C> {
         let mut announcer = Announcer::default();
         let mut schedule = Schedule::new(&policy.schedule, self.clock.now());
         let mut alarm_set_for = None;
-        let mut acts_at_once = policy.schedule.run_on_start;
-        let mut trigger = acts_at_once.then_some(Trigger::Start);
-        // The last run was one of a replica that stands by, and the first one that acts is not to wait for a tick.
-        let mut to_act = false;
+        let mut run_on_start = policy.schedule.run_on_start;
+        let mut trigger = run_on_start.then_some(Trigger::Start);
+        // After a run on standby, a run follows as soon as this replica becomes active.
+        let mut run_when_active = false;
         let mut guards = policy.guards;
         self.store.policy_loaded(self.clock.now(), self.policy_file.path());
-        let (mut targets, mut environment_policy) = self.in_force(policy);
+        let (mut targets, mut environment_policy) = self.activate(policy);
         self.supervisor.ready();
 
         while !self.signals.stop.is_cancelled() {
@@ -76,45 +76,45 @@ impl<A: Alarm, C> Daemon<A, C> {
                 Some(trigger) => {
                     schedule.run_began(self.clock.now());
                     self.show_next_run(schedule.due());
-                    debug!(trigger = trigger.as_str(), "run begins");
+                    debug!(trigger = trigger.as_str(), "run started");
                     if let Some(policy) = &environment_policy {
                         targets = (self.connect)(policy);
                     }
                     let request = RunRequest { trigger, intent: Intent::Apply, guards, next_run: schedule.due() };
                     let (report, reloaded) = self.run_once(&targets, request).await;
                     announcer.announce(&report);
-                    to_act = report.standby && acts_at_once;
+                    run_when_active = report.standby && run_on_start;
                     if !report.interrupted {
                         self.store.publish(Arc::new(report));
                     }
                     reloaded
                 }
-                None => match self.wait(&mut schedule, &mut alarm_set_for, &mut watch, to_act).await {
-                    Woken::Nothing => None,
-                    Woken::ToAct => {
+                None => match self.wait(&mut schedule, &mut alarm_set_for, &mut watch, run_when_active).await {
+                    WakeUp::Check => None,
+                    WakeUp::Active => {
                         trigger = Some(Trigger::Start);
                         None
                     }
-                    Woken::Due => {
+                    WakeUp::Due => {
                         trigger = Some(Trigger::Schedule);
                         None
                     }
-                    Woken::Reload(why) => self.reload(why),
+                    WakeUp::Reload(trigger) => self.reload(trigger),
                 },
             };
-            if let Some((policy, why)) = reloaded {
+            if let Some((policy, reload_trigger)) = reloaded {
                 schedule.replace(&policy.schedule);
                 guards = policy.guards;
-                acts_at_once = policy.schedule.run_on_start;
-                (targets, environment_policy) = self.in_force(policy);
-                trigger = Some(why);
+                run_on_start = policy.schedule.run_on_start;
+                (targets, environment_policy) = self.activate(policy);
+                trigger = Some(reload_trigger);
             }
         }
         self.supervisor.stopping();
         self.reconciler.send_due_intervals(&targets).await;
     }
 
-    /// One run, and the last good policy that came up while it was under way.
+    /// Makes one run; also returns the last valid policy that was loaded during it.
     async fn run_once<K: Kms>(&mut self, targets: &[Target<K>], request: RunRequest) -> (Report, Option<Reloaded>) {
         let mut reloaded = None;
         let reconciler = Arc::clone(&self.reconciler);
@@ -122,7 +122,7 @@ impl<A: Alarm, C> Daemon<A, C> {
         let mut stopping = false;
         loop {
             self.supervisor.beat();
-            let why = tokio::select! {
+            let reload_trigger = tokio::select! {
                 biased;
                 report = &mut run => return (report, reloaded),
                 () = self.signals.stop.cancelled(), if !stopping => {
@@ -131,36 +131,36 @@ impl<A: Alarm, C> Daemon<A, C> {
                     continue;
                 }
                 () = self.signals.hang_up.notified() => Trigger::Signal,
-                () = tokio::time::sleep(self.supervisor.longest_silence()) => {
+                () = tokio::time::sleep(self.supervisor.heartbeat_interval()) => {
                     if !self.policy_file.has_changed() {
                         continue;
                     }
                     Trigger::Reload
                 }
             };
-            reloaded = self.reload(why).or(reloaded);
+            reloaded = self.reload(reload_trigger).or(reloaded);
         }
     }
 
-    /// Sleeps until there is something to do, or it is time to look around.
+    /// Waits for the next event, or for the next regular check.
     async fn wait(
         &mut self,
         schedule: &mut Schedule,
         alarm_set_for: &mut Option<SystemTime>,
         watch: &mut DirectoryWatch,
-        to_act: bool,
-    ) -> Woken {
+        run_when_active: bool,
+    ) -> WakeUp {
         self.supervisor.beat();
         if self.signals.hang_up.notified().now_or_never().is_some() {
-            return Woken::Reload(Trigger::Signal);
+            return WakeUp::Reload(Trigger::Signal);
         }
         // Before the schedule: a policy that has changed must not wait for runs that are always due.
         if self.policy_file.has_changed() {
-            return Woken::Reload(Trigger::Reload);
+            return WakeUp::Reload(Trigger::Reload);
         }
         let now = self.clock.now();
         if schedule.is_due(now) {
-            return Woken::Due;
+            return WakeUp::Due;
         }
         let due = schedule.due();
         self.show_next_run(due);
@@ -173,26 +173,26 @@ impl<A: Alarm, C> Daemon<A, C> {
         tokio::select! {
             biased;
             () = self.signals.stop.cancelled() => {}
-            () = self.signals.hang_up.notified() => return Woken::Reload(Trigger::Signal),
-            () = self.reconciler.gate.opened(), if to_act => return Woken::ToAct,
-            // It rings once; if that was too early, it is set again.
+            () = self.signals.hang_up.notified() => return WakeUp::Reload(Trigger::Signal),
+            () = self.reconciler.gate.opened(), if run_when_active => return WakeUp::Active,
+            // It rings once. After an early ring it is set again.
             () = self.alarm.rings() => *alarm_set_for = None,
-            () = watch.stirs() => {}
-            // File systems that tell of no changes, a clock that was set, an alarm that does not ring.
-            () = tokio::time::sleep(self.supervisor.longest_silence()) => {}
+            () = watch.changed() => self.policy_file.distrust_stamp(),
+            // For file systems without change notifications, a clock that was set, an alarm that does not ring.
+            () = tokio::time::sleep(self.supervisor.heartbeat_interval()) => {}
         }
-        Woken::Nothing
+        WakeUp::Check
     }
 
-    /// Shows when the next run is due, and systemd with it how things are.
+    /// Shows when the next run is due, on the page and in `systemctl status`.
     fn show_next_run(&self, due: Option<SystemTime>) {
         self.store.next_run(due);
         self.supervisor.status(self.store.line());
     }
 
-    /// Reads the policy again; nothing where it is refused and the old one stays in force, or where the daemon stops:
-    /// systemd is not to hear that it is ready after it has heard that it ends.
-    fn reload(&mut self, why: Trigger) -> Option<Reloaded> {
+    /// Reloads the policy. `None` if it is refused and the previous one stays in force, or if the daemon is shutting
+    /// down: systemd must not receive READY after STOPPING.
+    fn reload(&mut self, trigger: Trigger) -> Option<Reloaded> {
         if self.signals.stop.is_cancelled() {
             return None;
         }
@@ -201,11 +201,11 @@ impl<A: Alarm, C> Daemon<A, C> {
             Ok(policy) => {
                 info!(file = %self.policy_file.path().display(), "policy reloaded");
                 self.store.policy_loaded(self.clock.now(), self.policy_file.path());
-                Some((policy, why))
+                Some((policy, trigger))
             }
             Err(refused) => {
-                let problems = Chain(&refused).to_string();
-                error!(problems, "new policy refused; the old one stays in force");
+                let problems = ErrorChain(&refused).to_string();
+                error!(problems, "policy reload failed; still using the previous policy");
                 self.store.reload_failed(problems, serde_json::to_value(&refused).unwrap_or_default());
                 None
             }
@@ -214,16 +214,16 @@ impl<A: Alarm, C> Daemon<A, C> {
         reloaded
     }
 
-    /// Tells the board of the policy's projects, whose counters the clients then find their own in, and connects to
-    /// them; or gives it back, to be connected to before each run. A file that the environment names may only then
-    /// be there, or say another way to log in. Secrets in it are read whenever somebody logs in, so that a client lasts
-    /// as long as its way does.
-    fn in_force<K>(&mut self, policy: Policy) -> (Vec<Target<K>>, Option<Policy>)
+    /// Puts a policy in force and makes its clients. A policy with credentials from the environment is returned
+    /// instead, and its clients are made before each run: a credentials file may appear, or change the login, between
+    /// runs.
+    fn activate<K>(&mut self, policy: Policy) -> (Vec<Target<K>>, Option<Policy>)
     where
         C: FnMut(&Policy) -> Vec<Target<K>>,
     {
         warn_of_exposed_secrets(&policy);
         self.warn_of_long_requests(policy.limits.request_timeout);
+        // Before the clients are made: they find the counters of their projects in the store.
         let projects = policy.projects.iter().map(|project| &project.name);
         self.store.policy_in_force(projects);
         if policy.projects.iter().any(|project| project.credentials == Credentials::Environment) {
@@ -233,14 +233,14 @@ impl<A: Alarm, C> Daemon<A, C> {
         }
     }
 
-    /// Warns where a write that began while this replica acts may end after another one acts.
+    /// Warns if a write may still run when another replica becomes active.
     fn warn_of_long_requests(&self, request_timeout: Duration) {
         if let Some(lease_duration) = self.lease_duration.filter(|duration| request_timeout > *duration / 3) {
             let (request_timeout, lease_duration) = (request_timeout.as_secs(), lease_duration.as_secs());
             warn!(
                 request_timeout,
                 lease_duration,
-                "a write may outlast the right to write: request_timeout should be at most a third of the lease's \
+                "a write may still run when the lease expires; set request_timeout to at most a third of the lease \
                  duration"
             );
         }
@@ -249,11 +249,12 @@ impl<A: Alarm, C> Daemon<A, C> {
 
 type Reloaded = (Policy, Trigger);
 
-/// Why the loop woke.
-enum Woken {
-    Nothing,
+/// Why the loop wakes up.
+enum WakeUp {
+    /// To check again what is due.
+    Check,
     Due,
-    /// This replica became the one that acts.
-    ToAct,
+    /// This replica became active.
+    Active,
     Reload(Trigger),
 }

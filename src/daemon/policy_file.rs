@@ -1,7 +1,6 @@
-//! The policy file as something that changes: reading it, and noticing when its content has become another.
+//! Reads the policy file, and detects when its content changes.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,48 +14,48 @@ use tracing::warn;
 use crate::policy::types::{Policy, Project};
 use crate::policy::{self, Refused, UnreadableFile};
 use crate::support::clock::Clock;
+use crate::support::file_stamp::LastRead;
 use crate::support::shortage;
 
-/// A file that is gone for longer is not being replaced: a restart would find no policy, and somebody has to know.
+/// A file that is missing for longer is not being replaced. That is an error: a restart would find no policy.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(5 * 60);
 
-/// The policy file and what its content was when it was last read.
+/// The policy file, and its content when it was last read.
 pub struct PolicyFile {
     path: PathBuf,
     environment: fn(&str) -> Option<String>,
     clock: Clock,
-    last_read: Option<u64>,
-    /// When it was first found gone.
+    last_read: Option<LastRead>,
+    /// When the file was first found missing.
     gone_since: Option<Instant>,
 }
 
 impl PolicyFile {
-    /// The file at this path, whose policy may name variables of this environment and speak of days that are over by
-    /// this clock; reads nothing yet.
+    /// The file at this path; reads nothing yet. The policy may use variables of this environment, and its dates are
+    /// compared with this clock.
     #[must_use]
     pub fn new(path: PathBuf, environment: fn(&str) -> Option<String>, clock: Clock) -> Self {
         Self { path, environment, clock, last_read: None, gone_since: None }
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads the file, whether it has changed or not, and logs what it warns of. A pipe is waited for the first time,
-    /// when nothing else is to be done yet, and refused from then on.
+    /// Reads the file, changed or not, and logs its warnings. A pipe is read, and waited for, only the first time, when
+    /// nothing else runs yet; later it is refused.
     ///
     /// # Errors
     ///
-    /// It cannot be read, or is no valid policy.
+    /// The file cannot be read, or is not a valid policy.
     pub fn read(&mut self) -> Result<Policy, Refused> {
-        let content = if self.last_read.is_some() && self.is_stream() {
-            Err(UnreadableFile::NotRegular(self.path.clone()))
-        } else {
-            policy::read_file(&self.path)
-        };
-        self.last_read = Some(fingerprint(&content));
+        let is_spent_stream = self.last_read.is_some() && self.is_stream();
+        let (last_read, content) = LastRead::of(&self.path, |path| {
+            if is_spent_stream { Err(UnreadableFile::NotRegular(path.to_owned())) } else { policy::read_file(path) }
+        });
+        self.last_read = Some(last_read);
         let file = self.path.display().to_string();
         let (policy, warnings) =
             policy::read(&content?, &file, self.environment, self.clock.now()).map_err(Refused::Invalid)?;
@@ -66,10 +65,10 @@ impl PolicyFile {
         Ok(policy)
     }
 
-    /// Whether the content, or what keeps it from being read, is another than when it was last read. A file that is
-    /// gone for a while has not changed: it may be on its way back, as between the two halves of an editor's save.
-    /// Neither has a pipe.
-    pub fn has_changed(&mut self) -> bool {
+    /// Whether the content, or the error of reading it, differs from the last read. The file is read only if its stamp
+    /// differs. A file that has been missing for a short time counts as unchanged: an editor may be replacing it. So
+    /// does a pipe.
+    pub(crate) fn has_changed(&mut self) -> bool {
         if matches!(std::fs::metadata(&self.path), Err(error) if error.kind() == ErrorKind::NotFound) {
             if self.gone_since.get_or_insert_with(Instant::now).elapsed() < LONGEST_ABSENCE {
                 return false;
@@ -80,68 +79,75 @@ impl PolicyFile {
         if self.is_stream() {
             return false;
         }
-        let content = policy::read_file(&self.path);
-        // That this machine has run out of something says nothing of the file.
-        let lacks = matches!(&content, Err(UnreadableFile::Io(_, error)) if shortage::of(error).is_some());
-        !lacks && Some(fingerprint(&content)) != self.last_read
+        if self.last_read.as_ref().is_some_and(|last_read| last_read.is_current(&self.path)) {
+            return false;
+        }
+        let (now, content) = LastRead::of(&self.path, policy::read_file);
+        // A shortage on this machine is not a change of the file.
+        if matches!(&content, Err(UnreadableFile::Io(_, error)) if shortage::of(error).is_some()) {
+            return false;
+        }
+        let is_same = self.last_read.as_ref().is_some_and(|last_read| last_read.is_same(&now));
+        if is_same {
+            self.last_read = Some(now);
+        }
+        !is_same
     }
 
-    /// Whether it is a pipe or the like, which can be read but once.
+    /// Makes the next [`has_changed`](Self::has_changed) read the file, whatever its stamp.
+    pub(crate) fn distrust_stamp(&mut self) {
+        if let Some(last_read) = &mut self.last_read {
+            last_read.distrust_stamp();
+        }
+    }
+
+    /// Whether it is a pipe or similar, which can be read only once.
     fn is_stream(&self) -> bool {
         std::fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
     }
 }
 
-/// Warns of files with secrets that everybody on this machine may read.
-pub fn warn_of_exposed_secrets(policy: &Policy) {
+/// Warns of world-readable secret files.
+pub(crate) fn warn_of_exposed_secrets(policy: &Policy) {
     let files: BTreeSet<&Path> = policy.projects.iter().flat_map(Project::secret_files).collect();
     for file in files {
         if std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0) {
-            warn!(file = %file.display(), "everybody on this machine may read this secret; take the right away: chmod o-r");
+            warn!(file = %file.display(), "secret file is world-readable; run: chmod o-r FILE");
         }
     }
 }
 
-fn fingerprint(content: &Result<Vec<u8>, UnreadableFile>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    match content {
-        Ok(content) => content.hash(&mut hasher),
-        Err(error) => error.to_string().hash(&mut hasher),
-    }
-    hasher.finish()
-}
-
-/// Tells when something may have happened to the policy file.
+/// Notifies of possible changes of the policy file.
 ///
-/// The directory is watched and not the file, since a mounted `ConfigMap` is changed by swapping a symlink beside it,
-/// which a watch on the file sees only the first time.
+/// It watches the directory: a mounted `ConfigMap` is changed by replacing a symlink beside the file, which a watch on
+/// the file would detect only once.
 pub struct DirectoryWatch {
     events: Option<EventStream<[u8; 1024]>>,
     file_name: Vec<u8>,
 }
 
 impl DirectoryWatch {
-    /// Watches the directory that holds `path`. Where that cannot be done, the loop's regular look at the file is all
-    /// there is, and a warning says so.
+    /// Watches the directory of `path`. If that fails, it logs a warning, and only the loop's regular check remains.
     #[must_use]
-    pub fn beside(path: &Path) -> Self {
+    pub(crate) fn beside(path: &Path) -> Self {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let watch = || {
             let inotify = Inotify::init()?;
-            // Not `CREATE`: a file that was just created is still empty.
+            // Not `CREATE`: a new file is still empty.
             inotify.watches().add(directory, WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO)?;
             inotify.into_event_stream([0; 1024])
         };
         let events: std::io::Result<_> = watch();
         if let Err(error) = &events {
-            warn!(directory = %directory.display(), error = %error, "cannot watch the policy; it is looked at regularly");
+            let directory = directory.display();
+            warn!(%directory, %error, "cannot watch the policy file; checking it regularly instead");
         }
         let file_name = path.file_name().map(|name| name.as_encoded_bytes().to_vec()).unwrap_or_default();
         Self { events: events.ok(), file_name }
     }
 
-    /// Waits until the file, or a link of a `ConfigMap` that it may be reached by, was written or replaced.
-    pub async fn stirs(&mut self) {
+    /// Waits until the file, or a symlink of a `ConfigMap`, was written or replaced.
+    pub async fn changed(&mut self) {
         while let Some(events) = &mut self.events {
             match events.next().await {
                 Some(Ok(event)) => {
@@ -152,7 +158,7 @@ impl DirectoryWatch {
                     }
                 }
                 Some(Err(error)) => {
-                    warn!(error = %error, "lost the watch on the policy; it is looked at regularly");
+                    warn!(error = %error, "lost the watch on the policy file; checking it regularly instead");
                     self.events = None;
                 }
                 None => self.events = None,
@@ -171,20 +177,20 @@ mod tests {
 
     use super::*;
 
-    /// The watch stirs after each of these. A change that it does not hear of leaves the test hanging.
-    async fn assert_stirs(watch: &mut DirectoryWatch, changes: &[&dyn Fn()]) {
-        // What was done before has been heard of, or is not worth hearing.
+    /// Each change is notified. Otherwise the test hangs.
+    async fn assert_notifies(watch: &mut DirectoryWatch, changes: &[&dyn Fn()]) {
+        // Skips the notifications of earlier changes.
         tokio::task::yield_now().await;
-        while watch.stirs().now_or_never().is_some() {}
+        while watch.changed().now_or_never().is_some() {}
         for change in changes {
             change();
-            watch.stirs().await;
-            while watch.stirs().now_or_never().is_some() {}
+            watch.changed().await;
+            while watch.changed().now_or_never().is_some() {}
         }
     }
 
     #[tokio::test]
-    async fn a_file_that_is_written_over_or_renamed_over_is_heard_of_every_time() {
+    async fn every_overwrite_and_every_rename_of_the_file_is_notified() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("policy.yaml");
         fs::write(&path, "a").unwrap();
@@ -194,34 +200,34 @@ mod tests {
             fs::write(&new, "c").unwrap();
             fs::rename(new, &path).unwrap();
         };
-        assert_stirs(&mut DirectoryWatch::beside(&path), &[&write, &write, &rename, &rename, &write]).await;
+        assert_notifies(&mut DirectoryWatch::beside(&path), &[&write, &write, &rename, &rename, &write]).await;
     }
 
     #[tokio::test]
-    async fn a_mounted_config_map_that_is_swapped_is_heard_of_every_time() {
+    async fn every_update_of_a_mounted_config_map_is_notified() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        // As the kubelet does it: policy.yaml -> ..data/policy.yaml, ..data -> a folder of this version.
-        let swap = |version: &str| {
+        // As the kubelet does: policy.yaml -> ..data/policy.yaml, ..data -> a folder of this version.
+        let update = |version: &str| {
             fs::create_dir(at(version)).unwrap();
             fs::write(at(version).join("policy.yaml"), version).unwrap();
             symlink(version, at("..data_tmp")).unwrap();
             fs::rename(at("..data_tmp"), at("..data")).unwrap();
         };
-        swap("..first");
+        update("..first");
         symlink("..data/policy.yaml", at("policy.yaml")).unwrap();
         let mut watch = DirectoryWatch::beside(&at("policy.yaml"));
-        assert_stirs(&mut watch, &[&|| swap("..second"), &|| swap("..third"), &|| swap("..fourth")]).await;
+        assert_notifies(&mut watch, &[&|| update("..second"), &|| update("..third"), &|| update("..fourth")]).await;
     }
 
     #[tokio::test]
-    async fn other_files_stir_nothing() {
+    async fn other_files_are_not_notified() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("policy.yaml");
         let mut watch = DirectoryWatch::beside(&path);
         fs::write(folder.path().join("another-file"), "x").unwrap();
         fs::write(&path, "a").unwrap();
-        watch.stirs().await;
-        assert!(watch.stirs().now_or_never().is_none(), "one event for one file");
+        watch.changed().await;
+        assert!(watch.changed().now_or_never().is_none(), "one event for one file");
     }
 }

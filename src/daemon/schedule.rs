@@ -1,8 +1,8 @@
-//! When the next run is due, and what wakes the loop for it.
+//! Computes when the next run is due, and wakes the loop then.
 //!
-//! The calendar computes: cron expression, time zone and its DST edges are `policy`'s. The [`Alarm`] only wakes. It may
-//! ring late, for nothing or not at all, since the loop asks [`Schedule::is_due`] before it runs, and now and then by
-//! itself.
+//! `policy` computes the calendar: cron expression, time zone and DST changes. The [`Alarm`] only wakes the loop. It
+//! may ring late, too early or never: the loop checks [`Schedule::is_due`] before a run, and regularly without an
+//! alarm.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,17 +18,16 @@ use crate::policy::types;
 
 /// The next due time of a calendar with jitter.
 ///
-/// A tick that comes while a run is under way, or while the machine sleeps, is due at once when the run or the sleep
-/// ends; however many were missed, they make one run.
+/// Ticks during a run or a suspend are due at its end, and together make one run.
 #[derive(Debug)]
 pub struct Schedule {
     calendar: Calendar,
     jitter: Duration,
-    /// Ticks up to here are done with.
+    /// Only ticks after this time count.
     since: Timestamp,
-    /// Nothing where it could not be computed.
+    /// `None` if it cannot be computed.
     next: Option<Tick>,
-    /// That it could not be computed is logged.
+    /// The next tick cannot be computed, and that is logged.
     failing: bool,
     rng: fastrand::Rng,
 }
@@ -40,7 +39,7 @@ struct Tick {
 }
 
 impl Schedule {
-    /// A schedule whose ticks count from `now` on.
+    /// A schedule with the ticks after `now`.
     #[must_use]
     pub fn new(plan: &types::Schedule, now: SystemTime) -> Self {
         let mut schedule = Self {
@@ -51,44 +50,44 @@ impl Schedule {
             failing: false,
             rng: fastrand::Rng::new(),
         };
-        schedule.look_ahead();
+        schedule.compute_next();
         schedule
     }
 
-    /// Goes on by another policy.
+    /// Continues with the schedule of another policy.
     pub fn replace(&mut self, plan: &types::Schedule) {
         (self.calendar, self.jitter, self.next) = (plan.calendar.clone(), plan.jitter, None);
-        self.look_ahead();
+        self.compute_next();
     }
 
-    /// A run began at this time: every tick up to it is done with.
-    pub fn run_began(&mut self, at: SystemTime) {
+    /// Drops every tick up to the start of a run.
+    pub(crate) fn run_began(&mut self, at: SystemTime) {
         self.since = timestamp(at);
-        self.look_ahead();
+        self.compute_next();
     }
 
-    /// When the next run is due; nothing while it cannot be computed.
+    /// When the next run is due; `None` while it cannot be computed.
     #[must_use]
     pub fn due(&self) -> Option<SystemTime> {
         self.next.map(|tick| tick.due.into())
     }
 
-    /// Whether a run is due now. A clock that was set back behind the last run counts from where it is. A search for the
-    /// next tick that failed is made again from now on, since from the same instant it would fail again.
-    pub fn is_due(&mut self, now: SystemTime) -> bool {
+    /// Whether a run is due now. If the clock was set back before the last run, ticks count from `now`. A failed
+    /// computation is repeated from `now`, since from the same start it would fail again.
+    pub(crate) fn is_due(&mut self, now: SystemTime) -> bool {
         let now = timestamp(now);
         if now < self.since || self.next.is_none() {
             self.since = now;
-            self.look_ahead();
+            self.compute_next();
         }
         self.next.is_some_and(|tick| tick.due <= now)
     }
 
-    fn look_ahead(&mut self) {
+    fn compute_next(&mut self) {
         match self.calendar.next_after(self.since) {
             Ok(slot) => {
                 self.failing = false;
-                // Looking again at the same tick must not draw its jitter anew.
+                // The jitter of a tick is drawn only once.
                 if self.next.is_none_or(|tick| tick.slot != slot) {
                     let jitter = self.jitter.mul_f64(self.rng.f64());
                     self.next = Some(Tick { slot, due: slot.checked_add(jitter).unwrap_or(slot) });
@@ -97,7 +96,7 @@ impl Schedule {
             Err(error) => {
                 self.next = None;
                 if !std::mem::replace(&mut self.failing, true) {
-                    error!(%error, "the next run cannot be scheduled; trying again until it can");
+                    error!(%error, "cannot compute the next run; retrying until it succeeds");
                 }
             }
         }
@@ -110,16 +109,16 @@ fn timestamp(time: SystemTime) -> Timestamp {
 
 /// Wakes the loop when a run is due.
 pub trait Alarm: Send {
-    /// Rings once after this long, instead of whenever it was to ring.
+    /// Rings once after this time; replaces the time set before.
     fn set(&mut self, after: Duration) -> impl Future<Output = ()> + Send;
 
-    /// Waits for the ring. One that came while nobody waited is not lost.
+    /// Waits for the ring. An earlier ring that was not waited for counts.
     fn rings(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// There is no alarm clock.
+/// The scheduler cannot start.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot start the alarm clock for the schedule")]
+#[error("cannot start the timer for the schedule")]
 pub struct AlarmError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl From<JobSchedulerError> for AlarmError {
@@ -128,10 +127,10 @@ impl From<JobSchedulerError> for AlarmError {
     }
 }
 
-/// tokio-cron-scheduler as an alarm clock: a one-shot job that does nothing but ring.
+/// An alarm with tokio-cron-scheduler: a one-shot job that only rings.
 ///
-/// Its recurring jobs are not used: they overlap, and run an hour off after a change to or from DST. It keeps time by
-/// the wall clock, so that it rings after a suspend as well.
+/// Its recurring jobs are not used: they overlap, and run an hour off after a DST change. It follows the wall clock, so
+/// it also rings after a suspend.
 pub struct CronAlarm {
     scheduler: JobScheduler,
     job: Option<Uuid>,
@@ -152,11 +151,11 @@ impl CronAlarm {
 
     async fn replace_job(&mut self, after: Duration) -> Result<(), JobSchedulerError> {
         if let Some(job) = self.job.take() {
-            // A job that has rung is gone already.
+            // A job that has rung is already removed.
             let _ = self.scheduler.remove(&job).await;
         }
         let ring = Arc::clone(&self.ring);
-        // It counts whole seconds from the beginning of this one: rounded up, it never rings before its time.
+        // It counts whole seconds from the start of the current one; rounding up avoids an early ring.
         let this_second = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
         let until = after + Duration::from_nanos(u64::from(this_second));
         let whole = Duration::from_secs(until.as_secs() + u64::from(until.subsec_nanos() > 0));
@@ -172,7 +171,7 @@ impl CronAlarm {
 impl Alarm for CronAlarm {
     async fn set(&mut self, after: Duration) {
         if let Err(error) = self.replace_job(after).await {
-            warn!(error = %error, "cannot set the alarm for the next run, which may come half a minute late");
+            warn!(error = %error, "cannot set the timer for the next run; it may start up to 30 seconds late");
         }
     }
 
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_missed_during_a_long_run_are_caught_up_once() {
+    fn ticks_missed_during_a_long_run_make_one_run() {
         let mut schedule = schedule("*/10 * * * *", "UTC", "2026-01-01T00:05:00Z");
         assert_eq!(schedule.due(), Some(at("2026-01-01T00:10:00Z")));
         assert!(!schedule.is_due(at("2026-01-01T00:09:59Z")));
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_slept_through_is_due_on_waking() {
+    fn a_tick_during_a_suspend_is_due_afterwards() {
         let mut schedule = schedule("0 3 * * *", "UTC", "2026-01-01T00:00:00Z");
         assert!(schedule.is_due(at("2026-01-05T17:00:00Z")));
         schedule.run_began(at("2026-01-05T17:00:00Z"));
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_neither_repeats_a_tick_at_once_nor_waits_for_its_old_time() {
+    fn after_the_clock_is_set_back_ticks_count_from_the_new_time() {
         let mut schedule = schedule("0 * * * *", "UTC", "2026-01-01T00:30:00Z");
         schedule.run_began(at("2027-06-01T12:00:00Z"));
         assert!(!schedule.is_due(at("2026-01-01T00:40:00Z")));
@@ -236,7 +235,7 @@ mod tests {
 
     #[test]
     fn an_error_of_the_calendar_does_not_end_the_schedule() {
-        // Samoa had no 30 December in 2011, and the library gives up on a day that is skipped.
+        // Samoa had no 30 December in 2011; the library fails on a skipped day.
         let mut schedule = schedule("0 12 * * *", "Pacific/Apia", "2011-12-30T00:00:00Z");
         assert_eq!(schedule.due(), None);
         assert!(!schedule.is_due(at("2011-12-30T09:00:00Z")));
@@ -247,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_is_drawn_once_for_a_tick_and_stays_within_its_bound() {
+    fn jitter_is_drawn_once_per_tick_and_within_its_limit() {
         let hourly = plan("0 * * * *", "UTC", Duration::from_secs(60));
         let mut schedule = Schedule::new(&hourly, at("2026-01-01T00:30:00Z"));
         let due = schedule.due().unwrap();
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daily_run_keeps_its_local_time_over_both_dst_edges() {
+    fn a_daily_run_keeps_its_local_time_over_both_dst_changes() {
         let mut schedule = schedule("30 3 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z");
         let mut ticks = |count: usize| -> Vec<String> {
             let mut next = || {

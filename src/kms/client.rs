@@ -24,7 +24,7 @@ use super::wire::{self, Unusable};
 use super::{RunStart, SendMode};
 use crate::rotation::key::{KeyId, RotationInterval};
 use crate::support::clock::Clock;
-use crate::support::write_gate::Gate;
+use crate::support::write_gate::WriteGate;
 
 /// The settings of a client, which is for one project.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,7 +89,7 @@ impl KmsClient {
         observer: Arc<dyn Observer>,
         clock: Clock,
         stop: CancellationToken,
-        gate: Gate,
+        gate: WriteGate,
     ) -> Result<Self, SetUpError> {
         let Endpoints { kms, iam } = settings.endpoints;
         let is_https = |endpoint: &str| endpoint.starts_with("https:");

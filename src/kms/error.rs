@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::observe::{Code, Operation};
 use crate::rotation::key::{CallFailure, RotationBlocker};
-use crate::support::error_chain::Chain;
+use crate::support::error_chain::ErrorChain;
 use crate::support::printable::excerpt;
 
 /// What follows from an error.
@@ -210,7 +210,7 @@ impl Error {
     /// What happened and why, without the operation.
     pub(crate) fn text(&self) -> String {
         match self.source() {
-            Some(source) => format!("{}: {}", self.0.text, Chain(source)),
+            Some(source) => format!("{}: {}", self.0.text, ErrorChain(source)),
             None => self.0.text.clone(),
         }
     }
@@ -326,7 +326,7 @@ mod tests {
         let error = error.with_source(Some("connection refused".into())).with_hint("through a proxy");
         assert_eq!(error.to_string(), "read_status: no connection to kms.example.com (through a proxy)");
         assert_eq!(error.text(), "no connection to kms.example.com (through a proxy): connection refused");
-        assert_eq!(Chain(&error).to_string(), error.cause());
+        assert_eq!(ErrorChain(&error).to_string(), error.cause());
     }
 
     #[test]

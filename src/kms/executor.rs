@@ -19,8 +19,8 @@ use super::retry::{Backoff, LONGEST_RETRY_AFTER, RetryPolicy, with_retries};
 use super::run_breaker::RunBreaker;
 use super::transport::{Answer, Fault, NoAnswer, Request, Transport};
 use crate::support::clock::Clock;
-use crate::support::error_chain::Chain;
-use crate::support::write_gate::Gate;
+use crate::support::error_chain::ErrorChain;
+use crate::support::write_gate::WriteGate;
 
 /// How long a call that is made while the program is stopping waits for its turn, and for how long it is repeated. With
 /// the call in flight before it, and two request timeouts of 8 seconds, it ends within the 30 seconds after which the
@@ -36,7 +36,7 @@ pub(super) struct Executor {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) clock: Clock,
     pub(super) stop: CancellationToken,
-    pub(super) gate: Gate,
+    pub(super) gate: WriteGate,
     pub(super) outages: [Outage; Operation::ALL.len()],
     /// Why no request of this run can reach the KMS, if so. Logins ignore it: a failed login ends the run itself.
     pub(super) unreachable: RunBreaker,
@@ -145,7 +145,8 @@ impl Executor {
             maybe_applied |= is_maybe_applied(error);
             self.count_retry(error.operation(), error.code());
             let (project, wait_ms) = (&*self.project, wait.as_millis());
-            debug!(project, key_id, attempt = attempts, wait_ms, error = %Chain(error), "attempt failed, retrying");
+            let error = ErrorChain(error);
+            debug!(project, key_id, attempt = attempts, wait_ms, error = %error, "attempt failed, retrying");
             attempts += 1;
         })
         .await;

@@ -1,21 +1,21 @@
-//! The lease in Kubernetes by which one of several replicas acts and the others stand by.
+//! The Kubernetes Lease by which one of several replicas writes and the others are on standby.
 //!
-//! `kube-leader-election` asks for the lease, renews it and gives it back. What it says is not enough to write by: it
-//! judges by wall clocks whether a lease has ended, and two replicas that find it ended in the same moment are both told
-//! that they have it. So the [`Gate`] opens only
+//! `kube-leader-election` acquires, renews and releases the lease. That alone does not make writing safe: it compares
+//! wall clocks to see whether a lease has expired, and two replicas that see it expire at the same time both get
+//! success. So the [`WriteGate`] opens only
 //!
-//! * once this replica has seen itself as the holder for a whole duration of the lease, without a break, and
-//! * until two thirds of a duration after it last *asked* when it was told so.
+//! * after this replica has been the holder for a whole lease duration without a break, and
+//! * until two thirds of a lease duration after it *sent* the last successful request.
 //!
-//! Before another replica opens its gate, the previous holder has gone a full lease duration without a renewal; its gate
-//! closed a third of that earlier, which leaves time for a request in flight. That holds however wrong the wall clocks
-//! are, and whatever two replicas were told.
+//! Before another replica opens its gate, the previous holder has not renewed the lease for a full duration; its gate
+//! closed a third of a duration earlier, which leaves time for a request in flight. Wrong wall clocks do not change
+//! that.
 //!
-//! Durations are those of the [`BootClock`], which goes on while a machine is suspended or a process is stopped: when it
-//! goes on, the gate is found closed before the next write. Two cases are not covered. A request that had passed the
-//! gate may still go out then, however late that is. And where a hypervisor pauses a machine and its clock with it, or
-//! sets it back to a snapshot, a gate that was open stays so until its time is over by that clock, or until the next
-//! answer of the API server, whichever is first.
+//! Durations are measured with the [`BootClock`], which continues while the machine is suspended or the process is
+//! stopped: afterwards the gate is closed before the next write. Two cases are not covered. A request that has passed
+//! the gate before may still be sent afterwards. And if a hypervisor pauses a machine together with its clock, or
+//! restores a snapshot, an open gate stays open until its limit by that clock, or until the API server's next response,
+//! whichever is first.
 
 use std::fmt;
 use std::time::Duration;
@@ -27,87 +27,88 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::support::clock::BootClock;
-use crate::support::error_chain::Chain;
-use crate::support::write_gate::{Gate, GateHandle};
+use crate::support::error_chain::ErrorChain;
+use crate::support::write_gate::{WriteGate, WriteGateHandle};
 
-/// Attempts in the duration of a lease. With this many one may be lost, and take its time, before the gate closes.
-const ATTEMPTS: u32 = 6;
+/// Attempts per lease duration. With this many, one may time out before the gate closes.
+const ATTEMPTS_PER_LEASE: u32 = 6;
 
-/// However long a lease lasts, no answer is worth waiting longer for: giving the lease back is part of a stop.
-const LONGEST_ANSWER: Duration = Duration::from_secs(5);
+/// Limit of the request timeout for long leases: shutdown waits for the request that releases the lease.
+const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What lease, who asks for it, and for how long.
+/// A lease, and the replica that applies for it.
 #[derive(Clone, Debug)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The namespace of the lease.
     pub namespace: String,
-    /// The name of the lease, which is made where there is none.
+    /// The name of the lease. It is created if it does not exist.
     pub lease: String,
-    /// The name of this replica, of which no two may be alike; at most 128 characters, since it is the field manager
-    /// of patches too.
+    /// The unique name of this replica; at most 128 characters, since it is also the field manager of patches.
     pub identity: String,
-    /// How long the lease holds after it was last renewed.
+    /// How long the lease is valid after a renewal.
     pub duration: Duration,
 }
 
-/// There is no way to the API server.
+/// Why the API server cannot be called.
 #[derive(Debug, thiserror::Error)]
-pub enum NoCluster {
-    /// Neither the mounted service account nor a kubeconfig says where it is.
-    #[error(
-        "find the Kubernetes API (the pod needs the token of its service account, or KUBECONFIG is to name a file)"
-    )]
+pub(crate) enum LeaseSetUpError {
+    /// Neither a mounted service account nor a kubeconfig was found.
+    #[error("find the Kubernetes API (mount the pod's service account token, or set KUBECONFIG to a kubeconfig file)")]
     Config(#[source] Box<kube::config::InferConfigError>),
-    /// What is said of it is of no use.
-    #[error("set up the way to the Kubernetes API")]
+    /// The configuration that was found cannot be used.
+    #[error("set up the client for the Kubernetes API")]
     Client(#[source] Box<kube::Error>),
 }
 
 /// Acquires and renews the lease.
-pub struct LeaderElection {
+pub(crate) struct LeaderElection {
     candidate: Candidate,
     lock: LeaseLock,
-    handle: GateHandle,
-    gate: Gate,
+    handle: WriteGateHandle,
+    gate: WriteGate,
     clock: BootClock,
     hold: Option<Hold>,
-    /// Who holds the lease as far as this replica knows.
+    /// The holder according to the last response.
     holder: String,
-    /// Whether the last attempt failed.
+    /// The last attempt failed, and that is logged.
     failing: bool,
 }
 
-/// An unbroken hold on the lease.
+/// The time since this replica acquired the lease, without a break.
 #[derive(Clone, Copy)]
 struct Hold {
     /// `acquireTime` of the lease; it differs for each acquisition.
-    taken: Option<Timestamp>,
-    /// When this replica heard of it, by its own clock.
+    acquired: Option<Timestamp>,
+    /// When this replica received the first response, by its own clock.
     since: Duration,
 }
 
 impl LeaderElection {
-    /// Prepares to ask for the lease; the gate is closed until [`LeaderElection::run`] opens it.
+    /// Prepares the requests; the gate is closed until [`LeaderElection::run`] opens it.
     ///
     /// # Errors
     ///
-    /// Nothing says where the API server is. Whether it answers is found out later, and again and again.
-    pub async fn new(candidate: Candidate, clock: BootClock) -> Result<(Self, Gate), NoCluster> {
-        let config = kube::Config::infer().await.map_err(|error| NoCluster::Config(Box::new(error)))?;
-        Self::at(config, candidate, clock)
+    /// There is no usable configuration of the API server. No request is sent yet.
+    pub(crate) async fn new(candidate: Candidate, clock: BootClock) -> Result<(Self, WriteGate), LeaseSetUpError> {
+        let config = kube::Config::infer().await.map_err(|error| LeaseSetUpError::Config(Box::new(error)))?;
+        Self::with_config(config, candidate, clock)
     }
 
-    fn at(mut config: kube::Config, candidate: Candidate, clock: BootClock) -> Result<(Self, Gate), NoCluster> {
-        config.connect_timeout = Some(candidate.answer_within());
+    fn with_config(
+        mut config: kube::Config,
+        candidate: Candidate,
+        clock: BootClock,
+    ) -> Result<(Self, WriteGate), LeaseSetUpError> {
+        config.connect_timeout = Some(candidate.request_timeout());
         config.default_retry = false;
-        let client = kube::Client::try_from(config).map_err(|error| NoCluster::Client(Box::new(error)))?;
+        let client = kube::Client::try_from(config).map_err(|error| LeaseSetUpError::Client(Box::new(error)))?;
         let params = LeaseLockParams {
             lease_name: candidate.lease.clone(),
             holder_id: candidate.identity.clone(),
             lease_ttl: candidate.duration,
         };
         let lock = LeaseLock::new(client, &candidate.namespace, params);
-        let (handle, gate) = Gate::closed(clock.clone());
+        let (handle, gate) = WriteGate::closed(clock.clone());
         let election = Self {
             candidate,
             lock,
@@ -121,95 +122,94 @@ impl LeaderElection {
         Ok((election, gate))
     }
 
-    /// Asks for the lease, and renews it, until `over` is cancelled, and then gives it back.
-    pub async fn run(mut self, over: CancellationToken) {
-        // Not even an answer that is due is waited for: a pod has half a minute for all of its stop.
-        over.run_until_cancelled(self.renew()).await;
+    /// Acquires and renews the lease until `shutdown` is cancelled, and then releases it.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        // A request in flight is dropped: a pod has half a minute for its whole shutdown.
+        shutdown.run_until_cancelled(self.renew()).await;
         self.handle.close();
         if self.hold.is_some() {
             self.release().await;
         }
     }
 
-    /// Asks again and again. Never ends.
+    /// Acquires or renews the lease again and again. Never ends.
     async fn renew(&mut self) {
-        let mut acted = None;
+        let mut was_active = None;
         loop {
-            self.ask().await;
-            let acts = self.gate.is_open();
-            if acted.replace(acts) != Some(acts) {
+            self.try_acquire().await;
+            let is_active = self.gate.is_open();
+            if was_active.replace(is_active) != Some(is_active) {
                 let (lease, holder) = (self.candidate.to_string(), &*self.holder);
-                if acts {
-                    info!(lease, holder, "this replica acts");
+                if is_active {
+                    info!(lease, holder, "this replica is active and may write");
                 } else {
-                    info!(lease, holder, "this replica stands by");
+                    info!(lease, holder, "this replica is on standby and only reads");
                 }
             }
             sleep(self.candidate.retry_period()).await;
         }
     }
 
-    async fn ask(&mut self) {
-        let asked = self.clock.now();
-        let error = match timeout(self.candidate.answer_within(), self.lock.try_acquire_or_renew()).await {
+    async fn try_acquire(&mut self) {
+        let sent = self.clock.now();
+        let error = match timeout(self.candidate.request_timeout(), self.lock.try_acquire_or_renew()).await {
             Ok(Ok(result)) => {
                 self.failing = false;
-                return self.heard(&result, asked);
+                return self.apply(&result, sent);
             }
-            Ok(Err(error)) => Chain(&error).to_string(),
-            Err(_) => "no answer in time".to_owned(),
+            Ok(Err(error)) => ErrorChain(&error).to_string(),
+            Err(_) => "the request timed out".to_owned(),
         };
         if !std::mem::replace(&mut self.failing, true) {
             let lease = self.candidate.to_string();
-            warn!(lease, error, "cannot ask for the lease; it is tried again, and without it nothing is written");
+            warn!(lease, error, "cannot acquire or renew the lease; retrying, nothing is written without it");
         }
     }
 
-    fn heard(&mut self, result: &LeaseLockResult, asked: Duration) {
+    fn apply(&mut self, result: &LeaseLockResult, sent: Duration) {
         let spec = result.lease().and_then(|lease| lease.spec.as_ref());
         let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
         holder.clone_into(&mut self.holder);
-        // The answer to a renewal says who holds it, and that may be another by now.
+        // The response to a renewal may name another holder.
         if !matches!(result, LeaseLockResult::Acquired(_)) || holder != self.candidate.identity {
             self.hold = None;
             self.handle.close();
             return;
         }
-        let taken = spec.and_then(|spec| spec.acquire_time.as_ref()).map(|time| time.0);
-        let heard = self.clock.now();
+        let acquired = spec.and_then(|spec| spec.acquire_time.as_ref()).map(|time| time.0);
+        let received = self.clock.now();
         let hold = match self.hold {
-            Some(hold) if hold.taken == taken => hold,
+            Some(hold) if hold.acquired == acquired => hold,
             _ => {
                 self.handle.close();
-                Hold { taken, since: heard }
+                Hold { acquired, since: received }
             }
         };
         self.hold = Some(hold);
-        if heard >= hold.since + self.candidate.duration {
-            self.handle.open_until(asked + self.candidate.duration * 2 / 3);
+        if received >= hold.since + self.candidate.duration {
+            self.handle.open_until(sent + self.candidate.duration * 2 / 3);
         }
     }
 
     async fn release(&self) {
         let lease = self.candidate.to_string();
-        let error = match timeout(self.candidate.answer_within(), self.lock.step_down()).await {
-            Ok(Ok(())) => return info!(lease, "lease given back"),
-            Ok(Err(error)) => Chain(&error).to_string(),
-            Err(_) => "no answer in time".to_owned(),
+        let error = match timeout(self.candidate.request_timeout(), self.lock.step_down()).await {
+            Ok(Ok(())) => return info!(lease, "lease released"),
+            Ok(Err(error)) => ErrorChain(&error).to_string(),
+            Err(_) => "the request timed out".to_owned(),
         };
-        warn!(lease, error, "cannot give the lease back; another replica has it once its duration is over");
+        warn!(lease, error, "cannot release the lease; another replica can take it when it expires");
     }
 }
 
 impl Candidate {
-    /// How long to wait between an answer, or giving it up, and the next attempt.
+    /// Pause between an attempt and the next one.
     fn retry_period(&self) -> Duration {
-        self.duration / ATTEMPTS
+        self.duration / ATTEMPTS_PER_LEASE
     }
 
-    /// How long to wait for an answer.
-    fn answer_within(&self) -> Duration {
-        self.retry_period().min(LONGEST_ANSWER)
+    fn request_timeout(&self) -> Duration {
+        self.retry_period().min(MAX_REQUEST_TIMEOUT)
     }
 }
 
@@ -228,7 +228,7 @@ mod tests {
 
     use super::*;
 
-    /// The answer of a lease that this replica acquired then.
+    /// The response for a lease that this replica acquired at this time.
     fn held_since(acquired: &str) -> LeaseLockResult {
         let lease = json!({"spec": {"holderIdentity": "me", "acquireTime": acquired}});
         LeaseLockResult::Acquired(serde_json::from_value(lease).unwrap())
@@ -244,13 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn no_stop_waits_for_the_lease_for_longer_than_a_pod_has() {
-        let waits = [3, 12, 60, 300].map(|seconds| candidate(seconds).answer_within().as_millis());
+    fn releasing_the_lease_takes_less_time_than_a_pod_has_to_stop() {
+        let waits = [3, 12, 60, 300].map(|seconds| candidate(seconds).request_timeout().as_millis());
         assert_eq!(waits, [500, 2_000, 5_000, 5_000]);
     }
 
     #[tokio::test]
-    async fn what_was_heard_before_a_suspend_opens_no_gate_after_it() {
+    async fn a_response_from_before_a_suspend_does_not_open_the_gate_after_it() {
         let seconds = Arc::<AtomicU64>::default();
         let clock = {
             let seconds = Arc::clone(&seconds);
@@ -258,12 +258,12 @@ mod tests {
         };
         let candidate = candidate(30);
         let config = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
-        let (mut election, gate) = LeaderElection::at(config, candidate, clock).unwrap();
+        let (mut election, gate) = LeaderElection::with_config(config, candidate, clock).unwrap();
         let (first, second) = (held_since("2026-01-01T00:00:00.000000Z"), held_since("2026-01-01T01:00:00.000000Z"));
-        // When it is, when was asked for what is heard then, and whether the gate is open after it and until when.
-        let mut hears = |now, lease, asked, open_until: Option<u64>| {
+        // A response to a request of the time `sent` arrives; the gate is then open until this time, or closed.
+        let mut receives = |now, lease, sent, open_until: Option<u64>| {
             seconds.store(now, Ordering::SeqCst);
-            election.heard(lease, Duration::from_secs(asked));
+            election.apply(lease, Duration::from_secs(sent));
             assert_eq!(gate.is_open(), open_until.is_some(), "at {now}");
             if let Some(until) = open_until {
                 seconds.store(until - 1, Ordering::SeqCst);
@@ -272,15 +272,15 @@ mod tests {
                 assert!(!gate.is_open(), "at {until}");
             }
         };
-        hears(0, &first, 0, None);
-        hears(29, &first, 29, None);
-        hears(30, &first, 30, Some(50));
-        // The machine slept, and the answer is to a question from before.
-        hears(3_600, &first, 45, None);
-        // Nobody else had it meanwhile.
-        hears(3_601, &first, 3_600, Some(3_620));
-        // It was lost and acquired anew.
-        hears(3_621, &second, 3_621, None);
-        hears(3_651, &second, 3_650, Some(3_670));
+        receives(0, &first, 0, None);
+        receives(29, &first, 29, None);
+        receives(30, &first, 30, Some(50));
+        // The machine was suspended; the response is to an earlier request.
+        receives(3_600, &first, 45, None);
+        // No other replica held the lease meanwhile.
+        receives(3_601, &first, 3_600, Some(3_620));
+        // The lease was lost and acquired again.
+        receives(3_621, &second, 3_621, None);
+        receives(3_651, &second, 3_650, Some(3_670));
     }
 }

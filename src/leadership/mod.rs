@@ -1,8 +1,8 @@
-//! Which of several replicas may write: the holder of a Kubernetes Lease, which opens the
+//! Lets one of several replicas write: the holder of a Kubernetes Lease, which opens the
 //! [write gate](crate::support::write_gate).
 
 #[cfg(feature = "kubernetes")]
 mod lease;
 
 #[cfg(feature = "kubernetes")]
-pub use lease::{Candidate, LeaderElection, NoCluster};
+pub(crate) use lease::{Candidate, LeaderElection};

@@ -1,7 +1,7 @@
 //! Logs on standard error: text for people, JSON for machines.
 //!
-//! The level that a user asks for holds for this program only. Other crates never print below `info`, whatever is
-//! asked: at `trace`, an HTTP library prints headers, and they carry tokens. The command line calls [`init`] once.
+//! The requested level applies to this crate only. Other crates never log below `info`: at `trace`, an HTTP library
+//! logs headers that contain tokens. The command line calls [`init`] once.
 
 mod queue;
 
@@ -18,27 +18,27 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
-pub use queue::{LastLines, LogQueue};
+pub(crate) use queue::{FlushOnDrop, LogQueue};
 
 use crate::support::printable::is_unprintable;
 
-/// How a line looks.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people.
     #[default]
     Text,
-    /// One object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 2] = [Self::Text, Self::Json];
+    pub(crate) const ALL: [Self; 2] = [Self::Text, Self::Json];
 
     /// The name on the command line.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Json => "json",
@@ -46,38 +46,38 @@ impl Format {
     }
 }
 
-/// Logging could not be set up.
+/// Why logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum LoggingError {
+pub(crate) enum LoggingError {
     /// The filter is not valid.
     #[error(
         "invalid log level {0:?}: expected off, error, warn, info, debug or trace, \
-         or a list as info,kms_rotationd::kms=debug"
+         or a list such as info,kms_rotationd::kms=debug"
     )]
     InvalidFilter(String),
-    /// There is a logger already.
-    #[error("logging was set up before")]
-    SetUpBefore,
+    /// The process has a logger.
+    #[error("logging is already set up")]
+    AlreadySetUp,
 }
 
 /// Sends the process's logs to `writer` from now on.
 ///
-/// `filter` is a level, or a list of `target=level` and at most one level for the rest.
+/// `filter` is a level, or a list of `target=level` with at most one default level.
 ///
 /// # Errors
 /// An invalid filter, or a second call.
-pub fn init<W>(format: Format, filter: &str, colour: bool, writer: W) -> Result<(), LoggingError>
+pub(crate) fn init<W>(format: Format, filter: &str, colour: bool, writer: W) -> Result<(), LoggingError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let subscriber = subscriber(format, filter, colour, writer)?;
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::SetUpBefore)
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::AlreadySetUp)
 }
 
-/// The name of this crate in the targets of its events.
-const OWN: &str = "kms_rotationd";
-/// Prints each of its ticks at `info`.
-const SCHEDULER: &str = "tokio_cron_scheduler";
+/// Begins the targets of this crate's events.
+const OWN_TARGET: &str = "kms_rotationd";
+/// Logs each of its ticks at `info`.
+const SCHEDULER_TARGET: &str = "tokio_cron_scheduler";
 
 fn subscriber<W>(
     format: Format,
@@ -93,12 +93,12 @@ where
         Format::Text => lines.fmt_fields(fields()).with_ansi(colour).with_target(false).boxed(),
         Format::Json => lines.json().flatten_event(true).with_span_list(false).map_event_format(EscapedJson).boxed(),
     };
-    let asked = parse(filter)?;
-    Ok(tracing_subscriber::registry().with(lines.with_filter(asked.and(FilterFn::new(within_bounds)))))
+    let requested = parse(filter)?;
+    Ok(tracing_subscriber::registry().with(lines.with_filter(requested.and(FilterFn::new(within_bounds)))))
 }
 
-/// Fields as `name=value`, the message without its name. The subscriber escapes what it prints with `?` and lets pass
-/// what comes with `%`: a key's name or a server's error text could move the cursor of whoever reads the log.
+/// Fields as `name=value`, the message without its name. The subscriber escapes values with `?` and not those with `%`:
+/// a key's name or a server's error text could move the reader's cursor.
 fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     let field = |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
         if field.name() != "message" {
@@ -109,7 +109,7 @@ fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     debug_fn(field).delimited(" ")
 }
 
-/// Passes on text with what is unprintable in it escaped.
+/// Writes text with its unprintable characters escaped.
 struct Escaping<'a, 'w>(&'a mut Writer<'w>);
 
 impl fmt::Write for Escaping<'_, '_> {
@@ -124,7 +124,7 @@ impl fmt::Write for Escaping<'_, '_> {
     }
 }
 
-/// Events as JSON, in which the like of a turned direction of writing is escaped as well: people read these lines too.
+/// Events as JSON with every unprintable character escaped: people read these lines too.
 struct EscapedJson<F>(F);
 
 impl<S, N, F> FormatEvent<S, N> for EscapedJson<F>
@@ -138,7 +138,7 @@ where
         self.0.format_event(ctx, Writer::new(&mut line), event)?;
         let mut units = [0; 2];
         for c in line.chars() {
-            // What the line ends with; within it, line breaks are escaped already.
+            // The end of the line; line breaks within it are already escaped.
             if c == '\n' || !is_unprintable(c) {
                 writer.write_char(c)?;
             } else {
@@ -149,7 +149,7 @@ where
     }
 }
 
-/// [`Targets`] takes any word for a target and switches it to `trace`; here a word without a level must be a level.
+/// [`Targets`] accepts any word as a target at level `trace`; here a word without a level must be a level.
 fn parse(filter: &str) -> Result<Targets, LoggingError> {
     let invalid = || LoggingError::InvalidFilter(filter.to_owned());
     let is_level = |level: &str| level.parse::<LevelFilter>().is_ok() && !level.is_empty();
@@ -160,13 +160,13 @@ fn parse(filter: &str) -> Result<Targets, LoggingError> {
     if well_formed { filter.parse().map_err(|_| invalid()) } else { Err(invalid()) }
 }
 
-/// What may be printed at all.
+/// Whether an event may be logged, whatever the filter is.
 fn within_bounds(metadata: &Metadata<'_>) -> bool {
     let is_of =
         |name: &str| metadata.target().strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-    let bound = if is_of(OWN) {
+    let bound = if is_of(OWN_TARGET) {
         LevelFilter::TRACE
-    } else if is_of(SCHEDULER) {
+    } else if is_of(SCHEDULER_TARGET) {
         LevelFilter::WARN
     } else {
         LevelFilter::INFO
@@ -181,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    /// What was logged.
+    /// A log in memory.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_finest_level_holds_for_this_crate_only() {
+    fn the_finest_level_applies_to_this_crate_only() {
         for filter in ["trace", "trace,hyper=trace,reqwest=trace,tokio_cron_scheduler=trace"] {
             let log = logged(Format::Text, filter, false, chatter);
             assert!(!log.contains("secret"), "{log}");
@@ -229,14 +229,14 @@ mod tests {
     }
 
     #[test]
-    fn a_level_silences_what_is_finer() {
+    fn a_level_hides_finer_events() {
         assert_eq!(logged(Format::Text, "warn", false, chatter), "");
         let log = logged(Format::Text, "warn,kms_rotationd::kms=trace", false, chatter);
         assert!(log.contains("own trace") && !log.contains("info"), "{log}");
     }
 
     #[test]
-    fn a_line_of_json_is_one_flat_object() {
+    fn a_json_line_is_one_flat_object() {
         let log = logged(Format::Json, "info", false, || {
             let span = tracing::info_span!("run", trigger = "start");
             let _entered = span.enter();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_json_has_nothing_invisible_and_says_the_same() {
+    fn a_json_line_has_no_invisible_character_and_keeps_the_value() {
         let name = "\x1b\nü\u{9b}\u{202e}\u{e0041}";
         let log = logged(Format::Json, "info", false, || tracing::info!(name, "{name}"));
         let (line, end) = log.split_at(log.len() - 1);
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_level_is_refused() {
+    fn an_invalid_level_is_refused() {
         for filter in ["", "bananas", "info,", "hyper=", "=info", "hyper=loud", "info;debug"] {
             let refused = subscriber(Format::Text, filter, false, io::sink).err();
             assert!(matches!(refused, Some(LoggingError::InvalidFilter(_))), "{filter}");

@@ -1,8 +1,8 @@
-//! Log lines on their way to standard error, so that whoever does not take them holds up nothing but them.
+//! The queue between the daemon and standard error: a log collector that stalls delays only the log.
 //!
-//! A write to a pipe that nobody reads waits for ever, and the daemon has one thread for everything: a stalled log
-//! collector would stop runs, answers and signals. So another thread writes. Where too many lines wait, further ones are
-//! lost, and that is said once lines are taken again. The command line starts one for the daemon.
+//! A write to a pipe that is not read blocks, and the daemon has one thread for runs, responses and signals. So another
+//! thread writes. When the queue is full, further lines are dropped, and a warning reports their number later. The
+//! command line starts one for the daemon.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -12,61 +12,61 @@ use std::time::Duration;
 
 use tracing::warn;
 
-/// So many lines may wait: about a megabyte.
-const WAITING: usize = 4096;
-/// So long the end of the program waits for the last lines to be taken.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Queue capacity in lines, about 1 MB.
+const CAPACITY: usize = 4096;
+/// How long shutdown waits for the queue to drain.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The end of the queue that lines are put into.
+/// The writing end of the queue.
 #[derive(Clone)]
-pub struct LogQueue {
+pub(crate) struct LogQueue {
     lines: SyncSender<Item>,
-    lost: Arc<AtomicU64>,
+    dropped: Arc<AtomicU64>,
 }
 
 enum Item {
     Line(Vec<u8>),
-    /// What came before is written.
-    Mark(SyncSender<()>),
+    /// Signals that all earlier lines are written.
+    Flush(SyncSender<()>),
 }
 
-/// Has the last lines written when it is dropped, if somebody takes them.
-pub struct LastLines(LogQueue);
+/// Waits until the queue is drained when it is dropped, at most a second.
+pub(crate) struct FlushOnDrop(LogQueue);
 
 impl LogQueue {
-    /// A queue to this writer.
+    /// Starts a thread that writes the queue's lines to `out`.
     ///
     /// # Errors
-    /// The system lets no thread begin.
-    pub fn to(out: impl Write + Send + 'static) -> io::Result<(Self, LastLines)> {
-        let (lines, waiting) = sync_channel(WAITING);
-        let lost = Arc::<AtomicU64>::default();
-        let queue = Self { lines, lost: Arc::clone(&lost) };
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || write_all(&waiting, &lost, out))?;
-        Ok((queue.clone(), LastLines(queue)))
+    /// The system cannot start a thread.
+    pub(crate) fn start(out: impl Write + Send + 'static) -> io::Result<(Self, FlushOnDrop)> {
+        let (lines, queued) = sync_channel(CAPACITY);
+        let dropped = Arc::<AtomicU64>::default();
+        let queue = Self { lines, dropped: Arc::clone(&dropped) };
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || write_all(&queued, &dropped, out))?;
+        Ok((queue.clone(), FlushOnDrop(queue)))
     }
 }
 
-fn write_all(waiting: &Receiver<Item>, lost: &AtomicU64, mut out: impl Write) {
-    for item in waiting {
+fn write_all(queued: &Receiver<Item>, dropped: &AtomicU64, mut out: impl Write) {
+    for item in queued {
         match item {
-            // There is nowhere left to tell of an error.
+            // An error cannot be logged: this is the log.
             Item::Line(line) => drop(out.write_all(&line)),
-            Item::Mark(reached) => drop(reached.send(())),
+            Item::Flush(done) => drop(done.send(())),
         }
-        let lines = lost.swap(0, Relaxed);
+        let lines = dropped.swap(0, Relaxed);
         if lines > 0 {
-            // Goes the way of all lines, and stands behind those that waited.
-            warn!(lines, "log lines were lost, since nobody took them from standard error");
+            // Queued as well, behind the lines that waited.
+            warn!(lines, "log lines dropped: standard error was not read in time");
         }
     }
 }
 
 impl Write for LogQueue {
-    /// Takes a whole line, which is how the subscriber writes.
+    /// The subscriber writes whole lines.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.lines.try_send(Item::Line(line.to_vec())).is_err() {
-            self.lost.fetch_add(1, Relaxed);
+            self.dropped.fetch_add(1, Relaxed);
         }
         Ok(line.len())
     }
@@ -76,11 +76,11 @@ impl Write for LogQueue {
     }
 }
 
-impl Drop for LastLines {
+impl Drop for FlushOnDrop {
     fn drop(&mut self) {
-        let (reached, mark) = sync_channel(1);
-        if self.0.lines.try_send(Item::Mark(reached)).is_ok() {
-            let _ = mark.recv_timeout(PATIENCE);
+        let (done, flushed) = sync_channel(1);
+        if self.0.lines.try_send(Item::Flush(done)).is_ok() {
+            let _ = flushed.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Metrics as gzip: the long part compressed once a report, the short part at each scrape, both in one gzip member.
+//! Metrics as one gzip member: the series of keys are compressed once a report, the other metrics at each scrape.
 //!
-//! Prometheus always asks for gzip, and compressing the series of 10 000 keys takes a good part of a second. An
-//! [`Archive`] keeps them as raw deflate blocks that end on a byte boundary (a sync flush); a scrape writes the gzip
-//! header and freshly deflated live series before them, an empty final block and the combined checksum after them
-//! (RFC 1951 3.2.3, RFC 1952 2.3). The status store makes the archive, the routes send it.
+//! Prometheus always requests gzip, and compressing the series of 10 000 keys takes a large part of a second. An
+//! [`Archive`] keeps them as raw deflate blocks that end on a byte boundary (a sync flush). A scrape adds the gzip header
+//! and the freshly compressed other metrics before them, and an empty final block and the combined checksum after them
+//! (RFC 1951 3.2.3, RFC 1952 2.3).
 
 use std::io::{self, Write};
 
@@ -27,10 +27,10 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// Compresses a document, giving up the thread after each piece of it.
+    /// Compresses a document, and yields the thread after each piece.
     ///
     /// # Errors
-    /// None that is known: the sink takes everything.
+    /// None is known: the sink accepts every write.
     pub(crate) async fn of(mut document: impl Document) -> io::Result<Self> {
         let mut crc = Crc::new();
         let mut encoder = DeflateEncoder::new(Chunks::default(), Compression::fast());
@@ -40,7 +40,7 @@ impl Archive {
             tokio::task::yield_now().await;
         }
         encoder.flush()?;
-        // Taken out before the encoder ends, since its end writes a final block.
+        // Before the encoder is dropped, which writes a final block.
         let chunks = std::mem::take(encoder.get_mut()).into_chunks();
         Ok(Self { chunks, crc })
     }
@@ -48,7 +48,7 @@ impl Archive {
     /// One gzip member that holds `live` and then the archive's text.
     ///
     /// # Errors
-    /// None that is known, as above.
+    /// None is known, as above.
     pub(crate) fn preceded_by(archive: Option<&Self>, live: &[u8]) -> io::Result<Vec<Bytes>> {
         let mut crc = Crc::new();
         crc.update(live);
@@ -66,7 +66,7 @@ impl Archive {
     }
 }
 
-/// A sink that cuts what it takes into chunks.
+/// A sink that stores the bytes in chunks.
 #[derive(Default)]
 struct Chunks {
     full: Vec<Bytes>,
@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    /// So many lines that do not compress well.
+    /// This number of lines that do not compress well.
     struct Lines(u64);
 
     impl Document for Lines {

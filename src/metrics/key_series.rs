@@ -1,6 +1,5 @@
-//! The metrics of keys and of what a project is and how many keys it has in each status, from one report.
-//!
-//! Knows nothing of counters or of HTTP. The routes stream it as plain text, and `gzip` compresses it once a report.
+//! The metrics of keys and projects, rendered from one report. The server streams them as text, and `gzip` compresses them
+//! once a report.
 
 use std::sync::Arc;
 
@@ -10,14 +9,14 @@ use crate::rotation::key::SECONDS_PER_DAY;
 use crate::rotation::report::{KeyReport, ProjectReport, Report};
 use crate::views::document::{Document, KeyCursor};
 
-const PROJECT_INFO: Family = gauge("kms_rotation_project_info", "Always 1; the labels tell what the project is.");
+const PROJECT_INFO: Family = gauge("kms_rotation_project_info", "Always 1; the labels describe the project.");
 const KEYS: Family = gauge("kms_rotation_keys", "Keys with this status.");
 
 /// The series of one family for one key.
 type Write = fn(&mut Samples<'_>, &ProjectReport, &KeyReport);
 
-/// The families of keys, in the order in which they are written. Each one is a walk over all keys, since the format
-/// wants a family in one piece.
+/// The families of keys, in the order of writing. Each one iterates over all keys, since the format requires a family in
+/// one piece.
 const FAMILIES: [(Family, Write); 9] = [
     (
         gauge("kms_rotation_key_status", "1 for the status that the key has, 0 for the others."),
@@ -30,7 +29,7 @@ const FAMILIES: [(Family, Write); 9] = [
         },
     ),
     (
-        gauge("kms_rotation_key_finding", "Why the key has its status; present while it holds."),
+        gauge("kms_rotation_key_finding", "Reason for the key's status; absent when it does not apply."),
         |samples, project, key| {
             for reason in key.reasons.iter() {
                 let labels =
@@ -53,7 +52,7 @@ const FAMILIES: [(Family, Write); 9] = [
         },
     ),
     (
-        gauge("kms_rotation_key_policy_interval_seconds", "The rotation interval that the policy wants."),
+        gauge("kms_rotation_key_policy_interval_seconds", "Rotation interval that the policy requires."),
         |samples, project, key| {
             if let Some(desired) = key.desired {
                 samples.write(&labels(project, key), desired.interval.as_seconds());
@@ -85,7 +84,7 @@ const FAMILIES: [(Family, Write); 9] = [
         },
     ),
     (
-        gauge("kms_rotation_key_info", "The key's name and the line of the policy entry that decides for it."),
+        gauge("kms_rotation_key_info", "The key's alias and the line of the policy entry that applies to it."),
         |samples, project, key| {
             let entry = key.entry_line.map(|line| line.to_string()).unwrap_or_default();
             let [project_label, key_label] = labels(project, key);
@@ -106,9 +105,9 @@ fn labels<'r>(project: &'r ProjectReport, key: &'r KeyReport) -> [(&'static str,
 /// The series of a report.
 pub(crate) struct KeySeries {
     report: Arc<Report>,
-    /// How many projects have been told of.
-    told: usize,
-    /// How many projects have their numbers of keys written.
+    /// Number of projects whose `project_info` is written.
+    described: usize,
+    /// Number of projects whose number of keys by status is written.
     tallied: usize,
     family: usize,
     begun: bool,
@@ -116,15 +115,15 @@ pub(crate) struct KeySeries {
 }
 
 impl KeySeries {
-    /// Nothing of the report is written yet.
+    /// The series of this report.
     pub(crate) fn new(report: Arc<Report>) -> Self {
-        Self { report, told: 0, tallied: 0, family: 0, begun: false, cursor: KeyCursor::default() }
+        Self { report, described: 0, tallied: 0, family: 0, begun: false, cursor: KeyCursor::default() }
     }
 }
 
 impl Document for KeySeries {
     fn next_part(&mut self, piece: &mut Vec<u8>) -> bool {
-        if let Some(project) = self.report.projects.get(self.told) {
+        if let Some(project) = self.report.projects.get(self.described) {
             let labels = [
                 ("project", &*project.name),
                 ("cloud", project.cloud.as_str()),
@@ -132,8 +131,8 @@ impl Document for KeySeries {
                 ("mode", project.mode.as_str()),
                 ("coverage", project.coverage.as_str()),
             ];
-            Samples::resume(&PROJECT_INFO, piece, self.told > 0).write(&labels, true);
-            self.told += 1;
+            Samples::resume(&PROJECT_INFO, piece, self.described > 0).write(&labels, true);
+            self.described += 1;
             return true;
         }
         if let Some(project) = self.report.projects.get(self.tallied) {

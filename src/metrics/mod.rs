@@ -11,4 +11,4 @@ mod registry;
 pub(crate) use gzip::Archive;
 pub(crate) use key_series::KeySeries;
 pub(crate) use registry::Metrics;
-pub use registry::MetricsError;
+pub(crate) use registry::MetricsError;

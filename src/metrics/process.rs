@@ -1,13 +1,13 @@
 //! The usual `process_*` metrics, read from `/proc/self` at each scrape.
 //!
-//! Where there is no `/proc`, or a file of it cannot be read, the metrics are absent. The `prometheus` crate's own
-//! collector would bring an old procfs and a second rustix for these few lines.
+//! Without `/proc`, or if a file in it cannot be read, the metrics are absent. By hand, since the collector of the
+//! `prometheus` crate depends on an old procfs and a second rustix.
 
 use std::fs;
 
 use super::exposition::{Family, Samples, Value};
 
-/// Clock ticks in a second: part of Linux's ABI for user space, whatever the kernel's own tick.
+/// Clock ticks in a second: a constant of Linux's ABI for user space.
 const TICKS_PER_SECOND: u64 = 100;
 
 /// A number of hundredths of a second.
@@ -22,21 +22,20 @@ impl Value for Ticks {
     }
 }
 
-/// Writes what can be read of this process.
+/// Writes the metrics that can be read.
 pub(crate) fn write(out: &mut Vec<u8>) {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     write_stat(&read("/proc/self/stat"), &read("/proc/stat"), out);
     write_status(&read("/proc/self/status"), out);
     write_limits(&read("/proc/self/limits"), out);
     if let Ok(entries) = fs::read_dir("/proc/self/fd") {
-        // The directory is open itself while it is read.
+        // Without the directory itself, which is open while it is read.
         let open = entries.count().saturating_sub(1);
         sample(out, "process_open_fds", "gauge", "Open file descriptors.", open as u64);
     }
 }
 
-/// Processor time and start (`proc(5)`: fields 14, 15 and 22; the name in field 2 may hold anything, blanks and
-/// brackets too).
+/// CPU time and start (`proc(5)`: fields 14, 15 and 22; the name in field 2 can contain blanks and brackets).
 fn write_stat(own: &str, system: &str, out: &mut Vec<u8>) {
     let Some((_, after_name)) = own.rsplit_once(')') else { return };
     let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();

@@ -1,8 +1,7 @@
-//! The counters of one project's calls: what the KMS client tells, kept in plain atomics.
+//! The counters of one project's calls, in atomics. The KMS client reports each call.
 //!
 //! One HTTP attempt costs a few atomic additions: label values are resolved when they are written, not when they are
-//! counted. A project's counters go with the last one who holds them, so that a reload has nothing to clean up.
-//! `metrics` owns the projects and calls [`write`].
+//! counted. A project's counters are dropped with their last owner, so a reload has nothing to clean up.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,31 +13,31 @@ use prometheus::Histogram;
 use super::exposition::{Family, Samples};
 use crate::kms::observe::{Code, Observer, Operation};
 
-const OPERATIONS: Family = Family {
-    name: "kms_rotation_operations_total",
+const OPERATIONS: Family =
+    Family { name: "kms_rotation_operations_total", kind: "counter", help: "Calls, each with all its retries." };
+const REQUESTS: Family = Family {
+    name: "kms_rotation_requests_total",
     kind: "counter",
-    help: "Calls as their caller sees them, retries inside.",
+    help: "HTTP requests by status code or transport error.",
 };
-const REQUESTS: Family =
-    Family { name: "kms_rotation_requests_total", kind: "counter", help: "HTTP attempts by how they ended." };
 const RETRIES: Family = Family {
     name: "kms_rotation_retries_total",
     kind: "counter",
-    help: "HTTP attempts that were made again, by how the one before ended.",
+    help: "Retries, by the status code or transport error of the attempt before.",
 };
 const EXPIRY: Family = Family {
     name: "kms_rotation_credentials_expiry_timestamp_seconds",
     kind: "gauge",
-    help: "When the credentials in use end; absent when they have no known end.",
+    help: "When the credentials in use expire; absent when unknown.",
 };
 
 const CLOCK_SKEW: Family = Family {
     name: "kms_rotation_clock_skew_seconds",
     kind: "gauge",
-    help: "How far the cloud's clock is ahead of this machine's, by its last answer; absent before the first.",
+    help: "How far the cloud's clock is ahead of this machine's, by its last response; absent before the first.",
 };
 
-/// The usual codes; they are counted without a lock.
+/// The usual codes, counted without a lock.
 const USUAL: [Code; 19] = [
     Code::Http(200),
     Code::Http(201),
@@ -61,7 +60,8 @@ const USUAL: [Code; 19] = [
     Code::Body,
 ];
 
-/// What leads to a retry: errors that may pass, and credentials that are renewed once (`docs/kms-api.md` 3.4).
+/// The codes that cause a retry: temporary errors, and refused credentials, which are renewed once
+/// (`docs/kms-api.md` 3.4).
 fn leads_to_a_retry(code: Code) -> bool {
     match code {
         Code::Http(status) => matches!(status, 401 | 403 | 408 | 429 | 500 | 502 | 503 | 504),
@@ -86,8 +86,7 @@ impl ByCode {
         }
     }
 
-    /// Those that are to be there from the start, since a rate over the first one needs the 0 before it, and all others
-    /// that were counted.
+    /// The codes that exist from the start, since `rate()` needs the 0 before the first one, and all codes counted so far.
     fn write(&self, samples: &mut Samples<'_>, project: &str, label: &str, from_the_start: impl Fn(Code) -> bool) {
         let mut write = |operation: Operation, code: Code, count: u64| {
             if count > 0 || from_the_start(code) {

@@ -1,8 +1,8 @@
 //! The metrics that live between runs, and the gauges of the process as a whole.
 //!
-//! What belongs to the whole process is in a registry of the `prometheus` crate; what has a `project` label is kept in
-//! `project_calls` and written by `exposition`, since it comes and goes with the policy. The status store owns the one
-//! instance; the metrics of keys are in `key_series`.
+//! Metrics of the whole process are in a registry of the `prometheus` crate. Metrics with a `project` label are in
+//! `project_calls` and written by `exposition`, since projects come and go with the policy. Metrics of keys are in
+//! `key_series`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,11 +20,11 @@ use crate::rotation::report::Trigger;
 use crate::support::version::{REVISION, VERSION};
 use crate::views::snapshot::Snapshot;
 
-/// Seconds. A KMS call on a warm connection takes 10 to 100 ms; 8 s is the default time limit, and the steps about it
-/// tell what came close from what ran into it.
+/// Seconds. A KMS call on a warm connection takes 10 to 100 ms; 8 s is the default timeout, and the buckets
+/// around it separate slow requests from timeouts.
 const REQUEST_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0];
-/// Seconds. At 10 requests a second, 200 keys take 20 s to read and 10 000 keys a quarter of an hour to read and about
-/// an hour to bring from off to their policy.
+/// Seconds. At 10 requests a second, 200 keys take 20 s to read and 10 000 keys a quarter of an hour to read and
+/// about an hour to change.
 const RUN_BUCKETS: &[f64] = &[0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0];
 
 /// The metrics could not be set up: their definitions contradict each other.
@@ -32,7 +32,7 @@ const RUN_BUCKETS: &[f64] = &[0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0
 #[error("cannot set up the metrics")]
 pub struct MetricsError(#[from] prometheus::Error);
 
-/// Every metric that is not of a key.
+/// All metrics except those of keys.
 pub(crate) struct Metrics {
     registry: Registry,
     /// By trigger; failures, then successes.
@@ -46,7 +46,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Result<Self, MetricsError> {
         let registry = Registry::new();
-        let build = Opts::new("kms_rotation_build_info", "Always 1; the labels tell what is running.");
+        let build = Opts::new("kms_rotation_build_info", "Always 1; the labels describe the program.");
         let build = IntGaugeVec::new(build, &["version", "revision"])?;
         build.get_metric_with_label_values(&[VERSION, REVISION])?.set(1);
         registry.register(Box::new(build))?;
@@ -60,11 +60,11 @@ impl Metrics {
         };
         let runs = Trigger::ALL.into_iter().map(by_result).collect::<Result<_, prometheus::Error>>()?;
 
-        let run_duration = HistogramOpts::new("kms_rotation_run_duration_seconds", "How long a run took.");
+        let run_duration = HistogramOpts::new("kms_rotation_run_duration_seconds", "Duration of a run.");
         let run_duration = Histogram::with_opts(run_duration.buckets(RUN_BUCKETS.to_vec()))?;
         registry.register(Box::new(run_duration.clone()))?;
 
-        let requests = HistogramOpts::new("kms_rotation_request_duration_seconds", "How long an HTTP attempt took.");
+        let requests = HistogramOpts::new("kms_rotation_request_duration_seconds", "Duration of an HTTP request.");
         let requests = HistogramVec::new(requests.buckets(REQUEST_BUCKETS.to_vec()), &["operation"])?;
         registry.register(Box::new(requests.clone()))?;
         let by_operation = |operation: Operation| requests.get_metric_with_label_values(&[operation.as_str()]);
@@ -80,7 +80,7 @@ impl Metrics {
         self.run_duration.observe(took.as_secs_f64());
     }
 
-    /// These projects have series, and no others.
+    /// Sets the projects that have series.
     pub(crate) fn set_projects<'a>(&self, names: impl IntoIterator<Item = &'a Arc<str>>) {
         let mut projects = self.projects();
         let mut before = std::mem::take(&mut *projects);
@@ -93,7 +93,7 @@ impl Metrics {
             .collect();
     }
 
-    /// The calls of a project; a project that is not known gets its series now.
+    /// The counters of a project's calls; a new project gets its series now.
     pub(crate) fn calls(&self, name: &Arc<str>) -> Arc<ProjectCalls> {
         let mut projects = self.projects();
         if let Some((_, calls)) = projects.iter().find(|(known, _)| known == name) {
@@ -104,7 +104,7 @@ impl Metrics {
         calls
     }
 
-    /// Writes everything but the metrics of keys.
+    /// Writes all metrics except those of keys.
     pub(crate) fn write(&self, snapshot: &Snapshot, out: &mut Vec<u8>) {
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), out) {
             tracing::error!(%error, "encoding the metrics failed");
@@ -123,8 +123,8 @@ impl Metrics {
     }
 }
 
-/// Gauges of the daemon. They are there from the start, as 0 until it happens: an alert on `time() - x` must see a
-/// daemon that never had a good run.
+/// Gauges of the daemon. They exist from the start, with 0 for a time that has not come: an alert on `time() - x` must
+/// also see a daemon without any successful run.
 fn write_gauges(snapshot: &Snapshot, out: &mut Vec<u8>) {
     let mut gauge = |name, help, at: Option<SystemTime>| {
         let family = Family { name, kind: "gauge", help };
@@ -137,7 +137,7 @@ fn write_gauges(snapshot: &Snapshot, out: &mut Vec<u8>) {
     );
     gauge(
         "kms_rotation_last_success_timestamp_seconds",
-        "When the last run ended that left every key on its policy or exempt; 0 before the first.",
+        "When the last successful run ended; 0 before the first.",
         snapshot.last_success,
     );
     gauge("kms_rotation_next_run_timestamp_seconds", "When the next run is due; 0 when none is.", snapshot.next_run);

@@ -1,9 +1,9 @@
 //! When to run: a cron expression in a time zone.
 //!
-//! A calendar only computes; what waits for the next instant, adds jitter and catches up lives in the daemon. At the
-//! edges of daylight saving time a fixed time such as `30 2 * * *` runs once a day: where the clock jumps over it, at
-//! the first instant after the gap, and where the clock shows it twice, the first time. An expression with a wildcard,
-//! step or list in its times runs by real time, so `*/30` is due every 30 minutes all through both edges.
+//! A calendar only computes; the daemon waits, adds jitter and catches up. When daylight saving time begins or ends, a
+//! fixed time such as `30 2 * * *` is due once a day: right after the gap if the clock skips it, and the first time if
+//! the clock shows it twice. An expression with a wildcard, step or list in its times follows real time: `*/30` is due
+//! every 30 minutes then too.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::yaml::nearest::nearest;
 
-/// Where gaps are looked for. Any start does; this one, the year 2026, has a leap year soon after it.
+/// The start of every search for gaps: the year 2026, soon before a leap year.
 const ANY_START: i64 = 1_767_225_600;
 
 /// The longest explanation of a malformed expression, in characters.
 const LONGEST_REASON: usize = 200;
 
-/// A cron expression in a time zone. Cheap to clone; equal to another where both were written the same.
+/// A cron expression in a time zone. Cheap to clone; equal if the expressions and zones are written the same.
 #[derive(Clone)]
 pub struct Calendar(Arc<Inner>);
 
@@ -41,36 +41,36 @@ pub(super) struct Zone {
     rules: TimeZone,
 }
 
-/// Why there is no such calendar.
+/// Why a calendar is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InvalidCalendar {
     /// The cron expression has this many fields, not five or six.
     FieldCount(usize),
     /// The cron expression is wrong, for this reason.
     Expression(String),
-    /// The expression is well formed, and no date answers to it.
+    /// The expression is well formed, but never due.
     NeverDue,
-    /// There is no time zone of this name; perhaps this one is meant.
+    /// The time zone is unknown; the nearest name.
     UnknownZone(Option<String>),
 }
 
 impl fmt::Display for InvalidCalendar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FieldCount(count) => write!(f, "a cron expression of {count} fields, not five or six"),
-            Self::Expression(reason) => write!(f, "not a cron expression: {reason}"),
-            Self::NeverDue => f.write_str("no date answers to the cron expression"),
-            Self::UnknownZone(None) => f.write_str("no time zone of this name"),
-            Self::UnknownZone(Some(near)) => write!(f, "no time zone of this name; did you mean `{near}`?"),
+            Self::FieldCount(count) => write!(f, "cron expression with {count} fields, expected five or six"),
+            Self::Expression(reason) => write!(f, "invalid cron expression: {reason}"),
+            Self::NeverDue => f.write_str("the cron expression never fires"),
+            Self::UnknownZone(None) => f.write_str("unknown time zone"),
+            Self::UnknownZone(Some(near)) => write!(f, "unknown time zone; did you mean `{near}`?"),
         }
     }
 }
 
 impl std::error::Error for InvalidCalendar {}
 
-/// When a calendar is due next could not be computed, which may be possible from another instant on.
+/// The next run could not be computed. It may be possible from a later instant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot compute when `{expression}` ({zone}) is due after {after}: {reason}")]
+#[error("compute the run of `{expression}` ({zone}) after {after}: {reason}")]
 pub struct NoNextRun {
     expression: String,
     zone: String,
@@ -78,17 +78,17 @@ pub struct NoNextRun {
     reason: String,
 }
 
-/// A step of a cron expression that leaves only the first value of its range.
+/// A step of a cron expression that is larger than its range, so that only the first value matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LargeStep {
     pub(super) step: u32,
     /// The field, in the plural.
     pub(super) field: &'static str,
-    /// How many values the range has.
+    /// The number of values of the range.
     pub(super) values: u32,
 }
 
-/// The fields of a cron expression, and how many values each has.
+/// The fields of a cron expression with the number of their values.
 const FIELDS: [(&str, u32); 6] = [
     ("seconds", 60),
     ("minutes", 60),
@@ -103,7 +103,7 @@ impl Calendar {
     ///
     /// # Errors
     ///
-    /// The expression is malformed or can never be due, or there is no such zone.
+    /// The expression is malformed or never due, or the zone is unknown.
     pub fn new(expression: &str, zone: &str) -> Result<Self, InvalidCalendar> {
         Self::in_zone(expression, Zone::find(zone)?)
     }
@@ -111,7 +111,7 @@ impl Calendar {
     pub(super) fn in_zone(expression: &str, zone: Zone) -> Result<Self, InvalidCalendar> {
         let cron = parse(expression)?;
         let calendar = Self(Arc::new(Inner { expression: expression.to_owned(), cron, zone }));
-        // The search looks at every year there is, so one answer is enough.
+        // The search covers all years, so one instant is enough.
         if calendar.next_after(Timestamp::UNIX_EPOCH).is_err() {
             return Err(InvalidCalendar::NeverDue);
         }
@@ -122,8 +122,8 @@ impl Calendar {
     ///
     /// # Errors
     ///
-    /// The calendar's library finds none: at the end of time, or where a zone's clock skips most of a day.
-    pub fn next_after(&self, after: Timestamp) -> Result<Timestamp, NoNextRun> {
+    /// The library finds none: at the end of its range, or if the zone's clock skips most of a day.
+    pub(crate) fn next_after(&self, after: Timestamp) -> Result<Timestamp, NoNextRun> {
         let Inner { expression, cron, zone } = &*self.0;
         let failed = |error: CronError| NoNextRun {
             expression: expression.clone(),
@@ -141,20 +141,24 @@ impl Calendar {
         Some(next.to_zoned(self.0.zone.rules.clone()).date())
     }
 
-    /// The schedule in words, for people.
+    /// The schedule in words, such as `runs every 30 minutes (UTC)`.
     #[must_use]
     pub fn describe(&self) -> String {
         let described = self.0.cron.describe();
-        format!("{} ({})", described.trim_end_matches('.'), self.0.zone.name)
+        let described = described.trim_end_matches('.');
+        // The library writes a sentence, and "At every".
+        let when = described.strip_prefix("At every ").map(|rest| format!("every {rest}"));
+        let when = when.unwrap_or_else(|| lower_first(described).collect());
+        format!("runs {when} ({})", self.0.zone.name)
     }
 
-    /// A day of the month and a day of the week are both given and not joined by `+`: then a day is due that is either.
+    /// Whether day of month and day of week are both set and not joined by `+`: days that match either are then due.
     pub(super) fn joins_days_by_or(&self) -> bool {
         let pattern = &self.0.cron.pattern;
         !pattern.is_dom_wildcard() && !pattern.is_dow_wildcard() && !pattern.matches_dom_and_dow()
     }
 
-    /// The first step that is larger than its range, such as `*/61` in the minutes: it matches one value only.
+    /// The first step that is larger than its range, such as `*/61` in the minutes.
     pub(super) fn large_step(&self) -> Option<LargeStep> {
         let fields = self.0.expression.split_whitespace();
         // Without seconds the first field is the minutes.
@@ -170,15 +174,15 @@ impl Calendar {
         })
     }
 
-    /// The longest time between two runs, where that is more than a year.
+    /// The longest time between two runs, if it is more than a year.
     pub(super) fn gap_over_a_year(&self) -> Option<Duration> {
-        // A leap year and a change of the zone's offset. A few leaps, so that the year 2100 without its leap day is left
-        // out of most schedules.
+        // A leap year and a change of the zone's offset. Only a few gaps are searched: most schedules then do not reach
+        // the year 2100, which has no leap day.
         let gap = self.gap_longer_than(SignedDuration::from_hours(367 * 24), 8)?;
         Duration::try_from(gap).ok()
     }
 
-    /// A time between two runs that is shorter than `most`, if there is one among the first runs of two years.
+    /// A time between two runs that is shorter than `most`, if the first runs of two years have one.
     pub(super) fn gap_shorter_than(&self, most: Duration) -> Option<Duration> {
         const RUNS: usize = 400;
         let begin = Timestamp::from_second(ANY_START).ok()?;
@@ -198,13 +202,12 @@ impl Calendar {
         None
     }
 
-    /// The longest time from one due instant to the next, looked for over ten years where gaps are months and over
-    /// less where they are hours. Exact where it is 30 days or more; a shorter one may have a rare exception.
+    /// The longest time between two runs. Exact from 30 days on; if it is shorter, a rare longer gap can be missed.
     ///
-    /// What is looked for is a leap longer than the best so far, from due instant to the last one within reach, so
-    /// that a schedule of every second costs no more than one of every day.
+    /// Each step of the search jumps to the last run within the longest gap found so far, so that a schedule of every
+    /// second costs no more than one of every day.
     pub(super) fn longest_gap(&self) -> Duration {
-        // Shortest gap looked for, and how many leaps to make: first the rare long gaps, then the common short ones.
+        // Shortest gap and number of jumps: first the rare long gaps, then the common short ones.
         const SEARCHES: [(SignedDuration, u32); 5] = [
             (SignedDuration::from_hours(365 * 24), 20),
             (SignedDuration::from_hours(30 * 24), 240),
@@ -212,14 +215,14 @@ impl Calendar {
             (SignedDuration::from_hours(1), 400),
             (SignedDuration::from_secs(60), 400),
         ];
-        let found = SEARCHES.into_iter().find_map(|(shortest, leaps)| self.gap_longer_than(shortest, leaps));
+        let found = SEARCHES.into_iter().find_map(|(shortest, jumps)| self.gap_longer_than(shortest, jumps));
         Duration::try_from(found.unwrap_or(SignedDuration::from_secs(60))).unwrap_or_default()
     }
 
-    fn gap_longer_than(&self, shortest: SignedDuration, leaps: u32) -> Option<SignedDuration> {
+    fn gap_longer_than(&self, shortest: SignedDuration, jumps: u32) -> Option<SignedDuration> {
         let mut longest = None;
         let mut at = self.next_after(Timestamp::from_second(ANY_START).ok()?).ok()?;
-        for _ in 0..leaps {
+        for _ in 0..jumps {
             let reach = at.checked_add(longest.unwrap_or(shortest)).ok()?;
             let last = self.0.cron.find_previous_occurrence(&reach.to_zoned(self.0.zone.rules.clone()), true).ok()?;
             if last.timestamp() > at {
@@ -254,30 +257,30 @@ impl Zone {
             let near = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
             return Err(InvalidCalendar::UnknownZone(near));
         };
-        // The database finds names in any case; the name it has is the one to show.
+        // The database finds names in any case; show its own spelling.
         Ok(Self { name: rules.iana_name().unwrap_or(name).to_owned(), rules })
     }
 
-    /// The instant at which a day, written as `YYYY-MM-DD`, is over here: the first one of the next day, which is not
-    /// midnight where the clock jumps over it.
+    /// The end of a day, written as `YYYY-MM-DD`: the first instant of the next day, which is not midnight if the clock
+    /// skips it.
     pub(super) fn end_of_day(&self, day: &str) -> Result<SystemTime, InvalidDay> {
         let pattern = |(at, byte): (usize, u8)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() };
         if day.len() != 10 || !day.bytes().enumerate().all(pattern) {
             return Err(InvalidDay::Malformed);
         }
         let date: Date = day.parse().map_err(|_| InvalidDay::Impossible)?;
-        // Behind the last day there is, there is no other.
+        // The last day of the calendar has no next day.
         let next = date.tomorrow().and_then(|next| next.to_zoned(self.rules.clone()));
         Ok(next.map_or(Timestamp::MAX, |next| next.timestamp()).into())
     }
 }
 
-/// Why there is no such day.
+/// Why a day is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InvalidDay {
     /// It is not written as `YYYY-MM-DD`.
     Malformed,
-    /// No calendar has it.
+    /// It does not exist.
     Impossible,
 }
 
@@ -293,12 +296,15 @@ fn parse(expression: &str) -> Result<Cron, InvalidCalendar> {
             | CronError::ComponentError(reason) => reason,
             other => other.to_string(),
         };
-        // It may repeat the expression, and it is a sentence.
+        // The reason is a sentence, and may repeat the expression.
         let reason = reason.trim_end_matches('.').replace("CronPattern", "the expression");
-        let mut letters = reason.chars().take(LONGEST_REASON);
-        let first = letters.next().map(|letter| letter.to_ascii_lowercase());
-        InvalidCalendar::Expression(first.into_iter().chain(letters).collect())
+        InvalidCalendar::Expression(lower_first(&reason).take(LONGEST_REASON).collect())
     })
+}
+
+/// The text with a lower-case first letter.
+fn lower_first(text: &str) -> impl Iterator<Item = char> {
+    text.chars().enumerate().map(|(at, letter)| if at == 0 { letter.to_ascii_lowercase() } else { letter })
 }
 
 #[cfg(test)]
@@ -309,7 +315,7 @@ mod tests {
         Calendar::new(expression, zone).unwrap()
     }
 
-    /// The due instants after `from` and up to `to`, in the zone's own clock and offset.
+    /// The due instants after `from` and up to `to`, in local time with the offset.
     fn due(expression: &str, zone: &str, from: &str, to: &str) -> Vec<String> {
         let calendar = calendar(expression, zone);
         let to: Timestamp = to.parse().unwrap();
@@ -321,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_time_that_the_clock_jumps_over_is_due_right_after_the_gap() {
+    fn a_fixed_time_that_the_clock_skips_is_due_right_after_the_gap() {
         let berlin = due("30 2 * * *", "Europe/Berlin", "2026-03-28T00:00:00Z", "2026-03-30T23:00:00Z");
         assert_eq!(berlin, ["28 02:30+01:00", "29 03:00+02:00", "30 02:30+02:00"]);
         let new_york = due("30 2 * * *", "America/New_York", "2026-03-07T00:00:00Z", "2026-03-10T00:00:00Z");
@@ -337,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_runs_by_real_time_through_both_edges() {
+    fn an_interval_follows_real_time_when_the_clock_changes() {
         let gap = due("*/30 * * * *", "Europe/Berlin", "2026-03-29T00:15:00Z", "2026-03-29T01:45:00Z");
         assert_eq!(gap, ["29 01:30+01:00", "29 03:00+02:00", "29 03:30+02:00"]);
         let overlap = due("*/30 * * * *", "America/New_York", "2026-11-01T05:15:00Z", "2026-11-01T07:15:00Z");
@@ -374,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_schedule_is_refused() {
+    fn an_invalid_schedule_is_refused() {
         let refused = |expression| match Calendar::new(expression, "UTC") {
             Err(InvalidCalendar::Expression(reason)) => reason,
             other => panic!("{expression}: {other:?}"),
@@ -393,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_gap_is_found_whatever_the_rhythm() {
+    fn the_longest_gap_of_every_schedule_is_found() {
         let gap = |expression, zone| calendar(expression, zone).longest_gap();
         let hours = |hours: u64| Duration::from_secs(hours * 3600);
         assert_eq!(gap("*/30 * * * *", "UTC"), Duration::from_secs(1800));
@@ -408,11 +414,11 @@ mod tests {
     }
 
     #[test]
-    fn an_instant_that_cannot_be_computed_is_an_error_that_says_of_what() {
+    fn an_instant_that_cannot_be_computed_is_an_error_with_the_schedule() {
         // Samoa had no 30 December in 2011.
         let samoa = calendar("0 12 * * *", "Pacific/Apia");
         let error = samoa.next_after("2011-12-30T00:00:00Z".parse().unwrap()).unwrap_err().to_string();
-        let begin = "cannot compute when `0 12 * * *` (Pacific/Apia) is due after 2011-12-30T00:00:00Z: ";
+        let begin = "compute the run of `0 12 * * *` (Pacific/Apia) after 2011-12-30T00:00:00Z: ";
         assert!(error.starts_with(begin) && error.len() > begin.len(), "{error}");
         assert!(samoa.next_after("2011-12-30T12:00:00Z".parse().unwrap()).is_ok());
         assert!(calendar("0 12 * * *", "UTC").next_after(Timestamp::MAX).is_err());
@@ -454,9 +460,11 @@ mod tests {
     }
 
     #[test]
-    fn calendars_compare_by_what_was_written() {
+    fn calendars_are_equal_if_written_the_same() {
         assert_eq!(calendar("0 3 * * *", "europe/berlin"), calendar("0 3 * * *", "Europe/Berlin"));
         assert_ne!(calendar("0 3 * * *", "UTC"), calendar("0 3 * * *", "Europe/Berlin"));
-        assert_eq!(calendar("0 3 * * *", "Europe/Berlin").describe(), "At 03:00 (Europe/Berlin)");
+        assert_eq!(calendar("0 3 * * *", "Europe/Berlin").describe(), "runs at 03:00 (Europe/Berlin)");
+        assert_eq!(calendar("*/30 * * * *", "UTC").describe(), "runs every 30 minutes (UTC)");
+        assert_eq!(calendar("* * * * *", "UTC").describe(), "runs every minute (UTC)");
     }
 }

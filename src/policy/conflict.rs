@@ -1,21 +1,20 @@
-//! What is wrong between parts of a policy that are right one by one.
+//! Reports conflicts between parts of a policy that are valid on their own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::calendar::Calendar;
-use super::project::{Draft, Identity};
+use super::draft::{Draft, ProjectIdentity};
 use crate::rotation::key::SECONDS_PER_DAY;
 use crate::yaml::decode::Decoder;
-use crate::yaml::problem::quoted;
-use crate::yaml::scalar::short;
 use crate::yaml::source::Span;
+use crate::yaml::wording::{duration_text, quoted};
 
-/// What KMS allows one user in a second, as its documentation has it; more is answered with 429.
+/// The request rate that KMS documents for one user; it answers more with 429.
 const CLOUD_REQUESTS_PER_SECOND: f64 = 20.0;
 
-/// Notes every conflict. `rate` is the request rate, where the policy gives one.
+/// Reports every conflict. `rate` is the request rate, if the policy sets it.
 pub(super) fn check(
     decoder: &mut Decoder<'_>,
     drafts: &[Draft],
@@ -28,7 +27,7 @@ pub(super) fn check(
     selectors(decoder, drafts);
     overlaps(decoder, drafts);
     if let Some(calendar) = calendar {
-        held_off(decoder, drafts, calendar);
+        never_rotating(decoder, drafts, calendar);
     }
     if let Some((rate, span)) = rate {
         request_rate(decoder, drafts, rate, span);
@@ -39,31 +38,31 @@ fn names(decoder: &mut Decoder<'_>, drafts: &[Draft]) {
     let mut first = HashMap::new();
     for (name, span) in drafts.iter().filter_map(|draft| draft.name.as_ref()) {
         if let Some(first) = first.get(name) {
-            let message = format!("a second project is named {}, expected a name of its own", quoted(name));
-            decoder.error(*span, message).related("first named so", *first);
+            let message = format!("duplicate project name {}", quoted(name));
+            decoder.error(*span, message).related("first used", *first).help("rename one of the projects");
         } else {
             first.insert(name, *span);
         }
     }
 }
 
-/// A key id names one key of one account in one region, under however many project names that is listed.
+/// A key id is unique in a region, so it must be listed once in all projects of the same identity.
 fn keys(decoder: &mut Decoder<'_>, drafts: &[Draft]) {
     let identities = same_projects(drafts, |_| true);
     repeated(decoder, drafts, &identities, |draft| &draft.key_ids, |key_id| format!("key {key_id}"));
 }
 
-/// A name is one key's within a project. Where that is known by name only, another account may have both.
+/// An alias is unique in a project. Projects identified only by a name may belong to different accounts.
 fn aliases(decoder: &mut Decoder<'_>, drafts: &[Draft]) {
-    let identities = same_projects(drafts, |identity| matches!(identity, Identity::Id(_)));
-    repeated(decoder, drafts, &identities, |draft| &draft.aliases, |alias| format!("the key named {}", quoted(alias)));
+    let identities = same_projects(drafts, |identity| matches!(identity, ProjectIdentity::Id(_)));
+    repeated(decoder, drafts, &identities, |draft| &draft.aliases, |alias| format!("alias {}", quoted(alias)));
 }
 
-/// For each project the first one of the same identity, where it is one of these, or else itself.
-fn same_projects(drafts: &[Draft], tells: impl Fn(&Identity) -> bool) -> Vec<usize> {
+/// For each project the index of the first project with the same identity. Only identities with `counts` are compared.
+fn same_projects(drafts: &[Draft], counts: impl Fn(&ProjectIdentity) -> bool) -> Vec<usize> {
     let mut first = HashMap::new();
     let of = |(at, draft): (usize, &'_ Draft)| match &draft.identity {
-        Some((cloud, region, identity)) if tells(identity) => {
+        Some((cloud, region, identity)) if counts(identity) => {
             *first.entry((cloud.as_str(), Arc::clone(region), identity.clone())).or_insert(at)
         }
         _ => at,
@@ -71,7 +70,7 @@ fn same_projects(drafts: &[Draft], tells: impl Fn(&Identity) -> bool) -> Vec<usi
     drafts.iter().enumerate().map(of).collect()
 }
 
-/// Notes what is listed twice in a project, under whatever names that goes.
+/// Reports what is listed twice in projects of the same identity.
 fn repeated<T: Ord>(
     decoder: &mut Decoder<'_>,
     drafts: &[Draft],
@@ -84,57 +83,57 @@ fn repeated<T: Ord>(
     for (at, (draft, identity)) in drafts.iter().zip(identities).enumerate() {
         listed.extend(of(draft).iter().map(|(named, span)| (*identity, named, at, *span)));
     }
-    // Sorted rather than hashed: a tenth of the memory, and the first of equals is the first in the file.
+    // Sorted instead of hashed: this needs a tenth of the memory and keeps the order of the file.
     listed.sort_unstable();
     for same in listed.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
         let Some(((_, named, first_project, first), repeated)) = same.split_first() else { continue };
         for (_, _, project, span) in repeated {
             let what = what(named);
             let message = if project == first_project {
-                format!("{what} is listed twice in this project, expected once")
+                format!("{what} is listed twice in this project")
             } else {
                 let identity = drafts[*project].identity.as_ref().map_or("name", |(_, _, identity)| identity.what());
-                format!("{what} is in another project of the same cloud, region and {identity}, expected in one")
+                format!("{what} is also in another project with the same cloud, region and {identity}")
             };
-            decoder.error(*span, message).related("first listed", *first);
+            decoder.error(*span, message).related("first listed", *first).help("remove one of the entries");
         }
     }
 }
 
-/// Of selectors with the same conditions the first one decides, and the second only where that holds for a while.
+/// Of selectors with the same conditions only the first applies, unless it is an exemption with an end.
 fn selectors(decoder: &mut Decoder<'_>, drafts: &[Draft]) {
     for draft in drafts {
-        let mut deciding: HashMap<_, Span> = HashMap::new();
+        let mut applying: HashMap<_, Span> = HashMap::new();
         for selected in &draft.selectors {
-            if let Some(first) = deciding.get(&selected.selector) {
-                let message =
-                    "an earlier selector has the same conditions, so that this one never decides, expected others";
-                decoder.error(selected.span, message).related("the earlier one", *first);
+            if let Some(first) = applying.get(&selected.selector) {
+                let message = "this selector never applies: an earlier one has the same conditions";
+                decoder.error(selected.span, message).related("earlier selector", *first).help("remove one of them");
             } else if !selected.ends {
-                deciding.insert(&selected.selector, selected.span);
+                applying.insert(&selected.selector, selected.span);
             }
         }
     }
 }
 
-/// Entries of one project know of each other, and those of two do not: what both bring in would be set to and fro.
+/// Precedence is defined between the entries of one project only: entries of two projects would change a key in turn.
 fn overlaps(decoder: &mut Decoder<'_>, drafts: &[Draft]) {
     let selects = |draft: &Draft| !draft.selectors.is_empty() || !draft.aliases.is_empty();
-    let identities = same_projects(drafts, |identity| matches!(identity, Identity::Id(_)));
+    let identities = same_projects(drafts, |identity| matches!(identity, ProjectIdentity::Id(_)));
     for (at, first) in identities.into_iter().enumerate().filter(|(at, first)| at != first) {
         let (draft, first) = (&drafts[at], &drafts[first]);
         let (Some((_, span)), Some((_, first_span))) = (&draft.name, &first.name) else { continue };
         if selects(draft) || selects(first) {
-            let message = "another project has the same cloud, region and project_id, and entries without a key id may \
-                           speak of the same keys, expected all entries in one of them";
-            decoder.warning(*span, message).related("the other one", *first_span);
+            let message =
+                "another project has the same cloud, region and project_id: entries of both may match the same keys";
+            let finding = decoder.warning(*span, message);
+            finding.related("other project", *first_span).help("move all entries into one project");
         }
     }
 }
 
-/// Each interval write starts the cloud's period anew, so a key is only rotated in a pause of the schedule that is
-/// longer than its interval.
-fn held_off(decoder: &mut Decoder<'_>, drafts: &[Draft], calendar: &Calendar) {
+/// Each write of the interval restarts the cloud's rotation period, so the key rotates only if two runs are further
+/// apart than its interval.
+fn never_rotating(decoder: &mut Decoder<'_>, drafts: &[Draft], calendar: &Calendar) {
     let mut always = drafts.iter().flat_map(|draft| &draft.always).peekable();
     if always.peek().is_none() {
         return;
@@ -142,25 +141,26 @@ fn held_off(decoder: &mut Decoder<'_>, drafts: &[Draft], calendar: &Calendar) {
     let gap = calendar.longest_gap();
     for (interval, span) in always.filter(|(interval, _)| gap.as_secs() < interval.as_seconds()) {
         let message = format!(
-            "`reapply: always` begins the {interval} anew at every run, and runs are at most {} apart: the key would \
-             never rotate, expected `on_drift`",
+            "`reapply: always` restarts the {interval} in every run, and runs are at most {} apart: the key would \
+             never rotate",
             in_words(gap)
         );
-        decoder.warning(*span, message);
+        decoder.warning(*span, message).help("use `on_drift`");
     }
 }
 
 fn request_rate(decoder: &mut Decoder<'_>, drafts: &[Draft], rate: f64, span: Span) {
     let in_the_cloud = drafts.iter().any(|draft| !draft.loopback);
     if rate > CLOUD_REQUESTS_PER_SECOND && in_the_cloud {
-        let message = format!("{rate} requests a second, expected at most 20: the cloud allows no more to one user");
+        let message =
+            format!("`requests_per_second` is {rate}, expected at most 20: the cloud allows no more for one user");
         decoder.warning(span, message);
     }
 }
 
 fn in_words(gap: Duration) -> String {
     let days = gap.as_secs() / SECONDS_PER_DAY;
-    if days >= 2 { format!("{days} days") } else { short(gap) }
+    if days >= 2 { format!("{days} days") } else { duration_text(gap) }
 }
 
 #[cfg(test)]
@@ -171,12 +171,12 @@ mod tests {
 
     const KEY: &str = "{key_id: 0d0466b0-e727-4d9c-b35d-f84bb474a37f, rotation_interval: 90, reapply: REAPPLY}";
 
-    /// The problems of a policy with one key in each project, which `projects` says the cloud and region of.
+    /// The problems of a policy with one key in each project; `projects` has the cloud and region of each.
     fn problems(head: &str, projects: &[&str], reapply: &str) -> Vec<String> {
-        let project = |(at, place): (usize, &&str)| {
+        let project = |(at, cloud): (usize, &&str)| {
             let keys = KEY.replace("REAPPLY", reapply);
             format!(
-                "  - {{name: p{at}, {place}, project_id: 0123456789abcdef0123456789abcdef, credentials: {{token_file: /t}}, \
+                "  - {{name: p{at}, {cloud}, project_id: 0123456789abcdef0123456789abcdef, credentials: {{token_file: /t}}, \
                  keys: [{keys}]}}\n"
             )
         };
@@ -195,26 +195,26 @@ mod tests {
             "cloud: flexible-engine, region: eu-de, kms_endpoint: 'https://kms.example.com'",
         ];
         assert!(problems("", &[otc, others[0], others[1]], "on_drift").is_empty());
-        assert_eq!(problems("", &[otc, otc, otc], "on_drift").len(), 2, "each repetition is told");
+        assert_eq!(problems("", &[otc, otc, otc], "on_drift").len(), 2, "each repetition is reported");
     }
 
     #[test]
     fn a_pause_longer_than_the_interval_lets_a_key_rotate() {
         let otc = ["cloud: open-telekom-cloud, region: eu-de"];
-        let held_off = |cron| problems(&format!("schedule: {{cron: '{cron}'}}"), &otc, "always").len();
-        assert_eq!(held_off("0 3 1 1,7 *"), 0);
-        assert_eq!(held_off("0 3 1 */2 *"), 1, "62 days are not 90");
-        assert_eq!(held_off("0 3 * 1-9 *"), 0, "three months without a run");
+        let never_rotating = |cron| problems(&format!("schedule: {{cron: '{cron}'}}"), &otc, "always").len();
+        assert_eq!(never_rotating("0 3 1 1,7 *"), 0);
+        assert_eq!(never_rotating("0 3 1 */2 *"), 1, "62 days are not 90");
+        assert_eq!(never_rotating("0 3 * 1-9 *"), 0, "three months without a run");
         assert!(problems("", &["cloud: flexible-engine, region: eu-west-0, mode: monitor"], "always").is_empty());
     }
 
     #[test]
-    fn a_simulator_on_this_machine_takes_any_rate() {
+    fn any_rate_is_accepted_for_a_simulator_on_this_machine() {
         let head = "limits: {requests_per_second: 5000}";
         let here = "cloud: huawei-cloud, region: eu-de, kms_endpoint: 'http://127.0.0.1:8080'";
         let there = "cloud: huawei-cloud, region: eu-west-101";
         assert!(problems(head, &[here], "on_drift").is_empty());
-        let warned = ["5000 requests a second, expected at most 20: the cloud allows no more to one user"];
+        let warned = ["`requests_per_second` is 5000, expected at most 20: the cloud allows no more for one user"];
         assert_eq!(problems(head, &[here, there], "on_drift"), warned);
     }
 }

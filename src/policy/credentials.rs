@@ -1,17 +1,17 @@
-//! How to log in to a project: the one kind of credentials, the agency on top of it, the proxy on the way.
+//! Decodes how to log in to a project: the credentials, the agency to assume, and the proxy.
 //!
-//! Reads where secrets are and never a secret: a field that would hold one is a problem that names the field for its
-//! file, and its value shows neither in the message nor in the drawing beneath it.
+//! The policy contains paths of secret files and never a secret. A field that would contain a secret is an error that
+//! names the field for the path; its value is shown neither in the message nor in the drawing below it.
 
 use std::time::Duration;
 
 use super::endpoint::Service;
 use super::types::{AccessKeyId, AgencyDomain, AssumeAgency, Credentials, Proxy};
-use crate::yaml::decode::given;
-use crate::yaml::decode::{Decoder, Field, Fields, listed};
-use crate::yaml::schema::{Form, Kind, Known, Schema, Secret, Text};
+use crate::yaml::decode::{Decoder, Field, Fields, optional};
+use crate::yaml::schema::{FieldSchema, Form, Kind, Schema, Secret, Text};
 use crate::yaml::source::Span;
 use crate::yaml::tree::Value;
+use crate::yaml::wording::or_list;
 
 pub(super) const CREDENTIALS: Schema = Schema {
     secrets: &[
@@ -22,24 +22,32 @@ pub(super) const CREDENTIALS: Schema = Schema {
     ..Schema::of(
         "`credentials`",
         &[
-            Known::optional("token_file", Kind::Path, "an IAM token that something else keeps fresh"),
-            Known::optional("password", Kind::Mapping(&PASSWORD), "an IAM user; tokens are fetched and renewed"),
-            Known::optional("access_key", Kind::Mapping(&ACCESS_KEY), "signs each request"),
-            Known::optional("ecs_agency", Kind::Mapping(&ECS_AGENCY), "the agency of this virtual machine"),
-            Known::optional("id_token", Kind::Mapping(&ID_TOKEN), "workload identity"),
-            Known::optional("environment", Kind::Mapping(&ENVIRONMENT), "the variables of the official clients"),
-            Known::optional(
+            FieldSchema::optional("token_file", Kind::Path, "an IAM token that another process renews"),
+            FieldSchema::optional(
+                "password",
+                Kind::Mapping(&PASSWORD),
+                "an IAM user; its tokens are renewed before they expire",
+            ),
+            FieldSchema::optional("access_key", Kind::Mapping(&ACCESS_KEY), "an access key, which signs each request"),
+            FieldSchema::optional("ecs_agency", Kind::Mapping(&ECS_AGENCY), "the agency of this virtual machine"),
+            FieldSchema::optional("id_token", Kind::Mapping(&ID_TOKEN), "workload identity"),
+            FieldSchema::optional(
+                "environment",
+                Kind::Mapping(&ENVIRONMENT),
+                "the environment variables of the official clients",
+            ),
+            FieldSchema::optional(
                 "assume_agency",
                 Kind::Mapping(&ASSUME_AGENCY),
-                "acts for another account, on top of `password`, `access_key` or `ecs_agency`",
+                "acts for another account; requires `password`, `access_key` or `ecs_agency`",
             ),
-            Known::optional("proxy", Kind::Mapping(&PROXY), "the way to the cloud; otherwise the environment says"),
+            FieldSchema::optional("proxy", Kind::Mapping(&PROXY), "proxy to the cloud (default: `HTTPS_PROXY`)"),
         ],
     )
 };
-/// Of [`CREDENTIALS`] those that log in.
+/// The fields of [`CREDENTIALS`] that log in.
 const KINDS: &[&str] = &["token_file", "password", "access_key", "ecs_agency", "id_token", "environment"];
-/// Of [`KINDS`] those that may act for an agency.
+/// The [`KINDS`] that can assume an agency.
 const AGENTS: &[&str] = &["password", "access_key", "ecs_agency"];
 
 const PASSWORD: Schema = Schema {
@@ -47,10 +55,14 @@ const PASSWORD: Schema = Schema {
     ..Schema::of(
         "`password`",
         &[
-            Known::required("user_name", Kind::Text(&USER), "who logs in"),
-            Known::required("domain_name", Kind::Text(&DOMAIN), "whose user it is"),
-            Known::required("password_file", Kind::Path, "holds the password"),
-            Known::optional("project_name", Kind::Text(&PROJECT_NAME), "scopes the token in the place of an id"),
+            FieldSchema::required("user_name", Kind::Text(&USER), "the user that logs in"),
+            FieldSchema::required("domain_name", Kind::Text(&DOMAIN), "also called domain"),
+            FieldSchema::required("password_file", Kind::Path, "contains the password"),
+            FieldSchema::optional(
+                "project_name",
+                Kind::Text(&PROJECT_NAME),
+                "requests the token for this project, instead of `project_id`",
+            ),
         ],
     )
 };
@@ -63,19 +75,23 @@ const ACCESS_KEY: Schema = Schema {
     ..Schema::of(
         "`access_key`",
         &[
-            Known::optional("access_key_id", Kind::Form(&ACCESS_KEY_ID), "or `access_key_id_file`"),
-            Known::optional("access_key_id_file", Kind::Path, "holds the id of the access key"),
-            Known::required("secret_access_key_file", Kind::Path, "holds its secret"),
-            Known::optional("security_token_file", Kind::Path, "holds the security token of a temporary key"),
+            FieldSchema::optional("access_key_id", Kind::Form(&ACCESS_KEY_ID), "or set `access_key_id_file`"),
+            FieldSchema::optional("access_key_id_file", Kind::Path, "contains the access key id"),
+            FieldSchema::required("secret_access_key_file", Kind::Path, "contains the secret access key"),
+            FieldSchema::optional(
+                "security_token_file",
+                Kind::Path,
+                "contains the security token of a temporary access key",
+            ),
         ],
     )
 };
 const ECS_AGENCY: Schema = Schema::of(
     "`ecs_agency`",
-    &[Known::optional(
+    &[FieldSchema::optional(
         "metadata_endpoint",
         Kind::Address(Service::Metadata.example()),
-        "the metadata service, if not at the usual address",
+        "metadata service (default: its usual address)",
     )],
 );
 const ID_TOKEN: Schema = Schema {
@@ -83,8 +99,8 @@ const ID_TOKEN: Schema = Schema {
     ..Schema::of(
         "`id_token`",
         &[
-            Known::required("provider_id", Kind::Form(&PROVIDER_ID), "who has issued the token"),
-            Known::required("token_file", Kind::Path, "holds the provider's token"),
+            FieldSchema::required("provider_id", Kind::Form(&PROVIDER_ID), "issuer of the token"),
+            FieldSchema::required("token_file", Kind::Path, "contains the token of the provider"),
         ],
     )
 };
@@ -94,10 +110,10 @@ pub(super) const ASSUME_AGENCY: Schema = Schema {
     ..Schema::of(
         "`assume_agency`",
         &[
-            Known::optional("domain_name", Kind::Text(&DELEGATING), "or `domain_id`"),
-            Known::optional("domain_id", Kind::Form(&DOMAIN_ID), "or `domain_name`"),
-            Known::required("agency_name", Kind::Text(&AGENCY), "whom to act as"),
-            Known::optional("duration", Kind::Span(&AGENCY_DURATION), "how long its temporary keys shall hold"),
+            FieldSchema::optional("domain_name", Kind::Text(&DELEGATING), "or set `domain_id`"),
+            FieldSchema::optional("domain_id", Kind::Form(&DOMAIN_ID), "or set `domain_name`"),
+            FieldSchema::required("agency_name", Kind::Text(&AGENCY), "the agency to assume"),
+            FieldSchema::optional("duration", Kind::Duration(&AGENCY_DURATION), "lifetime of its temporary keys"),
         ],
     )
 };
@@ -107,78 +123,82 @@ pub(super) const PROXY: Schema = Schema {
     ..Schema::of(
         "`proxy`",
         &[
-            Known::required("url", Kind::Address(Service::Proxy.example()), "where it is, without a user"),
-            Known::optional("user_name", Kind::Text(&PROXY_USER), "whom it lets through"),
-            Known::optional("password_file", Kind::Path, "holds that user's password"),
+            FieldSchema::required("url", Kind::Address(Service::Proxy.example()), "without a user name"),
+            FieldSchema::optional("user_name", Kind::Text(&PROXY_USER), "the login at the proxy"),
+            FieldSchema::optional("password_file", Kind::Path, "contains the password"),
         ],
     )
 };
 
-/// The services' own limits are below it.
-const LONGEST_IDENTITY: usize = 256;
-const USER: Text = identity("the name of an IAM user");
-const DOMAIN: Text = identity("the name of the account that the user belongs to");
-const PROJECT_NAME: Text = identity("the project's name in the cloud");
-const DELEGATING: Text = identity("the name of the account that delegates");
-const AGENCY: Text = identity("the name of an agency in that account");
-const PROXY_USER: Text = identity("the name of a user of the proxy");
-/// Twenty characters are usual.
+/// Longer than the services allow.
+const LONGEST_NAME: usize = 256;
+const USER: Text = name_text("the name of an IAM user");
+const DOMAIN: Text = name_text("the name of the user's account");
+const PROJECT_NAME: Text = name_text("the project's name in the cloud");
+const DELEGATING: Text = name_text("the name of the account that delegates");
+const AGENCY: Text = name_text("the name of an agency in that account");
+const PROXY_USER: Text = name_text("the name of a proxy user");
+/// Usual are 20 to 64.
 const LONGEST_ID: usize = 128;
-const ACCESS_KEY_ID: Form = id("the id of an access key, 1 to 128 ASCII characters without blanks");
-const PROVIDER_ID: Form = id("the name of an identity provider in IAM, 1 to 128 ASCII characters without blanks");
-const DOMAIN_ID: Form = id("the id of the account that delegates, 1 to 128 ASCII characters without blanks");
-/// What IAM lets temporary keys of an agency hold.
+const ACCESS_KEY_ID: Form = id("the id of an access key, 1 to 128 ASCII characters without spaces");
+const PROVIDER_ID: Form = id("the name of an identity provider in IAM, 1 to 128 ASCII characters without spaces");
+const DOMAIN_ID: Form = id("the id of the account that delegates, 1 to 128 ASCII characters without spaces");
+/// The lifetimes that IAM allows for temporary keys of an agency.
 const AGENCY_DURATION: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(15 * 60)..=Duration::from_secs(24 * 3600);
 
-/// The name of somebody.
-const fn identity(what: &'static str) -> Text {
-    Text { what, longest: LONGEST_IDENTITY }
+const fn name_text(what: &'static str) -> Text {
+    Text { what, longest: LONGEST_NAME }
 }
 
-/// An id that the cloud gave, which may look like a number.
+/// An id of the cloud, which can look like a number.
 const fn id(what: &'static str) -> Form {
-    Form { what, pattern: "^[!-~]{1,128}$", digits: true }
+    Form { what, pattern: "^[!-~]{1,128}$", numeric: true }
 }
 
-/// All that a project says of logging in.
+/// How to log in to a project.
 pub(super) struct Login {
     pub(super) credentials: Credentials,
-    /// Where they are given.
+    /// The span of their field.
     pub(super) at: Span,
     pub(super) assume_agency: Option<AssumeAgency>,
     pub(super) proxy: Option<Proxy>,
 }
 
 impl Decoder<'_> {
-    /// What the fields of a project say of logging in.
+    /// Decodes the credentials, agency and proxy of a project.
     pub(super) fn login(&mut self, project: &Fields<'_>) -> Option<Login> {
         let fields = project.get("credentials").and_then(|field| self.fields(field, &CREDENTIALS));
         let (credentials, kind) = fields.as_ref().map_or((None, None), |fields| self.credentials(fields));
-        let assume_agency = self.beside(project, fields.as_ref(), "assume_agency").map(|field| {
+        let assume_agency = self.in_either(project, fields.as_ref(), "assume_agency").map(|field| {
             if let Some((kind, span)) = kind.filter(|(kind, _)| !AGENTS.contains(kind)) {
-                let message = format!("`assume_agency` is given with `{kind}`, expected it with {}", listed(AGENTS));
-                self.error(field.key, message).related("credentials given", span);
+                let message = format!("`assume_agency` does not work with `{kind}`, expected {}", or_list(AGENTS));
+                self.error(field.key, message).related("credentials set", span);
             }
             self.assume_agency(field)
         });
-        let proxy = self.beside(project, fields.as_ref(), "proxy").map(|field| self.proxy(field));
+        let proxy = self.in_either(project, fields.as_ref(), "proxy").map(|field| self.proxy(field));
         let (_, at) = kind?;
-        Some(Login { credentials: credentials?, at, assume_agency: given(assume_agency)?, proxy: given(proxy)? })
+        Some(Login { credentials: credentials?, at, assume_agency: optional(assume_agency)?, proxy: optional(proxy)? })
     }
 
-    /// A field that may stand in the credentials or beside them in the project, and in one of these places only.
-    fn beside<'n>(&mut self, project: &Fields<'n>, credentials: Option<&Fields<'n>>, name: &str) -> Option<Field<'n>> {
+    /// A field that can be set in the credentials or in the project, but not in both.
+    fn in_either<'n>(
+        &mut self,
+        project: &Fields<'n>,
+        credentials: Option<&Fields<'n>>,
+        name: &str,
+    ) -> Option<Field<'n>> {
         let (outside, inside) = (project.get(name), credentials.and_then(|credentials| credentials.get(name)));
         if let Some((outside, inside)) = outside.zip(inside) {
             let (first, second) = if outside.key < inside.key { (outside, inside) } else { (inside, outside) };
-            let message = format!("`{name}` is given both in `credentials` and beside them, expected in one place");
-            self.error(second.key, message).related("the first given", first.key);
+            let message = format!("`{name}` is set both in `credentials` and in the project");
+            self.error(second.key, message).related("first set", first.key).help("remove one of them");
         }
         inside.or(outside)
     }
 
-    /// The credentials, and of which kind they are.
+    /// The credentials, their kind and its span.
     fn credentials(&mut self, fields: &Fields<'_>) -> (Option<Credentials>, Option<(&'static str, Span)>) {
         let mut kinds: Vec<_> = KINDS.iter().filter_map(|kind| fields.get(kind)).collect();
         kinds.sort_by_key(|kind| kind.key);
@@ -193,21 +213,21 @@ impl Decoder<'_> {
             "access_key" => self.access_key(field),
             "ecs_agency" => self.ecs_agency(field),
             "id_token" => self.id_token(field),
-            _ => self.perhaps_empty(field, &ENVIRONMENT).map(|_| Credentials::Environment),
+            _ => self.mapping_or_empty(field, &ENVIRONMENT).map(|_| Credentials::Environment),
         }
     }
 
     fn password(&mut self, field: Field<'_>) -> Option<Credentials> {
         let fields = self.fields(field, &PASSWORD)?;
-        let user_name = self.identity(&fields, "user_name", &USER);
-        let domain_name = self.identity(&fields, "domain_name", &DOMAIN);
+        let user_name = self.required_name(&fields, "user_name", &USER);
+        let domain_name = self.required_name(&fields, "domain_name", &DOMAIN);
         let password_file = fields.get("password_file").and_then(|field| self.file_path(field));
         let project_name = fields.get("project_name").map(|field| self.name(field, &PROJECT_NAME).map(str::to_owned));
         Some(Credentials::Password {
             user_name: user_name?,
             domain_name: domain_name?,
             password_file: password_file?,
-            project_name: given(project_name)?,
+            project_name: optional(project_name)?,
         })
     }
 
@@ -220,7 +240,7 @@ impl Decoder<'_> {
         Some(Credentials::AccessKey {
             access_key_id: value.or(file)??,
             secret_access_key_file: secret?,
-            security_token_file: given(token)?,
+            security_token_file: optional(token)?,
         })
     }
 
@@ -229,17 +249,16 @@ impl Decoder<'_> {
         if is_id(&id) {
             return Some(id);
         }
-        // Not repeated: what is no id may be the secret in the wrong place.
-        let message =
-            "`access_key_id` is not the id of an access key, expected 1 to 128 ASCII characters without blanks";
+        // The value is not repeated: it may be the secret.
+        let message = "`access_key_id` is not a valid access key id, expected 1 to 128 ASCII characters without spaces";
         self.error(field.span(), message).conceal(field.node.span);
         None
     }
 
     fn ecs_agency(&mut self, field: Field<'_>) -> Option<Credentials> {
-        let fields = self.perhaps_empty(field, &ECS_AGENCY)?;
+        let fields = self.mapping_or_empty(field, &ECS_AGENCY)?;
         let endpoint = fields.get("metadata_endpoint").map(|field| self.address(field, Service::Metadata));
-        let metadata_endpoint = given(endpoint)?.map(|endpoint| endpoint.address.to_owned());
+        let metadata_endpoint = optional(endpoint)?.map(|endpoint| endpoint.address.to_owned());
         Some(Credentials::EcsAgency { metadata_endpoint })
     }
 
@@ -257,9 +276,9 @@ impl Decoder<'_> {
             Some(AgencyDomain::Name(name.to_owned()))
         });
         let id = fields.get("domain_id").map(|field| self.id(field, &DOMAIN_ID).map(AgencyDomain::Id));
-        let agency_name = self.identity(&fields, "agency_name", &AGENCY);
+        let agency_name = self.required_name(&fields, "agency_name", &AGENCY);
         let duration = fields.get("duration").map(|field| self.duration(field, &AGENCY_DURATION));
-        Some(AssumeAgency { domain: name.or(id)??, agency_name: agency_name?, duration: given(duration)? })
+        Some(AssumeAgency { domain: name.or(id)??, agency_name: agency_name?, duration: optional(duration)? })
     }
 
     fn proxy(&mut self, field: Field<'_>) -> Option<Proxy> {
@@ -268,36 +287,36 @@ impl Decoder<'_> {
         let (user, file) = (fields.get("user_name"), fields.get("password_file"));
         let user_name = user.map(|field| self.proxy_user(field));
         let password_file = file.map(|field| self.file_path(field));
-        let (user_name, password_file) = (given(user_name)?, given(password_file)?);
+        let (user_name, password_file) = (optional(user_name)?, optional(password_file)?);
         Some(Proxy { url: url?.address.to_owned(), user_name, password_file })
     }
 
     fn proxy_user(&mut self, field: Field<'_>) -> Option<String> {
-        // The first colon ends the name in what is sent to the proxy (RFC 7617), and a password may come after it.
+        // In a request to the proxy the first colon ends the name (RFC 7617); a password may follow it.
         if field.node.text().is_some_and(|text| text.contains(':')) {
-            let message = "`user_name` has a colon in it, expected the name of a user of the proxy without one";
+            let message = "`user_name` contains a colon, expected the name of a proxy user without a colon";
             self.error(field.span(), message).conceal(field.node.span);
             return None;
         }
         self.name(field, &PROXY_USER).map(str::to_owned)
     }
 
-    /// A mapping that may have no fields, but must be one.
-    fn perhaps_empty<'n>(&mut self, field: Field<'n>, schema: &'static Schema) -> Option<Fields<'n>> {
+    /// A mapping that can be empty, but not absent.
+    fn mapping_or_empty<'n>(&mut self, field: Field<'n>, schema: &'static Schema) -> Option<Fields<'n>> {
         if let Value::Null | Value::Bool(_) = field.node.value {
             let help = format!("write `{}: {{}}`", field.name);
-            self.mismatch(field, "a mapping, even if an empty one").help(help);
+            self.mismatch(field, "a mapping, which can be empty").help(help);
             return None;
         }
         self.fields(field, schema)
     }
 
-    /// The required name of somebody.
-    fn identity(&mut self, fields: &Fields<'_>, name: &str, text: &Text) -> Option<String> {
+    /// A required name.
+    fn required_name(&mut self, fields: &Fields<'_>, name: &str, text: &Text) -> Option<String> {
         self.name(fields.get(name)?, text).map(str::to_owned)
     }
 
-    /// An id that the cloud gave, which may look like a number.
+    /// An id of the cloud, which can look like a number.
     fn id(&mut self, field: Field<'_>, form: &Form) -> Option<String> {
         let id = self.verbatim(field, form.what)?;
         if is_id(&id) {
@@ -308,7 +327,7 @@ impl Decoder<'_> {
     }
 }
 
-/// Whether it can be an id: it goes into headers as it is.
+/// Whether the text can be an id. Ids are sent unchanged in headers.
 fn is_id(text: &str) -> bool {
     (1..=LONGEST_ID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -1,4 +1,4 @@
-//! The top level of a policy: schedule, retry, limits, and the list of projects.
+//! The top level of a policy: schedule, retry, limits, guards, and the list of projects.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,80 +9,101 @@ use super::project::PROJECT;
 use super::types::{Guards, Limits, Policy, Retry, Schedule};
 use crate::rotation::key::SECONDS_PER_DAY;
 use crate::rotation::project::Mode;
-use crate::yaml::decode::given;
-use crate::yaml::decode::{Decoder, Field};
-use crate::yaml::problem::quoted;
-use crate::yaml::scalar::short;
-use crate::yaml::schema::{Count, Form, Kind, Known, Rate, Schema};
+use crate::yaml::decode::{Decoder, Field, optional};
+use crate::yaml::schema::{Count, FieldSchema, Form, Kind, Rate, Schema};
 use crate::yaml::source::Span;
 use crate::yaml::tree::Node;
+use crate::yaml::wording::{duration_text, quoted};
 
 pub(super) const POLICY: Schema = Schema::of(
     "the policy",
     &[
-        Known::optional("schedule", Kind::Mapping(&SCHEDULE), "when to look at every key"),
-        Known::optional("retry", Kind::Mapping(&RETRY), "how to retry a call that failed for a passing reason"),
-        Known::optional("limits", Kind::Mapping(&LIMITS), "how hard to use the cloud, for each project"),
-        Known::optional("guards", Kind::Mapping(&GUARDS), "what keeps a slip from spreading"),
-        Known::default(
+        FieldSchema::optional("schedule", Kind::Mapping(&SCHEDULE), "when to check every key"),
+        FieldSchema::optional("retry", Kind::Mapping(&RETRY), "how to retry after a temporary failure"),
+        FieldSchema::optional(
+            "limits",
+            Kind::Mapping(&LIMITS),
+            "limits of the requests to the cloud, for each project",
+        ),
+        FieldSchema::optional("guards", Kind::Mapping(&GUARDS), "limits the damage of a mistake"),
+        FieldSchema::default(
             "mode",
             Kind::Choice(|| Mode::ALL.map(Mode::as_str).into()),
             "\"enforce\"",
-            "`monitor` looks and never writes, in all projects",
+            "`monitor` reads and never writes, in all projects",
         ),
-        Known::required("projects", Kind::List(&PROJECT), "projects of the cloud, each with its keys"),
+        FieldSchema::required("projects", Kind::List(&PROJECT), "the projects, each with its keys"),
     ],
 );
 const SCHEDULE: Schema = Schema::of(
     "`schedule`",
     &[
-        Known::default("cron", Kind::Form(&CRON), "\"*/30 * * * *\"", "when a run is due"),
-        Known::default("timezone", Kind::Form(&TIMEZONE), "\"UTC\"", "where `cron` is read and days end"),
-        Known::default("jitter", Kind::Span(&JITTER), "\"0s\"", "up to this much is added to each tick"),
-        Known::default("run_on_start", Kind::Boolean, "true", "look at every key when the daemon starts"),
+        FieldSchema::default("cron", Kind::Form(&CRON), "\"*/30 * * * *\"", "when runs start"),
+        FieldSchema::default("timezone", Kind::Form(&TIMEZONE), "\"UTC\"", "for `cron` and for the days of `until`"),
+        FieldSchema::default(
+            "jitter",
+            Kind::Duration(&JITTER),
+            "\"0s\"",
+            "random delay of each run, at most this long",
+        ),
+        FieldSchema::default("run_on_start", Kind::Boolean, "true", "run once when the daemon starts"),
     ],
 );
 const RETRY: Schema = Schema::of(
     "`retry`",
     &[
-        Known::default("initial_interval", Kind::Span(&WAIT), "\"500ms\"", "the first wait is up to this long"),
-        Known::default("max_interval", Kind::Span(&WAIT), "\"30s\"", "no wait is longer, and this not below the first"),
-        Known::default(
+        FieldSchema::default("initial_interval", Kind::Duration(&WAIT), "\"500ms\"", "longest first wait"),
+        FieldSchema::default(
+            "max_interval",
+            Kind::Duration(&WAIT),
+            "\"30s\"",
+            "longest wait, not shorter than `initial_interval`",
+        ),
+        FieldSchema::default(
             "max_elapsed",
-            Kind::Span(&OPERATION),
+            Kind::Duration(&OPERATION),
             "\"2m\"",
-            "the time of one operation with all its retries",
+            "time limit of one operation with all its retries",
         ),
     ],
 );
 const LIMITS: Schema = Schema::of(
     "`limits`",
     &[
-        Known::default("requests_per_second", Kind::Rate(&REQUESTS), "10", "the cloud allows 20 to one user"),
-        Known::default("concurrency", Kind::Count(&CONCURRENCY), "4", "calls in flight"),
-        Known::default("request_timeout", Kind::Span(&REQUEST_TIMEOUT), "\"8s\"", "the time of one attempt"),
+        FieldSchema::default("requests_per_second", Kind::Rate(&REQUESTS), "10", "the cloud allows 20 for one user"),
+        FieldSchema::default("concurrency", Kind::Count(&CONCURRENCY), "4", "requests in flight"),
+        FieldSchema::default(
+            "request_timeout",
+            Kind::Duration(&REQUEST_TIMEOUT),
+            "\"8s\"",
+            "time limit of one attempt",
+        ),
     ],
 );
 const GUARDS: Schema = Schema::of(
     "`guards`",
     &[
-        Known::default(
+        FieldSchema::default(
             "max_changes_per_run",
             Kind::Count(&CHANGES),
             "50",
-            "how many keys matched by selectors one run may change",
+            "most keys matched by selectors that one run changes",
         ),
-        Known::default(
+        FieldSchema::default(
             "flap_repairs",
             Kind::Count(&REPAIRS),
             "3",
-            "a key repaired so often within the window is left alone",
+            "a key that was repaired this often within `flap_window` is left alone",
         ),
-        Known::default("flap_window", Kind::Span(&FLAP_WINDOW), "\"24h\"", "the window in which repairs are counted"),
+        FieldSchema::default(
+            "flap_window",
+            Kind::Duration(&FLAP_WINDOW),
+            "\"24h\"",
+            "period in which repairs are counted",
+        ),
     ],
 );
 
-/// When to run, where the policy does not say.
 const DEFAULT_CRON: &str = "*/30 * * * *";
 const DEFAULT_TIMEZONE: &str = "UTC";
 
@@ -98,25 +119,25 @@ const DEFAULT_LIMITS: Limits =
 const CRON: Form = Form {
     what: "a cron expression in quotes, five fields or six with leading seconds",
     pattern: r"^\s*(@\w+|\S+(\s+\S+){4,5})\s*$",
-    digits: false,
+    numeric: false,
 };
-const TIMEZONE: Form = Form { what: "the IANA name of a time zone", pattern: r"^[A-Za-z0-9_+/-]+$", digits: false };
-/// A tick that comes a day late is another tick.
+const TIMEZONE: Form = Form { what: "the IANA name of a time zone", pattern: r"^[A-Za-z0-9_+/-]+$", numeric: false };
+/// Longer than a day, a run would replace a later one of most schedules.
 const JITTER: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
 const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
-/// One operation that takes longer holds up everything behind it.
+/// A longer operation would delay all others of the run.
 const OPERATION: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 const REQUEST_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
 const CONCURRENCY: Count = Count { least: 1, most: 64, of: "" };
-/// The upper end is for simulators; the cloud's own limit is far below, and worth a warning.
+/// The upper end is for simulators; above the cloud's own limit there is a warning.
 const REQUESTS: Rate = Rate { least: 0.01, most: 100_000.0 };
-/// More than any account has keys, and still a number.
+/// More than the keys of any account.
 const CHANGES: Count = Count { least: 1, most: 100_000, of: "keys" };
 const REPAIRS: Count = Count { least: 1, most: 100, of: "" };
-/// Shorter than a minute no window has room for two runs, and what flaps once in a month is no flapping.
+/// Two runs need at least a minute, and one repair in a month is not flapping.
 const FLAP_WINDOW: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 3600);
 
-/// The policy that the tree says. Whether it may be used is for the decoder's findings to say.
+/// Decodes the whole file. The policy may be used only if the decoder has found no error.
 pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Policy> {
     let fields = decoder.fields(Field { name: "the file's content", key: root.span, node: root }, &POLICY)?;
     let (schedule, zone) = schedule(decoder, fields.get("schedule"));
@@ -134,9 +155,8 @@ pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Polic
     };
     let mode =
         fields.get("mode").and_then(|field| Some((decoder.choice(field, &Mode::ALL, Mode::as_str)?, field.span())));
-    let listed = fields.get("projects")?;
-    let items = decoder.items(listed, "project");
-    // Days are judged even where the zone is wrong: in UTC they are as right or wrong as anywhere.
+    let items = decoder.items(fields.get("projects")?, "project");
+    // With an invalid zone the dates are checked in UTC, to find all problems.
     let zone = zone.or_else(|| Zone::find(DEFAULT_TIMEZONE).ok())?;
     let drafts: Vec<_> = items
         .iter()
@@ -148,10 +168,10 @@ pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Polic
     Some(Policy { schedule: schedule?, retry: retry?, limits: limits?, guards: guards?, projects, files })
 }
 
-/// The schedule, and the zone that it gives.
+/// The schedule and its zone.
 fn schedule(decoder: &mut Decoder<'_>, field: Option<Field<'_>>) -> (Option<Schedule>, Option<Zone>) {
     let fields = field.map(|field| decoder.fields(field, &SCHEDULE));
-    let Some(fields) = given(fields) else { return (None, None) };
+    let Some(fields) = optional(fields) else { return (None, None) };
     let get = |name| fields.as_ref().and_then(|fields| fields.get(name));
     let zone = match get("timezone") {
         Some(field) => timezone(decoder, field),
@@ -180,9 +200,9 @@ fn jitter(decoder: &mut Decoder<'_>, field: Field<'_>, calendar: Option<&Calenda
     let jitter = decoder.duration(field, &JITTER)?;
     if let Some(gap) = calendar.and_then(|calendar| calendar.gap_shorter_than(jitter)) {
         let message = format!(
-            "`jitter` of {} is longer than the {} between two runs, so that some of them are skipped",
-            short(jitter),
-            short(gap)
+            "`jitter` ({}) is longer than the time between two runs ({}): some runs will be skipped",
+            duration_text(jitter),
+            duration_text(gap)
         );
         decoder.warning(field.span(), message);
     }
@@ -194,8 +214,7 @@ fn timezone(decoder: &mut Decoder<'_>, field: Field<'_>) -> Option<Zone> {
     match Zone::find(name) {
         Ok(zone) => Some(zone),
         Err(error) => {
-            let message =
-                format!("there is no time zone {}, expected an IANA name such as `Europe/Berlin`", quoted(name));
+            let message = format!("unknown time zone {}, expected an IANA name such as `Europe/Berlin`", quoted(name));
             let finding = decoder.error(field.span(), message);
             if let InvalidCalendar::UnknownZone(Some(near)) = error {
                 finding.help(format!("did you mean `{near}`?"));
@@ -205,9 +224,8 @@ fn timezone(decoder: &mut Decoder<'_>, field: Field<'_>) -> Option<Zone> {
     }
 }
 
-/// The expression is judged even where the zone is wrong: in UTC it is as right or wrong as anywhere.
+/// With an invalid zone the expression is checked in UTC, to find all problems.
 fn cron<'n>(decoder: &mut Decoder<'_>, field: Field<'n>, zone: Option<&Zone>) -> Option<(&'n str, Calendar)> {
-    const EXPECTED: &str = "five fields, or six with leading seconds";
     let expression = decoder.text(field, CRON.what)?;
     let zone = zone.cloned().or_else(|| Zone::find(DEFAULT_TIMEZONE).ok())?;
     match Calendar::in_zone(expression, zone) {
@@ -216,13 +234,13 @@ fn cron<'n>(decoder: &mut Decoder<'_>, field: Field<'n>, zone: Option<&Zone>) ->
                 decoder
                     .warning(
                         field.span(),
-                        "both a day of the month and a day of the week: a day is due that is either of them, expected one to be `*`",
+                        "day of month and day of week are both set: runs start on days that match either of them",
                     )
-                    .help("a `+` before the day of the week asks for days that are both");
+                    .help("write `*` for one, or `+` before the day of week to require both");
             }
             if let Some(LargeStep { step, field: values_of, values }) = calendar.large_step() {
                 let message = format!(
-                    "a step of {step} is larger than its range of {values} {values_of}: only the first of them matches"
+                    "the step {step} is larger than its range of {values} {values_of}: only the first value matches"
                 );
                 decoder.warning(field.span(), message);
             }
@@ -230,30 +248,27 @@ fn cron<'n>(decoder: &mut Decoder<'_>, field: Field<'n>, zone: Option<&Zone>) ->
                 let years = gap.as_secs() / SECONDS_PER_DAY / 365;
                 let years = if years < 2 { "more than a year".to_owned() } else { format!("up to {years} years") };
                 let message =
-                    format!("runs are {years} apart{}: no key is checked in between", next(decoder, &calendar));
+                    format!("runs are {years} apart{}; no key is checked in between", next(decoder, &calendar));
                 decoder.warning(field.span(), message);
             }
             Some((expression, calendar))
         }
         Err(error) => {
             let written = quoted(expression);
-            match error {
+            let message = match error {
                 InvalidCalendar::NeverDue => {
-                    let message = format!("no date answers to the cron expression {written}, expected one that exists");
-                    decoder.error(field.span(), message);
+                    format!("the cron expression {written} never fires: no such date exists")
                 }
                 InvalidCalendar::FieldCount(count) => {
-                    let message = format!("the number of fields in {written} is {count}, expected {EXPECTED}");
-                    decoder.error(field.span(), message);
+                    let fields = if count == 1 { "field" } else { "fields" };
+                    format!(
+                        "the cron expression {written} has {count} {fields}, expected five, or six with leading seconds"
+                    )
                 }
-                error => {
-                    let message = format!("{written} is not a cron expression, expected {EXPECTED}");
-                    let finding = decoder.error(field.span(), message);
-                    if let InvalidCalendar::Expression(reason) = error {
-                        finding.help(reason);
-                    }
-                }
-            }
+                InvalidCalendar::Expression(reason) => format!("invalid cron expression {written}: {reason}"),
+                InvalidCalendar::UnknownZone(_) => format!("invalid cron expression {written}"),
+            };
+            decoder.error(field.span(), message);
             None
         }
     }
@@ -261,7 +276,7 @@ fn cron<'n>(decoder: &mut Decoder<'_>, field: Field<'n>, zone: Option<&Zone>) ->
 
 /// The day of the next run, in the zone of the calendar.
 fn next(decoder: &Decoder<'_>, calendar: &Calendar) -> String {
-    calendar.next_day(decoder.now).map_or_else(String::new, |day| format!(", the next one is on {day}"))
+    calendar.next_day(decoder.now).map_or_else(String::new, |day| format!(" (next run: {day})"))
 }
 
 fn retry(decoder: &mut Decoder<'_>, field: Field<'_>) -> Option<Retry> {
@@ -275,24 +290,24 @@ fn retry(decoder: &mut Decoder<'_>, field: Field<'_>) -> Option<Retry> {
     let max_elapsed = duration("max_elapsed", &OPERATION, DEFAULT_RETRY.max_elapsed);
     let (initial_interval, max_interval) = (initial?, max?);
     if max_interval < initial_interval {
-        let (initial_given, max_given) = (fields.get("initial_interval"), fields.get("max_interval"));
-        let span = max_given.or(initial_given).map_or(fields.span(), |field| field.span());
+        let (initial_field, max_field) = (fields.get("initial_interval"), fields.get("max_interval"));
+        let span = max_field.or(initial_field).map_or(fields.span(), |field| field.span());
         let message = format!(
-            "`max_interval` of {} is shorter than `initial_interval` of {}, expected it to be at least as long",
-            short(max_interval),
-            short(initial_interval)
+            "`max_interval` is {}, expected at least the {} of `initial_interval`",
+            duration_text(max_interval),
+            duration_text(initial_interval)
         );
         let finding = decoder.error(span, message);
-        match (initial_given, max_given) {
-            (Some(initial), Some(_)) => finding.related("`initial_interval` given", initial.key),
-            _ => finding.help("one of them is the default"),
+        match (initial_field, max_field) {
+            (Some(initial), Some(_)) => finding.related("set", initial.key),
+            _ => finding.help("one of them has its default, set both"),
         };
         return None;
     }
     Some(Retry { initial_interval, max_interval, max_elapsed: max_elapsed? })
 }
 
-/// The limits, and where the rate was given.
+/// The limits, and the request rate with its span if it is set.
 fn limits(decoder: &mut Decoder<'_>, field: Field<'_>) -> (Option<Limits>, Option<(f64, Span)>) {
     let Some(fields) = decoder.fields(field, &LIMITS) else { return (None, None) };
     let rate_field = fields.get("requests_per_second");
@@ -350,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_given_has_its_default() {
+    fn absent_fields_have_their_defaults() {
         for policy in [read(""), read("schedule: {}\nretry: {}\nlimits: {}\nguards: {}")] {
             let Schedule { cron, timezone, calendar, jitter, run_on_start } = policy.schedule;
             assert_eq!((&*cron, &*timezone, jitter, run_on_start), ("*/30 * * * *", "UTC", Duration::ZERO, true));
@@ -362,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_is_taken() {
+    fn set_fields_are_used() {
         let policy = read(
             "schedule: {cron: '0 0 3 * * 1-5', timezone: europe/berlin, jitter: 5m, run_on_start: false}\n\
              retry: {initial_interval: 1s, max_interval: 1s, max_elapsed: 1h}\n\

@@ -1,20 +1,20 @@
-//! The addresses at which a project's services answer, and the proxy on the way to them.
+//! Checks the addresses of KMS, IAM, the metadata service and the proxy.
 //!
-//! Only what can be an address of these passes: a scheme, a host and perhaps a port. A path or a query would be lost
-//! when requests are built, and a user name in an address ends up in logs.
+//! An address has a scheme, a host and optionally a port. A path or query would be lost in requests, and a user name
+//! would appear in logs.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::yaml::decode::{Decoder, Field};
 
-/// Whose address it is, which decides where `http://` may lead.
+/// The service of an address, which decides where `http://` is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Service {
-    /// KMS or IAM. What proves a request must not leave the machine in clear text.
+    /// KMS or IAM. Credentials must not leave the machine in clear text.
     Cloud,
-    /// The metadata service of a virtual machine, which answers on the link and speaks no TLS.
+    /// The metadata service of a virtual machine, which is on the local link and has no TLS.
     Metadata,
-    /// A proxy. What it is to forward is encrypted on its own.
+    /// A proxy. The requests through it are encrypted.
     Proxy,
 }
 
@@ -27,42 +27,42 @@ impl Service {
         }
     }
 
-    /// What is expected instead, where `http://` may not lead so far.
+    /// The expected address, if `http://` is not allowed at this distance.
     fn refuses_plain(self, reach: Reach) -> Option<&'static str> {
         match (self, reach) {
             (Self::Proxy, _) | (_, Reach::Loopback) | (Self::Metadata, Reach::Link) => None,
-            (Self::Cloud, _) => {
-                Some("https:// since a token would travel in clear text; http:// is for loopback addresses only")
-            }
+            (Self::Cloud, _) => Some(
+                "https://, because http:// sends tokens in clear text; http:// is allowed for loopback addresses only",
+            ),
             (Self::Metadata, _) => Some(
-                "https:// since temporary keys would travel in clear text; http:// is for link-local and loopback \
-                 addresses only",
+                "https://, because http:// sends temporary keys in clear text; http:// is allowed for link-local and \
+                 loopback addresses only",
             ),
         }
     }
 }
 
-/// How far away a host is.
+/// The network distance of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
     /// This machine.
     Loopback,
-    /// What no router forwards to.
+    /// The local link, which no router forwards to.
     Link,
     /// Anywhere.
     Far,
 }
 
-/// An address that may be used.
+/// A valid address.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Endpoint<'t> {
-    /// Without a slash at the end.
+    /// Without a trailing slash.
     pub(super) address: &'t str,
-    /// Whether it never leaves the machine.
+    /// Whether the host is this machine.
     pub(super) loopback: bool,
 }
 
-/// Whether there may be a user name or a password in what should be an address.
+/// Whether the text may contain a user name or a password.
 fn has_user_info(text: &str) -> bool {
     text.contains('@')
 }
@@ -72,13 +72,14 @@ impl Decoder<'_> {
     pub(super) fn address<'n>(&mut self, field: Field<'n>, service: Service) -> Option<Endpoint<'n>> {
         let text = self.text(field, service.example())?;
         if has_user_info(text) {
-            // Said without repeating it.
-            let message = format!("`{}` has a user name or password in it, expected an address alone", field.name);
+            // The value is not repeated: it may contain a password.
+            let message =
+                format!("`{}` contains a user name or password, expected an address without them", field.name);
             let finding = self.error(field.span(), message);
             finding.conceal(field.node.span);
             if service == Service::Proxy {
                 finding.help(
-                    "the user name belongs in `user_name`, and the path of the password's file in `password_file`",
+                    "put the user name into `user_name` and the path of the password's file into `password_file`",
                 );
             }
             return None;
@@ -93,28 +94,28 @@ impl Decoder<'_> {
     }
 }
 
-/// An address of the cloud that did not come from a policy, without a slash at its end.
+/// Checks an address of the cloud from another source than a policy, and returns it without a trailing slash.
 ///
 /// # Errors
 ///
-/// What was expected of it.
-pub fn cloud_address(text: &str) -> Result<&str, &'static str> {
+/// The expected form, if the address is invalid.
+pub(crate) fn cloud_address(text: &str) -> Result<&str, &'static str> {
     parse(text, Service::Cloud).map(|endpoint| endpoint.address)
 }
 
-/// Whether an address with a path is one to which what proves who asks may be sent as it is: by TLS wherever it is, in
-/// clear text no further than the link.
+/// Checks that credentials may be sent to an address with a path: to any host with TLS, to the local link and this
+/// machine in clear text.
 ///
 /// # Errors
 ///
-/// What was expected of it.
-pub fn neighbour_address(uri: &str) -> Result<(), &'static str> {
+/// The expected form, if the address is invalid or not allowed.
+pub(crate) fn check_credential_uri(uri: &str) -> Result<(), &'static str> {
     let authority = uri.find("://").map_or(0, |at| at + "://".len());
     let end = uri[authority..].find(['/', '?', '#']).map_or(uri.len(), |at| authority + at);
     parse(&uri[..end], Service::Metadata).map(|_| ())
 }
 
-/// Reads an address, or says what was expected of it.
+/// Parses an address; the error is the expected form.
 fn parse(text: &str, service: Service) -> Result<Endpoint<'_>, &'static str> {
     let address = text.strip_suffix('/').unwrap_or(text);
     let (secure, authority) = if let Some(rest) = address.strip_prefix("https://") {
@@ -148,7 +149,7 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// How far away the host is; nothing where it is no host.
+/// The distance of a host, or `None` if the host is invalid.
 fn reach(host: &str) -> Option<Reach> {
     let (loopback, link) = if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         let address: Ipv6Addr = inner.parse().ok()?;
@@ -168,12 +169,12 @@ fn reach(host: &str) -> Option<Reach> {
 }
 
 fn is_host_name(host: &str) -> bool {
-    // What ends in a number is an IPv4 address to every resolver and would be a malformed one here.
+    // Resolvers treat a name that ends in a number as an IPv4 address, which would be malformed here.
     let numeric = host.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
     host.len() <= 253 && !numeric && host.split('.').all(is_host_label)
 }
 
-/// One part of a host name: letters, digits and inner hyphens.
+/// Whether the text is one label of a host name: letters, digits and inner hyphens.
 pub(super) fn is_host_label(label: &str) -> bool {
     (1..=63).contains(&label.len())
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_leads_as_far_as_the_service_may_be() {
+    fn plain_http_is_allowed_up_to_the_distance_of_the_service() {
         for (text, metadata, cloud) in [
             ("http://169.254.169.254", true, false),
             ("http://169.254.169.254:80/", true, false),
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbours_address_may_have_a_path_and_nothing_that_hides_where_it_leads() {
+    fn a_credential_uri_may_have_a_path_but_no_user_name_or_backslash() {
         for uri in [
             "http://169.254.170.23/v1/credentials",
             "http://127.0.0.1:80?x=y",
@@ -219,7 +220,7 @@ mod tests {
             "http://[fe80::1]:8080/a/b",
             "https://agent.example.com/v1/credentials#x",
         ] {
-            assert_eq!(neighbour_address(uri), Ok(()), "{uri}");
+            assert_eq!(check_credential_uri(uri), Ok(()), "{uri}");
         }
         for uri in [
             "http://agent.example.com/v1",
@@ -232,7 +233,7 @@ mod tests {
             "ftp://169.254.170.23/",
             "",
         ] {
-            assert!(neighbour_address(uri).is_err(), "{uri}");
+            assert!(check_credential_uri(uri).is_err(), "{uri}");
         }
     }
 
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_more_or_less_than_an_address_is_refused() {
+    fn anything_but_a_plain_address_is_refused() {
         for text in [
             "",
             "kms.example.com",

@@ -1,47 +1,46 @@
-//! One entry of `keys`: which key or keys, and what is asked of them. Which keys a selector means is for
-//! [`selector`](super::selector) to read.
+//! Decodes one entry of `keys`: the keys that it matches, and its requirement. [`selector`](super::selector) decodes
+//! `select`.
 
 use std::sync::Arc;
 
 use super::calendar::{InvalidDay, Zone};
-use super::project::{Draft, Selected};
-use super::selector::{SELECT, Selection};
+use super::draft::{Draft, DraftSelector};
+use super::selector::{DecodedSelect, LONGEST_ALIAS, SELECT};
 use crate::rotation::key::{Bound, DesiredRotation, KeyId, Reapply, RotationInterval};
 use crate::rotation::rule::{Exemption, LastDay, Matcher, Requirement, Rule};
-use crate::yaml::decode::given;
-use crate::yaml::decode::{Decoder, Field, Fields};
-use crate::yaml::schema::{Apart, Count, Form, Kind, Known, Schema, Text};
+use crate::yaml::decode::{Decoder, Field, Fields, optional};
+use crate::yaml::schema::{Count, Exclusion, FieldSchema, Form, Kind, Schema, Text};
 use crate::yaml::tree::Value;
 
 pub(super) const ENTRY: Schema = Schema {
     one_of: &[&["key_id", "alias", "select"], &["rotation_interval", "max_rotation_interval", "exempt"]],
-    apart: &[Apart {
-        field: "reapply",
-        other: "exempt",
-        expected: "it beside an interval: nothing is sent to a key that is exempt",
-    }],
+    exclusions: &[Exclusion { field: "reapply", other: "exempt", reason: "nothing is sent to an exempt key" }],
     ..Schema::of(
         "every entry of `keys`",
         &[
-            Known::optional("key_id", Kind::Form(&KEY_ID), "the one key that is meant"),
-            Known::optional("alias", Kind::Text(&ALIAS), "where two keys have it, neither is touched"),
-            Known::optional(
+            FieldSchema::optional("key_id", Kind::Form(&KEY_ID), "matches this key"),
+            FieldSchema::optional(
+                "alias",
+                Kind::Text(&ALIAS),
+                "matches this key; if two keys have the name, neither is changed",
+            ),
+            FieldSchema::optional(
                 "select",
                 Kind::Mapping(&SELECT),
-                "every key for which all of these hold; `{}` is every key",
+                "matches every key that meets all conditions; `{}` matches every key",
             ),
-            Known::optional("rotation_interval", Kind::Count(&DAYS), "rotation is on, with exactly this interval"),
-            Known::optional(
+            FieldSchema::optional("rotation_interval", Kind::Count(&DAYS), "rotation on, with exactly this interval"),
+            FieldSchema::optional(
                 "max_rotation_interval",
                 Kind::Count(&DAYS),
-                "rotation is on, with an interval from 30 days to this; what is off or longer becomes this",
+                "rotation on, with an interval from 30 days to this one; a key that differs is set to this one",
             ),
-            Known::optional("exempt", Kind::Mapping(&EXEMPT), "left alone, for a while or for good"),
-            Known::default(
+            FieldSchema::optional("exempt", Kind::Mapping(&EXEMPT), "no requirement, permanently or until a date"),
+            FieldSchema::default(
                 "reapply",
                 Kind::Choice(|| REAPPLY.map(reapply_name).into()),
                 "\"on_drift\"",
-                "`always` sends the interval in every run, which starts the cloud's rotation period anew",
+                "`always` sends the interval in every run, which restarts the cloud's rotation period",
             ),
         ],
     )
@@ -50,12 +49,12 @@ pub(super) const ENTRY: Schema = Schema {
 const EXEMPT: Schema = Schema::of(
     "`exempt`",
     &[
-        Known::required("reason", Kind::Text(&REASON), "shown wherever the key is"),
-        Known::optional(
+        FieldSchema::required("reason", Kind::Text(&REASON), "shown with the key"),
+        FieldSchema::optional(
             "until",
             Kind::Form(&UNTIL),
-            "in quotes, since some YAML readers take it for a date; it ends in the time zone of `schedule`; without it \
-             there is no end",
+            "in quotes, because some YAML readers turn it into a date; the day ends in the time zone of `schedule`; \
+             default: no end",
         ),
     ],
 );
@@ -63,19 +62,17 @@ const EXEMPT: Schema = Schema::of(
 const KEY_ID: Form = Form {
     what: "a key id: 36 characters 0-9 and a-z in groups of 8-4-4-4-12",
     pattern: "^[0-9a-z]{8}(-[0-9a-z]{4}){3}-[0-9a-z]{12}$",
-    digits: false,
+    numeric: false,
 };
-/// As long as KMS lets a name be.
 const ALIAS: Text = Text { what: "the exact name of one key", longest: LONGEST_ALIAS };
-pub(super) const LONGEST_ALIAS: usize = 255;
 const DAYS: Count =
     Count { least: RotationInterval::MIN_DAYS as u64, most: RotationInterval::MAX_DAYS as u64, of: "days" };
-/// It is shown in reports, in a line of its own at most.
-const REASON: Text = Text { what: "why the key is left alone", longest: 500 };
+/// It fits a line of a report.
+const REASON: Text = Text { what: "the reason for the exemption", longest: 500 };
 const UNTIL: Form = Form {
     what: "the last day of the exemption, such as 2027-03-31",
     pattern: "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$",
-    digits: false,
+    numeric: false,
 };
 
 const REAPPLY: [Reapply; 2] = [Reapply::OnDrift, Reapply::Always];
@@ -88,7 +85,7 @@ fn reapply_name(reapply: Reapply) -> &'static str {
 }
 
 impl Decoder<'_> {
-    /// The entries of `keys`, where all of them are right.
+    /// The entries of `keys`, if all of them are valid.
     pub(super) fn entries(&mut self, field: Field<'_>, zone: &Zone, draft: &mut Draft) -> Option<Vec<Rule>> {
         let items = self.items(field, "key");
         let mut entries = Vec::with_capacity(items.len());
@@ -113,13 +110,13 @@ impl Decoder<'_> {
         });
         let exemption = fields.get("exempt").map(|field| self.exempt(field, zone));
         let selection = fields.get("select").map(|field| {
-            let Selection { selector, key_spec } = self.select(field)?;
+            let DecodedSelect { selector, key_spec } = self.select(field)?;
             if let Some(key_spec) = key_spec.filter(|_| exemption.is_none()) {
-                self.judge_spec(key_spec);
+                self.warn_of_key_spec(key_spec);
             }
-            // What comes after an exemption that ends may say what is asked then.
+            // A later entry with the same conditions applies once the exemption has ended.
             let ends = matches!(&exemption, Some(Some(Exemption { until: Some(_), .. })));
-            draft.selectors.push(Selected { selector: selector.clone(), span: field.key, ends });
+            draft.selectors.push(DraftSelector { selector: selector.clone(), span: field.key, ends });
             Some(Matcher::Select(Box::new(selector)))
         });
         let matcher = key.or(alias).or(selection);
@@ -141,7 +138,7 @@ impl Decoder<'_> {
         if let Some(meant) = meant {
             finding.help(format!("did you mean `{meant}`?"));
         } else if text.contains(|c: char| !(c.is_ascii_hexdigit() || c == '-')) {
-            finding.help("the name of a key belongs in `alias`");
+            finding.help("use `alias` for the name of a key");
         }
         None
     }
@@ -149,9 +146,9 @@ impl Decoder<'_> {
     fn alias<'n>(&mut self, field: Field<'n>) -> Option<&'n str> {
         let alias = self.name(field, &ALIAS)?;
         let help = if alias.parse::<KeyId>().is_ok() {
-            "the id of a key belongs in `key_id`".to_owned()
+            "use `key_id` for the id of a key".to_owned()
         } else if alias.contains(['*', '?']) {
-            format!("write `select: {{alias: \"{alias}\"}}` for every key whose name is like it")
+            format!("use `select: {{alias: \"{alias}\"}}` for a pattern")
         } else {
             return Some(alias);
         };
@@ -190,26 +187,23 @@ impl Decoder<'_> {
         let fields = self.fields(field, &EXEMPT)?;
         let reason = fields.get("reason").and_then(|field| self.name(field, &REASON).map(Arc::from));
         let until = fields.get("until").map(|field| self.last_day(field, zone));
-        Some(Exemption { reason: reason?, until: given(until)? })
+        Some(Exemption { reason: reason?, until: optional(until)? })
     }
 
-    /// The last day of an exemption. One that is over is worth a warning and no more: a policy must not become invalid
-    /// by the passing of time, since no daemon could start with it then.
+    /// The last day of an exemption. An exemption that has ended is only a warning: a policy must not become invalid
+    /// over time, because the daemon could not start with it.
     fn last_day(&mut self, field: Field<'_>, zone: &Zone) -> Option<LastDay> {
         let date = self.verbatim(field, UNTIL.what)?;
         match zone.end_of_day(&date) {
             Ok(ends) => {
                 if ends <= self.now {
-                    let message = format!(
-                        "the exemption has ended with {date}, expected a later day, or another entry for what it left alone"
-                    );
-                    self.warning(field.span(), message);
+                    let message = format!("the exemption ended on {date}");
+                    self.warning(field.span(), message).help("set a later day, or remove the entry");
                 }
                 Some(LastDay { date: date.into(), ends })
             }
             Err(InvalidDay::Impossible) => {
-                let message =
-                    format!("`{}` is {date}, a day that no calendar has, expected {}", field.name, UNTIL.what);
+                let message = format!("`{}` is {date}, which does not exist, expected {}", field.name, UNTIL.what);
                 self.error(field.span(), message);
                 None
             }
@@ -221,7 +215,7 @@ impl Decoder<'_> {
     }
 }
 
-/// The id that a UUID without hyphens stands for.
+/// The key id with the hyphens that `bare` lacks.
 fn grouped(bare: &str) -> Option<String> {
     let hex = bare.len() == 32 && bare.bytes().all(|byte| byte.is_ascii_alphanumeric());
     hex.then(|| [&bare[..8], &bare[8..12], &bare[12..16], &bare[16..20], &bare[20..]].join("-"))
@@ -235,7 +229,7 @@ mod tests {
     use crate::policy;
     use crate::rotation::rule::{Glob, Selector, TagCondition};
 
-    /// What is read of a policy with one such entry, in this time zone.
+    /// The rule of a policy with this entry and time zone.
     fn rule(entry: &str, timezone: &str) -> Rule {
         let text = format!(
             "schedule: {{timezone: {timezone}}}\nprojects:\n  - name: p\n    cloud: huawei-cloud\n    region: \
@@ -249,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_read_as_it_is_written() {
+    fn every_kind_of_entry_is_decoded() {
         let interval = |days| RotationInterval::from_days(days).unwrap();
         let exactly = |days| Requirement::Rotation(DesiredRotation::exactly(interval(days)));
         let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
@@ -279,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_day_of_an_exemption_ends_with_midnight_in_the_zone_of_the_schedule() {
+    fn the_last_day_of_an_exemption_ends_at_midnight_in_the_zone_of_the_schedule() {
         let ends = |date: &str, zone| {
             let rule = rule(&format!("alias: a, exempt: {{reason: b, until: {date}}}"), zone);
             let Requirement::Exempt(exemption) = rule.requirement else { panic!("{rule:?}") };
@@ -295,7 +289,7 @@ mod tests {
         assert_eq!(ends("2027-10-31", "Europe/Berlin") - ends("2027-10-30", "Europe/Berlin"), 25);
         // The clock went from 23:59:59 to 1:00 that night.
         assert_eq!(ends("2018-11-03", "America/Sao_Paulo"), 17_839 * 24 + 3);
-        assert!(ends("9999-12-31", "UTC") > 8_000 * 365 * 24, "as good as never");
+        assert!(ends("9999-12-31", "UTC") > 8_000 * 365 * 24, "practically never");
     }
 
     #[test]

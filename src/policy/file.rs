@@ -4,28 +4,28 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// The largest policy file that is read: twenty times what 10 000 keys need.
-pub const LARGEST_FILE: u64 = 16 * 1024 * 1024;
+/// The largest policy file accepted, in bytes: twenty times the size for 10 000 keys.
+pub(crate) const LARGEST_FILE: u64 = 16 * 1024 * 1024;
 
 /// The policy file could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum UnreadableFile {
-    /// It could not be opened or read.
+    /// The file could not be opened or read.
     #[error("read policy file {}", .0.display())]
     Io(PathBuf, #[source] io::Error),
-    /// It is a directory.
+    /// The path is a directory.
     #[error("policy file {} is a directory", .0.display())]
     Directory(PathBuf),
-    /// It was read before and is a pipe or the like, of which the next reading would wait for ever.
-    #[error("policy file {} is not a regular file, so it cannot be read again; put a regular file there", .0.display())]
+    /// The file is a pipe or the like and was read before: reading it again would block.
+    #[error("policy file {} is not a regular file, so it cannot be read again; use a regular file", .0.display())]
     NotRegular(PathBuf),
-    /// It is larger than [`LARGEST_FILE`].
+    /// The file is larger than 16 MiB.
     #[error("policy file {} is larger than {} MiB", .0.display(), LARGEST_FILE / 1024 / 1024)]
     TooLarge(PathBuf),
 }
 
 impl UnreadableFile {
-    /// Where it was to be.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
@@ -34,11 +34,11 @@ impl UnreadableFile {
     }
 }
 
-/// The bytes of the policy file.
+/// Reads the bytes of the policy file.
 ///
 /// # Errors
 ///
-/// There is no such file, it may not be read, it is a directory, or it is too large.
+/// The file does not exist, is not readable, is a directory, or is too large.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, UnreadableFile> {
     let failed = |error| UnreadableFile::Io(path.to_owned(), error);
     let file = File::open(path).map_err(failed)?;
@@ -47,7 +47,7 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, UnreadableFile> {
         return Err(UnreadableFile::Directory(path.to_owned()));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(LARGEST_FILE)).unwrap_or_default());
-    // A pipe tells no length, and a file may have grown since.
+    // A pipe has no length, and a file can grow after the check.
     file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(UnreadableFile::TooLarge(path.to_owned()));

@@ -1,15 +1,15 @@
-//! The policy's JSON Schema (draft 2020-12), for editors and for who writes policies with programs.
+//! Renders the policy's JSON Schema (draft 2020-12) from the tables of the decoder, for editors and generators.
 //!
-//! Rendered from the tables of the decoder. It refuses nothing that the decoder takes, and says less: two entries that
-//! exclude one another, a date that no calendar has or a file that is missing are for `check` to tell.
+//! The schema accepts every valid policy, and also some invalid ones: only `check` reports conflicting entries, dates
+//! that do not exist, and missing files.
 
 use serde_json::{Map, Value, json};
 
 use super::document::POLICY;
-use crate::yaml::schema::{Form, Kind, Known, Need, Schema};
+use crate::yaml::schema::{FieldSchema, Form, Kind, Need, Schema};
 
-/// No blank at its ends, and no control character. Spelt out, since not every language in which schemas are read has
-/// names for classes of characters (`\p{Cc}`).
+/// No space at the ends and no control character. Without character classes such as `\p{Cc}`, which not all readers of
+/// schemas support.
 const TEXT: &str = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$";
 
 /// The schema of a policy file.
@@ -36,8 +36,9 @@ fn mapping(schema: &Schema) -> Map<String, Value> {
         let each: Vec<_> = group.iter().map(|name| json!({"required": [name]})).collect();
         json!({"oneOf": each})
     });
-    let apart = schema.apart.iter().map(|apart| json!({"not": {"required": [apart.field, apart.other]}}));
-    let all_of: Vec<_> = one_of.chain(apart).collect();
+    let exclusions =
+        schema.exclusions.iter().map(|exclusion| json!({"not": {"required": [exclusion.field, exclusion.other]}}));
+    let all_of: Vec<_> = one_of.chain(exclusions).collect();
     if !all_of.is_empty() {
         set("allOf", all_of.into());
     }
@@ -49,7 +50,7 @@ fn mapping(schema: &Schema) -> Map<String, Value> {
     object
 }
 
-fn property(known: &Known) -> Value {
+fn property(known: &FieldSchema) -> Value {
     let mut object = kind(&known.kind);
     let description = match known.kind.words() {
         Some(words) => format!("{words}; {}", known.about),
@@ -57,7 +58,7 @@ fn property(known: &Known) -> Value {
     };
     object.insert("description".to_owned(), description.into());
     if let Need::Default(default) = known.need {
-        // Every one is JSON, which a test sees to.
+        // A test checks that every default is JSON.
         object.insert("default".to_owned(), serde_json::from_str(default).unwrap_or(Value::Null));
     }
     object.into()
@@ -67,24 +68,24 @@ fn kind(kind: &Kind) -> Map<String, Value> {
     let value = match kind {
         Kind::Mapping(schema) => return mapping(schema),
         Kind::List(schema) => json!({"type": "array", "minItems": 1, "items": mapping(schema)}),
-        Kind::Texts(texts) => json!({
+        Kind::TextMap(map) => json!({
             "type": "object",
             "minProperties": 1,
-            "propertyNames": {"minLength": 1, "maxLength": texts.longest_key},
-            "additionalProperties": {"type": "string", "maxLength": texts.longest_value},
+            "propertyNames": {"minLength": 1, "maxLength": map.longest_key},
+            "additionalProperties": {"type": "string", "maxLength": map.longest_value},
         }),
         Kind::Text(text) => {
             json!({"type": "string", "minLength": 1, "maxLength": text.longest, "pattern": TEXT})
         }
-        Kind::Form(Form { pattern, digits: true, .. }) => json!({"type": ["string", "number"], "pattern": pattern}),
+        Kind::Form(Form { pattern, numeric: true, .. }) => json!({"type": ["string", "number"], "pattern": pattern}),
         Kind::Form(Form { pattern, .. }) => json!({"type": "string", "pattern": pattern}),
         Kind::Path => json!({"type": "string", "minLength": 1}),
         Kind::Address(_) => json!({"type": "string", "pattern": r"^https?://[^\s/?#@\\]+/?$"}),
         Kind::Choice(names) => json!({"enum": names()}),
         Kind::Count(count) => json!({"type": "integer", "minimum": count.least, "maximum": count.most}),
         Kind::Rate(rate) => json!({"type": "number", "minimum": rate.least, "maximum": rate.most}),
-        // Numbers with their units; the bounds are in the description.
-        Kind::Span(_) => json!({"type": "string", "pattern": r"^[^-]*[0-9][^-]*[A-Za-zµμ][^-]*$"}),
+        // Numbers with units; the bounds are in the description.
+        Kind::Duration(_) => json!({"type": "string", "pattern": r"^[^-]*[0-9][^-]*[A-Za-zµμ][^-]*$"}),
         Kind::Boolean => json!({"type": "boolean"}),
     };
     match value {

@@ -1,65 +1,68 @@
-//! One project of a policy: where it is, and what its parts are. How to log in is for
-//! [`credentials`](super::credentials) to read, and its keys for [`entry`](super::entry).
+//! Decodes one project of a policy. [`credentials`](super::credentials) decodes its login, [`entry`](super::entry) its
+//! keys.
 
 use std::sync::Arc;
 
 use super::calendar::Zone;
 use super::credentials::{ASSUME_AGENCY, CREDENTIALS, Login, PROXY};
+use super::draft::{Draft, ProjectIdentity};
 use super::endpoint::{Service, is_host_label};
 use super::entry::ENTRY;
 use super::types::Project;
-use crate::rotation::key::{KeyId, RotationInterval};
 use crate::rotation::project::{Cloud, Coverage, Mode};
-use crate::rotation::rule::Selector;
-use crate::yaml::decode::{Decoder, Field, given};
-use crate::yaml::schema::{Form, Kind, Known, Schema, Text};
+use crate::yaml::decode::{Decoder, Field, optional};
+use crate::yaml::schema::{FieldSchema, Form, Kind, Schema, Text};
 use crate::yaml::source::Span;
 
 pub(super) const PROJECT: Schema = Schema::of(
     "every project",
     &[
-        Known::required("name", Kind::Text(&NAME), "unique, the `project` label of every metric"),
-        Known::required("cloud", Kind::Choice(|| Cloud::ALL.map(Cloud::as_str).into()), "the cloud it is in"),
-        Known::required(
+        FieldSchema::required("name", Kind::Text(&NAME), "unique; the `project` label of every metric"),
+        FieldSchema::required(
+            "cloud",
+            Kind::Choice(|| Cloud::ALL.map(Cloud::as_str).into()),
+            "the cloud of the project",
+        ),
+        FieldSchema::required(
             "region",
             Kind::Form(&REGION),
-            "one that is not known here is a warning without `kms_endpoint`",
+            "an unknown region is a warning, unless `kms_endpoint` is set",
         ),
-        Known::optional(
+        FieldSchema::optional(
             "project_id",
             Kind::Form(&PROJECT_ID),
-            "without it the project is the one that `password` or the environment names, or else the one named like the region",
+            "default: the project that `password` or the environment names, else the one named like the region",
         ),
-        Known::optional(
+        FieldSchema::optional(
             "kms_endpoint",
             Kind::Address(Service::Cloud.example()),
-            "where KMS answers, if not where the cloud has it",
+            "KMS endpoint (default: the cloud's own)",
         ),
-        Known::optional(
+        FieldSchema::optional(
             "iam_endpoint",
             Kind::Address(Service::Cloud.example()),
-            "where IAM answers, if not where the cloud has it",
+            "IAM endpoint (default: the cloud's own)",
         ),
-        Known::optional("ca_file", Kind::Path, "certificates to trust beside the system's"),
-        Known::default(
+        FieldSchema::optional("ca_file", Kind::Path, "CA certificates (PEM) to trust in addition to the system's"),
+        FieldSchema::default(
             "mode",
             Kind::Choice(|| Mode::ALL.map(Mode::as_str).into()),
             "\"enforce\"",
-            "`monitor` looks and never writes; where the file has a mode, that is the default",
+            "`monitor` reads and never writes; if the file sets `mode`, that is the default",
         ),
-        Known::required("credentials", Kind::Mapping(&CREDENTIALS), "how to log in"),
-        Known::optional("assume_agency", Kind::Mapping(&ASSUME_AGENCY), "as in `credentials`"),
-        Known::optional("proxy", Kind::Mapping(&PROXY), "as in `credentials`"),
-        Known::default(
+        FieldSchema::required("credentials", Kind::Mapping(&CREDENTIALS), "how to log in"),
+        FieldSchema::optional("assume_agency", Kind::Mapping(&ASSUME_AGENCY), "as in `credentials`"),
+        FieldSchema::optional("proxy", Kind::Mapping(&PROXY), "as in `credentials`"),
+        FieldSchema::default(
             "coverage",
             Kind::Choice(|| Coverage::ALL.map(Coverage::as_str).into()),
             "\"reported\"",
-            "`required` makes failures of rotatable keys that no entry speaks of",
+            "`required` counts rotatable keys that no entry matches as failures",
         ),
-        Known::required(
+        FieldSchema::required(
             "keys",
             Kind::List(&ENTRY),
-            "which keys, and what is asked of them; the most specific entry decides: `key_id`, then `alias`, then the \
+            "the keys and their requirements; the most specific entry applies: `key_id`, then `alias`, then the \
              selector with more conditions, then the earlier one",
         ),
     ],
@@ -67,66 +70,17 @@ pub(super) const PROJECT: Schema = Schema::of(
 
 /// Names become metric labels and log fields.
 const NAME: Text = Text { what: "a name for metrics and reports", longest: 128 };
-/// It becomes a part of a host name.
+/// It becomes part of a host name.
 const REGION: Form = Form {
     what: "a region such as eu-de: lower-case letters, digits and hyphens",
     pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
-    digits: false,
+    numeric: false,
 };
-const PROJECT_ID: Form = Form {
-    what: "the 32 hexadecimal digits, in lower case, of the project's id in the cloud",
-    pattern: "^[0-9a-f]{32}$",
-    digits: true,
-};
-
-/// What a project is told by in its cloud and region.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Identity {
-    Id(String),
-    /// Another account may have a project of the same name, but none with a key of the same id.
-    Name(String),
-}
-
-impl Identity {
-    /// The word for it.
-    pub(super) fn what(&self) -> &'static str {
-        match self {
-            Self::Id(_) => "project_id",
-            Self::Name(_) => "project name",
-        }
-    }
-}
-
-/// What was right about a project, so that it can be held against others even where something else is wrong.
-pub(super) struct Draft {
-    pub(super) name: Option<(Arc<str>, Span)>,
-    /// What tells the project from all others, as far as the policy knows.
-    pub(super) identity: Option<(Cloud, Arc<str>, Identity)>,
-    /// Its KMS is on this machine.
-    pub(super) loopback: bool,
-    /// Every well-formed key id, and where it is.
-    pub(super) key_ids: Vec<(KeyId, Span)>,
-    /// The same of names of keys.
-    pub(super) aliases: Vec<(Box<str>, Span)>,
-    /// The same of selectors.
-    pub(super) selectors: Vec<Selected>,
-    /// The intervals that every run sends, and where that is asked for.
-    pub(super) always: Vec<(RotationInterval, Span)>,
-    /// The whole, where all of it was right.
-    pub(super) project: Option<Project>,
-}
-
-/// A selector, and what another one with the same conditions needs to know.
-pub(super) struct Selected {
-    pub(super) selector: Selector,
-    pub(super) span: Span,
-    /// Its entry holds for a while only.
-    pub(super) ends: bool,
-}
+const PROJECT_ID: Form =
+    Form { what: "a project id: 32 hexadecimal digits in lower case", pattern: "^[0-9a-f]{32}$", numeric: true };
 
 impl Decoder<'_> {
-    /// One item of `projects`. `zone` is the one in which days end.
-    /// `file_mode` is the mode of the whole file, where it has one.
+    /// One item of `projects`. Days end in `zone`; `file_mode` is the mode of the file, if it is set.
     pub(super) fn project(&mut self, item: Field<'_>, zone: &Zone, file_mode: Option<(Mode, Span)>) -> Option<Draft> {
         let fields = self.fields(item, &PROJECT)?;
         let name = fields.get("name").and_then(|field| {
@@ -142,7 +96,7 @@ impl Decoder<'_> {
             && kms_endpoint.is_none()
             && !fields.excuses("kms_endpoint")
         {
-            self.look_up_region(cloud, region, field.span());
+            self.warn_of_unknown_region(cloud, region, field.span());
         }
         let ca_file = fields.get("ca_file").map(|field| self.file_path(field));
         let mode = match fields.get("mode") {
@@ -155,12 +109,12 @@ impl Decoder<'_> {
         };
         let login = self.login(&fields);
         let identity = match &project_id {
-            Some(id) => id.clone().map(Identity::Id),
+            Some(id) => id.clone().map(ProjectIdentity::Id),
             None if fields.excuses("project_id") => None,
             None => login
                 .as_ref()
                 .zip(region.as_deref())
-                .map(|(login, region)| Identity::Name(login.credentials.project_name(region).to_owned())),
+                .map(|(login, region)| ProjectIdentity::Name(login.credentials.project_name(region).to_owned())),
         };
         let mut draft = Draft {
             identity: (|| Some((cloud?, region.clone()?, identity?)))(),
@@ -174,7 +128,7 @@ impl Decoder<'_> {
         };
         let keys = fields.get("keys").and_then(|field| self.entries(field, zone, &mut draft));
         if mode == Some(Mode::Monitor) {
-            // Nothing is ever sent.
+            // Nothing is sent.
             draft.always.clear();
         }
         draft.project = (|| {
@@ -183,13 +137,13 @@ impl Decoder<'_> {
                 name: draft.name.as_ref().map(|(name, _)| Arc::clone(name))?,
                 cloud: cloud?,
                 region: region?,
-                project_id: given(project_id)?,
-                kms_endpoint: given(kms_endpoint)?.map(|endpoint| endpoint.address.to_owned()),
-                iam_endpoint: given(iam_endpoint)?.map(|endpoint| endpoint.address.to_owned()),
-                ca_file: given(ca_file)?,
+                project_id: optional(project_id)?,
+                kms_endpoint: optional(kms_endpoint)?.map(|endpoint| endpoint.address.to_owned()),
+                iam_endpoint: optional(iam_endpoint)?.map(|endpoint| endpoint.address.to_owned()),
+                ca_file: optional(ca_file)?,
                 mode: mode?,
                 credentials,
-                credentials_at: self.source.place(at.start),
+                credentials_at: self.source.position(at.start),
                 assume_agency,
                 proxy,
                 coverage: coverage?,
@@ -199,13 +153,13 @@ impl Decoder<'_> {
         Some(draft)
     }
 
-    /// The mode of a project that says it. Whoever reads `monitor` at the top of a file shall be able to rely on it.
+    /// The mode of a project that sets it. `monitor` at the top of a file cannot be overridden.
     fn project_mode(&mut self, field: Field<'_>, file_mode: Option<(Mode, Span)>) -> Option<Mode> {
         let mode = self.choice(field, &Mode::ALL, Mode::as_str)?;
         match file_mode {
             Some((Mode::Monitor, at)) if mode == Mode::Enforce => {
-                let message = "`enforce` in a file that is `monitor` as a whole, expected no `mode` here";
-                self.error(field.span(), message).related("the mode of the whole file", at);
+                let message = "`enforce` is not allowed in a file with `mode: monitor`";
+                self.error(field.span(), message).related("set", at).help("remove one of them");
                 None
             }
             _ => Some(mode),
@@ -231,9 +185,9 @@ impl Decoder<'_> {
     }
 }
 
-/// Whether it is the id of a project in the cloud.
+/// Whether the text is a valid project id of the cloud.
 #[must_use]
-pub fn is_project_id(text: &str) -> bool {
+pub(crate) fn is_project_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
@@ -245,7 +199,7 @@ mod tests {
     use super::*;
     use crate::policy;
 
-    /// The first project of a policy that has `fields` beside what every project needs.
+    /// The first project of a policy with these fields in addition to the required ones.
     fn project(project_id: &str, fields: &str) -> Project {
         let text = format!(
             "projects:\n  - name: p\n    cloud: huawei-cloud\n    region: eu-west-101\n    project_id: {project_id}\n    \
@@ -259,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_project_id_that_looks_like_a_number_is_taken_as_written() {
+    fn a_project_id_that_looks_like_a_number_is_used_as_written() {
         for id in [
             "00000000000000000000000000000000",
             "12345678901234567890123456789012",
@@ -271,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_project_without_an_id_goes_by_a_name() {
+    fn a_project_without_an_id_is_identified_by_a_name() {
         let text = "projects:\n  - {name: p, cloud: huawei-cloud, region: cn-north-4, credentials: CREDENTIALS, keys: \
                     [{key_id: 0d0466b0-e727-4d9c-b35d-f84bb474a37f, rotation_interval: 90}]}\n";
         for (credentials, name) in [
@@ -295,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_path_is_left_as_it_is() {
+    fn a_relative_path_stays_relative() {
         let project = project("0123456789abcdef0123456789abcdef", "ca_file: certs/ca.pem");
         assert_eq!(project.ca_file, Some(PathBuf::from("certs/ca.pem")));
     }

@@ -1,13 +1,13 @@
-//! The regions of the clouds that have a KMS, as far as this version knows them (`docs/kms-api.md` 6).
+//! The regions of the clouds with a KMS that this version knows (`docs/kms-api.md` 6).
 //!
-//! Clouds open regions faster than programs are updated, so a region that is missing here is worth a warning and no
-//! more. Where the policy gives the KMS endpoint, the region's name is only a label, and not even that is due.
+//! An unknown region is only a warning, because clouds open new ones. With `kms_endpoint` there is none: the region is
+//! then only a label.
 
 use crate::rotation::project::Cloud;
-use crate::yaml::decode::{Decoder, listed};
+use crate::yaml::decode::Decoder;
 use crate::yaml::nearest::nearest;
-use crate::yaml::problem::quoted;
 use crate::yaml::source::Span;
+use crate::yaml::wording::{or_list, quoted};
 
 const HUAWEI_CLOUD: &[&str] = &[
     "ae-ad-1",
@@ -46,7 +46,7 @@ const HUAWEI_CLOUD: &[&str] = &[
 const OPEN_TELEKOM_CLOUD: &[&str] = &["eu-de", "eu-nl", "eu-ch2"];
 const FLEXIBLE_ENGINE: &[&str] = &["eu-west-0"];
 
-/// So many names a message can list.
+/// The most regions that a message lists.
 const FEW: usize = 4;
 
 fn known(cloud: Cloud) -> &'static [&'static str] {
@@ -58,14 +58,14 @@ fn known(cloud: Cloud) -> &'static [&'static str] {
 }
 
 impl Decoder<'_> {
-    /// Warns of a region in which this version knows no KMS of the cloud. The policy gives no KMS endpoint.
-    pub(super) fn look_up_region(&mut self, cloud: Cloud, region: &str, span: Span) {
+    /// Warns of an unknown region. Called only if the policy sets no KMS endpoint.
+    pub(super) fn warn_of_unknown_region(&mut self, cloud: Cloud, region: &str, span: Span) {
         let regions = known(cloud);
         if regions.contains(&region) {
             return;
         }
         let expected = match regions.len() {
-            0..=FEW => listed(regions),
+            0..=FEW => or_list(regions),
             _ => "one such as `cn-north-4` or `eu-west-101`".to_owned(),
         };
         let help = Cloud::ALL
@@ -73,11 +73,8 @@ impl Decoder<'_> {
             .find(|other| known(*other).contains(&region))
             .map(|other| format!("it is a region of `{}`", other.as_str()))
             .or_else(|| nearest(region, regions.iter().copied()).map(|near| format!("did you mean `{near}`?")));
-        let message = format!(
-            "{} has no region {} that is known here, expected {expected}, or else a `kms_endpoint`",
-            cloud.as_str(),
-            quoted(region)
-        );
+        let message =
+            format!("unknown {} region {}, expected {expected}, or `kms_endpoint`", cloud.as_str(), quoted(region));
         let finding = self.warning(span, message);
         if let Some(help) = help {
             finding.help(help);
@@ -90,18 +87,18 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::yaml::problem::Problems;
+    use crate::yaml::Problems;
     use crate::yaml::source::Source;
 
     fn warnings(cloud: Cloud, region: &str) -> String {
         let source = Source::new(region);
         let mut decoder = Decoder::new(&source, &|_| None, SystemTime::UNIX_EPOCH);
-        decoder.look_up_region(cloud, region, Span::new(0, region.len()));
+        decoder.warn_of_unknown_region(cloud, region, Span::new(0, region.len()));
         Problems::new("p", &source, decoder.findings).to_string()
     }
 
     #[test]
-    fn what_a_cloud_has_is_not_worth_a_word() {
+    fn a_region_of_the_cloud_has_no_warning() {
         for (cloud, region) in [
             (Cloud::HuaweiCloud, "eu-west-101"),
             (Cloud::HuaweiCloud, "ap-southeast-5"),
@@ -113,21 +110,20 @@ mod tests {
     }
 
     #[test]
-    fn a_region_that_is_not_known_is_told_with_the_one_that_is_meant() {
+    fn the_warning_of_an_unknown_region_names_the_nearest_one() {
         assert_eq!(
             warnings(Cloud::HuaweiCloud, "cn-nroth-4"),
-            "p:1:1: warning: huawei-cloud has no region `cn-nroth-4` that is known here, expected one such as \
-             `cn-north-4` or `eu-west-101`, or else a `kms_endpoint`; did you mean `cn-north-4`?"
+            "p:1:1: warning: unknown huawei-cloud region `cn-nroth-4`, expected one such as `cn-north-4` or \
+             `eu-west-101`, or `kms_endpoint`; did you mean `cn-north-4`?"
         );
         assert_eq!(
             warnings(Cloud::OpenTelekomCloud, "eu-west-0"),
-            "p:1:1: warning: open-telekom-cloud has no region `eu-west-0` that is known here, expected `eu-de`, `eu-nl` or \
-             `eu-ch2`, or else a `kms_endpoint`; it is a region of `flexible-engine`"
+            "p:1:1: warning: unknown open-telekom-cloud region `eu-west-0`, expected `eu-de`, `eu-nl` or `eu-ch2`, or \
+             `kms_endpoint`; it is a region of `flexible-engine`"
         );
         assert_eq!(
             warnings(Cloud::FlexibleEngine, "moon-1"),
-            "p:1:1: warning: flexible-engine has no region `moon-1` that is known here, expected `eu-west-0`, or else \
-             a `kms_endpoint`"
+            "p:1:1: warning: unknown flexible-engine region `moon-1`, expected `eu-west-0`, or `kms_endpoint`"
         );
     }
 

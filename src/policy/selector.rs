@@ -1,67 +1,68 @@
-//! The conditions of `select`: which keys an entry means without naming them one by one.
+//! Decodes the conditions of `select`, which match keys without listing them.
 
-use super::entry::LONGEST_ALIAS;
 use crate::rotation::key::KeyId;
 use crate::rotation::rule::{Glob, Selector, TagCondition};
-use crate::yaml::decode::given;
-use crate::yaml::decode::{Decoder, Field, listed};
+use crate::yaml::decode::{Decoder, Field, optional};
 use crate::yaml::nearest::nearest;
-use crate::yaml::problem::{Finding, quoted};
-use crate::yaml::schema::{Form, Kind, Known, Schema, Text, Texts};
+use crate::yaml::problem::Finding;
+use crate::yaml::schema::{FieldSchema, Form, Kind, Schema, Text, TextMap};
 use crate::yaml::tree::{Node, Value};
+use crate::yaml::wording::{or_list, quoted};
 
 pub(super) const SELECT: Schema = Schema::of(
     "`select`",
     &[
-        Known::optional("alias", Kind::Text(&PATTERN), "`*` is any text, `?` any one character"),
-        Known::optional("tags", Kind::Texts(&TAGS), "the key has all of them"),
-        Known::optional(
+        FieldSchema::optional("alias", Kind::Text(&PATTERN), "`*` matches any text, `?` any one character"),
+        FieldSchema::optional("tags", Kind::TextMap(&TAGS), "the key must have all of them"),
+        FieldSchema::optional(
             "enterprise_project_id",
             Kind::Form(&ENTERPRISE_PROJECT),
-            "the enterprise project that the key belongs to",
+            "the enterprise project of the key",
         ),
-        Known::optional("key_spec", Kind::Text(&SPEC), "keys of `AES_256` and `SM4` can rotate"),
+        FieldSchema::optional("key_spec", Kind::Text(&SPEC), "only keys of `AES_256` and `SM4` can rotate"),
     ],
 );
 
-/// The algorithms of keys that the cloud rotates, and of those that it does not (`docs/kms-api.md` 1.3).
+/// The algorithms of keys that can rotate, and of those that cannot (`docs/kms-api.md` 1.3).
 const ROTATABLE: &[&str] = &["AES_256", "SM4"];
 const NOT_ROTATABLE: &[&str] =
     &["RSA_2048", "RSA_3072", "RSA_4096", "EC_P256", "EC_P384", "SM2", "HMAC_256", "HMAC_384", "HMAC_512"];
 
-/// Tags of other services are longer than those that KMS lets be made (36 and 43 characters).
-const TAGS: Texts = Texts {
-    what: "a mapping from keys of tags to their values, `\"*\"` for any",
+/// Longer than KMS allows for new tags (36 and 43 characters), because other services set longer ones.
+const TAGS: TextMap = TextMap {
+    what: "a mapping from tag keys to tag values, `\"*\"` for any value",
     longest_key: 128,
     longest_value: 255,
 };
-const TAG_KEY: Text = Text { what: "a text", longest: TAGS.longest_key };
+const TAG_KEY: Text = Text { what: "a string", longest: TAGS.longest_key };
 
-const PATTERN: Text = Text { what: "a pattern for names of keys, such as `pay-*`", longest: LONGEST_ALIAS };
+/// The longest key name in KMS.
+pub(super) const LONGEST_ALIAS: usize = 255;
+const PATTERN: Text = Text { what: "a pattern for key names, such as `pay-*`", longest: LONGEST_ALIAS };
 const SPEC: Text = Text { what: "an algorithm such as `AES_256`", longest: 64 };
 const ENTERPRISE_PROJECT: Form = Form {
-    what: "`0` for the default one, or an id: 36 characters in groups of 8-4-4-4-12",
+    what: "`0` for the default enterprise project, or an id: 36 characters in groups of 8-4-4-4-12",
     pattern: "^(0|[0-9a-z]{8}(-[0-9a-z]{4}){3}-[0-9a-z]{12})$",
-    digits: true,
+    numeric: true,
 };
 
-/// What stands for any value of a tag.
+/// Matches any value of a tag.
 const ANY_VALUE: &str = "*";
 
-/// The keys that an entry selects.
-pub(super) struct Selection<'n> {
+/// A decoded `select`.
+pub(super) struct DecodedSelect<'n> {
     pub(super) selector: Selector,
-    /// Where it says the algorithm, which is worth a look where rotation is asked for.
+    /// The field `key_spec`, to warn of if the entry requires rotation.
     pub(super) key_spec: Option<Field<'n>>,
 }
 
 impl Decoder<'_> {
     /// The value of `select`.
-    pub(super) fn select<'n>(&mut self, field: Field<'n>) -> Option<Selection<'n>> {
+    pub(super) fn select<'n>(&mut self, field: Field<'n>) -> Option<DecodedSelect<'n>> {
         let Value::Mapping(_) = field.node.value else {
             let finding = self.mismatch(field, &format!("a mapping with {}", SELECT.expected()));
             if field.node.value == Value::Null {
-                finding.help("write `select: {}` where every key of the project is meant");
+                finding.help("write `select: {}` to match every key of the project");
             }
             return None;
         };
@@ -80,47 +81,47 @@ impl Decoder<'_> {
         let spec = key_spec.map(|field| {
             let spec = self.name(field, &SPEC)?;
             if spec.eq_ignore_ascii_case("all") {
-                self.mismatch(field, "one algorithm, such as `AES_256`").help("leave it out for keys of every kind");
+                self.mismatch(field, "one algorithm, such as `AES_256`").help("leave it out to match every algorithm");
                 return None;
             }
             Some(Box::from(spec))
         });
         let selector = Selector {
-            alias: given(alias)?,
+            alias: optional(alias)?,
             tags: tags?,
-            enterprise_project_id: given(enterprise_project_id)?,
-            key_spec: given(spec)?,
+            enterprise_project_id: optional(enterprise_project_id)?,
+            key_spec: optional(spec)?,
         };
-        // One that lacks a misspelt condition is another selector than is meant.
-        let right = !self.findings[before..].iter().any(Finding::is_error);
-        right.then_some(Selection { selector, key_spec })
+        // A selector without a misspelt condition would match other keys than intended.
+        let valid = !self.findings[before..].iter().any(Finding::is_error);
+        valid.then_some(DecodedSelect { selector, key_spec })
     }
 
-    /// Sorted by their keys, so that selectors compare whatever the order in the file.
+    /// The tags, sorted by key so that selectors compare equal in any order.
     fn tags(&mut self, field: Field<'_>) -> Option<Vec<TagCondition>> {
-        const EXPECTED: &str = "a mapping from keys of tags to their values, such as `{pci: \"true\"}`";
+        const EXPECTED: &str = "a mapping from tag keys to tag values, such as `{pci: \"true\"}`";
         let Value::Mapping(pairs) = &field.node.value else {
             self.mismatch(field, EXPECTED);
             return None;
         };
         if pairs.is_empty() {
             self.error(field.span(), "`tags` is an empty mapping, expected at least one tag")
-                .help("leave it out for keys with any tags or none");
+                .help("leave it out to match keys with any tags or none");
             return None;
         }
         let mut first: Vec<(&str, &Node<'_>)> = Vec::with_capacity(pairs.len());
         let mut tags = Vec::with_capacity(pairs.len());
         for (key, value) in pairs {
             if key.text() == Some("<<") {
-                self.error(key.span, "the merge key `<<` is not supported, expected every tag written out");
+                self.error(key.span, "merge keys (`<<`) are not supported").help("repeat the tags");
                 continue;
             }
-            let field = Field { name: "the key of a tag", key: key.span, node: key };
+            let field = Field { name: "the tag key", key: key.span, node: key };
             let Some(name) = self.name(field, &TAG_KEY) else { continue };
             let wanted = self.tag_value(name, key, value);
-            if let Some((_, first)) = first.iter().find(|(given, _)| *given == name) {
-                let message = format!("duplicate tag {}, expected it once: a tag has one value", quoted(name));
-                self.error(key.span, message).related("first given", first.span);
+            if let Some((_, first)) = first.iter().find(|(other, _)| *other == name) {
+                let message = format!("duplicate tag {}", quoted(name));
+                self.error(key.span, message).related("first set", first.span).help("remove one of them");
                 continue;
             }
             first.push((name, key));
@@ -130,13 +131,13 @@ impl Decoder<'_> {
         (tags.len() == pairs.len()).then_some(tags)
     }
 
-    /// The value that a tag must have; nothing within where any will do.
-    #[expect(clippy::option_option, reason = "the outer one says whether the policy can be used")]
+    /// The value that a tag must have; `Some(None)` for any value.
+    #[expect(clippy::option_option, reason = "the outer one is whether the policy can be used")]
     fn tag_value(&mut self, name: &str, key: &Node<'_>, node: &Node<'_>) -> Option<Option<Box<str>>> {
-        const EXPECTED: &str = "a text, or `\"*\"` for any";
-        let field = Field { name: "the value of a tag", key: key.span, node };
+        const EXPECTED: &str = "a string, or `\"*\"` for any value";
+        let field = Field { name: "the tag value", key: key.span, node };
         let Some(value) = node.text() else {
-            // As with every other text: what YAML has made of it may not be what the tag has.
+            // As for every text: YAML may have changed the value.
             let message = format!("the tag {} is {}, expected {EXPECTED}", quoted(name), self.found(node));
             let written = self.source.slice(node.span);
             let finding = self.error(field.span(), message);
@@ -149,14 +150,13 @@ impl Decoder<'_> {
             return Some(None);
         }
         if value.chars().any(char::is_control) || value.chars().count() > TAGS.longest_value {
-            self.mismatch(field, "a text of at most 255 characters without control characters");
+            self.mismatch(field, "a string of at most 255 characters without control characters");
             return None;
         }
         self.warn_of_invisible(field, value);
         if value.contains('*') {
-            let message =
-                format!("the value {} of a tag is no pattern, expected it whole, or `\"*\"` for any", quoted(value));
-            self.warning(field.span(), message);
+            let message = format!("tag values are not patterns: {} matches only this exact value", quoted(value));
+            self.warning(field.span(), message).help("write `\"*\"` to match any value");
         }
         Some(Some(value.into()))
     }
@@ -168,7 +168,7 @@ impl Decoder<'_> {
         }
         let help = match id.to_ascii_lowercase().as_str() {
             "default" => Some("write `\"0\"`".to_owned()),
-            "all" | ANY_VALUE => Some("leave it out for keys of every enterprise project".to_owned()),
+            "all" | ANY_VALUE => Some("leave it out to match every enterprise project".to_owned()),
             lower => lower.parse::<KeyId>().ok().map(|meant| format!("did you mean `{meant}`?")),
         };
         let finding = self.mismatch(field, ENTERPRISE_PROJECT.what);
@@ -178,19 +178,18 @@ impl Decoder<'_> {
         None
     }
 
-    /// Warns of an algorithm whose keys the cloud does not rotate, or that is not known here. Clouds have new ones
-    /// sooner than programs know of them.
-    pub(super) fn judge_spec(&mut self, field: Field<'_>) {
+    /// Warns of an unknown algorithm, or one that cannot rotate. Only a warning, because clouds add algorithms.
+    pub(super) fn warn_of_key_spec(&mut self, field: Field<'_>) {
         let spec = field.node.text().unwrap_or_default();
         if ROTATABLE.contains(&spec) {
             return;
         }
         let known = NOT_ROTATABLE.contains(&spec);
-        let (spec_quoted, expected) = (quoted(spec), listed(ROTATABLE));
+        let (spec_quoted, expected) = (quoted(spec), or_list(ROTATABLE));
         let message = if known {
-            format!("keys of {spec_quoted} cannot be rotated, expected {expected}, or `exempt`")
+            format!("keys of {spec_quoted} cannot rotate, expected {expected}, or `exempt`")
         } else {
-            format!("the algorithm {spec_quoted} is not known here, expected {expected}")
+            format!("unknown algorithm {spec_quoted}, expected {expected}")
         };
         let finding = self.warning(field.span(), message);
         if let Some(near) = nearest(spec, ROTATABLE.iter().copied()).filter(|_| !known) {

@@ -1,4 +1,4 @@
-//! A policy that was read and found right in every part.
+//! A valid policy.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,70 +7,70 @@ use std::time::Duration;
 use super::calendar::Calendar;
 use crate::rotation::project::{Cloud, Coverage, Mode};
 use crate::rotation::rule::Rule;
-use crate::yaml::{NamedFile, Place};
+use crate::yaml::{NamedFile, Position};
 
 /// A whole policy file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// When to run.
+    /// When runs start.
     pub schedule: Schedule,
-    /// How to retry a call.
+    /// How to retry failed requests.
     pub retry: Retry,
-    /// How hard a project may use the cloud.
+    /// Limits of the requests of each project.
     pub limits: Limits,
-    /// What keeps a slip from spreading.
+    /// Limits of the damage of a mistake.
     pub guards: Guards,
-    /// Projects, each with its keys, in the file's order.
+    /// The projects, in the order of the file.
     pub projects: Vec<Project>,
     /// Every file that the policy names.
     pub files: Vec<NamedFile>,
 }
 
-/// When to run.
+/// When runs start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
     /// The cron expression, five fields or six with leading seconds.
     pub cron: String,
-    /// The IANA name of the time zone that the expression is read in.
+    /// The IANA name of the time zone of the expression.
     pub timezone: String,
-    /// What the two say.
+    /// The expression in its zone.
     pub calendar: Calendar,
-    /// Up to this much is added to each tick.
+    /// The longest random delay of a run.
     pub jitter: Duration,
-    /// Whether the start of the daemon runs at once.
+    /// Whether the daemon runs once when it starts.
     pub run_on_start: bool,
 }
 
 /// Exponential backoff with jitter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Retry {
-    /// The first wait is up to this long.
+    /// The longest first wait.
     pub initial_interval: Duration,
-    /// No wait is longer than this.
+    /// The longest wait.
     pub max_interval: Duration,
-    /// The time one operation may take, attempts and waits together.
+    /// The time limit of one operation, attempts and waits together.
     pub max_elapsed: Duration,
 }
 
-/// How hard one project may use the cloud.
+/// Limits of the requests of one project.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// Requests a second.
+    /// Requests per second.
     pub requests_per_second: f64,
-    /// Calls in flight.
+    /// Requests in flight.
     pub concurrency: usize,
-    /// The time one HTTP attempt may take, from connecting to the end of the body.
+    /// The time limit of one HTTP attempt, from the connection to the end of the body.
     pub request_timeout: Duration,
 }
 
-/// What keeps a slip in the policy, or somebody who works against it, from spreading.
+/// Limits of the damage of a mistake in the policy, or of another program that changes keys back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guards {
-    /// How many keys matched by selectors one run may change.
+    /// The most keys matched by selectors that one run changes.
     pub max_changes_per_run: usize,
     /// A key that was repaired this often within the window is left alone.
     pub flap_repairs: usize,
-    /// The window that repairs are counted in.
+    /// The period in which repairs are counted.
     pub flap_window: Duration,
 }
 
@@ -85,79 +85,79 @@ impl Default for Guards {
 pub struct Project {
     /// The name in metrics and reports.
     pub name: Arc<str>,
-    /// The cloud it is in.
+    /// The cloud of the project.
     pub cloud: Cloud,
     /// The region.
     pub region: Arc<str>,
-    /// The project's id in the cloud; where it is not given, the project is the one of
-    /// [this name](Credentials::project_name), unless the environment names another one.
+    /// The project's id in the cloud. If it is not set, the project has [this name](Credentials::project_name), unless
+    /// the environment names another one.
     pub project_id: Option<String>,
-    /// Where its KMS answers, when not at the cloud's own address.
+    /// KMS endpoint, if not the cloud's own.
     pub kms_endpoint: Option<String>,
-    /// Where its IAM answers, when not at the cloud's own address.
+    /// IAM endpoint, if not the cloud's own.
     pub iam_endpoint: Option<String>,
-    /// Certificates to trust beside the system's.
+    /// CA certificates to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
     /// Whether its keys may be written.
     pub mode: Mode,
     /// How to log in.
     pub credentials: Credentials,
-    /// Where in the file that is said.
-    pub credentials_at: Place,
-    /// The agency to act for, once logged in.
+    /// The position of its credentials in the file.
+    pub credentials_at: Position,
+    /// The agency to assume after the login.
     pub assume_agency: Option<AssumeAgency>,
-    /// The proxy that leads to its cloud; where there is none, the environment says.
+    /// The proxy to the cloud; if it is not set, the environment's.
     pub proxy: Option<Proxy>,
-    /// What keys that no entry speaks of count for.
+    /// Whether keys that no entry matches are only reported or count as failures.
     pub coverage: Coverage,
-    /// The entries of `keys`: which keys, and what is wanted of them, in the file's order.
+    /// The entries of `keys`, in the order of the file.
     pub keys: Vec<Rule>,
 }
 
-/// How to log in to a project. Holds where secrets are, never a secret.
+/// How to log in to a project. Contains paths of secret files, never a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credentials {
-    /// A file with an IAM token that somebody else keeps fresh.
+    /// A file with an IAM token that another process renews.
     TokenFile(PathBuf),
-    /// A user and a password, for which IAM gives tokens.
+    /// A user and a password, which IAM exchanges for tokens.
     Password {
         /// The IAM user.
         user_name: String,
-        /// The account that the user belongs to.
+        /// The account of the user.
         domain_name: String,
         /// The file with the password.
         password_file: PathBuf,
-        /// Scope the token by this project name instead of the project's id.
+        /// Request the token for the project of this name instead of the project's id.
         project_name: Option<String>,
     },
     /// An access key that signs requests.
     AccessKey {
-        /// Which key.
+        /// The id of the key.
         access_key_id: AccessKeyId,
         /// The file with its secret.
         secret_access_key_file: PathBuf,
         /// The file with the security token of a temporary key.
         security_token_file: Option<PathBuf>,
     },
-    /// Temporary keys of the agency of the virtual machine that the program runs on.
+    /// Temporary keys of the agency of this virtual machine.
     EcsAgency {
-        /// Where the metadata service answers, when not at the usual address.
+        /// The metadata service, if not at its usual address.
         metadata_endpoint: Option<String>,
     },
-    /// Workload identity: a token of an identity provider, which IAM exchanges for one of its own.
+    /// Workload identity: a token of an identity provider, which IAM exchanges for an IAM token.
     IdToken {
         /// The identity provider's name in IAM.
         provider_id: String,
         /// The file with the provider's token.
         token_file: PathBuf,
     },
-    /// What the environment variables of the official clients say.
+    /// The environment variables of the official clients.
     Environment,
 }
 
 impl Project {
-    /// The files that hold its secrets.
-    pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
+    /// The paths of its secret files.
+    pub(crate) fn secret_files(&self) -> impl Iterator<Item = &Path> {
         let of_login = match &self.credentials {
             Credentials::TokenFile(file) => [Some(file), None],
             Credentials::Password { password_file, .. } => [Some(password_file), None],
@@ -173,8 +173,8 @@ impl Project {
 }
 
 impl Credentials {
-    /// The project's name in the cloud: what they give, or else the region, after which the cloud names the first
-    /// project that every account has there.
+    /// The project's name in the cloud: the name that is set, or else the name of the region, like the first project of
+    /// every account.
     #[must_use]
     pub fn project_name<'a>(&'a self, region: &'a str) -> &'a str {
         match self {
@@ -184,23 +184,23 @@ impl Credentials {
     }
 }
 
-/// Which access key.
+/// The id of an access key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessKeyId {
-    /// The id itself, which is no secret.
+    /// The id, which is not a secret.
     Value(String),
     /// A file with the id.
     File(PathBuf),
 }
 
-/// An agency by which another account has delegated rights to the one that logs in.
+/// An agency: rights that another account has delegated to the user's account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AssumeAgency {
     /// The account that delegates.
     pub domain: AgencyDomain,
     /// The agency's name there.
     pub agency_name: String,
-    /// How long what it gives shall hold.
+    /// The lifetime of its credentials.
     pub duration: Option<Duration>,
 }
 
@@ -218,7 +218,7 @@ pub enum AgencyDomain {
 pub struct Proxy {
     /// Its address, without a user name.
     pub url: String,
-    /// Whom it lets through; with a password file or not at all.
+    /// The user name; set together with the password file.
     pub user_name: Option<String>,
     /// The file with the password.
     pub password_file: Option<PathBuf>,

@@ -91,7 +91,7 @@ impl<'a> KeyRun<'a> {
         decide(self.task.desired, &self.observed)
     }
 
-    /// The setting that was last read; nothing where the last reading gave none.
+    /// The setting that was last read; `None` if the last reading failed.
     pub(super) fn rotation(&self) -> Option<Rotation> {
         match self.observed.reading {
             Reading::Rotation(rotation) => Some(rotation),

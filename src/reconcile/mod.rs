@@ -39,8 +39,8 @@ use crate::rotation::decide::Reason;
 use crate::rotation::project::Mode;
 use crate::rotation::report::{ProjectReport, Report, Trigger};
 use crate::support::clock::Clock;
-use crate::support::error_chain::Chain;
-use crate::support::write_gate::Gate;
+use crate::support::error_chain::ErrorChain;
+use crate::support::write_gate::WriteGate;
 use guard::{ChangeBudget, Changes};
 pub use memory::Memory;
 use project_failure::ProjectFailure;
@@ -95,7 +95,7 @@ pub struct Reconciler {
     /// Ends a run early: calls in flight end, no further ones are made.
     pub stop: CancellationToken,
     /// Closed while another replica may write: a run then only reads. Checked before each step.
-    pub gate: Gate,
+    pub gate: WriteGate,
     /// What this process remembers of earlier runs.
     pub memory: Memory,
     /// How far the run under way has come.
@@ -133,7 +133,7 @@ impl Reconciler {
 
     /// Sends the intervals that are due when the program stops, each once: those of keys that it has switched on and
     /// whose setting cannot be read. No later process could find out that they are missing.
-    pub async fn send_due_intervals<K: Kms>(&self, targets: &[Target<K>]) {
+    pub(crate) async fn send_due_intervals<K: Kms>(&self, targets: &[Target<K>]) {
         let enforced = targets.iter().filter(|target| target.project.mode == Mode::Enforce);
         for Target { project, kms, concurrency } in enforced {
             let Ok(kms) = kms else { continue };
@@ -151,8 +151,11 @@ impl Reconciler {
                         info!(project, key_id, step = "update_interval", to, request_id, "rotation changed");
                     }
                     Err(error) => {
-                        let error = Chain(&error).to_string();
-                        error!(project, key_id, to, error, "interval not set before the end; set it by hand");
+                        let error = ErrorChain(&error).to_string();
+                        error!(
+                            project,
+                            key_id, to, error, "shutting down, but the interval could not be set; set it by hand"
+                        );
                     }
                 }
             }
@@ -209,7 +212,7 @@ impl Reconciler {
             NotConnected::Credentials(text) => (Reason::AuthenticationFailed, text),
             NotConnected::Unreachable(text) => (Reason::ReadFailed, text),
         };
-        failure.end(text, "project cannot be reached");
+        failure.end(text, "cannot reach the cloud; the project's keys cannot be checked");
         let known = self.memory.listing(&project.name);
         let Assignments { all, .. } = assign_rules(&project.keys, Listing::Failed(reason, &known), now);
         let keys = all.iter().map(|assignment| key_run::unreachable(assignment, reason)).collect();

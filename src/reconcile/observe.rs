@@ -39,7 +39,7 @@ impl<K: Kms> ProjectRun<'_, K> {
                 key.observed.reading = Reading::Rotation(rotation);
                 key.seen = Some((rotation, self.reconciler.clock.now()));
                 if rotation.enabled && rotation.interval_days.is_none() {
-                    let text = "read_status: the answer says that rotation is on, and no interval";
+                    let text = "read_status: the answer shows rotation on, without an interval";
                     key.error = Some(KeyError::new(text, None));
                 }
             }

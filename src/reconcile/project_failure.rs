@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use tracing::{error, warn};
 
 use crate::kms::{Error, Kind};
-use crate::support::error_chain::Chain;
+use crate::support::error_chain::ErrorChain;
 
 /// What ended a project's run early, and what is wrong with the list of its keys. The first of each is kept and logged.
 pub(super) struct ProjectFailure<'a> {
@@ -30,17 +30,24 @@ impl<'a> ProjectFailure<'a> {
     pub(super) fn ends_run(&self, error: &Error) -> bool {
         match error.kind() {
             Kind::Credentials => {
+                self.end(&ErrorChain(error).to_string(), "login failed; the project's keys cannot be checked");
+            }
+            Kind::Unreachable => {
                 self.end(
-                    &Chain(error).to_string(),
-                    "authentication failed; the project's keys are unknown until it succeeds",
+                    &ErrorChain(error).to_string(),
+                    "cannot reach the cloud; the project's keys cannot be checked",
                 );
             }
-            Kind::Unreachable => self.end(&Chain(error).to_string(), "project cannot be reached"),
             Kind::LoginUnavailable => {
-                let message = "login service unavailable; the project's keys are unknown until it answers";
-                self.keep(&self.end, &Chain(error).to_string(), Level::Warn, message);
+                let message = "login service unavailable; the project's keys cannot be checked";
+                self.keep(&self.end, &ErrorChain(error).to_string(), Level::Warn, message);
             }
-            Kind::Shortage => self.keep(&self.end, &Chain(error).to_string(), Level::Warn, "project cannot be reached"),
+            Kind::Shortage => self.keep(
+                &self.end,
+                &ErrorChain(error).to_string(),
+                Level::Warn,
+                "cannot reach the cloud; the project's keys cannot be checked",
+            ),
             _ => return false,
         }
         true
@@ -54,7 +61,7 @@ impl<'a> ProjectFailure<'a> {
     /// The keys cannot be listed.
     pub(super) fn list_failed(&self, error: &Error) {
         let level = if error.kind().is_transient() { Level::Warn } else { Level::Error };
-        self.keep(&self.list, &Chain(error).to_string(), level, "the project's keys cannot be listed");
+        self.keep(&self.list, &ErrorChain(error).to_string(), level, "the project's keys cannot be listed");
     }
 
     /// The list of keys may be incomplete, for this reason.

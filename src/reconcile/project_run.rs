@@ -63,7 +63,7 @@ impl<K: Kms> ProjectRun<'_, K> {
         Findings { keys, idle_entries: idle.iter().map(|rule| rule.line).collect(), is_complete: survey.is_complete() }
     }
 
-    /// Reads every key and then changes those that need it; the reports are in the order of the assignments.
+    /// Reads every key and then changes the keys that need it; the reports are in the order of the assignments.
     async fn all_keys(&self, assignments: &[Assignment<'_>], concurrency: usize) -> Vec<KeyReport> {
         let progress = &self.reconciler.progress;
         progress.add_found(assignments.len());

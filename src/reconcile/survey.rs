@@ -15,7 +15,7 @@ use crate::rotation::decide::Reason;
 use crate::rotation::key::{CallFailure, ListedKey};
 use crate::rotation::project::Coverage;
 use crate::rotation::rule::{Matcher, Rule};
-use crate::support::error_chain::Chain;
+use crate::support::error_chain::ErrorChain;
 
 /// The result of listing a project's keys.
 pub(super) enum Survey {
@@ -82,7 +82,7 @@ impl Reconciler {
             Err(error) => {
                 let needed = project.coverage == Coverage::Required || project.keys.iter().any(Rule::needs_listing);
                 if !needed && matches!(error.kind(), Kind::Permission | Kind::NotOffered) {
-                    let (project, error) = (&*project.name, Chain(&error));
+                    let (project, error) = (&*project.name, ErrorChain(&error));
                     debug!(project, error = %error, "keys cannot be listed, and no entry needs it");
                     return Survey::NotAllowed;
                 }
@@ -123,7 +123,7 @@ async fn list<K: Kms>(kms: &K, rules: &[Rule], now: SystemTime) -> Result<(Inven
     Ok((Inventory { keys: keys.into(), may_lack_keys, unsure_tags }, doubt))
 }
 
-/// The tags that selectors use, each with its values, or with nothing where any value matches.
+/// The tags that selectors use, each with its values, or with `None` if any value matches.
 fn wanted_tags<'r>(rules: impl Iterator<Item = &'r Rule>) -> BTreeMap<&'r str, Option<BTreeSet<&'r str>>> {
     let mut wanted = BTreeMap::new();
     for rule in rules {

@@ -13,7 +13,7 @@ use crate::rotation::key::{DesiredRotation, KeyDescription, KeyId, ListedKey, Ro
 use crate::rotation::project::{Cloud, Coverage};
 use crate::rotation::report::KeyReport;
 use crate::rotation::rule::{Matcher, Requirement, Rule, Selector};
-use crate::yaml::Place;
+use crate::yaml::Position;
 
 fn id(number: usize) -> KeyId {
     format!("0d0466b0-e727-4d9c-b35d-{number:012}").parse().unwrap()
@@ -36,7 +36,7 @@ enum Answers {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Key {
-    /// The interval, in days; nothing where rotation is off.
+    /// The interval, in days; `None` if rotation is off.
     on: Option<u32>,
     answers: Answers,
     read_takes: Duration,
@@ -215,7 +215,7 @@ fn target(name: &str, kms: &Arc<Fake>, at_most: bool) -> Target<Fake> {
         ca_file: None,
         mode: Mode::Enforce,
         credentials: Credentials::TokenFile("token".into()),
-        credentials_at: Place { line: 1, column: 1 },
+        credentials_at: Position { line: 1, column: 1 },
         assume_agency: None,
         proxy: None,
         coverage: Coverage::Reported,
@@ -228,7 +228,7 @@ fn reconciler() -> Reconciler {
     Reconciler {
         clock: Clock::system(),
         stop: CancellationToken::new(),
-        gate: Gate::default(),
+        gate: WriteGate::default(),
         memory: Memory::default(),
         progress: RunProgress::default(),
     }
@@ -324,11 +324,11 @@ async fn a_reading_older_than_a_minute_is_repeated_before_a_write() {
     let cloud = Fake::of([(1, off()), (2, on(90))]);
     cloud.change(2, |key| key.read_takes = Duration::from_secs(90));
     let (reconciler, targets) = (reconciler(), [target("p", &cloud, false)]);
-    let other_writer = async {
+    let operator = async {
         tokio::time::sleep(Duration::from_secs(30)).await;
         cloud.change(1, |key| key.on = Some(90));
     };
-    tokio::join!(run(&reconciler, &targets, 50), other_writer);
+    tokio::join!(run(&reconciler, &targets, 50), operator);
     assert_eq!(cloud.writes(), Vec::<String>::new());
 }
 
@@ -510,12 +510,12 @@ async fn the_limit_holds_for_keys_that_were_on_policy_when_the_run_was_planned()
     let desired = DesiredRotation::exactly(RotationInterval::from_days(90).unwrap());
     always.project.keys[0].requirement =
         Requirement::Rotation(DesiredRotation { reapply: crate::rotation::key::Reapply::Always, ..desired });
-    let other_writer = async {
+    let operator = async {
         tokio::time::sleep(Duration::from_secs(30)).await;
         (1..=3).for_each(|number| cloud.change(number, |key| key.on = None));
     };
     let (reconciler, targets) = (reconciler(), [always]);
-    let (report, ()) = tokio::join!(run(&reconciler, &targets, 1), other_writer);
+    let (report, ()) = tokio::join!(run(&reconciler, &targets, 1), operator);
     assert_eq!(cloud.writes(), ["set 4"]);
     assert_eq!(shown(&report)[0], "1 non_compliant rotation_disabled");
     // The setting cannot be read, and all are switched off after they were set.

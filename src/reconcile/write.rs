@@ -33,7 +33,7 @@ const RESTARTS: u32 = 2;
 /// A write, and what is known of it.
 struct Write {
     step: Step,
-    /// The setting before the first sending; nothing where it cannot be read.
+    /// The setting before the first sending; `None` if it cannot be read.
     before: Option<Rotation>,
     sendings: u32,
     effect: Effect,

@@ -16,7 +16,7 @@ use super::rule::{Attribute, Exemption, Match, Matcher, Requirement, Rule, Selec
 /// The keys of a project, as far as they are known.
 #[derive(Clone, Copy, Debug)]
 pub enum Listing<'a> {
-    /// Only those that rules name: there is no list.
+    /// Only the keys that rules name: there is no list.
     None,
     /// Every key.
     Complete(&'a [ListedKey]),
@@ -267,7 +267,7 @@ impl<'a> Index<'a> {
         index
     }
 
-    /// The rule that decides for the key; nothing where none matches. Marks every rule that matches it or may.
+    /// The rule that decides for the key; `None` if none matches. Marks every rule that matches it or may.
     fn decides(&self, key: &ListedKey, unsure_tags: &[Box<str>], met: &mut [bool]) -> Option<Decision<'a>> {
         let by_alias = match key.alias() {
             Some(alias) => self.by_alias.get(alias).map(|at| Decision::Rule(*at)),

@@ -95,7 +95,7 @@ impl Verdict {
 
     /// Whether the last write was accepted and the reading does not show it yet, so that a later reading may.
     #[must_use]
-    pub fn awaits_visibility(&self) -> bool {
+    pub(crate) fn awaits_visibility(&self) -> bool {
         self.status == Status::NonCompliant && self.steps.is_empty() && self.reasons.contains(Reason::NotVerified)
     }
 }

@@ -14,7 +14,7 @@ pub struct KeyId([u8; KeyId::LENGTH]);
 
 impl KeyId {
     /// Characters in a key id.
-    pub const LENGTH: usize = 36;
+    pub(crate) const LENGTH: usize = 36;
 
     /// The id as the cloud writes it.
     #[must_use]
@@ -68,13 +68,13 @@ pub struct RotationInterval(u16);
 
 impl RotationInterval {
     /// The shortest interval, in days.
-    pub const MIN_DAYS: u16 = 30;
+    pub(crate) const MIN_DAYS: u16 = 30;
     /// The longest interval, in days.
-    pub const MAX_DAYS: u16 = 365;
+    pub(crate) const MAX_DAYS: u16 = 365;
     /// What `enable-key-rotation` sets, as documented: it takes no interval of its own.
-    pub const AFTER_ENABLING: Self = Self(365);
+    pub(crate) const AFTER_ENABLING: Self = Self(365);
 
-    /// An interval of `days`, or nothing where the cloud would refuse it.
+    /// An interval of `days`, or `None` if the cloud would refuse it.
     #[must_use]
     pub fn from_days(days: u16) -> Option<Self> {
         (Self::MIN_DAYS..=Self::MAX_DAYS).contains(&days).then_some(Self(days))
@@ -88,7 +88,7 @@ impl RotationInterval {
 
     /// The interval in seconds, the base unit of the metrics.
     #[must_use]
-    pub fn as_seconds(self) -> u64 {
+    pub(crate) fn as_seconds(self) -> u64 {
         u64::from(self.0) * SECONDS_PER_DAY
     }
 }
@@ -100,7 +100,7 @@ impl fmt::Display for RotationInterval {
 }
 
 /// Seconds in the day that rotation intervals are counted in.
-pub const SECONDS_PER_DAY: u64 = 86_400;
+pub(crate) const SECONDS_PER_DAY: u64 = 86_400;
 
 /// Whether the interval is sent to a key that is on policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -219,7 +219,7 @@ pub enum RotationBlocker {
 impl RotationBlocker {
     /// Whether no user can lift it. A key can be enabled again, and its deletion can be cancelled.
     #[must_use]
-    pub fn is_permanent(self) -> bool {
+    pub(crate) fn is_permanent(self) -> bool {
         !matches!(self, Self::Disabled | Self::PendingDeletion)
     }
 }
@@ -242,7 +242,7 @@ pub enum KeyState {
 impl KeyState {
     /// The state behind the cloud's number.
     #[must_use]
-    pub fn from_code(code: u64) -> Option<Self> {
+    pub(crate) fn from_code(code: u64) -> Option<Self> {
         Some(match code {
             1 => Self::PendingActivation,
             2 => Self::Enabled,
@@ -270,16 +270,16 @@ pub struct ListedKey {
     pub key_id: KeyId,
     /// Its name, and what blocks its rotation.
     pub description: KeyDescription,
-    /// Its algorithm, such as `AES_256`; nothing where the list has none.
+    /// Its algorithm, such as `AES_256`; `None` if the list has none.
     pub key_spec: Option<Box<str>>,
-    /// The enterprise project that it belongs to; nothing where the list has none.
+    /// The enterprise project that it belongs to; `None` if the list has none.
     pub enterprise_project_id: Option<Box<str>>,
     /// Its tags.
     pub tags: Vec<Tag>,
 }
 
 impl ListedKey {
-    /// Its name; nothing where the list has none.
+    /// Its name; `None` if the list has none.
     #[must_use]
     pub fn alias(&self) -> Option<&str> {
         self.description.alias.as_deref()

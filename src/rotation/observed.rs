@@ -109,7 +109,7 @@ impl ObservedKey {
 
     /// A write of this run was accepted.
     #[must_use]
-    pub fn was_written(&self) -> bool {
+    pub(crate) fn was_written(&self) -> bool {
         self.enabling == Enabling::Accepted || self.interval_sent
     }
 }

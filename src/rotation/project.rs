@@ -77,7 +77,7 @@ impl Coverage {
 
     /// Whether a key with this status counts as a failure.
     #[must_use]
-    pub fn is_problem(self, status: Status) -> bool {
+    pub(crate) fn is_problem(self, status: Status) -> bool {
         match status {
             Status::NonCompliant | Status::Unknown => true,
             Status::Uncovered => self == Self::Required,

@@ -149,7 +149,7 @@ impl Reasons {
 
     /// The set as a number, one bit for each reason.
     #[must_use]
-    pub fn bits(self) -> u32 {
+    pub(crate) fn bits(self) -> u32 {
         self.0
     }
 

@@ -90,7 +90,7 @@ pub struct ProjectReport {
 pub struct KeyReport {
     /// The key.
     pub subject: Subject,
-    /// The line of the policy entry that decides for it; nothing where none matches.
+    /// The line of the policy entry that decides for it; `None` if none matches.
     pub entry_line: Option<u32>,
     /// Its name, where it is known.
     pub alias: Option<Box<str>>,
@@ -207,7 +207,7 @@ impl Sum for Tally {
 impl ProjectReport {
     /// How many keys have each status.
     #[must_use]
-    pub fn tally(&self) -> Tally {
+    pub(crate) fn tally(&self) -> Tally {
         let mut tally = Tally::default();
         self.keys.iter().for_each(|key| tally.add(key.status));
         tally
@@ -232,7 +232,7 @@ impl ProjectReport {
 
     /// Whether only monitor mode keeps a run from changing the key.
     #[must_use]
-    pub fn holds_back(&self, key: &KeyReport) -> bool {
+    pub(crate) fn holds_back(&self, key: &KeyReport) -> bool {
         self.mode == Mode::Monitor && !key.planned.is_empty()
     }
 
@@ -256,34 +256,34 @@ impl Report {
 
     /// How many keys have each status.
     #[must_use]
-    pub fn tally(&self) -> Tally {
+    pub(crate) fn tally(&self) -> Tally {
         self.projects.iter().map(ProjectReport::tally).sum()
     }
 
     /// Whether the run did all that a run can do: every key was read, and none is off policy unless it is disabled or
     /// pending deletion. Where a project requires coverage, a policy entry matches every key.
     #[must_use]
-    pub fn is_success(&self) -> bool {
+    pub(crate) fn is_success(&self) -> bool {
         self.all(|project| project.is_on_policy_but_for(KeyReport::awaits_a_person))
     }
 
     /// Whether every key was read and is on policy or exempt. Where a project requires coverage, a policy entry matches
     /// every key.
     #[must_use]
-    pub fn is_on_policy(&self) -> bool {
+    pub(crate) fn is_on_policy(&self) -> bool {
         self.all(|project| project.is_on_policy_but_for(|_| false))
     }
 
     /// As [`is_on_policy`](Self::is_on_policy), but keys that were read and that only monitor mode leaves off policy do
     /// not count.
     #[must_use]
-    pub fn is_on_policy_but_for_monitor_mode(&self) -> bool {
+    pub(crate) fn is_on_policy_but_for_monitor_mode(&self) -> bool {
         self.could_read_all() && self.all(|project| project.is_on_policy_but_for(|key| project.holds_back(key)))
     }
 
     /// Whether every key was read and none is unknown. Where a project requires coverage, its keys could be listed.
     #[must_use]
-    pub fn could_read_all(&self) -> bool {
+    pub(crate) fn could_read_all(&self) -> bool {
         self.all(ProjectReport::could_read_all)
     }
 

@@ -48,7 +48,7 @@ pub enum Requirement {
 pub struct Exemption {
     /// Why, in the words of the policy.
     pub reason: Arc<str>,
-    /// The last day on which it holds; nothing where it has no end.
+    /// The last day on which it holds; `None` if it has no end.
     pub until: Option<LastDay>,
 }
 
@@ -70,7 +70,7 @@ impl Exemption {
 
     /// Whether its last day is 30 days away or less.
     #[must_use]
-    pub fn ends_soon(&self, now: SystemTime) -> bool {
+    pub(crate) fn ends_soon(&self, now: SystemTime) -> bool {
         self.until.as_ref().is_some_and(|until| until.ends <= now + ENDS_SOON)
     }
 }

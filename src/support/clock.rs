@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Tells the time of day. For waiting and for measuring durations, tokio's own time is used.
+/// Returns the time of day. Waits and durations use tokio's time.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
@@ -17,7 +17,7 @@ impl Clock {
         Self::from_fn(SystemTime::now)
     }
 
-    /// A clock that asks `now`.
+    /// A clock that calls `now`.
     pub fn from_fn(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
@@ -35,8 +35,8 @@ impl Default for Clock {
     }
 }
 
-/// Tells how long the machine has been up. Nobody sets it, and unlike tokio's time it goes on while the machine is
-/// suspended: for what another machine takes to be over.
+/// Returns the time since boot. It cannot be set, and unlike tokio's time it continues while the machine is suspended:
+/// for deadlines that other machines rely on.
 #[derive(Clone)]
 pub struct BootClock(Arc<dyn Fn() -> Duration + Send + Sync>);
 
@@ -48,7 +48,7 @@ impl BootClock {
         Self::from_fn(|| clock_gettime(ClockId::Boottime).try_into().unwrap_or_default())
     }
 
-    /// A clock that asks `now`.
+    /// A clock that calls `now`.
     pub fn from_fn(now: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }

@@ -1,18 +1,18 @@
-//! An error with all its causes on one line: the one place that walks them, since no error's text repeats its cause.
+//! Prints an error and all its causes on one line. Only this file walks the chain: no error's text repeats its cause.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 
 /// Shows an error and its causes, outermost first.
-pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+pub struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
 
-impl fmt::Display for Chain<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            // The TLS library refers to its documentation there.
+            // The TLS library's own text refers to its documentation.
             if error.downcast_ref().is_some_and(ended_early) {
                 return f.write_str(": the other side has closed the connection");
             }
@@ -23,8 +23,16 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// Whether a connection ended in the middle of something. It is no error of the system, so that a library gives it its
-/// own text.
+/// An error and its causes, outermost first. Unlike `source()` it also finds what is inside an `io::Error`, as TLS
+/// errors are.
+pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    })
+}
+
+/// True if a connection ended too early, and a library reports it with its own text. The system has no such error.
 fn ended_early(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::UnexpectedEof && error.raw_os_error().is_none()
 }
@@ -38,14 +46,21 @@ mod tests {
     struct Outer(#[source] io::Error);
 
     #[test]
-    fn causes_follow_the_error_they_caused() {
+    fn causes_follow_the_error() {
         let error = Outer(io::Error::other("no such file"));
-        assert_eq!(Chain(&error).to_string(), "read the policy: no such file");
+        assert_eq!(ErrorChain(&error).to_string(), "read the policy: no such file");
     }
 
     #[test]
-    fn a_connection_that_ends_early_is_told_without_a_librarys_documentation() {
+    fn a_cause_inside_an_io_error_is_found() {
+        let error = io::Error::other(io::Error::other(Outer(io::Error::other("no such file"))));
+        assert!(causes(&error).any(<dyn Error>::is::<Outer>));
+        assert_eq!(causes(&error).last().unwrap().to_string(), "no such file");
+    }
+
+    #[test]
+    fn a_connection_that_ends_early_is_reported_without_a_librarys_text() {
         let error = Outer(io::Error::new(io::ErrorKind::UnexpectedEof, "no close_notify: https://docs.example.com"));
-        assert_eq!(Chain(&error).to_string(), "read the policy: the other side has closed the connection");
+        assert_eq!(ErrorChain(&error).to_string(), "read the policy: the other side has closed the connection");
     }
 }

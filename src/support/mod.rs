@@ -1,7 +1,9 @@
-//! What every part uses and what knows no part: clocks, error chains, the write gate, small files, printable text.
+//! What every part may use, and what uses no other part: clocks, error chains, the write gate, small files and their
+//! stamps, printable text.
 
 pub mod clock;
 pub mod error_chain;
+pub(crate) mod file_stamp;
 pub(crate) mod printable;
 pub(crate) mod shortage;
 pub(crate) mod small_file;

@@ -1,21 +1,21 @@
-//! Text from outside, fit to be shown: a key's name or a server's error must not move the cursor, turn the direction of
-//! writing or hide what it says.
+//! Makes text from outside safe to print: a key's name or a server's error must not move the cursor, change the writing
+//! direction or hide text.
 
-/// What stands for what cannot be shown.
+/// Replaces each unprintable character.
 pub(crate) const REPLACEMENT: char = '\u{fffd}';
 
-/// The text without anything that is not to be seen but does something.
+/// The text with its unprintable characters replaced.
 pub(crate) fn printable(text: &str) -> String {
     text.replace(is_unprintable, REPLACEMENT.encode_utf8(&mut [0; 4]))
 }
 
-/// The same of the beginning, to a length that fits a log line.
-pub(crate) fn excerpt(text: &str, most: usize) -> String {
-    text.chars().take(most).map(|c| if is_unprintable(c) { REPLACEMENT } else { c }).collect()
+/// The first `max_chars` characters, with the unprintable ones replaced.
+pub(crate) fn excerpt(text: &str, max_chars: usize) -> String {
+    text.chars().take(max_chars).map(|c| if is_unprintable(c) { REPLACEMENT } else { c }).collect()
 }
 
-/// Whether it is a control or format character: those of Unicode's general categories Cc, Cf, Zl and Zp that are
-/// invisible in every script (Unicode 16, `DerivedGeneralCategory.txt`).
+/// True for control and format characters: those of Unicode's general categories Cc, Cf, Zl and Zp that are invisible
+/// in every script (Unicode 16, `DerivedGeneralCategory.txt`).
 pub(crate) fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_invisible_and_does_something_is_replaced() {
+    fn invisible_characters_are_replaced() {
         assert_eq!(printable("a\x1b[31mb\r\nü\u{9b}"), "a\u{fffd}[31mb\u{fffd}\u{fffd}ü\u{fffd}");
         for invisible in ['\u{ad}', '\u{200b}', '\u{200f}', '\u{202e}', '\u{2066}', '\u{2069}', '\u{feff}', '\u{e0041}']
         {

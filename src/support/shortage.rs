@@ -1,16 +1,18 @@
-//! What this machine has run out of: descriptors, ports, memory. Nobody at the other end of a connection is to blame
-//! for that, and it may pass.
+//! Detects that this machine has run out of descriptors, ports or memory: a local and often temporary cause, not an
+//! error of the other end of a connection.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// What the machine lacked when this error came about; nothing where it came about otherwise.
+/// What the machine has run out of; `None` if the error has another cause.
 pub(crate) fn of(error: &io::Error) -> Option<&'static str> {
     match Errno::from_io_error(error)? {
-        Errno::MFILE => Some("this process has as many files and connections open as it may (ulimit -n, LimitNOFILE)"),
-        Errno::NFILE => Some("this machine has as many files and connections open as it can (fs.file-max)"),
-        Errno::ADDRNOTAVAIL => Some("this machine has no local address and port left for another connection"),
+        Errno::MFILE => {
+            Some("this process has reached its limit of open files and connections (raise LimitNOFILE or ulimit -n)")
+        }
+        Errno::NFILE => Some("this machine has reached its limit of open files and connections (raise fs.file-max)"),
+        Errno::ADDRNOTAVAIL => Some("this machine has no free local port for another connection"),
         Errno::NOBUFS | Errno::NOMEM => Some("this machine is out of memory"),
         _ => None,
     }

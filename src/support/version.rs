@@ -1,8 +1,8 @@
-//! Which version of the program this is.
+//! The version of the program.
 
-/// The program's version, as `Cargo.toml` has it.
+/// The version in `Cargo.toml`.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The revision of the source, if the build was given one.
+/// The source revision, if the build sets it.
 pub(crate) const REVISION: &str = match option_env!("KMS_ROTATIOND_REVISION") {
     Some(revision) => revision,
     None => "unknown",

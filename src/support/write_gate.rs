@@ -1,9 +1,8 @@
-//! The gate before every write: whether this process is the one that acts, where several have the same policy.
+//! The write gate: whether this process may write, when several replicas have the same policy.
 //!
-//! It opens for a time and closes by itself when that is over: whoever holds its handle may hang or die, and nothing is
-//! written for long after. Whoever writes asks it right before, and it judges then, by the clock and not by a timer that
-//! may be late. It knows nothing of how the one is chosen; the daemon's lease holds the handle, and where there is no
-//! lease it is always open.
+//! It opens for a limited time and then closes by itself, so that a lease holder that hangs or dies leaves no open
+//! gate. It is checked right before each write, and compares the clock then: a timer may be late. `leadership` opens
+//! and closes it. Without a lease it is always open.
 
 use std::time::Duration;
 
@@ -11,54 +10,54 @@ use tokio::sync::watch;
 
 use super::clock::BootClock;
 
-/// May this process write? Always, unless it was made with a [`GateHandle`].
+/// Whether this process may write. Always open unless it was made with a [`WriteGateHandle`].
 #[derive(Clone, Debug, Default)]
-pub struct Gate(Option<Held>);
+pub struct WriteGate(Option<Limit>);
 
 #[derive(Clone, Debug)]
-struct Held {
-    /// Before this reading of the clock it is open.
+struct Limit {
+    /// The gate is open before this reading of the clock.
     until: watch::Receiver<Option<Duration>>,
     clock: BootClock,
 }
 
 /// Opens and closes a gate.
 #[derive(Debug)]
-pub struct GateHandle(watch::Sender<Option<Duration>>);
+pub struct WriteGateHandle(watch::Sender<Option<Duration>>);
 
-impl Gate {
-    /// A gate that is closed until its handle opens it, by this clock.
+impl WriteGate {
+    /// A gate that is closed until its handle opens it, with the clock that its limit is compared with.
     #[must_use]
-    pub fn closed(clock: BootClock) -> (GateHandle, Self) {
+    pub fn closed(clock: BootClock) -> (WriteGateHandle, Self) {
         let (sender, until) = watch::channel(None);
-        (GateHandle(sender), Self(Some(Held { until, clock })))
+        (WriteGateHandle(sender), Self(Some(Limit { until, clock })))
     }
 
     /// Whether a write may begin now.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.0.as_ref().is_none_or(|held| held.until.borrow().is_some_and(|until| held.clock.now() < until))
+        self.0.as_ref().is_none_or(|limit| limit.until.borrow().is_some_and(|until| limit.clock.now() < until))
     }
 
     /// Waits until it is open.
     pub async fn opened(&self) {
-        let Some(Held { mut until, .. }) = self.0.clone() else { return };
+        let Some(Limit { mut until, .. }) = self.0.clone() else { return };
         while !self.is_open() {
             if until.changed().await.is_err() {
-                // Nobody is left to open it.
+                // The handle is gone: it never opens.
                 return std::future::pending().await;
             }
         }
     }
 }
 
-impl GateHandle {
-    /// Writes may begin before the clock reads this.
+impl WriteGateHandle {
+    /// Allows writes to begin until the clock reads this.
     pub fn open_until(&self, reading: Duration) {
         self.0.send_replace(Some(reading));
     }
 
-    /// No write may begin from now on.
+    /// Allows no write from now on.
     pub fn close(&self) {
         self.0.send_replace(None);
     }
@@ -74,11 +73,11 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn a_gate_that_nobody_holds_is_open() {
-        assert!(Gate::default().is_open());
+    fn a_gate_without_a_handle_is_open() {
+        assert!(WriteGate::default().is_open());
     }
 
-    /// Seconds that a test lets pass, and the clock that counts them; no timer fires meanwhile.
+    /// A clock of seconds that the test sets; no timer depends on it.
     fn seconds() -> (Arc<AtomicU64>, BootClock) {
         let seconds = Arc::<AtomicU64>::default();
         let read = Arc::clone(&seconds);
@@ -86,9 +85,9 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_is_found_closed_when_its_time_is_over_though_nobody_was_awake_to_close_it() {
+    fn a_gate_is_closed_after_its_limit_without_a_timer() {
         let (seconds, clock) = seconds();
-        let (handle, gate) = Gate::closed(clock);
+        let (handle, gate) = WriteGate::closed(clock);
         assert!(!gate.is_open());
         handle.open_until(MINUTE);
         drop(handle);
@@ -99,9 +98,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_it_hears_when_it_opens_and_not_before() {
+    async fn waiting_ends_when_the_gate_opens_and_not_before() {
         let (_seconds, clock) = seconds();
-        let (handle, gate) = Gate::closed(clock);
+        let (handle, gate) = WriteGate::closed(clock);
         let waits = tokio::spawn({
             let gate = gate.clone();
             async move { gate.opened().await }

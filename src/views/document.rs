@@ -1,19 +1,19 @@
 //! Documents that are written in pieces from an immutable snapshot.
 //!
-//! A document over 10 000 keys is megabytes long. It is made row by row while it is sent, so that a reader costs one
-//! piece of memory, however slow it is. Metrics, JSON and the page implement [`Document`]; the server sends them, and
-//! the commands print them.
+//! A document over 10 000 keys is megabytes long. It is made row by row while it is sent, so that each reader costs the
+//! memory of one piece, however slow it is. Metrics, JSON and the page implement [`Document`]; the server sends them,
+//! and the commands print them.
 
 use std::io;
 
 use crate::rotation::report::{KeyReport, ProjectReport, Report};
 
-/// The size at which a piece is sent: large enough that system calls do not matter, small enough that making one takes
-/// the runtime's only thread well under a millisecond.
+/// The size at which a piece is sent: so large that system calls do not matter, and so small that it occupies the
+/// runtime's only thread for less than a millisecond.
 const PIECE: usize = 64 * 1024;
-/// The parts that a piece has at most: where a filter leaves out most rows, one is sent before it is full.
+/// The most parts of a piece: if a filter leaves out most rows, a piece is sent before it is full.
 pub(crate) const PARTS: usize = 1024;
-/// Room for the row that makes a piece full, so that a piece is allocated once.
+/// Room for the row that fills a piece, so that a piece is allocated once.
 const LAST_ROW: usize = 4 * 1024;
 
 /// A text that is made in small parts.
@@ -22,7 +22,7 @@ pub(crate) trait Document: Send {
     fn next_part(&mut self, piece: &mut Vec<u8>) -> bool;
 }
 
-/// The next piece of a document, which may be empty, or nothing at its end.
+/// The next piece of a document, which may be empty; none at the end.
 pub(crate) fn next_piece(document: &mut (dyn Document + '_)) -> Option<Vec<u8>> {
     let mut piece = Vec::with_capacity(PIECE + LAST_ROW);
     for _ in 0..PARTS {
@@ -37,14 +37,14 @@ pub(crate) fn next_piece(document: &mut (dyn Document + '_)) -> Option<Vec<u8>> 
 }
 
 /// Writes a whole document.
-pub(crate) fn write_to(mut document: impl Document, out: &mut dyn io::Write) -> io::Result<()> {
+pub(super) fn write_to(mut document: impl Document, out: &mut dyn io::Write) -> io::Result<()> {
     while let Some(piece) = next_piece(&mut document) {
         out.write_all(&piece)?;
     }
     Ok(())
 }
 
-/// A walk over the keys of a report that can be left and taken up again.
+/// A position in the keys of a report, to go on from later.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct KeyCursor {
     project: usize,
@@ -70,7 +70,7 @@ impl KeyCursor {
 pub(crate) mod tests {
     use super::*;
 
-    /// So many rows of 1000 bytes, an empty part after each.
+    /// This number of rows of 1000 bytes, each followed by an empty part.
     pub(crate) struct Rows(pub(crate) usize, pub(crate) bool);
 
     impl Document for Rows {

@@ -1,6 +1,6 @@
 //! Which keys the page shows: the filter in its query.
 
-use std::fmt::Write as _;
+use form_urlencoded::Serializer;
 
 use super::wording;
 use crate::rotation::decide::Status;
@@ -10,20 +10,19 @@ use crate::rotation::report::{KeyReport, ProjectReport};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
     /// Only keys with this status.
-    pub(crate) status: Option<Status>,
-    /// Only keys of which id, name, project, status, reasons, policy line or error contain this text, whatever its case.
-    pub(crate) text: String,
+    pub(super) status: Option<Status>,
+    /// Only keys whose id, name, project, status, reasons, policy line or error contain this text, in any case.
+    pub(super) text: String,
     /// The text in lower case.
     needle: String,
 }
 
 impl Filter {
-    /// Reads `status=…&q=…`, as a form sends it. What is not understood filters nothing.
+    /// Reads `status=…&q=…`, as a form sends it. Other fields and unknown statuses are ignored.
     pub(crate) fn parse(query: &str) -> Self {
         let mut filter = Self::default();
-        for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-            let value = decode(value);
-            match name {
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
                 "status" => filter.status = Status::ALL.into_iter().find(|status| status.as_str() == value),
                 "q" => value.trim().clone_into(&mut filter.text),
                 _ => {}
@@ -33,22 +32,21 @@ impl Filter {
         filter
     }
 
-    /// The query for the same text and this status, with its question mark; nothing where all keys are shown.
-    pub(crate) fn query_for(&self, status: Option<Status>) -> String {
-        let mut query = String::new();
+    /// The query for the same text and this status, with its question mark; empty if all keys are shown.
+    pub(super) fn query_for(&self, status: Option<Status>) -> String {
+        let mut query = Serializer::for_suffix("?".to_owned(), 1);
         if let Some(status) = status {
-            query.push_str("?status=");
-            query.push_str(status.as_str());
+            query.append_pair("status", status.as_str());
         }
         if !self.text.is_empty() {
-            query.push_str(if query.is_empty() { "?q=" } else { "&q=" });
-            encode(&mut query, &self.text);
+            query.append_pair("q", &self.text);
         }
-        query
+        let query = query.finish();
+        if query == "?" { String::new() } else { query }
     }
 
     /// Whether the page shows this key.
-    pub(crate) fn shows(&self, project: &ProjectReport, key: &KeyReport) -> bool {
+    pub(super) fn shows(&self, project: &ProjectReport, key: &KeyReport) -> bool {
         if self.status.is_some_and(|status| status != key.status) {
             return false;
         }
@@ -62,39 +60,6 @@ impl Filter {
             || contains(&wording::why(key).to_string())
             || key.entry_line.is_some_and(|line| contains(&wording::place(line).to_string()))
     }
-}
-
-/// Encodes a value as a form does.
-fn encode(query: &mut String, value: &str) {
-    for byte in value.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => query.push(char::from(byte)),
-            b' ' => query.push('+'),
-            _ => {
-                // Writing to a `String` does not fail.
-                let _ = write!(query, "%{byte:02X}");
-            }
-        }
-    }
-}
-
-/// Undoes the encoding of a form's value.
-fn decode(value: &str) -> String {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let escaped = match (first, after) {
-            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| high * 16 + low),
-            _ => None,
-        };
-        rest = if escaped.is_some() { &after[2..] } else { after };
-        bytes.push(escaped.unwrap_or(if *first == b'+' { b' ' } else { *first }));
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]
@@ -117,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_that_makes_no_sense_filters_nothing() {
+    fn a_query_that_is_not_understood_filters_nothing() {
         for query in ["", "&&==&", "status=", "status=bananas", "status", "q=", "Status=unknown"] {
             assert_eq!(Filter::parse(query), Filter::default(), "{query}");
         }

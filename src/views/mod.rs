@@ -1,10 +1,11 @@
-//! A run's report for people and programs: the status page, JSON, and the text of `apply` and `plan`, with one wording for
-//! all.
+//! A run's report for people and programs: the status page, JSON, and the text of `apply` and `plan`, with one wording
+//! for all.
 //!
-//! Everything that is shown of keys is rendered from an immutable [`Report`](crate::rotation::report::Report), so that
-//! no reader sees half a run.
+//! Everything is rendered from an immutable [`Report`](crate::rotation::report::Report), so that no reader sees half a
+//! run.
 
 pub(crate) mod document;
+pub(crate) mod escape;
 pub(crate) mod filter;
 pub(crate) mod page;
 pub(crate) mod snapshot;

@@ -8,17 +8,17 @@ use serde_json::Value;
 
 use crate::rotation::report::Report;
 
-/// All that changes while the daemon runs, as of one moment.
+/// Everything that changes while the daemon runs, at one moment.
 #[derive(Clone, Default)]
 pub(crate) struct Snapshot {
     /// This process may write: it is the only replica, or the lease holder.
     pub(crate) acting: bool,
     pub(crate) policy: Option<LoadedPolicy>,
-    /// Why the current file was refused.
+    /// Why the current policy file was refused.
     pub(crate) reload_error: Option<Arc<ReloadError>>,
     pub(crate) next_run: Option<SystemTime>,
     pub(crate) last_success: Option<SystemTime>,
-    /// The last run's.
+    /// The report of the last run.
     pub(crate) report: Option<Arc<Report>>,
 }
 

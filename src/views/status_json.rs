@@ -1,8 +1,11 @@
 //! The state of every key as JSON: `/api/v1/status`, and what `apply` and `plan` print with `--output json`.
 //!
-//! One document type for all three; a command knows no next run and says `null` there, and of the policy it says only
-//! why it was refused. Unknown is `null` everywhere, times are RFC 3339 in UTC. The document is compact with a line for
-//! each key, so that it can be streamed, searched and compared.
+//! One document type for all three. A command has no next run, and of the policy only why it was refused; the rest is
+//! `null`, as every unknown value is. Times are RFC 3339 in UTC. The document is compact with one line for each key, so
+//! that it can be streamed, searched and compared.
+//!
+//! The brackets between the parts are kept by hand because `serde_json` writes a document in one call, and a reader
+//! would then cost the memory of all of it.
 
 use std::borrow::Borrow;
 use std::io;
@@ -30,8 +33,7 @@ pub fn write_json(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
     write_to(StatusDocument::of_command(report), out)
 }
 
-/// Writes the document of a command without a report: because the policy was refused, or else because the command was
-/// stopped.
+/// Writes the document of a command without a report: the policy was refused, or the command was stopped.
 ///
 /// # Errors
 /// Those of `out`.
@@ -49,11 +51,11 @@ pub fn write_json_without_run(refused: Option<RefusedPolicy<'_>>, out: &mut dyn 
 /// Why a command has no policy.
 #[derive(Clone, Copy, Debug)]
 pub struct RefusedPolicy<'a> {
-    /// The policy file as its user calls it.
+    /// The policy file as given on the command line.
     pub file: &'a Path,
-    /// What is wrong with it, for people.
+    /// The problems for people.
     pub error: &'a str,
-    /// The same as a list, for programs.
+    /// The problems for programs, as a list.
     pub problems: &'a Value,
 }
 
@@ -63,15 +65,13 @@ pub(crate) struct StatusDocument<R> {
     next: Part,
 }
 
-/// What comes next.
+/// The next part to write.
 enum Part {
-    /// These bytes.
     Head(Vec<u8>),
     /// The project with this index, up to its keys.
     Project(usize),
-    /// The key with this index of the project with that index.
+    /// The project's index, and the key's in it.
     Key(usize, usize),
-    /// Nothing.
     End,
 }
 
@@ -160,8 +160,8 @@ fn open_object(piece: &mut Vec<u8>, value: &impl Serialize, array: &str) {
     piece.extend_from_slice(format!(",\"{array}\":[").as_bytes());
 }
 
-/// An object. Serializing into memory fails only for what is not here: maps with keys that are not text, and types
-/// whose own code fails.
+/// An object. Serializing into memory fails only for maps with keys that are not text and for types whose own code
+/// fails, neither of which is here.
 fn object(piece: &mut Vec<u8>, value: &impl Serialize) {
     if let Err(error) = serde_json::to_writer(&mut *piece, value) {
         tracing::error!(%error, "writing JSON failed");
@@ -321,7 +321,7 @@ struct ChangePart<'a> {
 }
 
 struct Time(SystemTime);
-/// Nothing within where no key is known of.
+/// None if no keys were read.
 struct Summary(Option<Tally>);
 struct ReasonList(Reasons);
 struct StepList(Steps);

@@ -1,8 +1,10 @@
 //! The report of `apply` and `plan` for a terminal: by project, what changes and what is a problem; then the totals.
 //!
-//! Keys that are as they should be are a number, unless every key is asked for. Text of the cloud and of the policy
-//! (names, errors, reasons) is made printable, so that a key's name cannot move the cursor.
-//! Whether to colour is the caller's choice, who knows the terminal.
+//! Keys on policy are only counted, unless all keys are requested. Text from the cloud and from the policy (names,
+//! errors, reasons) is made printable, so that a key's name cannot move the cursor. The caller decides about colours.
+//!
+//! The columns are kept by hand because a table crate lays out one table, and these rows share the widths of a
+//! project's sections.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -16,31 +18,31 @@ use crate::rotation::project::{Coverage, Mode};
 use crate::rotation::report::{Change, KeyReport, ProjectReport, Report, Tally};
 use crate::support::printable::printable;
 
-/// What the report is for.
+/// The command that the report is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Tell what was done.
+    /// `apply`: what was changed.
     Applied,
-    /// Tell what a run would do.
+    /// `plan`: what a run would change.
     Planned,
 }
 
-/// How a report is told.
+/// How a report is printed.
 #[derive(Clone, Copy, Debug)]
 pub struct TextStyle<'a> {
-    /// What it is for.
+    /// The command.
     pub purpose: Purpose,
-    /// The policy file as its user calls it, so that editors find its lines.
+    /// The policy file as given on the command line, so that editors find its lines.
     pub policy_file: &'a Path,
-    /// Whether keys are listed that are as they should be.
+    /// List all keys, also those on policy and exempt.
     pub all: bool,
-    /// Whether there are colours.
+    /// Use colours.
     pub colour: bool,
 }
 
-/// Widest name that still gets a column of its own; a longer one pushes its row's rest to the right.
+/// The widest name that fits its column; a longer one pushes the rest of its row to the right.
 const ALIAS_WIDTH: usize = 32;
-/// How many keys of a kind are listed where more of them say nothing new.
+/// The most keys listed of a section in which they are alike.
 const LISTED: usize = 20;
 
 const BOLD: &str = "\x1b[1m";
@@ -72,11 +74,11 @@ pub fn write_text(report: &Report, style: TextStyle<'_>, out: &mut dyn io::Write
     let projects: Vec<_> = report.projects.iter().collect();
     let took = format!(" in {}", wording::took(report.took));
     let totals = totals(style.purpose, report.interrupted, &projects, &took);
-    let end = if report.interrupted { "; the command was stopped before it had finished." } else { "." };
+    let end = if report.interrupted { "; the command was stopped early." } else { "." };
     writeln!(text.out, "{totals}{end}")
 }
 
-/// What keys have in common that are told of together, in the order in which they are.
+/// The sections of a project, in the order of the report.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Section {
     Change,
@@ -109,7 +111,7 @@ impl Section {
         let is_planned = purpose == Purpose::Planned && !key.planned.is_empty();
         match key.status {
             _ if key.reasons.contains(Reason::ChangeLimit) => Self::HeldBack,
-            // What a run would send to a key that it cannot read may change nothing.
+            // The writes to a key that cannot be read may change nothing.
             Status::Unknown => Self::Unknown,
             Status::Compliant if purpose == Purpose::Applied && !key.changes.is_empty() => Self::Change,
             _ if is_planned && project.holds_back(key) => Self::IfEnforced,
@@ -127,16 +129,16 @@ impl Section {
         match (self, purpose, project.mode) {
             (Self::Change, Purpose::Applied, _) => "changed",
             (Self::Change, Purpose::Planned, _) => "to change",
-            (Self::HeldBack, ..) => "held back by max_changes_per_run",
+            (Self::HeldBack, ..) => "postponed by max_changes_per_run",
             (Self::IfEnforced, ..) => "would change if enforced",
             (Self::OffPolicy, Purpose::Applied, Mode::Enforce) => "still off policy",
             (Self::OffPolicy, Purpose::Planned, Mode::Enforce) => "off policy, cannot be fixed here",
             (Self::OffPolicy, _, Mode::Monitor) => "off policy (monitor mode)",
             (Self::Unknown, ..) => "unknown",
-            (Self::Unconfirmed, ..) => "on policy, but sending the interval again failed",
+            (Self::Unconfirmed, ..) => "on policy, but the interval could not be sent again",
             (Self::Uncovered, ..) if project.coverage == Coverage::Required => "uncovered, though coverage is required",
-            (Self::Uncovered, ..) => "uncovered, under no entry of the policy",
-            (Self::EndsSoon, ..) => "exempt, and soon no more",
+            (Self::Uncovered, ..) => "uncovered, not matched by any policy entry",
+            (Self::EndsSoon, ..) => "exempt, ends soon",
             (Self::Exempt, ..) => "exempt",
             (Self::OnPolicy, ..) => "on policy",
         }
@@ -164,12 +166,12 @@ impl Section {
         }
     }
 
-    /// How many of its keys are listed.
+    /// The most keys of the section that are listed.
     fn shown(self, all: bool) -> usize {
         match self {
             _ if all => usize::MAX,
             Self::Change | Self::IfEnforced | Self::OffPolicy | Self::EndsSoon => usize::MAX,
-            // An outage, a slip in a selector or a first policy: what holds for some holds for all of them.
+            // An outage, a mistake in a selector or a first policy: these keys are alike.
             Self::HeldBack | Self::Unknown | Self::Unconfirmed | Self::Uncovered => LISTED,
             Self::Exempt | Self::OnPolicy => 0,
         }
@@ -178,7 +180,7 @@ impl Section {
 
 struct Text<'a> {
     style: TextStyle<'a>,
-    /// The policy file, fit to be printed.
+    /// The policy file, printable.
     file: String,
     out: &'a mut dyn Write,
 }
@@ -214,7 +216,7 @@ impl Text<'_> {
         for key in &project.keys {
             sections[Section::of(purpose, project, key) as usize].push(key);
         }
-        let told: Vec<(Section, usize, Vec<Row<'_>>)> = Section::ALL
+        let shown: Vec<(Section, usize, Vec<Row<'_>>)> = Section::ALL
             .into_iter()
             .zip(&sections)
             .filter(|(section, keys)| !keys.is_empty() && section.shown(self.style.all) > 0)
@@ -224,8 +226,8 @@ impl Text<'_> {
                 (section, keys.len(), rows.collect())
             })
             .collect();
-        let widths = Widths::of(told.iter().flat_map(|(_, _, rows)| rows));
-        for (section, keys, rows) in &told {
+        let widths = Widths::of(shown.iter().flat_map(|(_, _, rows)| rows));
+        for (section, keys, rows) in &shown {
             let heading = self.coloured(section.colour(), section.heading(purpose, project));
             writeln!(self.out, "  {heading}: {keys}")?;
             for row in rows {
@@ -241,7 +243,7 @@ impl Text<'_> {
     fn row<'k>(&self, section: Section, mode: Mode, key: &'k KeyReport) -> Row<'k> {
         Row {
             key,
-            // An entry that stands for its key is called by its name already.
+            // An entry without a key is already called by its name.
             alias: key.subject.key_id().and(key.alias.as_deref()).map(printable).unwrap_or_default(),
             setting: setting(section, self.style.purpose, key),
             place: key.entry_line.map(|line| format!("{}:{line}", self.file)).unwrap_or_default(),
@@ -293,7 +295,7 @@ impl Widths {
     }
 }
 
-/// The setting: as it is, or from what to what it goes or should go.
+/// The setting as it is, or the change from one setting to the other.
 fn setting(section: Section, purpose: Purpose, key: &KeyReport) -> String {
     if matches!(key.subject, Subject::Entry(_)) {
         return String::new();
@@ -340,16 +342,16 @@ fn limit(desired: DesiredRotation) -> String {
     format!("{most}{}", desired.interval.days())
 }
 
-/// Why it is so, and what was done about it where the setting does not tell.
+/// The reasons, and the changes if the setting does not show them.
 fn details(section: Section, purpose: Purpose, mode: Mode, key: &KeyReport) -> String {
     let mut details = match section {
-        // The heading has said it.
+        // The heading has the reason.
         Section::Uncovered => String::new(),
         _ => wording::why(key).to_string(),
     };
     let is_same = |change: &Change| change.before.map(number) == key.rotation.map(number);
     match (section, purpose) {
-        // The setting tells what was changed, except where it was right before.
+        // The setting shows the change, unless it was right before.
         (Section::Change, Purpose::Applied) if !key.changes.iter().all(is_same) => {}
         (Section::Change | Section::IfEnforced, _) if key.reasons.is_empty() => {
             details.push_str("sent again, by reapply: always");
@@ -367,7 +369,7 @@ fn details(section: Section, purpose: Purpose, mode: Mode, key: &KeyReport) -> S
     details
 }
 
-/// The state of the keys of these projects, and what was or would be changed, without a full stop.
+/// The state of the projects' keys, and what was or would be changed, without a full stop.
 fn totals(purpose: Purpose, interrupted: bool, projects: &[&ProjectReport], took: &str) -> String {
     let tally: Tally = projects.iter().map(|project| project.tally()).sum();
     let keys = || projects.iter().flat_map(|project| &project.keys);
@@ -394,7 +396,7 @@ fn totals(purpose: Purpose, interrupted: bool, projects: &[&ProjectReport], took
         Purpose::Planned => {
             let unread = tally.of(Status::Unknown);
             let could_not = || format!("{} could not be read", wording::count(unread, "key", "keys"));
-            // Of a key that cannot be read nobody knows what its writes would change.
+            // What the writes to a key that cannot be read would change is unknown.
             let known = |mode| {
                 let projects = projects.iter().filter(move |project| project.mode == mode);
                 let keys = projects.flat_map(|project| &project.keys).filter(|key| key.status != Status::Unknown);
@@ -415,7 +417,7 @@ fn totals(purpose: Purpose, interrupted: bool, projects: &[&ProjectReport], took
     totals
 }
 
-/// "2 keys with 3 writes"; nothing where there are none.
+/// "2 keys with 3 writes"; none without a write.
 fn writes(planned: &[Steps]) -> Option<String> {
     let keys = wording::count(planned.len(), "key", "keys");
     let writes = wording::count(planned.iter().map(|steps| steps.iter().count()).sum(), "write", "writes");

@@ -1,4 +1,4 @@
-//! How statuses, reasons, steps and times are said to people and to machines: one wording for page, terminal and JSON.
+//! The words for statuses, reasons, steps and times: one wording for page, terminal and JSON.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use crate::rotation::decide::{Reason, Status, Step, Steps};
 use crate::rotation::key::{Bound, DesiredRotation};
 use crate::rotation::report::{KeyReport, Tally};
 
-/// Text that is made where it is written, without a `String` between.
+/// Text that is written directly to its destination, without a `String`.
 struct Said<F>(F);
 
 impl<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result> fmt::Display for Said<F> {
@@ -32,53 +32,53 @@ pub(crate) fn status(status: Status) -> &'static str {
     }
 }
 
-/// The order of statuses where problems come first.
-pub(crate) const PROBLEMS_FIRST: [Status; Status::ALL.len()] =
+/// The statuses with problems first.
+pub(super) const PROBLEMS_FIRST: [Status; Status::ALL.len()] =
     [Status::NonCompliant, Status::Unknown, Status::Uncovered, Status::Exempt, Status::Compliant];
 
 /// A reason in words.
 pub(crate) fn reason(reason: Reason) -> &'static str {
     match reason {
-        Reason::AuthenticationFailed => "no credentials, or they were refused",
+        Reason::AuthenticationFailed => "login failed: no credentials, or they were refused",
         Reason::LoginUnavailable => "the login service is unavailable",
         Reason::NotFound => "the key does not exist in this project",
         Reason::KeyDisabled => "the key is disabled",
         Reason::PendingDeletion => "the key is scheduled for deletion",
         Reason::RotationDisabled => "rotation is off",
-        Reason::IntervalMismatch => "the interval is not the policy's",
+        Reason::IntervalMismatch => "interval differs from policy",
         Reason::IntervalTooLong => "the interval is too long",
-        Reason::StatusUnreadable => "the cloud does not tell the setting",
+        Reason::StatusUnreadable => "rotation setting cannot be read",
         Reason::ReadFailed => "reading the setting failed",
         Reason::WriteFailed => "a write failed",
         Reason::AccessDenied => "access was denied",
-        Reason::Throttled => "the cloud's request limit was hit",
-        Reason::NotVerified => "a write is not proven",
-        Reason::DefaultKey => "a default key of a cloud service",
+        Reason::Throttled => "the cloud's request limit was reached",
+        Reason::NotVerified => "change not confirmed yet",
+        Reason::DefaultKey => "default key of a cloud service",
         Reason::ImportedMaterial => "imported key material",
-        Reason::UnsupportedKeyType => "an asymmetric or HMAC key",
-        Reason::CustomKeystore => "a key in a custom keystore",
-        Reason::ReplicaKey => "a replica of a multi-region key",
-        Reason::RotationUnsupported => "this region has no rotation",
+        Reason::UnsupportedKeyType => "asymmetric or HMAC key",
+        Reason::CustomKeystore => "key in a custom keystore",
+        Reason::ReplicaKey => "replica of a multi-region key",
+        Reason::RotationUnsupported => "this region does not offer rotation",
         Reason::Exempted => "exempted by the policy",
         Reason::ExemptionEndsSoon => "the exemption ends soon",
-        Reason::AmbiguousEntry => "several keys have this name",
-        Reason::ChangeLimit => "the run's limit of changes was reached",
-        Reason::Flapping => "something keeps changing it back",
-        Reason::Uncovered => "no entry of the policy speaks of it",
+        Reason::AmbiguousEntry => "several keys have this alias",
+        Reason::ChangeLimit => "postponed: max_changes_per_run reached",
+        Reason::Flapping => "something else keeps changing it back",
+        Reason::Uncovered => "not matched by any policy entry",
     }
 }
 
-/// A reason that is about an entry of the policy and not about a key, where that is said in other words.
+/// A reason in words, for a row that stands for an entry of the policy and not for a key.
 fn reason_of_entry(of: Reason) -> &'static str {
     match of {
-        Reason::NotFound => "no key of this project has this name",
+        Reason::NotFound => "no key of this project has this alias",
         Reason::ReadFailed => "the project's keys cannot all be listed",
         Reason::AccessDenied => "listing the project's keys was denied",
         other => reason(other),
     }
 }
 
-/// Why a key has its status: the reasons one after the other, and the policy's words for an exemption.
+/// Why a key has its status: the reasons, and the policy's text for an exemption.
 pub(crate) fn why(key: &KeyReport) -> impl fmt::Display {
     said(move |f| {
         for (at, each) in key.reasons.iter().enumerate() {
@@ -98,31 +98,28 @@ pub(crate) fn why(key: &KeyReport) -> impl fmt::Display {
     })
 }
 
-/// Which entry of the policy it is about, where the file is known.
+/// The line of an entry of the policy, for readers who have the file.
 pub(crate) fn place(line: u32) -> impl fmt::Display {
     said(move |f| write!(f, "policy line {line}"))
 }
 
-/// What is said of a project whose keys are not all known.
-pub(crate) const COVERAGE_NOT_KNOWN: &str =
-    "key list unavailable or incomplete: keys that the policy does not mention may be missing here";
+/// The notice for a project whose keys cannot all be listed.
+pub(super) const COVERAGE_NOT_KNOWN: &str =
+    "key list unavailable or incomplete: keys that the policy does not mention cannot be detected";
 
-/// What is said of a selector that matches nothing.
-pub(crate) const IDLE_ENTRY: &str = "the selector matches no key";
+/// The notice for a selector without a key.
+pub(super) const IDLE_ENTRY: &str = "the selector matches no key";
 
-/// What is said of keys beyond the limit of changes, and what to do about it.
+/// The notice for keys beyond the limit of changes, and what to do about it.
 pub(crate) fn held_back(keys: usize) -> [impl fmt::Display; 2] {
-    let verb = if keys == 1 { "is" } else { "are" };
-    let keys = count(keys, "key", "keys");
     [
-        format!("{keys} {verb} held back: selectors bring more changes than max_changes_per_run lets one run make."),
-        "If all of them are meant, as with the first policy of an account, use this once: kms-rotationd apply \
-         --allow-many"
+        format!("{} postponed: this run reached max_changes_per_run.", count(keys, "key", "keys")),
+        "To change all of them at once, as with the first policy of an account: kms-rotationd apply --allow-many"
             .to_owned(),
     ]
 }
 
-/// A sign for those who do not see the colour; the word stands beside it or above.
+/// A sign for readers who do not see the colour; the word is next to it or above it.
 pub(crate) fn sign(status: Status) -> &'static str {
     match status {
         Status::Compliant => "✓",
@@ -133,7 +130,7 @@ pub(crate) fn sign(status: Status) -> &'static str {
     }
 }
 
-/// What the policy wants of a key.
+/// The interval that the policy requires.
 pub(crate) fn wanted(desired: DesiredRotation) -> impl fmt::Display {
     said(move |f| match desired.bound {
         Bound::Exact => write!(f, "{}", desired.interval),
@@ -141,7 +138,7 @@ pub(crate) fn wanted(desired: DesiredRotation) -> impl fmt::Display {
     })
 }
 
-/// A step that was taken.
+/// A change that was made.
 pub(crate) fn taken(step: Step) -> impl fmt::Display {
     said(move |f| match step {
         Step::EnableRotation => f.write_str("rotation was enabled"),
@@ -149,8 +146,8 @@ pub(crate) fn taken(step: Step) -> impl fmt::Display {
     })
 }
 
-/// What a run would send to a key that cannot be read.
-pub(crate) fn unread_steps(steps: Steps) -> impl fmt::Display {
+/// The writes that a run would send to a key that cannot be read.
+pub(super) fn unread_steps(steps: Steps) -> impl fmt::Display {
     said(move |f| {
         f.write_str("a run would send, without reading: ")?;
         for (at, step) in steps.iter().enumerate() {
@@ -161,7 +158,7 @@ pub(crate) fn unread_steps(steps: Steps) -> impl fmt::Display {
 }
 
 /// "27 of 30 keys on policy; 2 off policy; 1 unknown", problems first after the good news.
-pub(crate) fn headline(tally: &Tally) -> impl fmt::Display {
+pub(super) fn headline(tally: &Tally) -> impl fmt::Display {
     let tally = *tally;
     said(move |f| {
         let keys = if tally.total() == 1 { "key" } else { "keys" };
@@ -173,7 +170,7 @@ pub(crate) fn headline(tally: &Tally) -> impl fmt::Display {
     })
 }
 
-/// The daemon in one line, as a service manager shows it: what the last run saw, when the next one is due, and that a
+/// The daemon in one line, for the service manager: the result of the last run, when the next one is due, and whether a
 /// changed policy was refused. "27 of 30 keys on policy; 2 off policy; 1 unknown; next run 2026-11-22 06:00 UTC".
 pub(crate) fn daemon_line(last: Option<&Tally>, next_run: Option<SystemTime>, refused: bool) -> impl fmt::Display {
     said(move |f| {
@@ -185,7 +182,7 @@ pub(crate) fn daemon_line(last: Option<&Tally>, next_run: Option<SystemTime>, re
             Some(at) => write!(f, "; next run {} UTC", minute(at))?,
             None => f.write_str("; no run is due")?,
         }
-        f.write_str(if refused { "; the policy as it is now was refused, the one before stays in force" } else { "" })
+        f.write_str(if refused { "; policy reload failed, still using the policy loaded before" } else { "" })
     })
 }
 
@@ -194,22 +191,27 @@ pub(crate) fn count(number: usize, one: &str, many: &str) -> impl fmt::Display {
     said(move |f| write!(f, "{number} {}", if number == 1 { one } else { many }))
 }
 
-/// A time as RFC 3339 has it, UTC, to the millisecond.
-pub(crate) fn rfc3339(at: SystemTime) -> impl fmt::Display {
+/// A time in RFC 3339, UTC, to the millisecond.
+pub(super) fn rfc3339(at: SystemTime) -> impl fmt::Display {
     said(move |f| write!(f, "{:.3}", timestamp(at)))
 }
 
 /// A time to the minute, UTC, for people: `2026-11-22 01:51`.
-pub(crate) fn minute(at: SystemTime) -> impl fmt::Display {
+pub(super) fn minute(at: SystemTime) -> impl fmt::Display {
     said(move |f| write!(f, "{}", timestamp(at).strftime("%Y-%m-%d %H:%M")))
 }
 
-/// A day and a time of day, UTC, for a narrow column: `2026-11-22` and `01:51`.
-pub(crate) fn date_and_time(at: SystemTime) -> [impl fmt::Display; 2] {
-    ["%Y-%m-%d", "%H:%M"].map(|format| said(move |f| write!(f, "{}", timestamp(at).strftime(format))))
+/// A day, UTC: `2026-11-22`.
+pub(super) fn day(at: SystemTime) -> impl fmt::Display {
+    said(move |f| write!(f, "{}", timestamp(at).strftime("%Y-%m-%d")))
 }
 
-/// How long something took, to three digits or so: `350 ms`, `12.3 s`, `14 min 5 s`.
+/// A time of day, UTC: `01:51`.
+pub(super) fn time_of_day(at: SystemTime) -> impl fmt::Display {
+    said(move |f| write!(f, "{}", timestamp(at).strftime("%H:%M")))
+}
+
+/// A duration to about three digits: `350 ms`, `12.3 s`, `14 min 5 s`.
 pub(crate) fn took(duration: Duration) -> impl fmt::Display {
     said(move |f| match duration.as_secs() {
         0 => write!(f, "{} ms", duration.as_millis()),
@@ -218,7 +220,7 @@ pub(crate) fn took(duration: Duration) -> impl fmt::Display {
     })
 }
 
-/// A time beyond the year 9999 is shown as its last moment.
+/// A time after the year 9999 is shown as the last moment of that year.
 fn timestamp(at: SystemTime) -> jiff::Timestamp {
     jiff::Timestamp::try_from(at).unwrap_or(jiff::Timestamp::MAX)
 }
@@ -251,7 +253,7 @@ mod tests {
         assert_eq!(daemon_line(None, due, false).to_string(), "no run has ended yet; next run 2026-11-22 06:00 UTC");
         assert_eq!(
             daemon_line(Some(&none), None, true).to_string(),
-            "0 of 0 keys on policy; no run is due; the policy as it is now was refused, the one before stays in force"
+            "0 of 0 keys on policy; no run is due; policy reload failed, still using the policy loaded before"
         );
     }
 
@@ -261,7 +263,7 @@ mod tests {
         assert_eq!(rfc3339(at).to_string(), "2025-11-22T01:51:25.120Z");
         assert_eq!(rfc3339(UNIX_EPOCH).to_string(), "1970-01-01T00:00:00.000Z");
         assert_eq!(minute(at).to_string(), "2025-11-22 01:51");
-        assert_eq!(date_and_time(at).map(|part| part.to_string()), ["2025-11-22", "01:51"]);
+        assert_eq!((day(at).to_string(), time_of_day(at).to_string()), ("2025-11-22".to_owned(), "01:51".to_owned()));
     }
 
     #[test]

@@ -1,41 +1,43 @@
-//! The entrance of the HTTP server: TLS and logins as the web configuration file says, and as it says now.
+//! Who may use the HTTP server: TLS and logins from the web configuration file, as it is now.
 //!
-//! The file and those that it names are looked at with every connection and every request, which costs a handful of
-//! `stat` calls, and read again when one is another than before. So a renewed certificate is in use from the next
-//! connection on, without a signal. What cannot be used is told once and changes nothing.
+//! The file and the files that it names are checked with every connection and every request, which costs a few `stat`
+//! calls, and are read again when the content of one has changed. So a renewed certificate is in use from the next
+//! connection on, without a signal. A configuration that cannot be used is logged once and changes nothing.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use zeroize::Zeroizing;
 
-use super::login::{self, Access, Checks};
+use super::login::{self, Checks, Logins};
 use super::tls::{self, TlsError};
-use crate::support::error_chain::Chain;
-use crate::support::small_file;
+use crate::support::error_chain::ErrorChain;
+use crate::support::file_stamp::LastRead;
+use crate::support::{shortage, small_file};
 use crate::web::config::{self, WebConfig};
-use crate::yaml::problem::Problems;
+use crate::yaml::Problems;
 
 /// Why a web configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum WebError {
     /// The file cannot be read.
     #[error("read web configuration {}", .0.display())]
-    Read(PathBuf, #[source] std::io::Error),
-    /// It does not say what it should.
+    Read(PathBuf, #[source] io::Error),
+    /// Its content is not valid.
     #[error("{0}")]
     Invalid(Problems),
-    /// The files that it names make no TLS.
+    /// The certificates that it names cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The token cannot be read.
     #[error("read bearer token file {}", .0.display())]
-    Token(PathBuf, #[source] std::io::Error),
-    /// There is no token in its file.
+    Token(PathBuf, #[source] io::Error),
+    /// The token's file does not hold one token.
     #[error("bearer token file {} is empty or has more than one line", .0.display())]
     NoToken(PathBuf),
     /// The system has no randomness.
@@ -43,7 +45,7 @@ pub enum WebError {
     NoRandomness,
 }
 
-/// The web configuration file, as a thing that changes.
+/// The web configuration file, read again when it changes.
 pub struct WebFile {
     path: PathBuf,
     environment: fn(&str) -> Option<String>,
@@ -52,24 +54,24 @@ pub struct WebFile {
 }
 
 struct State {
-    entrance: Arc<Entrance>,
-    seen: Vec<Seen>,
+    access_control: Arc<AccessControl>,
+    seen: Vec<SeenFile>,
 }
 
-/// What is in force for a connection.
-pub(super) struct Entrance {
-    /// Where TLS is spoken.
+/// The TLS and the logins of a connection.
+pub(super) struct AccessControl {
+    /// None for plain HTTP.
     pub(super) tls: Option<TlsAcceptor>,
-    pub(super) access: Access,
-    /// Another one is in force: connections that came in by this one end after the answer in flight, since those who
-    /// made them might not be let in any more.
+    pub(super) logins: Logins,
+    /// Cancelled when another one is in force: connections that this one admitted then end after the response in
+    /// flight, since their clients might not be admitted any more.
     pub(super) retired: CancellationToken,
 }
 
-impl Entrance {
-    /// Plain HTTP for everybody.
+impl AccessControl {
+    /// Plain HTTP without a login.
     pub(super) fn open() -> Self {
-        Self { tls: None, access: Access::open(), retired: CancellationToken::new() }
+        Self { tls: None, logins: Logins::open(), retired: CancellationToken::new() }
     }
 }
 
@@ -81,101 +83,105 @@ impl WebFile {
     /// It cannot be used.
     pub fn open(path: PathBuf, environment: fn(&str) -> Option<String>) -> Result<Self, WebError> {
         let checks = login::checks();
-        let (seen, entrance) = read(&path, environment, &checks);
-        let state = Mutex::new(State { entrance: Arc::new(entrance?), seen });
+        let (seen, access_control) = read(&path, environment, &checks);
+        let state = Mutex::new(State { access_control: Arc::new(access_control?), seen });
         Ok(Self { path, environment, checks, state })
     }
 
-    /// Whether TLS is spoken, as far as was read.
+    /// Whether the last configuration that could be used has TLS.
     #[must_use]
-    pub fn speaks_tls(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).entrance.tls.is_some()
+    pub(crate) fn uses_tls(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).access_control.tls.is_some()
     }
 
-    /// What is in force now.
-    pub(super) fn entrance(&self) -> Arc<Entrance> {
+    /// The access control in force, after reading the file again if it has changed.
+    pub(super) fn access_control(&self) -> Arc<AccessControl> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.seen.iter().all(Seen::is_unchanged) {
-            return Arc::clone(&state.entrance);
+        if state.seen.iter_mut().all(SeenFile::is_unchanged) {
+            return Arc::clone(&state.access_control);
         }
-        let (seen, entrance) = read(&self.path, self.environment, &self.checks);
+        let (seen, access_control) = read(&self.path, self.environment, &self.checks);
         state.seen = seen;
-        match entrance {
-            Ok(entrance) => {
+        match access_control {
+            Ok(access_control) => {
                 info!(file = %self.path.display(), "the web configuration has changed and is in force");
-                state.entrance.retired.cancel();
-                state.entrance = Arc::new(entrance);
+                state.access_control.retired.cancel();
+                state.access_control = Arc::new(access_control);
             }
             Err(refused) => {
-                for problem in Chain(&refused).to_string().lines() {
+                for problem in ErrorChain(&refused).to_string().lines() {
                     error!(problem, "web configuration refused; the one before stays in force");
                 }
             }
         }
-        Arc::clone(&state.entrance)
+        Arc::clone(&state.access_control)
     }
 }
 
-/// A file, and what told it from others when it was looked at; nothing where it was not there.
-struct Seen {
+/// A file that the access control was made from.
+struct SeenFile {
     path: PathBuf,
-    stamp: Option<FileStamp>,
+    last_read: LastRead,
 }
 
-/// Device and file, size, and when its content or anything about it was changed.
-type FileStamp = (u64, u64, u64, [i64; 4]);
-
-impl Seen {
-    fn now(path: &Path) -> Self {
-        Self { path: path.to_owned(), stamp: stamp(path) }
+impl SeenFile {
+    /// The file as it is now, and its content.
+    fn read(path: &Path) -> (Self, io::Result<Zeroizing<Vec<u8>>>) {
+        let (last_read, content) = LastRead::of(path, small_file::read);
+        (Self { path: path.to_owned(), last_read }, content)
     }
 
-    fn is_unchanged(&self) -> bool {
-        stamp(&self.path) == self.stamp
+    fn is_unchanged(&mut self) -> bool {
+        if self.last_read.is_current(&self.path) {
+            return true;
+        }
+        let (now, content) = Self::read(&self.path);
+        // A shortage on this machine is no change of the file.
+        if content.is_err_and(|error| shortage::of(&error).is_some()) {
+            return true;
+        }
+        let is_same = self.last_read.is_same(&now.last_read);
+        if is_same {
+            *self = now;
+        }
+        is_same
     }
 }
 
-fn stamp(path: &Path) -> Option<FileStamp> {
-    let stamp = |file: Metadata| {
-        let times = [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
-        (file.dev(), file.ino(), file.size(), times)
-    };
-    std::fs::metadata(path).ok().map(stamp)
-}
-
-/// Whether everybody on this machine may read it.
+/// Whether the file is world-readable.
 fn is_exposed(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o004 != 0)
+    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
 }
 
-/// What the file says, and which files were looked at for it. Each is stamped before it is read, so that a change
-/// between the two is seen the next time.
+/// Reads the file, and the files that it names. Each is seen before its content is used, so that a change between the
+/// two is detected the next time.
 fn read(
     path: &Path,
     environment: fn(&str) -> Option<String>,
     checks: &Checks,
-) -> (Vec<Seen>, Result<Entrance, WebError>) {
-    let mut seen = vec![Seen::now(path)];
-    let entrance = config(path, environment).and_then(|config| {
-        seen.extend(config.files().map(Seen::now));
+) -> (Vec<SeenFile>, Result<AccessControl, WebError>) {
+    let (file, content) = SeenFile::read(path);
+    let mut seen = vec![file];
+    let content = content.map_err(|error| WebError::Read(path.to_owned(), error));
+    let access_control = content.and_then(|content| config(&content, path, environment)).and_then(|config| {
+        seen.extend(config.files().map(|file| SeenFile::read(file).0));
         config.secret_files().filter(|file| is_exposed(file)).for_each(|file| {
-            warn!(file = %file.display(), "everybody on this machine may read this secret; take the right away: chmod o-r");
+            warn!(file = %file.display(), "secret file is world-readable; run: chmod o-r FILE");
         });
-        enter(config, checks)
+        access_control(config, checks)
     });
-    (seen, entrance)
+    (seen, access_control)
 }
 
-fn config(path: &Path, environment: fn(&str) -> Option<String>) -> Result<WebConfig, WebError> {
-    let bytes = small_file::read(path).map_err(|error| WebError::Read(path.to_owned(), error))?;
-    let (config, warnings) = config::read(&bytes, path, environment).map_err(WebError::Invalid)?;
+fn config(content: &[u8], path: &Path, environment: fn(&str) -> Option<String>) -> Result<WebConfig, WebError> {
+    let (config, warnings) = config::read(content, path, environment).map_err(WebError::Invalid)?;
     for warning in warnings.render_plain().lines() {
         warn!(problem = warning, "web configuration warning");
     }
     Ok(config)
 }
 
-fn enter(config: WebConfig, checks: &Checks) -> Result<Entrance, WebError> {
+fn access_control(config: WebConfig, checks: &Checks) -> Result<AccessControl, WebError> {
     let tls = match &config.tls {
         Some(tls) => Some(TlsAcceptor::from(Arc::new(tls::server(tls)?))),
         None => None,
@@ -187,11 +193,11 @@ fn enter(config: WebConfig, checks: &Checks) -> Result<Entrance, WebError> {
             if token.is_empty() || token.iter().any(u8::is_ascii_control) {
                 return Err(WebError::NoToken(path));
             }
-            Some(zeroize::Zeroizing::new(token.to_vec()))
+            Some(Zeroizing::new(token.to_vec()))
         }
         None => None,
     };
     let token = token.as_ref().map(|token| token.as_slice());
-    let access = Access::new(config.users, token, Arc::clone(checks)).ok_or(WebError::NoRandomness)?;
-    Ok(Entrance { tls, access, retired: CancellationToken::new() })
+    let logins = Logins::new(config.users, token, Arc::clone(checks)).ok_or(WebError::NoRandomness)?;
+    Ok(AccessControl { tls, logins, retired: CancellationToken::new() })
 }

@@ -1,4 +1,4 @@
-//! The body of an answer: a document that is made while it is sent.
+//! The body of a response: a document that is made while it is sent.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -10,18 +10,19 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use super::slots::LargeAnswer;
 use crate::views::document::{Document, next_piece};
 
-/// The body of an answer: bytes that are ready, then a document.
+/// Bytes that are ready, then a document.
 pub(super) struct Content {
     ready: VecDeque<Bytes>,
     document: Option<Box<dyn Document>>,
-    rested: bool,
-    _permission: Option<LargeAnswer>,
+    /// The thread was given up before the next piece.
+    yielded: bool,
+    _permit: Option<LargeAnswer>,
 }
 
 impl Content {
     /// Bytes that are ready.
     pub(super) fn ready(chunks: impl IntoIterator<Item = Bytes>) -> Self {
-        Self { ready: chunks.into_iter().collect(), document: None, rested: false, _permission: None }
+        Self { ready: chunks.into_iter().collect(), document: None, yielded: false, _permit: None }
     }
 
     /// A document, made while it is sent.
@@ -29,9 +30,9 @@ impl Content {
         Self { document: Some(Box::new(document)), ..Self::ready([]) }
     }
 
-    /// This body, with the permission for it until all of it is handed over.
-    pub(super) fn holding(self, permission: LargeAnswer) -> Self {
-        Self { _permission: Some(permission), ..self }
+    /// This body, which holds the permit until all of it is handed over.
+    pub(super) fn holding(self, permit: LargeAnswer) -> Self {
+        Self { _permit: Some(permit), ..self }
     }
 
     /// This body with `bytes` before it.
@@ -55,14 +56,14 @@ impl Body for Content {
         if self.document.is_none() {
             return Poll::Ready(None);
         }
-        // A reader that is fast enough would keep the connection's task busy to the document's end, and the thread is
-        // the one that reconciles: everybody else gets a turn before each piece.
-        if !std::mem::replace(&mut self.rested, true) {
+        // A fast reader would keep the connection's task busy to the document's end, on the thread that also
+        // reconciles: other tasks run before each piece.
+        if !std::mem::replace(&mut self.yielded, true) {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        self.rested = false;
-        // hyper leaves out empty frames.
+        self.yielded = false;
+        // hyper drops empty frames.
         let piece = self.document.as_deref_mut().and_then(next_piece);
         if piece.is_none() {
             self.document = None;
@@ -103,25 +104,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_is_ready_tells_its_length() {
+    async fn a_body_that_is_ready_has_an_exact_length() {
         let body = Content::ready([Bytes::from_static(b"ab"), Bytes::from_static(b"c")]);
         assert_eq!(body.size_hint().exact(), Some(3));
         assert_eq!(body.collect().await.unwrap().to_bytes(), "abc");
     }
 
-    /// How many pieces a body has, and how often it gives up the thread for them.
-    async fn pieces_and_rests(mut body: Content) -> (usize, usize) {
-        let mut rests = 0;
+    /// The number of pieces of a body, and how often it gives up the thread.
+    async fn pieces_and_yields(mut body: Content) -> (usize, usize) {
+        let mut yields = 0;
         let mut pieces = 0;
         std::future::poll_fn(|context| {
             loop {
                 match Pin::new(&mut body).poll_frame(context) {
                     Poll::Pending => {
-                        rests += 1;
+                        yields += 1;
                         return Poll::Pending;
                     }
                     Poll::Ready(Some(_)) => pieces += 1,
-                    Poll::Ready(None) => return Poll::Ready((pieces, rests)),
+                    Poll::Ready(None) => return Poll::Ready((pieces, yields)),
                 }
             }
         })
@@ -130,11 +131,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_thread_is_given_up_before_each_piece() {
-        assert_eq!(pieces_and_rests(Content::document(Rows(200, false))).await, (4, 5));
+        assert_eq!(pieces_and_yields(Content::document(Rows(200, false))).await, (4, 5));
     }
 
     #[tokio::test]
-    async fn the_thread_is_given_up_where_a_filter_leaves_out_most_rows() {
-        assert_eq!(pieces_and_rests(Content::document(Filtered(10 * PARTS))).await, (10, 11));
+    async fn the_thread_is_given_up_when_a_filter_leaves_out_most_rows() {
+        assert_eq!(pieces_and_yields(Content::document(Filtered(10 * PARTS))).await, (10, 11));
     }
 }

@@ -1,107 +1,102 @@
-//! The web configuration file: who may ask the daemon's HTTP server, and in which TLS.
+//! Decodes the web configuration file: TLS, users and token of the daemon's HTTP server.
 //!
-//! It is the file that Prometheus's exporters take as `--web.config.file` (prometheus/exporter-toolkit,
-//! `docs/web-configuration.md`), so that one file serves them and this program alike; `bearer_token_file` is our own.
-//! Read as a policy is, for the same messages. Only some of its fields make sense here: every other one is a problem
-//! that says what is expected instead, and none is passed over. What comes out holds hashes, so nothing of it is ever
-//! printed, and its problems are told as lines, without the source beneath.
+//! It has the format of `--web.config.file` of the Prometheus exporters (prometheus/exporter-toolkit,
+//! `docs/web-configuration.md`), so that one file configures them and this program; `bearer_token_file` is our own.
+//! The decoder and the messages are those of the policy. Fields that are not supported are refused, never ignored. The
+//! file contains hashes, so it is never printed, and its problems are shown without the source below them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::yaml::decode::given;
-use crate::yaml::decode::{Decoder, Field};
-use crate::yaml::problem::{Problems, quoted};
-use crate::yaml::schema::{Kind, Known, Schema, Text};
+use crate::yaml::Problems;
+use crate::yaml::decode::{Decoder, Field, optional};
+use crate::yaml::schema::{FieldSchema, Kind, Schema, Text};
 use crate::yaml::tree::{Node, Value};
+use crate::yaml::wording::quoted;
 
 const WEB: Schema = Schema {
-    unsupported: &[("rate_limit", "it left out: the number of connections and of password checks is bounded already")],
+    unsupported: &[("rate_limit", "remove it: connections and password checks are limited already")],
     ..Schema::of(
         "the web configuration",
         &[
-            Known::optional("tls_server_config", Kind::Mapping(&TLS), "how TLS is spoken"),
-            Known::optional("http_server_config", Kind::Mapping(&HTTP), "what of HTTP is spoken"),
-            Known::optional("basic_auth_users", Kind::Mapping(&USERS), "who may ask with a password"),
-            Known::optional("bearer_token_file", Kind::Path, "holds a token; whoever sends it may ask"),
+            FieldSchema::optional("tls_server_config", Kind::Mapping(&TLS), "TLS settings"),
+            FieldSchema::optional("http_server_config", Kind::Mapping(&HTTP), "HTTP settings"),
+            FieldSchema::optional("basic_auth_users", Kind::Mapping(&USERS), "users with a password"),
+            FieldSchema::optional("bearer_token_file", Kind::Path, "contains a bearer token that allows access"),
         ],
     )
 };
 const TLS: Schema = Schema {
     unsupported: &[
-        ("cert", "`cert_file`, the path of a PEM file"),
-        ("key", "`key_file`, the path of a PEM file"),
-        ("client_ca", "`client_ca_file`, the path of a PEM file"),
-        ("client_allowed_sans", "a `client_ca_file` that vouches for nobody else"),
-        ("cipher_suites", "it left out: only strong ones are offered"),
-        ("prefer_server_cipher_suites", "it left out: the client's preference holds"),
-        ("curve_preferences", "it left out: only strong ones are offered"),
+        ("cert", "use `cert_file` with the path of a PEM file"),
+        ("key", "use `key_file` with the path of a PEM file"),
+        ("client_ca", "use `client_ca_file` with the path of a PEM file"),
+        ("client_allowed_sans", "use a `client_ca_file` that signs only the allowed clients"),
+        ("cipher_suites", "remove it: only strong ones are offered"),
+        ("prefer_server_cipher_suites", "remove it: the client's preference applies"),
+        ("curve_preferences", "remove it: only strong ones are offered"),
     ],
     ..Schema::of(
         "`tls_server_config`",
         &[
-            Known::required(
-                "cert_file",
-                Kind::Path,
-                "the server's certificate and what leads to its authority, in PEM",
-            ),
-            Known::required("key_file", Kind::Path, "its private key, in PEM"),
-            Known::default(
+            FieldSchema::required("cert_file", Kind::Path, "certificate chain of the server (PEM)"),
+            FieldSchema::required("key_file", Kind::Path, "its private key (PEM)"),
+            FieldSchema::default(
                 "client_auth_type",
                 Kind::Choice(|| CLIENTS.into()),
                 "\"NoClientCert\"",
-                "what clients show",
+                "whether clients need a certificate",
             ),
-            Known::optional("client_ca_file", Kind::Path, "who vouches for clients, in PEM"),
-            Known::default("min_version", Kind::Choice(versions), "\"TLS12\"", "the oldest version"),
-            Known::default("max_version", Kind::Choice(versions), "\"TLS13\"", "the newest version"),
+            FieldSchema::optional("client_ca_file", Kind::Path, "CA certificates of the clients (PEM)"),
+            FieldSchema::default("min_version", Kind::Choice(versions), "\"TLS12\"", "oldest TLS version"),
+            FieldSchema::default("max_version", Kind::Choice(versions), "\"TLS13\"", "newest TLS version"),
         ],
     )
 };
 const HTTP: Schema = Schema {
-    unsupported: &[("headers", "it left out: every answer has the headers that it needs")],
+    unsupported: &[("headers", "remove it: every response has the headers it needs")],
     ..Schema::of(
         "`http_server_config`",
-        &[Known::default("http2", Kind::Boolean, "false", "`false`: HTTP/1.1 is spoken")],
+        &[FieldSchema::default("http2", Kind::Boolean, "false", "must be `false`: only HTTP/1.1 is supported")],
     )
 };
-/// Its fields are names, which no table has.
+/// Its fields are user names, so the table is empty.
 const USERS: Schema = Schema::of("`basic_auth_users`", &[]);
 
-const NAME: Text = Text { what: "the name of a user", longest: 256 };
+const NAME: Text = Text { what: "a user name", longest: 256 };
 const NO_CERTIFICATE: &str = "NoClientCert";
 const IF_GIVEN: &str = "VerifyClientCertIfGiven";
 const REQUIRED: &str = "RequireAndVerifyClientCert";
 const CLIENTS: [&str; 3] = [NO_CERTIFICATE, IF_GIVEN, REQUIRED];
-/// Anybody can make a certificate, so that one which nobody looks at proves nothing.
+/// Not supported: a certificate that is not verified proves nothing.
 const UNVERIFIED: [&str; 2] = ["RequestClientCert", "RequireAnyClientCert"];
 
 fn versions() -> Vec<&'static str> {
     TlsVersion::ALL.map(TlsVersion::as_str).into()
 }
 
-/// Below it bcrypt has no meaning; above it (four seconds) a single check would hold up all others.
+/// The costs of bcrypt that are accepted: 4 is its lowest, and above 16 a check takes more than four seconds.
 const COSTS: std::ops::RangeInclusive<u32> = 4..=16;
 
-/// What the file says.
+/// A decoded web configuration.
 pub struct WebConfig {
-    /// TLS, where it is spoken.
+    /// TLS settings; `None` for plain HTTP.
     pub tls: Option<Tls>,
-    /// Who may ask with a password. With neither users nor a token everybody may.
+    /// Users with a password. Without users and token, access is open.
     pub users: Vec<User>,
-    /// A file with a token; whoever sends it may ask.
+    /// The file with the bearer token.
     pub bearer_token_file: Option<PathBuf>,
 }
 
 impl WebConfig {
-    /// Those of the files that it names whose content nobody else is to know.
-    pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
+    /// The paths of files with secrets.
+    pub(crate) fn secret_files(&self) -> impl Iterator<Item = &Path> {
         let key = self.tls.as_ref().map(|tls| &tls.key_file);
         key.into_iter().chain(&self.bearer_token_file).map(PathBuf::as_path)
     }
 
-    /// The files that it names.
+    /// The paths of all files.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let of_tls = self.tls.iter().flat_map(|tls| {
             let authorities = match &tls.clients {
@@ -114,33 +109,33 @@ impl WebConfig {
     }
 }
 
-/// How TLS is spoken.
+/// TLS settings.
 #[derive(Debug)]
 pub struct Tls {
-    /// The server's certificate and what leads to its authority, in PEM.
+    /// Certificate chain of the server (PEM).
     pub cert_file: PathBuf,
-    /// Its private key, in PEM.
+    /// Its private key (PEM).
     pub key_file: PathBuf,
-    /// What is asked of clients.
+    /// Whether clients need a certificate.
     pub clients: ClientAuth,
-    /// The oldest version.
+    /// Oldest version.
     pub min_version: TlsVersion,
-    /// The newest version.
+    /// Newest version.
     pub max_version: TlsVersion,
 }
 
-/// Whether clients need a certificate, and whose word is taken for it.
+/// Whether clients need a certificate, and the file of its CA.
 #[derive(Debug, PartialEq)]
 pub enum ClientAuth {
-    /// No certificate is asked for.
+    /// No certificate is requested.
     None,
-    /// A certificate must be one that these authorities vouch for, but need not be sent.
+    /// A certificate is optional, but must be signed by these authorities.
     IfGiven(PathBuf),
-    /// Nobody gets in without a certificate that these authorities vouch for.
+    /// A certificate signed by these authorities is required.
     Required(PathBuf),
 }
 
-/// A version of TLS that is offered.
+/// A supported version of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
     /// 1.2.
@@ -160,7 +155,7 @@ impl TlsVersion {
     }
 }
 
-/// Somebody with a password.
+/// A user with a password.
 pub struct User {
     /// The name.
     pub name: String,
@@ -176,12 +171,12 @@ impl fmt::Debug for User {
     }
 }
 
-/// Reads the bytes of the file at `path`, from whose folder relative paths in it start, as with the exporters. The
-/// problems beside the configuration are warnings.
+/// Reads the bytes of the file at `path`. Relative paths in it are relative to its folder, as with the exporters. The
+/// problems in the result are warnings.
 ///
 /// # Errors
 ///
-/// Everything that is wrong with it.
+/// All problems of the file.
 pub fn read(
     bytes: &[u8],
     path: &Path,
@@ -189,7 +184,7 @@ pub fn read(
 ) -> Result<(WebConfig, Problems), Problems> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let name = path.display().to_string();
-    // Nothing in the file depends on the time.
+    // No field depends on the time.
     let now = SystemTime::UNIX_EPOCH;
     crate::yaml::read(bytes, &name, &environment, now, "`tls_server_config` or `basic_auth_users`", |decoder, root| {
         decoder.web(root, folder)
@@ -201,51 +196,54 @@ impl Decoder<'_> {
         let fields = self.fields(Field { name: "the file's content", key: root.span, node: root }, &WEB)?;
         let tls = fields.get("tls_server_config").map(|field| self.tls(field, folder));
         let users = fields.get("basic_auth_users").map(|field| self.users(field));
-        let bearer_token_file = fields.get("bearer_token_file").map(|field| self.beside_it(field, folder));
+        let bearer_token_file = fields.get("bearer_token_file").map(|field| self.relative_path(field, folder));
         if let Some(field) = fields.get("http_server_config") {
             self.http(field);
         }
         Some(WebConfig {
-            tls: given(tls)?,
-            users: given(users)?.unwrap_or_default(),
-            bearer_token_file: given(bearer_token_file)?,
+            tls: optional(tls)?,
+            users: optional(users)?.unwrap_or_default(),
+            bearer_token_file: optional(bearer_token_file)?,
         })
     }
 
     fn tls(&mut self, field: Field<'_>, folder: &Path) -> Option<Tls> {
         let fields = self.fields(field, &TLS)?;
-        let cert_file = fields.get("cert_file").and_then(|field| self.beside_it(field, folder));
-        let key_file = fields.get("key_file").and_then(|field| self.beside_it(field, folder));
+        let cert_file = fields.get("cert_file").and_then(|field| self.relative_path(field, folder));
+        let key_file = fields.get("key_file").and_then(|field| self.relative_path(field, folder));
         let clients = self.clients(fields.get("client_auth_type"), fields.get("client_ca_file"), folder);
         let min = fields.get("min_version").map(|field| self.choice(field, &TlsVersion::ALL, TlsVersion::as_str));
         let max = fields.get("max_version").map(|field| self.choice(field, &TlsVersion::ALL, TlsVersion::as_str));
-        let (min, max) = (given(min)?.unwrap_or(TlsVersion::Tls12), given(max)?.unwrap_or(TlsVersion::Tls13));
+        let (min, max) = (optional(min)?.unwrap_or(TlsVersion::Tls12), optional(max)?.unwrap_or(TlsVersion::Tls13));
         if let Some(field) = fields.get("max_version").filter(|_| max < min) {
-            self.error(field.span(), "`max_version` is older than `min_version`, expected a range of versions");
+            self.error(
+                field.span(),
+                "`max_version` is older than `min_version`, expected the same version or a newer one",
+            );
         }
         Some(Tls { cert_file: cert_file?, key_file: key_file?, clients: clients?, min_version: min, max_version: max })
     }
 
     fn clients(&mut self, kind: Option<Field<'_>>, ca: Option<Field<'_>>, folder: &Path) -> Option<ClientAuth> {
-        let file = ca.map(|field| self.beside_it(field, folder));
+        let file = ca.map(|field| self.relative_path(field, folder));
         let chosen = match kind {
             None => NO_CERTIFICATE,
             Some(field) if field.node.text().is_some_and(|text| UNVERIFIED.contains(&text)) => {
-                self.mismatch(field, &format!("one that verifies: `{IF_GIVEN}` or `{REQUIRED}`"));
+                self.mismatch(field, &format!("`{IF_GIVEN}` or `{REQUIRED}`, which verify the certificate"));
                 return None;
             }
             Some(field) => self.choice(field, &CLIENTS, |kind| kind)?,
         };
         match (chosen, ca) {
             (NO_CERTIFICATE, Some(ca)) => {
-                let message = format!("`client_ca_file` is given, expected `client_auth_type: {REQUIRED}` with it");
-                self.error(ca.key, message);
+                let message = format!("`client_ca_file` has no effect with `client_auth_type: {NO_CERTIFICATE}`");
+                self.error(ca.key, format!("{message}, expected `{REQUIRED}`"));
                 None
             }
             (NO_CERTIFICATE, None) => Some(ClientAuth::None),
             (_, None) => {
                 let at = kind?.key;
-                self.error(at, format!("`client_auth_type` is `{chosen}`, expected `client_ca_file` with it"));
+                self.error(at, format!("`client_auth_type: {chosen}` requires `client_ca_file`"));
                 None
             }
             (chosen, Some(_)) => {
@@ -260,56 +258,53 @@ impl Decoder<'_> {
         if let Some(field) = fields.get("http2")
             && self.boolean(field) == Some(true)
         {
-            self.mismatch(field, "`false`: HTTP/1.1 is what is spoken here");
+            self.mismatch(field, "`false`, because only HTTP/1.1 is supported");
         }
     }
 
     fn users(&mut self, field: Field<'_>) -> Option<Vec<User>> {
         let Value::Mapping(pairs) = &field.node.value else {
-            // An empty value asks for no login, which nobody means who writes the name of the field.
-            let message = "`basic_auth_users` is no mapping, expected one from names of users to bcrypt hashes";
+            // An empty value is refused too: it would allow access without login.
+            let message = "`basic_auth_users` is not a mapping, expected user names with their bcrypt hashes";
             self.error(field.span(), message);
             return None;
         };
         if pairs.is_empty() {
             self.error(field.span(), "`basic_auth_users` is empty, expected at least one user")
-                .help("leave it out where everybody may ask");
+                .help("remove it to allow access without login");
             return None;
         }
         let mut users: Vec<User> = Vec::with_capacity(pairs.len());
         for (key, value) in pairs {
-            let named = Field { name: "the name of a user", key: key.span, node: key };
+            let named = Field { name: "the user name", key: key.span, node: key };
             let Some(name) = self.name(named, &NAME) else { continue };
             if name.contains(':') {
-                // The first colon ends the name in what a client sends (RFC 7617).
-                self.error(key.span, format!("the user {} has a colon in its name, expected none", quoted(name)));
+                // In a request the first colon ends the name (RFC 7617).
+                self.error(key.span, format!("user name {} contains a colon", quoted(name))).help("remove the colon");
             } else if users.iter().any(|user| user.name == name) {
-                self.error(key.span, format!("duplicate user {}, expected each once", quoted(name)));
+                self.error(key.span, format!("duplicate user {}", quoted(name))).help("remove one of them");
             } else if let Some((hash, cost)) = value.text().and_then(|text| Some((text, bcrypt_cost(text)?))) {
                 users.push(User { name: name.to_owned(), hash: hash.to_owned(), cost });
             } else {
-                // Not repeated: it may be the password itself.
-                let message = format!(
-                    "the user {} has no bcrypt hash of cost {} to {}, expected one such as `htpasswd -nBC 10 {}` prints",
-                    quoted(name),
-                    COSTS.start(),
-                    COSTS.end(),
-                    quoted(name).trim_matches('`')
-                );
-                self.error(key.span, message);
+                // The value is not repeated: it may be the password.
+                let user = quoted(name);
+                let message =
+                    format!("user {user} has no bcrypt hash with a cost of {} to {}", COSTS.start(), COSTS.end());
+                let help = format!("create one with `htpasswd -nBC 10 {}`", user.trim_matches('`'));
+                self.error(key.span, message).help(help);
             }
         }
         (users.len() == pairs.len()).then_some(users)
     }
 
-    /// The path of a file, relative to the folder of the one that names it.
-    fn beside_it(&mut self, field: Field<'_>, folder: &Path) -> Option<PathBuf> {
+    /// The path of a file. A relative one is relative to `folder`.
+    fn relative_path(&mut self, field: Field<'_>, folder: &Path) -> Option<PathBuf> {
         self.file_path(field).map(|path| folder.join(path))
     }
 }
 
-/// The cost of a hash of the form `$2b$10$` and 53 letters of bcrypt's alphabet; nothing where it is none, or its cost
-/// cannot be paid.
+/// The cost of a bcrypt hash: `$2b$10$` and 53 characters of bcrypt's alphabet. `None` if the hash is invalid or its
+/// cost is not accepted.
 fn bcrypt_cost(text: &str) -> Option<u32> {
     let parts: Vec<&str> = text.split('$').collect();
     let ["", "2a" | "2b" | "2y", cost, rest] = parts[..] else { return None };
@@ -340,20 +335,20 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_only_a_shell_would_replace_is_warned_of() {
+    fn a_path_that_only_a_shell_expands_is_a_warning() {
         let text = "tls_server_config: {cert_file: ~/c, key_file: $HOME/k}\nbearer_token_file: \"t\\u200b\"\n";
         let (_, warnings) = super::read(text.as_bytes(), Path::new("/etc/web.yml"), |_| None).unwrap();
-        let told = warnings.render_plain();
+        let shown = warnings.render_plain();
         let expected =
-            ["`cert_file` begins with `~`", "`$NAME` is not replaced in `key_file`", "`bearer_token_file` has"];
-        assert_eq!(told.lines().count(), expected.len(), "{told}");
-        for (line, expected) in told.lines().zip(expected) {
+            ["`cert_file` starts with `~`", "`$NAME` in `key_file` is not expanded", "`bearer_token_file` contains"];
+        assert_eq!(shown.lines().count(), expected.len(), "{shown}");
+        for (line, expected) in shown.lines().zip(expected) {
             assert!(line.contains(expected), "{line}");
         }
     }
 
     #[test]
-    fn the_exporters_own_fields_are_understood() {
+    fn the_fields_of_the_exporters_are_accepted() {
         let config = read(&format!(
             "tls_server_config:\n  cert_file: server.crt\n  key_file: ${{DIR}}/server.key\n  \
              client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: /ca.crt\n  min_version: TLS13\n\
@@ -373,18 +368,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_refused_and_never_passed_over() {
+    fn unsupported_fields_are_refused_and_never_ignored() {
         for (text, problem) in [
-            ("rate_limit: {burst: 2}", "1:1: `rate_limit` is not supported here, expected it left out: the number of"),
-            ("tls_server_config: {key: abc}", "1:21: `key` is not supported here, expected `key_file`"),
+            ("rate_limit: {burst: 2}", "1:1: `rate_limit` is not supported; remove it: connections"),
+            ("tls_server_config: {key: abc}", "1:21: `key` is not supported; use `key_file`"),
             (
                 "tls_server_config: {cipher_suites: []}",
-                "1:21: `cipher_suites` is not supported here, expected it left out",
+                "1:21: `cipher_suites` is not supported; remove it: only strong",
             ),
-            ("http_server_config: {headers: {}}", "1:22: `headers` is not supported here, expected it left out"),
+            ("http_server_config: {headers: {}}", "1:22: `headers` is not supported; remove it: every response"),
             ("http_server_config: {http2: true}", "1:29: `http2` is the boolean true, expected `false`"),
             ("basic_auth_user: {}", "1:1: unknown field `basic_auth_user`, expected"),
-            ("basic_auth_users:", "1:1: `basic_auth_users` is no mapping, expected one"),
+            ("basic_auth_users:", "1:1: `basic_auth_users` is not a mapping, expected user names"),
             ("basic_auth_users: {}", "1:19: `basic_auth_users` is empty, expected at least one user"),
             ("", "1:1: the file is empty, expected `tls_server_config` or"),
         ] {
@@ -394,13 +389,22 @@ mod tests {
     }
 
     #[test]
-    fn tls_that_does_not_hold_together_is_refused() {
+    fn inconsistent_tls_settings_are_refused() {
         let tls = |more: &str| format!("tls_server_config: {{cert_file: a, key_file: b, {more}}}");
         for (more, problem) in [
-            ("client_auth_type: RequireAnyClientCert", "expected one that verifies: `VerifyClientCertIfGiven` or"),
-            ("client_auth_type: RequireAndVerifyClientCert", "expected `client_ca_file` with it"),
-            ("client_ca_file: c", "expected `client_auth_type: RequireAndVerifyClientCert` with it"),
-            ("min_version: TLS11", "`min_version` is the text `TLS11`, expected `TLS12` or `TLS13`"),
+            (
+                "client_auth_type: RequireAnyClientCert",
+                "expected `VerifyClientCertIfGiven` or `RequireAndVerifyClientCert`, which verify",
+            ),
+            (
+                "client_auth_type: RequireAndVerifyClientCert",
+                "`client_auth_type: RequireAndVerifyClientCert` requires `client_ca_file`",
+            ),
+            (
+                "client_ca_file: c",
+                "no effect with `client_auth_type: NoClientCert`, expected `RequireAndVerifyClientCert`",
+            ),
+            ("min_version: TLS11", "`min_version` is the string `TLS11`, expected `TLS12` or `TLS13`"),
             ("min_version: TLS13, max_version: TLS12", "`max_version` is older than `min_version`"),
         ] {
             let problems = refused(&tls(more));
@@ -411,14 +415,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hash_is_refused_without_being_repeated() {
+    fn an_invalid_hash_is_refused_and_not_repeated() {
         for value in ["hunter2", "17", "''", "[hunter2]", &HASH[..59], &HASH.replace("$04$", "$17$")] {
             let problems = refused(&format!("basic_auth_users: {{alice: {value}}}"));
-            assert!(problems.contains("the user `alice` has no bcrypt hash of cost 4 to 16"), "{problems}");
+            assert!(problems.contains("user `alice` has no bcrypt hash with a cost of 4 to 16"), "{problems}");
             assert!(!problems.contains("hunter2") && !problems.contains("abcdef"), "{problems}");
         }
         let problems = refused(&format!("basic_auth_users: {{a: {HASH}, a: {HASH}, 'b:c': {HASH}}}"));
-        assert!(problems.contains("duplicate user `a`") && problems.contains("`b:c` has a colon"), "{problems}");
+        assert!(problems.contains("duplicate user `a`") && problems.contains("`b:c` contains a colon"), "{problems}");
         assert!(!problems.contains("abcdef"), "{problems}");
     }
 }

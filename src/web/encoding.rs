@@ -1,9 +1,11 @@
-//! Whether an answer may be compressed.
+//! Whether a response may be compressed.
 
 use hyper::HeaderMap;
 use hyper::header::ACCEPT_ENCODING;
 
-/// Whether the client takes gzip (RFC 9110 12.5.3): named with a weight above 0, or covered by `*` and not named.
+/// Whether the client accepts gzip (RFC 9110 12.5.3): named with a weight above 0, or matched by `*` and not named.
+///
+/// Kept by hand because it is one question about one coding; a crate for content negotiation would add more code.
 pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     let mut by_name = None;
     let mut by_star = None;
@@ -29,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gzip_is_sent_to_those_who_take_it() {
+    fn gzip_is_sent_to_clients_that_accept_it() {
         let cases: &[(&[&str], bool)] = &[
             (&[], false),
             (&[""], false),

@@ -1,11 +1,11 @@
-//! Whether the daemon's loop is alive, which `/healthz` answers.
+//! Whether the daemon's loop is alive, for `/healthz`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A sign of life from the daemon's loop, which `/healthz` passes on.
+/// The time of the loop's last sign of life.
 #[derive(Clone)]
 pub struct Health {
     last_beat: Arc<Mutex<Instant>>,
@@ -13,20 +13,20 @@ pub struct Health {
 }
 
 impl Health {
-    /// A loop that is alive now and counts as dead when it gives no sign for longer than `bound`.
+    /// A loop that is alive now, and dead if it gives no sign of life for longer than `bound`.
     #[must_use]
     pub fn new(bound: Duration) -> Self {
         Self { last_beat: Arc::new(Mutex::new(Instant::now())), bound }
     }
 
-    /// The loop is alive. It says so while it waits too, several times within the bound.
+    /// A sign of life. The loop gives several within the bound, also while it waits.
     pub fn beat(&self) {
         *self.last_beat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// How long the loop has been silent, where that is longer than the bound.
+    /// The time since the last sign of life, if it is longer than the bound.
     #[must_use]
-    pub fn silence(&self) -> Option<Duration> {
+    pub(crate) fn silence(&self) -> Option<Duration> {
         let silence = self.last_beat.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
         (silence > self.bound).then_some(silence)
     }

@@ -1,17 +1,19 @@
 //! Whether a request is meant for this daemon, by its `Host`.
 //!
-//! On the loopback nobody has to log in, since only programs of this machine can connect. A browser is one of them, and
-//! a page from elsewhere can have it ask here, by a name of its own that it lets lead to 127.0.0.1 (DNS rebinding). The
-//! browser then sends that name as `Host`. The routes check it.
+//! On the loopback no login is needed, since only programs on this machine can connect. A browser is one of them, and a
+//! page from another site can make it send requests here, by a name of that site which resolves to 127.0.0.1 (DNS
+//! rebinding). The browser then sends that name as `Host`. The routes check it.
+//!
+//! Kept by hand because it is a policy of this program over `std::net`'s parsers; no crate has it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hyper::header::HOST;
 use hyper::{HeaderMap, Version};
 
-/// Whether this is a request for the loopback, or for `name`, which the daemon was told to listen on.
+/// Whether the request is for the loopback or for `name`, the name in `--listen`.
 ///
-/// A browser always sends `Host`. HTTP/1.0 does not have to.
+/// A browser always sends `Host`. HTTP/1.0 clients need not.
 pub(super) fn is_own(version: Version, headers: &HeaderMap, name: Option<&str>) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -21,7 +23,7 @@ pub(super) fn is_own(version: Version, headers: &HeaderMap, name: Option<&str>) 
     }
 }
 
-/// The port makes no difference: it is another one where it was forwarded, as by `ssh -L`.
+/// The port is ignored: it differs if it was forwarded, as by `ssh -L`.
 fn is_own_name(host: &str, name: Option<&str>) -> bool {
     let host = match host.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -74,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn another_name_is_refused_and_so_is_none_where_http_wants_one() {
+    fn another_name_is_refused_and_a_missing_one_if_http_requires_it() {
         for host in [
             "evil.example",
             "evil.example:9847",

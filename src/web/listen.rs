@@ -1,5 +1,7 @@
-//! Where the server listens, as `--listen` says it, and the socket for it. The server opens it; `healthcheck` asks at
-//! the same place.
+//! The value of `--listen`, and the socket for it. The server opens the socket; `healthcheck` connects to it.
+//!
+//! Its form is kept by hand because it accepts more than a socket address (`:9847`, `9847`, a name), and names the
+//! mistake in every other text. The socket for all addresses is, because tokio does not set `IPV6_V6ONLY`.
 
 use std::fmt;
 use std::io;
@@ -10,19 +12,19 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Connections that the system accepts before the server does, as many as tokio's own listeners have.
+/// Connections that the system accepts before the server does, as many as of tokio's own listeners.
 const BACKLOG: u32 = 1024;
 
 const EXPECTED: &str = "expected ADDRESS:PORT or NAME:PORT such as 127.0.0.1:9847, [::1]:9847 or localhost:9847, \
                         :9847 for all addresses, or 9847 for 127.0.0.1:9847";
 
-/// Where to listen.
+/// The address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenAddress(Kind);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
-    /// All addresses of this machine, of IPv4 and of IPv6, at this port.
+    /// All IPv4 and IPv6 addresses of this machine.
     All(u16),
     Address(SocketAddr),
     Name(Box<str>, u16),
@@ -53,7 +55,7 @@ impl FromStr for ListenAddress {
         match host {
             None => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()),
             Some("") => Ok(Self(Kind::All(port))),
-            // No resolver has to be asked for it.
+            // It needs no resolver.
             Some(host) if host.eq_ignore_ascii_case("localhost") => {
                 Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
             }
@@ -81,7 +83,7 @@ impl fmt::Display for ListenAddress {
 }
 
 impl ListenAddress {
-    /// The name, where it is one that had to be looked up.
+    /// The name, if it is one that has to be resolved.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match &self.0 {
@@ -90,9 +92,9 @@ impl ListenAddress {
         }
     }
 
-    /// The host and the port at which this machine reaches itself there.
+    /// The host and the port at which programs on this machine reach the server.
     #[must_use]
-    pub fn reached_at(&self) -> (String, u16) {
+    pub(crate) fn reached_at(&self) -> (String, u16) {
         match &self.0 {
             Kind::All(port) => (Ipv4Addr::LOCALHOST.to_string(), *port),
             Kind::Address(address) => (local(*address).ip().to_string(), address.port()),
@@ -109,7 +111,7 @@ impl ListenAddress {
             Kind::Address(address) => TcpListener::bind(address).await,
             Kind::Name(name, port) => {
                 let mut found: Vec<SocketAddr> = tokio::net::lookup_host((&**name, *port)).await?.collect();
-                // One of them is listened on, and programs that look for the daemon try IPv4 at the latest.
+                // Only one of them is used, and clients try IPv4 at the latest.
                 found.sort_by_key(SocketAddr::is_ipv6);
                 TcpListener::bind(&*found).await
             }
@@ -117,11 +119,11 @@ impl ListenAddress {
     }
 }
 
-/// A socket of IPv6 that takes IPv4 as well, whatever the system has as its default.
+/// An IPv6 socket that accepts IPv4 as well, whatever the system's default is.
 fn both_families(port: u16) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v6()?;
     set_ipv6_v6only(&socket, false)?;
-    // As tokio's own listeners: a daemon that is started again does not wait for its old connections.
+    // As of tokio's own listeners: a restarted daemon does not wait for its old connections.
     socket.set_reuseaddr(true)?;
     socket.bind((Ipv6Addr::UNSPECIFIED, port).into())?;
     socket.listen(BACKLOG)
@@ -131,7 +133,7 @@ fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
-/// Where this machine reaches a server that listens at this address.
+/// The address at which programs on this machine reach a server that listens on this one.
 pub(super) fn local(listen: SocketAddr) -> SocketAddr {
     let host = match listen.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),

@@ -1,7 +1,8 @@
-//! The HTTP server: connections, routes, TLS, logins and their configuration file; and the check of a running daemon.
+//! The HTTP server: connections, routes, TLS, logins and their configuration file; and the health check of a running
+//! daemon.
 //!
-//! The daemon's loop publishes into a [`StatusStore`]; a [`Server`] shows it. Nothing here reads the cloud, and no request
-//! changes anything.
+//! The daemon's loop publishes into a [`StatusStore`], and a [`Server`] serves it. Nothing here calls the cloud, and no
+//! request changes anything.
 
 mod access_control;
 mod body;
@@ -22,7 +23,7 @@ mod tls;
 pub use access_control::{WebError, WebFile};
 pub use health::Health;
 pub use listen::ListenAddress;
-pub use probe::{Probe, ProbeError, Way};
+pub(crate) use probe::{Probe, Scheme};
 pub use server::Server;
 pub use status::StatusStore;
 pub use tls::TlsError;

@@ -1,103 +1,73 @@
-//! Asks a daemon's `/healthz` or `/readyz`, as the `healthcheck` command does where there is no curl.
+//! Requests a daemon's `/healthz` or `/readyz`, for the `healthcheck` command where there is no curl.
 //!
-//! Nothing is sent but the path, and nothing believed but a status: the certificate of a daemon on this machine's own
-//! loopback is therefore not verified, as kubelet's probes do not verify it either. It would have to name 127.0.0.1,
-//! which no public authority signs. One that is elsewhere needs an authority to be named.
+//! The request holds no secret, and of the response only the status counts. On this machine's loopback the certificate
+//! is therefore not verified, as kubelet's probes do not verify it either: it would have to name 127.0.0.1, which no
+//! public authority signs. Elsewhere the authority has to be named.
 
+use std::error::Error;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::HOST;
-use hyper::{Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use hyper::Uri;
+use reqwest::{Certificate, Client, ClientBuilder, Identity, StatusCode};
+use zeroize::Zeroizing;
 
 use super::tls::{self, TlsError};
+use crate::support::error_chain::causes;
 use crate::support::printable::printable;
 
-/// Below the time that those give who start such a check: Kubernetes a second unless told otherwise, Docker 30.
+/// Below the time limit of callers: Kubernetes has one second unless it is set, Docker 30.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// What is read of an answer: a line.
+/// How much of a response is read: it is one line.
 const LONGEST: usize = 1024;
 
-/// How the daemon is spoken to.
+/// The protocol of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// Plain HTTP.
-    Plain,
-    /// HTTP in TLS.
-    Tls,
-    /// Plain, and where that is not understood in TLS: whoever asks need not know the daemon's web configuration.
-    Either,
+pub(crate) enum Scheme {
+    Http,
+    Https,
+    /// HTTP first, and HTTPS if the daemon does not answer: for callers without its web configuration.
+    HttpOrHttps,
 }
 
-/// A question to a daemon.
+/// A request to a daemon.
 #[derive(Debug)]
-pub struct Probe {
-    /// How it is spoken to.
-    pub way: Way,
+pub(crate) struct Probe {
+    pub(crate) scheme: Scheme,
     /// Its name or its address.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// What is asked for.
-    pub path: &'static str,
-    /// Authorities whose word is taken for its certificate.
-    pub ca_file: Option<PathBuf>,
-    /// A certificate and its key, where the daemon asks for one.
-    pub certificate: Option<(PathBuf, PathBuf)>,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) path: &'static str,
+    /// Certificates of the authorities that verify the daemon's.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// A client certificate and its key, if the daemon requires one.
+    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
 }
 
-/// Why the answer is no.
+/// Why a check failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    /// Nobody is there.
-    #[error("connect to {0}")]
-    Connect(String, #[source] io::Error),
-    /// TLS cannot be set up.
+pub(crate) enum ProbeError {
+    #[error("connect to {0}: {1}")]
+    Connect(String, String),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// TLS cannot be set up.
-    #[error("set up TLS")]
-    SetUp(#[source] rustls::Error),
-    /// A daemon that is not on this machine's loopback.
+    #[error("set up the request to {0}: {1}")]
+    SetUp(String, String),
+    /// The daemon is not on this machine's loopback.
     #[error("{0} is not the loopback, so that its certificate must be verified: name its authority with --ca-file")]
     Unverified(IpAddr),
-    /// No certificate can name it.
-    #[error("{0} is no name of a host")]
-    NoName(String, #[source] InvalidDnsNameError),
-    /// TLS failed.
-    #[error("speak TLS with {0}")]
-    Handshake(String, #[source] io::Error),
-    /// There was no answer.
-    #[error("ask {0}")]
-    Ask(String, #[source] hyper::Error),
-    /// The answer is that it is not.
-    #[error("HTTP {status}: {text}")]
-    Unwell {
-        /// Its status.
-        status: StatusCode,
-        /// What the answer says.
-        text: String,
-    },
-    /// It took too long.
-    #[error("no answer from {place} within {} s", TIMEOUT.as_secs())]
-    Timeout {
-        /// Who was asked.
-        place: String,
-    },
+    #[error("speak TLS with {0}: {1}")]
+    Handshake(String, String),
+    /// The connection ended without a response.
+    #[error("ask {0}: {1}")]
+    Ask(String, String),
+    /// The response has another status than 200.
+    #[error("HTTP {0}: {1}")]
+    Unwell(StatusCode, String),
+    #[error("no answer from {0} within {seconds} s", seconds = TIMEOUT.as_secs())]
+    Timeout(String),
 }
 
 impl Probe {
@@ -105,13 +75,13 @@ impl Probe {
     ///
     /// # Errors
     ///
-    /// It is something else; the message says what is expected.
-    pub fn address(url: &str) -> Result<(Way, String, u16), String> {
+    /// It has another form; the message contains what is expected.
+    pub(crate) fn address(url: &str) -> Result<(Scheme, String, u16), String> {
         const EXPECTED: &str = "expected http:// or https://, a host, and a port where it is not 9847";
         let uri: Uri = url.parse().map_err(|error| format!("{error}; {EXPECTED}"))?;
-        let way = match uri.scheme_str() {
-            Some("http") => Way::Plain,
-            Some("https") => Way::Tls,
+        let scheme = match uri.scheme_str() {
+            Some("http") => Scheme::Http,
+            Some("https") => Scheme::Https,
             _ => return Err(EXPECTED.to_owned()),
         };
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or(EXPECTED)?;
@@ -120,141 +90,118 @@ impl Probe {
         }
         let port = authority.port_u16().unwrap_or(9847);
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        Ok((way, host.to_owned(), port))
+        Ok((scheme, host.to_owned(), port))
     }
 
-    /// Asks.
+    /// Makes the request.
     ///
     /// # Errors
     ///
-    /// The daemon is not well, or cannot be asked.
-    pub async fn ask(&self) -> Result<(), ProbeError> {
-        match self.way {
-            Way::Plain => self.within(self.plain()).await,
-            Way::Tls => self.within(self.tls()).await,
-            Way::Either => match self.within(self.plain()).await {
-                // What it makes of plain HTTP is to end the connection.
-                Err(ProbeError::Ask(..)) => self.within(self.tls()).await,
-                answer => answer,
+    /// The daemon is not well, or does not answer.
+    pub(crate) async fn send(&self) -> Result<(), ProbeError> {
+        // An error means that a provider is installed already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        match self.scheme {
+            Scheme::Http => self.within_timeout(self.http()).await,
+            Scheme::Https => self.within_timeout(self.https()).await,
+            Scheme::HttpOrHttps => match self.within_timeout(self.http()).await {
+                // A server that expects TLS ends the connection.
+                Err(ProbeError::Ask(..)) => self.within_timeout(self.https()).await,
+                response => response,
             },
         }
     }
 
-    async fn within(&self, answer: impl Future<Output = Result<(), ProbeError>>) -> Result<(), ProbeError> {
-        tokio::time::timeout(TIMEOUT, answer).await.unwrap_or_else(|_| Err(ProbeError::Timeout { place: self.place() }))
+    async fn within_timeout(&self, sent: impl Future<Output = Result<(), ProbeError>>) -> Result<(), ProbeError> {
+        tokio::time::timeout(TIMEOUT, sent).await.unwrap_or_else(|_| Err(ProbeError::Timeout(self.authority())))
     }
 
-    /// The host and the port as an address has them.
-    fn place(&self) -> String {
+    /// The host and the port as a URL has them.
+    fn authority(&self) -> String {
         let Self { host, port, .. } = self;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
-    async fn connect(&self) -> Result<TcpStream, ProbeError> {
-        TcpStream::connect((&*self.host, self.port)).await.map_err(|error| ProbeError::Connect(self.place(), error))
+    async fn http(&self) -> Result<(), ProbeError> {
+        // Without certificates the system's are not loaded.
+        self.get("http", &self.authority(), builder().tls_certs_only([])).await
     }
 
-    async fn plain(&self) -> Result<(), ProbeError> {
-        self.exchange(self.connect().await?).await
-    }
-
-    async fn tls(&self) -> Result<(), ProbeError> {
-        let stream = self.connect().await?;
-        let peer = stream.peer_addr().map_err(|error| ProbeError::Connect(self.place(), error))?.ip();
-        let name = ServerName::try_from(self.host.clone()).map_err(|why| ProbeError::NoName(self.host.clone(), why))?;
-        let connector = TlsConnector::from(Arc::new(self.client(peer)?));
-        let stream = connector.connect(name, stream).await;
-        self.exchange(stream.map_err(|error| ProbeError::Handshake(self.place(), error))?).await
-    }
-
-    fn client(&self, peer: IpAddr) -> Result<ClientConfig, ProbeError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(ProbeError::SetUp)?;
-        let config = match &self.ca_file {
-            Some(file) => config.with_root_certificates(tls::authorities(file)?),
-            None if peer.to_canonical().is_loopback() => {
-                config.dangerous().with_custom_certificate_verifier(Arc::new(Loopback(provider)))
-            }
-            None => return Err(ProbeError::Unverified(peer)),
+    async fn https(&self) -> Result<(), ProbeError> {
+        let (authority, mut client) = if let Some(file) = &self.ca_file {
+            let authorities = tls::certificates(file)?.into_iter().map(|der| Certificate::from_der(&der));
+            let authorities: Result<Vec<_>, _> = authorities.collect();
+            (self.authority(), builder().tls_certs_only(authorities.map_err(|error| self.error(&error))?))
+        } else {
+            // Not by its own name, which the client would look up again and perhaps find elsewhere.
+            let client = builder().tls_certs_only([]).tls_danger_accept_invalid_certs(true);
+            let client = client.resolve_to_addrs("localhost", &self.loopback_addresses().await?);
+            (format!("localhost:{}", self.port), client)
         };
-        match &self.certificate {
-            None => Ok(config.with_no_client_auth()),
-            Some((cert_file, key_file)) => {
-                let (chain, key) = tls::pair(cert_file, key_file)?;
-                config.with_client_auth_cert(chain, key).map_err(ProbeError::SetUp)
+        if let Some((cert_file, key_file)) = &self.certificate {
+            // For its errors, which name the file; the client takes nothing but PEM.
+            tls::pair(cert_file, key_file)?;
+            let mut pem = Zeroizing::new(Vec::new());
+            for file in [cert_file, key_file] {
+                pem.extend_from_slice(&tls::read(file)?);
+                pem.push(b'\n');
             }
+            client = client.identity(Identity::from_pem(&pem).map_err(|error| self.error(&error))?);
+        }
+        self.get("https", &authority, client).await
+    }
+
+    /// The addresses of the host that are on this machine's loopback.
+    async fn loopback_addresses(&self) -> Result<Vec<SocketAddr>, ProbeError> {
+        let failed = |error: &io::Error| ProbeError::Connect(self.authority(), error.to_string());
+        let found = tokio::net::lookup_host((&*self.host, self.port)).await.map_err(|error| failed(&error))?;
+        let (loopback, elsewhere): (Vec<_>, Vec<_>) =
+            found.partition(|address| address.ip().to_canonical().is_loopback());
+        match elsewhere.first() {
+            Some(address) if loopback.is_empty() => Err(ProbeError::Unverified(address.ip())),
+            _ => Ok(loopback),
         }
     }
 
-    async fn exchange(&self, stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), ProbeError> {
-        let failed = |error| ProbeError::Ask(self.place(), error);
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-        let mut request = Request::new(Empty::<Bytes>::new());
-        *request.uri_mut() = Uri::from_static(self.path);
-        // What can be connected to can stand in a header.
-        if let Ok(host) = self.place().parse() {
-            request.headers_mut().insert(HOST, host);
-        }
-        let answer = async {
-            let answer = sender.send_request(request).await.map_err(failed)?;
-            let status = answer.status();
-            // Whether there is a text to it makes no difference to the status.
-            let body = Limited::new(answer.into_body(), LONGEST).collect().await;
-            let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
-            Ok::<_, ProbeError>((status, text))
-        };
-        let answer = std::pin::pin!(answer);
-        let (status, text) = match futures_util::future::select(answer, std::pin::pin!(connection)).await {
-            futures_util::future::Either::Left((answer, _)) => answer?,
-            // The connection has ended, so that the answer is there or never will be.
-            futures_util::future::Either::Right((_, answer)) => answer.await?,
-        };
-        if status == StatusCode::OK {
+    async fn get(&self, scheme: &str, authority: &str, client: ClientBuilder) -> Result<(), ProbeError> {
+        let failed = |error| self.error(&error);
+        let request = client.build().map_err(failed)?.get(format!("{scheme}://{authority}{}", self.path));
+        let mut response = request.send().await.map_err(failed)?;
+        if response.status() == StatusCode::OK {
             return Ok(());
         }
-        Err(ProbeError::Unwell { status, text: printable(text.trim()) })
+        let mut body = Vec::new();
+        // The status counts, whether a text comes with it or not.
+        while body.len() < LONGEST
+            && let Ok(Some(chunk)) = response.chunk().await
+        {
+            body.extend_from_slice(&chunk[..chunk.len().min(LONGEST - body.len())]);
+        }
+        Err(ProbeError::Unwell(response.status(), printable(String::from_utf8_lossy(&body).trim())))
+    }
+
+    fn error(&self, error: &reqwest::Error) -> ProbeError {
+        let (authority, cause) = (self.authority(), innermost(error));
+        if error.is_builder() {
+            ProbeError::SetUp(authority, cause)
+        } else if causes(error).any(<dyn Error>::is::<rustls::Error>) {
+            ProbeError::Handshake(authority, cause)
+        } else if error.is_connect() {
+            ProbeError::Connect(authority, cause)
+        } else {
+            ProbeError::Ask(authority, cause)
+        }
     }
 }
 
-/// Takes any certificate, but from who has its key.
-#[derive(Debug)]
-struct Loopback(Arc<CryptoProvider>);
+/// Goes to the daemon itself, whatever proxy the environment names, and follows no redirect.
+fn builder() -> ClientBuilder {
+    Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).retry(reqwest::retry::never()).http1_only()
+}
 
-impl ServerCertVerifier for Loopback {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+/// The innermost cause; the others are layers of the client.
+fn innermost(error: &reqwest::Error) -> String {
+    causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 #[cfg(test)]
@@ -264,9 +211,9 @@ mod tests {
     #[test]
     fn an_address_is_a_scheme_a_host_and_a_port() {
         let read = |url: &str| Probe::address(url);
-        assert_eq!(read("http://127.0.0.1:80"), Ok((Way::Plain, "127.0.0.1".to_owned(), 80)));
-        assert_eq!(read("https://[::1]:9000/"), Ok((Way::Tls, "::1".to_owned(), 9000)));
-        assert_eq!(read("https://daemon.test"), Ok((Way::Tls, "daemon.test".to_owned(), 9847)));
+        assert_eq!(read("http://127.0.0.1:80"), Ok((Scheme::Http, "127.0.0.1".to_owned(), 80)));
+        assert_eq!(read("https://[::1]:9000/"), Ok((Scheme::Https, "::1".to_owned(), 9000)));
+        assert_eq!(read("https://daemon.test"), Ok((Scheme::Https, "daemon.test".to_owned(), 9847)));
         for url in ["", "127.0.0.1:80", "ftp://x", "http://", "http://a:b@c/", "http://x/healthz", "http://x/?a"] {
             assert!(read(url).unwrap_err().contains("expected http:// or https://"), "{url}");
         }

@@ -1,7 +1,10 @@
-//! Which request gets which answer. Nothing here changes anything, and nothing here knows of sockets.
+//! Which request gets which response. No request changes anything, and nothing here uses sockets.
 //!
-//! `/healthz` and `/readyz` are answered to everybody: kubelet and load balancers ask them without credentials (those
-//! that a pod's probe can send would stand in its manifest), and they tell of no key.
+//! `/healthz` and `/readyz` need no login: kubelet and load balancers send no credentials (a pod's manifest would have
+//! to contain them), and these responses name no key.
+//!
+//! The table of routes is kept by hand because it has five fixed paths: a router crate would be more code than the
+//! match.
 
 use std::sync::Arc;
 
@@ -11,15 +14,15 @@ use hyper::header::{
     RETRY_AFTER, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::access_control::{Entrance, WebFile};
+use super::access_control::{AccessControl, WebFile};
 use super::body::Content;
 use super::encoding::accepts_gzip;
 use super::health::Health;
 use super::host;
-use super::login::Verdict;
-use super::slots::Place;
+use super::login::LoginOutcome;
+use super::slots::Slot;
 use super::status::{Current, StatusStore};
 use crate::metrics::Archive;
 use crate::views::filter::Filter;
@@ -30,101 +33,102 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 /// The text format's version is part of its type: Prometheus 3 refuses an answer without one.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What the answers are made from.
-pub(super) struct Site {
+/// What all responses are made from.
+pub(super) struct ServerState {
     pub(super) store: Arc<StatusStore>,
     pub(super) health: Health,
-    /// Who gets in; everybody where there is no such file.
+    /// The web configuration file, if there is one.
     pub(super) web: Option<WebFile>,
-    pub(super) open: Arc<Entrance>,
-    /// Held while a large answer is begun, which takes a while where there are many keys or projects.
-    pub(super) turn: Mutex<()>,
+    /// The access control without such a file.
+    pub(super) open: Arc<AccessControl>,
+    /// One large answer begins at a time, since that takes long with many keys or projects.
+    pub(super) turn: Semaphore,
     /// Only this machine can connect.
     pub(super) on_loopback: bool,
-    /// The name that the daemon was told to listen on, where it was one.
+    /// The name in `--listen`, if it is not an address.
     pub(super) name: Option<Box<str>>,
 }
 
-impl Site {
-    /// A site that shows this store to everybody, without a password.
+impl ServerState {
+    /// A state that shows this store without a login.
     pub(super) fn open(store: Arc<StatusStore>, health: Health) -> Self {
-        let (open, turn) = (Arc::new(Entrance::open()), Mutex::new(()));
+        let (open, turn) = (Arc::new(AccessControl::open()), Semaphore::new(1));
         Self { store, health, web: None, open, turn, on_loopback: false, name: None }
     }
 
-    /// Waits for the turn to begin a large answer. Many of them at once would keep the only thread busy one after the
-    /// other: in this way everything else that is ready runs in between.
-    async fn turn(&self) -> MutexGuard<'_, ()> {
-        let turn = self.turn.lock().await;
+    /// Waits until a large answer may begin. Many at once would occupy the only thread one after the other; so other
+    /// tasks run in between. None if the semaphore was closed, which it never is.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        let turn = self.turn.acquire().await.ok();
         tokio::task::yield_now().await;
         turn
     }
 
-    /// What is in force for who comes now.
-    pub(super) fn entrance(&self) -> Arc<Entrance> {
-        self.web.as_ref().map_or_else(|| Arc::clone(&self.open), WebFile::entrance)
+    /// The access control in force.
+    pub(super) fn access_control(&self) -> Arc<AccessControl> {
+        self.web.as_ref().map_or_else(|| Arc::clone(&self.open), WebFile::access_control)
     }
 }
 
-/// The answer to a request. The request's body is not looked at.
-pub(super) async fn respond<B>(site: &Site, request: &Request<B>, place: &Arc<Place>) -> Response<Content> {
-    let mut response = match refusal(site, request).await {
+/// The response to a request. The request's body is not read.
+pub(super) async fn respond<B>(state: &ServerState, request: &Request<B>, slot: &Arc<Slot>) -> Response<Content> {
+    let mut response = match refusal(state, request).await {
         Some(refusal) => refusal,
-        None => answer(site, request, place).await,
+        None => answer(state, request, slot).await,
     };
     set(&mut response, CACHE_CONTROL, "no-store");
     set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
     response
 }
 
-/// The answer to a client that may not ask.
-async fn refusal<B>(site: &Site, request: &Request<B>) -> Option<Response<Content>> {
+/// The response to a request that is not admitted.
+async fn refusal<B>(state: &ServerState, request: &Request<B>) -> Option<Response<Content>> {
     if matches!(request.uri().path(), "/healthz" | "/readyz") {
         return None;
     }
-    if site.on_loopback
-        && site.web.is_none()
-        && !host::is_own(request.version(), request.headers(), site.name.as_deref())
+    if state.on_loopback
+        && state.web.is_none()
+        && !host::is_own(request.version(), request.headers(), state.name.as_deref())
     {
         return Some(line(
             StatusCode::MISDIRECTED_REQUEST,
             "the Host header must be localhost, a loopback address or the name in --listen; a reverse proxy has to set it",
         ));
     }
-    let entrance = site.entrance();
-    let mut refusal = match entrance.access.judge(request.headers()).await {
-        Verdict::Allowed => return None,
-        Verdict::Refused => {
-            let mut refusal = line(StatusCode::UNAUTHORIZED, "who asks here has to log in");
-            for challenge in entrance.access.challenges() {
+    let access_control = state.access_control();
+    let mut refusal = match access_control.logins.judge(request.headers()).await {
+        LoginOutcome::Allowed => return None,
+        LoginOutcome::Refused => {
+            let mut refusal = line(StatusCode::UNAUTHORIZED, "authentication required");
+            for challenge in access_control.logins.challenges() {
                 refusal.headers_mut().append(WWW_AUTHENTICATE, challenge);
             }
             refusal
         }
-        Verdict::Busy => {
+        LoginOutcome::Busy => {
             let mut refusal = line(StatusCode::SERVICE_UNAVAILABLE, "too many passwords wait to be checked");
             set(&mut refusal, RETRY_AFTER, "10");
             refusal
         }
     };
-    // Who tries many passwords queues for a connection with each of them.
+    // Each wrong password costs its client a new connection.
     set(&mut refusal, CONNECTION, "close");
     Some(refusal)
 }
 
-async fn answer<B>(site: &Site, request: &Request<B>, place: &Arc<Place>) -> Response<Content> {
+async fn answer<B>(state: &ServerState, request: &Request<B>, slot: &Arc<Slot>) -> Response<Content> {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         match request.uri().path() {
-            "/healthz" => healthz(site),
-            "/readyz" => readyz(site),
+            "/healthz" => healthz(state),
+            "/readyz" => readyz(state),
             path @ ("/" | "/metrics" | "/api/v1/status") => {
-                let Some(permission) = place.large_answer() else { return too_many() };
+                let Some(permit) = slot.large_answer() else { return too_many() };
                 let response = match path {
-                    "/" => status_page(site, request).await,
-                    "/metrics" => metrics(site, request).await,
-                    _ => status_document(site).await,
+                    "/" => status_page(state, request).await,
+                    "/metrics" => metrics(state, request).await,
+                    _ => status_document(state).await,
                 };
-                response.map(|content| content.holding(permission))
+                response.map(|content| content.holding(permit))
             }
             _ => line(StatusCode::NOT_FOUND, "not found; try /, /metrics, /api/v1/status, /healthz, /readyz"),
         }
@@ -135,35 +139,35 @@ async fn answer<B>(site: &Site, request: &Request<B>, place: &Arc<Place>) -> Res
     }
 }
 
-/// The answer where as many large answers as may be are under way.
+/// The response when the most large answers that may be are being sent.
 fn too_many() -> Response<Content> {
     let mut refusal = line(StatusCode::SERVICE_UNAVAILABLE, "too many answers are being sent; ask again later");
     set(&mut refusal, RETRY_AFTER, "10");
     refusal
 }
 
-async fn status_document(site: &Site) -> Response<Content> {
-    let _turn = site.turn().await;
-    let current = site.store.current();
+async fn status_document(state: &ServerState) -> Response<Content> {
+    let _turn = state.turn().await;
+    let current = state.store.current();
     with(StatusCode::OK, "application/json", Content::document(StatusDocument::of_daemon(&current.snapshot)))
 }
 
-async fn status_page<B>(site: &Site, request: &Request<B>) -> Response<Content> {
-    let _turn = site.turn().await;
+async fn status_page<B>(state: &ServerState, request: &Request<B>) -> Response<Content> {
+    let _turn = state.turn().await;
     let filter = Filter::parse(request.uri().query().unwrap_or_default());
-    let page = Page::new(&site.store.current().snapshot, filter);
+    let page = Page::new(&state.store.current().snapshot, filter);
     let mut response = with(StatusCode::OK, "text/html; charset=utf-8", Content::document(page));
     set(&mut response, CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY);
     response
 }
 
-async fn metrics<B>(site: &Site, request: &Request<B>) -> Response<Content> {
-    let current = site.store.current();
-    let gzip = if accepts_gzip(request.headers()) { compressed_metrics(site, &current).await } else { None };
+async fn metrics<B>(state: &ServerState, request: &Request<B>) -> Response<Content> {
+    let current = state.store.current();
+    let gzip = if accepts_gzip(request.headers()) { compressed_metrics(state, &current).await } else { None };
     let is_gzip = gzip.is_some();
     let content = match gzip {
         Some(content) => content,
-        None => plain_metrics(site, &current).await,
+        None => plain_metrics(state, &current).await,
     };
     let mut response = with(StatusCode::OK, METRICS, content);
     set(&mut response, VARY, "Accept-Encoding");
@@ -173,31 +177,31 @@ async fn metrics<B>(site: &Site, request: &Request<B>) -> Response<Content> {
     response
 }
 
-fn live_metrics(site: &Site, current: &Current) -> Vec<u8> {
+fn live_metrics(state: &ServerState, current: &Current) -> Vec<u8> {
     let mut live = Vec::with_capacity(16 * 1024);
-    site.store.metrics.write(&current.snapshot, &mut live);
+    state.store.metrics.write(&current.snapshot, &mut live);
     live
 }
 
-async fn plain_metrics(site: &Site, current: &Current) -> Content {
-    let _turn = site.turn().await;
-    let live = live_metrics(site, current);
+async fn plain_metrics(state: &ServerState, current: &Current) -> Content {
+    let _turn = state.turn().await;
+    let live = live_metrics(state, current);
     match &current.series {
         Some(series) => Content::document(series.plain()).preceded_by(live),
         None => Content::ready([live.into()]),
     }
 }
 
-/// Metrics as gzip; where that fails, which nothing is known to cause, plain text serves as well.
-async fn compressed_metrics(site: &Site, current: &Current) -> Option<Content> {
+/// Metrics as gzip. If that fails, of which no cause is known, the response is plain text.
+async fn compressed_metrics(state: &ServerState, current: &Current) -> Option<Content> {
     let member = async {
         let archive = match &current.series {
             Some(series) => Some(series.archive().await?),
             None => None,
         };
-        let _turn = site.turn().await;
-        // After the wait for the archive, so that the counters are of now.
-        Archive::preceded_by(archive, &live_metrics(site, current))
+        let _turn = state.turn().await;
+        // After the wait for the archive, so that the counters are current.
+        Archive::preceded_by(archive, &live_metrics(state, current))
     };
     match member.await {
         Ok(chunks) => Some(Content::ready(chunks)),
@@ -208,18 +212,18 @@ async fn compressed_metrics(site: &Site, current: &Current) -> Option<Content> {
     }
 }
 
-fn healthz(site: &Site) -> Response<Content> {
-    match site.health.silence() {
+fn healthz(state: &ServerState) -> Response<Content> {
+    match state.health.silence() {
         None => line(StatusCode::OK, "ok"),
         Some(silence) => {
-            let text = format!("the loop has given no sign of life for {} s", silence.as_secs());
+            let text = format!("the daemon's loop has not responded for {} s", silence.as_secs());
             line(StatusCode::SERVICE_UNAVAILABLE, &text)
         }
     }
 }
 
-fn readyz(site: &Site) -> Response<Content> {
-    let Current { snapshot, .. } = site.store.current();
+fn readyz(state: &ServerState) -> Response<Content> {
+    let Current { snapshot, .. } = state.store.current();
     let missing = match (&snapshot.policy, &snapshot.report) {
         (Some(_), Some(_)) => return line(StatusCode::OK, "ok"),
         (None, _) => "no policy is loaded yet",
@@ -248,20 +252,21 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::web::slots::Places;
+    use crate::web::slots::ConnectionSlots;
 
     #[tokio::test]
     async fn health_does_not_wait_until_all_large_answers_are_begun() {
-        let site = Arc::new(Site::open(Arc::new(StatusStore::new().unwrap()), Health::new(Duration::from_secs(60))));
+        let state =
+            Arc::new(ServerState::open(Arc::new(StatusStore::new().unwrap()), Health::new(Duration::from_secs(60))));
         let answered = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let mut places = Places::new(16, 16);
+        let mut slots = ConnectionSlots::new(16, 16);
         let mut asking = tokio::task::JoinSet::new();
         let large = ["/metrics", "/", "/api/v1/status"].into_iter().cycle().take(15);
         for path in large.chain(["/healthz"]) {
-            let (site, answered, place) = (Arc::clone(&site), Arc::clone(&answered), places.take());
+            let (state, answered, slot) = (Arc::clone(&state), Arc::clone(&answered), slots.take().await);
             asking.spawn(async move {
                 let request = Request::builder().uri(path).body(()).unwrap();
-                assert_eq!(respond(&site, &request, &place).await.status(), StatusCode::OK);
+                assert_eq!(respond(&state, &request, &slot).await.status(), StatusCode::OK);
                 answered.lock().unwrap().push(path);
             });
         }

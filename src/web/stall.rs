@@ -1,7 +1,9 @@
-//! A connection whose peer must take what is sent to it.
+//! A connection whose client must read what is sent to it.
 //!
-//! hyper bounds how long a request's head may take, but waits for ever for a client that asks and never reads. Here a
-//! write that makes no progress for too long is an error, which ends the connection. The server wraps each one.
+//! hyper limits the time for a request's head, but waits without end for a client that sends requests and never reads.
+//! With this wrapper, a write that makes no progress for too long is an error, which ends the connection.
+//!
+//! Kept by hand because it is small: tokio-io-timeout does the same, and would be one more crate to review.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,11 +13,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// A connection that gives up when a write makes no progress for `limit`.
+/// A connection that fails when a write makes no progress for `limit`.
 pub(super) struct StallGuard<S> {
     stream: S,
     limit: Duration,
-    /// Runs while a write waits.
+    /// The timer of a write that waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
@@ -24,7 +26,7 @@ impl<S> StallGuard<S> {
         Self { stream, limit, waiting: None }
     }
 
-    /// Passes on progress, and lets waiting come to an end.
+    /// Passes on progress, and fails a write that has waited for too long.
     fn bound<T>(&mut self, context: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if progress.is_ready() {
             self.waiting = None;
@@ -90,7 +92,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_never_reads_is_given_up() {
+    async fn a_client_that_never_reads_is_disconnected() {
         let (server, _client) = tokio::io::duplex(8);
         let begun = Instant::now();
         let error = StallGuard::new(server, LIMIT).write_all(&[0; 64]).await.unwrap_err();
@@ -98,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_peer_is_served_to_the_end() {
+    async fn a_slow_client_is_served_to_the_end() {
         let (server, mut client) = tokio::io::duplex(8);
         let writer = tokio::spawn(async move { StallGuard::new(server, LIMIT).write_all(&[7; 64]).await });
         let mut taken = [0; 8];

@@ -1,7 +1,7 @@
-//! What the daemon's loop publishes and the server shows.
+//! The state that the daemon's loop publishes and the server shows.
 //!
-//! The loop is the only writer. A reader takes everything in one step, so that it never sees a new run with an old
-//! policy. Nothing is rendered here but the status line of the service manager.
+//! The loop is the only writer. A reader gets everything in one step, so that it never sees a new run with an old
+//! policy. Only the status line for the service manager is rendered here.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,15 +15,15 @@ use tokio::sync::{OnceCell, watch};
 use crate::kms::observe::Observer;
 use crate::metrics::{Archive, KeySeries, Metrics, MetricsError};
 use crate::rotation::report::Report;
-use crate::support::write_gate::Gate;
+use crate::support::write_gate::WriteGate;
 use crate::views::snapshot::{LoadedPolicy, ReloadError, Snapshot};
 use crate::views::wording;
 
-/// The state that is shown.
+/// Holds the state for its readers.
 pub struct StatusStore {
     pub(super) metrics: Metrics,
     current: watch::Sender<Current>,
-    gate: Gate,
+    gate: WriteGate,
 }
 
 /// The state at one moment.
@@ -34,7 +34,7 @@ pub(super) struct Current {
     pub(super) series: Option<Arc<RunSeries>>,
 }
 
-/// The series of one run's keys, compressed once they were requested so.
+/// The series of one run's keys; compressed at the first request for that form.
 pub(super) struct RunSeries {
     report: Arc<Report>,
     archive: OnceCell<Archive>,
@@ -46,7 +46,7 @@ impl RunSeries {
         KeySeries::new(Arc::clone(&self.report))
     }
 
-    /// The series compressed, by the first request for them.
+    /// The compressed series.
     pub(super) async fn archive(&self) -> io::Result<&Archive> {
         self.archive.get_or_try_init(|| Archive::of(self.plain())).await
     }
@@ -56,18 +56,18 @@ impl StatusStore {
     /// No policy is loaded yet, and no run has ended.
     ///
     /// # Errors
-    /// The definitions of the metrics contradict each other, which no user can cause.
+    /// Two metrics contradict each other, which no user can cause.
     pub fn new() -> Result<Self, MetricsError> {
-        Ok(Self { metrics: Metrics::new()?, current: watch::Sender::default(), gate: Gate::default() })
+        Ok(Self { metrics: Metrics::new()?, current: watch::Sender::default(), gate: WriteGate::default() })
     }
 
-    /// The same, showing by this gate whether this process may write.
+    /// The same store, which also shows whether this gate lets the process write.
     #[must_use]
-    pub fn behind(self, gate: Gate) -> Self {
+    pub fn behind(self, gate: WriteGate) -> Self {
         Self { gate, ..self }
     }
 
-    /// The policy file was read and is valid: its policy is in force, or will be after the current run.
+    /// The policy file was read and is valid. Its policy is in force now or after the current run.
     pub fn policy_loaded(&self, at: SystemTime, file: &Path) {
         self.change(|snapshot| {
             snapshot.policy = Some(LoadedPolicy { file: file.into(), at });
@@ -75,19 +75,19 @@ impl StatusStore {
         });
     }
 
-    /// A policy with these projects came into force. Counters of new projects begin at 0; those of projects that the
-    /// policy does not have any more are removed. The loaded file does not change: it may be another one by now.
+    /// A policy with these projects came into force. Counters of new projects begin at 0; counters of removed projects
+    /// are removed. The loaded file stays: a newer one may have been loaded meanwhile.
     pub fn policy_in_force<'a>(&self, projects: impl IntoIterator<Item = &'a Arc<str>>) {
         self.metrics.set_projects(projects);
     }
 
-    /// The policy file was read again and refused; the policy before stays. `message` is for people, `problems` for
+    /// The policy file was read again and refused; the old policy stays. `message` is for people, `problems` for
     /// programs.
     pub fn reload_failed(&self, message: String, problems: Value) {
         self.change(|snapshot| snapshot.reload_error = Some(Arc::new(ReloadError { message, problems })));
     }
 
-    /// When the next run is due, if there is one.
+    /// When the next run is due; none if no run is due.
     pub fn next_run(&self, at: Option<SystemTime>) {
         self.change(|snapshot| snapshot.next_run = at);
     }
@@ -104,13 +104,13 @@ impl StatusStore {
         });
     }
 
-    /// Counts the calls of a project of the policy that is in force.
+    /// The observer that counts the calls of a project of the policy in force.
     #[must_use]
     pub fn observer(&self, project: &Arc<str>) -> Arc<dyn Observer> {
         self.metrics.calls(project)
     }
 
-    /// The status line of the service manager.
+    /// The status line for the service manager.
     #[must_use]
     pub fn line(&self) -> String {
         let Current { snapshot, .. } = &*self.current.borrow();
@@ -130,8 +130,8 @@ impl StatusStore {
         self.current.send_modify(|current| change(&mut current.snapshot));
     }
 
-    /// Compresses each new report at once if the one before was requested in that form: a scraper never waits for it,
-    /// and without a scraper nothing is compressed. Never ends.
+    /// Compresses each new report at once if the last one was requested in that form: a scraper never waits for it, and
+    /// without a scraper nothing is compressed. Never ends.
     pub(super) async fn keep_archive_fresh(&self) -> Infallible {
         let mut current = self.current.subscribe();
         let mut latest: Option<Arc<RunSeries>> = None;

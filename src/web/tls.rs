@@ -1,4 +1,4 @@
-//! TLS as the web configuration asks for it, from the files that it names.
+//! The server's TLS, from the settings and files of the web configuration.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,27 +15,27 @@ use zeroize::Zeroizing;
 use crate::support::small_file;
 use crate::web::config::{ClientAuth, Tls, TlsVersion};
 
-/// Why there is no TLS.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("read {}", .0.display())]
     Read(PathBuf, #[source] io::Error),
-    /// A file is not what it should be.
+    /// A file has another content than expected.
     #[error("{} holds no {what} in PEM", .path.display())]
     NotPem {
-        /// Where it is.
+        /// The file.
         path: PathBuf,
-        /// What was looked for.
+        /// The expected content.
         what: &'static str,
     },
-    /// The certificates of authorities are of no use.
+    /// The certificates of authorities cannot be used.
     #[error("{} holds no usable certificate of an authority", .0.display())]
     Authorities(PathBuf, #[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Certificate and key do not make a server.
+    /// Certificate and key do not belong together.
     #[error("certificate {} and key {} cannot be used together", .0.display(), .1.display())]
     Pair(PathBuf, PathBuf, #[source] rustls::Error),
-    /// The versions are of no use.
+    /// The versions cannot be used.
     #[error("set up TLS")]
     Versions(#[source] rustls::Error),
 }
@@ -60,7 +60,7 @@ pub(super) fn server(tls: &Tls) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
-/// Who decides on the certificates of clients.
+/// The verifier of client certificates.
 fn clients(clients: &ClientAuth, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let (file, required) = match clients {
         ClientAuth::None => return Ok(WebPkiClientVerifier::no_client_auth()),
@@ -72,7 +72,7 @@ fn clients(clients: &ClientAuth, provider: Arc<CryptoProvider>) -> Result<Arc<dy
     builder.build().map_err(|error| TlsError::Authorities(file.clone(), error.into()))
 }
 
-/// A certificate with what leads to its authority, and its key.
+/// A certificate with its intermediates, and its key.
 pub(super) fn pair(
     cert_file: &Path,
     key_file: &Path,
@@ -83,8 +83,8 @@ pub(super) fn pair(
     Ok((certificates(cert_file)?, key))
 }
 
-/// Authorities whose word is taken.
-pub(super) fn authorities(file: &Path) -> Result<RootCertStore, TlsError> {
+/// The trusted authorities of a file.
+fn authorities(file: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(file)? {
         roots.add(certificate).map_err(|error| TlsError::Authorities(file.to_owned(), error.into()))?;
@@ -92,7 +92,8 @@ pub(super) fn authorities(file: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The certificates in a file, at least one.
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(file)?).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
@@ -100,6 +101,6 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     }
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     small_file::read(path).map_err(|error| TlsError::Read(path.to_owned(), error))
 }

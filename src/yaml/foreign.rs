@@ -1,16 +1,15 @@
-//! YAML files of other programs, of which only some fields are of interest.
+//! YAML files of other programs, such as `clouds.yaml`.
 
 use serde_json::Value;
 
 use super::source::Source;
 use super::tree::{self, Node};
 
-/// The file's content with each scalar as the text that was written, or `null`; nothing where it is not YAML.
+/// The file's content, with each scalar as the text that was written, or `null`. `None` if it is not YAML.
 ///
-/// An account may be called `00000000001000080327` and a password may be `12e4567`: what such a scalar would be as a
-/// number or a boolean is of no use to anybody.
+/// Scalars stay texts because an account can be named `00000000001000080327` and a password can be `12e4567`.
 #[must_use]
-pub fn foreign_yaml(text: &str) -> Option<Value> {
+pub(crate) fn foreign_yaml(text: &str) -> Option<Value> {
     let source = Source::new(text);
     let tree = tree::parse_foreign(&source).ok()?;
     Some(as_written(&source, &tree))
@@ -20,7 +19,7 @@ fn as_written(source: &Source<'_>, node: &Node<'_>) -> Value {
     match &node.value {
         tree::Value::Null => Value::Null,
         tree::Value::List(items) => items.iter().map(|item| as_written(source, item)).collect(),
-        // Of equal keys the last one holds, as in Python's reader.
+        // The last of equal keys applies, as in Python's reader.
         tree::Value::Mapping(pairs) => Value::Object(
             pairs.iter().filter_map(|(key, value)| Some((scalar(source, key)?, as_written(source, value)))).collect(),
         ),
@@ -42,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scalar_is_the_text_that_was_written() {
+    fn a_scalar_stays_the_text_that_was_written() {
         for text in [
             "00000000001000080327",
             "12345678",
@@ -81,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_other_readers_take_is_taken() {
+    fn merge_keys_and_duplicate_keys_are_accepted() {
         let merged = "base: &base {a: 1, b: 2}\nown: {<<: *base, b: 3}\nown: {<<: *base, b: 4}\n7: [x, 08]";
         assert_eq!(
             foreign_yaml(merged),

@@ -1,11 +1,11 @@
-//! The name that a misspelt one probably means.
+//! The valid name that a misspelt one probably means.
 
-/// The valid name nearest to what was written, where one is near enough to be meant.
+/// The candidate nearest to what was written, if one is near enough.
 ///
-/// Near is a third of the letters in wrong places, with case and separators left out of it, or one name that contains
-/// the other: `interval` means `rotation_interval`.
+/// Near means: at most a third of the letters differ, ignoring case and separators, or one name contains the other, as
+/// `interval` and `rotation_interval`.
 pub(crate) fn nearest<'c>(written: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
-    // Nobody misspells a name by writing a page, and the distance costs its square.
+    // Longer texts are no misspelt names, and the cost of the distance is quadratic.
     if written.len() > 80 {
         return None;
     }
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_name_is_the_one_meant() {
+    fn the_nearest_name_is_found() {
         let fields = ["key_id", "rotation_interval", "reapply"];
         for (written, meant) in [
             ("rotation_intervall", Some("rotation_interval")),

@@ -1,6 +1,4 @@
-//! Single values: text, numbers, booleans, durations, one name out of several, paths of secret files.
-//!
-//! Each method of the decoder notes what is wrong with a field and gives the value where it is right.
+//! Decodes single values: texts, numbers, booleans, durations, choices and paths of files.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -8,53 +6,57 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::decode::NamedFile;
-use super::decode::{Decoder, Field, listed};
+use super::decode::{Decoder, Field, NamedFile};
 use super::nearest::nearest;
-use super::problem::quoted;
-use super::schema::{Count, Rate, Text, span_words};
+use super::schema::{Count, Rate, Text};
 use super::source::Span;
 use super::tree::Value;
+use super::wording::{duration_range, or_list, quoted};
 use crate::support::printable::is_unprintable;
 
 impl Decoder<'_> {
-    /// A text, whatever it says. A number or a boolean is refused, since YAML may have changed it already.
+    /// A text of any content. A number or a boolean is refused, because YAML may have changed it.
     pub(crate) fn text<'n>(&mut self, field: Field<'n>, expected: &str) -> Option<&'n str> {
         let text = field.node.text();
         if text.is_none() {
             let scalar = matches!(field.node.value, Value::Number | Value::Bool(_));
             let finding = self.mismatch(field, expected);
             if scalar {
-                finding.help("put it in quotes to make it a text");
+                finding.help("put it in quotes to make it a string");
             }
         }
         text
     }
 
-    /// A text within its bounds, not empty, without control characters and without space at its ends.
+    /// A text that is not empty, not too long, and has no control characters and no leading or trailing spaces.
     pub(crate) fn name<'n>(&mut self, field: Field<'n>, text: &Text) -> Option<&'n str> {
         let &Text { what: expected, longest } = text;
         let text = self.text(field, expected)?;
-        if text.is_empty() || text.trim() != text || text.chars().any(char::is_control) {
-            self.mismatch(field, &format!("{expected}, without control characters or space at its ends"));
+        if text.is_empty() {
+            self.mismatch(field, expected);
+            return None;
+        }
+        if text.trim() != text || text.chars().any(char::is_control) {
+            let message = format!("{expected}, without control characters and without leading or trailing spaces");
+            self.mismatch(field, &message);
             return None;
         }
         if text.chars().count() > longest {
-            self.mismatch(field, &format!("{expected} of at most {longest} characters"));
+            self.mismatch(field, &format!("{expected}, at most {longest} characters"));
             return None;
         }
         self.warn_of_invisible(field, text);
         Some(text)
     }
 
-    /// Warns of an invisible character, which pasted text may bring along: two names look alike and differ.
+    /// Warns of an invisible character, which pasted text can contain: two different names would look the same.
     pub(crate) fn warn_of_invisible(&mut self, field: Field<'_>, text: &str) {
         let Some(invisible) = text.chars().find(|c| is_unprintable(*c)) else { return };
-        let message = format!("{} has an invisible character, U+{:04X}, in it", field.label(), u32::from(invisible));
-        self.warning(field.span(), message).help("remove it, unless it is meant");
+        let message = format!("{} contains an invisible character, U+{:04X}", field.label(), u32::from(invisible));
+        self.warning(field.span(), message).help("remove it if it is not intended");
     }
 
-    /// The field's text or digits as they were written, for values whose form is fixed and may look like a number.
+    /// The text or the number as it was written, for values that can look like a number.
     pub(crate) fn verbatim(&mut self, field: Field<'_>, expected: &str) -> Option<String> {
         match field.node.value {
             Value::Number => Some(self.source.slice(field.node.span).to_owned()),
@@ -118,18 +120,18 @@ impl Decoder<'_> {
         };
         let finding = self.mismatch(field, "`true` or `false`");
         if let Some(meant) = meant {
-            finding.help(format!("write {meant}, without quotes"));
+            finding.help(format!("write `{meant}` without quotes"));
         }
         None
     }
 
-    /// A span of time with its unit.
+    /// A duration with its unit.
     pub(crate) fn duration(&mut self, field: Field<'_>, range: &RangeInclusive<Duration>) -> Option<Duration> {
-        let bounds = span_words(range);
+        let bounds = duration_range(range);
         let parsed = field.node.text().and_then(|text| text.parse::<SignedDuration>().ok());
         let Some(signed) = parsed else {
             let written = field.node.text().unwrap_or_else(|| self.source.slice(field.node.span)).trim();
-            let help = is_decimal(written).then(|| format!("say of what: `{written}s` for seconds"));
+            let help = is_decimal(written).then(|| format!("add a unit, such as `{written}s`"));
             let finding = self.mismatch(field, &format!("{bounds}, such as `500ms`, `30s`, `2m` or `1h30m`"));
             if let Some(help) = help {
                 finding.help(help);
@@ -143,7 +145,7 @@ impl Decoder<'_> {
         value
     }
 
-    /// One of the names that a field can have.
+    /// One of several names.
     pub(crate) fn choice<T: Copy>(
         &mut self,
         field: Field<'_>,
@@ -155,7 +157,7 @@ impl Decoder<'_> {
         if chosen.is_none() {
             let names: Vec<_> = choices.iter().copied().map(&name).collect();
             let near = nearest(written, names.iter().copied());
-            let finding = self.mismatch(field, &listed(&names));
+            let finding = self.mismatch(field, &or_list(&names));
             if let Some(near) = near {
                 finding.help(format!("did you mean `{near}`?"));
             }
@@ -163,21 +165,21 @@ impl Decoder<'_> {
         chosen
     }
 
-    /// The path of a file. `${NAME}` is replaced from the environment; any other `$` stands for itself. A relative
-    /// path is left to the operating system, which starts at the process's working directory.
+    /// The path of a file. `${NAME}` is expanded from the environment; any other `$` stays. A relative path is relative
+    /// to the working directory of the process.
     pub(crate) fn file_path(&mut self, field: Field<'_>) -> Option<PathBuf> {
         let text = self.text(field, "the path of a file")?;
-        // The text is neither repeated nor drawn: it may be the secret itself.
+        // The text is neither repeated nor drawn: it may be a secret.
         if text.is_empty() {
             self.error(field.span(), format!("`{}` is empty, expected the path of a file", field.name));
             return None;
         }
         if text.chars().any(char::is_control) {
-            let message = format!("`{}` has a control character in it, expected the path of a file", field.name);
+            let message = format!("`{}` contains a control character, expected the path of a file", field.name);
             self.error(field.span(), message).conceal(field.node.span);
             return None;
         }
-        let doubtful = self.warn_of_what_stays(field, text);
+        let suspicious = self.warn_of_unexpanded(field, text);
         let mut path = String::with_capacity(text.len());
         let mut rest = text;
         let mut complete = true;
@@ -198,30 +200,30 @@ impl Decoder<'_> {
         }
         path.push_str(rest);
         let path = complete.then(|| PathBuf::from(path))?;
-        if !doubtful {
-            let place = self.source.place(field.span().start);
-            self.files.push(NamedFile { field: field.name, place, path: path.clone() });
+        if !suspicious {
+            let position = self.source.position(field.span().start);
+            self.files.push(NamedFile { field: field.name, position, path: path.clone() });
         }
         Some(path)
     }
 
-    /// Warns of what only a shell would replace in a path, and of invisible characters. True if it warned.
-    fn warn_of_what_stays(&mut self, field: Field<'_>, text: &str) -> bool {
+    /// Warns of `~` and `$NAME`, which only a shell expands, and of invisible characters. Returns whether it warned.
+    fn warn_of_unexpanded(&mut self, field: Field<'_>, text: &str) -> bool {
         let before = self.findings.len();
         if text.starts_with('~') {
-            let message = format!("`{}` begins with `~`, which is not replaced", field.name);
-            self.warning(field.span(), message).help("write `${HOME}`, or the whole path");
+            let message = format!("`{}` starts with `~`, which is not expanded", field.name);
+            self.warning(field.span(), message).help("write `${HOME}` or the full path");
         }
         let is_name = |c: char| c.is_ascii_alphabetic() || c == '_';
         if let Some((at, _)) = text.match_indices('$').find(|(at, _)| text[at + 1..].starts_with(is_name)) {
             let span = self.part(field, text, at, 1);
-            let message = format!("`$NAME` is not replaced in `{}`, only `${{NAME}}` is", field.name);
-            self.warning(span, message).help("put the variable's name in braces");
+            let message = format!("`$NAME` in `{}` is not expanded", field.name);
+            self.warning(span, message).help("write `${NAME}`");
         }
         self.warn_of_invisible(field, text);
         let warnings = &mut self.findings[before..];
         for warning in &mut *warnings {
-            // As above: it may be the secret itself.
+            // The path may be a secret.
             warning.conceal(field.node.span);
         }
         !warnings.is_empty()
@@ -232,20 +234,19 @@ impl Decoder<'_> {
             && !name.starts_with(|c: char| c.is_ascii_digit())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if !named {
-            let message =
-                format!("{} in `{}` names no environment variable", quoted(&format!("${{{name}}}")), field.name);
+            let message = format!("{} in `{}` has no valid variable name", quoted(&format!("${{{name}}}")), field.name);
             self.error(span, format!("{message}, expected letters, digits and `_`"));
             return None;
         }
         let value = (self.environment)(name).filter(|value| !value.is_empty());
         if value.is_none() {
-            let message = format!("the environment variable {} in `{}` is not set or empty", quoted(name), field.name);
-            self.error(span, format!("{message}, expected a value for the path"));
+            let message = format!("environment variable {} in `{}` is unset or empty", quoted(name), field.name);
+            self.error(span, message).help("set it, or write the full path");
         }
         value
     }
 
-    /// A part of a text, where the source has the text as it is; else the whole value.
+    /// The span of a part of a text. If the source contains the text in another form, the span of the whole value.
     fn part(&self, field: Field<'_>, text: &str, at: usize, length: usize) -> Span {
         let whole = field.node.span;
         match self.source.slice(whole).find(text) {
@@ -258,15 +259,9 @@ impl Decoder<'_> {
     }
 }
 
-/// Decimal digits as people write them: no sign, no leading zero, no underscore.
+/// Whether the text is plain decimal digits: no sign, no leading zero, no underscore.
 fn is_decimal(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'))
-}
-
-/// A duration in the form that the policy takes.
-pub(crate) fn short(duration: Duration) -> String {
-    SignedDuration::try_from(duration)
-        .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}").replace(' ', ""))
 }
 
 #[cfg(test)]
@@ -275,11 +270,11 @@ mod tests {
 
     use super::*;
     use crate::yaml::decode::Environment;
-    use crate::yaml::problem::Problems;
+    use crate::yaml::problem_list::Problems;
     use crate::yaml::source::Source;
     use crate::yaml::tree;
 
-    /// What `read` makes of the one value in the text, or else the problems.
+    /// Decodes the text with `read`; returns the value or the problems.
     fn read<T>(
         text: &str,
         environment: Environment<'_>,
@@ -307,10 +302,16 @@ mod tests {
             ("090", "`it` is the number 090, expected a whole number from 30 to 365"),
             ("90.0", "`it` is the number 90.0, expected a whole number from 30 to 365"),
             ("99999999999999999999", "`it` is the number 99999999999999999999, expected a whole number from 30 to 365"),
-            ("\"90\"", "`it` is the text `90`, expected a whole number from 30 to 365; write 90 without quotes"),
-            ("1_20", "`it` is the text `1_20`, expected a whole number from 30 to 365; write 120 without underscores"),
-            ("90d", "`it` is the text `90d`, expected a whole number from 30 to 365; write 90 without a unit"),
-            ("90 days", "`it` is the text `90 days`, expected a whole number from 30 to 365; write 90 without a unit"),
+            ("\"90\"", "`it` is the string `90`, expected a whole number from 30 to 365; write 90 without quotes"),
+            (
+                "1_20",
+                "`it` is the string `1_20`, expected a whole number from 30 to 365; write 120 without underscores",
+            ),
+            ("90d", "`it` is the string `90d`, expected a whole number from 30 to 365; write 90 without a unit"),
+            (
+                "90 days",
+                "`it` is the string `90 days`, expected a whole number from 30 to 365; write 90 without a unit",
+            ),
             ("true", "`it` is the boolean true, expected a whole number from 30 to 365"),
         ] {
             assert_eq!(integer(text), Err(format!("p:1:1: {problem}")));
@@ -334,8 +335,11 @@ mod tests {
         assert_eq!(duration("100ms"), Ok(Duration::from_millis(100)));
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        assert_eq!(duration("8"), Err("p:1:1: `it` is the number 8, expected a duration from 100ms to 5m, such as `500ms`, `30s`, `2m` or `1h30m`; say of what: `8s` for seconds".into()));
-        assert_eq!(duration("-8s"), Err("p:1:1: `it` is the text `-8s`, expected a duration from 100ms to 5m".into()));
+        assert_eq!(duration("8"), Err("p:1:1: `it` is the number 8, expected a duration from 100ms to 5m, such as `500ms`, `30s`, `2m` or `1h30m`; add a unit, such as `8s`".into()));
+        assert_eq!(
+            duration("-8s"),
+            Err("p:1:1: `it` is the string `-8s`, expected a duration from 100ms to 5m".into())
+        );
         for text in ["99ms", "301s", "9h", "'30'", "soon", "~", "999999999999999999999h"] {
             assert!(duration(text).is_err(), "{text}");
         }
@@ -356,20 +360,20 @@ mod tests {
         for (text, problem) in [
             (
                 "'a${NOT}b'",
-                "p:1:3: the environment variable `NOT` in `it` is not set or empty, expected a value for the path",
+                "p:1:3: environment variable `NOT` in `it` is unset or empty; set it, or write the full path",
             ),
             (
                 "${EMPTY}/x",
-                "p:1:1: the environment variable `EMPTY` in `it` is not set or empty, expected a value for the path",
+                "p:1:1: environment variable `EMPTY` in `it` is unset or empty; set it, or write the full path",
             ),
             ("/x${DIR", "p:1:3: `${` is not closed in `it`, expected `${NAME}`"),
-            ("/x${}", "p:1:3: `${}` in `it` names no environment variable, expected letters, digits and `_`"),
-            ("\"/x\\ty\"", "p:1:1: `it` has a control character in it, expected the path of a file"),
+            ("/x${}", "p:1:3: `${}` in `it` has no valid variable name, expected letters, digits and `_`"),
+            ("\"/x\\ty\"", "p:1:1: `it` contains a control character, expected the path of a file"),
             ("''", "p:1:1: `it` is empty, expected the path of a file"),
         ] {
             assert_eq!(path(text), Err(problem.to_owned()));
         }
-        assert_eq!(path("${A}${B}").unwrap_err().lines().count(), 2, "each variable is a problem of its own");
+        assert_eq!(path("${A}${B}").unwrap_err().lines().count(), 2, "each variable is a separate problem");
     }
 
     #[test]
@@ -377,7 +381,7 @@ mod tests {
         #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself is bound to one lifetime")]
         let boolean = |text| read(text, &|_| None, |d, f| d.boolean(f));
         assert_eq!((boolean("true"), boolean("False")), (Ok(true), Ok(false)));
-        let expected = "p:1:1: `it` is the text `off`, expected `true` or `false`; write false, without quotes";
+        let expected = "p:1:1: `it` is the string `off`, expected `true` or `false`; write `false` without quotes";
         assert_eq!(boolean("off"), Err(expected.to_owned()));
         assert!(boolean("1").is_err());
     }

@@ -1,96 +1,94 @@
-//! Tables of fields: what a document may contain. The decoder takes from them alone which fields a mapping has, which are
-//! required and which exclude one another; the policy's JSON Schema and the reference of its fields are rendered from
-//! the same tables. The kinds of values are the constants with which the methods of [`scalar`](super::scalar) are called.
+//! Types for tables of fields: which fields a mapping has, which are required, and which cannot be combined. The
+//! decoder, the policy's JSON Schema and the field table in `docs/policy.md` use the same tables.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::decode::listed;
-use super::scalar::short;
+use super::wording::{duration_range, or_list};
 
-/// Which fields a mapping has.
+/// The fields of a mapping.
 pub(crate) struct Schema {
-    /// What the mapping is, as in `missing field ..., expected in every project`.
-    pub(crate) place: &'static str,
-    pub(crate) fields: &'static [Known],
-    /// Of each group one field must be there, and no other of it.
+    /// The mapping in words, as in `missing field ..., required in every project`.
+    pub(crate) container: &'static str,
+    pub(crate) fields: &'static [FieldSchema],
+    /// Groups of fields of which exactly one is required.
     pub(crate) one_of: &'static [&'static [&'static str]],
-    /// Fields of which one needs the other.
+    /// Pairs of fields that must be set together.
     pub(crate) together: &'static [[&'static str; 2]],
-    /// Fields that exclude another.
-    pub(crate) apart: &'static [Apart],
-    /// Fields that would hold a secret, where there is one for the path of its file.
+    /// Pairs of fields that cannot be combined.
+    pub(crate) exclusions: &'static [Exclusion],
+    /// Fields that would contain a secret, and the field for the path of its file.
     pub(crate) secrets: &'static [Secret],
-    /// Fields that other programs know in this place, and what is expected instead.
+    /// Fields of other programs that are not supported, and what to do instead.
     pub(crate) unsupported: &'static [(&'static str, &'static str)],
 }
 
-/// A field of a mapping.
-pub(crate) struct Known {
+/// One field of a mapping.
+pub(crate) struct FieldSchema {
     pub(crate) name: &'static str,
     pub(crate) need: Need,
     pub(crate) kind: Kind,
-    /// What it is for, in a line.
+    /// Its meaning in one line.
     pub(crate) about: &'static str,
 }
 
-/// Whether a field must be there.
+/// Whether a field must be set.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
     Required,
-    /// It need not be there, or stands in [`Schema::one_of`].
+    /// It can be absent, or is in a group of [`Schema::one_of`].
     Optional,
-    /// Where it is not there, it is as if this, in JSON, were its value.
+    /// Its default as JSON.
     Default(&'static str),
 }
 
-/// What a field's value is.
+/// The kind of a field's value.
 pub(crate) enum Kind {
     Mapping(&'static Schema),
-    /// A list of at least one such mapping.
+    /// A list of at least one mapping.
     List(&'static Schema),
     /// A mapping from texts to texts.
-    Texts(&'static Texts),
+    TextMap(&'static TextMap),
     Text(&'static Text),
     Form(&'static Form),
     /// The path of a file.
     Path,
-    /// The address of a service, such as this.
+    /// The address of a service, with an example.
     Address(&'static str),
     Choice(fn() -> Vec<&'static str>),
     Count(&'static Count),
     Rate(&'static Rate),
-    Span(&'static RangeInclusive<Duration>),
+    Duration(&'static RangeInclusive<Duration>),
     Boolean,
 }
 
-/// A text that may be anything, within bounds.
+/// A text of any form.
 pub(crate) struct Text {
     pub(crate) what: &'static str,
     pub(crate) longest: usize,
 }
 
-/// A mapping whose keys are not those of a table.
-pub(crate) struct Texts {
+/// A mapping with any keys.
+pub(crate) struct TextMap {
     pub(crate) what: &'static str,
     pub(crate) longest_key: usize,
     pub(crate) longest_value: usize,
 }
 
-/// A text whose form is fixed.
+/// A text of a fixed form.
 pub(crate) struct Form {
     pub(crate) what: &'static str,
-    /// A regular expression for the whole, for those who read the JSON Schema; the decoder knows more.
+    /// A regular expression for the JSON Schema; the decoder checks more.
     pub(crate) pattern: &'static str,
-    /// It may look like a number, and is taken as it is written.
-    pub(crate) digits: bool,
+    /// Whether it can look like a number; it is then used as written.
+    pub(crate) numeric: bool,
 }
 
 /// A whole number.
 pub(crate) struct Count {
     pub(crate) least: u64,
     pub(crate) most: u64,
-    /// What is counted, or nothing.
+    /// The unit, or an empty text.
     pub(crate) of: &'static str,
 }
 
@@ -100,39 +98,38 @@ pub(crate) struct Rate {
     pub(crate) most: f64,
 }
 
-/// A field that is out of place beside another.
-pub(crate) struct Apart {
+/// A field that cannot be combined with another.
+pub(crate) struct Exclusion {
     pub(crate) field: &'static str,
     pub(crate) other: &'static str,
-    /// What is expected instead, and why.
-    pub(crate) expected: &'static str,
+    pub(crate) reason: &'static str,
 }
 
-/// A field that people write because other programs have it, and that no policy may have.
+/// A field of other programs that would contain a secret.
 pub(crate) struct Secret {
     pub(crate) name: &'static str,
-    /// The field of the same mapping that is meant.
+    /// The field of the same mapping that is probably meant.
     pub(crate) meant: &'static str,
-    /// The field that takes the path of the secret's file: the same, or one within it.
+    /// The field for the path of the secret's file: `meant`, or a field in `meant`.
     pub(crate) file: &'static str,
 }
 
 impl Schema {
-    pub(crate) const fn of(place: &'static str, fields: &'static [Known]) -> Self {
-        Self { place, fields, one_of: &[], together: &[], apart: &[], secrets: &[], unsupported: &[] }
+    pub(crate) const fn of(container: &'static str, fields: &'static [FieldSchema]) -> Self {
+        Self { container, fields, one_of: &[], together: &[], exclusions: &[], secrets: &[], unsupported: &[] }
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
         self.fields.iter().map(|known| known.name)
     }
 
-    /// Its fields as a sentence lists them.
+    /// The names of its fields as a list with "or".
     pub(crate) fn expected(&self) -> String {
-        if self.fields.is_empty() { "no field".to_owned() } else { listed(&self.names().collect::<Vec<_>>()) }
+        if self.fields.is_empty() { "no fields".to_owned() } else { or_list(&self.names().collect::<Vec<_>>()) }
     }
 }
 
-impl Known {
+impl FieldSchema {
     pub(crate) const fn required(name: &'static str, kind: Kind, about: &'static str) -> Self {
         Self { name, need: Need::Required, kind, about }
     }
@@ -147,19 +144,19 @@ impl Known {
 }
 
 impl Kind {
-    /// What the value is, in words; nothing for a mapping and its like, whose fields say it.
+    /// The value in words. `None` for mappings and lists, which are described by their fields.
     pub(crate) fn words(&self) -> Option<String> {
         Some(match self {
             Self::Mapping(_) | Self::List(_) => return None,
-            Self::Texts(texts) => texts.what.to_owned(),
+            Self::TextMap(map) => map.what.to_owned(),
             Self::Text(Text { what, longest }) => format!("{what}, at most {longest} characters"),
             Self::Form(form) => form.what.to_owned(),
             Self::Path => "the path of a file".to_owned(),
             Self::Address(example) => (*example).to_owned(),
-            Self::Choice(names) => listed(&names()),
+            Self::Choice(names) => or_list(&names()),
             Self::Count(count) => count.words(),
             Self::Rate(rate) => rate.words(),
-            Self::Span(range) => span_words(range),
+            Self::Duration(range) => duration_range(range),
             Self::Boolean => "`true` or `false`".to_owned(),
         })
     }
@@ -179,13 +176,8 @@ impl Rate {
     }
 }
 
-/// The bounds of a duration in words.
-pub(crate) fn span_words(range: &RangeInclusive<Duration>) -> String {
-    format!("a duration from {} to {}", short(*range.start()), short(*range.end()))
-}
-
 impl Secret {
-    /// A secret whose file is named in the same mapping.
+    /// A secret whose `file` field is in the same mapping.
     pub(crate) const fn of(name: &'static str, file: &'static str) -> Self {
         Self { name, meant: file, file }
     }

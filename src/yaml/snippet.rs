@@ -1,33 +1,33 @@
-//! The source beneath a problem, drawn as a compiler draws it.
+//! Draws the source below a problem, as a compiler does.
 //!
-//! Only the lines that a problem speaks of are handed to the renderer, so that a hundred problems in a megabyte cost
-//! a hundred lines. This file alone knows the drawing crate.
+//! The renderer gets only the lines of the problem: a hundred problems in a megabyte cost a hundred lines. No other
+//! file uses the drawing crate.
 
 use std::ops::Range;
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
 use super::problem::{Problem, Severity};
-use super::source::{Place, Span};
+use super::source::{Position, Span};
 
-/// A policy may be one line (JSON is YAML): of a line of more bytes than this, so many characters before and after the
-/// place are shown.
+/// A policy can be one line (JSON is YAML): a line of more bytes than `LONG` is cut to this many characters before and
+/// after the position.
 const LONG: usize = 300;
 const BEFORE: usize = 60;
 const AFTER: usize = 100;
 
-/// Places fewer lines and bytes apart than this are drawn with what stands between them.
+/// Two positions closer than this are drawn as one piece, with the lines between them.
 const NEAR_LINES: u32 = 4;
 const NEAR_BYTES: u32 = 1000;
 
-/// A line of the text, or the part of it around a span, and what to mark in it.
+/// A line of the text, or the part of it around a span, and the range to mark.
 struct Excerpt {
     from: usize,
     to: usize,
     mark: Range<usize>,
 }
 
-/// The lines of the text that the problem speaks of, its places marked; no line break at the end.
+/// The lines of the problem with its positions marked, without a line break at the end.
 pub(crate) fn draw(text: &str, problem: &Problem, span: Span, colour: bool) -> String {
     let level = match problem.severity {
         Severity::Error => Level::ERROR,
@@ -35,20 +35,19 @@ pub(crate) fn draw(text: &str, problem: &Problem, span: Span, colour: bool) -> S
         Severity::Note => Level::NOTE,
     };
     let mut group = Group::with_level(level);
-    let first = (span, problem.place, AnnotationKind::Primary, None);
+    let first = (span, problem.position, AnnotationKind::Primary, None);
     match &problem.related {
         None => group = group.element(marked(text, &[first])),
         Some(related) => {
             let label = format!("{} here", related.what);
-            let second = (related.span, related.place, AnnotationKind::Context, Some(label));
-            let ordered = if related.place < problem.place { [second, first] } else { [first, second] };
-            let near = related.place.line.abs_diff(problem.place.line) < NEAR_LINES
+            let second = (related.span, related.position, AnnotationKind::Context, Some(label));
+            let ordered = if related.position < problem.position { [second, first] } else { [first, second] };
+            let near = related.position.line.abs_diff(problem.position.line) < NEAR_LINES
                 && related.span.start.abs_diff(span.start) < NEAR_BYTES;
-            // Near one another they are one piece of source; what lies between far ones costs more than it tells.
             if near {
                 group = group.element(marked(text, &ordered));
             } else {
-                group = group.elements(ordered.map(|place| marked(text, &[place])));
+                group = group.elements(ordered.map(|mark| marked(text, &[mark])));
             }
         }
     }
@@ -56,26 +55,26 @@ pub(crate) fn draw(text: &str, problem: &Problem, span: Span, colour: bool) -> S
         group = group.element(Level::HELP.message(help.as_str()));
     }
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-    // The renderer leaves spaces at the ends of lines.
+    // The renderer leaves trailing spaces.
     let drawn = renderer.render(&[group]);
     drawn.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
-type Mark = (Span, Place, AnnotationKind, Option<String>);
+type Mark = (Span, Position, AnnotationKind, Option<String>);
 
-/// The lines of the marks, which are in the order of the text.
+/// The lines of the marks. The marks are in the order of the text.
 fn marked<'t>(text: &'t str, marks: &[Mark]) -> Snippet<'t, Annotation<'t>> {
     let excerpts = || marks.iter().map(|(span, ..)| excerpt(text, *span));
     let from = excerpts().map(|excerpt| excerpt.from).min().unwrap_or_default();
     let to = excerpts().map(|excerpt| excerpt.to).max().unwrap_or_default();
-    let line = marks.first().map_or(1, |(_, place, ..)| place.line as usize);
+    let line = marks.first().map_or(1, |(_, position, ..)| position.line as usize);
     let annotations = marks.iter().zip(excerpts()).map(|((_, _, kind, label), Excerpt { mark, .. })| {
         kind.span(mark.start - from..mark.end - from).label(label.clone())
     });
     Snippet::source(&text[from..to]).line_start(line).annotations(annotations)
 }
 
-/// The line in which the span begins, and the part of the span that lies in it.
+/// The first line of the span, and the part of the span in that line.
 fn excerpt(text: &str, span: Span) -> Excerpt {
     let span = span.within(text);
     let from = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
@@ -84,7 +83,7 @@ fn excerpt(text: &str, span: Span) -> Excerpt {
         0..=LONG => (from, to),
         _ => (nth_before(text, from, span.start, BEFORE), nth_after(text, span.start, to, AFTER)),
     };
-    // A block mapping is a point before its first key, which stands for it.
+    // The span of a block mapping is empty: mark its first key.
     let word = text[span.start..to].find([':', ' ']).map_or(to, |length| span.start + length);
     let end = if span.is_empty() { word.max(nth_after(text, span.start, to, 1)) } else { span.end.min(to) };
     Excerpt { from, to, mark: span.start..end }
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_line_only_the_part_around_the_place_is_shown() {
+    fn a_long_line_is_cut_around_the_position() {
         let text = format!("a\n{}X{}\nb", "ö".repeat(1000), "ü".repeat(1000));
         let (line, mark) = of(&text, Span::new(2 + 2000, 2 + 2001));
         assert_eq!(mark, "X");
@@ -116,12 +115,12 @@ mod tests {
     }
 
     #[test]
-    fn a_span_over_several_lines_is_marked_in_its_first() {
+    fn a_span_over_several_lines_is_marked_in_its_first_line() {
         assert_eq!(of("a: b\r\n  c\n", Span::new(3, 9)), ("a: b", "b"));
     }
 
     #[test]
-    fn a_point_is_marked_by_the_word_that_begins_there() {
+    fn an_empty_span_marks_the_word_at_its_position() {
         assert_eq!(of("  - name: a\n", Span::new(4, 4)), ("  - name: a", "name"));
         assert_eq!(of("{ }", Span::new(1, 1)), ("{ }", " "));
     }

@@ -1,22 +1,21 @@
-//! The text of a policy file and where things stand in it.
+//! The text of a file, and the positions in it.
 //!
-//! Spans are bytes, for the machine; places are lines and columns, for people. Whoever finds a problem keeps a span;
-//! the place is worked out only for what is shown.
+//! A finding has a span, in bytes. Its position, a line and a column, is computed only when it is shown.
 
 use std::ops::Range;
 
 use serde::Serialize;
 
-/// A line and a column of the policy file, both counted from 1; the column counts characters.
+/// A line and a column of a file, both counted from 1; the column counts characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Place {
+pub struct Position {
     /// The line.
     pub line: u32,
     /// The column.
     pub column: u32,
 }
 
-/// Bytes of the text. Half the size of a `Range<usize>`: every node of the tree has one.
+/// A range of bytes of the text. Half the size of a `Range<usize>`, because every node of the tree has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span {
     pub(crate) start: u32,
@@ -29,7 +28,7 @@ impl Span {
         Self { start: narrow(start), end: narrow(end.max(start)) }
     }
 
-    /// The byte range within `text`: moved inside it, and to the borders of characters, should it not be so already.
+    /// The byte range, limited to `text` and rounded down to character boundaries.
     pub(crate) fn within(self, text: &str) -> Range<usize> {
         let floor = |offset: u32| {
             let mut offset = (offset as usize).min(text.len());
@@ -57,22 +56,22 @@ impl<'t> Source<'t> {
         Self { text, line_starts }
     }
 
-    /// What stands at the span.
+    /// The text of the span.
     pub(crate) fn slice(&self, span: Span) -> &'t str {
         &self.text[span.within(self.text)]
     }
 
-    /// The line that holds the byte, counted from 1.
+    /// The line of the byte, counted from 1.
     pub(crate) fn line(&self, offset: u32) -> u32 {
         Span::new(self.line_starts.partition_point(|start| *start <= offset), 0).start
     }
 
-    /// The place of the byte.
-    pub(crate) fn place(&self, offset: u32) -> Place {
+    /// The position of the byte.
+    pub(crate) fn position(&self, offset: u32) -> Position {
         let line = self.line(offset);
         let start = self.line_starts.get(line as usize - 1).copied().unwrap_or_default();
         let before = self.slice(Span { start, end: offset.max(start) });
-        Place { line, column: Span::new(before.chars().count() + 1, 0).start }
+        Position { line, column: Span::new(before.chars().count() + 1, 0).start }
     }
 }
 
@@ -83,17 +82,17 @@ mod tests {
     #[test]
     fn columns_count_characters_not_bytes() {
         let source = Source::new("a: 1\nü: x # ß\n\nlast");
-        let place = |offset| {
-            let Place { line, column } = source.place(offset);
+        let position = |offset| {
+            let Position { line, column } = source.position(offset);
             (line, column)
         };
-        assert_eq!(place(0), (1, 1));
-        assert_eq!(place(4), (1, 5), "a line break belongs to the line it ends");
-        assert_eq!(place(5), (2, 1));
-        assert_eq!(place(9), (2, 4), "ü has two bytes and one column");
-        assert_eq!(place(16), (3, 1));
-        assert_eq!(place(17), (4, 1));
-        assert_eq!(place(21), (4, 5), "the end of the text");
+        assert_eq!(position(0), (1, 1));
+        assert_eq!(position(4), (1, 5), "a line break belongs to the line it ends");
+        assert_eq!(position(5), (2, 1));
+        assert_eq!(position(9), (2, 4), "ü has two bytes and one column");
+        assert_eq!(position(16), (3, 1));
+        assert_eq!(position(17), (4, 1));
+        assert_eq!(position(21), (4, 5), "the end of the text");
     }
 
     #[test]
@@ -102,7 +101,7 @@ mod tests {
         assert_eq!(source.slice(Span::new(1, 2)), "", "the middle of a character");
         assert_eq!(source.slice(Span::new(1, 99)), "ü");
         assert_eq!(source.slice(Span::new(99, 99)), "");
-        assert_eq!(source.place(99), Place { line: 1, column: 3 });
-        assert_eq!(Source::new("").place(0), Place { line: 1, column: 1 });
+        assert_eq!(source.position(99), Position { line: 1, column: 3 });
+        assert_eq!(Source::new("").position(0), Position { line: 1, column: 1 });
     }
 }

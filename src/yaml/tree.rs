@@ -1,58 +1,55 @@
-//! YAML text into a small tree in which every key and every value knows its place.
+//! Parses YAML text into a small tree that keeps the position of every key and value.
 //!
-//! The tree says what was written, not what it means: [`decode`](super::decode) reads meaning out of it and goes on
-//! past each problem, as a derived `Deserialize` cannot. Here only a fault of the syntax ends the reading. This file
-//! and [`syntax`](super::syntax), which words those faults, alone know the YAML crate.
+//! The tree contains what was written; [`decode`](super::decode) interprets it and continues after a problem, which a
+//! derived `Deserialize` cannot do. Only an error of the syntax ends the parsing. No other file but
+//! [`syntax`](super::syntax), which words these errors, uses the YAML crate.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy};
-use serde_saphyr::{Location, Options, Spanned};
+use serde_saphyr::{Error, Location, Options, Spanned};
 
-use super::problem::Finding;
 use super::source::{Source, Span};
-use super::syntax;
 
-/// The deepest nesting that is read. A policy needs six levels; the parser and the decoder recurse.
-pub(crate) const DEEPEST: usize = 32;
+/// The deepest nesting accepted: the parser and the decoder recurse. A policy needs six levels.
+pub(crate) const MAX_DEPTH: usize = 32;
 
-/// The most values that are read: about a quarter of a million keys.
-const MOST_VALUES: usize = 2_000_000;
+/// The most values accepted: about a quarter of a million keys.
+const MAX_VALUES: usize = 2_000_000;
 
-/// The most that aliases may add to what is written: enough to share credentials among a thousand projects, and
-/// far from what an alias that repeats aliases asks for.
-const MOST_REPEATED: usize = 100_000;
+/// The most parser events that aliases may add: enough to share credentials among a thousand projects, far fewer than
+/// nested aliases can produce.
+const MAX_REPEATED: usize = 100_000;
 
 /// A key or a value.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Node<'t> {
-    /// Where it was written; for what an alias repeats, at its anchor. A block mapping or list is the point at which
-    /// its first line begins.
+    /// For an alias, the span of the value at its anchor. For a block mapping or list, an empty span at its first line.
     pub(crate) span: Span,
     pub(crate) value: Value<'t>,
 }
 
-/// What was written. 24 bytes: a policy of 10 000 keys has 80 000 of them.
+/// What was written. 24 bytes, because a policy of 10 000 keys has 80 000 of them.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Value<'t> {
     /// Nothing, `~` or `null`.
     Null,
-    /// A boolean of YAML 1.2; `yes` and `no` are text.
+    /// A boolean of YAML 1.2: `yes` and `no` are texts.
     Bool(bool),
-    /// Anything that looks like a number. Its digits are in the source, where alone `90` differs from `0x5A`.
+    /// Anything that looks like a number. Read its digits from the source, which distinguishes `90` from `0x5A`.
     Number,
-    /// A text as it stands in the source.
+    /// A text that the source contains unchanged.
     Text(&'t str),
-    /// A text that had escapes or several lines.
+    /// A text with escapes or several lines.
     Unfolded(Box<str>),
     List(Box<[Node<'t>]>),
-    /// Keys can be of any kind, and can repeat.
+    /// Keys can be of any kind and can be duplicate.
     Mapping(Box<[(Node<'t>, Node<'t>)]>),
 }
 
 impl Node<'_> {
-    /// The text, where the node is one.
+    /// The text, if the node is one.
     pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
@@ -62,46 +59,44 @@ impl Node<'_> {
     }
 }
 
-/// The tree of the one document in the text.
-pub(crate) fn parse<'t>(source: &Source<'t>) -> Result<Node<'t>, Finding> {
-    // Merge keys are found by the decoder, as duplicate ones are.
-    let options = options(MergeKeyPolicy::AsOrdinary);
-    serde_saphyr::from_str_with_options(source.text, options).map_err(|error| syntax::explain(source, &error))
+/// Parses a text with one document.
+pub(crate) fn parse<'t>(source: &Source<'t>) -> Result<Node<'t>, Box<Error>> {
+    // The decoder reports merge keys and duplicate keys.
+    Ok(serde_saphyr::from_str_with_options(source.text, options(MergeKeyPolicy::AsOrdinary))?)
 }
 
-/// The same of another program's file, in which merge keys are replaced by what they bring.
-pub(crate) fn parse_foreign<'t>(source: &Source<'t>) -> Result<Node<'t>, Finding> {
-    let options = options(MergeKeyPolicy::Merge);
-    serde_saphyr::from_str_with_options(source.text, options).map_err(|error| syntax::explain(source, &error))
+/// Parses another program's file, with merge keys expanded.
+pub(crate) fn parse_foreign<'t>(source: &Source<'t>) -> Result<Node<'t>, Box<Error>> {
+    Ok(serde_saphyr::from_str_with_options(source.text, options(MergeKeyPolicy::Merge))?)
 }
 
 fn options(merge_keys: MergeKeyPolicy) -> Options {
     serde_saphyr::options! {
         strict_booleans: true,
-        // They are found by the decoder, which can name both places, and are no reason to stop.
+        // The decoder reports them with both positions and continues.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         merge_keys: merge_keys,
-        // So that they are a wrong value among others.
+        // The decoder reports them as wrong values.
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         underscored_numbers_as_strings: true,
         reject_unsupported_tags: true,
         with_snippet: false,
         alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: MOST_REPEATED,
-            max_replay_stack_depth: DEEPEST,
+            max_total_replayed_events: MAX_REPEATED,
+            max_replay_stack_depth: MAX_DEPTH,
         },
         budget: serde_saphyr::budget! {
-            max_depth: DEEPEST,
-            flow_nesting_limit: DEEPEST,
-            max_nodes: MOST_VALUES,
-            max_events: 2 * MOST_VALUES,
-            // Many projects may share one anchor; what they repeat is bounded above.
+            max_depth: MAX_DEPTH,
+            flow_nesting_limit: MAX_DEPTH,
+            max_nodes: MAX_VALUES,
+            max_events: 2 * MAX_VALUES,
+            // Many projects may share one anchor; `MAX_REPEATED` is the limit.
             enforce_alias_anchor_ratio: false,
         },
     }
 }
 
-/// The bytes of a location; the crate has them for text that is in memory, as ours is.
+/// The bytes of a location. The deserializer always has them, the scanner never.
 pub(crate) fn span(location: Location) -> Option<Span> {
     let start = usize::try_from(location.span().byte_offset()?).ok()?;
     let length = usize::try_from(location.span().byte_len()?).ok()?;
@@ -177,8 +172,6 @@ impl<'de> Visitor<'de> for AnyValue {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use serde_saphyr::Error;
-
     use super::*;
 
     fn pairs<'n, 't>(node: &'n Node<'t>) -> &'n [(Node<'t>, Node<'t>)] {
@@ -189,7 +182,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_key_and_value_has_its_place() {
+    fn every_key_and_value_has_its_position() {
         let source = Source::new("# ü\nfirst: 'a b'\nsecond: \"x\\ty\"\nthird:\n  - 0x5A\n");
         let tree = parse(&source).unwrap();
         let [first, second, third] = pairs(&tree) else { panic!("{tree:?}") };
@@ -197,7 +190,7 @@ pub(crate) mod tests {
         assert_eq!((second.1.text(), source.slice(second.1.span)), (Some("x\ty"), "\"x\\ty\""));
         let Value::List(list) = &third.1.value else { panic!("{third:?}") };
         assert_eq!((&list[0].value, source.slice(list[0].span)), (&Value::Number, "0x5A"));
-        assert_eq!(source.place(third.1.span.start).line, 5);
+        assert_eq!(source.position(third.1.span.start).line, 5);
     }
 
     #[test]
@@ -209,7 +202,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_underscore_makes_a_number_text() {
+    fn a_number_with_an_underscore_is_a_text() {
         assert_eq!(parse(&Source::new("1_20")).unwrap().value, Value::Text("1_20"));
         for text in ["120", "-1", "1.5", "1e999", ".inf", ".nan", "99999999999999999999999999"] {
             assert_eq!(parse(&Source::new(text)).unwrap().value, Value::Number, "{text}");
@@ -224,20 +217,20 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_an_alias_repeats_has_the_place_of_its_anchor() {
+    fn an_alias_has_the_position_of_its_anchor() {
         let tree = parse(&Source::new("a: &x {b: 1}\nc: *x\n")).unwrap();
         let [a, c] = pairs(&tree) else { panic!("{tree:?}") };
         assert_eq!(a.1, c.1);
     }
 
-    /// A list that would be three thousand million times as long as it is written.
+    /// Aliases of aliases that would expand to three thousand million values.
     pub(in super::super) fn a_billion_laughs() -> String {
         let anchored = |n: u32| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", "));
         std::iter::once("a0: &a0 [x]\n".to_owned()).chain((1..=10).map(anchored)).collect()
     }
 
     #[test]
-    fn no_more_is_repeated_than_is_allowed() {
+    fn aliases_stop_at_the_limit() {
         let text = a_billion_laughs();
         let mut error =
             &serde_saphyr::from_str_with_options::<Node<'_>>(&text, options(MergeKeyPolicy::AsOrdinary)).unwrap_err();
@@ -245,7 +238,7 @@ pub(crate) mod tests {
             error = inner;
         }
         let Error::AliasReplayLimitExceeded { total_replayed_events, .. } = error else { panic!("{error:?}") };
-        assert_eq!(*total_replayed_events, MOST_REPEATED + 1, "it ends at the first event that is too much");
+        assert_eq!(*total_replayed_events, MAX_REPEATED + 1, "it stops at the first event over the limit");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-"""Stands in for a cloud behind TLS: refuses every call, and writes down who asked whom for what.
+"""A fake cloud with TLS: it refuses every request, and logs host, path and token.
 
     python3 cloud.py CERTIFICATE KEY LOG
 
@@ -42,7 +42,7 @@ def serve(family, address):
             """A client that does not trust the certificate turns away."""
 
     server = Server((address, 443), Refusal)
-    # The handshake belongs to the thread of the connection: a client that turns away holds up no other.
+    # Each thread makes its own handshake: a client that does not finish it blocks no other.
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     threading.Thread(target=server.serve_forever).start()
 

@@ -341,7 +341,7 @@ fn specificity(rule: &Rule, key: &ListedKey) -> Option<(u8, usize)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(super::properties::config())]
 
     #[test]
     fn every_key_is_assigned_once_to_the_most_specific_rule(rules in any_rules(), keys in any_listing()) {

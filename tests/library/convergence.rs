@@ -1,7 +1,7 @@
-//! Properties of a run: whatever goes wrong between the steps, the report tells the truth, nothing but the policy is
-//! ever written, and the runs after it lead to the policy.
+//! Properties of a run: whatever fails between the steps, the report is true, only the policy's setting is
+//! written, and later runs repair the key.
 //!
-//! The cloud is a model of one key with a script of faults, and time is paused: what waits costs nothing.
+//! The cloud is a model of one key with a list of faults. Time is paused, so waiting costs nothing.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
@@ -21,8 +21,8 @@ use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
 use kms_rotationd::rotation::report::{KeyReport, Trigger};
 use kms_rotationd::rotation::rule::{Matcher, Requirement, Rule};
 use kms_rotationd::support::clock::{BootClock, Clock};
-use kms_rotationd::support::write_gate::Gate;
-use kms_rotationd::yaml::Place;
+use kms_rotationd::support::write_gate::WriteGate;
+use kms_rotationd::yaml::Position;
 use proptest::prelude::*;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -31,37 +31,37 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     None,
-    /// The retry budget ends without an answer.
+    /// The retry budget is exhausted.
     Exhausted,
     Throttled,
     Denied,
-    /// A write is applied and its answer lost; a read fails.
+    /// A write is applied and its answer is lost; a read fails.
     AppliedAnswerLost,
-    /// A write is lost on its way and nobody knows; a read fails.
+    /// A write is lost, which the client cannot know; a read fails.
     LostUnclear,
-    /// A write is applied and fails, and what is made of it is told by the answer to the next attempt; a read fails.
+    /// A write is applied and fails; the answer to the next attempt shows that it was applied. A read fails.
     AppliedAndFailed,
-    /// The cloud says this, whether it makes sense or not.
+    /// The cloud answers this, plausible or not.
     Says(Kind),
 }
 
-/// One key of a cloud, and what was done to it.
+/// One key of a cloud, and the writes to it.
 #[derive(Clone, Default)]
 struct Model {
     enabled: bool,
     days: u32,
-    /// Reads that still show the state before the last write.
+    /// Number of reads that still return the state before the last write.
     lag: u32,
     shown: Option<(bool, u32)>,
     readable: bool,
     faults: Vec<Fault>,
-    /// What each kind of call is always answered, in the place of the script.
+    /// The constant result of each kind of call, instead of the list of faults.
     for_ever: Option<[Fault; 4]>,
     calls: usize,
     writes: Vec<(Operation, Option<u16>)>,
     unsettled: i32,
     /// What the client asks before it sends a write.
-    gate: Gate,
+    gate: WriteGate,
 }
 
 struct FakeKms(Mutex<Model>);
@@ -71,7 +71,7 @@ impl FakeKms {
         Error::new(operation, kind, "scripted").with_code(Code::Http(500))
     }
 
-    /// The next fault of the script, and what it means for a read.
+    /// The next fault, and its result for a read.
     fn next(&self, operation: Operation) -> Result<Fault, Error> {
         let mut model = self.0.lock().unwrap();
         let scripted = model.faults.get(model.calls).copied().unwrap_or(Fault::None);
@@ -154,7 +154,7 @@ impl Kms for FakeKms {
         }
     }
 
-    /// A user who may not list keys.
+    /// The user has no permission to list keys.
     async fn list_keys(&self) -> Result<Listed<ListedKey>, Error> {
         Err(Self::fail(Operation::ListKeys, Kind::Permission))
     }
@@ -228,7 +228,7 @@ impl Drop for FakeWrite<'_> {
     }
 }
 
-/// As many repairs as it takes.
+/// An unlimited number of repairs.
 const UNGUARDED: Guards =
     Guards { max_changes_per_run: 50, flap_repairs: usize::MAX, flap_window: Duration::from_secs(86_400) };
 
@@ -253,7 +253,7 @@ impl Bench {
             ca_file: None,
             mode: Mode::Enforce,
             credentials: Credentials::TokenFile("token".into()),
-            credentials_at: Place { line: 1, column: 1 },
+            credentials_at: Position { line: 1, column: 1 },
             assume_agency: None,
             proxy: None,
             coverage: Coverage::Reported,
@@ -269,7 +269,7 @@ impl Bench {
             reconciler: Reconciler {
                 clock,
                 stop: CancellationToken::new(),
-                gate: Gate::default(),
+                gate: WriteGate::default(),
                 memory: Memory::default(),
                 progress: RunProgress::default(),
             },
@@ -301,7 +301,7 @@ fn fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
-/// Anything that the cloud could say, also what it never does.
+/// Every possible answer of the cloud, also implausible ones.
 fn nonsense() -> impl Strategy<Value = Fault> {
     let kinds = [
         Kind::AlreadyOn,
@@ -343,11 +343,11 @@ fn desired(days: u16) -> DesiredRotation {
     DesiredRotation::exactly(RotationInterval::from_days(days).unwrap())
 }
 
-/// Regions get rotation, replicas become keys of their own, and a roll-out shows the one server and then the other.
+/// Regions get rotation, replicas become primary keys, and during a rollout the answers of servers differ.
 #[test]
-fn a_write_that_was_refused_for_good_is_tried_again_after_a_day() {
+fn a_permanently_refused_write_is_tried_again_after_a_day() {
     let refused = Fault::Says(Kind::Blocked(RotationBlocker::RotationUnsupported));
-    // The reading, the description, the write.
+    // The read, the description, the write.
     let faults = vec![Fault::None, Fault::None, refused];
     let off = Model { enabled: false, days: 365, lag: 0, readable: true, faults, ..Model::default() };
     let bench = Bench::new(desired(90), off);
@@ -361,10 +361,10 @@ fn a_write_that_was_refused_for_good_is_tried_again_after_a_day() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_500))]
+    #![proptest_config(super::properties::config())]
 
     #[test]
-    fn the_report_tells_the_truth_whatever_goes_wrong(model in model(), days in prop_oneof![Just(90u16), Just(365)]) {
+    fn the_report_is_true_whatever_fails(model in model(), days in prop_oneof![Just(90u16), Just(365)]) {
         let found = (model.enabled, model.days);
         let bench = Bench::new(desired(days), model);
         let report = bench.run(Intent::Apply);
@@ -376,7 +376,7 @@ proptest! {
         } else {
             prop_assert!(!report.reasons.is_empty());
         }
-        // A key that is worse than it was found is never passed over in silence.
+        // A key that the run has made worse is always reported.
         if left != found && !on_policy {
             prop_assert!(matches!(report.status, Status::NonCompliant | Status::Unknown));
         }
@@ -384,7 +384,7 @@ proptest! {
     }
 
     #[test]
-    fn a_run_ends_whatever_the_cloud_says_and_goes_on_to_say(
+    fn a_run_ends_with_any_constant_answer_of_the_cloud(
         model in model(),
         script in prop::collection::vec(nonsense(), 4),
         days in prop_oneof![Just(90u16), Just(365)],
@@ -398,14 +398,14 @@ proptest! {
         };
         let bench = Bench::new(desired, Model { for_ever: script.try_into().ok(), ..model });
         for _ in 0..2 {
-            // The model counts the calls, and fails the run that does not end.
+            // The model counts the calls, and panics in an endless run.
             bench.model(|model| model.calls = 0);
             bench.run(Intent::Apply);
         }
     }
 
     #[test]
-    fn nothing_but_the_policys_interval_is_ever_sent(model in model(), days in 30..=365u16) {
+    fn only_the_policys_interval_is_sent(model in model(), days in 30..=365u16) {
         let bench = Bench::new(desired(days), model);
         for _ in 0..3 {
             bench.run(Intent::Apply);
@@ -415,7 +415,7 @@ proptest! {
     }
 
     #[test]
-    fn when_the_faults_end_one_run_leads_to_the_policy_and_the_next_makes_no_write(
+    fn after_the_faults_one_run_repairs_the_key_and_the_next_writes_nothing(
         model in model(),
         days in prop_oneof![Just(90u16), Just(365)],
     ) {
@@ -437,7 +437,7 @@ proptest! {
     }
 
     #[test]
-    fn a_key_that_somebody_switches_off_is_brought_back(
+    fn a_key_that_is_switched_off_is_repaired(
         first in model(),
         faults in prop::collection::vec(fault(), 0..12),
         longest in any::<bool>(),
@@ -463,10 +463,10 @@ proptest! {
     }
 
     #[test]
-    fn a_run_of_one_that_stands_by_reports_as_a_plan_does_and_writes_nothing(model in model()) {
+    fn a_standby_reports_like_a_plan_and_writes_nothing(model in model()) {
         let plan = Bench::new(desired(90), model.clone()).run(Intent::Plan);
         let mut bench = Bench::new(desired(90), model);
-        let (_handle, gate) = Gate::closed(BootClock::from_fn(|| Duration::ZERO));
+        let (_handle, gate) = WriteGate::closed(BootClock::from_fn(|| Duration::ZERO));
         bench.reconciler.gate = gate;
         let report = bench.run(Intent::Apply);
         prop_assert!(bench.model(|model| model.writes.is_empty()));
@@ -474,13 +474,13 @@ proptest! {
     }
 
     #[test]
-    fn a_gate_that_closes_in_mid_run_ends_the_writes_and_the_report_stays_true(
+    fn a_gate_that_closes_in_mid_run_stops_the_writes_and_the_report_is_true(
         model in model(),
         open_for in 0..6_000u64,
     ) {
         let mut bench = Bench::new(desired(90), model);
         let begin = bench.runtime.block_on(async { Instant::now() });
-        let (handle, gate) = Gate::closed(BootClock::from_fn(move || begin.elapsed()));
+        let (handle, gate) = WriteGate::closed(BootClock::from_fn(move || begin.elapsed()));
         handle.open_until(Duration::from_millis(open_for));
         bench.model(|model| model.gate = gate.clone());
         bench.reconciler.gate = gate;

@@ -1,4 +1,4 @@
-//! The loop under paused time: what wakes it, what it catches up with, and what it does not miss.
+//! The loop with paused time: what starts a run, and what it does not miss.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
@@ -15,11 +15,11 @@ use kms_rotationd::policy::Policy;
 use kms_rotationd::reconcile::{Memory, Reconciler, RunProgress, Target};
 use kms_rotationd::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 use kms_rotationd::support::clock::{BootClock, Clock};
-use kms_rotationd::support::write_gate::Gate;
+use kms_rotationd::support::write_gate::WriteGate;
 use kms_rotationd::web::{Health, StatusStore};
 use tokio::time::Instant;
 
-/// A cloud on which everything is right, and a reading takes its time.
+/// A cloud on which every key is on policy, and a read takes some time.
 struct Slow {
     reading: Duration,
     runs: Arc<Mutex<Vec<Instant>>>,
@@ -111,7 +111,7 @@ impl Alarm for Mute {
 struct World {
     path: PathBuf,
     runs: Arc<Mutex<Vec<Instant>>>,
-    /// What each run was told of the next one.
+    /// The time of the next run, as passed to each run.
     next_runs: Arc<Mutex<Vec<Option<SystemTime>>>>,
     policies: Arc<Mutex<Vec<String>>>,
     signals: Signals,
@@ -130,9 +130,9 @@ fn midnight() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(20_000 * 86_400)
 }
 
-/// Runs the test beside a daemon whose clock begins at midnight and goes with tokio's time.
+/// Runs the test with a daemon whose clock begins at midnight and follows tokio's time.
 async fn beside_daemon(cron: &str, reading: Duration, test: impl AsyncFnOnce(&World)) {
-    beside_daemon_with(&policy_text("first", cron), reading, PausedAlarm::default(), Gate::default(), test).await;
+    beside_daemon_with(&policy_text("first", cron), reading, PausedAlarm::default(), WriteGate::default(), test).await;
 }
 
 /// The same with this policy, this alarm, behind this gate.
@@ -140,7 +140,7 @@ async fn beside_daemon_with(
     policy: &str,
     reading: Duration,
     alarm: impl Alarm,
-    gate: Gate,
+    gate: WriteGate,
     test: impl AsyncFnOnce(&World),
 ) {
     let folder = tempfile::tempdir().unwrap();
@@ -210,7 +210,7 @@ async fn every_tick_of_a_day_makes_one_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_run_is_told_when_the_next_one_is_due() {
+async fn each_run_gets_the_time_of_the_next_one() {
     beside_daemon("0 * * * *", Duration::from_secs(2), async |world| {
         pass(3 * 3_600 + 60).await;
         let due = |hour: u64| Some(midnight() + Duration::from_secs(hour * 3_600));
@@ -220,9 +220,9 @@ async fn each_run_is_told_when_the_next_one_is_due() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_alarm_a_run_comes_at_most_half_a_minute_late() {
+async fn without_an_alarm_a_run_is_at_most_half_a_minute_late() {
     let policy = policy_text("first", "0 * * * *");
-    beside_daemon_with(&policy, Duration::from_secs(2), Mute, Gate::default(), async |world| {
+    beside_daemon_with(&policy, Duration::from_secs(2), Mute, WriteGate::default(), async |world| {
         pass(3 * 3_600 + 60).await;
         let late: Vec<u64> = (1..).zip(world.runs()).map(|(hour, at)| at - hour * 3_600).collect();
         assert!(late.len() == 3 && late.iter().all(|late| *late <= 30), "{late:?}");
@@ -240,7 +240,7 @@ async fn ticks_during_a_run_make_one_more_run_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_hang_ups_during_a_run_make_one_more_run_after_it() {
+async fn ten_sighups_during_a_run_make_one_more_run_after_it() {
     beside_daemon("0 0 1 1 *", Duration::from_secs(60), async |world| {
         world.signals.hang_up.notify_one();
         pass(1).await;
@@ -255,7 +255,7 @@ async fn ten_hang_ups_during_a_run_make_one_more_run_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_policy_takes_effect_even_where_runs_are_always_due() {
+async fn a_changed_policy_takes_effect_also_if_runs_are_always_due() {
     beside_daemon("* * * * *", Duration::from_secs(90), async |world| {
         pass(100).await;
         fs::write(&world.path, policy_text("second", "* * * * *")).unwrap();
@@ -280,7 +280,7 @@ async fn a_policy_with_problems_changes_nothing_and_starts_no_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_file_that_is_gone_for_a_while_is_no_change() {
+async fn a_policy_file_that_is_missing_briefly_is_no_change() {
     beside_daemon("0 0 1 1 *", Duration::from_secs(1), async |world| {
         pass(10).await;
         fs::remove_file(&world.path).unwrap();
@@ -293,7 +293,7 @@ async fn a_policy_file_that_is_gone_for_a_while_is_no_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_file_that_stays_away_is_a_reload_that_fails_and_its_return_one_that_does_not() {
+async fn a_policy_file_that_stays_missing_fails_the_reload_until_it_returns() {
     beside_daemon("0 0 1 1 *", Duration::from_secs(1), async |world| {
         pass(10).await;
         fs::remove_file(&world.path).unwrap();
@@ -301,24 +301,24 @@ async fn a_policy_file_that_stays_away_is_a_reload_that_fails_and_its_return_one
         assert_eq!((world.policies.lock().unwrap().len(), world.runs().len()), (1, 0));
         fs::write(&world.path, policy_text("first", "0 0 1 1 *")).unwrap();
         pass(120).await;
-        // The same as before, and read again all the same: what was read last was nothing.
+        // The same content as before, and read again: the file was missing in between.
         assert_eq!((world.policies.lock().unwrap().len(), world.runs().len()), (2, 1));
     })
     .await;
 }
 
-/// Runs a daemon with this `run_on_start` behind a gate that opens after ten minutes; the seconds at which runs began
+/// Runs a daemon with this `run_on_start` and a gate that opens after ten minutes; returns the seconds of the runs
 /// within the hour.
-async fn runs_of_one_that_takes_over(run_on_start: bool) -> Vec<u64> {
+async fn runs_after_a_takeover(run_on_start: bool) -> Vec<u64> {
     let policy =
         policy_text("first", "0 * * * *").replace("run_on_start: false", &format!("run_on_start: {run_on_start}"));
     let begin = Instant::now();
-    let (handle, gate) = Gate::closed(BootClock::from_fn(move || begin.elapsed()));
+    let (handle, gate) = WriteGate::closed(BootClock::from_fn(move || begin.elapsed()));
     let mut runs = Vec::new();
     beside_daemon_with(&policy, Duration::from_secs(2), PausedAlarm::default(), gate, async |world| {
         pass(600).await;
         handle.open_until(Duration::from_secs(600 + 60));
-        // Losing it, and getting it back with no run between, starts none.
+        // Losing and regaining the lease without a run in between starts none.
         pass(120).await;
         handle.open_until(Duration::from_secs(86_400));
         pass(3_000).await;
@@ -329,11 +329,11 @@ async fn runs_of_one_that_takes_over(run_on_start: bool) -> Vec<u64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_stands_by_looks_and_runs_at_once_when_it_is_to_act() {
-    assert_eq!(runs_of_one_that_takes_over(true).await, [0, 600, 3_600]);
+async fn a_standby_reads_and_runs_at_once_after_a_takeover() {
+    assert_eq!(runs_after_a_takeover(true).await, [0, 600, 3_600]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_is_to_act_waits_for_its_schedule_where_a_start_makes_no_run() {
-    assert_eq!(runs_of_one_that_takes_over(false).await, [3_600]);
+async fn without_run_on_start_a_replica_waits_for_its_schedule_after_a_takeover() {
+    assert_eq!(runs_after_a_takeover(false).await, [3_600]);
 }

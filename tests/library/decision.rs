@@ -1,4 +1,4 @@
-//! Properties of the decision, over everything that can be desired and observed.
+//! Properties of the decision, for every desired and observed state.
 
 use kms_rotationd::rotation::decide::{Reason, Status, Step, decide};
 use kms_rotationd::rotation::key::{
@@ -111,14 +111,14 @@ fn carry_out(step: Step, key: &mut ObservedKey, cloud: &mut Rotation) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(super::properties::config())]
 
     #[test]
     fn only_a_proven_setting_is_compliant(desired in desired(), observed in observed()) {
         let verdict = decide(desired, &observed);
         if verdict.status == Status::Compliant {
             prop_assert!(on_policy(desired, &observed));
-            // A key on policy has a reason only where a write was made for all that, and failed.
+            // A key on policy has a reason only if a write was made nevertheless, and failed.
             prop_assert_eq!(verdict.reasons.is_empty(), observed.failure.is_none());
         } else {
             prop_assert!(!verdict.reasons.is_empty(), "{verdict:?}");
@@ -139,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn no_step_carries_an_interval_but_the_policys(desired in desired(), observed in observed()) {
+    fn no_step_has_an_interval_other_than_the_policys(desired in desired(), observed in observed()) {
         for step in decide(desired, &observed).steps.iter() {
             let own = observed.interval_days().filter(|_| on_policy(desired, &observed));
             let is_right = match step {
@@ -151,12 +151,12 @@ proptest! {
     }
 
     #[test]
-    fn an_accepted_step_is_not_sent_again_in_the_run(desired in desired(), observed in observed()) {
+    fn an_accepted_write_is_not_sent_again_in_the_run(desired in desired(), observed in observed()) {
         let steps = decide(desired, &observed).steps;
         if observed.enabling != Enabling::NotSent {
             prop_assert!(!steps.iter().any(|step| step == Step::EnableRotation));
         }
-        // Enabling sets an interval of its own, so it is followed by the interval even if that was sent before.
+        // Enabling sets the default interval, so the policy's is sent afterwards even if it was sent before.
         if observed.interval_sent && observed.enabling != Enabling::NotSent {
             prop_assert!(steps.is_empty());
         }

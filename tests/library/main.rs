@@ -1,8 +1,8 @@
-//! The parts of the program through the public library: the decision and the run by properties, the policy's problems and
-//! the output by golden files, the KMS client against the simulated cloud, the walls between the parts by the source.
+//! The parts of the program through the public library: decision and runs by properties, policy problems and
+//! outputs by golden files, the KMS client with the simulated cloud, the rules of the architecture by the source.
 //!
-//! Time is paused or injected. After a wanted change, `UPDATE_GOLDEN=1 cargo test --test library` writes the golden files
-//! anew; read the difference before it is committed.
+//! Time is paused or injected. After an intended change, `UPDATE_GOLDEN=1 cargo test --test library` writes the golden
+//! files again; read the difference.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
@@ -15,5 +15,6 @@ mod decision;
 mod layers;
 mod output;
 mod policy;
+mod properties;
 mod schema;
 mod signing;

@@ -1,7 +1,7 @@
-//! Policy files as their users see them: the examples, the text of every kind of problem, and whatever bytes turn up.
+//! Reads policy files: the examples, one file for every kind of problem, and random bytes.
 //!
-//! Each `tests/golden/policy/NAME.yaml` has its problems in `NAME.expected`, drawn as on a terminal. After a wanted
-//! change, `UPDATE_GOLDEN=1 cargo test --test library` writes them anew; read the difference before it is committed.
+//! The problems of `tests/golden/policy/NAME.yaml` are in `NAME.expected`, as on a terminal. After an intended change,
+//! `UPDATE_GOLDEN=1 cargo test --test library` updates them; read the difference before you commit it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -65,7 +65,7 @@ fn every_kind_of_problem_has_its_text() {
 }
 
 #[test]
-fn no_golden_text_is_left_without_its_policy() {
+fn every_golden_text_has_its_policy() {
     let stems = |extension| -> BTreeSet<_> {
         files("tests/golden/policy", extension).iter().map(|path| path.with_extension("")).collect()
     };
@@ -78,7 +78,7 @@ fn every_example_is_accepted_without_a_warning() {
         files("config", "yaml").into_iter().filter(|path| path.display().to_string().contains("policy")).collect();
     assert_eq!(examples.len(), 3, "{examples:?}");
     for path in examples {
-        // In a clean clone, so without any variable.
+        // Without any variable, as in a clean clone.
         match policy::load(&path, |_| None, now()) {
             Ok((_, warnings)) => assert!(warnings.is_empty(), "{warnings}"),
             Err(refused) => panic!("{refused}"),
@@ -103,7 +103,7 @@ fn the_complete_example_shows_the_defaults() {
 }
 
 #[test]
-fn what_the_complete_example_has_in_comments_is_valid_too() {
+fn the_comments_of_the_complete_example_are_valid_fields() {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/policy.yaml")).unwrap();
     let mut kinds = BTreeSet::new();
     for (at, comment) in text.match_indices("      # ") {
@@ -126,7 +126,7 @@ fn what_the_complete_example_has_in_comments_is_valid_too() {
 }
 
 /// The first project of a policy with these lines of credentials.
-fn logging_in(lines: &str) -> Project {
+fn project_with(lines: &str) -> Project {
     let text = format!(
         "projects:\n  - name: a\n    cloud: huawei-cloud\n    region: eu-west-101\n    \
          project_id: 0123456789abcdef0123456789abcdef\n{lines}\n    \
@@ -139,8 +139,8 @@ fn logging_in(lines: &str) -> Project {
 }
 
 #[test]
-fn every_kind_of_credentials_is_read_as_it_is_written() {
-    let credentials = |kind: &str| logging_in(&format!("    credentials: {{{kind}}}")).credentials;
+fn every_kind_of_credentials_is_decoded() {
+    let credentials = |kind: &str| project_with(&format!("    credentials: {{{kind}}}")).credentials;
     let access_key = |access_key_id, token: Option<&str>| Credentials::AccessKey {
         access_key_id,
         secret_access_key_file: "/sk".into(),
@@ -149,7 +149,7 @@ fn every_kind_of_credentials_is_read_as_it_is_written() {
     assert_eq!(
         credentials("access_key: {access_key_id: 12345E10, secret_access_key_file: /sk}"),
         access_key(AccessKeyId::Value("12345E10".to_owned()), None),
-        "digits as they were written"
+        "digits as written"
     );
     assert_eq!(
         credentials(
@@ -171,24 +171,24 @@ fn every_kind_of_credentials_is_read_as_it_is_written() {
 }
 
 #[test]
-fn an_agency_and_a_proxy_stand_in_the_credentials_or_beside_them() {
+fn an_agency_and_a_proxy_are_accepted_in_the_credentials_and_in_the_project() {
     let agency = "assume_agency: {domain_id: 0123, agency_name: rotation, duration: 15m}";
     let proxy = "proxy: {url: 'http://10.0.0.1:3128/', user_name: me, password_file: /pw}";
-    let inside = logging_in(&format!("    credentials:\n      ecs_agency: {{}}\n      {agency}\n      {proxy}"));
-    let beside = logging_in(&format!("    {proxy}\n    credentials:\n      ecs_agency: {{}}\n    {agency}"));
-    assert_eq!((inside.credentials_at.line, beside.credentials_at.line), (7, 8));
-    assert_eq!(inside, Project { credentials_at: inside.credentials_at, ..beside });
+    let inside = project_with(&format!("    credentials:\n      ecs_agency: {{}}\n      {agency}\n      {proxy}"));
+    let outside = project_with(&format!("    {proxy}\n    credentials:\n      ecs_agency: {{}}\n    {agency}"));
+    assert_eq!((inside.credentials_at.line, outside.credentials_at.line), (7, 8));
+    assert_eq!(inside, Project { credentials_at: inside.credentials_at, ..outside });
     let domain = AgencyDomain::Id("0123".to_owned());
     let duration = Some(Duration::from_secs(900));
     assert_eq!(inside.assume_agency, Some(AssumeAgency { domain, agency_name: "rotation".to_owned(), duration }));
     let (user_name, password_file) = (Some("me".to_owned()), Some(PathBuf::from("/pw")));
     assert_eq!(inside.proxy, Some(Proxy { url: "http://10.0.0.1:3128".to_owned(), user_name, password_file }));
-    let neither = logging_in("    credentials: {token_file: /t}");
+    let neither = project_with("    credentials: {token_file: /t}");
     assert_eq!((neither.assume_agency, neither.proxy), (None, None));
 }
 
 #[test]
-fn a_secret_in_the_policy_shows_in_no_problem() {
+fn a_secret_in_the_policy_is_in_no_problem() {
     const SECRET: &str = "Sesame0pen";
     for lines in [
         "credentials: Sesame0pen",
@@ -234,14 +234,14 @@ fn a_policy_and_its_problems_can_be_sent_to_another_task() {
 }
 
 #[test]
-fn an_entry_knows_its_line() {
+fn an_entry_has_its_line() {
     let policy = example("policy.minimal.yaml");
     let project = &policy.projects[0];
     assert_eq!((&*project.name, project.keys[0].line), ("payments", 11));
 }
 
 #[test]
-fn variables_are_replaced_in_the_paths_of_secrets() {
+fn variables_are_expanded_in_the_paths_of_secrets() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/policy.minimal.yaml");
     let text = fs::read_to_string(path).unwrap().replace("/run/secrets", "${CREDENTIALS_DIRECTORY}");
     let (policy, _) = read(text.as_bytes()).unwrap();
@@ -264,16 +264,16 @@ projects:
 }
 
 #[test]
-fn bytes_that_are_not_utf8_are_told_with_their_offset() {
+fn invalid_utf8_is_reported_with_its_offset() {
     let problems = read(b"# \xc3\xbc\nschedule: \xff\n").unwrap_err();
-    assert_eq!(problems.to_string(), "policy.yaml:2:11: not UTF-8 from byte 15 on, expected UTF-8 text");
+    assert_eq!(problems.to_string(), "policy.yaml:2:11: invalid UTF-8 at byte 15; save the file as UTF-8");
     let problems = read(b"\xff\xfea\0:\0").unwrap_err();
-    assert!(problems.to_string().ends_with("this looks like UTF-16: save the file as UTF-8"), "{problems}");
+    assert!(problems.to_string().ends_with("the file seems to be UTF-16: save it as UTF-8"), "{problems}");
 }
 
 #[test]
 fn a_byte_order_mark_does_not_move_the_columns() {
-    assert_eq!(read("\u{feff}x: 1".as_bytes()).unwrap_err().iter().next().unwrap().place.column, 1);
+    assert_eq!(read("\u{feff}x: 1".as_bytes()).unwrap_err().iter().next().unwrap().position.column, 1);
 }
 
 #[test]
@@ -287,25 +287,28 @@ fn ten_thousand_keys_and_as_many_problems_are_read() {
     assert_eq!(policy.projects[0].keys.len(), 10_001);
     let line = format!("{{projects: [{{keys: [{}]}}]}}", "{key_id: x, key_id: y},".repeat(1_000));
     let problems = read(line.as_bytes()).unwrap_err();
-    assert!(problems.render_snippets(true).len() < 1_000 * problems.iter().len(), "a long line is drawn in part");
+    assert!(
+        problems.render_snippets(true).len() < 1_000 * problems.iter().len(),
+        "only a part of a long line is drawn"
+    );
     let broken = text.replace("rotation_interval: 90", "rotation_interval: 9");
     let problems = read(broken.as_bytes()).unwrap_err();
     assert_eq!(problems.iter().len(), 10_001);
     assert_eq!(problems.render_snippets(true).matches("policy.yaml:").count(), 10_001);
 }
 
-/// Every place lies in the text, every message is one line, and both drawings can be made.
-fn are_well_told(text: &[u8], problems: &Problems) {
+/// Every position is in the text, every message is one line, and both drawings work.
+fn assert_well_formed(text: &[u8], problems: &Problems) {
     let text = String::from_utf8_lossy(text);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines: Vec<&str> = text.split('\n').collect();
-    let inside = |place: yaml::Place| {
-        let line = lines.get(place.line as usize - 1).unwrap_or_else(|| panic!("{place:?} in {text:?}"));
-        assert!((1..=line.chars().count() + 1).contains(&(place.column as usize)), "{place:?} in {text:?}");
+    let inside = |position: yaml::Position| {
+        let line = lines.get(position.line as usize - 1).unwrap_or_else(|| panic!("{position:?} in {text:?}"));
+        assert!((1..=line.chars().count() + 1).contains(&(position.column as usize)), "{position:?} in {text:?}");
     };
     for problem in problems.iter() {
-        inside(problem.place);
-        problem.related.iter().for_each(|related| inside(related.place));
+        inside(problem.position);
+        problem.related.iter().for_each(|related| inside(related.position));
         assert!(!problem.to_string().contains(char::is_control), "{problem:?}");
     }
     assert_eq!(problems.render_plain().lines().count(), problems.iter().len());
@@ -313,20 +316,20 @@ fn are_well_told(text: &[u8], problems: &Problems) {
     assert!(problems.render_snippets(true).len() >= problems.render_plain().len());
 }
 
-fn is_told_well(bytes: &[u8]) {
+fn assert_readable(bytes: &[u8]) {
     match read(bytes) {
         Ok((_, warnings)) => {
             assert_eq!(warnings.count(Severity::Error), 0);
-            are_well_told(bytes, &warnings);
+            assert_well_formed(bytes, &warnings);
         }
         Err(problems) => {
             assert!(problems.count(Severity::Error) > 0, "{problems}");
-            are_well_told(bytes, &problems);
+            assert_well_formed(bytes, &problems);
         }
     }
 }
 
-/// Pieces that mean something to YAML or to a policy.
+/// Texts with a meaning in YAML or in a policy.
 const PIECES: &[&str] = &[
     "\n",
     "  ",
@@ -403,20 +406,20 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..super::properties::config() })]
 
     #[test]
-    fn any_bytes_are_a_policy_or_told_what_is_wrong(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        is_told_well(&bytes);
+    fn any_bytes_are_accepted_or_have_problems(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        assert_readable(&bytes);
     }
 
     #[test]
-    fn any_text_is_a_policy_or_told_what_is_wrong(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..40)) {
-        is_told_well(pieces.concat().as_bytes());
+    fn any_text_is_accepted_or_has_problems(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..40)) {
+        assert_readable(pieces.concat().as_bytes());
     }
 
     #[test]
-    fn a_changed_policy_is_accepted_or_told_what_is_wrong(bytes in mutated()) {
-        is_told_well(&bytes);
+    fn a_changed_policy_is_accepted_or_has_problems(bytes in mutated()) {
+        assert_readable(&bytes);
     }
 }

@@ -1,7 +1,7 @@
-//! The JSON Schema of the policy says what the decoder does: it is the one that is shipped, takes whatever is a policy,
-//! and refuses what a schema can know to be none.
+//! The JSON Schema of the policy agrees with the decoder: it accepts every valid policy and refuses the others, as far
+//! as a schema can, and config/policy.schema.json is up to date.
 //!
-//! After a wanted change, `UPDATE_GOLDEN=1 cargo test --test library schema` writes config/policy.schema.json anew.
+//! After an intended change, `UPDATE_GOLDEN=1 cargo test --test library schema` updates config/policy.schema.json.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,13 +16,13 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The schema, ready to judge.
-struct Judge {
+/// The compiled schema.
+struct Validator {
     schemas: boon::Schemas,
     schema: boon::SchemaIndex,
 }
 
-impl Judge {
+impl Validator {
     fn new() -> Self {
         let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
         compiler.add_resource("https://example.com/policy.schema.json", policy::json_schema()).unwrap();
@@ -30,7 +30,7 @@ impl Judge {
         Self { schemas, schema }
     }
 
-    /// What keeps a document from being valid, or nothing.
+    /// Why a document is invalid, or nothing.
     fn fault(&self, document: &Value) -> Option<String> {
         self.schemas.validate(document, self.schema).err().map(|fault| format!("{fault:#}"))
     }
@@ -43,7 +43,7 @@ fn read(text: &str) -> Option<Policy> {
 }
 
 #[test]
-fn the_schema_that_is_shipped_is_the_one_that_the_program_prints() {
+fn the_shipped_schema_is_the_one_that_the_program_prints() {
     let printed = Command::new(env!("CARGO_BIN_EXE_kms-rotationd")).arg("schema").output().unwrap();
     assert_eq!((printed.status.code(), &*printed.stderr), (Some(0), &b""[..]));
     let printed = String::from_utf8(printed.stdout).unwrap();
@@ -51,10 +51,10 @@ fn the_schema_that_is_shipped_is_the_one_that_the_program_prints() {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&shipped, &printed).unwrap();
     }
-    assert!(fs::read_to_string(shipped).unwrap() == printed, "config/policy.schema.json is out of step");
+    assert!(fs::read_to_string(shipped).unwrap() == printed, "config/policy.schema.json is outdated");
 }
 
-/// The text of every policy that stands somewhere as an example, and where that is.
+/// Every example of a policy with its file.
 fn examples() -> Vec<(String, String)> {
     let file = |name: &str| (name.to_owned(), fs::read_to_string(root().join(name)).unwrap());
     let mut examples = [
@@ -70,7 +70,7 @@ fn examples() -> Vec<(String, String)> {
         let mut before = "";
         for part in text.split("```yaml\n") {
             let block = part.split("```").next().unwrap();
-            // One of them shows what `check` says of mistakes.
+            // One of them has mistakes on purpose.
             if block.starts_with("projects:") && !before.ends_with("<!-- file: mistakes.yaml -->\n") {
                 examples.push((document.to_owned(), block.to_owned()));
             }
@@ -82,14 +82,14 @@ fn examples() -> Vec<(String, String)> {
 
 #[test]
 fn every_example_is_valid_and_names_the_schema_where_it_is_a_file() {
-    let (judge, examples) = (Judge::new(), examples());
+    let (validator, examples) = (Validator::new(), examples());
     assert!(examples.len() >= 8, "{} examples", examples.len());
-    for (place, text) in examples {
-        assert!(read(&text).is_some(), "{place}");
-        assert_eq!(judge.fault(&serde_saphyr::from_str(&text).unwrap()), None, "{place}");
-        if place.starts_with("config/") {
+    for (file, text) in examples {
+        assert!(read(&text).is_some(), "{file}");
+        assert_eq!(validator.fault(&serde_saphyr::from_str(&text).unwrap()), None, "{file}");
+        if file.starts_with("config/") {
             let named = text.lines().next().and_then(|line| line.strip_prefix("# yaml-language-server: $schema="));
-            assert!(root().join(&place).parent().unwrap().join(named.unwrap()).exists(), "{place}");
+            assert!(root().join(&file).parent().unwrap().join(named.unwrap()).exists(), "{file}");
         }
     }
 }
@@ -101,10 +101,10 @@ fn goldens() -> Vec<PathBuf> {
     goldens
 }
 
-/// What is wrong with these is for `check` alone to tell.
+/// Only `check` refuses these.
 const BEYOND_A_SCHEMA: &[&str] = &[
-    // It sees one value at a time,
-    "assume_agency_in_two_places",
+    // A schema validates one value at a time,
+    "assume_agency_twice",
     "assume_agency_without_an_agent",
     "mode_enforced_in_a_monitored_file",
     "conflict_alias_in_two_projects",
@@ -115,10 +115,10 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     "conflict_project_name",
     "conflict_selector_twice",
     "conflict_selector_twice_after_an_exemption",
-    "proxy_in_two_places",
+    "proxy_twice",
     "retry_max_below_default",
     "retry_max_below_initial",
-    // knows texts by their form only,
+    // knows only the form of a text,
     "alias_is_a_key_id",
     "alias_is_a_pattern",
     "credentials_with_the_token_itself",
@@ -137,7 +137,7 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     "variable_not_closed",
     "variable_not_set",
     "variable_without_name",
-    // and gets what YAML has made of the text.
+    // and gets values after YAML has changed them.
     "interval_hexadecimal",
     "interval_leading_zero",
     "interval_underscore",
@@ -148,14 +148,14 @@ const BEYOND_A_SCHEMA: &[&str] = &[
 ];
 
 #[test]
-fn the_schema_takes_every_policy_and_refuses_what_it_can_know_to_be_none() {
-    let judge = Judge::new();
+fn the_schema_accepts_every_policy_and_refuses_what_it_can() {
+    let validator = Validator::new();
     let (mut taken, mut valid) = (BTreeSet::new(), 0);
     for path in goldens() {
         let Ok(text) = String::from_utf8(fs::read(&path).unwrap()) else { continue };
         let Ok(document) = serde_saphyr::from_str(&text) else { continue };
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        match (read(&text), judge.fault(&document)) {
+        match (read(&text), validator.fault(&document)) {
             (Some(_), fault) => {
                 assert_eq!(fault, None, "{name}");
                 valid += 1;
@@ -170,7 +170,7 @@ fn the_schema_takes_every_policy_and_refuses_what_it_can_know_to_be_none() {
     assert_eq!(taken, BEYOND_A_SCHEMA.iter().map(|name| (*name).to_owned()).collect());
 }
 
-/// A policy in which a value stands at this path, beside what every policy needs.
+/// A policy with a value at this path, in addition to the required fields.
 fn with(path: &[&str], value: Value) -> Value {
     let mut document = json!({"projects": [{
         "name": "p", "cloud": "huawei-cloud", "region": "eu-west-101", "credentials": {"token_file": "/t"},
@@ -220,26 +220,26 @@ fn every_pattern_means_the_same_in_python_and_javascript() {
     let patterns: Vec<_> = found.iter().filter_map(|(_, property)| property["pattern"].as_str()).collect();
     assert!(patterns.len() > 20, "{patterns:?}");
     for pattern in patterns {
-        // Classes by name and flags are spelt in another way in each of them, where there are any.
+        // Named classes and flags differ between the two.
         assert!(!["\\p", "\\P", "\\u", "(?", "[:"].iter().any(|odd| pattern.contains(odd)), "{pattern}");
     }
 }
 
 #[test]
-fn what_is_not_given_is_as_if_the_default_of_the_schema_were() {
+fn an_absent_field_has_the_default_of_the_schema() {
     let without = read(&with(&["schedule"], json!({})).to_string()).unwrap();
-    let judge = Judge::new();
+    let validator = Validator::new();
     let mut defaults = 0;
     for (path, property) in all_properties() {
         let Some(default) = property.get("default") else { continue };
         let path: Vec<_> = path.iter().map(String::as_str).collect();
         let document = with(&path, default.clone());
-        assert_eq!(judge.fault(&document), None, "{path:?}");
-        let mut given = read(&document.to_string()).unwrap();
-        // What is given moves what stands behind it.
-        given.projects[0].credentials_at = without.projects[0].credentials_at;
-        given.files.clone_from(&without.files);
-        assert_eq!(given, without, "{path:?}");
+        assert_eq!(validator.fault(&document), None, "{path:?}");
+        let mut with_default = read(&document.to_string()).unwrap();
+        // The added value moves the positions after it.
+        with_default.projects[0].credentials_at = without.projects[0].credentials_at;
+        with_default.files.clone_from(&without.files);
+        assert_eq!(with_default, without, "{path:?}");
         defaults += 1;
     }
     assert_eq!(defaults, 17);
@@ -247,7 +247,7 @@ fn what_is_not_given_is_as_if_the_default_of_the_schema_were() {
 
 #[test]
 fn numbers_have_the_same_bounds_for_the_schema_and_for_the_decoder() {
-    let judge = Judge::new();
+    let validator = Validator::new();
     let mut bounds = 0;
     for (path, property) in all_properties() {
         let (Some(least), Some(most)) = (property["minimum"].as_f64(), property["maximum"].as_f64()) else { continue };
@@ -257,7 +257,7 @@ fn numbers_have_the_same_bounds_for_the_schema_and_for_the_decoder() {
         for (number, expected) in [(least, true), (most, true), (least - step, false), (most + step, false)] {
             let text = if whole { format!("{number:.0}") } else { format!("{number:.3}") };
             let document = with(&path, serde_json::from_str(&text).unwrap());
-            assert_eq!(judge.fault(&document).is_none(), expected, "{path:?} {text}");
+            assert_eq!(validator.fault(&document).is_none(), expected, "{path:?} {text}");
             assert_eq!(read(&document.to_string()).is_some(), expected, "{path:?} {text}");
         }
         bounds += 1;

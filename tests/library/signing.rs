@@ -1,4 +1,4 @@
-//! The signature against a second implementation, written from the same section of the documents in another way.
+//! The signature compared with a second, different implementation of the same section of the documents.
 
 #![expect(clippy::format_collect, reason = "short and clear")]
 
@@ -24,7 +24,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The header from the parts of a request that were never put together: nothing has to be taken apart here.
+/// The header, computed from the separate parts of a request: nothing has to be parsed.
 fn second_opinion(
     method: &str,
     segments: &[String],
@@ -59,7 +59,7 @@ fn second_opinion(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(super::properties::config())]
 
     #[test]
     fn two_implementations_agree(
@@ -88,7 +88,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_that_is_signed_can_be_changed_unnoticed(body in "[a-z]{1,20}", other in "[a-z]{1,20}") {
+    fn a_changed_request_has_another_signature(body in "[a-z]{1,20}", other in "[a-z]{1,20}") {
         prop_assume!(body != other);
         let sign = |path: &str, host: &str, body: &str| {
             let headers = [("host", host), ("x-sdk-date", "20240102T030405Z")];

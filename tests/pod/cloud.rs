@@ -1,8 +1,8 @@
-//! A simulated cloud in a process of its own, for the policy of `config/kubernetes`: its project, its user, and keys
-//! whose rotation is off.
+//! A simulated cloud as a process, for `tests/pod/run`: project and user of `config/kubernetes`, and keys with rotation
+//! off.
 //!
-//! Its arguments are the port of the loopback that it serves on, the user's password, and the keys. It obeys the lines
-//! that it reads, repeats each once that is done, and serves until they end. `tests/pod/run` tries pods with it.
+//! Its arguments are a port of the loopback, the user's password, and the key ids. It carries out the commands on its
+//! standard input, prints each when it is done, and serves until the input ends.
 
 use std::io::{self, BufRead, Error};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,12 +27,12 @@ async fn main() -> io::Result<()> {
     ended.await.map_err(Error::other)?
 }
 
-#[expect(clippy::print_stdout, reason = "so that who commands knows when it is done")]
+#[expect(clippy::print_stdout, reason = "it confirms each command")]
 fn obey(cloud: &Handle) -> io::Result<()> {
     for line in io::stdin().lock().lines() {
         let line = line?;
         match line.split(' ').collect::<Vec<_>>()[..] {
-            // As whoever changes the password in the console does.
+            // Like a change of the password in the console.
             ["password", password] => {
                 cloud.set_password(USER, DOMAIN, password);
                 cloud.revoke_tokens();
@@ -42,7 +42,7 @@ fn obey(cloud: &Handle) -> io::Result<()> {
             }
             ["forbid"] => cloud.behave(|behaviour| behaviour.forbidden = OperationSet::WRITES),
             ["permit"] => cloud.behave(|behaviour| behaviour.forbidden = OperationSet::NONE),
-            _ => return Err(Error::other(format!("the cloud does not know how to {line}"))),
+            _ => return Err(Error::other(format!("unknown command: {line}"))),
         }
         println!("{line}");
     }

@@ -1,10 +1,10 @@
-"""Stands in for a Kubernetes API server as far as the lease of config/kubernetes/replicas needs one.
+"""A fake Kubernetes API server with the calls that the lease of config/kubernetes/replicas needs.
 
     python3 cluster.py CERTIFICATE KEY ADDRESS PORT TOKENS NAMESPACE LOG
 
-Knows whoever brings one of the lines of the file TOKENS, which is read for each request, and allows what the Role there
-does: to create leases, and to get and patch the one of its name. Keeps leases in memory, and writes down who asked for
-what with which token and how it was answered: ADDRESS METHOD TOKEN STATUS.
+It accepts the tokens in the file TOKENS, which it reads for each request, and permits what the Role permits: to create
+leases, and to get and patch the lease of its name. It keeps leases in memory, and logs each request: ADDRESS METHOD
+TOKEN STATUS.
 
 Written from the documentation of Kubernetes: "Authenticating" (bearer tokens), "Using RBAC Authorization", "API
 Concepts" (verbs, resource versions, conflicts) and the reference of coordination.k8s.io/v1. Patches are merge patches,
@@ -37,7 +37,7 @@ class Failure(Exception):
 
 
 def merge(target, patch):
-    """RFC 7396: members replace, objects go down, null removes."""
+    """RFC 7396: a value replaces, an object is merged, null deletes."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}
@@ -134,6 +134,6 @@ class Api(http.server.BaseHTTPRequestHandler):
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(certificate, key)
 server = http.server.ThreadingHTTPServer((address, int(port)), Api)
-# The handshake belongs to the thread of the connection.
+# Each thread makes its own handshake.
 server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
 server.serve_forever()

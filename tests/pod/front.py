@@ -1,8 +1,8 @@
-"""Puts TLS before a server that speaks none, as a cloud's gateway does.
+"""A TLS proxy in front of an HTTP server, like a cloud's gateway.
 
     python3 front.py CERTIFICATE KEY ADDRESS PORT TARGET_PORT
 
-Listens on that address, and passes on to the port of 127.0.0.1.
+Listens on ADDRESS:PORT, and forwards to TARGET_PORT of 127.0.0.1.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ async def pour(source, sink):
             sink.write(data)
             await sink.drain()
     except OSError:
-        pass  # either side has gone away
+        pass  # one side has closed the connection
     finally:
         sink.close()
 

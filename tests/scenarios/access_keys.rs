@@ -1,4 +1,4 @@
-//! `access_key`: requests are signed, and a key that is refused is neither tried for ever nor locked.
+//! `access_key`: requests are signed, and a refused key is not tried until it is locked.
 
 use std::collections::HashSet;
 use std::fs;
@@ -18,11 +18,11 @@ pub(crate) const ACCESS: &str = "AKOFTHESETESTS000001";
 pub(crate) const SECRET: &str = "sEcReTkEy-5b0e7d3c9a1f2846ZyXwVuTsRq";
 /// The id in the policy, the secret in a file.
 pub(crate) const BY_VALUE: &str = "{access_key: {access_key_id: AKOFTHESETESTS000001, secret_access_key_file: secret}}";
-/// Everything in files.
+/// Id and secret in files.
 pub(crate) const BY_FILE: &str = "{access_key: {access_key_id_file: access, secret_access_key_file: secret}}";
 const REFUSED: &str = "unknown: authentication_failed";
 
-/// A cloud with these keys that knows the access key.
+/// A cloud with these keys and the access key.
 pub(crate) fn keyed(keys: impl IntoIterator<Item = Key>) -> Setup {
     setup(keys).access_key(ACCESS, SECRET)
 }
@@ -35,7 +35,7 @@ pub(crate) fn site(policy: &Policy) -> Site {
     site
 }
 
-/// A temporary key of the simulated machine, as its metadata service gives it to whoever asks.
+/// A temporary key from the simulated metadata service.
 pub(crate) fn temporary_key(cloud: &Cloud) -> [String; 3] {
     let mut stream = TcpStream::connect(cloud.url().rsplit('/').next().unwrap()).unwrap();
     write!(stream, "GET /openstack/latest/securitykey HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
@@ -56,14 +56,14 @@ fn a_key_named_in_the_policy_signs_every_request() {
 }
 
 #[test]
-fn a_key_whose_id_is_in_a_file_signs_as_well() {
+fn a_key_with_its_id_in_a_file_signs_requests() {
     let cloud = Cloud::start(keyed([off()]));
     assert_eq!(site(&Policy::of_one_key(cloud.url()).with(BY_FILE)).apply().key(KEY), "compliant");
     assert_eq!(cloud.access_keys_seen(), [ACCESS]);
 }
 
 #[test]
-fn a_temporary_key_in_files_goes_with_its_security_token() {
+fn a_temporary_key_in_files_is_sent_with_its_security_token() {
     let cloud = Cloud::of([off()]);
     let [access, secret, token] = temporary_key(&cloud);
     let credentials = "{access_key: {access_key_id_file: access, secret_access_key_file: secret, \
@@ -79,7 +79,7 @@ fn a_temporary_key_in_files_goes_with_its_security_token() {
 }
 
 #[test]
-fn every_kind_that_needs_no_machine_works_over_https_with_an_own_authority() {
+fn every_login_without_a_metadata_service_works_over_https_with_a_private_authority() {
     let authority = Authority::new();
     for credentials in [
         "{token_file: token}",
@@ -114,7 +114,7 @@ fn a_refused_key_is_tried_once_in_a_run_however_many_keys_there_are() {
         assert!((0..30).all(|n| applied.key(&key_id(n)) == REFUSED), "{applied:#?}");
         assert_eq!((cloud.access_key_refusals(ACCESS), cloud.all_requests()), (1, 1));
         let error = applied.report().error();
-        // The cloud's word, and where to look.
+        // The cloud's message, and the action.
         assert!(error.contains("APIGW.0301") && error.contains("verify aksk"), "{error}");
         assert!(error.contains("secret") && error.contains("not changed"), "{error}");
         assert_eq!(applied.log().iter().filter(|line| line["level"] == "ERROR").count(), 1, "{}", applied.stderr);
@@ -122,7 +122,7 @@ fn a_refused_key_is_tried_once_in_a_run_however_many_keys_there_are() {
 }
 
 #[test]
-fn a_key_that_is_refused_in_mid_run_is_not_tried_on_every_key_that_is_left() {
+fn a_key_refused_in_mid_run_is_not_tried_on_every_remaining_key() {
     for concurrency in [1, 4] {
         let cloud = Cloud::start(keyed(many(40)).fault(Rule::always(Fault::unauthorized()).after(1)));
         let policy = Policy::of_keys(cloud.url(), (0..40).map(key_id)).with(BY_VALUE);
@@ -130,14 +130,14 @@ fn a_key_that_is_refused_in_mid_run_is_not_tried_on_every_key_that_is_left() {
         site.write("secret", SECRET);
         let applied = site.apply();
         assert!((0..40).all(|n| applied.key(&key_id(n)) == REFUSED), "{applied:#?}");
-        // Those that were in flight when the first refusal came, and one more try.
+        // The requests in flight at the first refusal, and one retry.
         assert!(cloud.requests(Operation::ReadStatus) <= u64::from(concurrency) + 1, "{}", cloud.all_requests());
         assert_eq!(cloud.requests(Operation::ListKeys), 1);
     }
 }
 
 #[test]
-fn a_key_that_nobody_knows_is_refused_in_the_clouds_words() {
+fn an_unknown_key_is_reported_with_the_clouds_message() {
     let cloud = Cloud::of([off()]);
     let applied = site(&Policy::of_one_key(cloud.url()).with(BY_VALUE)).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
@@ -145,7 +145,7 @@ fn a_key_that_nobody_knows_is_refused_in_the_clouds_words() {
     assert_eq!(cloud.all_requests(), 1);
 }
 
-/// A run whose first request waits for its refusal, during which the secret's file becomes another.
+/// A run in which the secret's file changes while the first request waits for its refusal.
 fn refused_while_the_file_becomes(secret: &str) -> (Cloud, String) {
     let hold = Hold::new();
     let rule = Rule::next(1, Fault::held(&hold)).on(Operation::ListKeys);
@@ -170,7 +170,7 @@ fn a_refused_key_whose_files_have_changed_is_tried_once_more() {
 }
 
 #[test]
-fn a_changed_key_that_is_refused_as_well_ends_the_projects_run() {
+fn a_changed_key_that_is_also_refused_ends_the_projects_run() {
     let (cloud, key) = refused_while_the_file_becomes("of-tomorrow");
     assert_eq!(key, REFUSED);
     assert_eq!((cloud.access_key_refusals(ACCESS), cloud.all_requests()), (2, 2));
@@ -193,7 +193,7 @@ fn five_projects_with_one_wrong_key_never_lock_it() {
     let applied = site.apply();
     assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 5));
     assert_eq!((cloud.access_key_refusals(ACCESS), cloud.access_key_is_locked(ACCESS)), (1, false));
-    // Each of the five says why: the cloud's word, and where to look.
+    // Each of the five reports the cloud's message and the action.
     for project in applied.report().0["projects"].as_array().unwrap() {
         let error = project["error"].as_str().unwrap();
         assert!(error.contains("APIGW.0301") && error.contains("verify aksk"), "{error}");
@@ -205,7 +205,7 @@ fn five_projects_with_one_wrong_key_never_lock_it() {
 }
 
 #[test]
-fn a_key_rotated_in_its_files_in_mid_run_costs_no_key_its_result() {
+fn a_key_replaced_in_its_files_in_mid_run_does_not_affect_the_result() {
     let hold = Hold::new();
     let cloud = Cloud::start(keyed(many(40)).fault(from_the_eleventh_on(&hold)));
     let site = site(&Policy::of_keys(cloud.url(), (0..40).map(key_id)).with(BY_FILE));
@@ -225,14 +225,14 @@ fn a_key_rotated_in_its_files_in_mid_run_costs_no_key_its_result() {
 }
 
 #[test]
-fn every_attempt_is_signed_afresh() {
+fn every_attempt_is_signed_again() {
     let busy = Fault::html(503).retry_after("1");
     let cloud = Cloud::start(keyed([rotating(90)]).fault(Rule::next(2, busy).on(Operation::ListKeys)));
     let front = Front::plain(cloud.url());
     assert_eq!(site(&Policy::of_one_key(&front.http()).with(BY_VALUE)).apply().key(KEY), "compliant");
     for header in ["x-sdk-date", "authorization"] {
         let said = front.header(header);
-        // The attempts to list keys, and the one call after them.
+        // The attempts to list keys, and one call after them.
         let different: HashSet<_> = said.iter().take(3).collect();
         assert_eq!((said.len(), different.len()), (4, 3), "{header}: {said:?}");
     }
@@ -243,7 +243,7 @@ const APART: &str =
     "this machine's clock differs from the cloud's by more than ten minutes; check its time synchronization";
 
 #[test]
-fn an_answers_date_twenty_minutes_off_is_told_in_log_and_metric() {
+fn a_clock_skew_of_twenty_minutes_is_in_log_and_metric() {
     for (offset, expected) in [(1200, 1200.0), (-1200, -1200.0)] {
         let cloud = Cloud::start(keyed([off()]).behave(|cloud| cloud.date_offset_seconds = offset));
         let site = site(&Policy::of_one_key(cloud.url()).with(BY_VALUE));
@@ -259,7 +259,7 @@ fn an_answers_date_twenty_minutes_off_is_told_in_log_and_metric() {
 }
 
 #[test]
-fn a_clock_that_is_too_wrong_for_signatures_is_named_beside_the_refusal() {
+fn a_clock_skew_is_reported_with_the_refused_signature() {
     let ahead = || SystemTime::now() + Duration::from_secs(20 * 60);
     let cloud = Cloud::start(keyed(many(5)).clock(ahead));
     let applied = site(&Policy::of_keys(cloud.url(), (0..5).map(key_id)).with(BY_VALUE)).apply();
@@ -270,7 +270,7 @@ fn a_clock_that_is_too_wrong_for_signatures_is_named_beside_the_refusal() {
 }
 
 #[test]
-fn files_of_a_key_that_are_missing_empty_or_garbled_lead_to_no_request() {
+fn missing_empty_or_garbled_key_files_cause_no_request() {
     let cloud = Cloud::start(keyed([off()]));
     let [with_mark, with_blank, with_nul] =
         [format!("\u{feff}{SECRET}\n"), format!("{SECRET} \n"), format!("{SECRET}\0")];

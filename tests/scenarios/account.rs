@@ -1,4 +1,4 @@
-//! Policies for a whole account: selectors, exemptions, coverage and guards, on lists of keys that change and fail.
+//! Policies for a whole account: selectors, exemptions, coverage and guards, with lists that change and fail.
 
 use std::time::SystemTime;
 
@@ -27,7 +27,7 @@ fn apply_many(site: &Site) -> Finished {
 }
 
 #[test]
-fn ten_lines_bring_an_account_of_5_000_keys_to_their_policy_at_the_least_cost() {
+fn a_policy_of_ten_lines_is_applied_to_5_000_keys_with_the_fewest_requests() {
     let (project, census) = seed::account(PROJECT, "eu-de", Dialect::Huawei, 5_000, SystemTime::now());
     let cloud = Cloud::start(Setup::new().project(project.token(TOKEN)));
     let policy = Policy { concurrency: 32, cloud: "huawei-cloud", region: "eu-west-101", ..Policy::at(cloud.url()) }
@@ -45,8 +45,7 @@ fn ten_lines_bring_an_account_of_5_000_keys_to_their_policy_at_the_least_cost() 
         let line = key["entry_line"].as_u64().unwrap();
         assert!(line > 0 && (key["status"] == "compliant" || key["reasons"][0].is_string()), "{key}");
     }
-    // Three pages, a page of those with the tag, and for each key that can rotate one look before and one after each
-    // of its writes.
+    // Three pages, one page of a search by tag, and for each rotatable key one read at first and one after each write.
     let changed = of(Kind::DefaultInterval) + of(Kind::OtherInterval);
     assert_eq!(cloud.requests(Operation::ListKeys), 3);
     assert_eq!(cloud.requests(Operation::QueryByTag), 1);
@@ -56,7 +55,7 @@ fn ten_lines_bring_an_account_of_5_000_keys_to_their_policy_at_the_least_cost() 
     assert_eq!(cloud.requests(Operation::ReadStatus), looks);
     assert_eq!(cloud.all_requests(), 4 + looks + cloud.write_requests());
     cloud.assert_only_sent(90);
-    // And when there is nothing more to do, one look each.
+    // Without drift, one read each.
     cloud.forget_requests();
     assert_eq!(site.apply().report().count("compliant"), census.rotatable() as u64);
     assert_eq!(cloud.all_requests(), 4 + census.rotatable() as u64);
@@ -85,7 +84,7 @@ fn tags_and_names_select_and_the_most_specific_entry_decides() {
 }
 
 #[test]
-fn up_to_the_longest_interval_nothing_is_written_and_above_it_the_longest_is() {
+fn a_maximum_interval_is_written_only_to_keys_with_a_longer_one() {
     let at = |number, days| Key::new(key_id(number)).rotating(days);
     let cloud = Cloud::of([at(0, 30), at(1, 90), at(2, 91), Key::new(key_id(3))]);
     let site = Site::new(&Policy::at(cloud.url()).entry("{select: {}, max_rotation_interval: 90}"));
@@ -98,7 +97,7 @@ fn up_to_the_longest_interval_nothing_is_written_and_above_it_the_longest_is() {
 }
 
 #[test]
-fn an_alias_that_names_none_or_two_is_told_of_and_nothing_is_touched() {
+fn an_alias_without_exactly_one_key_is_reported_and_nothing_is_written() {
     let cloud = Cloud::of(named(["twice", "twice", "once"]));
     let policy = Policy::at(cloud.url())
         .entry("{alias: twice, rotation_interval: 90}")
@@ -114,7 +113,7 @@ fn an_alias_that_names_none_or_two_is_told_of_and_nothing_is_touched() {
 }
 
 #[test]
-fn an_exempted_key_is_left_alone_until_its_last_day_is_over() {
+fn an_exempted_key_is_not_written_until_its_last_day_is_over() {
     let cloud = Cloud::of(named(["a", "b", "c"]));
     let in_a_week = jiff::Zoned::now().date().saturating_add(jiff::Span::new().days(7));
     let policy = Policy::at(cloud.url())
@@ -132,7 +131,7 @@ fn an_exempted_key_is_left_alone_until_its_last_day_is_over() {
 }
 
 #[test]
-fn keys_under_no_entry_are_shown_and_fail_the_run_where_cover_is_required() {
+fn uncovered_keys_are_shown_and_fail_the_run_if_coverage_is_required() {
     let cloud = Cloud::of([off(), Key::new(key_id(1)), Key::new(key_id(2)).spec("RSA_2048")]);
     let policy = Policy::of_one_key(cloud.url());
     let reported = Site::new(&policy.clone()).apply();
@@ -151,7 +150,7 @@ fn keys_under_no_entry_are_shown_and_fail_the_run_where_cover_is_required() {
 }
 
 #[test]
-fn keys_come_and_go_between_runs() {
+fn keys_created_and_deleted_between_runs_are_noticed() {
     let cloud = Cloud::of(named(["pay-1"]));
     let site = Site::new(&Policy::at(cloud.url()).entry("{select: {alias: 'pay-*'}, rotation_interval: 90}"));
     let daemon = site.run();
@@ -166,7 +165,7 @@ fn keys_come_and_go_between_runs() {
 }
 
 #[test]
-fn a_fault_in_listing_makes_every_key_unknown_and_none_is_written() {
+fn a_failed_listing_makes_every_key_unknown_and_writes_none() {
     let faults = [
         Fault::html(502),
         Fault::kms(500, "KMS.0100"),
@@ -186,7 +185,7 @@ fn a_fault_in_listing_makes_every_key_unknown_and_none_is_written() {
         let site = Site::new(&policy);
         let strike = Rule::always(fault.clone()).on(Operation::ListKeys);
         cloud.fault(strike.clone());
-        // Nothing is known of them yet, and still it is not "0 keys, all well".
+        // The keys are unknown, but the result is not "0 keys, success".
         let first = site.apply();
         assert_eq!((first.code, first.report().count("unknown")), (Some(1), 1), "{fault:?} {first:#?}");
         assert_ne!(first.report().error(), "", "{fault:?}");
@@ -206,7 +205,7 @@ fn a_fault_in_listing_makes_every_key_unknown_and_none_is_written() {
 }
 
 #[test]
-fn a_fault_in_the_search_for_tags_makes_every_key_unknown() {
+fn a_failed_search_by_tag_makes_every_key_unknown() {
     let cloud = Cloud::start(
         setup(named(["a", "b"])).fault(Rule::always(Fault::kms(400, "KMS.0401")).on(Operation::QueryByTag)),
     );
@@ -217,19 +216,19 @@ fn a_fault_in_the_search_for_tags_makes_every_key_unknown() {
 }
 
 #[test]
-fn a_user_who_may_not_list_keys_reconciles_those_that_are_named_by_their_ids() {
+fn without_permission_to_list_keys_entries_by_id_still_work() {
     let listless = || setup([off()]).behave(|behaviour| behaviour.forbidden = Operation::ListKeys.into());
     let cloud = Cloud::start(listless());
     let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"));
-    // But nobody can say then that no key was forgotten.
+    // But then uncovered keys cannot be detected.
     let applied = Site::new(&Policy::of_one_key(cloud.url()).field("coverage: required")).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "compliant"));
     assert!(applied.report().error().contains("403"), "{}", applied.report().error());
 }
 
 #[test]
-fn monitoring_never_sends_a_write_under_any_policy_and_fault() {
+fn monitor_mode_never_sends_a_write_with_any_policy_and_fault() {
     let policies: [&[&str]; 3] = [
         &[EVERY_KEY],
         &["{select: {}, max_rotation_interval: 30, reapply: always}"],
@@ -276,7 +275,7 @@ fn a_file_can_be_monitored_as_a_whole() {
 }
 
 #[test]
-fn a_run_changes_no_more_selected_keys_than_it_may() {
+fn a_run_changes_at_most_the_limit_of_selected_keys() {
     let cloud = Cloud::of((0..12).map(|number| Key::new(key_id(number))));
     let policy = Policy { guards: "{max_changes_per_run: 5}", ..Policy::at(cloud.url()) }
         .entry(EVERY_KEY)
@@ -290,7 +289,7 @@ fn a_run_changes_no_more_selected_keys_than_it_may() {
     };
     assert_eq!(held(&planned.report()), 5);
     let first = site.apply();
-    // Two that are listed one by one are not counted.
+    // The two entries by id do not count.
     assert_eq!((first.code, first.report().count("compliant"), held(&first.report())), (Some(1), 7, 5));
     assert!(first.report().keys().all(|key| key["status"] == "compliant" || key["reasons"][0] == "rotation_disabled"));
     let many = apply_many(&site);
@@ -299,7 +298,7 @@ fn a_run_changes_no_more_selected_keys_than_it_may() {
 }
 
 #[test]
-fn a_key_that_something_keeps_changing_back_is_left_alone_until_an_operator_acts() {
+fn a_flapping_key_is_not_written_until_an_operator_acts() {
     let cloud = Cloud::of([rotating(90)]);
     let policy = Policy { guards: "{flap_repairs: 3, flap_window: 24h}", ..Policy::of_one_key(cloud.url()) };
     let site = Site::new(&policy.every_second());
@@ -321,7 +320,7 @@ fn a_key_that_something_keeps_changing_back_is_left_alone_until_an_operator_acts
 }
 
 #[test]
-fn a_key_that_changes_its_name_or_state_changes_its_entry() {
+fn a_key_with_a_new_name_or_state_gets_another_entry() {
     let cloud = Cloud::of(named(["pay-1"]));
     let policy = Policy::at(cloud.url())
         .entry("{select: {alias: 'pay-*'}, rotation_interval: 90}")
@@ -336,7 +335,7 @@ fn a_key_that_changes_its_name_or_state_changes_its_entry() {
 }
 
 #[test]
-fn a_key_that_is_deleted_while_the_run_looks_at_it_is_not_found() {
+fn a_key_deleted_while_it_is_read_is_not_found() {
     let hold = Hold::new();
     let rule = Rule::next(1, Fault::held(&hold)).on(Operation::ReadStatus);
     let cloud = Cloud::start(setup([off()]).fault(rule));
@@ -350,7 +349,7 @@ fn a_key_that_is_deleted_while_the_run_looks_at_it_is_not_found() {
 }
 
 #[test]
-fn what_a_list_once_said_of_a_keys_state_decides_nothing_when_no_list_comes_any_more() {
+fn a_key_state_of_an_earlier_list_is_not_used_without_a_new_list() {
     let keys = [Key::new(key_id(0)).alias("a").state(KeyState::Disabled), Key::new(key_id(1)).alias("b").rotating(90)];
     let cloud = Cloud::of(keys);
     let policy = Policy::at(cloud.url()).entry(EVERY_KEY).key(&key_id(0), 90).key(&key_id(1), 90);
@@ -373,7 +372,7 @@ fn what_a_list_once_said_of_a_keys_state_decides_nothing_when_no_list_comes_any_
     assert!(daemon.get("/metrics").1.contains(r#"alias="b""#), "the name is still known");
 }
 
-/// A cloud whose lists are these, and whose keys are all off.
+/// A cloud with these lists; all keys are off.
 fn lists(keys: &'static str, tagged: impl Fn(&Asked) -> String + Send + Sync + 'static) -> StandIn {
     StandIn::start(move |asked| match asked.call() {
         "list-keys" => answer("200 OK", "", keys),
@@ -383,7 +382,7 @@ fn lists(keys: &'static str, tagged: impl Fn(&Asked) -> String + Send + Sync + '
 }
 
 #[test]
-fn an_empty_list_of_a_cloud_that_counts_keys_is_not_believed() {
+fn an_empty_list_with_a_positive_total_is_not_trusted() {
     for (total, code, unknown) in [("5", 1, 1), (r#""5""#, 1, 1), ("0", 0, 0), ("null", 0, 0)] {
         let list = format!(r#"{{"keys":[],"key_details":[],"next_marker":"","truncated":"false","total":{total}}}"#);
         let cloud = lists(list.leak(), |_| String::new());
@@ -393,7 +392,7 @@ fn an_empty_list_of_a_cloud_that_counts_keys_is_not_believed() {
 }
 
 #[test]
-fn keys_on_a_doubtful_list_are_governed_and_nothing_follows_from_the_absence_of_others() {
+fn keys_on_a_doubtful_list_are_handled_and_missing_ones_prove_nothing() {
     for bad in [BadListing::SameMarker, BadListing::SameKeys, BadListing::NoMarker, BadListing::LargerTotal] {
         let doubtful = || setup(named(["a", "b"])).fault(Rule::always(Fault::listing(bad)).on(Operation::ListKeys));
         let cloud = Cloud::start(doubtful());
@@ -418,7 +417,7 @@ fn keys_on_a_doubtful_list_are_governed_and_nothing_follows_from_the_absence_of_
 }
 
 #[test]
-fn a_key_whose_tags_are_in_doubt_is_not_written_by_a_less_specific_entry() {
+fn a_key_with_uncertain_tags_is_not_written_by_a_less_specific_entry() {
     let larger = Rule::always(Fault::listing(BadListing::LargerTotal)).on(Operation::QueryByTag);
     let keys = [Key::new(key_id(0)).tag("legacy", "true"), Key::new(key_id(1)), Key::new(key_id(2))];
     let cloud = Cloud::start(setup(keys).fault(larger));
@@ -436,7 +435,7 @@ fn a_key_whose_tags_are_in_doubt_is_not_written_by_a_less_specific_entry() {
 }
 
 #[test]
-fn keys_that_cannot_be_read_take_no_part_in_the_limit_once_they_are_set() {
+fn unreadable_keys_do_not_count_for_the_limit_once_they_are_set() {
     let keys = (0..12).map(|number| Key::new(key_id(number)));
     let cloud = Cloud::start(setup(keys).behave(|cloud| cloud.unknown = Operation::ReadStatus.into()));
     let policy = Policy { guards: "{max_changes_per_run: 5}", ..Policy::at(cloud.url()).entry(EVERY_KEY) };
@@ -451,7 +450,7 @@ fn keys_that_cannot_be_read_take_no_part_in_the_limit_once_they_are_set() {
 }
 
 #[test]
-fn a_key_that_lacks_what_a_more_specific_entry_asks_for_is_not_written_by_the_next_one() {
+fn a_key_without_the_attribute_of_a_more_specific_entry_is_not_written_by_the_next_one() {
     let project = ProjectSetup::new(PROJECT, "eu-de").keys(named(["a"])).token(TOKEN);
     let cloud = Cloud::start(Setup::new().project(project.dialect(Dialect::OpenTelekomCloud)));
     let policy = Policy::at(cloud.url())
@@ -467,7 +466,7 @@ fn a_key_that_lacks_what_a_more_specific_entry_asks_for_is_not_written_by_the_ne
 }
 
 #[test]
-fn keys_of_a_project_that_had_the_name_before_are_not_taken_for_this_ones() {
+fn keys_of_an_earlier_project_with_the_same_name_are_forgotten() {
     let cloud = Cloud::of(named(["before"]));
     let policy = Policy::at(cloud.url()).entry(EVERY_KEY);
     let site = Site::new(&policy);

@@ -1,4 +1,4 @@
-//! `assume_agency` on top of each kind that may, and `id_token`.
+//! `assume_agency` with each kind of login that can assume one, and `id_token`.
 
 use kms_simulator::{Fault, Operation, ProjectSetup, Rule, Setup};
 
@@ -12,7 +12,7 @@ const REFUSED: &str = "unknown: authentication_failed";
 const BY_PASSWORD: &str = "{password: {user_name: rotator, domain_name: ACCOUNT, password_file: password}}";
 const DOMAIN_ID: &str = "d0ffd0ffd0ffd0ffd0ffd0ffd0ffd0ff";
 
-/// A cloud in which another account has delegated the project to whoever assumes `rotation`.
+/// A cloud in which another account has delegated the project to the agency `rotation`.
 fn delegating() -> Setup {
     let project = ProjectSetup::new(PROJECT, "eu-de").domain("DELEGATING").key(off());
     Setup::new().project(project).login(USER, ACCOUNT, PASSWORD).access_key(ACCESS, SECRET).agency(
@@ -23,7 +23,7 @@ fn delegating() -> Setup {
     )
 }
 
-/// The three kinds that may assume an agency.
+/// The three kinds of login that can assume an agency.
 fn kinds(cloud: &Cloud) -> [String; 3] {
     [BY_PASSWORD.to_owned(), BY_VALUE.to_owned(), of_the_machine(cloud)]
 }
@@ -33,7 +33,7 @@ fn by_name(agency: &str) -> String {
 }
 
 #[test]
-fn each_kind_opens_the_delegated_project_by_the_accounts_name_or_id() {
+fn each_kind_of_login_uses_the_delegated_project_by_the_accounts_name_or_id() {
     for domain in ["domain_name: DELEGATING", &format!("domain_id: {DOMAIN_ID}")] {
         let cloud = Cloud::start(delegating());
         for (at, credentials) in kinds(&cloud).into_iter().enumerate() {
@@ -48,7 +48,7 @@ fn each_kind_opens_the_delegated_project_by_the_accounts_name_or_id() {
 }
 
 #[test]
-fn without_the_agency_the_project_stays_closed() {
+fn without_the_agency_the_project_is_denied() {
     let cloud = Cloud::start(delegating());
     for credentials in kinds(&cloud) {
         let applied = site(&Policy::of_one_key(cloud.url()).with(&credentials)).apply();
@@ -59,7 +59,7 @@ fn without_the_agency_the_project_stays_closed() {
 }
 
 #[test]
-fn an_agency_that_nobody_knows_fails_in_the_clouds_words() {
+fn an_unknown_agency_is_reported_with_the_clouds_message() {
     let cloud = Cloud::start(delegating());
     for credentials in kinds(&cloud) {
         cloud.forget_requests();
@@ -73,7 +73,7 @@ fn an_agency_that_nobody_knows_fails_in_the_clouds_words() {
 }
 
 #[test]
-fn an_agency_may_stand_within_the_credentials_and_ask_for_a_duration() {
+fn an_agency_can_be_part_of_the_credentials_and_have_a_duration() {
     let cloud = Cloud::start(delegating());
     let credentials =
         BY_VALUE.replace("}}", "}, assume_agency: {domain_name: DELEGATING, agency_name: rotation, duration: 1h}}");
@@ -87,7 +87,7 @@ fn an_agency_may_stand_within_the_credentials_and_ask_for_a_duration() {
 }
 
 #[test]
-fn a_wrong_key_or_password_below_an_agency_is_tried_once() {
+fn a_wrong_key_or_password_for_an_agency_is_tried_once() {
     let cloud = Cloud::start(delegating());
     for credentials in [BY_PASSWORD, BY_VALUE] {
         cloud.forget_requests();
@@ -101,7 +101,7 @@ fn a_wrong_key_or_password_below_an_agency_is_tried_once() {
 }
 
 #[test]
-fn an_agencys_keys_that_are_refused_are_had_anew_in_mid_run() {
+fn refused_keys_of_an_agency_are_renewed_in_mid_run() {
     for (at, credentials) in [BY_PASSWORD, BY_VALUE].into_iter().enumerate() {
         let refuse = Rule::next(1, Fault::unauthorized()).on(Operation::EnableRotation);
         let cloud = Cloud::start(delegating().fault(refuse));
@@ -115,7 +115,7 @@ fn an_agencys_keys_that_are_refused_are_had_anew_in_mid_run() {
 const ID_TOKEN: &str = "{id_token: {provider_id: cluster, token_file: jwt}}";
 
 #[test]
-fn a_token_file_of_an_identity_provider_is_read_anew_at_each_authentication() {
+fn an_identity_providers_token_file_is_read_at_each_login() {
     let cloud = Cloud::start(setup([off()]).identity_provider("cluster", "eyJ-first"));
     let site = site(&Policy::of_one_key(cloud.url()).with(ID_TOKEN).every_second());
     site.write("jwt", "eyJ-first\n");
@@ -134,7 +134,7 @@ fn a_token_file_of_an_identity_provider_is_read_anew_at_each_authentication() {
 }
 
 #[test]
-fn a_token_that_the_identity_provider_did_not_give_is_tried_once() {
+fn a_wrong_identity_token_is_tried_once() {
     let cloud = Cloud::start(setup([off()]).identity_provider("cluster", "eyJ-right"));
     let site = site(&Policy::of_one_key(cloud.url()).with(ID_TOKEN));
     site.write("jwt", "eyJ-wrong");
@@ -145,7 +145,7 @@ fn a_token_that_the_identity_provider_did_not_give_is_tried_once() {
 }
 
 #[test]
-fn an_identity_provider_that_iam_does_not_know_is_named() {
+fn an_unknown_identity_provider_is_named() {
     let cloud = Cloud::of([off()]);
     let site = site(&Policy::of_one_key(cloud.url()).with(ID_TOKEN));
     site.write("jwt", "eyJ-right");

@@ -1,4 +1,4 @@
-//! Tokens and passwords: got, kept, renewed, refused.
+//! Tokens and passwords: requested, cached, renewed, refused.
 
 use std::fs;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ fn a_token_for_another_project_is_not_used() {
 }
 
 #[test]
-fn a_project_that_iam_does_not_know_is_not_asked_for_again() {
+fn an_unknown_project_is_not_looked_up_again() {
     let cloud = Cloud::of([off()]);
     let applied = Site::new(&Policy::of_one_key(cloud.url()).password(Some("eu-nl"))).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
@@ -106,7 +106,7 @@ fn a_refused_secret_waits_for_a_change_however_many_runs_there_are() {
 }
 
 #[test]
-fn a_user_who_is_refused_is_not_asked_for_again_in_each_run() {
+fn a_refused_user_does_not_log_in_again_in_each_run() {
     let disabled = Rule::always(Fault::gateway(403, "IAM.0080")).on(Operation::Authenticate);
     let cloud = Cloud::start(keyed([off()]).fault(disabled));
     let site = keyed_site(&Policy::of_one_key(cloud.url()).with(BY_PASSWORD).every_second());
@@ -116,7 +116,7 @@ fn a_user_who_is_refused_is_not_asked_for_again_in_each_run() {
 }
 
 #[test]
-fn a_signal_or_a_new_policy_has_a_refused_secret_tried_at_once() {
+fn a_signal_or_a_new_policy_retries_a_refused_secret_at_once() {
     let cloud = Cloud::start(keyed([off()]));
     let policy = Policy::of_one_key(cloud.url()).with(BY_PASSWORD);
     let site = keyed_site(&policy);
@@ -126,7 +126,7 @@ fn a_signal_or_a_new_policy_has_a_refused_secret_tried_at_once() {
     daemon.signal(Signal::HUP);
     daemon.await_runs(2);
     assert_eq!((&*daemon.status().key(KEY), cloud.all_requests()), (REFUSED, 2));
-    // Nothing changes for the client.
+    // The client notices no difference.
     site.write("policy.yaml", &(policy.text() + "# another day\n"));
     daemon.await_runs(3);
     assert_eq!((&*daemon.status().key(KEY), cloud.all_requests()), (REFUSED, 3));
@@ -142,7 +142,7 @@ fn a_token_is_kept_between_runs() {
 }
 
 #[test]
-fn a_token_is_renewed_before_it_ends() {
+fn a_token_is_renewed_before_it_expires() {
     let setup = setup([rotating(90)]).clock(slow_clock());
     let cloud = Cloud::start(setup.behave(|cloud| cloud.token_lifetime = Duration::from_secs(4)));
     let site = Site::new(&Policy::of_one_key(cloud.url()).password(None).every_second());
@@ -158,8 +158,8 @@ fn a_token_is_renewed_before_it_ends() {
 }
 
 #[test]
-fn a_token_that_ends_in_mid_run_costs_no_key() {
-    // A client's clock that goes wrong: the token ends for the cloud and still holds for the client.
+fn a_token_that_expires_in_mid_run_fails_no_key() {
+    // A wrong clock of the client: the token has expired for the cloud, but not for the client.
     let (jump, clock) = clock();
     let hold = Hold::new();
     let cloud = Cloud::start(setup(many(40)).clock(clock).fault(from_the_eleventh_on(&hold)));
@@ -182,7 +182,7 @@ fn clock() -> (impl Fn(), impl Fn() -> SystemTime + Send + Sync + 'static) {
     (move || ahead.store(48 * 3600, Ordering::Relaxed), now)
 }
 
-/// Calls that are refused side by side lead to one new token.
+/// Concurrent refused calls cause one new token.
 #[track_caller]
 fn assert_one_renewal_for_many_calls(refusal: TokenRefusal) {
     let hold = Hold::new();
@@ -191,7 +191,7 @@ fn assert_one_renewal_for_many_calls(refusal: TokenRefusal) {
     let policy = Policy::of_keys(cloud.url(), (0..40).map(key_id)).password(None);
     let site = Site::new(&Policy { concurrency: 8, ..policy });
     let daemon = site.run();
-    // The eight are let in already; whatever comes after them is refused.
+    // The first eight are accepted already; later ones are refused.
     cloud.await_requests(Operation::ReadStatus, 8);
     cloud.revoke_tokens();
     hold.release();
@@ -203,17 +203,17 @@ fn assert_one_renewal_for_many_calls(refusal: TokenRefusal) {
 }
 
 #[test]
-fn a_token_revoked_in_mid_run_is_renewed_once_for_all_calls_that_the_kms_refuses() {
+fn a_token_revoked_in_mid_run_is_renewed_once_for_all_calls_refused_by_kms() {
     assert_one_renewal_for_many_calls(TokenRefusal::Kms);
 }
 
 #[test]
-fn a_token_revoked_in_mid_run_is_renewed_once_for_all_calls_that_the_gateway_refuses() {
+fn a_token_revoked_in_mid_run_is_renewed_once_for_all_calls_refused_by_the_gateway() {
     assert_one_renewal_for_many_calls(TokenRefusal::Gateway);
 }
 
 #[test]
-fn each_way_to_refuse_a_token_leads_to_one_renewal_and_one_more_try() {
+fn each_kind_of_refused_token_causes_one_renewal_and_one_retry() {
     let refusals = [
         Fault::unauthorized(),
         Fault::gateway(401, "APIGW.0307"),
@@ -234,7 +234,7 @@ fn each_way_to_refuse_a_token_leads_to_one_renewal_and_one_more_try() {
 }
 
 #[test]
-fn a_new_token_that_is_refused_as_well_ends_the_projects_run() {
+fn a_new_token_that_is_also_refused_ends_the_projects_run() {
     let cloud = Cloud::start(setup(many(30)).fault(Rule::always(Fault::unauthorized())));
     let policy = Policy::of_keys(cloud.url(), (0..30).map(key_id)).password(None);
     let applied = Site::new(&Policy { concurrency: 1, ..policy }).apply();
@@ -244,7 +244,7 @@ fn a_new_token_that_is_refused_as_well_ends_the_projects_run() {
 }
 
 #[test]
-fn a_token_of_another_project_is_denied_and_not_renewed_for_ever() {
+fn a_token_of_another_project_is_denied_and_not_renewed_again_and_again() {
     let cloud = Cloud::start(setup([off()]).fault(Rule::always(Fault::kms(403, "KMS.0321"))));
     let applied = Site::new(&Policy::of_one_key(cloud.url()).password(None)).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: access_denied"));
@@ -253,7 +253,7 @@ fn a_token_of_another_project_is_denied_and_not_renewed_for_ever() {
 }
 
 #[test]
-fn a_write_that_the_user_may_not_make_is_told_as_such() {
+fn a_write_without_permission_is_reported_as_access_denied() {
     let cloud = Cloud::start(setup([off()]).behave(|cloud| cloud.forbidden = Operation::EnableRotation.into()));
     let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "non_compliant: rotation_disabled, access_denied"));
@@ -261,7 +261,7 @@ fn a_write_that_the_user_may_not_make_is_told_as_such() {
 }
 
 #[test]
-fn a_rotated_password_file_is_picked_up_when_the_token_ends() {
+fn a_changed_password_file_is_used_when_the_token_expires() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()).password(None).every_second());
     let daemon = site.run();
@@ -276,7 +276,7 @@ fn a_rotated_password_file_is_picked_up_when_the_token_ends() {
 }
 
 #[test]
-fn a_rotated_token_file_is_picked_up_by_the_next_run() {
+fn a_changed_token_file_is_used_by_the_next_run() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()).every_second());
     let daemon = site.run();
@@ -289,7 +289,7 @@ fn a_rotated_token_file_is_picked_up_by_the_next_run() {
 }
 
 #[test]
-fn a_token_file_that_is_missing_empty_or_garbled_makes_the_keys_unknown_without_a_request() {
+fn a_missing_empty_or_garbled_token_file_makes_the_keys_unknown_without_a_request() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     for content in [None, Some(""), Some("\n"), Some("two words\n"), Some("two\nlines\n"), Some("umlaut-ü")] {
@@ -308,7 +308,7 @@ fn a_token_file_that_is_missing_empty_or_garbled_makes_the_keys_unknown_without_
 }
 
 #[test]
-fn a_missing_password_file_is_no_attempt() {
+fn a_missing_password_file_causes_no_login() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()).password(None));
     std::fs::remove_file(site.path("password")).unwrap();
@@ -318,7 +318,7 @@ fn a_missing_password_file_is_no_attempt() {
 }
 
 #[test]
-fn a_password_file_with_stray_bytes_is_named_and_not_sent() {
+fn a_password_file_with_control_characters_is_named_and_not_sent() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()).password(None));
     for (content, fault) in [
@@ -336,7 +336,7 @@ fn a_password_file_with_stray_bytes_is_named_and_not_sent() {
 }
 
 #[test]
-fn iam_that_is_down_for_a_while_is_asked_again() {
+fn a_login_is_retried_while_iam_is_down() {
     for fault in [Fault::html(500), Fault::html(502), Fault::throttled(), Fault::reset(), Fault::html(410)] {
         let cloud = Cloud::start(setup([off()]).fault(Rule::next(2, fault).on(Operation::Authenticate)));
         let applied = Site::new(&Policy::of_one_key(cloud.url()).password(None)).apply();
@@ -346,7 +346,7 @@ fn iam_that_is_down_for_a_while_is_asked_again() {
 }
 
 #[test]
-fn iam_that_stays_down_makes_the_keys_unknown_without_asking_the_kms() {
+fn while_iam_stays_down_keys_are_unknown_without_requests_to_kms() {
     let cloud = Cloud::start(setup(many(5)).fault(Rule::always(Fault::html(503)).on(Operation::Authenticate)));
     let policy = Policy::of_keys(cloud.url(), (0..5).map(key_id)).password(None);
     let applied = Site::new(&Policy { max_elapsed: "300ms", ..policy }).apply();
@@ -355,7 +355,7 @@ fn iam_that_stays_down_makes_the_keys_unknown_without_asking_the_kms() {
 }
 
 #[test]
-fn iam_that_fails_or_is_away_is_not_a_refusal() {
+fn a_failing_or_unreachable_iam_is_not_a_refusal() {
     let faults = [Fault::html(500), Fault::html(501), Fault::html(502), Fault::html(599), Fault::throttled()];
     for fault in faults.into_iter().chain([Fault::reset(), Fault::html(408), Fault::hang()]) {
         let cloud = Cloud::start(setup([off()]).fault(Rule::always(fault.clone()).on(Operation::Authenticate)));
@@ -364,15 +364,12 @@ fn iam_that_fails_or_is_away_is_not_a_refusal() {
         assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), UNAVAILABLE), "{fault:?}");
         let error = applied.report().error();
         assert!(!error.contains(USER), "who logs in is not to blame: {error}");
-        assert_eq!(
-            applied.messages("authentication failed; the project's keys are unknown until it succeeds").len(),
-            0
-        );
+        assert_eq!(applied.messages("login failed; the project's keys cannot be checked").len(), 0);
     }
 }
 
 #[test]
-fn an_iam_where_nobody_listens_is_not_a_refusal() {
+fn a_refused_connection_to_iam_is_not_a_refused_login() {
     let cloud = Cloud::of(many(5));
     let policy = Policy::of_keys(cloud.url(), (0..5).map(key_id)).password(None);
     let policy = Policy { iam: "http://127.0.0.1:1".to_owned(), max_elapsed: "100ms", ..policy };
@@ -386,7 +383,7 @@ fn an_iam_where_nobody_listens_is_not_a_refusal() {
 }
 
 #[test]
-fn a_token_that_is_revoked_while_iam_is_away_is_not_a_refused_login() {
+fn a_token_revoked_while_iam_is_down_is_not_a_refused_login() {
     let away = Rule::always(Fault::html(503)).on(Operation::Authenticate).after(1);
     let refused = Rule::always(Fault::unauthorized()).on(Operation::ReadStatus);
     let cloud = Cloud::start(setup(many(3)).fault(away).fault(refused));
@@ -399,7 +396,7 @@ fn a_token_that_is_revoked_while_iam_is_away_is_not_a_refused_login() {
 }
 
 #[test]
-fn iam_that_answers_without_a_token_is_no_iam() {
+fn an_answer_of_iam_without_a_token_is_an_error() {
     let iam = StandIn::start(|_| answer("200 OK", "", "{}"));
     let applied = Site::new(&Policy::of_one_key(&iam.url()).password(None)).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
@@ -431,7 +428,7 @@ fn one_project_without_credentials_does_not_stop_the_other() {
 }
 
 #[test]
-fn a_secret_in_a_pipe_that_nobody_writes_to_holds_nothing_up() {
+fn a_secret_in_a_pipe_without_a_writer_does_not_block() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     fs::remove_file(site.path("token")).unwrap();

@@ -1,9 +1,9 @@
-//! What all tests of the real binary share: names, and how they wait.
+//! Shared by all tests of the real binary: names, and waiting.
 
 use std::time::{Duration, Instant};
 
-/// How long a test waits before it reports a hang: the one deadline of all these tests. No test is about it, so that it
-/// is far longer than anything takes on a busy machine.
+/// Time after which a test reports a hang: the only deadline of these tests. No test measures it, so it is far longer
+/// than anything takes on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(4 * 60);
 
 pub(crate) const PROJECT: &str = "0123456789abcdef0123456789abcdef";
@@ -18,7 +18,7 @@ pub(crate) fn key_id(n: usize) -> String {
     format!("{n:08x}-e727-4d9c-b35d-f84bb474a37f")
 }
 
-/// Waits until it is so.
+/// Waits until the condition is true.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();

@@ -1,4 +1,4 @@
-//! Certificates that are not accepted: what is wrong with them, and the advice that helps.
+//! Refused certificates: the reason, and the action.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, date_time_ymd};
 
@@ -7,7 +7,7 @@ use super::cloud::Cloud;
 use super::front::{Authority, Front};
 use super::site::{Policy, Site};
 
-/// What a run says of a cloud whose certificates this authority has issued.
+/// The error of a run with certificates of this authority.
 fn error(authority: &Authority, ca_file: Option<&str>) -> String {
     let cloud = Cloud::of([super::cloud::off()]);
     let front = Front::tls(cloud.url(), authority);
@@ -27,7 +27,7 @@ fn error_at(front: &Front, ca_file: Option<&str>) -> String {
 }
 
 #[test]
-fn the_ca_file_is_spoken_of_only_where_another_one_would_help() {
+fn ca_file_is_suggested_only_if_it_would_help() {
     type Change = fn(&mut CertificateParams);
     let changes: [(Change, &str); 4] = [
         (|params| params.not_after = date_time_ymd(2020, 1, 2), "has expired 2020-01-02T00:00:00Z"),
@@ -41,7 +41,7 @@ fn the_ca_file_is_spoken_of_only_where_another_one_would_help() {
         assert!(error.contains("its certificate") && error.contains(expected), "{error}");
         assert!(!error.contains("ca_file") && !error.contains("://"), "{error}");
     }
-    // Another authority: by this name, and by another.
+    // Another authority, with the same name and with another.
     for name in ["authority", "other"] {
         let error = error(&Authority::new(), Some(&Authority::issuing(name, |_| {}).pem));
         assert!(error.contains("is not trusted") && error.contains("ca_file private/ca.pem"), "{error}");
@@ -49,7 +49,7 @@ fn the_ca_file_is_spoken_of_only_where_another_one_would_help() {
 }
 
 #[test]
-fn a_ca_file_that_cannot_be_used_is_named_with_what_is_wrong() {
+fn an_unusable_ca_file_is_named_with_the_reason() {
     let authority = Authority::new();
     let cut = authority.pem.replace("-----END CERTIFICATE-----", "");
     let garbled = authority.pem.replacen("\nM", "\n!", 1);
@@ -69,7 +69,7 @@ fn a_ca_file_that_cannot_be_used_is_named_with_what_is_wrong() {
 }
 
 #[test]
-fn a_connection_that_ends_without_a_word_is_told_without_a_librarys_documentation() {
+fn a_connection_that_ends_early_is_reported_without_a_librarys_documentation() {
     let authority = Authority::new();
     let error = error_at(&Front::silent(&authority), Some(&authority.pem));
     assert!(error.contains("was lost: the other side has closed it") && !error.contains("://"), "{error}");

@@ -1,4 +1,4 @@
-//! A simulated cloud on a thread of its own, so that a test can block while the cloud answers.
+//! A simulated cloud on a separate thread, so that a test can block while the cloud answers.
 
 use std::ops::Deref;
 use std::sync::mpsc;
@@ -18,7 +18,7 @@ pub(crate) struct Cloud {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A project with these keys, a token that opens it, and a user who may log in.
+/// A project with these keys, a token for it, and a user.
 pub(crate) fn setup(keys: impl IntoIterator<Item = Key>) -> Setup {
     let project = ProjectSetup::new(PROJECT, "eu-de").domain(ACCOUNT).keys(keys).token(TOKEN);
     Setup::new().project(project).login(USER, ACCOUNT, PASSWORD)
@@ -34,23 +34,23 @@ pub(crate) fn rotating(days: u32) -> Key {
     Key::new(KEY).rotating(days)
 }
 
-/// A cloud of one key whose keys the user may not list, so that the key is described before the first write to it.
+/// A cloud of one key that refuses to list keys, so that the key is described before the first write.
 pub(crate) fn unlisted(key: Key) -> Setup {
     setup([key]).behave(|behaviour| behaviour.forbidden = Operation::ListKeys.into())
 }
 
-/// So many keys with rotation off.
+/// This number of keys with rotation off.
 pub(crate) fn many(count: usize) -> Vec<Key> {
     (0..count).map(|n| Key::new(key_id(n))).collect()
 }
 
-/// Holds the status of the eleventh key and of those after it, so that a run of many keys stands still in its middle.
+/// Holds the status of the eleventh key and the following ones, so that a run of many keys stops in its middle.
 pub(crate) fn from_the_eleventh_on(hold: &Hold) -> Rule {
     Rule::always(Fault::held(hold)).on(Operation::ReadStatus).after(10)
 }
 
-/// A clock at a tenth of the speed. What ends soon by the cloud's own words has not ended yet when a client reckons with
-/// its end, however late a busy machine lets it ask.
+/// A clock at a tenth of the speed: credentials that expire soon are still valid for the cloud when the client renews
+/// them, also on a busy machine.
 pub(crate) fn slow_clock() -> impl Fn() -> SystemTime + Send + Sync + 'static {
     let begin = SystemTime::now();
     move || begin + begin.elapsed().unwrap_or_default() / 10
@@ -81,13 +81,13 @@ impl Cloud {
         &self.url
     }
 
-    /// The setting of a key as it really is: on or off, and the interval.
+    /// The stored setting of a key: on or off, and the interval.
     pub(crate) fn rotation(&self, key_id: &str) -> (bool, u32) {
         let rotation = self.key(PROJECT, key_id).unwrap().rotation;
         (rotation.enabled, rotation.interval_days)
     }
 
-    /// How often something was asked for the one key of most tests.
+    /// Number of requests for the one key of most tests.
     pub(crate) fn asked(&self, operation: Operation) -> u64 {
         self.key_requests(PROJECT, KEY, operation)
     }
@@ -97,13 +97,13 @@ impl Cloud {
         self.intervals_sent(PROJECT, key_id).iter().map(|interval| interval.as_u64().unwrap()).collect()
     }
 
-    /// Waits until so many requests of this kind have arrived.
+    /// Waits for this number of requests for the operation.
     #[track_caller]
     pub(crate) fn await_requests(&self, operation: Operation, count: u64) {
         eventually(&format!("{count} requests of {operation:?}"), || self.requests(operation) >= count);
     }
 
-    /// No interval but this one was ever sent for any key.
+    /// Only this interval was sent, for any key.
     #[track_caller]
     pub(crate) fn assert_only_sent(&self, days: u64) {
         for (key_id, interval) in self.all_intervals_sent(PROJECT) {

@@ -1,4 +1,4 @@
-//! A Kubernetes API server as far as leases need one: objects with versions, and doors that can be shut one by one.
+//! A fake Kubernetes API server for leases: objects with versions, and a separate address for each replica.
 //!
 //! Written from the documentation of Kubernetes: "API Concepts" (verbs, resource versions, conflicts), "Leases", and the
 //! reference of `coordination.k8s.io/v1`; patches are merge patches, RFC 7396.
@@ -24,22 +24,22 @@ pub(crate) struct Cluster(Arc<Mutex<Objects>>);
 struct Objects {
     leases: BTreeMap<String, Value>,
     version: u64,
-    /// When a lease was written to last.
+    /// The time of the last write to a lease.
     written: Option<SystemTime>,
 }
 
-/// The way of one replica to the API server.
+/// The API server's address for one replica.
 pub(crate) struct Door {
     server: StandIn,
     shut: Arc<AtomicBool>,
-    /// Whoever comes this way waits for an answer that never comes.
+    /// Requests to this address get no answer.
     silent: Arc<AtomicBool>,
-    /// Whoever comes this way finds every lease renewed long ago, as a machine does whose clock is ahead.
+    /// Requests to this address see every lease renewed long ago, as with a clock that is ahead.
     ahead: Arc<AtomicBool>,
 }
 
 impl Cluster {
-    /// A way to it, which can be shut without shutting another.
+    /// A new address, which can be closed separately.
     pub(crate) fn door(&self) -> Door {
         let (cluster, [shut, silent, ahead]) = (self.clone(), <[Arc<AtomicBool>; 3]>::default());
         let (is_shut, is_silent, is_ahead) = (Arc::clone(&shut), Arc::clone(&silent), Arc::clone(&ahead));
@@ -57,12 +57,12 @@ impl Cluster {
         Door { server, shut, silent, ahead }
     }
 
-    /// The member of the lease's `spec`.
+    /// A member of the lease's `spec`.
     pub(crate) fn spec(&self, lease: &str, member: &str) -> Value {
         self.0.lock().unwrap().leases.get(lease).map_or(Value::Null, |lease| lease["spec"][member].clone())
     }
 
-    /// When a lease was written to last.
+    /// The time of the last write to a lease.
     pub(crate) fn written(&self) -> SystemTime {
         self.0.lock().unwrap().written.unwrap()
     }
@@ -85,17 +85,17 @@ impl Door {
         self.ahead.store(true, Ordering::SeqCst);
     }
 
-    /// The requests that came, whether they were answered or not.
+    /// Number of requests, answered or not.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.server.asked()
     }
 
-    /// Tells the site where the API server is.
+    /// Sets the address of the API server in the site.
     pub(crate) fn lead(&self, site: &mut Site) {
         write_config(site, &json!({"server": self.server.url()}));
     }
 
-    /// The same by TLS, with a server that a private authority vouches for.
+    /// The same with TLS and a certificate of a private authority.
     pub(crate) fn lead_by_tls(&self, site: &mut Site) {
         let authority = Authority::new();
         let front = Front::tls(&self.server.url(), &authority);
@@ -166,7 +166,7 @@ impl Objects {
     }
 }
 
-/// RFC 7396: members replace, objects go down, `null` removes.
+/// RFC 7396: a value replaces, an object is merged, `null` deletes.
 fn merge(into: &mut Value, patch: &Value) {
     let Some(members) = patch.as_object() else {
         into.clone_from(patch);

@@ -19,13 +19,13 @@ fn end(command: Command) -> Finished {
     Program::start(command).finish()
 }
 
-/// A command on the policy with text for people.
+/// A command on the policy, with text output.
 fn in_text(site: &Site, command: &str) -> Finished {
     end(site.command(&[command, "--policy", "policy.yaml"]))
 }
 
 #[test]
-fn check_says_that_a_policy_is_valid_and_asks_nobody() {
+fn check_accepts_a_valid_policy_without_a_request() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let text = in_text(&site, "check");
@@ -38,7 +38,7 @@ fn check_says_that_a_policy_is_valid_and_asks_nobody() {
 
 #[cfg(not(feature = "kubernetes"))]
 #[test]
-fn a_lease_is_refused_by_a_program_that_knows_of_none() {
+fn a_program_without_the_feature_refuses_a_lease() {
     let mut site = Site::new(&Policy::of_one_key("http://127.0.0.1:9"));
     site.set("KMS_ROTATIOND_LEASE", "kms/rotation");
     let ended = end(site.command(&["run", "--policy", "policy.yaml"]));
@@ -47,7 +47,7 @@ fn a_lease_is_refused_by_a_program_that_knows_of_none() {
 }
 
 #[test]
-fn check_tells_every_problem_at_once_with_its_place() {
+fn check_reports_every_problem_with_its_position() {
     let site = Site::new(&Policy::at("http://127.0.0.1:1").key(KEY, 29).key("not-a-key", 90).key(KEY, 90));
     let text = in_text(&site, "check");
     assert_eq!(text.code, Some(2));
@@ -64,7 +64,7 @@ fn check_tells_every_problem_at_once_with_its_place() {
 }
 
 #[test]
-fn check_warns_of_a_schedule_that_would_hold_rotation_off_and_accepts_it() {
+fn check_warns_about_a_schedule_that_postpones_rotation_and_accepts_it() {
     let policy = Policy { schedule: r#"{cron: "*/30 * * * *"}"#, ..Policy::at("http://127.0.0.1:1") };
     let checked = in_text(&Site::new(&policy.always(KEY, 90)), "check");
     assert_eq!(checked.code, Some(0));
@@ -76,7 +76,7 @@ fn check_warns_of_a_schedule_that_would_hold_rotation_off_and_accepts_it() {
 }
 
 #[test]
-fn check_warns_of_files_that_are_not_there_once_and_accepts_the_policy() {
+fn check_warns_once_about_missing_files_and_accepts_the_policy() {
     let proxy = "proxy: {url: 'http://127.0.0.1:1', user_name: me, password_file: /nowhere/Sesame0pen}";
     let policy = Policy::of_one_key("http://127.0.0.1:1")
         .with("{access_key: {access_key_id_file: id, secret_access_key_file: ., security_token_file: '~/token'}}")
@@ -91,9 +91,9 @@ fn check_warns_of_files_that_are_not_there_once_and_accepts_the_policy() {
     assert_eq!(
         told.iter().map(|(_, what)| *what).collect::<Vec<_>>(),
         [
-            "the file that `access_key_id_file` names does not exist, seen from this folder",
+            "the file that `access_key_id_file` names does not exist in the current folder",
             "the file that `secret_access_key_file` names is not a regular file",
-            "`security_token_file` begins with `~`, which is not replaced; write `${HOME}`, or the whole path",
+            "`security_token_file` starts with `~`, which is not expanded; write `${HOME}` or the full path",
             "the file that `password_file` names does not exist on this machine",
         ],
         "{}",
@@ -106,18 +106,18 @@ fn check_warns_of_files_that_are_not_there_once_and_accepts_the_policy() {
 }
 
 #[test]
-fn check_says_of_a_variable_that_is_not_set_just_that() {
+fn check_reports_an_unset_variable_only_once() {
     let mut site = Site::new(&Policy::of_one_key("http://127.0.0.1:1").with("{token_file: '${CREDENTIALS}/token'}"));
     let unset = in_text(&site, "check");
     assert_eq!((unset.code, unset.stdout.lines().count()), (Some(2), 1), "{unset:?}");
-    assert!(unset.stdout.contains("the environment variable `CREDENTIALS` in `token_file` is not set"), "{unset:?}");
+    assert!(unset.stdout.contains("environment variable `CREDENTIALS` in `token_file` is unset"), "{unset:?}");
     site.set("CREDENTIALS", ".");
     let set = in_text(&site, "check");
     assert_eq!((set.code, set.stdout.lines().count()), (Some(0), 1), "{set:?}");
 }
 
 #[test]
-fn a_policy_that_is_missing_or_no_file_is_a_usage_error() {
+fn a_missing_policy_or_a_folder_is_a_usage_error() {
     for policy in ["nowhere.yaml", "."] {
         let site = Site::new(&Policy::of_one_key("http://127.0.0.1:1"));
         for command in ["check", "plan", "apply", "run", "rehearse"] {
@@ -129,7 +129,7 @@ fn a_policy_that_is_missing_or_no_file_is_a_usage_error() {
 }
 
 #[test]
-fn an_invalid_policy_is_refused_by_every_command_before_anybody_is_asked() {
+fn every_command_refuses_an_invalid_policy_before_any_request() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()).key(KEY, 90));
     for command in ["plan", "apply", "run", "rehearse"] {
@@ -141,7 +141,7 @@ fn an_invalid_policy_is_refused_by_every_command_before_anybody_is_asked() {
 }
 
 #[test]
-fn plan_tells_the_steps_of_a_run_ends_with_3_and_writes_nothing() {
+fn plan_shows_the_steps_of_a_run_exits_with_3_and_writes_nothing() {
     let cloud = Cloud::of([Key::new(key_id(0)), Key::new(key_id(1)).rotating(365), Key::new(key_id(2)).rotating(90)]);
     let site = Site::new(&Policy::of_keys(cloud.url(), (0..3).map(key_id)));
     let planned = site.once("plan");
@@ -158,7 +158,7 @@ fn plan_tells_the_steps_of_a_run_ends_with_3_and_writes_nothing() {
     let first = text.stdout.find(&format!("~ {}  ", key_id(0))).unwrap();
     let second = text.stdout.find(&format!("~ {}  ", key_id(1))).unwrap();
     assert!(text.stdout[first..second].contains("off → 90 days  policy.yaml:14  rotation is off"), "{}", text.stdout);
-    assert!(text.stdout[second..].contains("365 → 90 days  policy.yaml:15  the interval is not"), "{}", text.stdout);
+    assert!(text.stdout[second..].contains("365 → 90 days  policy.yaml:15  interval differs"), "{}", text.stdout);
     assert!(!text.stdout.contains(&key_id(2)), "it is as it should be: {}", text.stdout);
     let all = end(site.command(&["plan", "--policy", "policy.yaml", "--all"]));
     assert!(all.stdout.contains(&format!("✓ {}  key-00000002  90 days", key_id(2))), "{}", all.stdout);
@@ -175,7 +175,7 @@ fn plan_after_apply_has_nothing_to_change() {
 }
 
 #[test]
-fn plan_ends_with_1_where_nothing_can_be_changed_and_not_all_is_well() {
+fn plan_exits_with_1_if_keys_off_policy_cannot_be_changed() {
     let cloud = Cloud::of([Key::new(key_id(0)).state(KeyState::Disabled)]);
     let site = Site::new(&Policy::of_keys(cloud.url(), (0..2).map(key_id)));
     let planned = site.once("plan");
@@ -185,7 +185,7 @@ fn plan_ends_with_1_where_nothing_can_be_changed_and_not_all_is_well() {
 }
 
 #[test]
-fn plan_ends_with_1_where_a_key_could_not_be_read_whatever_else_it_found() {
+fn plan_exits_with_1_if_a_key_could_not_be_read() {
     let cloud = Cloud::of([Key::new(key_id(0)), Key::new(key_id(1)).rotating(90)]);
     let site = Site::new(&Policy::of_keys(cloud.url(), (0..2).map(key_id)));
     assert_eq!(in_text(&site, "plan").code, Some(3));
@@ -202,7 +202,7 @@ fn plan_ends_with_1_where_a_key_could_not_be_read_whatever_else_it_found() {
     assert_eq!(planned.code, Some(1), "{planned:?}");
     assert!(planned.stdout.ends_with(". No changes found, but 2 keys could not be read.\n"), "{}", planned.stdout);
 
-    // Of the keys that no entry names nothing is known, which is a failure where coverage is required.
+    // Uncovered keys are unknown, which is a failure if coverage is required.
     let site = Site::new(&Policy::of_keys(cloud.url(), (0..2).map(key_id)).field("coverage: required"));
     assert_eq!(in_text(&site, "plan").code, Some(3));
     cloud.fault(Rule::next(1, Fault::kms(403, "KMS.0307")).on(Operation::ListKeys));
@@ -212,7 +212,7 @@ fn plan_ends_with_1_where_a_key_could_not_be_read_whatever_else_it_found() {
 }
 
 #[test]
-fn plan_lists_what_monitor_mode_holds_back_and_ends_as_without() {
+fn plan_lists_the_changes_that_monitor_mode_prevents() {
     let cloud = Cloud::of([off(), Key::new(key_id(0)), Key::new(key_id(1)).rotating(90)]);
     let other = |mode, key| Policy { name: "other", mode, ..Policy::at(cloud.url()) }.key(&key_id(key), 90);
     let planned = |other: &Policy| {
@@ -237,7 +237,7 @@ fn plan_lists_what_monitor_mode_holds_back_and_ends_as_without() {
 }
 
 #[test]
-fn a_program_is_given_a_document_whatever_is_wrong_with_the_policy() {
+fn json_output_is_a_document_also_for_an_invalid_policy() {
     let site = Site::new(&Policy::at("http://127.0.0.1:1").key(KEY, 29).key("not-a-key", 90));
     for command in ["plan", "apply"] {
         let ended = site.once(command);
@@ -266,7 +266,7 @@ fn a_program_is_given_a_document_whatever_is_wrong_with_the_policy() {
 }
 
 #[test]
-fn the_pipeline_of_plans_help_goes_on_with_changes_and_fails_on_errors() {
+fn the_pipeline_in_the_help_of_plan_continues_with_changes_and_fails_on_errors() {
     let cloud = Cloud::of([Key::new(key_id(0)), Key::new(key_id(1)).rotating(90)]);
     let line = example("plan", "In a pipeline");
     assert!(line.contains("kms-rotationd plan --policy policy.yaml"), "{line}");
@@ -279,7 +279,7 @@ fn the_pipeline_of_plans_help_goes_on_with_changes_and_fails_on_errors() {
 }
 
 #[test]
-fn monitor_mode_looks_and_never_writes() {
+fn monitor_mode_reads_and_never_writes() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy { mode: "monitor", ..Policy::of_one_key(cloud.url()) });
     let applied = site.apply();
@@ -292,7 +292,7 @@ fn monitor_mode_looks_and_never_writes() {
 }
 
 #[test]
-fn monitor_mode_writes_nothing_where_the_setting_cannot_be_read() {
+fn monitor_mode_writes_nothing_if_the_setting_cannot_be_read() {
     let cloud = Cloud::start(super::cloud::setup([off()]).behave(|cloud| cloud.unknown = Operation::ReadStatus.into()));
     let applied = Site::new(&Policy { mode: "monitor", ..Policy::of_one_key(cloud.url()) }).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: status_unreadable"));
@@ -300,7 +300,7 @@ fn monitor_mode_writes_nothing_where_the_setting_cannot_be_read() {
 }
 
 #[test]
-fn apply_tells_what_it_did_in_text_and_in_json() {
+fn apply_reports_its_changes_in_text_and_in_json() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let machine = site.apply();
@@ -322,7 +322,7 @@ fn apply_tells_what_it_did_in_text_and_in_json() {
 }
 
 #[test]
-fn mistakes_on_the_command_line_end_with_2() {
+fn mistakes_on_the_command_line_exit_with_2() {
     let mistakes: [&[&str]; 12] = [
         &[],
         &["frobnicate"],
@@ -345,7 +345,7 @@ fn mistakes_on_the_command_line_end_with_2() {
 }
 
 #[test]
-fn help_and_version_end_with_0_and_name_every_command() {
+fn help_and_version_exit_with_0_and_list_every_command() {
     let help = end(binary(&["--help"]));
     assert_eq!((help.code, &*help.stderr), (Some(0), ""));
     for command in ["run", "apply", "plan", "check", "rehearse", "Exit codes"] {
@@ -356,7 +356,7 @@ fn help_and_version_end_with_0_and_name_every_command() {
 }
 
 #[test]
-fn the_environment_names_policy_and_address_and_the_command_line_has_the_last_word() {
+fn options_override_the_variables_for_policy_and_address() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let mut command = site.command(&["apply"]);
@@ -381,7 +381,7 @@ fn the_environment_names_policy_and_address_and_the_command_line_has_the_last_wo
 }
 
 #[test]
-fn a_port_that_is_taken_ends_the_daemon_with_1_before_it_asks_anybody() {
+fn a_port_in_use_ends_the_daemon_with_1_before_any_request() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -395,7 +395,7 @@ fn a_port_that_is_taken_ends_the_daemon_with_1_before_it_asks_anybody() {
 }
 
 #[test]
-fn a_reader_that_has_gone_away_is_no_failure() {
+fn a_closed_output_pipe_is_not_a_failure() {
     let cloud = Cloud::of((0..100).map(|n| Key::new(key_id(n)).rotating(90)));
     let site = Site::new(&Policy::of_keys(cloud.url(), (0..100).map(key_id)));
     for arguments in [
@@ -413,7 +413,7 @@ fn a_reader_that_has_gone_away_is_no_failure() {
 }
 
 #[test]
-fn a_result_that_cannot_be_written_is_a_failure() {
+fn an_unwritable_output_is_a_failure() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     for command in ["apply", "check"] {
@@ -431,12 +431,12 @@ fn a_result_that_cannot_be_written_is_a_failure() {
     }
 }
 
-/// What a command shows on a terminal, both streams together.
+/// The output of a command on a terminal, both streams together.
 fn on_a_terminal(command: Command) -> String {
     watched(command, |_| {})
 }
 
-/// The same; whoever watches is shown what there is so far.
+/// The same; the observer is called with the output so far.
 fn watched(mut command: Command, watch: impl Fn(&str)) -> String {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();
@@ -444,7 +444,7 @@ fn watched(mut command: Command, watch: impl Fn(&str)) -> String {
     let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
     let side = File::options().read(true).write(true).open(name).unwrap();
     let mut child = command.stdout(side.try_clone().unwrap()).stderr(side).spawn().unwrap();
-    // The command has the program's side of the terminal; reading ends when the last one closes it.
+    // Only the command has the other side of the terminal: reading ends when it is closed.
     drop(command);
     let mut shown = Vec::new();
     let mut terminal = File::from(terminal);
@@ -460,7 +460,7 @@ fn watched(mut command: Command, watch: impl Fn(&str)) -> String {
 }
 
 #[test]
-fn colour_is_for_terminals_that_want_it() {
+fn colour_is_only_for_terminals_without_no_color() {
     let cloud = Cloud::of([off().state(KeyState::Disabled)]);
     let good = Site::new(&Policy::of_one_key(cloud.url()));
     let bad = Site::new(&Policy::of_one_key(cloud.url()).key(KEY, 90));
@@ -472,7 +472,7 @@ fn colour_is_for_terminals_that_want_it() {
         assert!(!on_a_terminal(dumb).contains('\x1b'), "{command}");
         let mut plain = site.command(&arguments);
         plain.env("NO_COLOR", "1");
-        // A line of progress is erased by a sequence as well; one for colour ends with an `m`.
+        // The progress line uses sequences as well; those for colour end with an `m`.
         let letter = |sequence: &str| sequence.chars().find(char::is_ascii_alphabetic);
         let said = on_a_terminal(plain);
         assert!(said.split('\x1b').skip(1).all(|sequence| letter(sequence) != Some('m')), "{command}: {said:?}");
@@ -482,14 +482,14 @@ fn colour_is_for_terminals_that_want_it() {
 }
 
 #[test]
-fn more_changes_than_are_allowed_are_held_back_with_the_way_to_allow_them() {
+fn changes_above_the_limit_are_postponed_and_the_option_is_named() {
     let cloud = Cloud::of(many(53));
     let site = Site::new(&Policy::at(cloud.url()).entry("{select: {}, max_rotation_interval: 90}"));
-    let way = "use this once: kms-rotationd apply --allow-many\n";
+    let way = "kms-rotationd apply --allow-many\n";
     let planned = in_text(&site, "plan");
     assert_eq!(planned.code, Some(3));
     assert_eq!(planned.stdout.matches("off → ≤ 90 days  policy.yaml:14  rotation is off").count(), 53, "{planned:?}");
-    for told in ["to change: 50\n", "held back by max_changes_per_run: 3\n", "3 keys are held back: ", way] {
+    for told in ["to change: 50\n", "postponed by max_changes_per_run: 3\n", "3 keys postponed: ", way] {
         assert!(planned.stdout.contains(told), "{told}: {}", planned.stdout);
     }
     let daemon = site.run();
@@ -503,15 +503,15 @@ fn more_changes_than_are_allowed_are_held_back_with_the_way_to_allow_them() {
     let site = Site::new(&Policy::at(cloud.url()).entry("{select: {}, max_rotation_interval: 90}"));
     let held = in_text(&site, "apply");
     assert_eq!((held.code, held.stdout.matches("off → 90 days").count()), (Some(1), 50), "{}", held.stdout);
-    assert!(held.stdout.contains("3 keys are held back: ") && held.stdout.contains(way), "{}", held.stdout);
+    assert!(held.stdout.contains("3 keys postponed: ") && held.stdout.contains(way), "{}", held.stdout);
     let all = end(site.command(&["apply", "--policy", "policy.yaml", "--allow-many"]));
     assert_eq!((all.code, all.stdout.matches("off → 90 days").count()), (Some(0), 3), "{}", all.stdout);
-    assert!(all.stdout.contains("  changed: 3\n") && !all.stdout.contains("held back"), "{}", all.stdout);
+    assert!(all.stdout.contains("  changed: 3\n") && !all.stdout.contains("postponed"), "{}", all.stdout);
     assert!(all.stdout.contains("\n53 of 53 keys on policy. 6 changes made in "), "{}", all.stdout);
 }
 
 #[test]
-fn plan_names_selectors_that_match_nothing_and_keys_under_no_entry() {
+fn plan_names_selectors_without_keys_and_uncovered_keys() {
     let cloud = Cloud::of([Key::new(key_id(0)).alias("pay-1").rotating(60), Key::new(key_id(1)).alias("web")]);
     let policy = Policy::at(cloud.url())
         .entry("{select: {alias: 'pay-*'}, max_rotation_interval: 90}")
@@ -520,13 +520,13 @@ fn plan_names_selectors_that_match_nothing_and_keys_under_no_entry() {
     let planned = in_text(&Site::new(&policy), "plan");
     assert_eq!(planned.code, Some(1));
     let lines: Vec<_> = planned.stdout.lines().map(str::trim_end).collect();
-    let missing = format!("    ? {:36}       policy.yaml:16  no key of this project has this name", "alias/gone");
+    let missing = format!("    ? {:36}       policy.yaml:16  no key of this project has this alias", "alias/gone");
     let expected = [
         "payments  open-telekom-cloud eu-de, enforce",
         "  warning: policy.yaml:15: the selector matches no key",
         "  unknown: 1",
         &missing,
-        "  uncovered, under no entry of the policy: 1",
+        "  uncovered, not matched by any policy entry: 1",
         &format!("    ○ {}  web", key_id(1)),
         "",
         "1 of 3 keys on policy; 1 unknown; 1 uncovered; 1 policy entry counts as one unknown key. No changes found, but \
@@ -536,8 +536,8 @@ fn plan_names_selectors_that_match_nothing_and_keys_under_no_entry() {
 }
 
 #[test]
-fn progress_is_told_on_a_terminal_only_and_is_gone_at_the_end() {
-    // The last key takes until the line is there, or a second: so there is something to wait for.
+fn progress_is_shown_on_a_terminal_only_and_removed_at_the_end() {
+    // The last key is held until the progress line is visible, or for a second.
     let on_the_last = |fault| Rule::next(1, fault).on(Operation::ReadStatus).key(key_id(2));
     let cloud = Cloud::of((0..3).map(|n| Key::new(key_id(n)).rotating(90)));
     let policy = Policy::of_keys(cloud.url(), (0..3).map(key_id));
@@ -565,5 +565,5 @@ fn progress_is_told_on_a_terminal_only_and_is_gone_at_the_end() {
     cloud.fault(on_the_last(Fault::hang()));
     let piped = end(command(&[]));
     assert_eq!((piped.code, &*piped.stderr), (Some(0), ""));
-    assert_eq!(cloud.faults_struck(), 2);
+    assert_eq!(cloud.faults_injected(), 2);
 }

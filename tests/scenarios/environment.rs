@@ -1,4 +1,4 @@
-//! `environment: {}`: what the official clients would find is found, in their order, and never shown.
+//! `environment: {}`: finds the same credentials as the official clients, in their order, and never shows them.
 
 use kms_simulator::{Operation, Setup};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use super::site::{Policy, Site};
 use super::workload::{AGENCY_URN, POD, POD_TOKEN, PROVIDER_URN, STS};
 use super::{ACCOUNT, KEY, PASSWORD, TOKEN, USER};
 
-/// Everybody whom an environment of these tests may name, and one key.
+/// All users and agencies of these tests, and one key.
 pub(super) fn everybody() -> Setup {
     let setup = keyed([off()]).identity_provider("cluster", JWT);
     setup.oidc_agency(PROVIDER_URN, AGENCY_URN, JWT).pod_identity(POD_TOKEN)
@@ -22,7 +22,7 @@ pub(super) fn cloud() -> Cloud {
     Cloud::start(everybody())
 }
 
-/// A folder, which is its own home, with these variables.
+/// A folder, which is also the home folder, with these variables.
 pub(super) fn site(cloud: &Cloud, variables: &[(&str, &str)]) -> Site {
     let mut site = Site::new(&Policy::of_one_key(cloud.url()).with("{environment: {}}"));
     let home = site.folder().to_str().unwrap().to_owned();
@@ -37,7 +37,7 @@ pub(super) fn site(cloud: &Cloud, variables: &[(&str, &str)]) -> Site {
     site
 }
 
-/// A shared configuration of two profiles, of which the current one has these further fields.
+/// A shared configuration of two profiles; the current one has these additional fields.
 pub(super) fn shared_config(more: &str) -> String {
     format!(
         r#"{{"current": "mine", "profiles": [
@@ -47,7 +47,7 @@ pub(super) fn shared_config(more: &str) -> String {
     )
 }
 
-/// What `check` says in text and in JSON, which has no secret in it, and how it ends.
+/// The text and JSON of `check`, without secrets, and the exit code.
 #[track_caller]
 fn check(site: &Site) -> (Option<i32>, String, Vec<Value>) {
     let checked = Program::start(site.command(&["check", "--policy", "policy.yaml"])).finish();
@@ -59,7 +59,7 @@ fn check(site: &Site) -> (Option<i32>, String, Vec<Value>) {
     (checked.code, checked.stdout, serde_json::from_str(&json.stdout).unwrap())
 }
 
-/// The source that `check` names.
+/// The source in the output of `check`.
 #[track_caller]
 pub(super) fn source(site: &Site) -> String {
     let (source, _, warnings) = noted(site);
@@ -67,7 +67,7 @@ pub(super) fn source(site: &Site) -> String {
     source
 }
 
-/// The source that `check` names, the project of the cloud, and its warnings.
+/// The source in the output of `check`, the project, and the warnings.
 #[track_caller]
 pub(super) fn noted(site: &Site) -> (String, String, Vec<String>) {
     let (code, text, json) = check(site);
@@ -84,8 +84,8 @@ pub(super) fn noted(site: &Site) -> (String, String, Vec<String>) {
     assert_eq!(
         messages("note"),
         [
-            format!("project `payments` logs in by its environment: {source}"),
-            format!("project `payments` works on the cloud's project {project}"),
+            format!("project `payments` uses credentials of the environment: {source}"),
+            format!("project `payments` uses the cloud's project {project}"),
         ]
     );
     let warnings = messages("warning");
@@ -93,7 +93,7 @@ pub(super) fn noted(site: &Site) -> (String, String, Vec<String>) {
     (source, project, warnings)
 }
 
-/// Why `check` finds none.
+/// The error of `check` without a source.
 #[track_caller]
 pub(super) fn no_source(site: &Site) -> String {
     let (code, text, json) = check(site);
@@ -109,7 +109,7 @@ pub(super) fn no_source(site: &Site) -> String {
     why.to_owned()
 }
 
-/// With these variables the key comes to its policy, and `check` names the source.
+/// With these variables the key is set, and `check` names the source.
 #[track_caller]
 pub(super) fn assert_found(variables: &[(&str, &str)], expected: &str) -> Cloud {
     let cloud = cloud();
@@ -158,7 +158,7 @@ fn openstacks_variables_are_a_source_under_each_of_their_names() {
 }
 
 #[test]
-fn users_and_accounts_go_by_their_ids_as_well() {
+fn users_and_accounts_can_be_given_by_id() {
     for [user, password, domain] in [
         ["HW_USER_NAME", "HW_USER_PASSWORD", "HW_DOMAIN_ID"],
         ["HW_USER_ID", "HW_USER_PASSWORD", "HW_DOMAIN_NAME"],
@@ -198,7 +198,7 @@ fn users_and_accounts_go_by_their_ids_as_well() {
 }
 
 #[test]
-fn a_security_token_of_the_environment_goes_with_its_key() {
+fn a_security_token_of_the_environment_is_sent_with_its_key() {
     for [id, secret, token] in [
         ["HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_SECURITY_TOKEN"],
         ["HW_ACCESS_KEY", "HW_SECRET_KEY", "HW_SECURITY_TOKEN"],
@@ -232,7 +232,7 @@ fn a_line_break_at_the_end_of_a_variable_is_not_sent() {
 }
 
 #[test]
-fn a_variable_with_stray_bytes_is_named_and_not_sent() {
+fn a_variable_with_control_characters_is_named_and_not_sent() {
     let key = [("HW_ACCESS_KEY", ACCESS), ("HW_SECRET_KEY", SECRET)];
     let password = [("OS_USERNAME", USER), ("OS_PASSWORD", PASSWORD), ("OS_USER_DOMAIN_NAME", ACCOUNT)];
     for (variables, name, stray) in [
@@ -256,9 +256,9 @@ fn a_variable_with_stray_bytes_is_named_and_not_sent() {
 }
 
 #[test]
-fn the_machine_itself_is_the_last_source() {
+fn the_metadata_service_is_the_last_source() {
     assert!(source(&site(&cloud(), &[])).contains("metadata service"));
-    // Empty is not set.
+    // An empty variable counts as not set.
     let empty = [("HUAWEICLOUD_SDK_AK", ""), ("HW_AUTH_TOKEN", ""), ("OS_CLOUD", ""), ("OS_TOKEN", "")];
     assert!(source(&site(&cloud(), &empty)).contains("metadata service"));
 }
@@ -267,7 +267,7 @@ fn the_machine_itself_is_the_last_source() {
 fn the_order_is_the_documented_one() {
     let mut variables = Vec::new();
     let steps: [(&[(&str, &str)], &str); 15] = [
-        (&[], "the machine's metadata service, since no variable says anything else"),
+        (&[], "the machine's metadata service (no other credentials are set)"),
         (POD, "HC_CONTAINER_CREDENTIALS_FULL_URI and HC_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
         (&[("HW_SHARED_CONFIG_FILE", "hcloud.json")], "the current profile of hcloud.json"),
         (
@@ -306,12 +306,12 @@ fn the_order_is_the_documented_one() {
     }
 }
 
-/// What is missing where only a user is named.
+/// The missing variables, if only the user is set.
 const OS_DOMAINS: &str = "OS_PASSWORD, nor OS_USER_DOMAIN_NAME or OS_DOMAIN_NAME or OS_PROJECT_DOMAIN_NAME or \
                           OS_USER_DOMAIN_ID or OS_DOMAIN_ID or OS_PROJECT_DOMAIN_ID";
 
 #[test]
-fn half_of_something_is_named_and_nothing_else_is_tried() {
+fn an_incomplete_source_is_named_and_no_other_is_tried() {
     for (given, missing) in [
         ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"),
         ("HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_AK"),
@@ -345,7 +345,7 @@ fn half_of_something_is_named_and_nothing_else_is_tried() {
         assert_eq!(no_source(&site), expected);
         let applied = site.apply();
         assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: authentication_failed"), "{expected}");
-        assert_eq!(applied.report().error(), expected);
+        assert_eq!(applied.report().error(), format!("cannot use the credentials: {expected}"));
         assert_eq!(cloud.all_requests(), 0, "{expected}");
     }
 }

@@ -1,4 +1,4 @@
-//! `environment: {}` with an agency: of the variables, or of the shared configuration, on top of what was found.
+//! `environment: {}` with an agency from variables or the shared configuration.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use super::environment::{no_source, shared_config, site, source};
 use super::site::Policy;
 use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER};
 
-/// A cloud in which another account has delegated the project to whoever assumes `rotation`, and an own project with a
+/// A cloud in which another account has delegated the project to the agency `rotation`, and an own project with a
 /// token.
 fn delegating() -> Cloud {
     let delegated = ProjectSetup::new(PROJECT, "their-project").domain("DELEGATING").key(off());
@@ -20,7 +20,7 @@ fn delegating() -> Cloud {
 }
 
 #[test]
-fn an_agency_of_the_environment_is_assumed_on_top_of_what_is_found() {
+fn an_agency_of_the_environment_is_assumed_with_the_credentials_found() {
     let ways: [&[(&str, &str)]; 5] = [
         &[("HW_ACCESS_KEY", ACCESS), ("HW_SECRET_KEY", SECRET)],
         &[("HW_USER_NAME", USER), ("HW_USER_PASSWORD", PASSWORD), ("HW_DOMAIN_NAME", ACCOUNT)],
@@ -69,7 +69,7 @@ fn an_agency_of_the_shared_configuration_is_assumed_unless_a_variable_names_anot
 }
 
 #[test]
-fn a_projects_name_may_have_signs_that_mean_something_in_an_address() {
+fn a_projects_name_can_contain_url_delimiters() {
     let name = "their project & others=für alle + 100%";
     let delegated = ProjectSetup::new(PROJECT, name).domain("DELEGATING").key(off());
     let setup = Setup::new().project(delegated).login(USER, ACCOUNT, PASSWORD).access_key(ACCESS, SECRET);
@@ -91,7 +91,7 @@ fn a_projects_name_may_have_signs_that_mean_something_in_an_address() {
 }
 
 #[test]
-fn a_duration_is_asked_for_and_a_delegated_project_goes_by_its_name() {
+fn a_duration_is_requested_and_a_delegated_project_is_found_by_name() {
     let cloud = delegating();
     let key = [("HW_ACCESS_KEY", ACCESS), ("HW_SECRET_KEY", SECRET), ("HW_ASSUME_ROLE_DURATION", "1800")];
     let agency = [("HW_ASSUME_ROLE_AGENCY_NAME", "rotation"), ("HW_ASSUME_ROLE_DOMAIN_NAME", "DELEGATING")];

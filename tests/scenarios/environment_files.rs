@@ -1,4 +1,4 @@
-//! `environment: {}` by files of the official clients: found where those look for them, and read at each login.
+//! `environment: {}` with files of the official clients: found at the same paths, and read at each login.
 
 use kms_simulator::{Hold, Operation, ProjectSetup, Setup};
 
@@ -9,7 +9,7 @@ use super::site::Policy;
 use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER, eventually, key_id};
 
 #[test]
-fn the_sdks_profile_file_is_a_source_at_home_or_where_it_is_named() {
+fn the_sdks_profile_file_is_a_source_by_default_path_or_variable() {
     let key = format!("# a comment\n[global]\nak = x\nsk = y\n\n[basic]\nak = {ACCESS}\nsk={SECRET}\n");
     let vouched = "[basic]\nidp_id = cluster\nid_token_file = jwt\n".to_owned();
     for text in [key, vouched] {
@@ -28,7 +28,7 @@ fn the_sdks_profile_file_is_a_source_at_home_or_where_it_is_named() {
 }
 
 #[test]
-fn clouds_yaml_is_a_source_with_what_secure_yaml_adds() {
+fn clouds_yaml_is_a_source_together_with_secure_yaml() {
     let password = format!("auth: {{username: {USER}, user_domain_name: {ACCOUNT}, project_name: eu-de}}");
     for (public, private) in [
         (password, format!("auth: {{password: {PASSWORD}}}")),
@@ -71,7 +71,7 @@ fn an_empty_field_does_not_hide_the_next_one() {
 }
 
 #[test]
-fn what_looks_like_a_number_or_a_boolean_is_taken_as_it_is_written() {
+fn numbers_and_booleans_in_files_are_read_as_text() {
     const NUMBERED: &str = "00000000001000080327";
     for password in ["12345678", "0x5A", "1e400", "12e4567", "true", "1_000", "2027-03-31"] {
         let project = ProjectSetup::new(PROJECT, "0001").domain(NUMBERED).key(off());
@@ -102,7 +102,7 @@ fn what_looks_like_a_number_or_a_boolean_is_taken_as_it_is_written() {
 }
 
 #[test]
-fn a_field_that_looks_like_a_number_does_not_give_way_to_the_next_one() {
+fn a_numeric_field_takes_precedence_over_the_next_one() {
     let cloud = cloud();
     let site = site(&cloud, &[("OS_CLOUD", "otc")]);
     let auth = format!("username: {USER}, user_domain_name: 0123, domain_name: {ACCOUNT}, password: {PASSWORD}");
@@ -131,7 +131,7 @@ fn secrets_of_a_cloud_are_found_where_openstacksdk_looks_for_them() {
         site.write(private, &secure);
         if let Some(named) = named {
             site.set("OS_CLIENT_SECURE_FILE", named);
-            // It is not even looked at.
+            // The file is not read.
             site.write("secure.yaml", "clouds: [");
         }
         let applied = site.apply();
@@ -144,7 +144,7 @@ fn secrets_of_a_cloud_are_found_where_openstacksdk_looks_for_them() {
 }
 
 #[test]
-fn a_cloud_has_what_its_profile_of_clouds_public_yaml_gives() {
+fn a_cloud_inherits_from_its_profile_in_clouds_public_yaml() {
     let cloud = cloud();
     let public = format!("public-clouds: {{ours: {{auth: {{user_domain_name: {ACCOUNT}, username: of-nobody}}}}}}");
     let auth = format!("auth: {{username: {USER}, password: {PASSWORD}}}");
@@ -165,7 +165,7 @@ fn a_cloud_has_what_its_profile_of_clouds_public_yaml_gives() {
     assert!(why.contains("; its profile theirs was looked for in clouds-public.yaml in ., /"), "{why}");
     site.write("clouds-public.yaml", "public-clouds: [");
     assert_eq!(no_source(&site), "./clouds-public.yaml is not valid YAML");
-    // What openstacksdk has built in for some is not needed.
+    // The built-in profiles of openstacksdk are not needed.
     std::fs::remove_file(site.path("clouds-public.yaml")).unwrap();
     let auth = format!("auth: {{username: {USER}, user_domain_name: {ACCOUNT}, password: {PASSWORD}}}");
     site.write("clouds.yaml", &format!("clouds: {{otc: {{profile: otc, {auth}}}}}"));
@@ -173,7 +173,7 @@ fn a_cloud_has_what_its_profile_of_clouds_public_yaml_gives() {
 }
 
 #[test]
-fn a_byte_order_mark_at_the_beginning_of_a_file_is_passed_over() {
+fn a_byte_order_mark_is_ignored() {
     let cloud = cloud();
     for (variables, file, text) in [
         (&[("HUAWEICLOUD_SDK_CREDENTIALS_FILE", "profile")], "profile", "[basic]\nak = AK\nsk = SK\n"),
@@ -191,7 +191,7 @@ fn a_byte_order_mark_at_the_beginning_of_a_file_is_passed_over() {
 }
 
 #[test]
-fn files_that_the_environment_names_are_told_by_name_when_they_are_no_use() {
+fn unusable_files_of_the_environment_are_named() {
     let files = |name: &str, text: &str, variables: &[(&str, &str)]| {
         let site = site(&cloud(), variables);
         if !name.is_empty() {
@@ -216,22 +216,25 @@ fn files_that_the_environment_names_are_told_by_name_when_they_are_no_use() {
     );
     assert_eq!(
         files("config.json", &half(r#""accessKeyId": "A", "secretAccessKey": "S", "agencyName": "r""#), &config),
-        "profile theirs of config.json has an agencyName, but neither agencyDomainName nor agencyDomainId"
+        "profile theirs of config.json has no agencyDomainName or agencyDomainId for its agencyName"
     );
     assert_eq!(
         files("config.json", r#"{"current": "", "profiles": null}"#, &config[..1]),
-        "config.json has no current profile; name one in HW_PROFILE"
+        "config.json has no current profile; set HW_PROFILE"
     );
     let clouds = [("OS_CLOUD", "otc")];
-    assert!(files("", "", &clouds).contains("no clouds.yaml"));
+    assert!(files("", "", &clouds).contains("OS_CLOUD is set, but there is no clouds.yaml in "));
     assert!(files("clouds.yaml", "clouds: {other: {}}", &clouds).contains("has no cloud otc"));
     assert!(files("clouds.yaml", "clouds: [", &clouds).contains("is not valid YAML"));
     let half = format!("clouds: {{otc: {{auth: {{username: {USER}}}}}}}");
-    assert!(files("clouds.yaml", &half, &clouds).contains("neither a token"));
+    assert!(
+        files("clouds.yaml", &half, &clouds)
+            .contains("has no token, no access key, and no user with password and domain")
+    );
 }
 
 #[test]
-fn a_profile_that_changes_is_found_in_the_next_run() {
+fn a_changed_profile_is_used_in_the_next_run() {
     let cloud = cloud();
     let site = site(&cloud, &[("HUAWEICLOUD_SDK_CREDENTIALS_FILE", "profile")]);
     let policy = Policy::of_one_key(cloud.url()).with("{environment: {}}").every_second();
@@ -245,7 +248,7 @@ fn a_profile_that_changes_is_found_in_the_next_run() {
 }
 
 #[test]
-fn the_shared_configuration_is_a_source_at_home_or_where_it_is_named() {
+fn the_shared_configuration_is_a_source_by_default_path_or_variable() {
     let cloud = cloud();
     let at_home = site(&cloud, &[]);
     std::fs::create_dir(at_home.path(".hcloud")).unwrap();
@@ -253,7 +256,7 @@ fn the_shared_configuration_is_a_source_at_home_or_where_it_is_named() {
     let shown = at_home.path(".hcloud/config.json");
     assert_eq!(source(&at_home), format!("the current profile of {}", shown.display()));
     assert_eq!(at_home.apply().key(KEY), "compliant");
-    // As KooCLI leaves it when the last profile is deleted.
+    // The file that KooCLI leaves when the last profile is deleted.
     for empty in [r#"{"current": "", "profiles": []}"#, r#"{"current": "", "profiles": null}"#] {
         at_home.write(".hcloud/config.json", empty);
         assert!(source(&at_home).contains("metadata service"), "{empty}");
@@ -300,7 +303,7 @@ fn a_key_of_a_file_that_changes_is_read_again_in_mid_run() {
 }
 
 #[test]
-fn a_file_that_is_not_there_yet_is_found_in_the_next_run() {
+fn a_file_created_later_is_used_in_the_next_run() {
     let cloud = cloud();
     let site = site(&cloud, &[("HUAWEICLOUD_SDK_CREDENTIALS_FILE", "mounted-later")]);
     let policy = Policy::of_one_key(cloud.url()).with("{environment: {}}").every_second();
@@ -316,7 +319,7 @@ fn a_file_that_is_not_there_yet_is_found_in_the_next_run() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_once_costs_no_login() {
+fn a_file_that_once_cannot_be_read_fails_no_login() {
     let cloud = cloud();
     let site = site(&cloud, &[("OS_CLOUD", "otc")]);
     let policy = Policy::of_one_key(cloud.url()).with("{environment: {}}").every_second();

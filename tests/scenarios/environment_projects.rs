@@ -1,4 +1,4 @@
-//! `environment: {}`: the project is the policy's or the one that the environment names, and never silently another one.
+//! `environment: {}`: the project is the policy's or that of the environment, and never silently another one.
 
 use kms_simulator::{Operation, ProjectSetup};
 
@@ -13,7 +13,7 @@ use super::{ACCOUNT, KEY, PASSWORD, PROJECT, USER};
 
 type Variables<'v> = &'v [(&'v str, &'v str)];
 
-/// The project that is named, and its token.
+/// The selected project, and its token.
 const NAMED: &str = "fedcba9876543210fedcba9876543210";
 const NAME: &str = "eu-de_payments";
 const ITS_TOKEN: &str = "tOkEn-of-the-named-project";
@@ -32,7 +32,7 @@ const OS_PASSWORD: Variables<'_> =
 const OS_TOKEN: Variables<'_> = &[("OS_TOKEN", ITS_TOKEN)];
 const OS_CLOUD: Variables<'_> = &[("OS_CLOUD", "otc")];
 
-/// A cloud with a project called like its region and another one, each with a key of the same id.
+/// A cloud with a project of the region's name and another one, each with a key of the same id.
 fn cloud() -> Cloud {
     let named = ProjectSetup::new(NAMED, NAME).domain(ACCOUNT).key(off()).token(ITS_TOKEN);
     let setup = keyed([off()]).project(named).identity_provider("cluster", JWT);
@@ -46,7 +46,7 @@ fn without_id(cloud: &Cloud, variables: Variables<'_>) -> Site {
     site
 }
 
-/// `check` says that this names the project, and a run works on that and no other one.
+/// `check` reports this as the source of the project, and a run uses only that project.
 #[track_caller]
 fn assert_named(cloud: &Cloud, site: &Site, expected: &str) {
     assert_eq!(noted(site).1, expected);
@@ -60,7 +60,7 @@ fn assert_named(cloud: &Cloud, site: &Site, expected: &str) {
 }
 
 #[test]
-fn the_project_that_a_variable_names_is_the_one_that_is_worked_on() {
+fn a_variable_selects_the_project() {
     for (login, variable) in [
         (STS, "HUAWEICLOUD_SDK_PROJECT_ID"),
         (SDK_PROVIDER, "HUAWEICLOUD_SDK_PROJECT_ID"),
@@ -83,7 +83,7 @@ fn the_project_that_a_variable_names_is_the_one_that_is_worked_on() {
         (OS_PASSWORD, "OS_TENANT_NAME"),
         (OS_TOKEN, "OS_PROJECT_ID"),
         (OS_TOKEN, "OS_PROJECT_NAME"),
-        // Of another client, where the own one names none.
+        // A variable of another client, if the client of the credentials has none.
         (SDK_KEY, "OS_PROJECT_NAME"),
         (HW_KEY, "OS_PROJECT_NAME"),
         (OS_KEY, "HW_PROJECT_NAME"),
@@ -98,7 +98,7 @@ fn the_project_that_a_variable_names_is_the_one_that_is_worked_on() {
 }
 
 #[test]
-fn the_project_that_a_file_names_is_the_one_that_is_worked_on() {
+fn a_file_selects_the_project() {
     let cloud = cloud();
     let named = |cloud: &Cloud, login, file: &str, text: &str, expected: &str| {
         cloud.forget_requests();
@@ -122,10 +122,10 @@ fn the_project_that_a_file_names_is_the_one_that_is_worked_on() {
             ("tenant_name", format!("{{auth: {{{login}, tenant_name: {NAME}}}}}")),
             ("project_id", format!("{{auth: {{{login}, project_id: {NAMED}}}}}")),
             ("tenant_id", format!("{{auth: {{{login}, tenant_id: {NAMED}}}}}")),
-            // Beside `auth`, as openstacksdk prefers it, and with the id before the name.
+            // Outside of `auth`, which openstacksdk prefers, and with the id before the name.
             ("project_name", format!("{{project_name: {NAME}, auth: {{{login}, project_name: eu-de}}}}")),
             ("project_id", format!("{{project_id: {NAMED}, auth: {{{login}, project_name: eu-de}}}}")),
-            // Of the policy's region.
+            // From the policy's region.
             (
                 "project_name",
                 format!(
@@ -143,7 +143,7 @@ fn the_project_that_a_file_names_is_the_one_that_is_worked_on() {
 }
 
 #[test]
-fn what_goes_with_the_credentials_wins_over_another_clients_variable() {
+fn a_setting_of_the_same_client_takes_precedence_over_another_clients_variable() {
     let cloud = cloud();
     let others = [("HW_PROJECT_NAME", "eu-de"), ("HUAWEICLOUD_SDK_PROJECT_ID", PROJECT)];
     let site = without_id(&cloud, &[OS_KEY, &[("OS_PROJECT_NAME", NAME)], &others].concat());
@@ -156,7 +156,7 @@ fn what_goes_with_the_credentials_wins_over_another_clients_variable() {
 }
 
 #[test]
-fn the_policys_project_id_scopes_the_login_whatever_the_environment_names() {
+fn the_policys_project_id_takes_precedence_over_the_environment() {
     for login in [OS_KEY, OS_PASSWORD, HW_PASSWORD] {
         for (variable, value) in [("OS_PROJECT_NAME", "eu-de"), ("OS_PROJECT_ID", PROJECT), ("OS_PROJECT_ID", NAMED)] {
             let cloud = cloud();
@@ -166,11 +166,11 @@ fn the_policys_project_id_scopes_the_login_whatever_the_environment_names() {
             let (_, project, warnings) = noted(&site);
             let expected = format!("{NAMED}, from project_id of the policy");
             let (unused, warning) = match value {
-                "eu-de" => ("; OS_PROJECT_NAME, which is eu-de, is not used".to_owned(), None),
+                "eu-de" => ("; OS_PROJECT_NAME (eu-de) is ignored".to_owned(), None),
                 NAMED => (String::new(), None),
                 _ => {
-                    let unused = format!("OS_PROJECT_ID, which is {PROJECT}, is not used");
-                    (String::new(), Some(format!("project `payments` has project_id {NAMED}, so that {unused}")))
+                    let unused = format!("OS_PROJECT_ID ({PROJECT}) is ignored");
+                    (String::new(), Some(format!("project `payments` has project_id {NAMED}; {unused}")))
                 }
             };
             assert_eq!((project, warnings), (expected.clone() + &unused, Vec::from_iter(warning)));
@@ -183,16 +183,16 @@ fn the_policys_project_id_scopes_the_login_whatever_the_environment_names() {
 }
 
 #[test]
-fn the_region_names_the_project_where_nothing_else_does() {
+fn the_region_is_the_default_for_the_project() {
     let cloud = cloud();
     let site = without_id(&cloud, OS_KEY);
-    assert_eq!(noted(&site).1, "eu-de, from the region, since neither the policy nor the environment names one");
+    assert_eq!(noted(&site).1, "eu-de, from the region (neither the policy nor the environment names a project)");
     assert_eq!(site.apply().key(KEY), "compliant");
     assert_eq!([NAMED, PROJECT].map(|project| cloud.intervals_sent(project, KEY).len()), [0, 1]);
 }
 
 #[test]
-fn a_project_that_the_environment_names_wrongly_is_not_replaced_by_another_one() {
+fn a_wrong_project_of_the_environment_is_not_replaced_by_another_one() {
     for login in [OS_KEY, OS_PASSWORD] {
         let cloud = cloud();
         let site = without_id(&cloud, &[login, &[("OS_PROJECT_NAME", "eu-de_paiments")]].concat());
@@ -200,14 +200,14 @@ fn a_project_that_the_environment_names_wrongly_is_not_replaced_by_another_one()
         assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: authentication_failed"));
         assert_eq!((cloud.write_requests(), cloud.requests(Operation::ListKeys)), (0, 0));
         let site = without_id(&cloud, &[login, &[("OS_PROJECT_ID", "../eu-de")]].concat());
-        let why = "OS_PROJECT_ID is not a project's id, expected 32 hexadecimal digits in lower case";
+        let why = "OS_PROJECT_ID is not a project id, expected 32 hexadecimal digits in lower case";
         assert_eq!(no_source(&site), why);
-        assert_eq!(site.apply().report().error(), why);
+        assert_eq!(site.apply().report().error(), format!("cannot use the credentials: {why}"));
     }
 }
 
 #[test]
-fn a_rehearsal_has_the_keys_whatever_project_the_environment_names() {
+fn a_rehearsal_ignores_the_project_of_the_environment() {
     for (variable, value) in [("OS_PROJECT_NAME", NAME), ("OS_PROJECT_ID", NAMED)] {
         let mut site = Site::new(&Policy::of_one_key("https://kms.invalid").with("{environment: {}}").without_id());
         for (name, value) in [OS_KEY, &[(variable, value)]].concat() {

@@ -1,4 +1,4 @@
-//! What the cloud's errors come to, in whichever shape a server writes them, and a region without rotation.
+//! The cloud's errors in every shape, and a region without rotation.
 
 use kms_simulator::{Fault, Operation, OperationSet, Rule};
 
@@ -54,7 +54,7 @@ fn each_shape_of_an_error_gives_the_right_reason() {
 }
 
 #[test]
-fn iams_own_shapes_are_told_when_it_refuses_or_is_busy() {
+fn iams_error_shapes_are_reported() {
     for (status, body) in [
         ("401 Unauthorized", r#"{"error":{"code":401,"message":"not-you","title":"Unauthorized"}}"#),
         ("429 Too Many Requests", r#"{"error_code":"IAM.0012","error_msg":"not-you"}"#),
@@ -70,7 +70,7 @@ fn iams_own_shapes_are_told_when_it_refuses_or_is_busy() {
     }
 }
 
-/// The two calls that this server knows: what a key is, and nothing of rotation.
+/// A server that describes keys and has no rotation calls.
 fn without_rotation() -> OperationSet {
     OperationSet::of(&[
         Operation::ReadStatus,
@@ -81,7 +81,7 @@ fn without_rotation() -> OperationSet {
 }
 
 #[test]
-fn what_turns_the_direction_of_writing_is_shown_nowhere() {
+fn characters_that_change_the_text_direction_are_never_shown() {
     let cloud = StandIn::start(|asked| match asked.call() {
         "list-keys" => {
             let key = format!(r#"{{"key_id":"{KEY}","key_alias":"a\u202eb","key_state":"2"}}"#);
@@ -107,7 +107,7 @@ fn what_turns_the_direction_of_writing_is_shown_nowhere() {
 }
 
 #[test]
-fn a_swiss_server_that_knows_no_rotation_exempts_its_keys() {
+fn a_swiss_server_without_rotation_exempts_its_keys() {
     for credentials in ["{token_file: token}", BY_VALUE] {
         let cloud = Cloud::start(keyed([off()]).behave(|cloud| cloud.unknown = without_rotation()));
         let policy = Policy { region: "eu-ch2", ..Policy::of_one_key(cloud.url()).with(credentials) };
@@ -127,14 +127,14 @@ fn the_same_server_elsewhere_is_written_to_without_reading() {
 }
 
 #[test]
-fn a_swiss_server_that_knows_rotation_after_all_is_used() {
+fn a_swiss_server_with_rotation_is_used() {
     let cloud = Cloud::start(keyed([off()]));
     let applied = site(&Policy { region: "eu-ch2", ..Policy::of_one_key(cloud.url()) }).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"));
 }
 
 #[test]
-fn each_cloud_is_spoken_to_alike() {
+fn each_cloud_gets_the_same_requests() {
     for (cloud_name, region) in
         [("huawei-cloud", "ap-southeast-1"), ("open-telekom-cloud", "eu-nl"), ("flexible-engine", "eu-west-0")]
     {
@@ -148,7 +148,7 @@ fn each_cloud_is_spoken_to_alike() {
 }
 
 #[test]
-fn the_id_of_a_request_is_told_where_only_the_body_has_it() {
+fn a_request_id_in_the_body_is_reported() {
     let body = r#"{"error_msg":"no","error_code":"APIGW.0302","request_id":"body-rid-9"}"#;
     let kms = StandIn::start(move |_| answer("403 Forbidden", "", body));
     let error = Site::new(&Policy::of_one_key(&kms.url())).apply().report().key_error(KEY);

@@ -1,4 +1,4 @@
-//! A cloud and a network that fail, in every way that is known.
+//! A cloud and a network with every known kind of failure.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -13,25 +13,25 @@ use super::site::{Policy, Site};
 use super::stand_in::{StandIn, answer};
 use super::{KEY, PROJECT, TOKEN, key_id};
 
-/// A budget that has to run out, and yet is long enough for a few attempts on a busy machine.
+/// A retry budget that will be exhausted, but allows a few attempts on a busy machine.
 const ENOUGH_TO_RETRY: &str = "5s";
 
-/// The first call of every kind fails in this way; one run brings the key to its policy all the same.
+/// The first call of every kind has this fault; one run repairs the key nevertheless.
 #[track_caller]
-fn assert_ridden_out(fault: &Fault) {
-    assert_ridden_out_within("2m", fault);
+fn assert_survived(fault: &Fault) {
+    assert_survived_within("2m", fault);
 }
 
-/// The same with this time for a request, where the fault lasts longer than that.
+/// The same with this request timeout, for a fault that lasts longer.
 #[track_caller]
-fn assert_ridden_out_within(request_timeout: &'static str, fault: &Fault) {
-    assert_ridden_out_by(request_timeout, Operation::ListKeys, setup([off()]), fault);
-    // Who may not list keys has each described.
-    assert_ridden_out_by(request_timeout, Operation::DescribeKey, unlisted(off()), fault);
+fn assert_survived_within(request_timeout: &'static str, fault: &Fault) {
+    assert_survived_by(request_timeout, Operation::ListKeys, setup([off()]), fault);
+    // Without permission to list keys, each is described.
+    assert_survived_by(request_timeout, Operation::DescribeKey, unlisted(off()), fault);
 }
 
 #[track_caller]
-fn assert_ridden_out_by(request_timeout: &'static str, look: Operation, setup: Setup, fault: &Fault) {
+fn assert_survived_by(request_timeout: &'static str, look: Operation, setup: Setup, fault: &Fault) {
     let strike = |operation: Operation| Rule::next(1, fault.clone()).on(operation);
     let calls =
         [Operation::Authenticate, look, Operation::ReadStatus, Operation::EnableRotation, Operation::UpdateInterval];
@@ -41,77 +41,77 @@ fn assert_ridden_out_by(request_timeout: &'static str, look: Operation, setup: S
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"));
     assert_eq!(cloud.rotation(KEY), (true, 90));
     cloud.assert_only_sent(90);
-    assert_eq!(cloud.faults_struck(), 5);
+    assert_eq!(cloud.faults_injected(), 5);
 }
 
 #[test]
-fn a_500_is_ridden_out() {
-    assert_ridden_out(&Fault::kms(500, "KMS.0100"));
+fn a_500_is_survived() {
+    assert_survived(&Fault::kms(500, "KMS.0100"));
 }
 
 #[test]
-fn a_502_with_a_page_of_html_is_ridden_out() {
-    assert_ridden_out(&Fault::html(502));
+fn a_502_with_a_page_of_html_is_survived() {
+    assert_survived(&Fault::html(502));
 }
 
 #[test]
-fn a_503_is_ridden_out() {
-    assert_ridden_out(&Fault::kms(503, "KMS.0104"));
+fn a_503_is_survived() {
+    assert_survived(&Fault::kms(503, "KMS.0104"));
 }
 
 #[test]
-fn a_504_with_a_page_of_html_is_ridden_out() {
-    assert_ridden_out(&Fault::html(504));
+fn a_504_with_a_page_of_html_is_survived() {
+    assert_survived(&Fault::html(504));
 }
 
 #[test]
-fn a_408_is_ridden_out() {
-    assert_ridden_out(&Fault::html(408));
+fn a_408_is_survived() {
+    assert_survived(&Fault::html(408));
 }
 
 #[test]
-fn a_429_is_ridden_out() {
-    assert_ridden_out(&Fault::throttled());
+fn a_429_is_survived() {
+    assert_survived(&Fault::throttled());
 }
 
 #[test]
-fn a_429_that_asks_for_nonsense_is_ridden_out() {
-    assert_ridden_out(&Fault::throttled().retry_after("soon"));
-    assert_ridden_out(&Fault::throttled().retry_after("-5"));
+fn a_429_with_an_invalid_retry_after_is_survived() {
+    assert_survived(&Fault::throttled().retry_after("soon"));
+    assert_survived(&Fault::throttled().retry_after("-5"));
 }
 
 #[test]
-fn a_reset_before_the_request_took_effect_is_ridden_out() {
-    assert_ridden_out(&Fault::reset());
+fn a_reset_before_the_request_took_effect_is_survived() {
+    assert_survived(&Fault::reset());
 }
 
 #[test]
-fn a_reset_after_the_request_took_effect_is_ridden_out() {
-    assert_ridden_out(&Fault::reset().after_applying());
+fn a_reset_after_the_request_took_effect_is_survived() {
+    assert_survived(&Fault::reset().after_applying());
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_ridden_out() {
-    assert_ridden_out(&Fault::cut_off());
+fn a_truncated_answer_is_survived() {
+    assert_survived(&Fault::cut_off());
 }
 
 #[test]
-fn an_answer_that_is_reset_in_its_middle_is_ridden_out() {
-    assert_ridden_out(&Fault::cut_off_by_reset());
+fn an_answer_with_a_reset_in_its_middle_is_survived() {
+    assert_survived(&Fault::cut_off_by_reset());
 }
 
 #[test]
-fn an_answer_that_drips_beyond_the_timeout_is_ridden_out() {
-    assert_ridden_out_within("1s", &Fault::drip(Duration::from_millis(800)));
+fn an_answer_slower_than_the_timeout_is_survived() {
+    assert_survived_within("1s", &Fault::drip(Duration::from_millis(800)));
 }
 
 #[test]
-fn silence_is_ridden_out() {
-    assert_ridden_out_within("1s", &Fault::hang());
+fn a_missing_answer_is_survived() {
+    assert_survived_within("1s", &Fault::hang());
 }
 
 #[test]
-fn the_pause_that_a_429_asks_for_is_kept() {
+fn retry_after_of_a_429_is_respected() {
     let cloud = Cloud::start(
         setup([rotating(90)]).fault(Rule::next(1, Fault::throttled().retry_after("2")).on(Operation::ReadStatus)),
     );
@@ -120,12 +120,12 @@ fn the_pause_that_a_429_asks_for_is_kept() {
     let applied = Program::start(site.command(&arguments)).finish();
     assert_eq!((applied.code, cloud.asked(Operation::ReadStatus)), (Some(0), 2));
     let waits = applied.messages("attempt failed, retrying");
-    // Its own wait would be fifty milliseconds at most.
+    // The normal wait would be fifty milliseconds at most.
     assert_eq!((waits.len(), &waits[0]["wait_ms"]), (1, &"2000".into()));
 }
 
 #[test]
-fn throttling_that_does_not_end_is_told_as_such() {
+fn permanent_throttling_is_reported() {
     let cloud = Cloud::start(setup([off()]).fault(Rule::always(Fault::throttled())));
     let policy = Policy { max_elapsed: "300ms", ..Policy::of_one_key(cloud.url()) };
     let applied = Site::new(&policy).apply();
@@ -134,7 +134,7 @@ fn throttling_that_does_not_end_is_told_as_such() {
 }
 
 #[test]
-fn a_status_that_cannot_be_read_leads_to_no_write() {
+fn an_unreadable_status_causes_no_write() {
     for fault in [Fault::kms(500, "KMS.0100"), Fault::html(502), Fault::reset(), Fault::kms(400, "KMS.0308")] {
         let cloud = Cloud::start(setup([off()]).fault(Rule::always(fault).on(Operation::ReadStatus)));
         let policy = Policy { max_elapsed: "300ms", ..Policy::of_one_key(cloud.url()) };
@@ -144,7 +144,7 @@ fn a_status_that_cannot_be_read_leads_to_no_write() {
     }
 }
 
-/// A status that means nothing leads to no write, and the next run to the policy.
+/// An unusable status causes no write, and the next run repairs the key.
 #[track_caller]
 fn assert_garbage_is_passed_over(garbage: Garbage) {
     let cloud = Cloud::start(setup([off()]).fault(Rule::next(1, Fault::garbage(garbage)).on(Operation::ReadStatus)));
@@ -157,22 +157,22 @@ fn assert_garbage_is_passed_over(garbage: Garbage) {
 }
 
 #[test]
-fn a_status_that_is_no_json_leads_to_no_write() {
+fn a_status_that_is_not_json_causes_no_write() {
     assert_garbage_is_passed_over(Garbage::NotJson);
 }
 
 #[test]
-fn a_status_that_is_half_of_its_json_leads_to_no_write() {
+fn a_truncated_status_causes_no_write() {
     assert_garbage_is_passed_over(Garbage::Truncated);
 }
 
 #[test]
-fn a_status_of_another_shape_leads_to_no_write() {
+fn a_status_of_another_shape_causes_no_write() {
     assert_garbage_is_passed_over(Garbage::WrongShape);
 }
 
 #[test]
-fn an_empty_status_leads_to_nothing_but_the_policys_interval() {
+fn an_empty_status_causes_only_the_policys_interval() {
     let cloud =
         Cloud::start(setup([off()]).fault(Rule::next(1, Fault::garbage(Garbage::Empty)).on(Operation::ReadStatus)));
     let site = Site::new(&Policy::of_one_key(cloud.url()));
@@ -182,7 +182,7 @@ fn an_empty_status_leads_to_nothing_but_the_policys_interval() {
 }
 
 #[test]
-fn a_write_that_is_accepted_with_whatever_body_is_accepted() {
+fn a_write_is_accepted_with_any_body() {
     for garbage in Garbage::ALL {
         let cloud = Cloud::start(setup([off()]).fault(Rule::always(Fault::garbage(garbage)).on(OperationSet::WRITES)));
         let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
@@ -192,7 +192,7 @@ fn a_write_that_is_accepted_with_whatever_body_is_accepted() {
 }
 
 #[test]
-fn a_tenth_of_errors_over_200_keys_keeps_none_from_its_policy() {
+fn a_tenth_of_errors_over_200_keys_leaves_no_key_off_policy() {
     let cloud = Cloud::start(setup(many(200)).preset(Preset::Flaky));
     let policy = Policy { concurrency: 16, ..Policy::of_keys(cloud.url(), (0..200).map(key_id)) };
     let applied = Site::new(&policy).apply();
@@ -201,11 +201,11 @@ fn a_tenth_of_errors_over_200_keys_keeps_none_from_its_policy() {
         assert_eq!(cloud.rotation(&key_id(n)), (true, 90));
     }
     cloud.assert_only_sent(90);
-    assert!(cloud.faults_struck() > 20, "{}", cloud.faults_struck());
+    assert!(cloud.faults_injected() > 20, "{}", cloud.faults_injected());
 }
 
 #[test]
-fn redirects_are_not_followed_and_the_token_goes_nowhere() {
+fn redirects_are_not_followed_with_the_token() {
     for status in ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent"] {
         let trap = StandIn::start(|_| answer("200 OK", "", r#"{"key_rotation_enabled":true}"#));
         let location = format!("location: {}/elsewhere\r\n", trap.url());
@@ -219,7 +219,7 @@ fn redirects_are_not_followed_and_the_token_goes_nowhere() {
 }
 
 #[test]
-fn redirects_of_iam_are_not_followed_and_the_password_goes_nowhere() {
+fn redirects_of_iam_are_not_followed_with_the_password() {
     let trap = StandIn::start(|_| answer("201 Created", "x-subject-token: t\r\n", "{}"));
     let location = format!("location: {}/v3/auth/tokens\r\n", trap.url());
     let iam = StandIn::start(move |_| answer("307 Temporary Redirect", &location, ""));
@@ -230,7 +230,7 @@ fn redirects_of_iam_are_not_followed_and_the_password_goes_nowhere() {
 }
 
 #[test]
-fn a_body_beyond_the_cap_is_no_answer() {
+fn a_body_above_the_limit_is_an_error() {
     let status = r#"{"key_rotation_enabled":true,"rotation_interval":90}"#;
     let padded = |length: usize| format!("{status}{}", " ".repeat(length - status.len()));
     for (body, expected) in [(padded(512 * 1024), "compliant"), (padded(9 * 1024 * 1024), "unknown: read_failed")] {
@@ -241,7 +241,7 @@ fn a_body_beyond_the_cap_is_no_answer() {
 }
 
 #[test]
-fn a_dead_endpoint_makes_every_key_unknown() {
+fn an_unreachable_endpoint_makes_every_key_unknown() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let policy = Policy::of_keys(&format!("http://{closed}"), (0..20).map(key_id));
     let applied = Site::new(&Policy { max_elapsed: "300ms", ..policy }).apply();
@@ -250,7 +250,7 @@ fn a_dead_endpoint_makes_every_key_unknown() {
 }
 
 #[test]
-fn a_dead_endpoint_costs_one_retry_budget_and_a_few_attempts_however_many_keys_there_are() {
+fn an_unreachable_endpoint_uses_one_retry_budget_for_all_keys() {
     let cloud = Cloud::start(setup(many(20)).fault(Rule::always(Fault::html(504))));
     let policy = Policy::of_keys(cloud.url(), (0..20).map(key_id));
     let site = Site::new(&Policy { max_elapsed: ENOUGH_TO_RETRY, concurrency: 1, ..policy });
@@ -262,7 +262,7 @@ fn a_dead_endpoint_costs_one_retry_budget_and_a_few_attempts_however_many_keys_t
 }
 
 #[test]
-fn a_list_that_fails_costs_no_key_the_retries_of_its_own_status() {
+fn a_failed_list_does_not_reduce_the_retries_of_status_reads() {
     let broken = Rule::always(Fault::kms(500, "KMS.0100")).on(Operation::ListKeys);
     let busy = Rule::next(3, Fault::kms(503, "KMS.0104")).on(Operation::ReadStatus);
     let cloud = Cloud::start(setup([off()]).fault(broken).fault(busy));
@@ -270,9 +270,9 @@ fn a_list_that_fails_costs_no_key_the_retries_of_its_own_status() {
     assert_eq!(Site::new(&policy).apply().key(KEY), "compliant");
 }
 
-/// A call that is made once a run would otherwise never be retried again.
+/// Otherwise a call that is made once in a run would never be retried again.
 #[test]
-fn a_run_has_its_whole_retry_budget_whatever_became_of_the_one_before() {
+fn each_run_has_a_full_retry_budget() {
     let cloud = Cloud::start(setup([rotating(90)]).fault(Rule::always(Fault::html(502)).on(Operation::ListKeys)));
     let site = Site::new(&Policy { max_elapsed: "1s", ..Policy::at(cloud.url()).entry(EVERY_KEY) });
     let daemon = site.run();
@@ -288,7 +288,7 @@ fn a_run_has_its_whole_retry_budget_whatever_became_of_the_one_before() {
 }
 
 #[test]
-fn writes_that_fail_for_every_key_do_so_for_one_retry_budget_too() {
+fn writes_that_fail_for_every_key_share_one_retry_budget() {
     let failing = Rule::always(Fault::html(503)).on(OperationSet::WRITES);
     let cloud = Cloud::start(setup(many(20)).fault(failing));
     let policy = Policy::of_keys(cloud.url(), (0..20).map(key_id));
@@ -318,10 +318,10 @@ fn a_key_disabled_in_mid_run_is_off_policy_for_being_disabled() {
     assert_eq!(cloud.write_requests(), 1);
 }
 
-/// What becomes of the key when this happens between the run's look at it and its first write.
+/// The key's result if this happens between reading it and the first write.
 #[track_caller]
 fn changed_before_the_first_write(cloud: &Cloud, change: impl FnOnce()) -> String {
-    // Describing comes last before the first write.
+    // The description is the last call before the first write.
     let hold = Hold::new();
     cloud.fault(Rule::next(1, Fault::held(&hold)).on(Operation::DescribeKey));
     let site = Site::new(&Policy::of_one_key(cloud.url()));
@@ -334,7 +334,7 @@ fn changed_before_the_first_write(cloud: &Cloud, change: impl FnOnce()) -> Strin
 }
 
 #[test]
-fn what_the_cloud_says_of_a_failure_is_in_the_report() {
+fn the_clouds_error_is_in_the_report() {
     let cloud = Cloud::start(
         setup([rotating(365)]).fault(Rule::always(Fault::kms(400, "KMS.0320")).on(Operation::UpdateInterval)),
     );
@@ -363,7 +363,7 @@ fn the_clouds_answer_survives_in_log_json_and_page_and_another_cause_is_logged_o
     for (fault, cause) in &causes {
         cloud.clear_faults();
         cloud.fault(fault.clone());
-        // A cause that stays is not news.
+        // An unchanged cause is not logged again.
         for _ in 0..2 {
             daemon.signal(Signal::HUP);
             runs += 1;
@@ -374,7 +374,7 @@ fn the_clouds_answer_survives_in_log_json_and_page_and_another_cause_is_logged_o
         assert!(daemon.get("/").1.contains(&error.replace('\'', "&#39;")), "{error}");
     }
     let ended = daemon.stop();
-    let said: Vec<_> = ended.messages("key is a problem").iter().map(|line| line["error"].to_string()).collect();
+    let said: Vec<_> = ended.messages("key needs attention").iter().map(|line| line["error"].to_string()).collect();
     assert_eq!(said.len(), causes.len(), "{said:#?}");
     for (said, (_, cause)) in said.iter().zip(&causes) {
         assert!(said.contains(cause), "{said}");

@@ -1,6 +1,6 @@
-//! What stands between the program and its cloud: somebody who ends TLS, somebody who listens in, a proxy.
+//! Servers between the program and its cloud: a TLS terminator, a recorder, a proxy.
 //!
-//! Each passes bytes on to one address and keeps what came from the program. They serve until the tests end.
+//! Each forwards bytes to one address and records those from the program. They serve until the tests end.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -14,10 +14,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// A name that no resolver knows: whoever reaches it has asked a proxy.
+/// A host name that cannot be resolved: only a proxy can reach it.
 pub(crate) const HOST: &str = "kms.cloud.test";
 
-/// A private authority, and what a server needs that it vouches for.
+/// A private authority, and a server's key and certificate from it.
 pub(crate) struct Authority {
     /// The certificate for `ca_file`.
     pub(crate) pem: String,
@@ -41,7 +41,7 @@ impl Authority {
         change(&mut params);
         let certificate = params.signed_by(&key, &issuer).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        // The same provider as the program's, and none that is installed for the whole process.
+        // The program's provider, not one that is installed for the whole process.
         let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
@@ -49,46 +49,46 @@ impl Authority {
     }
 }
 
-/// What a front asks of whoever comes.
+/// How a front treats connections.
 enum Manner {
     Plain,
     Tls(TlsAcceptor),
-    /// By TLS, and goes away without a word when it is asked something.
+    /// TLS, closed at the first request.
     Silent(TlsAcceptor),
-    /// A proxy for `CONNECT` that lets in who sends this as `Proxy-Authorization`, or everybody.
+    /// A proxy for `CONNECT` that requires this `Proxy-Authorization`, or none.
     Proxy(Option<&'static str>),
-    /// A proxy that answers this, or nothing, whatever it is asked.
+    /// A proxy that always sends this answer, or none.
     Refusing(&'static str),
 }
 
-/// A front, and what it has heard.
+/// A front, and the bytes that it has received.
 pub(crate) struct Front {
     address: SocketAddr,
     heard: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Front {
-    /// Listens in.
+    /// Forwards clear text.
     pub(crate) fn plain(target: &str) -> Self {
         Self::start(target, Manner::Plain)
     }
 
-    /// Ends TLS.
+    /// Terminates TLS.
     pub(crate) fn tls(target: &str, authority: &Authority) -> Self {
         Self::start(target, Manner::Tls(TlsAcceptor::from(Arc::clone(&authority.config))))
     }
 
-    /// Ends TLS, and the connection with the first request.
+    /// Terminates TLS, and closes the connection at the first request.
     pub(crate) fn silent(authority: &Authority) -> Self {
         Self::start("127.0.0.1:1", Manner::Silent(TlsAcceptor::from(Arc::clone(&authority.config))))
     }
 
-    /// A proxy that answers this, such as `403 Forbidden`, and connects to nothing; with nothing to say it goes away.
+    /// A proxy that always answers this, such as `403 Forbidden`; without an answer it closes the connection.
     pub(crate) fn refusing(answer: &'static str) -> Self {
         Self::start("127.0.0.1:1", Manner::Refusing(answer))
     }
 
-    /// A proxy that connects to the target, whatever it is asked for.
+    /// A proxy that connects to the target for every request.
     pub(crate) fn proxy(target: &str, authorization: Option<&'static str>) -> Self {
         Self::start(target, Manner::Proxy(authorization))
     }
@@ -112,7 +112,7 @@ impl Front {
                     };
                     let ear = Ear { log: Arc::clone(&log), at };
                     let manner = Arc::clone(&manner);
-                    // A connection that breaks is the program's to notice.
+                    // The program notices a broken connection.
                     tokio::spawn(async move { receive(stream, &manner, target, &ear).await });
                 }
             });
@@ -132,26 +132,26 @@ impl Front {
         format!("https://{}", self.address)
     }
 
-    /// How many connections were made.
+    /// Number of connections.
     pub(crate) fn connections(&self) -> usize {
         self.heard.lock().unwrap().len()
     }
 
-    /// All that was heard, as text in lower case.
+    /// All received bytes, as text in lower case.
     pub(crate) fn heard(&self) -> String {
         let heard = self.heard.lock().unwrap();
         let text = heard.iter().map(|bytes| String::from_utf8_lossy(bytes).to_ascii_lowercase());
         text.collect::<Vec<_>>().join("\n")
     }
 
-    /// What every request said in this header, in order.
+    /// The values of this header in every request, in order.
     pub(crate) fn header(&self, name: &str) -> Vec<String> {
         let start = format!("{name}: ");
         self.heard().lines().filter_map(|line| line.strip_prefix(&*start)).map(|text| text.trim().to_owned()).collect()
     }
 }
 
-/// Keeps what is said on one connection.
+/// Records one connection.
 struct Ear {
     log: Arc<Mutex<Vec<Vec<u8>>>>,
     at: usize,
@@ -192,7 +192,7 @@ async fn receive(mut stream: TcpStream, manner: &Manner, target: SocketAddr, ear
     }
 }
 
-/// What is asked of a proxy, to the empty line.
+/// A proxy request, up to the empty line.
 async fn head(stream: &mut TcpStream, ear: &Ear) -> io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

@@ -1,11 +1,11 @@
-//! `generate`: completions and manual, and what `--help` has to start from.
+//! `generate`: completions and manual; the examples in `--help`.
 
 use super::program::{Program, binary};
 
 const COMMANDS: [&str; 8] = ["run", "apply", "plan", "check", "schema", "rehearse", "healthcheck", "generate"];
 
 #[test]
-fn completions_know_every_command_in_every_shell() {
+fn completions_have_every_command_in_every_shell() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let done = Program::start(binary(&["generate", "completions", shell])).finish();
         assert_eq!((done.code, &*done.stderr), (Some(0), ""), "{shell}");
@@ -25,7 +25,7 @@ fn the_manual_has_a_page_for_every_command_and_nothing_of_this_machine() {
     let done = Program::start(command).finish();
     assert_eq!((done.code, &*done.stdout, &*done.stderr), (Some(0), "", ""));
     let page = |name: &str| std::fs::read_to_string(pages.join(name)).unwrap();
-    assert!(page("kms-rotationd.1").contains("Exit codes: 0 all well"));
+    assert!(page("kms-rotationd.1").contains("Exit codes: 0 success"));
     for name in COMMANDS {
         let page = page(&format!("kms-rotationd-{name}.1"));
         assert!(page.contains(".SH OPTIONS") && !page.contains("4711"), "{page}");
@@ -40,7 +40,7 @@ fn the_manual_has_a_page_for_every_command_and_nothing_of_this_machine() {
 }
 
 #[test]
-fn help_of_every_command_has_examples_that_name_it() {
+fn the_help_of_every_command_has_an_example() {
     for name in COMMANDS {
         let help = Program::start(binary(&[name, "--help"])).finish();
         let (_, examples) = help.stdout.split_once("\nExamples:\n").unwrap();

@@ -1,4 +1,4 @@
-//! Who comes to the daemon's HTTP server: with and without TLS, a certificate, credentials.
+//! HTTP clients of the daemon: with and without TLS, a certificate, credentials.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -88,7 +88,7 @@ impl Guest {
         Self { config: Arc::new(config) }
     }
 
-    /// A connection whose handshake is over.
+    /// A connection after the handshake.
     pub(crate) fn connect(&self, address: &str) -> io::Result<Connection> {
         let name = ServerName::try_from("daemon.test").unwrap();
         let mut tls = ClientConnection::new(Arc::clone(&self.config), name).unwrap();
@@ -99,13 +99,13 @@ impl Guest {
         Ok(StreamOwned::new(tls, stream))
     }
 
-    /// The answer to a request on a connection of its own.
+    /// The answer to a request on a new connection.
     pub(crate) fn get(&self, address: &str, path: &str, authorization: &str) -> io::Result<Answer> {
         exchange(self.connect(address)?, path, authorization)
     }
 }
 
-/// The certificate that was shown.
+/// The server's certificate.
 pub(crate) fn shown(connection: &Connection) -> CertificateDer<'static> {
     connection.conn.peer_certificates().unwrap()[0].clone().into_owned()
 }
@@ -135,7 +135,7 @@ pub(crate) fn exchange(mut stream: impl Read + Write, path: &str, authorization:
     Ok(Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() })
 }
 
-/// What a user sends.
+/// The header of a user's login.
 pub(crate) fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
 }

@@ -1,4 +1,4 @@
-//! `healthcheck`: a question to a daemon that is well, is not, is not there, or speaks TLS.
+//! `healthcheck`: of a daemon that is healthy, unhealthy, unreachable, or uses TLS.
 
 use std::net::TcpListener;
 
@@ -15,7 +15,7 @@ fn check_once(site: &Site, more: &[&str]) -> Finished {
     Program::start(site.command(&[&["healthcheck"], more].concat())).finish()
 }
 
-/// On a busy machine an answer can take longer than the program waits for one: then it is asked again.
+/// On a busy machine an answer can take longer than the timeout: then try again.
 fn check(site: &Site, more: &[&str]) -> Finished {
     let mut ended = check_once(site, more);
     eventually("an answer in time", || {
@@ -33,7 +33,7 @@ fn assert_is_well(finished: &Finished) {
     assert_eq!((finished.code, &*finished.stdout, &*finished.stderr), (Some(0), "", ""));
 }
 
-/// One line, which says why.
+/// Exit code 1, and one line with the reason.
 #[track_caller]
 fn assert_says(finished: &Finished, why: &str) {
     assert_eq!((finished.code, finished.stderr.lines().count()), (Some(1), 1), "{finished:?}");
@@ -54,21 +54,21 @@ fn a_daemon_is_alive_before_it_is_ready() {
 }
 
 #[test]
-fn where_the_daemon_listens_is_known_from_the_same_variable() {
+fn the_same_variable_sets_the_daemons_address() {
     let cloud = Cloud::of([rotating(90)]);
     let mut site = Site::new(&Policy::of_one_key(cloud.url()));
     let arguments = ["run", "--policy", "policy.yaml", "--listen", "0.0.0.0:0", "--log-format", "json"];
     let daemon: Daemon<'_> = Daemon::start(site.command(&arguments));
     let port = daemon.address.strip_prefix("0.0.0.0:").unwrap();
-    daemon.await_message("run ended");
+    daemon.await_message("run finished");
     site.set("KMS_ROTATIOND_LISTEN", &format!("0.0.0.0:{port}"));
     assert_is_well(&check(&site, &["--ready"]));
-    // Nobody listens there.
+    // A closed port.
     assert_says(&check(&site, &["--listen", "127.0.0.1:1"]), "connect to 127.0.0.1:1: Connection refused");
 }
 
 #[test]
-fn tls_and_logins_are_no_obstacle_on_the_loopback() {
+fn healthcheck_works_with_tls_and_logins_on_the_loopback() {
     let cloud = Cloud::of([rotating(90)]);
     let (authority, stranger) = (Authority::new(), Authority::new());
     let site = Site::new(&Policy::of_one_key(cloud.url()));
@@ -101,19 +101,19 @@ fn tls_and_logins_are_no_obstacle_on_the_loopback() {
 }
 
 #[test]
-fn who_is_silent_or_no_daemon_is_not_well() {
+fn a_silent_server_or_another_program_is_unhealthy() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let other = StandIn::start(|_| answer("404 Not Found", "", "what?\u{1b}[31m"));
     assert_says(&check(&site, &["--url", &other.url()]), "HTTP 404 Not Found: what?\u{fffd}[31m");
-    // The system takes the connection, and nobody ever reads from it.
+    // The system accepts the connection, but nothing reads from it.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     assert_says(&check_once(&site, &["--listen", &address]), &format!("no answer from {address} within 4 s"));
 }
 
 #[test]
-fn a_url_that_is_none_is_a_usage_error() {
+fn an_invalid_url_is_a_usage_error() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     for more in [&["--url", "127.0.0.1:9847"][..], &["--cert-file", "own.crt"]] {

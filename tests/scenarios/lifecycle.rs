@@ -1,4 +1,4 @@
-//! The daemon's life: its start, the signals, its end, and what it says of itself meanwhile.
+//! The daemon's start, signals and end, and what it logs meanwhile.
 
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::program::{Finished, Program};
 use super::site::{Policy, Site};
 use super::{KEY, PROJECT, eventually, key_id};
 
-/// Longer than everything that a test waits for: what never ends is told from what ends.
+/// Longer than every wait in a test, to detect what never ends.
 const FOR_EVER: &str = "5m";
 
 #[track_caller]
@@ -22,28 +22,28 @@ fn assert_ends_with_the_calls_in_flight(signal: Signal) {
     let daemon = site.run();
     cloud.await_requests(Operation::ReadStatus, 3);
     daemon.signal(signal);
-    let line = daemon.await_message("stopping after the calls in flight");
+    let line = daemon.await_message("shutting down; waiting for requests in flight");
     assert_eq!(line["signal"], if signal == Signal::TERM { "SIGTERM" } else { "SIGINT" });
     let then = cloud.all_requests();
     let ended = daemon.program.finish();
     assert_eq!(ended.code, Some(0));
     assert_eq!(ended.messages("run interrupted").len(), 1);
-    // The two in flight are over; none was begun after the signal, but for what was on its way when it was counted.
+    // The two in flight have ended; none was started after the signal, except those on their way when it was counted.
     assert!(cloud.all_requests() <= then + 2, "{then} requests, then {}", cloud.all_requests());
 }
 
 #[test]
-fn sigterm_in_mid_run_ends_with_0_after_the_calls_in_flight() {
+fn sigterm_in_mid_run_exits_with_0_after_the_requests_in_flight() {
     assert_ends_with_the_calls_in_flight(Signal::TERM);
 }
 
 #[test]
-fn sigint_in_mid_run_ends_with_0_after_the_calls_in_flight() {
+fn sigint_in_mid_run_exits_with_0_after_the_requests_in_flight() {
     assert_ends_with_the_calls_in_flight(Signal::INT);
 }
 
 #[test]
-fn a_write_in_flight_when_the_signal_comes_is_finished_and_the_interval_it_owes_is_sent() {
+fn after_a_signal_a_write_in_flight_is_finished_and_followed_by_its_interval() {
     let hold = Hold::new();
     let rule = Rule::always(Fault::held(&hold)).on(Operation::EnableRotation);
     let cloud = Cloud::start(setup([off()]).fault(rule));
@@ -51,7 +51,7 @@ fn a_write_in_flight_when_the_signal_comes_is_finished_and_the_interval_it_owes_
     let daemon = site.run();
     cloud.await_requests(Operation::EnableRotation, 1);
     daemon.signal(Signal::TERM);
-    daemon.await_message("stopping after the calls in flight");
+    daemon.await_message("shutting down; waiting for requests in flight");
     hold.release();
     let ended = daemon.program.finish();
     assert_eq!(ended.code, Some(0));
@@ -63,7 +63,7 @@ fn a_write_in_flight_when_the_signal_comes_is_finished_and_the_interval_it_owes_
     assert_eq!((cloud.asked(Operation::EnableRotation), cloud.sent(KEY)), (1, vec![90]));
 }
 
-/// Of a cloud that does not tell settings, the next process could not see that the interval is missing.
+/// Without the status call, the next process cannot see that the interval is missing.
 #[test]
 fn the_interval_of_a_key_that_cannot_be_read_is_sent_before_a_stopping_process_ends() {
     for lost in [false, true] {
@@ -82,7 +82,7 @@ fn the_interval_of_a_key_that_cannot_be_read_is_sent_before_a_stopping_process_e
         assert_eq!(daemon.stop().code, Some(0));
         assert_eq!((cloud.rotation(KEY), cloud.sent(KEY)), ((true, 90), vec![90]), "answer lost: {lost}");
         cloud.clear_faults();
-        // A later process leaves it alone, and says what it cannot know.
+        // A later process does not write, and reports the key as unreadable.
         let applied = site.apply();
         assert_eq!((applied.code, cloud.sent(KEY)), (Some(1), vec![90]));
         let error = applied.report().key_error(KEY);
@@ -90,7 +90,7 @@ fn the_interval_of_a_key_that_cannot_be_read_is_sent_before_a_stopping_process_e
     }
 }
 
-/// That the pause ends at once is tested where time can be paused, beside the retries.
+/// The tests of the retries, with paused time, check that the pause ends at once.
 #[test]
 fn a_signal_does_not_wait_for_a_pause_between_attempts() {
     let cloud = Cloud::start(setup([off()]).fault(Rule::always(Fault::throttled().retry_after("60"))));
@@ -113,11 +113,11 @@ fn two_signals_at_once_are_one_and_the_call_in_flight_is_finished() {
         for signal in signals {
             apply.signal(signal);
         }
-        apply.await_message("stopping after the calls in flight");
+        apply.await_message("shutting down; waiting for requests in flight");
         hold.release();
         let ended = apply.finish();
         assert_eq!(
-            (ended.messages("rotation changed").len(), ended.messages("ending at once").len()),
+            (ended.messages("rotation changed").len(), ended.messages("exiting immediately").len()),
             (2, 0),
             "with the interval that it owes"
         );
@@ -133,16 +133,16 @@ fn a_second_signal_a_second_later_ends_at_once() {
         let daemon = site.run();
         cloud.await_requests(Operation::ListKeys, seen + 1);
         daemon.signal(first);
-        daemon.await_message("stopping after the calls in flight");
+        daemon.await_message("shutting down; waiting for requests in flight");
         // Until one of them comes a second after the first.
-        daemon.program.signal_until(second, "ending at once");
+        daemon.program.signal_until(second, "exiting immediately");
         let ended = daemon.program.finish();
-        assert_eq!((ended.code, ended.messages("ending at once").len()), (Some(1), 1));
+        assert_eq!((ended.code, ended.messages("exiting immediately").len()), (Some(1), 1));
     }
 }
 
 #[test]
-fn a_signal_while_nothing_runs_ends_with_0() {
+fn a_signal_between_runs_exits_with_0() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run();
@@ -151,7 +151,7 @@ fn a_signal_while_nothing_runs_ends_with_0() {
 }
 
 #[test]
-fn apply_that_is_stopped_tells_what_it_did_and_ends_with_1() {
+fn a_stopped_apply_reports_its_changes_and_exits_with_1() {
     let hold = Hold::new();
     let rule = Rule::always(Fault::held(&hold)).on(Operation::UpdateInterval);
     let cloud = Cloud::start(setup(many(100)).fault(rule));
@@ -160,7 +160,7 @@ fn apply_that_is_stopped_tells_what_it_did_and_ends_with_1() {
     let apply = Program::start(site.command(&arguments));
     cloud.await_requests(Operation::UpdateInterval, 1);
     apply.signal(Signal::TERM);
-    apply.await_message("stopping after the calls in flight");
+    apply.await_message("shutting down; waiting for requests in flight");
     hold.release();
     let ended = apply.finish();
     assert_eq!((ended.code, &ended.report().0["run"]["interrupted"]), (Some(1), &true.into()));
@@ -168,7 +168,7 @@ fn apply_that_is_stopped_tells_what_it_did_and_ends_with_1() {
     cloud.assert_only_sent(90);
 }
 
-/// How a command ends that is told at the first of its keys that its terminal is gone, and that heeds it or not.
+/// The end of a command that gets SIGHUP at its first key, and ignores it or not.
 fn hung_up(command: Command, cloud: &Cloud, heeds: bool) -> Finished {
     let hold = Hold::new();
     cloud.fault(Rule::next(1, Fault::held(&hold)).on(Operation::ReadStatus));
@@ -177,7 +177,7 @@ fn hung_up(command: Command, cloud: &Cloud, heeds: bool) -> Finished {
     cloud.await_requests(Operation::ReadStatus, seen + 1);
     apply.signal(Signal::HUP);
     if heeds {
-        apply.await_message("stopping after the calls in flight");
+        apply.await_message("shutting down; waiting for requests in flight");
     }
     hold.release();
     apply.finish()
@@ -190,7 +190,7 @@ fn apply_is_stopped_by_the_end_of_its_terminal_but_not_under_nohup() {
     let site = Site::new(&Policy { concurrency: 1, ..policy });
     for command in ["apply", "plan"] {
         let command = site.command(&[command, "--policy", "policy.yaml", "--output", "json", "--log-format", "json"]);
-        // What nohup does, without its redirections.
+        // Like nohup, without redirections.
         let mut nohup = Command::new("/bin/sh");
         nohup.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
         nohup.env_clear().current_dir(site.folder());
@@ -227,11 +227,11 @@ fn ten_signals_during_a_run_make_one_more_run() {
     }
     hold.release();
     daemon.await_runs(2);
-    assert_eq!(daemon.stop().messages("run ended").len(), 2);
+    assert_eq!(daemon.stop().messages("run finished").len(), 2);
 }
 
 #[test]
-fn health_is_there_at_once_and_readiness_after_the_first_run() {
+fn the_daemon_is_healthy_at_once_and_ready_after_the_first_run() {
     let hold = Hold::new();
     let cloud = Cloud::start(setup([rotating(90)]).fault(Rule::always(Fault::held(&hold))));
     let site = Site::new(&Policy::of_one_key(cloud.url()));
@@ -247,7 +247,7 @@ fn health_is_there_at_once_and_readiness_after_the_first_run() {
 }
 
 #[test]
-fn a_daemon_whose_first_run_went_wrong_is_ready_and_says_what_is_wrong() {
+fn a_daemon_is_ready_after_a_failed_first_run_and_reports_the_problems() {
     let cloud = Cloud::of([]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run();
@@ -265,7 +265,7 @@ fn killed_in_mid_run_and_started_again_it_converges() {
     let cloud = Cloud::of(many(60));
     let site = Site::new(&Policy::of_keys(cloud.url(), (0..60).map(key_id)));
     for writes in [5, 40] {
-        // It gets no further than this.
+        // It continues no further.
         cloud.fault(Rule::always(Fault::hang().after_applying()).on(OperationSet::WRITES).after(writes));
         let seen = cloud.write_requests();
         let daemon = site.run();
@@ -290,8 +290,8 @@ fn a_run_that_changes_nothing_logs_one_line() {
     daemon.await_runs(3);
     let log = daemon.stop().log();
     let said: Vec<_> = log.iter().map(|line| line["message"].as_str().unwrap()).collect();
-    assert_eq!((said[0], *said.last().unwrap()), ("serving", "stopping after the calls in flight"));
-    assert!(said.len() >= 5 && said[1..said.len() - 1].iter().all(|line| *line == "run ended"), "{said:?}");
+    assert_eq!((said[0], *said.last().unwrap()), ("serving", "shutting down; waiting for requests in flight"));
+    assert!(said.len() >= 5 && said[1..said.len() - 1].iter().all(|line| *line == "run finished"), "{said:?}");
     assert!(log.iter().all(|line| line["level"] == "INFO"));
 }
 
@@ -319,24 +319,24 @@ fn each_change_logs_key_step_before_after_and_the_clouds_request_id() {
     let ids: Vec<_> = changes.iter().map(|line| line["request_id"].as_str().unwrap()).collect();
     assert!(ids.iter().all(|id| id.len() == 32), "{ids:?}");
     assert!(ids[0] != ids[1] && ids[1] != ids[2]);
-    assert_eq!(log.messages("run ended")[0]["changes"], 3);
+    assert_eq!(log.messages("run finished")[0]["changes"], 3);
 }
 
 #[test]
-fn a_problem_is_logged_when_it_comes_and_when_it_goes_and_not_in_between() {
+fn a_problem_is_logged_when_it_starts_and_when_it_ends() {
     let cloud = Cloud::of([]);
     let site = Site::new(&Policy::of_one_key(cloud.url()).every_second());
     let daemon = site.run();
     daemon.await_runs(3);
     cloud.set_key(PROJECT, rotating(90));
-    daemon.await_message("key is no longer a problem");
+    daemon.await_message("key recovered");
     let log = daemon.stop();
-    let problems = log.messages("key is a problem");
+    let problems = log.messages("key needs attention");
     assert_eq!((problems.len(), &problems[0]["reasons"]), (1, &"not_found".into()));
 }
 
 #[test]
-fn the_debug_log_tells_the_sequence_that_the_cloud_keeps() {
+fn the_debug_log_has_the_sequence_sent_to_the_cloud() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run_with(&["--log-level", "debug"]);
@@ -350,7 +350,7 @@ fn the_debug_log_tells_the_sequence_that_the_cloud_keeps() {
 }
 
 #[test]
-fn requests_and_retries_are_counted_by_how_they_ended() {
+fn requests_and_retries_are_counted_by_result() {
     let fault = Rule::next(2, Fault::html(502)).on(Operation::ReadStatus);
     let cloud = Cloud::start(setup([rotating(90)]).fault(fault));
     let site = Site::new(&Policy::of_one_key(cloud.url()));

@@ -1,4 +1,4 @@
-//! Where the daemon listens: IPv6, and sockets that somebody else has opened.
+//! The daemon's address: IPv6, and passed sockets.
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use super::cloud::{Cloud, rotating};
 use super::program::{Daemon, Program, binary};
 use super::site::{Policy, Site};
 
-/// The status of the answer to a request for the metrics that has this as its `Host`.
+/// The status of a request for the metrics with this `Host`.
 fn status(address: &str, host: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
@@ -19,7 +19,7 @@ fn status(address: &str, host: &str) -> String {
     answer.split(' ').nth(1).unwrap().to_owned()
 }
 
-/// The daemon with this as the one socket that systemd passes; the shell says which process it is for.
+/// The daemon with this socket passed as by systemd; the shell sets the process id.
 fn passing(site: &Site, socket: OwnedFd, more: &[&str]) -> Program {
     let mut command = Command::new("/bin/sh");
     let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
@@ -29,12 +29,12 @@ fn passing(site: &Site, socket: OwnedFd, more: &[&str]) -> Program {
 }
 
 #[test]
-fn a_socket_that_is_passed_goes_before_listen() {
+fn a_passed_socket_takes_precedence_over_listen() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap().to_string();
-    // Port 1 is nobody's to take.
+    // Port 1 cannot be bound.
     let daemon: Daemon<'_> = Daemon::serving(passing(&site, socket.into(), &["--listen", "127.0.0.1:1"]));
     assert_eq!(daemon.address, address);
     daemon.await_runs(1);
@@ -43,7 +43,7 @@ fn a_socket_that_is_passed_goes_before_listen() {
 }
 
 #[test]
-fn on_the_loopback_only_its_own_names_are_answered_by_run_rehearse_and_on_a_passed_socket() {
+fn on_the_loopback_only_its_own_host_names_are_accepted() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -64,7 +64,7 @@ fn on_the_loopback_only_its_own_names_are_answered_by_run_rehearse_and_on_a_pass
 }
 
 #[test]
-fn a_port_alone_all_addresses_and_localhost_are_listened_on_and_asked() {
+fn a_port_alone_all_addresses_and_localhost_are_valid_addresses() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     for (listen, loopback) in [("0", true), ("localhost:0", true), (":0", false)] {
@@ -80,7 +80,7 @@ fn a_port_alone_all_addresses_and_localhost_are_listened_on_and_asked() {
 }
 
 #[test]
-fn a_wrong_address_is_a_usage_error_that_says_what_is_accepted() {
+fn a_wrong_address_is_a_usage_error_with_the_accepted_forms() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     for (listen, why) in [("nowhere", "there is no port"), ("::1:80", "in brackets"), (":65536", "up to 65535")] {
@@ -91,13 +91,13 @@ fn a_wrong_address_is_a_usage_error_that_says_what_is_accepted() {
 }
 
 #[test]
-fn a_socket_that_is_no_tcp_is_refused_by_name() {
+fn a_socket_other_than_tcp_is_refused() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let socket = UnixListener::bind(site.path("socket")).unwrap();
     let ended = passing(&site, socket.into(), &[]).finish();
     assert_eq!(ended.code, Some(1));
-    let expected = "kms-rotationd: cannot use what systemd has passed, expected one TCP socket: ";
+    let expected = "kms-rotationd: cannot use the socket of systemd, expected one TCP socket: ";
     assert!(ended.stderr.lines().any(|line| line.starts_with(expected)), "{}", ended.stderr);
 }
 
@@ -113,7 +113,7 @@ fn a_socket_for_another_process_is_left_alone() {
 }
 
 #[test]
-fn an_address_of_ipv6_is_listened_on() {
+fn the_daemon_can_listen_on_ipv6() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();

@@ -1,5 +1,5 @@
-//! `ecs_agency`: the keys of the agency that the machine has, from a metadata service that may be away. When they are
-//! renewed is tested in `tests/client/renewal.rs`, where the clock is a test's own.
+//! `ecs_agency`: keys of the machine's agency from the metadata service. `tests/library/client/renewal.rs` tests their
+//! renewal, with a clock of the test.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use super::{KEY, eventually, key_id};
 const REFUSED: &str = "unknown: authentication_failed";
 const UNAVAILABLE: &str = "unknown: login_unavailable";
 
-/// How to log in with the keys of a machine of this cloud.
+/// The credentials field for a machine of this cloud.
 pub(crate) fn of_the_machine(cloud: &Cloud) -> String {
     format!("{{ecs_agency: {{metadata_endpoint: \"{}\"}}}}", cloud.url())
 }
@@ -24,7 +24,7 @@ fn policy(cloud: &Cloud) -> Policy {
 }
 
 #[test]
-fn the_token_protected_version_is_asked_first() {
+fn version_2_of_the_metadata_service_is_used_first() {
     let cloud = Cloud::start(setup([off()]).behave(|cloud| cloud.metadata_tokens = MetadataTokens::Required));
     let applied = Site::new(&policy(&cloud)).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"));
@@ -33,7 +33,7 @@ fn the_token_protected_version_is_asked_first() {
 }
 
 #[test]
-fn the_plain_version_is_asked_where_the_protected_one_is_absent() {
+fn version_1_is_used_without_version_2() {
     for status in [403, 404, 405, 503] {
         let absent = MetadataTokens::Absent(status);
         let cloud = Cloud::start(setup([off()]).behave(|cloud| cloud.metadata_tokens = absent));
@@ -44,7 +44,7 @@ fn the_plain_version_is_asked_where_the_protected_one_is_absent() {
 }
 
 #[test]
-fn a_machine_without_an_agency_is_told_what_to_do() {
+fn a_machine_without_an_agency_gets_an_error_with_the_action() {
     let cloud = Cloud::start(setup([off()]).behave(|cloud| cloud.instance_agency = false));
     let applied = Site::new(&policy(&cloud)).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
@@ -54,7 +54,7 @@ fn a_machine_without_an_agency_is_told_what_to_do() {
 }
 
 #[test]
-fn a_service_that_answers_something_else_is_no_metadata_service() {
+fn another_service_is_not_taken_for_the_metadata_service() {
     for body in ["{}", "<html></html>", r#"{"credential":{"access":"A"}}"#] {
         let service = StandIn::start(move |_| answer("200 OK", "", body));
         let cloud = Cloud::of([off()]);
@@ -67,7 +67,7 @@ fn a_service_that_answers_something_else_is_no_metadata_service() {
 }
 
 #[test]
-fn a_service_that_is_away_at_the_start_is_asked_again() {
+fn an_unavailable_service_is_tried_again() {
     let away = Rule::next(3, Fault::html(503)).on(Operation::InstanceKeys);
     let cloud = Cloud::start(setup([off()]).fault(away));
     assert_eq!(Site::new(&policy(&cloud)).apply().key(KEY), "compliant");
@@ -75,7 +75,7 @@ fn a_service_that_is_away_at_the_start_is_asked_again() {
 }
 
 #[test]
-fn keys_that_are_taken_away_are_replaced_in_mid_run() {
+fn revoked_keys_are_replaced_in_mid_run() {
     let hold = Hold::new();
     let cloud = Cloud::start(setup(many(40)).fault(from_the_eleventh_on(&hold)));
     let policy = Policy::of_keys(cloud.url(), (0..40).map(key_id)).with(&of_the_machine(&cloud));
@@ -90,7 +90,7 @@ fn keys_that_are_taken_away_are_replaced_in_mid_run() {
 }
 
 #[test]
-fn a_service_that_has_forgotten_its_tokens_is_no_hindrance() {
+fn a_token_that_the_service_has_forgotten_is_renewed() {
     let cloud = Cloud::start(setup([off()]).behave(|cloud| cloud.metadata_tokens = MetadataTokens::Required));
     let site = Site::new(&policy(&cloud).every_second());
     let daemon = site.run();
@@ -104,7 +104,7 @@ fn a_service_that_has_forgotten_its_tokens_is_no_hindrance() {
 }
 
 #[test]
-fn when_the_keys_end_is_told_by_the_clock_of_this_machine() {
+fn the_expiry_metric_uses_the_clock_of_this_machine() {
     let cloud = Cloud::start(setup([off()]).clock(|| SystemTime::now() - Duration::from_secs(10 * 60)));
     let site = Site::new(&policy(&cloud));
     let daemon = site.run();
@@ -115,7 +115,7 @@ fn when_the_keys_end_is_told_by_the_clock_of_this_machine() {
 }
 
 #[test]
-fn no_proxy_ever_sees_the_metadata_service_or_plain_http_on_loopback() {
+fn no_proxy_is_used_for_the_metadata_service_or_http_on_loopback() {
     let cloud = Cloud::of([off()]);
     let trap = Front::proxy(cloud.url(), None);
     for field in [None, Some(format!("proxy: {{url: \"{}\"}}", trap.http()))] {
@@ -130,7 +130,7 @@ fn no_proxy_ever_sees_the_metadata_service_or_plain_http_on_loopback() {
 }
 
 #[test]
-fn a_metadata_service_that_never_answers_is_not_waited_for_as_long_as_the_cloud() {
+fn the_metadata_service_has_a_shorter_timeout_than_the_cloud() {
     let hanging = Rule::always(Fault::hang()).on(OperationSet::METADATA);
     let cloud = Cloud::start(setup([off()]).fault(hanging));
     let policy = Policy { max_elapsed: "1s", request_timeout: "60s", ..policy(&cloud) };

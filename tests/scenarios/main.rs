@@ -1,7 +1,7 @@
-//! The program as its users meet it: the real binary, a policy file, and a cloud that answers or does not.
+//! The real binary with a policy file and a simulated cloud.
 //!
-//! Each test has its own simulated cloud, its own folder and its own port. Nothing waits for a time to pass: tests wait
-//! for a line of the log, for a request to arrive or for the end of the process, and report a hang after [`DEADLINE`].
+//! Each test has its own simulated cloud, folder and port. No test waits for a time to pass: tests wait for a line of the
+//! log, a request or the end of the process, and report a hang after [`DEADLINE`].
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail as tests do")]
 

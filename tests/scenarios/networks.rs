@@ -1,4 +1,4 @@
-//! Proxies: what goes through them, what never does, and what they get to see.
+//! Proxies: which requests use them, and what they can see.
 
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use super::secrets::{GATE, GATE_PASSWORD};
 use super::site::{Policy, Site};
 use super::{KEY, PASSWORD, TOKEN, eventually, key_id};
 
-/// A cloud behind TLS, which has a name that only the proxy knows.
+/// A cloud with TLS and a host name that only the proxy can resolve.
 pub(crate) struct Behind {
     pub(crate) cloud: Cloud,
     front: Front,
@@ -41,7 +41,7 @@ impl Behind {
         self.site_for(Policy::of_one_key(&format!("https://{HOST}")), credentials, field)
     }
 
-    /// The same with so many keys, many of them at a time.
+    /// The same with this number of keys and a high concurrency.
     pub(crate) fn site_of(&self, keys: usize, credentials: &str, field: Option<&str>) -> Site {
         let policy = Policy::of_keys(&format!("https://{HOST}"), (0..keys).map(key_id));
         self.site_for(Policy { concurrency: 16, ..policy }, credentials, field)
@@ -64,7 +64,7 @@ impl Behind {
         format!("proxy: {{url: \"{}\", user_name: gate, password_file: gate}}", self.proxy.http())
     }
 
-    /// The proxy got a `CONNECT` and nothing that it could read after it.
+    /// The proxy received a `CONNECT` and only encrypted data after it.
     #[track_caller]
     fn assert_nothing_in_the_clear(&self) {
         let heard = self.proxy.heard();
@@ -75,14 +75,14 @@ impl Behind {
     }
 }
 
-/// The extension of a `ClientHello` in which the versions stand (RFC 8446, section 4.2.1).
+/// The extension of a `ClientHello` with the versions (RFC 8446, section 4.2.1).
 const SUPPORTED_VERSIONS: u16 = 43;
 
 pub(crate) const BY_TOKEN: &str = "{token_file: token}";
 pub(crate) const BY_PASSWORD: &str = "{password: {user_name: rotator, domain_name: ACCOUNT, password_file: password}}";
 
 #[test]
-fn a_proxy_of_the_policy_is_used_and_sees_nothing_in_the_clear() {
+fn the_policys_proxy_is_used_and_sees_no_clear_text() {
     for credentials in [BY_TOKEN, BY_PASSWORD, BY_VALUE] {
         let behind = Behind::new(None);
         let applied = behind.site(credentials, Some(&behind.open())).apply();
@@ -92,7 +92,7 @@ fn a_proxy_of_the_policy_is_used_and_sees_nothing_in_the_clear() {
 }
 
 #[test]
-fn a_proxy_may_ask_for_a_password_which_never_reaches_the_cloud() {
+fn a_proxys_password_never_reaches_the_cloud() {
     let behind = Behind::new(Some(GATE));
     let applied = behind.site(BY_PASSWORD, Some(&behind.with_password())).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"), "{applied:#?}");
@@ -104,7 +104,7 @@ fn a_proxy_may_ask_for_a_password_which_never_reaches_the_cloud() {
 }
 
 #[test]
-fn a_proxy_that_refuses_the_password_is_asked_once_in_a_run_and_named() {
+fn a_proxy_that_refuses_the_password_is_tried_once_in_a_run_and_named() {
     let behind = Behind::new(Some(GATE));
     for (credentials, reason) in [(BY_TOKEN, "read_failed"), (BY_VALUE, "read_failed"), (BY_PASSWORD, "read_failed")] {
         for field in [behind.open(), behind.with_password()] {
@@ -126,7 +126,7 @@ fn a_proxy_that_refuses_the_password_is_asked_once_in_a_run_and_named() {
 }
 
 #[test]
-fn a_password_of_the_proxy_that_changes_in_its_file_is_taken_up_by_the_next_run() {
+fn a_changed_password_of_the_proxy_is_used_by_the_next_run() {
     let behind = Behind::new(Some(GATE));
     let site = behind.site_of(30, BY_PASSWORD, Some(&behind.with_password()));
     let daemon = site.run();
@@ -135,13 +135,13 @@ fn a_password_of_the_proxy_that_changes_in_its_file_is_taken_up_by_the_next_run(
         let (seen, before) = (daemon.runs(), behind.proxy.connections());
         daemon.signal(Signal::HUP);
         daemon.await_runs(seen + 1);
-        // The cloud has one key more than the policy names.
+        // The cloud has one more key than the policy.
         let keys = if status == "unknown" { 31 } else { 30 };
         eventually(status, || daemon.status().count(status) == keys);
         assert!(behind.proxy.connections() - before <= asked, "{} connections", behind.proxy.connections() - before);
     };
     run(32, "compliant");
-    // The token still holds and was accepted before, so that nothing but the new run makes its first request go alone.
+    // The token is still valid and was accepted, so that only the new run makes its first request alone.
     site.write("gate", "not it");
     run(1, "unknown");
     let error = daemon.status().error();
@@ -161,7 +161,7 @@ fn a_password_of_the_proxy_that_changes_in_its_file_is_taken_up_by_the_next_run(
 }
 
 #[test]
-fn a_password_that_the_proxy_has_refused_waits_for_a_change_however_many_runs_there_are() {
+fn a_refused_password_of_the_proxy_is_not_sent_again_until_it_changes() {
     let behind = Behind::new(Some(GATE));
     let policy = Policy::of_one_key(&format!("https://{HOST}")).every_second();
     let site = behind.site_for(policy.clone(), BY_PASSWORD, Some(&behind.with_password()));
@@ -179,7 +179,7 @@ fn a_password_that_the_proxy_has_refused_waits_for_a_change_however_many_runs_th
     eventually("the right password is picked up", || daemon.status().key(KEY) == "compliant");
     drop(daemon);
 
-    // One in the environment, which cannot change; and none, which no proxy locks.
+    // A password in the environment, which cannot change; and none, which no proxy locks.
     for (user, refused) in [("gate:no@", 1..=1), ("", 2..=usize::MAX)] {
         let before = behind.proxy.connections();
         let mut site = behind.site_for(policy.clone(), BY_PASSWORD, None);
@@ -192,7 +192,7 @@ fn a_password_that_the_proxy_has_refused_waits_for_a_change_however_many_runs_th
 }
 
 #[test]
-fn a_missing_password_file_of_the_proxy_stops_its_project_alone() {
+fn a_missing_password_file_of_the_proxy_affects_only_its_project() {
     let behind = Behind::new(Some(GATE));
     let site = behind.site(BY_TOKEN, Some(&behind.with_password()));
     std::fs::remove_file(site.path("gate")).unwrap();
@@ -214,7 +214,7 @@ fn the_proxy_of_the_environment_is_used_in_either_spelling() {
 }
 
 #[test]
-fn the_environments_proxy_may_have_its_password_in_its_address() {
+fn the_environments_proxy_can_have_a_password_in_its_url() {
     let behind = Behind::new(Some(GATE));
     let mut site = behind.site(BY_TOKEN, None);
     site.set("HTTPS_PROXY", &format!("http://gate:{GATE_PASSWORD}@{}", behind.proxy.address()));
@@ -224,19 +224,19 @@ fn the_environments_proxy_may_have_its_password_in_its_address() {
 }
 
 #[test]
-fn the_policys_proxy_wins_over_the_environments() {
+fn the_policys_proxy_takes_precedence_over_the_environments() {
     let behind = Behind::new(None);
     let trap = Front::proxy(behind.cloud.url(), None);
     let mut site = behind.site(BY_TOKEN, Some(&behind.open()));
     site.set("HTTPS_PROXY", &trap.http());
-    // NO_PROXY belongs to the environment's proxy.
+    // NO_PROXY applies to the environment's proxy only.
     site.set("NO_PROXY", "*");
     assert_eq!(site.apply().key(KEY), "compliant");
     assert_eq!(trap.connections(), 0);
 }
 
 #[test]
-fn hosts_that_no_proxy_lists_are_reached_without_it() {
+fn hosts_in_no_proxy_are_reached_directly() {
     for except in ["127.0.0.1", "*", "example.com,127.0.0.0/8", " 127.0.0.1 , x", "x 127.0.0.1:PORT"] {
         let behind = Behind::new(None);
         let policy = Policy::of_one_key(&behind.front.https()).field("ca_file: ca.pem");
@@ -258,7 +258,7 @@ fn hosts_that_no_proxy_lists_are_reached_without_it() {
 }
 
 #[test]
-fn a_certificate_that_is_not_trusted_is_met_once_in_a_run_however_many_keys_there_are() {
+fn an_untrusted_certificate_is_tried_once_in_a_run() {
     let cloud = Cloud::start(keyed(many(30)));
     for (credentials, iam, reason) in [
         (BY_VALUE, None, "read_failed"),
@@ -270,7 +270,7 @@ fn a_certificate_that_is_not_trusted_is_met_once_in_a_run_however_many_keys_ther
         let policy = Policy::of_keys(&front.https(), (0..30).map(key_id)).with(credentials).field("ca_file: ca.pem");
         let iam = iam.map_or_else(|| front.https(), ToOwned::to_owned);
         let site = site(&Policy { concurrency: 16, iam, ..policy });
-        // Another authority is trusted, of the same name.
+        // Another authority with the same name is trusted.
         site.write("ca.pem", &Authority::new().pem);
         let applied = site.apply();
         assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 30), "{credentials}");
@@ -287,11 +287,11 @@ fn a_certificate_that_is_not_trusted_is_met_once_in_a_run_however_many_keys_ther
 }
 
 #[test]
-fn a_certificate_authority_that_is_put_right_is_taken_up_by_the_next_run() {
+fn a_corrected_certificate_authority_is_used_by_the_next_run() {
     let (cloud, authority) = (Cloud::start(keyed(many(5))), Authority::new());
     let front = Front::tls(cloud.url(), &authority);
     let policy = Policy::of_keys(&front.https(), (0..5).map(key_id)).with(BY_PASSWORD).field("ca_file: ca.pem");
-    // The certificates of IAM are another matter.
+    // IAM has other certificates.
     let site = site(&Policy { iam: cloud.url().to_owned(), ..policy });
     let daemon = site.run();
     for (pem, says) in [
@@ -316,7 +316,7 @@ fn a_certificate_authority_that_is_put_right_is_taken_up_by_the_next_run() {
 }
 
 #[test]
-fn a_certificate_is_judged_behind_a_proxy_as_well() {
+fn certificates_are_checked_through_a_proxy_too() {
     let behind = Behind::new(None);
     let site = behind.site(BY_TOKEN, Some(&behind.open()));
     site.write("ca.pem", &Authority::new().pem);
@@ -327,7 +327,7 @@ fn a_certificate_is_judged_behind_a_proxy_as_well() {
 }
 
 #[test]
-fn tls_is_offered_in_1_3_and_1_2_and_in_nothing_older() {
+fn only_tls_1_3_and_1_2_are_offered() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let policy = Policy::of_one_key(&format!("https://{}", listener.local_addr().unwrap())).field("ca_file: ca.pem");
     let site = Site::new(&Policy { max_elapsed: "300ms", ..policy });
@@ -354,7 +354,7 @@ fn client_hello(stream: &mut TcpStream) -> Vec<u8> {
     message[4..].to_vec()
 }
 
-/// What an extension of a `ClientHello` says.
+/// The content of an extension of a `ClientHello`.
 #[track_caller]
 fn extension(hello: &[u8], wanted: u16) -> Bytes<'_> {
     // Before the extensions: version and random, the session's id, ciphers, compressions.
@@ -372,7 +372,7 @@ fn extension(hello: &[u8], wanted: u16) -> Bytes<'_> {
     }
 }
 
-/// Bytes as TLS writes them down.
+/// A reader of TLS structures.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -386,7 +386,7 @@ impl<'a> Bytes<'a> {
         self.take(bytes).iter().fold(0, |number, byte| number << 8 | usize::from(*byte))
     }
 
-    /// So many bytes as the number before them says.
+    /// A vector with its length before it.
     fn vector(&mut self, bytes: usize) -> Self {
         let count = self.number(bytes);
         Self(self.take(count))
@@ -398,7 +398,7 @@ impl<'a> Bytes<'a> {
 }
 
 #[test]
-fn connections_that_the_cloud_has_closed_cost_no_key() {
+fn connections_closed_by_the_cloud_fail_no_key() {
     let idle = std::time::Duration::from_millis(300);
     let cloud = Cloud::start(keyed([off()]).idle_timeout(idle));
     let site = site(&Policy::of_one_key(cloud.url()).with(BY_VALUE).every_second());

@@ -1,4 +1,4 @@
-//! The limit of open files: hundreds of projects within it, and what is said where there is none left.
+//! The limit of open files: hundreds of projects within it, and the error when it is reached.
 
 use std::process::Command;
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn the_soft_limit_is_raised_to_the_hard_one() {
 }
 
 #[test]
-fn hundreds_of_projects_pass_within_a_low_limit_and_a_reload_with_them() {
+fn hundreds_of_projects_and_a_reload_work_with_a_low_limit() {
     const PROJECTS: usize = 200;
     const KEYS: usize = 2;
     let id = |n: usize| format!("{n:032x}");
@@ -54,7 +54,7 @@ fn hundreds_of_projects_pass_within_a_low_limit_and_a_reload_with_them() {
     }
     let site = Site::new(&policy);
     site.write("policy.yaml", &text);
-    // Without a bound they would take four hundred connections.
+    // Without a limit they would use four hundred connections.
     let daemon = Daemon::start(limited(&site, "-n 256", &RUN));
     let mut most = 0;
     let all = (PROJECTS * KEYS) as u64;
@@ -79,9 +79,9 @@ fn hundreds_of_projects_pass_within_a_low_limit_and_a_reload_with_them() {
 }
 
 #[test]
-fn what_this_machine_has_run_out_of_is_blamed_on_nobody_else_and_may_pass() {
+fn running_out_of_open_files_is_reported_as_local_and_temporary() {
     for credentials in [BY_TOKEN, BY_PASSWORD] {
-        // Connections do not outlive a run, and tokens hardly.
+        // Connections are closed after a run, and tokens expire soon.
         let setup = setup(many(3)).idle_timeout(Duration::from_millis(500));
         let cloud = Cloud::start(setup.behave(|cloud| cloud.token_lifetime = Duration::from_secs(1)));
         let policy = Policy::of_keys(cloud.url(), (0..3).map(key_id)).with(credentials).every_second();
@@ -90,10 +90,10 @@ fn what_this_machine_has_run_out_of_is_blamed_on_nobody_else_and_may_pass() {
         eventually("all is well", || daemon.status().count("compliant") == 3);
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         let before = daemon.program.limit_files(Rlimit { current: Some(0), maximum });
-        let failed = daemon.await_message("project cannot be reached");
+        let failed = daemon.await_message("cannot reach the cloud; the project's keys cannot be checked");
         daemon.program.limit_files(before);
         let error = failed["error"].as_str().unwrap();
-        assert!(error.contains("this process has as many files and connections open as it may"), "{error}");
+        assert!(error.contains("this process has reached its limit of open files and connections"), "{error}");
         assert!(!error.contains("user rotator"), "who logs in to the cloud is not to blame: {error}");
         eventually("all is well again", || daemon.status().count("compliant") == 3);
         assert_eq!(daemon.metric("kms_rotation_policy_reload_successful"), Some(1.0));

@@ -1,4 +1,4 @@
-//! The real binary as a process: its arguments, its log, its end, and what it serves.
+//! The real binary as a process: arguments, log, exit code, HTTP.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::marker::PhantomData;
@@ -15,14 +15,14 @@ use super::guest::{connect, exchange};
 use super::site::Site;
 use super::{DEADLINE, eventually};
 
-/// The binary without any environment of the machine's.
+/// The binary, without the machine's environment variables.
 pub(crate) fn binary(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kms-rotationd"));
     command.args(arguments).env_clear();
     command
 }
 
-/// A running process. It is killed where a test ends before it.
+/// A running process. It is killed if the test ends first.
 pub(crate) struct Program {
     child: Child,
     log: Receiver<String>,
@@ -43,7 +43,7 @@ impl Program {
         Self::fed(command, Stdio::null())
     }
 
-    /// The same with something else than nothing as its standard input.
+    /// The same with this standard input.
     pub(crate) fn fed(mut command: Command, stdin: Stdio) -> Self {
         let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, log) = channel();
@@ -54,7 +54,7 @@ impl Program {
                 let line = line.unwrap();
                 whole.push_str(&line);
                 whole.push('\n');
-                // Nobody may be listening any more.
+                // The receiver may be gone.
                 let _ = lines.send(line);
             }
             whole
@@ -71,7 +71,7 @@ impl Program {
         self.child.id()
     }
 
-    /// Has the process have no further file or connection open, or as many as before.
+    /// Prevents the process from opening more files or connections, or permits it again.
     pub(crate) fn limit_files(&self, limit: Rlimit) -> Rlimit {
         prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).unwrap()
     }
@@ -92,13 +92,13 @@ impl Program {
         });
     }
 
-    /// The next line of the log with this message.
+    /// Waits for the next log line with this message.
     #[track_caller]
     pub(crate) fn await_message(&self, message: &str) -> Value {
         self.await_line("message", message)
     }
 
-    /// The next line of the log with this text in a field.
+    /// Waits for the next log line with this text in a field.
     #[track_caller]
     pub(crate) fn await_line(&self, field: &str, text: &str) -> Value {
         let begin = Instant::now();
@@ -156,7 +156,7 @@ impl Finished {
         }
     }
 
-    /// A key's status, and its reasons where there are any: `unknown: read_failed, not_verified`.
+    /// A key's status and reasons: `unknown: read_failed, not_verified`.
     #[track_caller]
     pub(crate) fn key(&self, key_id: &str) -> String {
         self.report().key(key_id)
@@ -180,19 +180,19 @@ impl Report {
         if reasons.is_empty() { status.to_owned() } else { format!("{status}: {}", reasons.join(", ")) }
     }
 
-    /// What is told of a key's last error.
+    /// A key's last error.
     #[track_caller]
     pub(crate) fn key_error(&self, key_id: &str) -> String {
         let key = self.keys().find(|key| key["key_id"] == key_id).unwrap();
         key["error"].as_str().unwrap().to_owned()
     }
 
-    /// Why a project's run stopped.
+    /// The error that ended a project's run.
     pub(crate) fn error(&self) -> String {
         self.0["projects"][0]["error"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// How many keys have a status.
+    /// Number of keys with a status.
     pub(crate) fn count(&self, status: &str) -> u64 {
         self.0["summary"][status].as_u64().unwrap()
     }
@@ -223,7 +223,7 @@ impl Daemon<'_> {
         Self::serving(Program::start(command))
     }
 
-    /// The same of a program that was started.
+    /// The same for a started program.
     #[track_caller]
     pub(crate) fn serving(program: Program) -> Self {
         let address = program.await_message("serving")["address"].as_str().unwrap().to_owned();
@@ -239,20 +239,20 @@ impl Daemon<'_> {
         self.program.await_message(message)
     }
 
-    /// How many runs have ended and can be seen.
+    /// Number of ended runs in the metrics.
     pub(crate) fn runs(&self) -> u64 {
         let (_, text) = self.get("/metrics");
         let counters = text.lines().filter(|line| line.starts_with("kms_rotation_runs_total{"));
         counters.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
-    /// Waits until so many runs have ended.
+    /// Waits for this number of ended runs.
     #[track_caller]
     pub(crate) fn await_runs(&self, count: u64) {
         eventually(&format!("{count} runs"), || self.runs() >= count);
     }
 
-    /// Stops it as a service manager does.
+    /// Stops it with SIGTERM.
     #[track_caller]
     pub(crate) fn stop(self) -> Finished {
         self.signal(Signal::TERM);
@@ -274,7 +274,7 @@ impl Daemon<'_> {
         series_in(&text, series)
     }
 
-    /// The same for who has to log in.
+    /// The same with a login.
     pub(crate) fn metric_with(&self, series: &str, authorization: &str) -> Option<f64> {
         series_in(&exchange(connect(&self.address), "/metrics", authorization).unwrap().body, series)
     }

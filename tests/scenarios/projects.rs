@@ -1,4 +1,4 @@
-//! Several projects, and projects that are known by their name only.
+//! Several projects, and projects without an id.
 
 use kms_simulator::{Fault, Hold, Key, Operation, ProjectSetup, Rule, Setup};
 
@@ -16,7 +16,7 @@ const OTHER: &str = "fedcba9876543210fedcba9876543210";
 #[test]
 fn a_project_without_an_id_is_found_by_its_regions_name() {
     for (credentials, listed) in [(BY_PASSWORD, 0), (BY_VALUE, 1)] {
-        // A sub-project's name only begins like it.
+        // The name of a sub-project has it as prefix.
         let sub = ProjectSetup::new(OTHER, "eu-de_team").domain(ACCOUNT);
         let cloud = Cloud::start(keyed([off()]).project(sub));
         let applied = site(&Policy::of_one_key(cloud.url()).with(credentials).without_id()).apply();
@@ -26,7 +26,7 @@ fn a_project_without_an_id_is_found_by_its_regions_name() {
 }
 
 #[test]
-fn a_sub_project_is_found_by_the_name_that_the_credentials_give() {
+fn a_sub_project_is_found_by_the_name_in_the_credentials() {
     let sub = ProjectSetup::new(OTHER, "eu-de_team").domain(ACCOUNT).key(off());
     let cloud = Cloud::start(setup([]).project(sub));
     let credentials = BY_PASSWORD.replace("}}", ", project_name: eu-de_team}}");
@@ -36,7 +36,7 @@ fn a_sub_project_is_found_by_the_name_that_the_credentials_give() {
 }
 
 #[test]
-fn a_project_whose_name_nobody_knows_is_looked_up_once() {
+fn an_unknown_project_name_is_looked_up_once() {
     for credentials in [BY_PASSWORD, BY_VALUE] {
         let elsewhere = ProjectSetup::new(OTHER, "eu-nl").domain(ACCOUNT);
         let cloud =
@@ -50,7 +50,7 @@ fn a_project_whose_name_nobody_knows_is_looked_up_once() {
 }
 
 #[test]
-fn a_name_that_several_projects_have_needs_the_users_choice() {
+fn an_ambiguous_project_name_is_reported_with_the_ids() {
     let twin = ProjectSetup::new(OTHER, "eu-de").domain("ANOTHER");
     let cloud = Cloud::start(keyed([off()]).project(twin));
     let applied = site(&Policy::of_one_key(cloud.url()).with(BY_VALUE).without_id()).apply();
@@ -61,7 +61,7 @@ fn a_name_that_several_projects_have_needs_the_users_choice() {
 }
 
 #[test]
-fn a_wrong_key_is_refused_once_where_the_project_is_looked_up() {
+fn a_wrong_key_is_tried_once_for_the_project_lookup() {
     let cloud = Cloud::start(keyed(many(30)));
     let site = site(&Policy::of_keys(cloud.url(), (0..30).map(key_id)).with(BY_VALUE).without_id());
     site.write("secret", "not-it");
@@ -72,7 +72,7 @@ fn a_wrong_key_is_refused_once_where_the_project_is_looked_up() {
 }
 
 #[test]
-fn a_refused_look_up_says_what_was_looked_up_and_what_to_do() {
+fn a_refused_project_lookup_names_the_project_and_the_action() {
     for (credentials, status) in [(BY_VALUE, 403), (BY_TOKEN, 403), (BY_VALUE, 401)] {
         let cloud = Cloud::start(keyed(many(3)));
         match status {
@@ -91,17 +91,17 @@ fn a_refused_look_up_says_what_was_looked_up_and_what_to_do() {
 }
 
 #[test]
-fn three_broken_projects_of_ten_do_not_hold_up_the_seven_others() {
+fn three_broken_projects_do_not_delay_the_seven_others() {
     let id = |n: usize| -> &'static str { Box::leak(format!("{n:032x}").into_boxed_str()) };
     let project = |n: usize| ProjectSetup::new(id(n), "eu-de").domain(ACCOUNT).token(TOKEN);
-    // The seven; a token opens one project, so they log in by password.
+    // The seven; a token is valid for one project, so they log in by password.
     let fast = (0..7).fold(Setup::new().login(USER, ACCOUNT, PASSWORD), |setup, n| {
         setup.project(project(n).keys((0..5).map(|key| Key::new(key_id(10 * n + key)))))
     });
     let cloud = Cloud::start(fast);
-    // Wrong passwords are another user's, who has an IAM of its own.
+    // The wrong password is another user's, at another IAM.
     let strict = Cloud::start(Setup::new().project(project(7).key(off())).login(USER, ACCOUNT, "another"));
-    // Nobody gets an answer of these two before the seven are done.
+    // These two get no answer before the seven are done.
     let lost = Cloud::start(Setup::new().project(project(8).key(off())).fault(Rule::always(Fault::reset())));
     let hold = Hold::new();
     let late = Rule::always(Fault::held(&hold)).on(Operation::ReadStatus);
@@ -152,22 +152,22 @@ fn projects_of_one_access_key_share_its_request_budget() {
     let second = Policy { name: "archive", project_id: OTHER, ..first.clone() };
     let by_token = Policy { name: "ledger", project_id: third, ..first.clone() }.with(BY_TOKEN);
     let site = site(&first);
-    // A turn lasts longer than this test.
+    // One slot of the request limit is longer than this test.
     let text = first.text().replace("requests_per_second: 10000", "requests_per_second: 0.01");
     site.write("policy.yaml", &(text + &second.project() + &by_token.project()));
     site.write("token", TOKEN);
     let daemon = site.run();
-    // The first turn of the key, and that of the token.
+    // The first slots, of the key and of the token.
     cloud.await_requests(Operation::ListKeys, 2);
     let ended = daemon.stop();
     assert_eq!((ended.code, cloud.all_requests()), (Some(0), 2));
 }
 
 #[test]
-fn keys_of_a_project_whose_run_is_over_wait_for_no_turn() {
-    // At four turns a second, they would have to wait for longer than a test does.
+fn keys_of_a_project_with_an_ended_run_do_not_use_the_request_limit() {
+    // At four requests a second they would wait longer than a test does.
     const KEYS: usize = 2_000;
-    // The right token ends when the keys are listed: one is asked for, and more where that is not answered for seconds.
+    // The valid token expires after the list: one is requested, and more if the answer takes seconds.
     for (credentials, secret, most_reads) in
         [(BY_TOKEN, "not-it", 0), (BY_PASSWORD, "not it", 0), (BY_VALUE, "not it", 0), (BY_TOKEN, TOKEN, 10)]
     {

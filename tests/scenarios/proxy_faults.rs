@@ -1,4 +1,4 @@
-//! A proxy that refuses, fails or is not there: who is blamed for it, and what follows.
+//! A proxy that refuses, fails or is unreachable: the error names it, and what follows.
 
 use std::net::TcpListener;
 
@@ -7,11 +7,11 @@ use super::networks::{BY_PASSWORD, BY_TOKEN, Behind};
 use super::site::{Policy, Site};
 use super::{KEY, key_id};
 
-/// The ways to name a proxy: a field of the policy, or a variable, and how an error calls it.
+/// The settings of a proxy: a field of the policy or a variable, and its name in an error.
 const WAYS: [(Option<&str>, &str); 3] =
     [(None, "proxy.url of the policy"), (Some("HTTPS_PROXY"), "HTTPS_PROXY"), (Some("https_proxy"), "https_proxy")];
 
-/// A site of so many keys that reaches its cloud by the proxy at this address.
+/// A site with this number of keys that uses the proxy at this address.
 fn site(behind: &Behind, keys: usize, credentials: &str, variable: Option<&str>, proxy: &str) -> Site {
     let field = variable.is_none().then(|| format!("proxy: {{url: \"{proxy}\"}}"));
     let mut site = behind.site_of(keys, credentials, field.as_deref());
@@ -22,7 +22,7 @@ fn site(behind: &Behind, keys: usize, credentials: &str, variable: Option<&str>,
 }
 
 #[test]
-fn a_proxy_that_refuses_is_named_with_its_status_and_where_its_address_is_from() {
+fn a_refusing_proxy_is_named_with_its_status_and_its_source() {
     for (answer, is_final) in [
         ("403 Forbidden", true),
         ("404 Not Found", true),
@@ -49,9 +49,9 @@ fn a_proxy_that_refuses_is_named_with_its_status_and_where_its_address_is_from()
 }
 
 #[test]
-fn a_proxy_by_tls_is_blamed_alike_and_for_its_certificate() {
+fn a_tls_proxy_is_named_too_also_for_its_certificate() {
     let behind = Behind::with(|_| Front::refusing("403 Forbidden"));
-    // Who issued its certificate is in the ca_file, and then not.
+    // With its authority in the ca_file, and then without.
     for (authority, what) in [
         (&behind.authority, "answers HTTP 403"),
         (&Authority::issuing("another", |_| {}), "cannot be used: its certificate is not trusted"),
@@ -70,7 +70,7 @@ fn a_proxy_by_tls_is_blamed_alike_and_for_its_certificate() {
 }
 
 #[test]
-fn a_login_that_a_proxy_refuses_is_tried_once_and_blamed_on_the_proxy() {
+fn a_login_refused_by_a_proxy_is_tried_once_and_names_the_proxy() {
     let behind = Behind::with(|_| Front::refusing("403 Forbidden"));
     let applied = site(&behind, 30, BY_PASSWORD, None, &behind.proxy.http()).apply();
     assert_eq!((applied.code, applied.report().count("unknown")), (Some(1), 30));
@@ -81,8 +81,8 @@ fn a_login_that_a_proxy_refuses_is_tried_once_and_blamed_on_the_proxy() {
 }
 
 #[test]
-fn a_proxy_that_is_away_or_says_nothing_is_named_and_tried_again() {
-    // One that nobody listens at, one that nobody answers at, and one that goes away.
+fn an_unreachable_or_silent_proxy_is_named_and_retried() {
+    // A closed port, a silent server, and a server that closes the connection.
     let down = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
     let leaving = Front::refusing("");
@@ -110,7 +110,7 @@ fn a_proxy_that_is_away_or_says_nothing_is_named_and_tried_again() {
 }
 
 #[test]
-fn a_variable_whose_address_is_no_proxys_is_named_and_never_passed_over() {
+fn a_variable_with_an_invalid_proxy_is_named_and_not_ignored() {
     for address in ["socks5://gate:sEcReT@127.0.0.1:1080", "ftp://127.0.0.1", "http://gate:sEcReT@", "a b"] {
         let behind = Behind::new(None);
         let applied = site(&behind, 1, BY_TOKEN, Some("https_proxy"), address).apply();
@@ -131,7 +131,7 @@ fn a_variable_that_is_empty_does_not_hide_its_other_spelling() {
     site.set("no_proxy", "example.com");
     assert_eq!(site.apply().key(KEY), "compliant");
     assert!(behind.proxy.connections() > 0);
-    // Nobody but the proxy knows where this is.
+    // Only the proxy can resolve this name.
     site.set("no_proxy", HOST);
     let asked = behind.proxy.connections();
     assert_eq!(site.apply().key(KEY), "unknown: read_failed");
@@ -139,7 +139,7 @@ fn a_variable_that_is_empty_does_not_hide_its_other_spelling() {
 }
 
 #[test]
-fn an_entry_for_the_proxy_without_effect_is_warned_of_once() {
+fn a_proxy_setting_without_effect_causes_one_warning() {
     let behind = Behind::new(None);
     let policy = Policy::of_one_key(&format!("https://{HOST}"));
     let mut site = behind.site_for(policy.clone(), BY_TOKEN, None);

@@ -1,4 +1,4 @@
-//! `rehearse`: the real daemon against a cloud of its own.
+//! `rehearse`: the real daemon with a simulated cloud.
 
 use kms_simulator::Preset;
 
@@ -6,13 +6,13 @@ use super::program::Daemon;
 use super::site::{Policy, Site};
 use super::{KEY, eventually, key_id};
 
-/// A policy whose cloud nobody could reach: the rehearsal brings its own, and its own credentials.
+/// A policy with an unreachable cloud: the rehearsal replaces cloud and credentials.
 pub(crate) fn policy(keys: usize) -> Policy {
     let policy = Policy::of_keys("https://kms.invalid", (0..keys).map(key_id));
     Policy { credentials: "{token_file: /nowhere/at/all}".to_owned(), request_timeout: "1s", ..policy }
 }
 
-/// The positions of the keys that can be brought to their policy: among the first forty, six others are made up.
+/// The positions of the rotatable keys: six of each forty are others.
 fn rotatable(keys: usize) -> impl Iterator<Item = usize> {
     (0..keys).filter(|n| ![3, 5, 7, 9, 11, 13].contains(n))
 }
@@ -43,13 +43,13 @@ fn a_rehearsal_without_faults_ends_with_every_rotatable_key_on_policy() {
     );
     let ended = daemon.stop();
     assert_eq!(ended.code, Some(0));
-    for told in ["A simulated cloud", "/metrics", "/api/v1/status", "Ctrl-C"] {
+    for told in ["Simulated cloud", "/metrics", "/api/v1/status", "Ctrl-C"] {
         assert!(ended.stdout.contains(told), "{}", ended.stdout);
     }
 }
 
 #[test]
-fn a_rehearsal_makes_up_keys_for_entries_that_select_some() {
+fn a_rehearsal_creates_keys_for_selectors() {
     let policy = policy(2)
         .entry("{alias: ledger, rotation_interval: 60}")
         .entry("{select: {alias: 'pay-*', tags: {pci: 'true'}}, rotation_interval: 90}")
@@ -68,7 +68,7 @@ fn a_rehearsal_makes_up_keys_for_entries_that_select_some() {
 }
 
 #[test]
-fn every_preset_of_faults_serves_and_stops() {
+fn a_rehearsal_with_every_preset_serves_and_stops() {
     let site = Site::new(&policy(3));
     for preset in Preset::ALL {
         let daemon = rehearse(&site, &["--faults", preset.as_str()]);
@@ -81,7 +81,7 @@ fn every_preset_of_faults_serves_and_stops() {
     }
 }
 
-/// In one run or in the next ones, every rotatable key comes to its policy.
+/// Within some runs, every rotatable key is on policy.
 #[track_caller]
 fn assert_converges(preset: Preset) {
     let site = Site::new(&policy(12).every_second());
@@ -116,7 +116,7 @@ fn a_rehearsal_with_garbage_ends_with_every_rotatable_key_on_policy() {
 }
 
 #[test]
-fn a_rehearsal_with_credentials_that_do_not_last_ends_with_every_rotatable_key_on_policy() {
+fn a_rehearsal_with_short_lived_credentials_ends_with_every_rotatable_key_on_policy() {
     assert_converges(Preset::Auth);
 }
 
@@ -133,7 +133,7 @@ fn the_smallest_policy_has_something_to_rehearse() {
 }
 
 #[test]
-fn keys_that_a_reload_brings_are_rehearsed_as_well() {
+fn keys_added_by_a_reload_are_rehearsed() {
     let site = Site::new(&policy(2));
     let daemon = rehearse(&site, &[]);
     daemon.await_runs(1);
@@ -143,7 +143,7 @@ fn keys_that_a_reload_brings_are_rehearsed_as_well() {
 }
 
 #[test]
-fn every_way_in_is_rehearsed_without_its_secrets_and_with_or_without_a_projects_id() {
+fn every_login_is_rehearsed_without_its_secrets_and_project_id() {
     for credentials in [
         "{token_file: nowhere}",
         "{password: {user_name: u, domain_name: d, password_file: nowhere}}",
@@ -169,7 +169,7 @@ fn every_way_in_is_rehearsed_without_its_secrets_and_with_or_without_a_projects_
 }
 
 #[test]
-fn half_a_pair_in_the_environment_is_no_hindrance_to_a_rehearsal() {
+fn a_rehearsal_ignores_incomplete_credentials_in_the_environment() {
     let mut site = Site::new(&policy(3).with("{environment: {}}"));
     site.set("OS_USERNAME", "somebody");
     site.set("HTTPS_PROXY", "no address at all");

@@ -21,7 +21,7 @@ fn at(cloud: &Cloud, days: u32) -> Policy {
     Policy::at(cloud.url()).key(KEY, days)
 }
 
-/// The new interval has reached the cloud by a run that the change itself started.
+/// The change started a run that sent the new interval.
 #[track_caller]
 fn assert_in_force(cloud: &Cloud, daemon: &Daemon<'_>, days: u32) {
     eventually(&format!("{days} days are in force"), || {
@@ -33,7 +33,7 @@ fn assert_in_force(cloud: &Cloud, daemon: &Daemon<'_>, days: u32) {
     assert_eq!(daemon.metric(LOADED), Some(1.0));
 }
 
-/// A policy that is changed like this is in force soon, the first time and the second.
+/// A policy that is changed like this is loaded soon, both the first time and the second.
 #[track_caller]
 fn assert_loaded_when(change: impl Fn(&Site, &str)) {
     let cloud = Cloud::of([rotating(90)]);
@@ -47,12 +47,12 @@ fn assert_loaded_when(change: impl Fn(&Site, &str)) {
 }
 
 #[test]
-fn a_policy_that_is_written_over_is_loaded_and_run() {
+fn an_overwritten_policy_is_loaded_and_run() {
     assert_loaded_when(|site, text| site.write("policy.yaml", text));
 }
 
 #[test]
-fn a_policy_that_is_renamed_over_is_loaded_and_run() {
+fn a_policy_replaced_by_rename_is_loaded_and_run() {
     assert_loaded_when(|site, text| {
         site.write("policy.yaml.new", text);
         fs::rename(site.path("policy.yaml.new"), site.path("policy.yaml")).unwrap();
@@ -60,11 +60,11 @@ fn a_policy_that_is_renamed_over_is_loaded_and_run() {
 }
 
 #[test]
-fn a_mounted_config_map_that_is_swapped_is_loaded_and_run_every_time() {
+fn a_replaced_config_map_is_loaded_and_run_every_time() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&at(&cloud, 90));
     fs::remove_file(site.path("policy.yaml")).unwrap();
-    // As the kubelet does it: policy.yaml -> ..data/policy.yaml, ..data -> a folder of this version.
+    // Like the kubelet: policy.yaml -> ..data/policy.yaml, ..data -> a folder of this version.
     let swap = |version: &str, days| {
         fs::create_dir(site.path(version)).unwrap();
         site.write(&format!("{version}/policy.yaml"), &at(&cloud, days).text());
@@ -82,23 +82,23 @@ fn a_mounted_config_map_that_is_swapped_is_loaded_and_run_every_time() {
 }
 
 #[test]
-fn a_bad_policy_is_refused_and_the_old_one_stays_in_force() {
+fn a_bad_policy_is_refused_and_the_old_one_is_kept() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&at(&cloud, 90).every_second());
     let daemon = site.run();
     daemon.await_runs(1);
     site.write("policy.yaml", &at(&cloud, 120).text().replace("mode: enforce", "mode: enforced"));
-    let line = daemon.await_message("new policy refused; the old one stays in force");
+    let line = daemon.await_message("policy reload failed; still using the previous policy");
     assert_eq!(line["level"], "ERROR");
-    assert!(line["problems"].as_str().unwrap().contains(":9: `mode` is the text `enforced`"), "{line}");
+    assert!(line["problems"].as_str().unwrap().contains(":9: `mode` is the string `enforced`"), "{line}");
     eventually("the refusal shows", || daemon.metric(LOADED) == Some(0.0));
     let policy = daemon.status().0["policy"].clone();
     assert_eq!(policy["reload_successful"], false);
-    assert!(policy["error"].as_str().unwrap().contains(":9: `mode` is the text `enforced`"), "{policy}");
-    assert!(daemon.get("/").1.contains(":9: `mode` is the text `enforced`"), "the page says so too");
+    assert!(policy["error"].as_str().unwrap().contains(":9: `mode` is the string `enforced`"), "{policy}");
+    assert!(daemon.get("/").1.contains(":9: `mode` is the string `enforced`"), "the page says so too");
     assert_eq!((daemon.get("/readyz").0, daemon.get("/healthz").0), (200, 200));
 
-    // The old one still brings keys to what it says, on its schedule.
+    // The old policy is still applied, on its schedule.
     cloud.change_key(super::PROJECT, KEY, |key| key.rotation.interval_days = 365);
     eventually("the old policy holds", || cloud.rotation(KEY) == (true, 90));
     cloud.assert_only_sent(90);
@@ -110,7 +110,7 @@ fn a_bad_policy_is_refused_and_the_old_one_stays_in_force() {
 }
 
 #[test]
-fn a_policy_that_is_taken_away_stays_in_force() {
+fn a_deleted_policy_stays_loaded() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&at(&cloud, 90).every_second());
     let daemon = site.run();
@@ -124,7 +124,7 @@ fn a_policy_that_is_taken_away_stays_in_force() {
 }
 
 #[test]
-fn a_file_that_was_refused_is_told_of_when_the_valid_one_before_it_comes_into_force_after_a_run() {
+fn a_refused_file_is_reported_when_the_valid_one_before_it_is_loaded() {
     let cloud = Cloud::of([rotating(90)]);
     let hold = Hold::new();
     cloud.fault(Rule::next(1, Fault::held(&hold)).on(Operation::ReadStatus));
@@ -139,7 +139,7 @@ fn a_file_that_was_refused_is_told_of_when_the_valid_one_before_it_comes_into_fo
     assert!(second > start && daemon.metric(LOADED) == Some(1.0), "{start} {second}");
     site.write("policy.yaml", "projects: []\n");
     daemon.signal(Signal::HUP);
-    daemon.await_message("new policy refused; the old one stays in force");
+    daemon.await_message("policy reload failed; still using the previous policy");
     assert_eq!((daemon.runs(), daemon.metric(LOADED)), (0, Some(0.0)));
 
     hold.release();
@@ -158,7 +158,7 @@ fn pipe(site: &Site) {
 }
 
 #[test]
-fn a_policy_on_a_pipe_is_read_once_and_the_daemon_goes_on_when_it_is_told_to_read_it_again() {
+fn a_policy_on_a_pipe_is_read_once_and_survives_a_reload() {
     let cloud = Cloud::of([rotating(90)]);
     let policy = at(&cloud, 90);
     let site = Site::new(&policy);
@@ -168,10 +168,10 @@ fn a_policy_on_a_pipe_is_read_once_and_the_daemon_goes_on_when_it_is_told_to_rea
     let daemon = Daemon::serving(program);
     daemon.await_runs(1);
     daemon.signal(Signal::HUP);
-    let line = daemon.await_message("new policy refused; the old one stays in force");
+    let line = daemon.await_message("policy reload failed; still using the previous policy");
     assert!(line["problems"].as_str().unwrap().contains("is not a regular file, so it cannot be read again"), "{line}");
     assert_eq!((daemon.get("/healthz").0, daemon.metric(LOADED)), (200, Some(0.0)));
-    // A regular file in its place is another matter.
+    // A regular file at its path is loaded.
     fs::remove_file(site.path("policy.yaml")).unwrap();
     site.write("policy.yaml", &at(&cloud, 120).text());
     assert_in_force(&cloud, &daemon, 120);
@@ -179,7 +179,7 @@ fn a_policy_on_a_pipe_is_read_once_and_the_daemon_goes_on_when_it_is_told_to_rea
 }
 
 #[test]
-fn a_start_that_waits_for_a_policy_on_a_pipe_is_ended_by_a_signal() {
+fn a_signal_ends_a_start_that_waits_for_a_pipe() {
     let site = Site::new(&Policy::of_one_key("http://127.0.0.1:9"));
     pipe(&site);
     let program = site.start_with(&[]);
@@ -198,7 +198,7 @@ fn a_file_written_again_with_the_same_content_starts_no_run() {
     daemon.await_runs(1);
     site.write("policy.yaml", &at(&cloud, 90).text());
     site.write("another-file", "x");
-    // A change that counts, behind the one that does not.
+    // A real change, after one without effect.
     site.write("policy.yaml", &at(&cloud, 120).text());
     assert_in_force(&cloud, &daemon, 120);
     assert_eq!(daemon.runs(), 2);
@@ -223,7 +223,7 @@ fn counters_survive_a_reload() {
 }
 
 #[test]
-fn a_key_that_leaves_the_policy_is_uncovered_and_one_that_leaves_the_cloud_is_gone() {
+fn a_key_removed_from_the_policy_is_uncovered_and_one_removed_from_the_cloud_is_gone() {
     let cloud = Cloud::of([rotating(90), Key::new(key_id(1)).rotating(90)]);
     let site = Site::new(&at(&cloud, 90).key(&key_id(1), 90));
     let daemon = site.run();

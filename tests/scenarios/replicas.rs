@@ -1,6 +1,6 @@
-//! Several replicas of which one acts, by a lease in Kubernetes.
+//! Several replicas and a Kubernetes Lease: only its holder writes.
 //!
-//! Each replica has a policy of its own that wants another interval, so that the journal of the cloud tells who wrote.
+//! Each replica's policy has another interval, so that the journal of the cloud shows which replica wrote.
 
 use std::net::TcpListener;
 use std::time::{Duration, SystemTime};
@@ -15,14 +15,14 @@ use super::site::{Policy, Site};
 use super::{KEY, PROJECT, eventually, key_id};
 
 const LEASE: &str = "kms/rotation";
-/// Of the lease. An answer may take a sixth of it: two seconds are enough on a busy machine.
+/// Lease duration. A response may take a sixth of it: two seconds are enough on a busy machine.
 const DURATION: Duration = Duration::from_secs(12);
-const ACTS: &str = "this replica acts";
-const STANDS_BY: &str = "this replica stands by";
+const ACTIVE: &str = "this replica is active and may write";
+const STANDBY: &str = "this replica is on standby and only reads";
 const TOO_LONG: &str =
-    "a write may outlast the right to write: request_timeout should be at most a third of the lease's duration";
+    "a write may still run when the lease expires; set request_timeout to at most a third of the lease duration";
 
-/// The site of a replica that wants so many days and sends them every second, and its way to the cluster.
+/// The site of a replica that sends this interval every second, and its connection to the cluster.
 fn replica(cluster: &Cluster, cloud: &Cloud, name: &str, days: u32) -> (Site, Door) {
     site(cluster, &Policy::at(cloud.url()).always(KEY, days).every_second(), name)
 }
@@ -38,7 +38,7 @@ fn start(site: &Site) -> Daemon<'_> {
     site.run_with(&["--lease", LEASE, "--lease-duration", "12"])
 }
 
-/// The intervals that the journal has for the keys, in the order in which they were sent, each with the time.
+/// The intervals that were sent for the keys, in order, each with its time.
 fn journal(cloud: &Handle, keys: &[String]) -> Vec<(SystemTime, u64)> {
     let calls = keys.iter().flat_map(|key| cloud.calls(PROJECT, key));
     let mut sent: Vec<_> = calls.filter_map(|call| Some((call.at, call.interval?.as_u64()?))).collect();
@@ -46,7 +46,7 @@ fn journal(cloud: &Handle, keys: &[String]) -> Vec<(SystemTime, u64)> {
     sent
 }
 
-/// Who wrote, in turns: `[90, 91]` where all writes of one came before those of the other.
+/// Which replica wrote, in turns: `[90, 91]` if all writes of one came before those of the other.
 fn turns(cloud: &Handle, keys: &[String]) -> Vec<u64> {
     let mut turns: Vec<u64> = journal(cloud, keys).into_iter().map(|(_, days)| days).collect();
     turns.dedup();
@@ -57,7 +57,7 @@ fn one_key() -> [String; 1] {
     [KEY.to_owned()]
 }
 
-/// Waits until so many days were sent for the key so often.
+/// Waits until this interval was sent for the key this often.
 #[track_caller]
 fn await_sent(cloud: &Cloud, days: u64, count: usize) {
     let sent = || cloud.sent(KEY).into_iter().filter(|sent| *sent == days).count();
@@ -65,52 +65,52 @@ fn await_sent(cloud: &Cloud, days: u64, count: usize) {
 }
 
 #[test]
-fn one_acts_and_the_other_stands_by_with_all_that_it_sees_until_the_first_is_stopped() {
+fn the_standby_replica_reads_and_takes_over_when_the_active_one_stops() {
     let (cluster, cloud) = (Cluster::default(), Cloud::of([rotating(365)]));
     let (first, _door) = replica(&cluster, &cloud, "first", 90);
     let (second, _other_door) = replica(&cluster, &cloud, "second", 91);
-    let acts = start(&first);
-    acts.await_message(ACTS);
+    let active = start(&first);
+    active.await_message(ACTIVE);
     await_sent(&cloud, 90, 1);
-    let stands_by = start(&second);
-    let line = stands_by.await_message(STANDS_BY);
+    let standby = start(&second);
+    let line = standby.await_message(STANDBY);
     assert_eq!(line["lease"], LEASE);
     assert!(line["holder"].as_str().unwrap().starts_with("first_"), "{line}");
-    stands_by.await_runs(2);
-    assert_eq!(acts.metric("kms_rotation_acting"), Some(1.0));
-    assert_eq!(stands_by.metric("kms_rotation_acting"), Some(0.0));
-    let seen = stands_by.status();
+    standby.await_runs(2);
+    assert_eq!(active.metric("kms_rotation_acting"), Some(1.0));
+    assert_eq!(standby.metric("kms_rotation_acting"), Some(0.0));
+    let seen = standby.status();
     assert_eq!((&seen.0["run"]["standby"], &*seen.key(KEY)), (&true.into(), "non_compliant: interval_mismatch"));
-    assert_eq!(acts.status().0["run"]["standby"], false);
-    assert!(stands_by.get("/").1.contains("Standing by: another replica acts"));
-    assert!(!acts.get("/").1.contains("Standing by"));
-    assert_eq!(stands_by.get("/readyz").0, 200);
+    assert_eq!(active.status().0["run"]["standby"], false);
+    assert!(standby.get("/").1.contains("Standing by: another replica acts"));
+    assert!(!active.get("/").1.contains("Standing by"));
+    assert_eq!(standby.get("/readyz").0, 200);
     assert_eq!(turns(&cloud, &one_key()), [90]);
 
-    let ended = acts.stop();
-    assert_eq!((ended.code, ended.messages("lease given back").len()), (Some(0), 1));
-    stands_by.await_message(ACTS);
+    let ended = active.stop();
+    assert_eq!((ended.code, ended.messages("lease released").len()), (Some(0), 1));
+    standby.await_message(ACTIVE);
     await_sent(&cloud, 91, 2);
     assert_eq!(turns(&cloud, &one_key()), [90, 91]);
     assert!(cluster.spec(LEASE, "holderIdentity").as_str().unwrap().starts_with("second_"));
-    assert_eq!(stands_by.metric("kms_rotation_acting"), Some(1.0));
-    eventually("a report of one that acts", || stands_by.status().0["run"]["standby"] == false);
+    assert_eq!(standby.metric("kms_rotation_acting"), Some(1.0));
+    eventually("a report of the active replica", || standby.status().0["run"]["standby"] == false);
 }
 
 #[test]
-fn when_the_one_that_acts_is_killed_the_other_acts_after_the_lease_is_over() {
+fn after_the_active_replica_is_killed_the_other_one_waits_until_the_lease_expires() {
     let (cluster, cloud) = (Cluster::default(), Cloud::of([rotating(365)]));
     let (first, _door) = replica(&cluster, &cloud, "first", 90);
     let (second, _other_door) = replica(&cluster, &cloud, "second", 91);
-    let acts = start(&first);
-    acts.await_message(ACTS);
-    let stands_by = start(&second);
-    stands_by.await_message(STANDS_BY);
+    let active = start(&first);
+    active.await_message(ACTIVE);
+    let standby = start(&second);
+    standby.await_message(STANDBY);
     await_sent(&cloud, 90, 1);
-    acts.signal(Signal::KILL);
-    acts.program.finish();
+    active.signal(Signal::KILL);
+    active.program.finish();
     let renewed = cluster.written();
-    stands_by.await_message(ACTS);
+    standby.await_message(ACTIVE);
     await_sent(&cloud, 91, 1);
     let first_write = journal(&cloud, &one_key()).into_iter().find(|(_, days)| *days == 91).unwrap().0;
     assert!(first_write >= renewed + DURATION, "{:?}", first_write.duration_since(renewed));
@@ -118,39 +118,39 @@ fn when_the_one_that_acts_is_killed_the_other_acts_after_the_lease_is_over() {
 }
 
 #[test]
-fn without_the_api_server_the_one_that_acts_stops_writing_before_its_lease_is_over() {
+fn without_the_api_server_the_active_replica_stops_writing_before_its_lease_expires() {
     let (cluster, cloud) = (Cluster::default(), Cloud::of([rotating(365)]));
     let (first, door) = replica(&cluster, &cloud, "first", 90);
     let (second, other_door) = replica(&cluster, &cloud, "second", 91);
-    let acts = start(&first);
-    acts.await_message(ACTS);
-    let stands_by = start(&second);
-    stands_by.await_message(STANDS_BY);
+    let active = start(&first);
+    active.await_message(ACTIVE);
+    let standby = start(&second);
+    standby.await_message(STANDBY);
     await_sent(&cloud, 90, 1);
     door.shut();
     other_door.shut();
     let renewed = cluster.written();
-    acts.await_message("cannot ask for the lease; it is tried again, and without it nothing is written");
-    acts.await_message(STANDS_BY);
-    let (written, runs) = (cloud.write_requests(), (acts.runs(), stands_by.runs()));
-    acts.await_runs(runs.0 + 4);
-    stands_by.await_runs(runs.1 + 4);
+    active.await_message("cannot acquire or renew the lease; retrying, nothing is written without it");
+    active.await_message(STANDBY);
+    let (written, runs) = (cloud.write_requests(), (active.runs(), standby.runs()));
+    active.await_runs(runs.0 + 4);
+    standby.await_runs(runs.1 + 4);
     assert_eq!(cloud.write_requests(), written);
     let last = journal(&cloud, &one_key()).last().unwrap().0;
     assert!(last < renewed + DURATION, "{:?}", last.duration_since(renewed));
     assert_eq!(turns(&cloud, &one_key()), [90]);
-    assert_eq!((acts.metric("kms_rotation_acting"), stands_by.metric("kms_rotation_acting")), (Some(0.0), Some(0.0)));
+    assert_eq!((active.metric("kms_rotation_acting"), standby.metric("kms_rotation_acting")), (Some(0.0), Some(0.0)));
 
-    // Whoever asks first has it then.
+    // The first one to request the lease acquires it.
     door.open();
     other_door.open();
     eventually("a write", || cloud.write_requests() > written);
-    let ended = [acts.stop(), stands_by.stop()];
+    let ended = [active.stop(), standby.stop()];
     assert!(ended.iter().all(|ended| ended.code == Some(0)));
 }
 
 #[test]
-fn each_policy_that_gives_a_request_longer_than_the_lease_leaves_it_is_warned_of() {
+fn each_policy_with_a_request_timeout_too_long_for_the_lease_is_warned_of() {
     let (cluster, cloud) = (Cluster::default(), Cloud::of([rotating(90)]));
     let long = Policy::of_one_key(cloud.url());
     let short = Policy { request_timeout: "1s", ..long.clone() };
@@ -168,7 +168,7 @@ fn each_policy_that_gives_a_request_longer_than_the_lease_leaves_it_is_warned_of
 }
 
 #[test]
-fn a_replica_that_cannot_start_leaves_the_lease_to_others() {
+fn a_replica_that_cannot_start_does_not_acquire_the_lease() {
     let (cluster, cloud) = (Cluster::default(), Cloud::of([rotating(90)]));
     let (site, door) = replica(&cluster, &cloud, "first", 90);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -179,8 +179,8 @@ fn a_replica_that_cannot_start_leaves_the_lease_to_others() {
     assert_eq!(door.asked().len(), 0);
 }
 
-/// Stops the daemon, which has a lease of five minutes and whose API server has fallen silent. For how long it waits for
-/// that is tested beside the lease.
+/// Stops the daemon, which has a lease of five minutes and an API server that does not respond. How long it waits is
+/// tested in `lease.rs`.
 #[track_caller]
 fn assert_stops(daemon: Daemon<'_>) -> Finished {
     let ended = daemon.stop();
@@ -189,15 +189,15 @@ fn assert_stops(daemon: Daemon<'_>) -> Finished {
 }
 
 #[test]
-fn a_stop_waits_neither_for_an_answer_about_the_lease_nor_long_for_giving_it_back() {
+fn shutdown_does_not_wait_for_a_lease_request_and_only_briefly_for_the_release() {
     let (cluster, cloud) = (Cluster::default(), Cloud::of([rotating(90)]));
     let (site, door) = replica(&cluster, &cloud, "first", 90);
     let start = || site.run_with(&["--lease", LEASE, "--lease-duration", "300"]);
     let holds = start();
-    holds.await_message(STANDS_BY);
+    holds.await_message(STANDBY);
     door.fall_silent();
     let ended = assert_stops(holds);
-    let left = "cannot give the lease back; another replica has it once its duration is over";
+    let left = "cannot release the lease; another replica can take it when it expires";
     assert_eq!(ended.messages(left).len(), 1);
 
     let seen = door.asked().len();
@@ -206,8 +206,8 @@ fn a_stop_waits_neither_for_an_answer_about_the_lease_nor_long_for_giving_it_bac
     assert_stops(asks);
 }
 
-/// Lets something happen to the way of the one that acts, or to that of the other, while the first is amid a run of many
-/// keys: the other writes the rest of them, and not before the first has ceased to.
+/// Disturbs the connection of the active replica, or that of the other one, during a run over many keys: the other one
+/// writes the remaining keys, after the first has stopped writing.
 #[track_caller]
 fn assert_handed_over_in_mid_run(happens: impl FnOnce(&Door, &Door)) {
     let keys: Vec<String> = (0..400).map(key_id).collect();
@@ -216,39 +216,39 @@ fn assert_handed_over_in_mid_run(happens: impl FnOnce(&Door, &Door)) {
     let policy = |days| keys.iter().fold(Policy::at(cloud.url()), |policy, key| policy.key(key, days));
     let (first, door) = site(&cluster, &Policy { concurrency: 1, ..policy(90) }, "first");
     let (second, other_door) = site(&cluster, &Policy { concurrency: 8, ..policy(91) }, "second");
-    let acts = start(&first);
-    acts.await_message(ACTS);
+    let active = start(&first);
+    active.await_message(ACTIVE);
     let other = start(&second);
-    other.await_message(STANDS_BY);
+    other.await_message(STANDBY);
     cloud.await_requests(Operation::UpdateInterval, 5);
     happens(&door, &other_door);
-    acts.await_message(STANDS_BY);
-    other.await_message(ACTS);
+    active.await_message(STANDBY);
+    other.await_message(ACTIVE);
     eventually("a write of the other", || turns(&cloud, &keys).contains(&91));
-    let ended = acts.stop();
+    let ended = active.stop();
     assert_eq!(turns(&cloud, &keys), [90, 91]);
     let of_the_first = journal(&cloud, &keys).iter().filter(|(_, days)| *days == 90).count();
-    assert!(of_the_first < keys.len(), "it was in mid-run");
-    assert_eq!(ended.messages("rotation changed").len(), of_the_first, "what was in flight is told");
+    assert!(of_the_first < keys.len(), "the run was not finished");
+    assert_eq!(ended.messages("rotation changed").len(), of_the_first, "requests in flight are logged");
 }
 
 #[test]
-fn one_that_is_cut_off_in_mid_run_writes_no_further_key_and_the_other_writes_them() {
+fn a_replica_that_loses_its_connection_during_a_run_writes_no_further_key_and_the_other_one_does() {
     assert_handed_over_in_mid_run(|door, _| door.shut());
 }
 
 #[test]
-fn no_two_write_even_where_a_clock_is_so_wrong_that_a_lease_in_use_seems_over() {
+fn a_wrong_clock_does_not_let_two_replicas_write() {
     assert_handed_over_in_mid_run(|_, other_door| other_door.be_ahead());
 }
 
 #[test]
-fn a_lease_is_asked_for_by_tls_too_with_the_authority_of_the_cluster() {
+fn the_lease_is_requested_over_tls_with_the_ca_of_the_cluster() {
     let (cluster, cloud) = (Cluster::default(), Cloud::of([rotating(365)]));
     let (mut site, door) = (Site::new(&Policy::of_one_key(cloud.url())), cluster.door());
     door.lead_by_tls(&mut site);
     let daemon = start(&site);
-    daemon.await_message(ACTS);
+    daemon.await_message(ACTIVE);
     eventually("the policy's interval", || cloud.rotation(KEY) == (true, 90));
     assert_eq!(daemon.stop().code, Some(0));
     let methods: Vec<_> = door.asked().into_iter().map(|asked| asked.method).collect();
@@ -258,18 +258,18 @@ fn a_lease_is_asked_for_by_tls_too_with_the_authority_of_the_cluster() {
 }
 
 #[test]
-fn a_lease_that_cannot_be_asked_for_is_told_at_once() {
+fn a_lease_that_cannot_be_used_is_an_error_at_start() {
     let mut site = Site::new(&Policy::of_one_key("http://127.0.0.1:9"));
     for (lease, code, text) in [
         ("kms", 2, "expected NAMESPACE/NAME, each of lower-case letters, digits, - and ."),
         ("kms/../nodes", 2, "expected NAMESPACE/NAME"),
-        (LEASE, 1, "cannot find the Kubernetes API (the pod needs the token of its service account"),
+        (LEASE, 1, "cannot find the Kubernetes API (mount the pod's service account token, or set KUBECONFIG"),
     ] {
         let ended = Program::start(site.command(&["run", "--policy", "policy.yaml", "--lease", lease])).finish();
         assert_eq!(ended.code, Some(code), "{ended:?}");
         assert!(ended.stderr.contains(text), "{ended:?}");
     }
-    // The environment means the same.
+    // The same with a variable of the environment.
     site.set("KMS_ROTATIOND_LEASE", LEASE);
     let ended = Program::start(site.command(&["run", "--policy", "policy.yaml"])).finish();
     assert_eq!(ended.code, Some(1), "{ended:?}");

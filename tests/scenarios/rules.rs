@@ -1,4 +1,4 @@
-//! What a run does to a key whose setting can be read.
+//! Runs on keys with a readable setting.
 
 use kms_simulator::{Dialect, Fault, Hold, Key, KeyState, Operation, OperationSet, Rule};
 use rustix::process::Signal;
@@ -18,7 +18,7 @@ fn a_key_that_is_off_is_enabled_and_set_to_the_policys_interval() {
 }
 
 #[test]
-fn a_key_that_is_off_is_only_enabled_where_the_policy_wants_what_enabling_sets() {
+fn a_key_that_is_off_is_only_enabled_if_the_policy_has_the_default_interval() {
     let cloud = Cloud::of([off()]);
     let applied = Site::new(&Policy::at(cloud.url()).key(KEY, 365)).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"));
@@ -27,7 +27,7 @@ fn a_key_that_is_off_is_only_enabled_where_the_policy_wants_what_enabling_sets()
 }
 
 #[test]
-fn a_key_at_another_interval_gets_the_policys_and_is_not_enabled_again() {
+fn a_key_with_another_interval_gets_the_policys_without_enabling() {
     let cloud = Cloud::of([rotating(365)]);
     let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"));
@@ -36,7 +36,7 @@ fn a_key_at_another_interval_gets_the_policys_and_is_not_enabled_again() {
 }
 
 #[test]
-fn a_key_with_rotation_switched_off_at_the_right_interval_is_set_again_after_enabling() {
+fn a_key_that_is_off_with_the_right_interval_gets_it_again_after_enabling() {
     let mut key = rotating(90);
     key.rotation.enabled = false;
     let cloud = Cloud::of([key]);
@@ -46,7 +46,7 @@ fn a_key_with_rotation_switched_off_at_the_right_interval_is_set_again_after_ena
 }
 
 #[test]
-fn a_key_on_policy_costs_one_request_and_list_and_token_another_each() {
+fn a_key_on_policy_costs_one_request_plus_list_and_token() {
     let keys: Vec<_> = (0..7).map(key_id).collect();
     let cloud = Cloud::of(keys.iter().map(|id| Key::new(id).rotating(90)));
     let applied = Site::new(&Policy::of_keys(cloud.url(), keys).password(None)).apply();
@@ -101,7 +101,7 @@ fn keys_that_can_never_rotate_are_exempt_with_their_reason_and_never_written() {
         (|key| key.keystore("6b5a"), "exempt: custom_keystore"),
         (Key::replica, "exempt: replica_key"),
     ];
-    // No document says whether the status call refuses such keys or calls them off.
+    // Not documented: the status call refuses such keys, or returns that rotation is off.
     for refused in [false, true] {
         let keys = kinds.iter().enumerate().map(|(at, (make, _))| make(Key::new(key_id(at))));
         let cloud = Cloud::start(setup(keys).behave(|behaviour| behaviour.status_refused_where_unrotatable = refused));
@@ -122,7 +122,7 @@ fn keys_of_a_region_without_rotation_are_exempt() {
 }
 
 #[test]
-fn a_refused_write_tells_why_a_key_cannot_rotate_where_describing_it_failed() {
+fn a_refused_write_gives_the_reason_if_describe_key_failed() {
     let cloud = Cloud::start(
         setup([off().imported()])
             .behave(|b| b.forbidden = OperationSet::of(&[Operation::ListKeys, Operation::DescribeKey])),
@@ -133,8 +133,8 @@ fn a_refused_write_tells_why_a_key_cannot_rotate_where_describing_it_failed() {
 }
 
 #[test]
-fn a_refusal_that_is_for_good_is_met_once_and_again_when_an_operator_asks() {
-    // Neither the list nor a description of Open Telekom Cloud tells of keystores.
+fn a_permanent_refusal_is_not_repeated_until_an_operator_acts() {
+    // Neither list nor description of Open Telekom Cloud has keystores.
     let silent = setup([off().keystore("6b5a")]).behave(|b| b.dialect = Dialect::OpenTelekomCloud);
     let cloud = Cloud::start(silent);
     let site = Site::new(&Policy::of_one_key(cloud.url()).every_second());
@@ -147,7 +147,7 @@ fn a_refusal_that_is_for_good_is_met_once_and_again_when_an_operator_asks() {
 }
 
 #[test]
-fn a_disabled_key_is_off_policy_unwritten_and_looked_at_again_in_the_next_run() {
+fn a_disabled_key_is_off_policy_not_written_and_read_again_in_the_next_run() {
     let cloud = Cloud::of([off().state(KeyState::Disabled)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run();
@@ -162,7 +162,7 @@ fn a_disabled_key_is_off_policy_unwritten_and_looked_at_again_in_the_next_run() 
 }
 
 #[test]
-fn a_key_pending_deletion_is_off_policy_and_unwritten() {
+fn a_key_pending_deletion_is_off_policy_and_not_written() {
     let cloud = Cloud::of([off().state(KeyState::PendingDeletion)]);
     let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "non_compliant: pending_deletion"));
@@ -170,7 +170,7 @@ fn a_key_pending_deletion_is_off_policy_and_unwritten() {
 }
 
 #[test]
-fn a_key_that_the_project_does_not_have_is_unknown_and_unwritten() {
+fn a_missing_key_is_unknown_and_not_written() {
     let cloud = Cloud::of([]);
     let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: not_found"));
@@ -187,7 +187,7 @@ fn one_bad_key_does_not_keep_the_others_from_their_policy() {
 }
 
 #[test]
-fn writes_that_show_late_are_waited_for_and_not_repeated() {
+fn writes_that_become_visible_late_are_not_repeated() {
     let cloud = Cloud::start(setup([off()]).behave(|behaviour| behaviour.visibility_lag = 2));
     let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(0), "compliant"));
@@ -195,7 +195,7 @@ fn writes_that_show_late_are_waited_for_and_not_repeated() {
 }
 
 #[test]
-fn a_write_that_never_shows_is_not_verified_after_a_bounded_number_of_reads() {
+fn a_write_that_never_becomes_visible_is_not_verified_after_some_reads() {
     let cloud = Cloud::start(setup([rotating(365)]).behave(|behaviour| behaviour.visibility_lag = u32::MAX));
     let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "non_compliant: interval_mismatch, not_verified"));
@@ -204,7 +204,7 @@ fn a_write_that_never_shows_is_not_verified_after_a_bounded_number_of_reads() {
 }
 
 #[test]
-fn an_interval_refused_because_rotation_is_said_to_be_off_starts_the_key_over() {
+fn an_interval_refused_because_rotation_is_off_starts_the_key_again() {
     let cloud = Cloud::start(
         setup([rotating(365)]).fault(Rule::next(1, Fault::kms(400, "KMS.0313")).on(Operation::UpdateInterval)),
     );
@@ -214,7 +214,7 @@ fn an_interval_refused_because_rotation_is_said_to_be_off_starts_the_key_over() 
 }
 
 #[test]
-fn a_key_that_somebody_switches_off_in_mid_run_is_enabled_again() {
+fn a_key_switched_off_in_mid_run_is_enabled_again() {
     let cloud = Cloud::start(unlisted(rotating(365)));
     // The run describes the key before its first write.
     let hold = Hold::new();
@@ -231,7 +231,7 @@ fn a_key_that_somebody_switches_off_in_mid_run_is_enabled_again() {
 }
 
 #[test]
-fn somebody_who_keeps_switching_a_key_off_does_not_keep_a_run_from_ending() {
+fn a_run_ends_although_a_key_is_switched_off_again_and_again() {
     let off_again = Rule::always(Fault::kms(400, "KMS.0313")).on(Operation::UpdateInterval);
     let cloud = Cloud::start(setup([off()]).fault(off_again));
     let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
@@ -241,7 +241,7 @@ fn somebody_who_keeps_switching_a_key_off_does_not_keep_a_run_from_ending() {
 }
 
 #[test]
-fn a_key_that_drifts_between_runs_is_brought_back() {
+fn a_key_that_drifts_between_runs_is_repaired() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()).every_second());
     let daemon = site.run();

@@ -24,7 +24,7 @@ fn the_schedule_starts_runs() {
 }
 
 #[test]
-fn runs_that_take_longer_than_the_schedules_pace_never_overlap() {
+fn runs_longer_than_the_schedule_never_overlap() {
     let cloud =
         Cloud::start(setup((0..3).map(|n| Key::new(key_id(n)).rotating(90))).latency(Duration::from_millis(500)));
     let policy = Policy::of_keys(cloud.url(), (0..3).map(key_id)).every_second();
@@ -38,13 +38,13 @@ fn runs_that_take_longer_than_the_schedules_pace_never_overlap() {
         log.iter().filter_map(|line| line["message"].as_str()).filter(|message| message.starts_with("run ")).collect();
     assert!(runs.len() >= 8, "{runs:?}");
     for pair in runs.chunks_exact(2) {
-        assert_eq!(pair[0], "run begins", "{runs:?}");
-        assert!(["run ended", "run interrupted"].contains(&pair[1]), "{runs:?}");
+        assert_eq!(pair[0], "run started", "{runs:?}");
+        assert!(["run finished", "run interrupted"].contains(&pair[1]), "{runs:?}");
     }
 }
 
 #[test]
-fn without_run_on_start_nothing_is_asked_before_the_schedule_or_a_signal_says_so() {
+fn without_run_on_start_only_the_schedule_or_a_signal_starts_a_run() {
     let cloud = Cloud::of(many(1));
     let policy = Policy::of_keys(cloud.url(), [key_id(0)]);
     let site = Site::new(&Policy { schedule: r#"{cron: "0 0 1 1 *", run_on_start: false}"#, ..policy });
@@ -71,7 +71,7 @@ fn without_run_on_start_the_first_tick_makes_the_first_run() {
 }
 
 #[test]
-fn a_new_schedule_in_a_reloaded_policy_holds_from_then_on() {
+fn a_new_schedule_applies_after_the_reload() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run();

@@ -1,4 +1,4 @@
-//! At the finest log level, nothing that the program says or serves has a secret in it.
+//! Also at log level trace, no output of the program contains a secret.
 
 use std::fs;
 
@@ -12,21 +12,21 @@ use super::stand_in::{StandIn, answer};
 use super::workload::POD_TOKEN;
 use super::{KEY, PASSWORD, TOKEN, key_id};
 
-/// How the tokens of the simulated IAM begin, as real ones do.
+/// The beginning of IAM tokens, simulated or real.
 const ISSUED: &str = "MIIF";
 
-/// How the security tokens of the simulated cloud begin.
+/// The beginning of the simulated security tokens.
 const SECURITY_TOKEN: &str = "gQpldS13ZXN0";
-/// What stands before a signature.
+/// The text before a signature.
 const SIGNATURE: &str = "Signature=";
 /// A token of an identity provider, one of a metadata service, and a proxy's password.
 pub(crate) const JWT: &str = "eYjWt-of-the-cluster-4f3e2d1c";
 pub(crate) const METADATA_TOKEN: &str = "mEtAdAtA-tOkEn-77aa88bb";
 pub(crate) const GATE_PASSWORD: &str = "pRoXyPaSsWoRd-9d8c7b";
-/// `gate` and the password above, as the proxy is told.
+/// `gate` and the password above, as sent to the proxy.
 pub(crate) const GATE: &str = "Basic Z2F0ZTpwUm9YeVBhU3NXb1JkLTlkOGM3Yg==";
 
-/// The beginnings of all secrets: whoever prints a secret or the start of it prints these.
+/// The beginnings of all secrets: every output of a secret or its start contains one.
 fn beginnings() -> [&'static str; 11] {
     let own = [TOKEN, PASSWORD, SECRET, JWT, METADATA_TOKEN, GATE_PASSWORD, &GATE[6..], SECURITY_TOKEN, POD_TOKEN];
     let mut beginnings = [""; 11];
@@ -44,7 +44,7 @@ pub(crate) fn assert_clean(place: &str, text: &str) {
     }
 }
 
-/// Runs once, looks everywhere, and gives the log of a process that said much.
+/// Runs once, searches all outputs, and returns the log.
 #[track_caller]
 fn assert_nothing_leaks(policy: &Policy) -> Finished {
     let site = Site::new(policy);
@@ -60,7 +60,7 @@ pub(crate) fn look_everywhere(site: &Site) -> Finished {
         assert_clean(path, &daemon.get(path).1);
     }
     let process = format!("/proc/{}", daemon.program.id());
-    // Its environment holds what the user put there.
+    // Its environment may contain secrets of the user.
     let files = if site.has_variables() { &["cmdline", "comm"][..] } else { &["cmdline", "comm", "environ"] };
     for file in files {
         let text = fs::read(format!("{process}/{file}")).unwrap();
@@ -100,7 +100,7 @@ fn the_secrets_of_these_tests_would_be_found() {
 }
 
 #[test]
-fn no_secret_shows_when_all_is_well() {
+fn no_secret_shows_after_success() {
     assert_nothing_leaks_with(|| setup(many(3)));
 }
 
@@ -133,7 +133,7 @@ fn no_secret_shows_when_the_cloud_fails_in_every_way() {
 }
 
 #[test]
-fn no_secret_shows_when_nobody_answers_or_somebody_redirects() {
+fn no_secret_shows_without_an_answer_or_with_a_redirect() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let redirecting = StandIn::start(|_| answer("302 Found", "location: http://127.0.0.1:1/\r\n", ""));
     for url in [format!("http://{closed}"), redirecting.url()] {
@@ -144,7 +144,7 @@ fn no_secret_shows_when_nobody_answers_or_somebody_redirects() {
 }
 
 #[test]
-fn no_secret_shows_when_a_secret_file_holds_something_else() {
+fn no_secret_shows_when_a_secret_file_has_another_content() {
     let cloud = Cloud::of([off()]);
     for content in [format!("{TOKEN} {PASSWORD}"), format!("{TOKEN}\n{PASSWORD}\n"), format!("{PASSWORD}\u{1b}[2J")] {
         for policy in [Policy::of_one_key(cloud.url()), Policy::of_one_key(cloud.url()).password(None)] {
@@ -158,7 +158,7 @@ fn no_secret_shows_when_a_secret_file_holds_something_else() {
 
 #[test]
 fn no_secret_shows_when_a_server_repeats_it_in_an_error() {
-    // The error's text names the token or the password that came.
+    // The error's text contains the token or the password of the request.
     let echo = StandIn::start(|asked| {
         let heard = if asked.call() == "tokens" { PASSWORD } else { TOKEN };
         let (status, error) = match asked.call() {
@@ -177,7 +177,7 @@ fn no_secret_shows_when_a_server_repeats_it_in_an_error() {
 }
 
 #[test]
-fn no_secret_shows_when_it_stands_in_the_policy_by_mistake() {
+fn no_secret_shows_when_it_is_in_the_policy_by_mistake() {
     let cloud = Cloud::of([off()]);
     let policy = Policy::of_one_key(cloud.url());
     for credentials in [
@@ -198,14 +198,14 @@ fn no_secret_shows_when_it_stands_in_the_policy_by_mistake() {
 }
 
 #[test]
-fn a_secret_that_everybody_may_read_is_warned_of() {
+fn a_world_readable_secret_file_is_warned_of() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     site.set_mode("token", 0o644);
-    let warning = "everybody on this machine may read this secret; take the right away: chmod o-r";
+    let warning = "secret file is world-readable; run: chmod o-r FILE";
     for command in ["check", "plan", "apply"] {
-        let told = site.once(command).messages(warning);
-        assert_eq!(told.iter().map(|line| &line["file"]).collect::<Vec<_>>(), ["token"], "{command}");
+        let warnings = site.once(command).messages(warning);
+        assert_eq!(warnings.iter().map(|line| &line["file"]).collect::<Vec<_>>(), ["token"], "{command}");
     }
     site.set_mode("token", 0o640);
     for command in ["check", "plan", "apply"] {
@@ -214,18 +214,18 @@ fn a_secret_that_everybody_may_read_is_warned_of() {
 }
 
 #[test]
-fn no_core_file_is_ever_written() {
+fn core_dumps_are_disabled() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run();
     let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.program.id())).unwrap();
     let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
-    // Now, and as the most that could be allowed again.
+    // The soft and the hard limit.
     assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"], "{limits}");
 }
 
 #[test]
-fn no_secret_shows_when_a_server_repeats_it_as_the_id_of_the_request() {
+fn no_secret_shows_when_a_server_repeats_it_as_the_request_id() {
     let echo = StandIn::start(|asked| {
         let secret = match asked.headers.split("signature=").nth(1) {
             Some(rest) => rest.lines().next().unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! The same for every way in: keys, tokens and passwords on their way from files, variables and services to the cloud.
+//! The same for every login: keys, tokens and passwords from files, variables and services.
 
 use kms_simulator::{Fault, MetadataTokens, Operation, OperationSet, Rule, Setup};
 
@@ -30,7 +30,7 @@ fn folder(policy: &Policy) -> Site {
     site
 }
 
-/// Nothing leaks with each of the ways in, and what was signed on the wire is nowhere to be read.
+/// No login leaks its secret or its signature.
 #[track_caller]
 fn assert_no_way_leaks(trouble: impl Fn(&Cloud)) {
     for credentials in [BY_VALUE, BY_FILE, BY_TEMPORARY, BY_ID_TOKEN, "", AGENCY] {
@@ -63,12 +63,12 @@ fn assert_no_way_leaks(trouble: impl Fn(&Cloud)) {
 }
 
 #[test]
-fn no_way_in_shows_its_secret_when_all_is_well() {
+fn no_login_shows_its_secret_after_success() {
     assert_no_way_leaks(|cloud| cloud.behave(|cloud| cloud.metadata_tokens = MetadataTokens::Required));
 }
 
 #[test]
-fn no_way_in_shows_its_secret_when_the_cloud_refuses_it() {
+fn no_login_shows_its_secret_when_the_cloud_refuses_it() {
     for refusing in [OperationSet::KMS, OperationSet::IAM] {
         assert_no_way_leaks(|cloud| {
             cloud.fault(Rule::always(Fault::unauthorized()).on(refusing));
@@ -78,7 +78,7 @@ fn no_way_in_shows_its_secret_when_the_cloud_refuses_it() {
 }
 
 #[test]
-fn no_way_in_shows_its_secret_when_services_fail() {
+fn no_login_shows_its_secret_when_services_fail() {
     for fault in [Fault::html(503), Fault::cut_off(), Fault::reset()] {
         assert_no_way_leaks(|cloud| {
             for services in [OperationSet::IAM, OperationSet::METADATA] {
@@ -89,7 +89,7 @@ fn no_way_in_shows_its_secret_when_services_fail() {
 }
 
 #[test]
-fn a_machines_keys_show_nowhere_whether_they_are_accepted_or_not() {
+fn a_machines_keys_never_show() {
     for security_token in ["", r#","securitytoken":"gQpldS13ZXN0-abc""#] {
         let service = StandIn::start(move |asked| match asked.call() {
             "token" => answer("200 OK", "", METADATA_TOKEN),
@@ -111,7 +111,7 @@ fn a_machines_keys_show_nowhere_whether_they_are_accepted_or_not() {
     }
 }
 
-/// What a header said, as the server heard it.
+/// The value of a header, as the server received it.
 fn said<'a>(asked: &'a Asked, name: &str) -> &'a str {
     let start = format!("{name}: ");
     asked.headers.lines().find_map(|line| line.strip_prefix(&*start)).unwrap_or_default()
@@ -152,7 +152,7 @@ fn no_secret_shows_when_a_server_repeats_it_or_the_signature_in_an_error() {
 }
 
 #[test]
-fn no_secret_of_a_proxy_shows_whether_it_lets_us_in_or_not() {
+fn no_secret_of_a_proxy_shows_accepted_or_refused() {
     for wanted in [GATE, "Basic c29tZWJvZHk6ZWxzZQ=="] {
         let authority = Authority::new();
         let cloud = Cloud::start(keyed(many(3)));
@@ -174,7 +174,7 @@ fn no_secret_of_a_proxy_shows_whether_it_lets_us_in_or_not() {
 }
 
 #[test]
-fn a_proxys_address_that_is_none_is_not_repeated() {
+fn an_invalid_proxy_address_is_not_repeated() {
     for address in [format!("http://gate:{GATE_PASSWORD}@:0:0"), format!("gate:{GATE_PASSWORD}"), GATE_PASSWORD.into()]
     {
         let mut site = folder(&Policy::of_one_key(&format!("https://{HOST}")).with(BY_VALUE));
@@ -186,7 +186,7 @@ fn a_proxys_address_that_is_none_is_not_repeated() {
 }
 
 #[test]
-fn no_secret_of_the_environment_shows_whether_it_is_accepted_or_not() {
+fn no_secret_of_the_environment_shows_accepted_or_refused() {
     let sources: [&[(&str, &str)]; 10] = [
         &[("HUAWEICLOUD_SDK_AK", ACCESS), ("HUAWEICLOUD_SDK_SK", SECRET)],
         &[("HW_ACCESS_KEY", ACCESS), ("HW_SECRET_KEY", SECRET), ("HW_SECURITY_TOKEN", "gQpldS13ZXN0-abc")],
@@ -216,7 +216,7 @@ fn no_secret_of_the_environment_shows_whether_it_is_accepted_or_not() {
 }
 
 #[test]
-fn no_secret_of_a_profile_or_clouds_yaml_shows_even_where_the_file_is_broken() {
+fn no_secret_of_a_profile_or_clouds_yaml_shows_also_if_the_file_is_broken() {
     let clouds = |text: &str| format!("clouds:\n  otc:\n    auth:\n      {text}\n");
     let broken = [
         ("clouds.yaml", clouds(&format!("{{password: {PASSWORD}"))),

@@ -1,4 +1,4 @@
-//! What systemd is told, on a notification socket of the test's own.
+//! The notifications to systemd, on a socket of the test.
 
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
@@ -17,14 +17,14 @@ use super::{DEADLINE, KEY, PROJECT, key_id};
 struct Manager(UnixDatagram);
 
 impl Manager {
-    /// The one to whom the daemon of this folder reports.
+    /// The service manager of the daemon in this folder.
     fn of(site: &mut Site) -> Self {
         let path = site.path("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         Self::at(site, path.to_str().unwrap(), socket)
     }
 
-    /// The same with a socket that has no path.
+    /// The same with an abstract socket.
     fn abstract_of(site: &mut Site) -> Self {
         let name = site.path("notify").to_str().unwrap().to_owned();
         let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
@@ -52,7 +52,7 @@ impl Manager {
     }
 }
 
-/// When the next run is due, in the words of the status.
+/// The time of the next run, as the status shows it.
 fn next(daemon: &Daemon<'_>) -> String {
     let due = daemon.metric("kms_rotation_next_run_timestamp_seconds").unwrap();
     let due = jiff::Timestamp::UNIX_EPOCH + Duration::from_secs_f64(due);
@@ -60,7 +60,7 @@ fn next(daemon: &Daemon<'_>) -> String {
 }
 
 #[test]
-fn systemd_hears_that_it_is_ready_how_many_keys_are_on_policy_when_the_next_run_is_and_that_it_stops() {
+fn systemd_is_notified_of_readiness_status_and_stop() {
     let cloud = Cloud::of([rotating(90)]);
     let mut site = Site::new(&Policy::of_one_key(cloud.url()).key(&key_id(1), 90));
     let manager = Manager::of(&mut site);
@@ -74,7 +74,7 @@ fn systemd_hears_that_it_is_ready_how_many_keys_are_on_policy_when_the_next_run_
 }
 
 #[test]
-fn a_socket_without_a_path_is_notified_as_well() {
+fn an_abstract_socket_is_notified() {
     let cloud = Cloud::of([rotating(90)]);
     let mut site = Site::new(&Policy::of_one_key(cloud.url()));
     let manager = Manager::abstract_of(&mut site);
@@ -100,7 +100,7 @@ fn a_manager_that_cannot_be_notified_is_logged_once() {
 }
 
 #[test]
-fn who_is_told_to_read_the_policy_again_while_it_stops_does_not_say_that_it_is_ready() {
+fn a_reload_while_stopping_does_not_report_ready() {
     let cloud = Cloud::of([rotating(90)]);
     let mut site = Site::new(&Policy::of_one_key(cloud.url()));
     let manager = Manager::of(&mut site);
@@ -118,7 +118,7 @@ fn who_is_told_to_read_the_policy_again_while_it_stops_does_not_say_that_it_is_r
 }
 
 #[test]
-fn a_status_that_is_as_before_is_not_sent_again() {
+fn an_unchanged_status_is_not_sent_again() {
     let cloud = Cloud::of([rotating(90)]);
     let mut site = Site::new(&Policy::of_one_key(cloud.url()));
     let manager = Manager::of(&mut site);
@@ -137,7 +137,7 @@ fn a_status_that_is_as_before_is_not_sent_again() {
 }
 
 #[test]
-fn a_refused_policy_is_in_the_status_until_it_is_mended() {
+fn a_refused_policy_is_in_the_status_until_it_is_corrected() {
     let cloud = Cloud::of([rotating(90)]);
     let good = Policy::of_one_key(cloud.url());
     let mut site = Site::new(&good);
@@ -151,14 +151,14 @@ fn a_refused_policy_is_in_the_status_until_it_is_mended() {
         fs::rename(site.path("new.yaml"), site.path("policy.yaml")).unwrap();
     };
     replace("projects: []\n");
-    let refused = format!("{well}; the policy as it is now was refused, the one before stays in force");
+    let refused = format!("{well}; policy reload failed, still using the policy loaded before");
     manager.assert_hears(["RELOADING=1", "READY=1", &refused]);
     replace(&good.text());
     manager.assert_hears(["RELOADING=1", "READY=1", &well]);
 }
 
 #[test]
-fn the_watchdog_is_fed_while_the_loop_waits() {
+fn the_watchdog_is_notified_while_the_loop_waits() {
     let cloud = Cloud::of([rotating(90)]);
     let mut site = Site::new(&Policy::of_one_key(cloud.url()));
     let manager = Manager::of(&mut site);

@@ -1,4 +1,4 @@
-//! Where the program runs: a folder with a policy and secrets, and the commands on them.
+//! The folder in which the program runs, with policy and secrets, and its commands.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::program::{Daemon, Finished, Program, binary};
 use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER};
 
-/// A policy of one project, with short waits between attempts and much time for each: a slow machine is no outage.
+/// A policy of one project, with short waits between attempts and a long timeout for each, for slow machines.
 #[derive(Clone)]
 pub(crate) struct Policy {
     pub(crate) name: &'static str,
@@ -26,7 +26,7 @@ pub(crate) struct Policy {
     pub(crate) credentials: String,
     pub(crate) cloud: &'static str,
     pub(crate) region: &'static str,
-    /// The guards, where they are not the defaults.
+    /// The guards; empty for the defaults.
     pub(crate) guards: &'static str,
     /// Further fields of the project, one a line.
     pub(crate) more: Vec<String>,
@@ -34,12 +34,12 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// One project at this address, without keys, logging in with the token in the folder.
+    /// One project at this address, without keys, with the token in the folder.
     pub(crate) fn at(url: &str) -> Self {
         Self {
             name: "payments",
             project_id: PROJECT,
-            // Once a year: no test sees it.
+            // Once a year: never during a test.
             schedule: r#"{cron: "0 0 1 1 *"}"#,
             max_elapsed: "10m",
             concurrency: 4,
@@ -82,25 +82,25 @@ impl Policy {
         self
     }
 
-    /// Logging in with the password in the folder, scoped by the project's id or by this name.
+    /// With the password in the folder, scoped by the project's id or by this name.
     pub(crate) fn password(self, project_name: Option<&str>) -> Self {
         let scope = project_name.map(|name| format!(", project_name: {name}")).unwrap_or_default();
         let password = format!("user_name: {USER}, domain_name: {ACCOUNT}, password_file: password{scope}");
         Self { credentials: format!("{{password: {{{password}}}}}"), ..self }
     }
 
-    /// Logging in like this.
+    /// With these credentials.
     pub(crate) fn with(self, credentials: &str) -> Self {
         Self { credentials: credentials.to_owned(), ..self }
     }
 
-    /// With one field more in the project.
+    /// With an additional field in the project.
     pub(crate) fn field(mut self, field: &str) -> Self {
         self.more.push(field.to_owned());
         self
     }
 
-    /// Known by its name only.
+    /// Without project id.
     pub(crate) fn without_id(self) -> Self {
         Self { project_id: "", ..self }
     }
@@ -122,7 +122,7 @@ impl Policy {
         )
     }
 
-    /// The project alone, to stand behind another.
+    /// The project alone, to append it to another policy.
     pub(crate) fn project(&self) -> String {
         let Self { name, cloud, region, project_id, kms, iam, mode, credentials, keys, .. } = self;
         let mut text = format!("- name: {name}\n  cloud: {cloud}\n  region: {region}\n");
@@ -167,7 +167,7 @@ impl Site {
         self.folder.path().join(name)
     }
 
-    /// Writes a file that only its owner may read.
+    /// Writes a file that only its owner can read.
     pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
         self.set_mode(name, 0o600);
@@ -177,7 +177,7 @@ impl Site {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Sets a variable for every command from now on; there are none but these.
+    /// Sets a variable for all later commands; they have no other variables.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
@@ -217,7 +217,7 @@ impl Site {
         Daemon::serving(self.start_with(more))
     }
 
-    /// The daemon, which may not serve yet.
+    /// The daemon, which may not be serving yet.
     pub(crate) fn start_with(&self, more: &[&str]) -> Program {
         let arguments = ["run", "--policy", "policy.yaml", "--listen", "127.0.0.1:0", "--log-format", "json"];
         Program::start(self.command(&[&arguments, more].concat()))

@@ -1,4 +1,4 @@
-//! A log that nobody takes: a collector that hangs, a terminal that is stopped.
+//! A blocked log: a collector that hangs, a stopped terminal.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Stdio};
@@ -14,7 +14,7 @@ use super::program::{get, series_in};
 use super::site::{Policy, Site};
 use super::{DEADLINE, eventually, key_id};
 
-/// A daemon that logs each of its calls, and whose log is read only where a test says so.
+/// A daemon that logs each call; its log is read only on request.
 struct Unread {
     process: Child,
     log: Option<BufReader<ChildStderr>>,
@@ -38,7 +38,7 @@ impl Unread {
         daemon
     }
 
-    /// How many runs have ended well.
+    /// Number of successful runs.
     fn runs(&self) -> f64 {
         let (_, metrics) = get(&self.address, "/metrics");
         series_in(&metrics, "kms_rotation_runs_total{result=\"success\",trigger=\"schedule\"}").unwrap()
@@ -62,7 +62,7 @@ impl Drop for Unread {
     }
 }
 
-/// Keys in a cloud, each of which is a line of the log in each run.
+/// Number of keys, each with a log line in each run.
 fn cloud(keys: usize) -> (Cloud, Policy) {
     let cloud = Cloud::of(many(keys).into_iter().map(|key| key.rotating(90)));
     let policy = Policy::of_keys(cloud.url(), (0..keys).map(key_id));
@@ -70,21 +70,21 @@ fn cloud(keys: usize) -> (Cloud, Policy) {
 }
 
 #[test]
-fn a_log_that_nobody_takes_stops_neither_runs_nor_answers_nor_signals() {
+fn a_blocked_log_stops_neither_runs_nor_requests_nor_signals() {
     let (_cloud, policy) = cloud(500);
     let site = Site::new(&policy.every_second());
     let mut daemon = Unread::start(&site);
-    // One says more than a pipe holds.
+    // One run logs more than a pipe buffers.
     eventually("two runs", || daemon.runs() >= 2.0);
     daemon.stop();
 }
 
 #[test]
-fn lines_that_were_lost_are_told_of_once_somebody_reads_again() {
+fn lost_log_lines_are_counted_when_the_log_is_read_again() {
     let (cloud, policy) = cloud(2_000);
     let site = Site::new(&policy);
     let mut daemon = Unread::start(&site);
-    // Three runs say more than may wait. The cloud counts them: the daemon has enough to do.
+    // Three runs log more than the queue holds. The cloud counts the runs, not the daemon.
     for run in 1..=3 {
         cloud.await_requests(Operation::ReadStatus, run * 2_000);
         if run < 3 {
@@ -95,11 +95,11 @@ fn lines_that_were_lost_are_told_of_once_somebody_reads_again() {
     let (lines, read) = channel();
     let reading = thread::spawn(move || {
         for line in log.lines() {
-            // Those that are left when the test has failed are of no use.
+            // The lines after a failed test have no use.
             let _ = lines.send(serde_json::from_str::<Value>(&line.unwrap()).unwrap());
         }
     });
-    let lost = "log lines were lost, since nobody took them from standard error";
+    let lost = "log lines dropped: standard error was not read in time";
     let told = loop {
         let line = read.recv_timeout(DEADLINE).unwrap();
         if line["message"] == lost {
@@ -107,8 +107,8 @@ fn lines_that_were_lost_are_told_of_once_somebody_reads_again() {
         }
     };
     assert!(told["level"] == "WARN" && told["lines"].as_u64().unwrap() > 0, "{told}");
-    // What was waiting stood before it, and the daemon rests: there is room for the last lines.
+    // The queue is empty and the daemon idle: there is room for the last lines.
     daemon.stop();
     reading.join().unwrap();
-    assert!(read.iter().any(|line| line["message"] == "stopping after the calls in flight"));
+    assert!(read.iter().any(|line| line["message"] == "shutting down; waiting for requests in flight"));
 }

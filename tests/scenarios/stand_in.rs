@@ -1,4 +1,4 @@
-//! A server that answers what a test says, for what no cloud answers: redirects, endless bodies, flags left out.
+//! A server with answers that a test sets and the simulator does not have: redirects, endless bodies, missing flags.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ pub(crate) struct StandIn {
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only a cluster tells by it"))]
@@ -44,7 +44,7 @@ impl StandIn {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
                 thread::spawn(move || {
-                    // A client that goes away before its answer is over is what some tests are about.
+                    // In some tests the client closes the connection before the end of the answer.
                     let _ = serve(stream, &log, &*answer);
                 });
             }
@@ -56,12 +56,12 @@ impl StandIn {
         format!("http://{}", self.address)
     }
 
-    /// What was asked so far.
+    /// The requests so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
-    /// The bodies that were sent to a call.
+    /// The request bodies of a call.
     pub(crate) fn bodies(&self, call: &str) -> Vec<String> {
         self.asked().into_iter().filter(|asked| asked.call() == call).map(|asked| asked.body).collect()
     }

@@ -1,4 +1,4 @@
-//! Writes of which nobody knows whether they took effect.
+//! Writes that may or may not have taken effect.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use super::program::Program;
 use super::site::{Policy, Site};
 use super::{KEY, PROJECT};
 
-/// Long enough for every answer that comes, short enough to wait for one that does not.
+/// Long enough for every real answer, short enough to wait for a missing one.
 const SHORT: &str = "1s";
 
-/// The first write of each kind ends in this way after it was applied: it is not repeated.
+/// The first write of each kind has this fault after it was applied: it is not repeated.
 #[track_caller]
 fn assert_not_repeated(fault: &Fault) {
     assert_writes(fault, 1);
 }
 
-/// The first write of each kind is lost in this way: it is repeated once.
+/// The first write of each kind has this fault and is not applied: it is repeated once.
 #[track_caller]
 fn assert_repeated(fault: &Fault) {
     assert_writes(fault, 2);
@@ -39,7 +39,7 @@ fn assert_writes(fault: &Fault, times: u64) {
     assert_eq!(cloud.asked(Operation::UpdateInterval), times, "update");
     assert_eq!(cloud.writes_applied(PROJECT, KEY), 2);
     cloud.assert_only_sent(90);
-    // Counted as what they were: one call each, that succeeded.
+    // Counted as one successful call each.
     for operation in ["enable_rotation", "update_interval"] {
         let counted = |result: &str| {
             let labels = format!("project=\"payments\",operation=\"{operation}\",result=\"{result}\"");
@@ -103,7 +103,7 @@ fn a_write_that_was_lost_in_silence_is_repeated() {
 }
 
 #[test]
-fn a_write_that_stays_unclear_ends_with_the_time_of_the_operation() {
+fn an_unclear_write_ends_with_the_time_limit_of_the_operation() {
     let lost = Rule::always(Fault::html(502)).on(Operation::EnableRotation);
     let cloud = Cloud::start(setup([off()]).fault(lost));
     let policy = Policy { max_elapsed: "5s", ..Policy::of_one_key(cloud.url()) };
@@ -114,7 +114,7 @@ fn a_write_that_stays_unclear_ends_with_the_time_of_the_operation() {
 }
 
 #[test]
-fn an_interval_that_is_sent_again_to_a_key_on_policy_is_repeated_once_and_the_doubt_is_told() {
+fn an_unclear_interval_for_a_key_on_policy_is_repeated_once_and_reported() {
     for lost in [Fault::html(502), Fault::html(504).after_applying(), Fault::reset()] {
         let cloud = Cloud::start(setup([rotating(90)]).fault(Rule::always(lost).on(Operation::UpdateInterval)));
         let site = Site::new(&Policy::at(cloud.url()).always(KEY, 90));
@@ -124,9 +124,9 @@ fn an_interval_that_is_sent_again_to_a_key_on_policy_is_repeated_once_and_the_do
         let error = applied.report().key_error(KEY);
         assert!(error.starts_with("update_interval: "), "{error}");
         let text = Program::start(site.command(&["apply", "--policy", "policy.yaml"])).finish().stdout;
-        assert!(text.contains("on policy, but sending the interval again failed: 1"), "{text}");
+        assert!(text.contains("on policy, but the interval could not be sent again: 1"), "{text}");
     }
-    // So is a refusal.
+    // A refusal too.
     let refused = Rule::always(Fault::kms(403, "KMS.0307")).on(Operation::UpdateInterval);
     let cloud = Cloud::start(setup([rotating(90)]).fault(refused));
     let applied = Site::new(&Policy::at(cloud.url()).always(KEY, 90)).apply();
@@ -134,7 +134,7 @@ fn an_interval_that_is_sent_again_to_a_key_on_policy_is_repeated_once_and_the_do
 }
 
 #[test]
-fn an_unclear_write_is_not_repeated_where_reading_back_fails() {
+fn an_unclear_write_is_not_repeated_if_reading_back_fails() {
     let cloud = Cloud::start(
         setup([off()])
             .fault(Rule::next(1, Fault::html(504).after_applying()).on(Operation::EnableRotation))

@@ -1,4 +1,4 @@
-//! The web configuration: TLS and logins for what the daemon serves, and their change while it serves.
+//! The web configuration: TLS and logins of the daemon's server, and changes while it runs.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::site::{Policy, Site};
 const WEB_PASSWORD: &str = "wEb-PaSsWoRd-5d3a9f";
 const TLS: &str = "tls_server_config: {cert_file: server.crt, key_file: server.key}\n";
 
-/// A folder with a policy of one key that is right, and a web configuration.
+/// A folder with a policy of one key that is on policy, and a web configuration.
 fn site(cloud: &Cloud, web: &str) -> Site {
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     site.write("web.yaml", web);
@@ -30,7 +30,7 @@ fn set_up(site: &Site, papers: &Papers) {
 
 fn serve(site: &Site) -> Daemon<'_> {
     let daemon = site.run_with(&["--web-config", "web.yaml"]);
-    daemon.await_message("run ended");
+    daemon.await_message("run finished");
     daemon
 }
 
@@ -39,7 +39,7 @@ fn plain(daemon: &Daemon<'_>, path: &str, authorization: &str) -> Answer {
 }
 
 #[test]
-fn tls_and_a_password_guard_everything_but_the_probes() {
+fn tls_and_a_password_protect_everything_but_the_probes() {
     let cloud = Cloud::of([rotating(90)]);
     let (authority, hash) = (Authority::new(), hash(WEB_PASSWORD, 4));
     let site = site(&cloud, &format!("{TLS}basic_auth_users: {{prometheus: {hash}}}\n"));
@@ -47,7 +47,7 @@ fn tls_and_a_password_guard_everything_but_the_probes() {
     set_up(&site, &papers);
     site.set_mode("server.key", 0o644);
     let daemon = site.run_with(&["--web-config", "web.yaml", "--log-level", "trace"]);
-    daemon.await_message("run ended");
+    daemon.await_message("run finished");
     let guest = Guest::new(&authority);
     let get = |path: &str, sent: &str| guest.get(&daemon.address, path, sent).unwrap();
     let right = basic("prometheus", WEB_PASSWORD);
@@ -56,7 +56,7 @@ fn tls_and_a_password_guard_everything_but_the_probes() {
         assert_eq!(refused.status, 401, "{path}");
         assert!(refused.head.contains("\r\nwww-authenticate: basic realm=\"kms-rotationd\""), "{}", refused.head);
         assert!(refused.head.contains("\r\nconnection: close"), "{}", refused.head);
-        assert_eq!(refused.body, "who asks here has to log in\n");
+        assert_eq!(refused.body, "authentication required\n");
     }
     assert!(get("/metrics", &right).body.contains("kms_rotation_keys{project=\"payments\",status=\"compliant\"} 1\n"));
     assert_eq!(get("/nothing", &right).status, 404);
@@ -68,7 +68,7 @@ fn tls_and_a_password_guard_everything_but_the_probes() {
     assert!(plain.is_err(), "nothing is said without TLS: {plain:?}");
     let ended = daemon.stop();
     assert_eq!(ended.code, Some(0));
-    let exposed = ended.messages("everybody on this machine may read this secret; take the right away: chmod o-r");
+    let exposed = ended.messages("secret file is world-readable; run: chmod o-r FILE");
     assert_eq!(exposed.iter().map(|line| &line["file"]).collect::<Vec<_>>(), ["server.key"]);
     for secret in [WEB_PASSWORD, &hash, papers.key.lines().nth(1).unwrap(), &right] {
         assert!(!ended.stderr.contains(secret), "{}", ended.stderr);
@@ -76,7 +76,7 @@ fn tls_and_a_password_guard_everything_but_the_probes() {
 }
 
 #[test]
-fn a_token_lets_in_and_its_file_is_read_again_when_it_changes() {
+fn a_token_is_accepted_and_its_file_is_reloaded() {
     let cloud = Cloud::of([rotating(90)]);
     let mut site = site(&cloud, "bearer_token_file: web-token\n");
     site.write("web-token", "first-t0ken\n");
@@ -105,7 +105,7 @@ fn a_renewed_certificate_is_in_use_from_the_next_connection_on() {
     let guest = Guest::new(&authority);
     let mut kept = guest.connect(&daemon.address).unwrap();
     assert!(is_of(&shown(&kept), &old));
-    // The key first, as who copies two files does: until the other is there, they are no pair.
+    // The key first, like a copy of two files: until the second is copied, they do not match.
     site.write("server.key", &new.key);
     assert!(is_of(&shown(&guest.connect(&daemon.address).unwrap()), &old));
     let line = daemon.await_message("web configuration refused; the one before stays in force");
@@ -120,7 +120,7 @@ fn a_renewed_certificate_is_in_use_from_the_next_connection_on() {
 }
 
 #[test]
-fn a_bad_new_file_keeps_the_old_one_in_force_and_is_told_once() {
+fn a_bad_new_file_is_reported_once_and_the_old_one_is_kept() {
     let cloud = Cloud::of([rotating(90)]);
     let good = format!("basic_auth_users: {{alice: {}}}\n", hash(WEB_PASSWORD, 4));
     let site = site(&cloud, &good);
@@ -132,21 +132,21 @@ fn a_bad_new_file_keeps_the_old_one_in_force_and_is_told_once() {
     assert_eq!(statuses(), (401, 200));
     std::fs::remove_file(site.path("web.yaml")).unwrap();
     assert_eq!(statuses(), (401, 200));
-    // Who is not named any more is not let in any more.
+    // A user who was removed is refused.
     site.write("web.yaml", &good.replace("alice", "bob"));
     assert_eq!(statuses(), (401, 401));
     let ended = daemon.stop();
     let refused = ended.messages("web configuration refused; the one before stays in force");
     let problems: Vec<_> = refused.iter().map(|line| line["problem"].as_str().unwrap()).collect();
     assert_eq!(problems.len(), 3, "{problems:?}");
-    assert!(problems[0].starts_with("web.yaml:1:20: the user `alice` has no bcrypt hash"), "{problems:?}");
-    assert!(problems[1].starts_with("web.yaml:2:1: `rate_limit` is not supported here"), "{problems:?}");
+    assert!(problems[0].starts_with("web.yaml:1:20: user `alice` has no bcrypt hash"), "{problems:?}");
+    assert!(problems[1].starts_with("web.yaml:2:1: `rate_limit` is not supported"), "{problems:?}");
     assert!(problems[2].starts_with("read web configuration web.yaml: No such file"), "{problems:?}");
     assert!(!ended.stderr.contains("hunter2"));
 }
 
 #[test]
-fn clients_show_a_certificate_where_that_is_asked_for() {
+fn client_certificates_are_required_if_configured() {
     let cloud = Cloud::of([rotating(90)]);
     let (authority, stranger) = (Authority::new(), Authority::new());
     let (known, unknown) = (authority.sign(), stranger.sign());
@@ -169,7 +169,7 @@ fn clients_show_a_certificate_where_that_is_asked_for() {
 }
 
 #[test]
-fn versions_of_tls_outside_the_range_are_not_spoken() {
+fn versions_of_tls_outside_the_range_are_refused() {
     let cloud = Cloud::of([rotating(90)]);
     let authority = Authority::new();
     let [old, new] =
@@ -186,7 +186,7 @@ fn versions_of_tls_outside_the_range_are_not_spoken() {
 }
 
 #[test]
-fn a_flood_of_wrong_passwords_holds_nothing_up() {
+fn many_wrong_passwords_do_not_block_other_requests() {
     let cloud = Cloud::of([rotating(90)]);
     let site = site(&cloud, &format!("basic_auth_users: {{alice: {}}}\n", hash(WEB_PASSWORD, 10)));
     let daemon = serve(&site);
@@ -206,7 +206,7 @@ fn a_flood_of_wrong_passwords_holds_nothing_up() {
         })
         .collect();
     daemon.signal(Signal::HUP);
-    // Who is known waits for no check, and the loop for nobody: the flood goes on until this has come.
+    // Known users do not wait for checks, and the loop does not wait at any time: the flood continues meanwhile.
     eventually("a run in the flood", || {
         assert_eq!(plain(&daemon, "/healthz", "").status, 200);
         runs() > before
@@ -217,13 +217,13 @@ fn a_flood_of_wrong_passwords_holds_nothing_up() {
 }
 
 #[test]
-fn a_web_configuration_that_cannot_be_used_ends_with_2_and_every_reason() {
+fn an_unusable_web_configuration_exits_with_2_and_every_reason() {
     let cloud = Cloud::of([rotating(90)]);
     let authority = Authority::new();
     for (web, reasons) in [
         (
             "basic_auth_users: {alice: hunter2}\ntls_server_config: {cert: abc, cert_file: a, key_file: b}\n",
-            &["web.yaml:1:20: the user `alice` has no bcrypt hash", "web.yaml:2:21: `cert` is not supported here"][..],
+            &["web.yaml:1:20: user `alice` has no bcrypt hash", "web.yaml:2:21: `cert` is not supported"][..],
         ),
         (&TLS.replace("server.crt", "no.crt"), &["kms-rotationd: read no.crt: No such file"]),
         (&TLS.replace("server.crt", "other.crt"), &["kms-rotationd: certificate other.crt and key server.key cannot"]),

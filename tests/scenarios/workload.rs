@@ -1,4 +1,4 @@
-//! `environment: {}` for workloads that their cluster vouches for: STS by an `OpenID` Connect provider, and a pod's identity.
+//! `environment: {}` for workloads with a cluster's token: STS with an `OpenID` Connect provider, and pod identity.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -37,10 +37,10 @@ const BOTH: [(Variables, Operation, &str); 2] =
 const REFUSED: &str = "unknown: authentication_failed";
 
 #[test]
-fn the_cluster_vouches_by_a_file_or_by_a_variable() {
+fn the_cluster_token_comes_from_a_file_or_a_variable() {
     let cloud = assert_found(STS, "HUAWEICLOUD_OIDC_AGENCY_URN and HUAWEICLOUD_OIDC_TOKEN_FILE");
     assert_eq!((cloud.requests(Operation::AssumeWithOidc), cloud.requests(Operation::TemporaryKeys)), (1, 0));
-    // The variable wins over the file.
+    // The variable takes precedence over the file.
     let in_variable = [STS, &[("HUAWEICLOUD_OIDC_ID_TOKEN", JWT), ("HUAWEICLOUD_OIDC_TOKEN_FILE", "nowhere")]].concat();
     assert_found(&in_variable, "HUAWEICLOUD_OIDC_AGENCY_URN and HUAWEICLOUD_OIDC_ID_TOKEN");
     let both = "HC_CONTAINER_CREDENTIALS_FULL_URI and HC_CONTAINER_AUTHORIZATION_TOKEN_FILE";
@@ -50,7 +50,7 @@ fn the_cluster_vouches_by_a_file_or_by_a_variable() {
 }
 
 #[test]
-fn sts_is_told_what_the_variables_say_or_the_defaults() {
+fn sts_gets_the_values_of_the_variables_or_the_defaults() {
     let cloud = cloud();
     let [access, secret, token] = temporary_key(&cloud);
     let key = json!({"credentials": {"access_key_id": access, "secret_access_key": secret, "security_token": token}});
@@ -87,7 +87,7 @@ fn sts_is_told_what_the_variables_say_or_the_defaults() {
 }
 
 #[test]
-fn keys_are_taken_in_every_shape_that_the_services_give_them() {
+fn keys_are_read_in_every_shape_of_the_services() {
     let cloud = cloud();
     let [access, secret, token] = temporary_key(&cloud);
     for names in [
@@ -117,7 +117,7 @@ fn keys_are_taken_in_every_shape_that_the_services_give_them() {
 }
 
 #[test]
-fn keys_that_end_are_had_anew_before_they_do() {
+fn keys_are_renewed_before_they_expire() {
     for (variables, operation, _) in BOTH {
         let lifetime = Some(Duration::from_secs(1));
         let setup = everybody().clock(slow_clock()).behave(|cloud| cloud.temporary_key_lifetime = lifetime);
@@ -134,7 +134,7 @@ fn keys_that_end_are_had_anew_before_they_do() {
 }
 
 #[test]
-fn when_the_keys_end_is_told() {
+fn the_expiry_of_the_keys_is_a_metric() {
     for (variables, seconds) in
         [([STS, &[("HUAWEICLOUD_OIDC_DURATION_SECONDS", "900")]].concat(), 900.0), (POD.to_vec(), 3600.0)]
     {
@@ -149,7 +149,7 @@ fn when_the_keys_end_is_told() {
 }
 
 #[test]
-fn a_token_file_that_changes_is_read_at_the_next_login() {
+fn a_changed_token_file_is_read_at_the_next_login() {
     for (variables, operation, file) in BOTH {
         let cloud = cloud();
         let site = site(&cloud, variables);
@@ -185,7 +185,7 @@ fn a_wrong_token_is_tried_once_in_a_run_and_named_by_its_file() {
 }
 
 #[test]
-fn a_token_file_that_is_no_use_is_named_and_nobody_is_asked() {
+fn an_unusable_token_file_is_named_and_causes_no_request() {
     for (variables, _, file) in BOTH {
         let cloud = cloud();
         let site = site(&cloud, variables);
@@ -199,7 +199,7 @@ fn a_token_file_that_is_no_use_is_named_and_nobody_is_asked() {
 }
 
 #[test]
-fn an_agency_that_does_not_trust_the_provider_fails_in_the_clouds_words() {
+fn an_agency_without_trust_in_the_provider_is_reported_with_the_clouds_message() {
     let cloud = cloud();
     let mut site = site(&cloud, STS);
     site.set("HUAWEICLOUD_OIDC_AGENCY_URN", "iam::d1:agency:retired");
@@ -209,7 +209,7 @@ fn an_agency_that_does_not_trust_the_provider_fails_in_the_clouds_words() {
 }
 
 #[test]
-fn services_that_are_away_for_a_moment_are_asked_again_and_others_are_named() {
+fn an_unavailable_service_is_retried_and_another_service_is_named() {
     for (variables, operation, _) in BOTH {
         let cloud = cloud();
         cloud.fault(Rule::next(3, Fault::html(503)).on(operation));
@@ -222,12 +222,12 @@ fn services_that_are_away_for_a_moment_are_asked_again_and_others_are_named() {
 }
 
 #[test]
-fn a_token_goes_no_further_in_clear_text_than_it_may() {
+fn a_token_is_sent_in_clear_text_only_where_permitted() {
     for (name, address, expected) in [
         ("HUAWEICLOUD_SDK_STS_ENDPOINT", "http://sts.example.com", "HUAWEICLOUD_SDK_STS_ENDPOINT is not https://"),
         ("HUAWEICLOUD_SDK_STS_ENDPOINT", "http://169.254.169.254", "HUAWEICLOUD_SDK_STS_ENDPOINT is not https://"),
         ("HUAWEICLOUD_SDK_STS_ENDPOINT", "sts", "HUAWEICLOUD_SDK_STS_ENDPOINT is not an address such as"),
-        // There is none for Open Telekom Cloud.
+        // Open Telekom Cloud has no STS.
         (
             "HUAWEICLOUD_SDK_STS_ENDPOINT",
             "",
@@ -257,7 +257,7 @@ fn a_token_goes_no_further_in_clear_text_than_it_may() {
         let applied = site.apply();
         assert_eq!((applied.code, &*applied.key(KEY), cloud.all_requests()), (Some(1), REFUSED, 0));
     }
-    // A link-local address may be asked; `check` asks nobody.
+    // A link-local address is permitted; `check` sends no request.
     let cloud = cloud();
     let mut site = site(&cloud, POD);
     site.set("HC_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials");
@@ -265,7 +265,7 @@ fn a_token_goes_no_further_in_clear_text_than_it_may() {
 }
 
 #[test]
-fn sts_is_reached_by_tls_with_the_projects_own_authority_even_where_nothing_else_is() {
+fn sts_uses_tls_with_the_projects_authority() {
     let authority = Authority::new();
     let cloud = cloud();
     let front = Front::tls(cloud.url(), &authority);
@@ -280,14 +280,14 @@ fn sts_is_reached_by_tls_with_the_projects_own_authority_even_where_nothing_else
 }
 
 #[test]
-fn no_proxy_ever_sees_a_pods_token() {
+fn no_proxy_sees_a_pods_token() {
     let cloud = cloud();
     let trap = Front::proxy(cloud.url(), None);
     let mut site = site(&cloud, POD);
     for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
         site.set(name, &trap.http());
     }
-    // Nobody answers there by TLS either, and the proxy is not tried for it.
+    // TLS is refused there too, and the proxy is not used for it.
     assert_eq!(site.apply().key(KEY), "compliant");
     site.set("HC_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/", cloud.url().replace("http:", "https:")));
     let policy = Policy { max_elapsed: "100ms", ..Policy::of_one_key(cloud.url()).with("{environment: {}}") };

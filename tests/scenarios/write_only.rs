@@ -1,4 +1,4 @@
-//! Clouds that do not tell a key's rotation setting: writing without reading.
+//! Clouds that do not offer the status call: writing without reading.
 
 use kms_simulator::{Behaviour, Fault, Key, Operation, OperationSet, Rule, Setup};
 use rustix::process::Signal;
@@ -11,12 +11,12 @@ use super::{KEY, PROJECT, TOKEN};
 
 const UNREADABLE: &str = "unknown: status_unreadable";
 
-/// A cloud that answers the status call in this way.
+/// A cloud with this answer to the status call.
 fn status_answers(key: Key, fault: Fault) -> Setup {
     setup([key]).fault(Rule::always(fault).on(Operation::ReadStatus))
 }
 
-/// Off becomes on at the policy's interval with two writes, and is reported as what nothing proves.
+/// A key that is off gets the policy's interval with two writes, and is reported as unreadable.
 #[track_caller]
 fn assert_written_without_reading(setup: Setup) {
     let cloud = Cloud::start(setup);
@@ -30,7 +30,7 @@ fn assert_written_without_reading(setup: Setup) {
 }
 
 #[test]
-fn a_status_call_that_is_not_published_leads_to_writing_without_reading() {
+fn an_unpublished_status_call_leads_to_writing_without_reading() {
     assert_written_without_reading(setup([off()]).behave(|cloud| cloud.unknown = Operation::ReadStatus.into()));
 }
 
@@ -50,7 +50,7 @@ fn a_status_call_answered_with_501_leads_to_writing_without_reading() {
 }
 
 #[test]
-fn a_status_call_that_the_user_may_not_make_leads_to_no_write_and_names_the_permission() {
+fn a_forbidden_status_call_causes_no_write_and_names_the_permission() {
     for fault in [Fault::kms(403, "KMS.0307"), Fault::html(403), Fault::kms(400, "KMS.0306")] {
         let cloud = Cloud::start(status_answers(off(), fault));
         let site = Site::new(&Policy::of_one_key(cloud.url()));
@@ -65,7 +65,7 @@ fn a_status_call_that_the_user_may_not_make_leads_to_no_write_and_names_the_perm
 }
 
 #[test]
-fn an_error_inside_a_success_is_a_failed_reading_and_an_unaccepted_write() {
+fn an_error_body_with_status_200_is_a_failure() {
     let shapes = [
         r#"{"error":{"error_code":"KMS.0101","error_msg":"broken"}}"#,
         r#"{"error_code":"KMS.0101","error_msg":"broken"}"#,
@@ -79,7 +79,7 @@ fn an_error_inside_a_success_is_a_failed_reading_and_an_unaccepted_write() {
         assert!(said.contains("HTTP 200") && said.contains("KMS.0101 broken (request req-7)"), "{said}");
         assert!(kms.bodies("enable-key-rotation").is_empty() && kms.bodies("update-key-rotation-interval").is_empty());
     }
-    // Of a cloud that does not tell settings, nothing else would show that the write was refused.
+    // Without the status call, only this shows that the write was refused.
     let kms = StandIn::start(|asked| {
         let body = if asked.call() == "enable-key-rotation" { r#"{"error_code":"KMS.0101"}"# } else { "" };
         answer("200 OK", "", body)
@@ -90,7 +90,7 @@ fn an_error_inside_a_success_is_a_failed_reading_and_an_unaccepted_write() {
 }
 
 #[test]
-fn a_status_that_does_not_say_whether_rotation_is_on_leads_to_writing_without_reading() {
+fn a_status_without_the_flag_leads_to_writing_without_reading() {
     for status in ["", "{}", r#"{"rotation_interval":90}"#, r#"{"key_rotation_enabled":null}"#] {
         let cloud = StandIn::start(move |asked| {
             answer("200 OK", "", if asked.call() == "get-key-rotation-status" { status } else { "" })
@@ -116,18 +116,18 @@ fn a_missing_key_is_not_taken_for_a_missing_call() {
     assert_eq!(cloud.write_requests(), 0);
 }
 
-/// A server that knows nothing but the two writes.
+/// A server with the two writes only.
 fn only_writes(behaviour: &mut Behaviour) {
     behaviour.unknown = OperationSet::READS;
 }
 
 #[test]
-fn a_server_that_only_knows_the_two_writes_gets_the_interval_after_an_accepted_enable() {
+fn a_server_with_only_the_two_writes_gets_the_interval_after_an_accepted_enable() {
     assert_written_without_reading(setup([off()]).behave(only_writes));
 }
 
 #[test]
-fn a_key_that_is_on_already_gets_the_interval_once_in_the_life_of_a_process() {
+fn a_key_that_is_on_gets_the_interval_once_in_the_lifetime_of_a_process() {
     let cloud = Cloud::start(setup([rotating(365)]).behave(only_writes));
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     for processes in 1..=2 {
@@ -161,7 +161,7 @@ fn a_key_that_was_switched_off_between_runs_gets_enable_and_interval_again() {
 }
 
 #[test]
-fn an_enable_that_took_effect_though_it_was_answered_500_is_followed_by_the_interval() {
+fn an_enable_that_took_effect_despite_a_500_is_followed_by_the_interval() {
     let failed = || Rule::next(1, Fault::html(500).after_applying()).on(Operation::EnableRotation);
     let cloud = Cloud::start(setup([rotating(365)]).behave(only_writes));
     let site = Site::new(&Policy::of_one_key(cloud.url()));
@@ -172,7 +172,7 @@ fn an_enable_that_took_effect_though_it_was_answered_500_is_followed_by_the_inte
     daemon.signal(Signal::HUP);
     daemon.await_runs(2);
     assert_eq!((cloud.rotation(KEY), cloud.sent(KEY)), ((true, 90), vec![90, 90]));
-    // Of a key that can be read it is told as the change that it is.
+    // For a readable key it is reported as a change.
     let cloud = Cloud::start(setup([off()]).fault(failed()));
     let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
     let changes = applied.messages("rotation changed");
@@ -181,7 +181,7 @@ fn an_enable_that_took_effect_though_it_was_answered_500_is_followed_by_the_inte
 }
 
 #[test]
-fn an_enable_that_was_surely_not_made_does_not_bring_the_interval_again() {
+fn a_refused_enable_does_not_repeat_the_interval() {
     let cloud = Cloud::start(setup([rotating(365)]).behave(only_writes));
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run();
@@ -195,7 +195,7 @@ fn an_enable_that_was_surely_not_made_does_not_bring_the_interval_again() {
 }
 
 #[test]
-fn a_key_that_could_be_read_is_not_written_for_one_odd_answer() {
+fn a_key_that_could_be_read_is_not_written_after_one_odd_answer() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run();
@@ -211,7 +211,7 @@ fn a_key_that_could_be_read_is_not_written_for_one_odd_answer() {
     assert_eq!(next_run(1), "unknown: read_failed");
     assert_eq!(next_run(0), "compliant");
     assert_eq!(cloud.write_requests(), 0);
-    // Not even if it stays so: the cloud did tell before.
+    // Also if this continues: the key could be read before.
     assert_eq!(next_run(1), "unknown: read_failed");
     assert_eq!(next_run(1), "unknown: read_failed");
     assert_eq!(cloud.write_requests(), 0);
@@ -220,7 +220,7 @@ fn a_key_that_could_be_read_is_not_written_for_one_odd_answer() {
 }
 
 #[test]
-fn an_interval_that_may_be_shorter_than_the_longest_is_left_alone_where_it_cannot_be_read() {
+fn an_unreadable_interval_under_a_maximum_is_not_written() {
     for (key, left, sent) in [(rotating(30), 30, vec![]), (off(), 90, vec![90])] {
         let cloud = Cloud::start(setup([key]).behave(only_writes));
         let entry = format!("{{key_id: {KEY}, max_rotation_interval: 90}}");
@@ -231,14 +231,14 @@ fn an_interval_that_may_be_shorter_than_the_longest_is_left_alone_where_it_canno
 }
 
 #[test]
-fn a_setting_without_an_interval_is_no_reason_to_send_one_to_a_key_that_is_on() {
+fn a_status_without_an_interval_causes_no_write_to_a_key_that_is_on() {
     for interval in ["null", r#""x""#, "-5", "90.5"] {
         let status = format!(r#"{{"key_rotation_enabled":true,"rotation_interval":{interval}}}"#);
         let kms = StandIn::start(move |_| answer("200 OK", "", &status));
         let applied = Site::new(&Policy::of_one_key(&kms.url())).apply();
         assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), "unknown: read_failed"), "{interval}");
         let error = applied.report().key_error(KEY);
-        assert_eq!(error, "read_status: the answer says that rotation is on, and no interval");
+        assert_eq!(error, "read_status: the answer shows rotation on, without an interval");
         assert!(kms.bodies("update-key-rotation-interval").is_empty());
     }
     let kms = StandIn::start(|_| answer("200 OK", "", r#"{"key_rotation_enabled":true,"rotation_interval":90.0}"#));
@@ -246,7 +246,7 @@ fn a_setting_without_an_interval_is_no_reason_to_send_one_to_a_key_that_is_on() 
 }
 
 #[test]
-fn a_status_without_content_is_no_status() {
+fn an_empty_status_is_an_error() {
     for status in ["202 Accepted", "204 No Content", "206 Partial Content"] {
         let kms = StandIn::start(move |_| answer(status, "", "{}"));
         let applied = Site::new(&Policy::of_one_key(&kms.url())).apply();
@@ -256,7 +256,7 @@ fn a_status_without_content_is_no_status() {
 }
 
 #[test]
-fn another_interval_in_the_policy_is_sent_even_though_one_was_sent_before() {
+fn a_changed_interval_in_the_policy_is_sent() {
     let cloud = Cloud::start(setup([rotating(365)]).behave(only_writes));
     let site = Site::new(&Policy::of_one_key(cloud.url()));
     let daemon = site.run();
@@ -278,14 +278,14 @@ fn reapply_always_sends_the_interval_in_every_run_without_reading() {
 }
 
 #[test]
-fn an_unclear_enable_is_repeated_without_reading_and_what_nobody_saw_is_not_told_as_a_change() {
+fn an_unclear_enable_is_repeated_without_reading_and_reported_only_if_confirmed() {
     let lost = Rule::next(1, Fault::html(504).after_applying()).on(Operation::EnableRotation);
     let cloud = Cloud::start(setup([off()]).behave(only_writes).fault(lost));
     let applied = Site::new(&Policy::of_one_key(cloud.url())).apply();
     assert_eq!(applied.key(KEY), UNREADABLE);
     assert_eq!((cloud.asked(Operation::EnableRotation), cloud.sent(KEY)), (2, vec![90]));
     assert_eq!(cloud.rotation(KEY), (true, 90));
-    // Whether rotation was on before cannot be told from the refusal; that the interval was sent can.
+    // The refusal does not show whether rotation was on before, but that the interval was sent.
     let changes = applied.messages("rotation changed");
     assert_eq!(changes.iter().map(|change| &change["step"]).collect::<Vec<_>>(), ["update_interval"]);
 }
@@ -300,7 +300,7 @@ fn an_unclear_interval_is_repeated_without_reading() {
 }
 
 #[test]
-fn keys_that_cannot_rotate_say_so_by_the_refusal_of_the_write() {
+fn a_refused_write_shows_that_a_key_cannot_rotate() {
     let kinds: [(Key, &str); 3] = [
         (off().imported(), "exempt: imported_material"),
         (off().spec("RSA_2048"), "exempt: unsupported_key_type"),

@@ -1,7 +1,7 @@
-//! A simulated cloud in a process of its own: one key whose rotation is off, on a port of the loopback.
+//! A simulated cloud as a process, for `tests/systemd/run`: one key with rotation off, on a port of the loopback.
 //!
-//! Its argument is the token that it accepts. It prints a policy for it, whose token comes by `LoadCredential`,
-//! and serves until it is killed. `tests/systemd/run` tries the units with it.
+//! Its argument is the accepted token. It prints a policy that reads the token from `LoadCredential`, and serves until
+//! it is killed.
 
 use kms_simulator::{Key, ProjectSetup, Setup, Simulator};
 
@@ -9,7 +9,7 @@ const PROJECT: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 
 #[tokio::main(flavor = "current_thread")]
-#[expect(clippy::print_stdout, reason = "the policy is what it says")]
+#[expect(clippy::print_stdout, reason = "it prints the policy")]
 async fn main() -> std::io::Result<()> {
     let token = std::env::args().nth(1).unwrap_or_default();
     let setup = Setup::new().project(ProjectSetup::new(PROJECT, "eu-de").key(Key::new(KEY)).token(token));

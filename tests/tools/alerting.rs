@@ -1,4 +1,4 @@
-//! From the cloud to the pager: the shipped alerts in a real Prometheus, on a key that somebody puts off its policy.
+//! The shipped alerts in a real Prometheus, for a key that goes off policy.
 
 use kms_simulator::{Key, OperationSet};
 
@@ -9,18 +9,18 @@ use super::{KEY, PROJECT, eventually, key_id};
 
 const OFF_POLICY: &str = "alertname=\"KmsKeyOffPolicy\",severity=\"critical\",project=\"payments\"";
 
-pub(crate) fn a_key_off_policy_fires_an_alert_that_ends_once_the_key_is_mended() {
+pub(crate) fn a_key_off_policy_fires_an_alert_until_it_is_repaired() {
     let cloud = Cloud::of([rotating(90)]);
     let site = Site::new(&Policy::of_one_key(cloud.url()).every_second());
     let daemon = site.run();
     let prometheus = Prometheus::watching(&daemon);
     let alert = |state: &str| prometheus.query(&format!("ALERTS{{{OFF_POLICY},alertstate=\"{state}\"}}"));
-    eventually("the key is seen on its policy", || {
+    eventually("the key is reported on policy", || {
         !prometheus.query("kms_rotation_key_status{status=\"compliant\"} == 1").is_empty()
     });
     assert!(alert("firing").is_empty() && alert("pending").is_empty());
 
-    // The daemon may not mend what somebody has done.
+    // The daemon has no permission to repair the change.
     cloud.behave(|behaviour| behaviour.forbidden = OperationSet::WRITES);
     assert!(cloud.change_key(PROJECT, KEY, |key| key.rotation.enabled = false));
     eventually("the alert fires", || !alert("firing").is_empty());
@@ -34,7 +34,7 @@ pub(crate) fn a_key_off_policy_fires_an_alert_that_ends_once_the_key_is_mended()
     assert!(!prometheus.query("kms_rotation_key_status{status=\"compliant\"} == 1").is_empty());
 }
 
-pub(crate) fn a_label_of_the_target_silences_no_alert() {
+pub(crate) fn a_target_label_does_not_silence_an_alert() {
     let cloud = Cloud::of([Key::new(KEY), Key::new(key_id(0))]);
     cloud.behave(|behaviour| behaviour.forbidden = OperationSet::WRITES);
     let policy = Policy::of_one_key(cloud.url()).every_second();

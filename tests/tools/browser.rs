@@ -1,8 +1,7 @@
-//! A real Chromium without a screen.
+//! A real headless Chromium.
 //!
-//! Its driver is asked over HTTP, by the W3C's protocol for it, and by Chromium's own where that has no word for a thing.
-//! No library stands between: those that there are bring either a licence of another kind or features of `serde_json` that
-//! would change the program under test.
+//! Controlled over HTTP by the W3C's protocol and, for the rest, by Chromium's own one. Without a library: the existing
+//! ones have another kind of licence, or enable features of `serde_json` that would change the program under test.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -17,30 +16,30 @@ const ENTER: char = '\u{e007}';
 const SHIFT: char = '\u{e008}';
 const TAB: char = '\u{e004}';
 
-/// A window on the page of a daemon; it is shut when it is dropped.
+/// A window with the page of a daemon; closed when dropped.
 pub(crate) struct Browser {
     driver: Driver,
     session: String,
-    /// Where the daemon serves.
+    /// The daemon's base URL.
     origin: String,
 }
 
-/// The running driver, and where it listens.
+/// The running driver.
 struct Driver {
     process: Child,
     address: String,
     _said: BufReader<ChildStdout>,
-    /// The home of driver and browser, so that they leave nothing behind.
+    /// The home folder of driver and browser, deleted afterwards.
     _home: TempDir,
 }
 
 impl Browser {
-    /// Whether it starts: not every container lets it.
+    /// Whether Chromium starts; in some containers it cannot.
     pub(crate) fn starts() -> Result<(), String> {
         Self::start("").map(drop)
     }
 
-    /// A window on this address.
+    /// A window with the page at this address.
     #[track_caller]
     pub(crate) fn at(address: &str) -> Self {
         let browser = Self::start(address).unwrap();
@@ -52,8 +51,8 @@ impl Browser {
         let driver = Driver::start();
         let options = json!({
             "binary": on_path("chromium"),
-            // Whoever runs tests as root, or in a container, has no sandbox. Nothing but the page under test is asked for,
-            // also not of the browser's maker.
+            // The sandbox does not work as root or in a container. Requests go only to the page under test, none to the
+            // browser's maker.
             "args": [
                 "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking",
                 "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--window-size=1400,900",
@@ -68,22 +67,22 @@ impl Browser {
         Ok(Self { driver, session, origin: format!("http://{address}") })
     }
 
-    fn ask(&self, command: &str, parameters: &Value) -> Value {
-        self.driver.ask("POST", &format!("{}{command}", self.session), parameters)
+    fn command(&self, command: &str, parameters: &Value) -> Value {
+        self.driver.command("POST", &format!("{}{command}", self.session), parameters)
     }
 
-    /// Goes to a page of the daemon.
+    /// Opens a page of the daemon.
     pub(crate) fn open(&self, path: &str) {
-        self.ask("/url", &json!({"url": format!("{}{path}", self.origin)}));
+        self.command("/url", &json!({"url": format!("{}{path}", self.origin)}));
     }
 
-    /// What a function with this body returns.
+    /// The result of a function with this body.
     #[track_caller]
     pub(crate) fn find(&self, body: &str) -> Value {
-        self.ask("/execute/sync", &json!({"script": body, "args": []}))
+        self.command("/execute/sync", &json!({"script": body, "args": []}))
     }
 
-    /// The same, of one that returns a text.
+    /// The same, if the result is a string.
     #[track_caller]
     pub(crate) fn text(&self, body: &str) -> String {
         self.find(body).as_str().unwrap().to_owned()
@@ -101,12 +100,12 @@ impl Browser {
         self.act(&strokes);
     }
 
-    /// To what comes next in the order of the page.
+    /// Moves the focus to the next element.
     pub(crate) fn tab(&self) {
         self.press([TAB]);
     }
 
-    /// To what comes before.
+    /// Moves the focus to the previous element.
     pub(crate) fn tab_back(&self) {
         self.act(&[stroke("keyDown", SHIFT), stroke("keyDown", TAB), stroke("keyUp", TAB), stroke("keyUp", SHIFT)]);
     }
@@ -116,31 +115,31 @@ impl Browser {
     }
 
     fn act(&self, strokes: &[Value]) {
-        self.ask("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]}));
+        self.command("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]}));
     }
 
     /// Clicks the first element that the selector finds.
     #[track_caller]
     pub(crate) fn click(&self, selector: &str) {
-        let found = self.ask("/element", &json!({"using": "css selector", "value": selector}));
+        let found = self.command("/element", &json!({"using": "css selector", "value": selector}));
         let element = found.as_object().unwrap().values().next().unwrap().as_str().unwrap();
-        self.ask(&format!("/element/{element}/click"), &json!({}));
+        self.command(&format!("/element/{element}/click"), &json!({}));
     }
 
     /// A command of Chromium's own protocol.
     pub(crate) fn devtools(&self, command: &str, parameters: &Value) {
-        self.ask("/goog/cdp/execute", &json!({"cmd": command, "params": parameters}));
+        self.command("/goog/cdp/execute", &json!({"cmd": command, "params": parameters}));
     }
 
-    /// What the browser has complained of since the last time: scripts that fail, what a security policy forbids.
+    /// The browser's log since the last call: failed scripts, violations of the security policy.
     pub(crate) fn complaints(&self) -> Vec<Value> {
-        self.ask("/se/log", &json!({"type": "browser"})).as_array().unwrap().clone()
+        self.command("/se/log", &json!({"type": "browser"})).as_array().unwrap().clone()
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The browser ends with its session and not with the driver.
+        // The browser ends with its session, not with the driver.
         let _ = self.driver.try_ask("DELETE", &self.session, "");
     }
 }
@@ -152,7 +151,7 @@ fn stroke(kind: &str, key: char) -> Value {
 impl Driver {
     #[track_caller]
     fn start() -> Self {
-        // It ends where somebody has the port on IPv6 that it was given on IPv4: then it is given another.
+        // It exits if its IPv4 port is in use on IPv6: try another port.
         (0..20).find_map(|_| Self::try_start(Command::new("chromedriver"))).unwrap()
     }
 
@@ -173,15 +172,15 @@ impl Driver {
         None
     }
 
-    /// The value of the answer to a command that is obeyed.
+    /// The value of the answer to a command; panics on an error.
     #[track_caller]
-    fn ask(&self, method: &str, path: &str, parameters: &Value) -> Value {
+    fn command(&self, method: &str, path: &str, parameters: &Value) -> Value {
         let value = self.answer(method, path, parameters);
         assert!(value["error"].is_null(), "{path} {parameters}: {value}");
         value
     }
 
-    /// The value of the answer to a command, or the error that it is.
+    /// The value of the answer to a command, or its error.
     fn answer(&self, method: &str, path: &str, parameters: &Value) -> Value {
         let answer = self.try_ask(method, path, &parameters.to_string()).unwrap();
         serde_json::from_slice::<Value>(&answer).unwrap()["value"].take()
@@ -192,7 +191,7 @@ impl Driver {
         stream.set_read_timeout(Some(DEADLINE))?;
         let length = body.len();
         write!(stream, "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {length}\r\n\r\n{body}", self.address)?;
-        // Not to the end of the connection: the browser that a driver starts holds the driver's connections open.
+        // Not to the end of the connection: the browser keeps the driver's connections open.
         let mut stream = BufReader::new(stream);
         let mut length = 0;
         let mut line = String::new();

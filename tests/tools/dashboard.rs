@@ -1,4 +1,4 @@
-//! The Grafana dashboard: what each of its queries finds in a real Prometheus that scrapes a rehearsal.
+//! The Grafana dashboard: each of its queries in a real Prometheus that scrapes a rehearsal.
 
 use std::collections::BTreeSet;
 
@@ -28,12 +28,12 @@ pub(crate) fn queries(dashboard: &Value) -> Vec<(&str, &str)> {
 /// The query as Grafana sends it.
 fn filled(query: &str, project: &str, key: &str) -> String {
     let filled = query.replace("$__rate_interval", "5s").replace("$project", project).replace("$key", key);
-    assert!(!filled.contains('$'), "{filled} speaks of a variable that there is not");
+    assert!(!filled.contains('$'), "{filled} has an unknown variable");
     filled
 }
 
 pub(crate) fn every_query_of_the_dashboard_finds_something_in_a_rehearsal() {
-    // With faults, since there are no retries without.
+    // With faults, because otherwise there are no retries.
     let site = Site::new(&Policy::of_keys("https://kms.invalid", (0..12).map(key_id)).every_second());
     let arguments = ["rehearse", "--policy", "policy.yaml", "--listen", "127.0.0.1:0", "--log-format", "json"];
     let daemon = Daemon::start(site.command(&[&arguments[..], &["--faults", Preset::Flaky.as_str()]].concat()));
@@ -43,13 +43,13 @@ pub(crate) fn every_query_of_the_dashboard_finds_something_in_a_rehearsal() {
     for (title, query) in queries(&dashboard) {
         let all = filled(query, ".*", ".*");
         eventually(&format!("{title}: {all} finds something"), || !prometheus.query(&all).is_empty());
-        // Of one key it finds that key's and no other's. The fourth is off policy, so that there is a finding.
+        // With one key selected it finds only that key. The fourth is off policy, so that it has a finding.
         let one = filled(query, "payments", &key_id(3));
         let found = prometheus.query(&one);
         let keys: BTreeSet<_> = found.iter().filter_map(|found| found["metric"]["key_id"].as_str()).collect();
         assert!(keys.iter().all(|key| *key == key_id(3)), "{title}: {one} finds {keys:?}");
         let nobody = prometheus.query(&filled(query, "nobody", "none"));
-        assert!(nobody.is_empty() || !query.contains("$project"), "{title}: {query} does not heed its variables");
+        assert!(nobody.is_empty() || !query.contains("$project"), "{title}: {query} ignores its variables");
     }
     for variable in list(&dashboard["templating"], "list") {
         let Some(query) = variable["query"]["query"].as_str() else { continue };
@@ -60,7 +60,7 @@ pub(crate) fn every_query_of_the_dashboard_finds_something_in_a_rehearsal() {
     }
 }
 
-pub(crate) fn the_panels_of_the_dashboard_have_a_place_and_a_source_of_their_own() {
+pub(crate) fn the_panels_of_the_dashboard_do_not_overlap_and_use_the_data_source() {
     let dashboard = dashboard();
     let mut places = BTreeSet::new();
     let mut ids = BTreeSet::new();

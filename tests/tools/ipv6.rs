@@ -1,4 +1,4 @@
-//! A cloud on IPv6, which a machine may be without, as some containers are.
+//! A cloud on IPv6, which some containers do not have.
 
 use std::net::TcpListener;
 
@@ -6,12 +6,12 @@ use super::cloud::{Cloud, off, setup};
 use super::site::{Policy, Site};
 use super::{KEY, PASSWORD};
 
-/// Whether there is a loopback of IPv6.
-pub(crate) fn there() -> Result<(), String> {
+/// Whether the machine has an IPv6 loopback.
+pub(crate) fn available() -> Result<(), String> {
     TcpListener::bind("[::1]:0").map(drop).map_err(|error| format!("there is no IPv6: {error}"))
 }
 
-pub(crate) fn a_cloud_that_answers_on_ipv6_is_a_cloud_like_any() {
+pub(crate) fn a_cloud_on_ipv6_works() {
     let cloud =
         Cloud::start(setup([off()]).access_key("AKOFTHESETESTS000001", PASSWORD).address("[::1]:0".parse().unwrap()));
     assert!(cloud.url().starts_with("http://[::1]:"), "{}", cloud.url());

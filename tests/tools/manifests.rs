@@ -1,4 +1,4 @@
-//! What kustomize builds of the manifests, and what Kubernetes' own schemas say of them.
+//! The manifests, built by kustomize and checked against Kubernetes' schemas.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use super::repository::{files, root, text};
 use super::resources::{FOLDER, documents, list, named, resources};
 
-/// The versions of Kubernetes that are spoken of.
+/// The minor versions of Kubernetes 1 to check.
 const VERSIONS: std::ops::RangeInclusive<u32> = 28..=35;
 
 pub(crate) fn kustomize_changes_the_number_of_the_example() {
@@ -20,7 +20,7 @@ pub(crate) fn kustomize_changes_the_number_of_the_example() {
     assert!(String::from_utf8(built.stdout).unwrap().contains("expr: 48 * 3600\n"));
 }
 
-pub(crate) fn kustomize_builds_what_is_applied() {
+pub(crate) fn kustomize_builds_every_resource() {
     for (folder, kinds) in [
         (FOLDER.to_owned(), vec!["ServiceAccount", "ConfigMap", "Service", "Deployment", "NetworkPolicy"]),
         (format!("{FOLDER}/monitoring"), vec!["PrometheusRule", "ServiceMonitor"]),
@@ -36,7 +36,7 @@ pub(crate) fn kustomize_builds_what_is_applied() {
     }
 }
 
-pub(crate) fn with_the_component_there_are_two_replicas_and_what_they_need_to_share_a_lease() {
+pub(crate) fn the_component_adds_a_replica_and_the_permissions_for_the_lease() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("replicas")).unwrap();
     for file in files(FOLDER).into_iter().filter(|file| !file.contains("/monitoring/")) {
@@ -59,8 +59,8 @@ pub(crate) fn with_the_component_there_are_two_replicas_and_what_they_need_to_sh
     assert_eq!(of("RoleBinding")["subjects"][0]["name"], pod["serviceAccountName"]);
 }
 
-pub(crate) fn every_version_of_kubernetes_takes_the_manifests() {
-    // The operator's resources are none of Kubernetes' own.
+pub(crate) fn every_version_of_kubernetes_accepts_the_manifests() {
+    // The operator's resources are not part of Kubernetes.
     let mut files: Vec<_> =
         resources().into_iter().map(|(file, _)| file).filter(|file| !file.contains("/monitoring/")).collect();
     files.dedup();

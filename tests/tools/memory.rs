@@ -1,4 +1,4 @@
-//! What stays of a secret in the memory of the daemon, once it has logged in.
+//! Copies of a secret in the memory of the daemon after a login.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,16 +22,16 @@ const STS: &[(&str, &str)] = &[
     ("HUAWEICLOUD_SDK_STS_ENDPOINT", "{url}"),
 ];
 
-/// In each of the pieces that make up the secret, behind its number.
+/// Part of each piece of the secret, after the number of the piece.
 const MARK: &str = "-of-the-secret-";
 
-/// A secret that is found by any piece of it: memory that is given back may be written over in part.
+/// A secret in pieces, each of which can be found: freed memory may be overwritten in part.
 fn secret() -> String {
     (0..20).map(|piece| format!("{piece:05}{MARK}")).collect::<Vec<_>>().concat()
 }
 
-/// How many copies of the secret, or of any piece of it, are in the memory of the process; nothing where the system
-/// does not let us look.
+/// Number of copies of the secret, or of any piece of it, in the memory of the process; `None` if the memory cannot be
+/// read.
 fn copies(program: &Program) -> Option<usize> {
     let process = format!("/proc/{}", program.id());
     let memory = File::open(format!("{process}/mem")).ok()?;
@@ -52,14 +52,14 @@ fn copies(program: &Program) -> Option<usize> {
     Some(pieces.into_values().max().unwrap_or_default())
 }
 
-/// Whether the system lets us look into the memory of the program.
+/// Whether the memory of the program can be read.
 pub(crate) fn readable() -> Result<(), String> {
     let site = Site::new(&Policy::of_one_key("http://127.0.0.1:9"));
     let daemon = site.run();
     copies(&daemon.program).map(drop).ok_or_else(|| "the memory of processes cannot be read here".to_owned())
 }
 
-/// Logs in, in a folder with the secret in every file that holds one, and finds it in memory so often and not more.
+/// Logs in with the secret in every file of credentials, and finds at most this number of copies in memory.
 #[track_caller]
 fn assert_copies(most: usize, credentials: &str, variables: &[(&str, &str)]) {
     let secret = secret();
@@ -96,17 +96,17 @@ fn assert_copies(most: usize, credentials: &str, variables: &[(&str, &str)]) {
     assert!(copies <= most, "{copies} with {credentials} {variables:?}");
 }
 
-pub(crate) fn what_only_logs_in_is_gone_when_it_has() {
+pub(crate) fn a_secret_for_logins_is_wiped_after_the_login() {
     assert_copies(0, "", &[]);
     assert_copies(0, "{id_token: {provider_id: cluster, token_file: jwt}}", &[]);
     assert_copies(0, "{environment: {}}", STS);
     assert_copies(0, "{environment: {}}", &[("OS_CLOUD", "otc")]);
 }
 
-pub(crate) fn what_signs_every_request_is_kept_once() {
+pub(crate) fn a_secret_for_signing_is_in_memory_once() {
     assert_copies(1, "{access_key: {access_key_id: AKOFTHESETESTS000001, secret_access_key_file: password}}", &[]);
     assert_copies(1, "{environment: {}}", &[("HUAWEICLOUD_SDK_CREDENTIALS_FILE", "profile")]);
     assert_copies(1, "{environment: {}}", &[("HW_SHARED_CONFIG_FILE", "hcloud.json")]);
-    // And once more where the HTTP client has read the answer.
+    // Once more in the HTTP client's buffer for the answer.
     assert_copies(2, "{ecs_agency: {metadata_endpoint: \"{machine}\"}}", &[]);
 }

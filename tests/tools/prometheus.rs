@@ -1,7 +1,7 @@
-//! A real Prometheus with the configuration that ships, where one is installed.
+//! A real Prometheus with the shipped configuration, if it is installed.
 //!
-//! It scrapes one daemon on the loopback, and often, since a test has no minute to wait. Of an alert's `for` a second is
-//! left for the same reason; what the rules ask for is as it ships.
+//! It scrapes one daemon on the loopback. The scrape interval and each `for` are short, so that tests are fast; the
+//! expressions of the rules are unchanged.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,12 +21,12 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
-    /// One that scrapes this daemon.
+    /// A Prometheus that scrapes this daemon.
     pub(crate) fn watching(daemon: &Daemon<'_>) -> Self {
         Self::watching_as(daemon, "{}")
     }
 
-    /// The same with these labels on its target.
+    /// The same, with these target labels.
     pub(crate) fn watching_as(daemon: &Daemon<'_>, labels: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for file in ["prometheus.yaml", "rules.yaml", "thresholds.yaml"] {
@@ -44,7 +44,7 @@ impl Prometheus {
         Self { address, _program: program, _folder: folder }
     }
 
-    /// What a query finds now.
+    /// The current result of a query.
     #[track_caller]
     pub(crate) fn query(&self, expression: &str) -> Vec<Value> {
         let (status, body) = get(&self.address, &format!("/api/v1/query?query={}", escaped(expression)));
@@ -58,7 +58,7 @@ impl Prometheus {
     }
 }
 
-/// A file of the configuration, for a test's pace, its daemon and the labels of that.
+/// A configuration file with short intervals, the daemon as target, and the target labels.
 fn hastened(shipped: &str, daemon: &Daemon<'_>, labels: &str) -> String {
     let mut text = String::new();
     for line in shipped.lines() {
@@ -75,7 +75,7 @@ fn hastened(shipped: &str, daemon: &Daemon<'_>, labels: &str) -> String {
     text
 }
 
-/// For a query string.
+/// Text encoded for a query string.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! What Prometheus' own promtool says of the alerts, and of the queries of the documents and the dashboard.
+//! The alerts, and the queries of documents and dashboard, checked by Prometheus' promtool.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -16,13 +16,13 @@ fn promtool(arguments: &[&str], folder: &Path) {
     assert!(ran.status.success(), "promtool {arguments:?}: {said:?}");
 }
 
-pub(crate) fn prometheus_takes_its_configuration_and_the_rules_pass_their_tests() {
+pub(crate) fn prometheus_accepts_its_configuration_and_the_rules_pass_their_tests() {
     let folder = root().join(FOLDER);
     promtool(&["check", "config", "prometheus.yaml"], &folder);
     promtool(&["test", "rules", "rules.test.yaml"], &folder);
 }
 
-/// The documented queries, each as a rule of its own, since promtool parses no bare query.
+/// The documented queries, each as a rule, because promtool does not parse bare queries.
 fn queries_as_rules() -> String {
     let queries = [blocks("docs/monitoring.md", "promql"), blocks("docs/operations.md", "promql")].concat();
     assert!(queries.len() >= 4, "{queries:?}");
@@ -34,13 +34,13 @@ fn queries_as_rules() -> String {
     rules
 }
 
-pub(crate) fn prometheus_takes_the_queries_of_readme() {
+pub(crate) fn prometheus_accepts_the_documented_queries() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("readme.yaml"), queries_as_rules()).unwrap();
     promtool(&["check", "rules", "readme.yaml"], folder.path());
 }
 
-pub(crate) fn the_queries_of_readme_find_a_key_of_each_of_two_replicas() {
+pub(crate) fn the_documented_queries_find_a_key_of_each_of_two_replicas() {
     let mut test =
         "rule_files: [readme.yaml]\nevaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n".to_owned();
     for instance in ["a", "b"] {

@@ -1,4 +1,4 @@
-//! The status page as people meet it: in a real browser, with and without its script, by mouse and by keyboard.
+//! The status page in a real browser: with and without its script, by mouse and by keyboard.
 
 use kms_simulator::Key;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use super::program::Daemon;
 use super::site::{Policy, Site};
 use super::{PROJECT, key_id};
 
-/// The rows that are seen, one a line: the status, and what the key is called.
+/// The visible rows, one in each line: the status and the name of the key.
 const ROWS: &str = r#"
     const seen = [...document.querySelectorAll("tbody tr")].filter((row) => row.checkVisibility());
     return seen.map((row) => row.dataset.status + " " + row.querySelector(".key b, .key code").textContent).join("\n");
@@ -17,7 +17,7 @@ const ROWS: &str = r#"
 const PROBLEMS: &str = "non_compliant <b onclick=\"x\">pay</b>\nnon_compliant pay-orders";
 const ALL: &str = "non_compliant <b onclick=\"x\">pay</b>\nnon_compliant pay-orders\nunknown alias/nowhere\n\
                    uncovered forgotten\nexempt legacy\ncompliant ledger";
-/// What has the focus: the text of a link, or the name of another element; an empty text where it cannot be seen.
+/// The focused element: the text of a link, or the name of another element; empty if the focus is not visible.
 const FOCUS: &str = r#"
     const at = document.activeElement;
     const style = getComputedStyle(at);
@@ -25,8 +25,8 @@ const FOCUS: &str = r#"
     if (at === document.body) return "body";
     return seen ? (at.matches("a") ? at.textContent : at.localName) : "";
 "#;
-/// The texts with less contrast to what is behind them than 4.5 to 1, the least by the W3C's WCAG 2.2 (criterion 1.4.3,
-/// with its definitions of contrast ratio and relative luminance).
+/// The texts with a contrast below 4.5 to 1, the minimum of WCAG 2.2 (criterion 1.4.3, with its definitions of contrast
+/// ratio and relative luminance).
 const HARD_TO_READ: &str = r#"
     const linear = (part) => part <= 0.04045 * 255 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4;
     const parts = (colour) => colour.match(/[\d.]+/g).map(Number);
@@ -53,7 +53,7 @@ const HARD_TO_READ: &str = r#"
     return found;
 "#;
 
-/// A cloud and a policy that only looks, with a key of each status and one with a name that is HTML.
+/// A cloud and a policy in monitor mode, with a key of each status, and one with HTML as its name.
 fn every_status() -> (Cloud, Site) {
     let named = |n: usize, alias: &str| Key::new(key_id(n)).alias(alias);
     let cloud = Cloud::of([
@@ -71,13 +71,13 @@ fn every_status() -> (Cloud, Site) {
     (cloud, site)
 }
 
-/// A browser on the page of a daemon whose first run has ended.
+/// A browser with the page of a daemon after its first run.
 fn looking_at(daemon: &Daemon<'_>) -> Browser {
     daemon.await_runs(1);
     Browser::at(&daemon.address)
 }
 
-pub(crate) fn the_page_tells_of_every_key_and_why_with_problems_first() {
+pub(crate) fn the_page_lists_every_key_with_its_reasons_and_problems_first() {
     let (_cloud, site) = every_status();
     let daemon = site.run();
     let browser = looking_at(&daemon);
@@ -89,9 +89,9 @@ pub(crate) fn the_page_tells_of_every_key_and_why_with_problems_first() {
     let row = |n: usize| browser.text(&format!("return document.querySelectorAll('#rows tr')[{n}].innerText"));
     let told = [
         ["off policy", "rotation is off", "would enable rotation"],
-        ["off policy", "the interval is not the policy's", "365 days"],
-        ["unknown", "no key of this project has this name", "policy line"],
-        ["uncovered", "no entry of the policy speaks of it", &key_id(4)],
+        ["off policy", "interval differs from policy", "365 days"],
+        ["unknown", "no key of this project has this alias", "policy line"],
+        ["uncovered", "not matched by any policy entry", &key_id(4)],
         ["exempt", "exempted by the policy until 2099-03-31: retired, <i>SEC-112</i>", "policy line"],
         ["on policy", "90 days", &key_id(0)],
     ];
@@ -101,11 +101,11 @@ pub(crate) fn the_page_tells_of_every_key_and_why_with_problems_first() {
     }
     let numbers = browser.text("return document.querySelector('nav').innerText.replace(/\\s+/g, ' ')");
     assert_eq!(numbers, "6 all 2 off policy 1 unknown 1 uncovered 1 exempt 1 on policy");
-    // Neither did a script fail, nor did the page want what its security policy forbids.
+    // No script failed, and the page did not violate its security policy.
     assert_eq!(browser.complaints(), Vec::<Value>::new());
 }
 
-pub(crate) fn a_click_and_typed_text_filter_at_once_and_last() {
+pub(crate) fn a_click_and_typed_text_filter_at_once_and_stay_in_the_address() {
     let (_cloud, site) = every_status();
     let daemon = site.run();
     let browser = looking_at(&daemon);
@@ -117,14 +117,14 @@ pub(crate) fn a_click_and_typed_text_filter_at_once_and_last() {
     assert_eq!(browser.text("return document.getElementById('caption').textContent.split(',')[0]"), "1 of 6 keys");
     let address = browser.text("return location.pathname + location.search");
     assert_eq!(address, "/?status=non_compliant&q=ORDERS");
-    // The address can be passed on, and whoever opens it comes back to the rest.
+    // The address can be shared, and the other rows are loaded too.
     browser.open(&address);
     assert_eq!(browser.text(ROWS), "non_compliant pay-orders");
     browser.await_found("return document.querySelectorAll('#rows tr').length", &json!(6));
     browser.click("#q");
     browser.press(" not there".chars());
     assert_eq!(browser.text(ROWS), "");
-    assert_eq!(browser.text("return document.getElementById('none').innerText"), "No key fits the filter.");
+    assert_eq!(browser.text("return document.getElementById('none').innerText"), "No keys match.");
     browser.find("document.getElementById('q').select()");
     browser.press(['\u{e017}']);
     browser.click("nav a[data-status='']");
@@ -150,7 +150,7 @@ pub(crate) fn without_a_script_the_server_filters() {
     assert_eq!(browser.find("return document.querySelectorAll('#rows tr').length"), 1);
 }
 
-pub(crate) fn all_of_it_is_done_by_keyboard_with_the_focus_in_sight() {
+pub(crate) fn the_page_works_by_keyboard_with_a_visible_focus() {
     let (_cloud, site) = every_status();
     let daemon = site.run();
     let browser = looking_at(&daemon);
@@ -161,7 +161,7 @@ pub(crate) fn all_of_it_is_done_by_keyboard_with_the_focus_in_sight() {
     }
     let statuses = ["6 all", "2 off policy", "1 unknown", "1 uncovered", "1 exempt", "1 on policy"];
     assert_eq!(order, [&statuses[..], &["input", "JSON", "metrics"]].concat());
-    // Back to the field, and on to a status.
+    // Back to the field, then to a status.
     browser.tab_back();
     browser.tab_back();
     browser.press("l".chars());
@@ -172,20 +172,20 @@ pub(crate) fn all_of_it_is_done_by_keyboard_with_the_focus_in_sight() {
     browser.enter();
     assert_eq!(browser.text("return location.search"), "?status=non_compliant&q=l");
     assert_eq!(browser.text("return document.querySelector('[aria-current]').textContent"), "2 off policy");
-    // A page that renews itself leaves the focus where it was.
+    // A refresh of the page keeps the focus.
     browser.find("document.getElementById('rows').dataset.old = 'yes'");
     renew(&browser);
     browser.await_found("return document.getElementById('rows').dataset.old ?? 'no'", &json!("no"));
     assert_eq!(browser.text(FOCUS), "2 off policy");
 }
 
-pub(crate) fn every_text_can_be_read_in_the_light_and_in_the_dark() {
+pub(crate) fn every_text_has_enough_contrast_in_light_and_dark_mode() {
     let (_cloud, site) = every_status();
     let daemon = site.run();
     // With a notice of each kind: the policy is refused, a selector matches nothing.
     daemon.await_runs(1);
     site.write("policy.yaml", "projects: []\n");
-    daemon.await_message("new policy refused; the old one stays in force");
+    daemon.await_message("policy reload failed; still using the previous policy");
     let browser = looking_at(&daemon);
     let mut pages = Vec::new();
     for scheme in ["light", "dark"] {
@@ -197,7 +197,7 @@ pub(crate) fn every_text_can_be_read_in_the_light_and_in_the_dark() {
     assert_ne!(pages[0], pages[1]);
 }
 
-pub(crate) fn two_thousand_keys_are_there_at_once_and_filtered_as_one_types() {
+pub(crate) fn two_thousand_keys_load_and_filter_quickly() {
     let cloud = Cloud::of(many(2_000).into_iter().zip((30..40).cycle()).map(|(key, days)| key.rotating(days)));
     let policy = Policy::of_keys(cloud.url(), (0..2_000).map(key_id));
     let policy = Policy { mode: "monitor", concurrency: 32, ..policy };
@@ -206,7 +206,7 @@ pub(crate) fn two_thousand_keys_are_there_at_once_and_filtered_as_one_types() {
     let browser = looking_at(&daemon);
     let shown = "return document.getElementById('caption').textContent.split(',')[0]";
     assert_eq!(browser.text(shown), "2000 of 2000 keys");
-    // Far more than it takes, so that a busy machine is no failure.
+    // A generous limit, so that the test passes on a busy machine.
     let loaded = browser.find("return performance.getEntriesByType('navigation')[0].loadEventEnd");
     assert!(loaded.as_f64().unwrap() < 10_000.0, "{loaded} ms");
     let filtered = browser.find(
@@ -221,7 +221,7 @@ pub(crate) fn two_thousand_keys_are_there_at_once_and_filtered_as_one_types() {
     assert_eq!(browser.text(shown), "1 of 2000 keys");
 }
 
-pub(crate) fn the_page_renews_itself_and_says_when_nobody_answers() {
+pub(crate) fn the_page_refreshes_itself_and_reports_a_lost_connection() {
     let (cloud, site) = every_status();
     let daemon = site.run();
     let browser = looking_at(&daemon);
@@ -236,7 +236,7 @@ pub(crate) fn the_page_renews_itself_and_says_when_nobody_answers() {
         "return document.title",
         &json!("2 of 6 keys on policy; 2 off policy; 1 uncovered; 1 exempt · kms-rotationd"),
     );
-    // Whoever waits for a status goes on waiting for it, though no key has it now.
+    // The filter stays, although no key has the status now.
     assert_eq!(browser.text(ROWS), "");
     assert_eq!(browser.text("return document.querySelector('[aria-current]').textContent"), "0 unknown");
     daemon.stop();
@@ -265,7 +265,7 @@ pub(crate) fn a_narrow_window_is_not_scrolled_sideways() {
     }
 }
 
-/// What the page does every fifteen seconds, at once: as if one came back to it from another.
+/// Makes the page refresh at once instead of after fifteen seconds, as on a return from another tab.
 fn renew(browser: &Browser) {
     browser.find("document.dispatchEvent(new Event('visibilitychange'))");
 }

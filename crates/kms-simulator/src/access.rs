@@ -1,7 +1,7 @@
-//! Who gets in and how far: tokens and their end, what an identity may open, and locks after too many failures.
+//! Authentication and authorization: tokens, the permissions of an identity, and lockouts after repeated failures.
 //!
-//! `iam` and `agency` issue tokens here; every call of the KMS passes [`World::admit`] before it is looked at, and the
-//! calls of IAM that need somebody to make them ask [`World::caller`]. Signatures are checked in `access_key`.
+//! `iam` and `agency` issue tokens here. [`World::admit`] checks every KMS call, and [`World::caller`] the IAM calls that
+//! need an authenticated caller. `access_key` checks signatures.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,21 +11,21 @@ use super::fault::ACCESS_LOCKED;
 use super::operation::Operation;
 use super::world::{Request, World};
 
-/// How long access stays locked after too many failures: documented for access keys, chosen for users.
+/// Duration of a lockout: documented for access keys (`docs/kms-api.md` 3.2), chosen for users.
 pub(super) const LOCK_TIME: Duration = Duration::from_secs(5 * 60);
 
-/// Dead tokens are remembered up to this many, so that an expired one is told from one that never was.
-const REMEMBERED_TOKENS: usize = 512;
+/// Above this number of tokens the expired and revoked ones are deleted; until then they are refused as such.
+const MAX_TOKENS: usize = 512;
 
-/// Failures in a row, and the lock that too many of them bring.
+/// Consecutive failures, and the lockout that follows them.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Lock {
+pub(super) struct Lockout {
     failures: u32,
     until: Option<SystemTime>,
 }
 
-impl Lock {
-    pub(super) fn holds(&self, now: SystemTime) -> bool {
+impl Lockout {
+    pub(super) fn is_active(&self, now: SystemTime) -> bool {
         self.until.is_some_and(|until| until > now)
     }
 
@@ -44,22 +44,22 @@ impl Lock {
     }
 }
 
-/// What an identity may open, whatever token or signature it comes with.
+/// The projects that an identity may use, by token or by signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
-    /// Every project, except what an agency delegates in another account than its own; nothing is no account.
-    Own(Option<Box<str>>),
-    /// What an agency delegates.
+pub(super) enum Permissions {
+    /// Every project, except those that an agency of another account delegates. `None`: in no account.
+    OwnAccount(Option<Box<str>>),
+    /// The projects that an agency delegates.
     Agency {
         /// The account that delegates.
         domain_name: Box<str>,
         project_ids: Vec<String>,
     },
-    /// One project: whoever put a token into a file, it is not known.
+    /// One project: the token is from a file, and its owner is not known.
     Project(Box<str>),
 }
 
-/// What a token was asked for.
+/// The scope of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     Nothing,
@@ -70,12 +70,12 @@ pub(super) enum Scope {
 
 pub(super) struct Token {
     scope: Scope,
-    reach: Reach,
+    permissions: Permissions,
     expires: Option<SystemTime>,
     revoked: bool,
 }
 
-/// Why a token opens nothing.
+/// Why a token is refused.
 #[derive(Clone, Copy, Debug)]
 enum BadToken {
     Missing,
@@ -118,7 +118,7 @@ fn forbidden_by_iam() -> Answer {
 }
 
 impl World {
-    /// Whether the request's token or signature opens this project and this call.
+    /// Checks that the request's token or signature is valid for this project and this call.
     pub(super) fn admit(
         &mut self,
         request: &Request<'_>,
@@ -127,20 +127,20 @@ impl World {
         request_id: &str,
     ) -> Result<(), Answer> {
         let now = self.now();
-        if self.access.holds(now) {
+        if self.access.is_active(now) {
             self.count_failure(request);
             return Err(Answer::gateway(401, "APIGW.0301", ACCESS_LOCKED, request_id));
         }
-        let opens = if request.is_signed() {
-            let reach = self.signed_by(request, request_id)?;
+        let may_access = if request.is_signed() {
+            let permissions = self.signed_by(request, request_id)?;
             let stated = request.headers.get("x-project-id");
-            self.opens(&reach, project_id) && stated.is_none_or(|stated| stated == project_id)
+            self.may_access(&permissions, project_id) && stated.is_none_or(|stated| stated == project_id)
         } else {
-            let opens = self.token(request).map(|token| match &token.scope {
+            let may_access = self.token(request).map(|token| match &token.scope {
                 Scope::Project(scoped) => **scoped == *project_id && self.projects.contains_key(project_id),
                 Scope::Domain(_) | Scope::Nothing => false,
             });
-            opens.map_err(|bad| {
+            may_access.map_err(|bad| {
                 self.authentication_failed(request);
                 match self.behaviour.token_refusal {
                     TokenRefusal::Kms => bad.refused_by_kms(),
@@ -148,7 +148,7 @@ impl World {
                 }
             })?
         };
-        if !opens {
+        if !may_access {
             let text = "The project ID in the URL does not match that in the token.";
             return Err(Answer::kms(403, "KMS.0321", text));
         }
@@ -159,21 +159,21 @@ impl World {
         Ok(())
     }
 
-    /// Who makes a call of IAM, by signature or by token; with a token for nothing only where that is enough.
+    /// The permissions of an IAM call's sender. An unscoped token counts only if `unscoped` is set.
     pub(super) fn caller(
         &mut self,
         request: &Request<'_>,
         unscoped: bool,
         operation: Operation,
         request_id: &str,
-    ) -> Result<Reach, Answer> {
-        let reach = if request.is_signed() {
+    ) -> Result<Permissions, Answer> {
+        let permissions = if request.is_signed() {
             self.signed_by(request, request_id)?
         } else {
-            let found = self.token(request).map(|token| (token.reach.clone(), token.scope == Scope::Nothing));
+            let found = self.token(request).map(|token| (token.permissions.clone(), token.scope == Scope::Nothing));
             match found {
                 Ok((_, true)) if !unscoped => return Err(forbidden_by_iam()),
-                Ok((reach, _)) => reach,
+                Ok((permissions, _)) => permissions,
                 Err(bad) => {
                     self.authentication_failed(request);
                     return Err(bad.refused_by_iam());
@@ -181,17 +181,17 @@ impl World {
             }
         };
         self.permit(operation)?;
-        Ok(reach)
+        Ok(permissions)
     }
 
-    /// Whether users of IAM may do this at all.
+    /// Refuses an operation that [`Behaviour::forbidden`](super::Behaviour::forbidden) contains.
     pub(super) fn permit(&self, operation: Operation) -> Result<(), Answer> {
         if self.behaviour.forbidden.contains(operation) { Err(forbidden_by_iam()) } else { Ok(()) }
     }
 
-    /// Whose token this is, wherever it was sent.
-    pub(super) fn holder(&mut self, request: &Request<'_>, token: &str) -> Result<Reach, Answer> {
-        let found = self.valid(Some(token)).map(|token| token.reach.clone());
+    /// The permissions of a token from the body of a request.
+    pub(super) fn holder(&mut self, request: &Request<'_>, token: &str) -> Result<Permissions, Answer> {
+        let found = self.valid(Some(token)).map(|token| token.permissions.clone());
         found.map_err(|bad| {
             self.authentication_failed(request);
             bad.refused_by_iam()
@@ -213,20 +213,20 @@ impl World {
         }
     }
 
-    /// Whether the project exists and an identity may open it.
-    pub(super) fn opens(&self, reach: &Reach, project_id: &str) -> bool {
-        let reached = match reach {
-            Reach::Own(domain_name) => {
+    /// Whether the project exists and the permissions include it.
+    pub(super) fn may_access(&self, permissions: &Permissions, project_id: &str) -> bool {
+        let reached = match permissions {
+            Permissions::OwnAccount(domain_name) => {
                 let mut delegating = self.agencies.iter().filter(|agency| agency.delegates(project_id));
                 delegating.all(|agency| domain_name.as_deref() == Some(&*agency.domain_name))
             }
-            Reach::Agency { project_ids, .. } => project_ids.iter().any(|id| id == project_id),
-            Reach::Project(id) => **id == *project_id,
+            Permissions::Agency { project_ids, .. } => project_ids.iter().any(|id| id == project_id),
+            Permissions::Project(id) => **id == *project_id,
         };
         reached && self.projects.contains_key(project_id)
     }
 
-    /// Counts a refusal for whoever sent the request; many in a row lock.
+    /// Counts a failure for the sender of the request; repeated failures cause a lockout.
     pub(super) fn authentication_failed(&mut self, request: &Request<'_>) {
         self.count_failure(request);
         if let Some(limit) = self.behaviour.access_lock_after {
@@ -241,28 +241,28 @@ impl World {
     }
 
     /// A new token.
-    pub(super) fn issue_token(&mut self, scope: Scope, reach: Reach, expires: SystemTime) -> Box<str> {
-        // As the real ones begin; they are base64 without a line break.
+    pub(super) fn issue_token(&mut self, scope: Scope, permissions: Permissions, expires: SystemTime) -> Box<str> {
+        // Real tokens are base64 without a line break, and begin like this.
         let token = self.long_text("MIIF", "").into_boxed_str();
-        self.remember_token(token.clone(), Token { scope, reach, expires: Some(expires), revoked: false });
+        self.remember_token(token.clone(), Token { scope, permissions, expires: Some(expires), revoked: false });
         token
     }
 
-    /// A token from elsewhere, for a project.
+    /// Adds a token for a project that IAM did not issue.
     pub(super) fn add_token(&mut self, token: Box<str>, project_id: &str, expires: Option<SystemTime>) {
-        let (scope, reach) = (Scope::Project(project_id.into()), Reach::Project(project_id.into()));
-        self.remember_token(token, Token { scope, reach, expires, revoked: false });
+        let (scope, permissions) = (Scope::Project(project_id.into()), Permissions::Project(project_id.into()));
+        self.remember_token(token, Token { scope, permissions, expires, revoked: false });
     }
 
     fn remember_token(&mut self, text: Box<str>, token: Token) {
-        if self.tokens.len() >= REMEMBERED_TOKENS {
+        if self.tokens.len() >= MAX_TOKENS {
             let now = self.now();
             self.tokens.retain(|_, token| !token.revoked && token.expires.is_none_or(|at| at > now));
         }
         self.tokens.insert(text, token);
     }
 
-    /// Something as long as a token.
+    /// Random text with the length of a token.
     pub(super) fn long_text(&mut self, start: &str, end: &str) -> String {
         let random = self.token_length.max(36).saturating_sub(start.len() + end.len());
         let random: String = (0..random).map(|_| self.rng.alphanumeric()).collect();
@@ -279,17 +279,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_opens_again_after_its_time() {
+    fn a_lockout_ends_after_its_time() {
         let now = SystemTime::UNIX_EPOCH;
-        let mut lock = Lock::default();
+        let mut lock = Lockout::default();
         for _ in 0..4 {
             lock.failed(5, now);
         }
-        assert!(!lock.holds(now));
+        assert!(!lock.is_active(now));
         lock.failed(5, now);
-        assert!(lock.holds(now + LOCK_TIME - Duration::from_secs(1)));
-        assert!(!lock.holds(now + LOCK_TIME));
+        assert!(lock.is_active(now + LOCK_TIME - Duration::from_secs(1)));
+        assert!(!lock.is_active(now + LOCK_TIME));
         lock.failed(5, now + LOCK_TIME);
-        assert!(!lock.holds(now + LOCK_TIME), "the count starts anew");
+        assert!(!lock.is_active(now + LOCK_TIME), "the count starts again");
     }
 }

@@ -1,23 +1,23 @@
-//! Agencies: an account lets others act in some of its projects, by a token or by temporary keys.
+//! Agencies: an account delegates some of its projects, by a token or by temporary keys (`docs/kms-api.md` 5.1).
 //!
-//! Who is trusted with an agency is not simulated: whoever is let in may assume it, unless
-//! [`Behaviour::forbidden`](super::Behaviour::forbidden) says that nobody may.
+//! Trust is not simulated: every authenticated caller may assume an agency, unless
+//! [`Behaviour::forbidden`](super::Behaviour::forbidden) contains the operation.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::access::{Reach, Scope};
+use super::access::{Permissions, Scope};
 use super::answer::Answer;
 use super::iam::{bad_request, not_found, unsupported_method};
 use super::operation::Operation;
 use super::world::{Request, World};
 
-/// What temporary keys live for where nothing is asked for, and what may be asked for, in seconds.
+/// Default (and shortest) and longest lifetime of temporary keys, in seconds (`docs/kms-api.md` 5.1).
 const DEFAULT_DURATION: u64 = 900;
-const LONGEST_DURATION: u64 = 86_400;
+const MAX_DURATION: u64 = 86_400;
 
-/// What an account delegates.
+/// Projects that an account delegates.
 #[derive(Clone)]
 pub(super) struct Agency {
     /// The account that delegates.
@@ -32,8 +32,8 @@ impl Agency {
         self.project_ids.iter().any(|id| id == project_id)
     }
 
-    fn reach(&self) -> Reach {
-        Reach::Agency { domain_name: self.domain_name.as_str().into(), project_ids: self.project_ids.clone() }
+    fn permissions(&self) -> Permissions {
+        Permissions::Agency { domain_name: self.domain_name.as_str().into(), project_ids: self.project_ids.clone() }
     }
 }
 
@@ -45,22 +45,22 @@ impl World {
         auth: &Value,
         request_id: &str,
     ) -> Result<Answer, Answer> {
-        // The documents know a token here and nothing else; one that opens nothing carries no rights.
+        // Documented with a token only, and an unscoped token has no roles.
         if request.is_signed() {
             return Err(unsupported_method());
         }
         self.caller(request, false, Operation::AgencyToken, request_id)?;
         let agency = self.agency(&auth["identity"]["assume_role"])?;
-        let (reach, domain_name) = (agency.reach(), agency.domain_name.clone());
+        let (permissions, domain_name) = (agency.permissions(), agency.domain_name.clone());
         let name = format!("{domain_name}/{}", agency.name);
-        let scope = self.scope(&auth["scope"], &reach, Some(&domain_name))?;
+        let scope = self.scope(&auth["scope"], &permissions, Some(&domain_name))?;
         if scope == Scope::Nothing {
             return Err(bad_request("The scope is missing."));
         }
-        Ok(self.token_answer(request, "assume_role", &name, &domain_name, scope, reach))
+        Ok(self.token_answer(request, "assume_role", &name, &domain_name, scope, permissions))
     }
 
-    /// Temporary keys: an agency's, for a signature or a token, or those of a token's holder.
+    /// Temporary keys: of an agency, for a signature or a token; or of a token's owner.
     pub(super) fn temporary_keys(
         &mut self,
         request: &Request<'_>,
@@ -72,16 +72,16 @@ impl World {
             Some([Value::String(method)]) => method.as_str(),
             _ => return Err(bad_request("The methods are missing.")),
         };
-        let reach = match method {
+        let permissions = match method {
             "assume_role" => {
                 self.caller(request, false, Operation::TemporaryKeys, request_id)?;
-                self.agency(&identity["assume_role"])?.reach()
+                self.agency(&identity["assume_role"])?.permissions()
             }
             "token" => match identity["token"]["id"].as_str() {
                 Some(token) => {
-                    let reach = self.holder(request, token)?;
+                    let permissions = self.holder(request, token)?;
                     self.permit(Operation::TemporaryKeys)?;
-                    reach
+                    permissions
                 }
                 None => self.caller(request, true, Operation::TemporaryKeys, request_id)?,
             },
@@ -91,13 +91,13 @@ impl World {
             Value::Null => Some(DEFAULT_DURATION),
             seconds => seconds.as_u64(),
         };
-        let Some(seconds @ DEFAULT_DURATION..=LONGEST_DURATION) = seconds else {
+        let Some(seconds @ DEFAULT_DURATION..=MAX_DURATION) = seconds else {
             return Err(bad_request("The duration_seconds must be an integer from 900 to 86400."));
         };
-        Ok(Answer::value(201, &self.issue_temporary_key(reach, Duration::from_secs(seconds))))
+        Ok(Answer::value(201, &self.issue_temporary_key(permissions, Duration::from_secs(seconds))))
     }
 
-    /// The agency that is to be assumed: by its name, and the name or the id of its account.
+    /// The agency to assume: by its name, and the name or the id of its account.
     fn agency(&self, assume: &Value) -> Result<&Agency, Answer> {
         let (domain_name, domain_id) = (assume["domain_name"].as_str(), assume["domain_id"].as_str());
         let name = assume["agency_name"].as_str();
@@ -113,20 +113,20 @@ impl World {
         found.ok_or_else(|| not_found("Could not find the agency."))
     }
 
-    /// The id of an account: as an agency states it, or made up from its name.
+    /// The id of an account: from its agency, or derived from its name.
     pub(super) fn domain_id(&self, domain_name: &str) -> String {
         let agency = self.agencies.iter().find(|agency| agency.domain_name == domain_name);
         agency.map_or_else(|| made_up_id(domain_name), |agency| agency.domain_id.clone())
     }
 
-    /// A user by the id that goes with name and account.
+    /// Name and account of the user with this id.
     pub(super) fn user_by_id(&self, id: &str) -> Option<(String, String)> {
         let mut users = self.users.iter().map(|user| &user.login);
         let found = users.find(|login| user_id(&login.user_name, &login.domain_name) == id)?;
         Some((found.user_name.clone(), found.domain_name.clone()))
     }
 
-    /// An account by what is said of it: its name, or its id.
+    /// The name of an account, given by name or by id.
     pub(super) fn domain_name(&self, domain: &Value) -> Option<String> {
         let by_id = |id: &str| {
             let accounts = self.projects.values().map(|project| project.domain_name.as_str());
@@ -137,7 +137,7 @@ impl World {
         domain["name"].as_str().map(ToOwned::to_owned).or_else(|| domain["id"].as_str().and_then(by_id))
     }
 
-    /// As tokens and lists name an account.
+    /// An account as tokens contain it.
     pub(super) fn domain(&self, domain_name: &str) -> Value {
         json!({"id": self.domain_id(domain_name), "name": domain_name})
     }
@@ -148,7 +148,7 @@ pub(super) fn user_id(user_name: &str, domain_name: &str) -> String {
     made_up_id(&format!("{user_name}@{domain_name}"))
 }
 
-/// 32 hexadecimal digits that go with a name.
+/// 32 hexadecimal digits, derived from a name.
 fn made_up_id(name: &str) -> String {
     use sha2::{Digest, Sha256};
     let mut id = super::signature::hex(&Sha256::digest(name));

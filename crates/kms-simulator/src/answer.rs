@@ -1,6 +1,6 @@
-//! Answers: the body shapes of KMS, gateway and IAM, the HTML pages of proxies, and how an answer goes out.
+//! Answers: the body shapes of KMS, gateway and IAM (`docs/kms-api.md` 3), the HTML pages of proxies, and delivery.
 //!
-//! Builds values only; `server` puts them on the wire.
+//! Builds values only; `server` sends them.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::fault::Hold;
-use super::route::Side;
+use super::route::Service;
 
 /// The 32 digits of `X-Request-Id`.
 pub(super) type RequestId = String;
@@ -31,7 +31,7 @@ impl ContentType {
     }
 }
 
-/// One answer, before anything happens to it on its way.
+/// Status, headers and body of one answer.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -58,7 +58,7 @@ impl Answer {
 
     /// A 200 with this as JSON.
     pub(super) fn success(body: &impl Serialize) -> Self {
-        // Nothing that is answered can fail to be written as JSON.
+        // None of these types can fail to serialize.
         Self::json(200, serde_json::to_vec(body).unwrap_or_default())
     }
 
@@ -67,7 +67,7 @@ impl Answer {
         Self::value(status, &json!({"error": {"error_code": code, "error_msg": text}}))
     }
 
-    /// An error in the shape of the API gateway, which stands before KMS and IAM.
+    /// An error in the shape of the API gateway in front of KMS and IAM.
     pub(super) fn gateway(status: u16, code: &str, text: &str, request_id: &str) -> Self {
         Self::value(status, &json!({"error_msg": text, "error_code": code, "request_id": request_id}))
     }
@@ -77,12 +77,12 @@ impl Answer {
         Self::value(status, &json!({"error": {"code": status, "message": text, "title": title}}))
     }
 
-    /// An error in the shape of IAM with a code of its own.
+    /// An error in the shape of IAM with an error code.
     pub(super) fn iam_code(status: u16, code: &str, text: &str) -> Self {
         Self::value(status, &json!({"error_code": code, "error_msg": text}))
     }
 
-    /// What a proxy answers when it has no answer of its backend to give.
+    /// The HTML page of a proxy without an answer from its backend.
     pub(super) fn html(status: u16) -> Self {
         let title = format!("{status} {}", reason(status));
         let page = format!(
@@ -92,7 +92,7 @@ impl Answer {
         Self { content_type: ContentType::Html, ..Self::json(status, page) }
     }
 
-    /// No such API: not published, or not by this server.
+    /// No such API (`docs/kms-api.md` 3.2).
     pub(super) fn no_such_api(request_id: &str) -> Self {
         Self::gateway(
             404,
@@ -107,25 +107,25 @@ fn reason(status: u16) -> &'static str {
     hyper::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error")
 }
 
-/// How an answer goes out.
+/// How an answer is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
-    /// As it is.
+    /// Completely.
     Whole,
-    /// Not at all: the connection is reset.
+    /// Not sent: the connection is reset.
     Reset,
-    /// Never: the client has to lose patience.
+    /// Never: the client has to time out.
     Hang,
-    /// Half of the body under the whole one's length, then the end of the connection.
+    /// Half of the body, with the length of all of it; then the connection ends.
     CutOff {
-        /// By a reset rather than in order.
+        /// By a reset instead of an orderly close.
         reset: bool,
     },
     /// The body byte by byte, with this pause before each.
     Drip(Duration),
 }
 
-/// An answer and its way.
+/// An answer and how to send it.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) answer: Answer,
@@ -133,8 +133,8 @@ pub(super) struct Reply {
     pub(super) hold: Option<Hold>,
     pub(super) delivery: Delivery,
     pub(super) request_id: RequestId,
-    /// Who answers; nobody but the gateway where there is no such API.
-    pub(super) side: Option<Side>,
+    /// The service that answers; `None` for the gateway, if the API does not exist.
+    pub(super) service: Option<Service>,
     /// `Date`
     pub(super) date: String,
 }
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_answers_with_a_page_even_for_a_status_without_a_name() {
+    fn a_proxy_answers_with_a_page_for_every_status() {
         let page = Answer::html(502);
         assert_eq!(page.content_type, ContentType::Html);
         assert!(text(&page).contains("<h1>502 Bad Gateway</h1>"));

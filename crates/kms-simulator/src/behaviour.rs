@@ -1,4 +1,4 @@
-//! How a simulated cloud behaves where the documents leave a choice or are silent.
+//! Settings for what the documents leave open (`docs/kms-api.md` 1.6 and 9), and for limits and lifetimes.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use super::listing::LargestPage;
 use super::operation::OperationSet;
 use super::tags::ResourceDetail;
 
-/// The types in which a cloud answers; documents and recordings disagree on them.
+/// The JSON types of a cloud's answers; documents and recordings disagree (`docs/kms-api.md` 1.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
-    /// Huawei Cloud's documents: flag as boolean, numbers as numbers, time in milliseconds as text. `Content-Type` may
-    /// be left out.
+    /// Huawei Cloud's documents: flag as boolean, numbers as numbers, time in milliseconds as text. `Content-Type` is
+    /// optional.
     #[default]
     Huawei,
-    /// Open Telekom Cloud's tables: flag and count as text. `Content-Type` is mandatory; `list-keys` knows no
+    /// Open Telekom Cloud's tables: flag and count as text. `Content-Type` is mandatory; `list-keys` ignores
     /// `key_spec`, and its details lack the rotation flag.
     OpenTelekomCloud,
-    /// Everything as text, and time in seconds, as the text of the tables claims.
+    /// Everything as text, and time in seconds, as the descriptions in the tables have it.
     AllText,
 }
 
-/// What `last_rotation_time` is for a key that never rotated. No document says.
+/// `last_rotation_time` of a key that never rotated; not documented (`docs/kms-api.md` 1.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NeverRotated {
     /// The field is left out.
@@ -34,7 +34,7 @@ pub enum NeverRotated {
     Zero,
 }
 
-/// The body of a write that succeeded.
+/// The body of a successful write (`docs/kms-api.md` 1.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SuccessBody {
     /// None.
@@ -43,7 +43,7 @@ pub enum SuccessBody {
     Object,
 }
 
-/// Who refuses a token that is not valid.
+/// The component that refuses an invalid token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenRefusal {
     /// The KMS: 403 with `KMS.0301` (missing), `KMS.0302` (invalid) or `KMS.0303` (expired).
@@ -53,25 +53,25 @@ pub enum TokenRefusal {
     Gateway,
 }
 
-/// What an instance's metadata service thinks of its token (its second version).
+/// How an instance's metadata service treats tokens, its version 2 (`docs/kms-api.md` 5.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MetadataTokens {
-    /// Given on request, and not needed.
+    /// Issued on request, and not required.
     #[default]
     Optional,
-    /// Nothing is told without one: 401.
+    /// Required: 401 without one.
     Required,
-    /// Not known: asking for one is answered with this status, such as 404, 405 or 503.
+    /// Not supported: a request for one is answered with this status, such as 404, 405 or 503.
     Absent(u16),
 }
 
-/// What `total` and `total_count` count. No document says.
+/// What `total` and `total_count` count; not documented.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Total {
-    /// All keys that were found.
+    /// All keys that match.
     #[default]
     Found,
-    /// Those on the page.
+    /// The keys on the page.
     Page,
 }
 
@@ -84,51 +84,51 @@ impl Total {
     }
 }
 
-/// How this cloud behaves where the documents leave a choice or are silent. May be changed while the simulator runs.
+/// Settings for what the documents leave open, and for limits and lifetimes; the defaults are as documented, where a
+/// document exists. A running simulator can be changed through `Handle::behave`.
 #[derive(Clone, Debug)]
 pub struct Behaviour {
-    /// The types of the answers, for projects that do not say otherwise.
+    /// The types of the answers, for projects without a dialect.
     pub dialect: Dialect,
     /// `last_rotation_time` of a key that never rotated.
     pub never_rotated: NeverRotated,
-    /// The largest page of a listing or search, where that is less than the documented 2000 and 1000.
+    /// The largest page of a listing or search, if smaller than 2000 and 1000.
     pub largest_page: LargestPage,
-    /// What the total of a listing and of a search counts.
+    /// What the total of a listing or search counts.
     pub total: Total,
     /// How a search by tags describes a key.
     pub resource_detail: ResourceDetail,
-    /// The body of a write that succeeded; nothing means as the dialect's documents have it.
+    /// The body of a successful write. `None`: the body in the documents of the dialect.
     pub success_body: Option<SuccessBody>,
-    /// Who refuses tokens.
+    /// The component that refuses invalid tokens.
     pub token_refusal: TokenRefusal,
-    /// Whether this region's KMS has rotation at all; without it, `KMS.0319`.
+    /// Whether this region's KMS has rotation; if not, `KMS.0319`.
     pub rotation_offered: bool,
-    /// Whether `get-key-rotation-status` refuses keys that cannot rotate with the code of the writes, instead of saying
-    /// that rotation is off. No document says.
+    /// Whether `get-key-rotation-status` refuses keys that cannot rotate, with the code of the writes, instead of
+    /// returning that rotation is off; not documented (`docs/kms-api.md` 2.2).
     pub status_refused_where_unrotatable: bool,
-    /// Operations that this server does not know: 404, `APIGW.0101` at KMS and IAM.
+    /// Operations that do not exist here: 404, `APIGW.0101` at KMS and IAM.
     pub unknown: OperationSet,
-    /// Operations that are refused to the user: 403, `KMS.0307` at the KMS and `IAM.0003` at IAM.
+    /// Operations that the user has no permission for: 403, `KMS.0307` at KMS and `IAM.0003` at IAM.
     pub forbidden: OperationSet,
-    /// How many status reads after a write still show the setting before it.
+    /// Number of status reads after a write that still return the old setting.
     pub visibility_lag: u32,
-    /// How long a token lives.
+    /// Lifetime of a token.
     pub token_lifetime: Duration,
-    /// How many failed logins in a row lock the user.
+    /// Number of consecutive failed logins that lock the user.
     pub user_lock_after: u32,
-    /// How many authentication failures in a row at the KMS lock all access to it for five minutes. Documented for
-    /// access keys; off unless a test asks for it.
+    /// Number of consecutive authentication failures that lock all access to KMS for five minutes. Off by default:
+    /// documented for access keys only.
     pub access_lock_after: Option<u32>,
-    /// How many refused authentications in a row lock an access key for five minutes.
+    /// Number of consecutive refused authentications that lock an access key for five minutes.
     pub access_key_lock_after: u32,
-    /// How long temporary keys live, whatever was asked for; nothing means as asked for, and a day for those of an
-    /// instance.
+    /// Lifetime of temporary keys. `None`: the requested one, and a day for the keys of an instance.
     pub temporary_key_lifetime: Option<Duration>,
-    /// What the metadata service thinks of its token.
+    /// How the metadata service treats tokens.
     pub metadata_tokens: MetadataTokens,
-    /// Whether an agency is attached to the instance: without one, its metadata service has no keys.
+    /// Whether an agency is attached to the instance. If not, its metadata service has no keys.
     pub instance_agency: bool,
-    /// How far the `Date` of the answers is from the cloud's clock; nothing else goes by it.
+    /// Offset of the header `Date` from the cloud's clock, in seconds; it affects nothing else.
     pub date_offset_seconds: i64,
 }
 
@@ -147,11 +147,11 @@ impl Default for Behaviour {
             unknown: OperationSet::NONE,
             forbidden: OperationSet::NONE,
             visibility_lag: 0,
-            // As documented for IAM.
+            // `docs/kms-api.md` 5.1
             token_lifetime: Duration::from_secs(24 * 3600),
             user_lock_after: 5,
             access_lock_after: None,
-            // As documented.
+            // `docs/kms-api.md` 3.2
             access_key_lock_after: 5,
             temporary_key_lifetime: None,
             metadata_tokens: MetadataTokens::default(),

@@ -1,7 +1,6 @@
-//! What can go wrong with one request.
+//! The faults that can be injected into a request.
 //!
-//! A fault is two decisions: whether the request is carried out, and what becomes of its answer. When it strikes is up
-//! to the rules in `rule`.
+//! A fault decides whether the request is carried out, and how its answer is changed. The rules in `rule` decide when.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +12,12 @@ use tokio::sync::Semaphore;
 use super::answer::{Answer, Delivery};
 use super::listing::BadListing;
 
-/// An answer of 200 that means nothing.
+/// A 200 with an unusable body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Garbage {
     /// Not JSON.
     NotJson,
-    /// JSON that breaks off, under a length that says so.
+    /// JSON that ends early; the `Content-Length` is that of the part.
     Truncated,
     /// JSON of another shape.
     WrongShape,
@@ -31,18 +30,18 @@ impl Garbage {
     pub const ALL: [Self; 4] = [Self::NotJson, Self::Truncated, Self::WrongShape, Self::Empty];
 }
 
-/// Holds answers back until it is released: something can happen meanwhile, however long that takes. Clones share it.
+/// Holds answers back until it is released, so that a test can act in between. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Hold(Arc<Semaphore>);
 
 impl Hold {
-    /// Holds every answer of its fault.
+    /// A hold that is not released.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(Semaphore::new(0)))
     }
 
-    /// Lets the answers go, and holds none from now on.
+    /// Releases the answers, now and from now on.
     pub fn release(&self) {
         self.0.close();
     }
@@ -61,7 +60,7 @@ impl Default for Hold {
 
 #[derive(Clone, Debug)]
 enum Effect {
-    /// The answer goes out as it is.
+    /// The answer is not changed.
     Nothing,
     /// A proxy's page instead of the answer.
     Html(u16),
@@ -69,15 +68,15 @@ enum Effect {
     Kms(u16, &'static str, &'static str),
     /// An error of the gateway instead of the answer.
     Gateway(u16, &'static str, &'static str),
-    /// A 200 that means nothing instead of a 200 or 201.
+    /// A 200 with an unusable body instead of a 200 or 201.
     Garbage(Garbage),
-    /// A listing that misleads, where the request is for one.
+    /// A wrong page, if the request lists keys.
     Listing(BadListing),
-    /// The answer, on a bad way.
+    /// The answer is not sent normally.
     Delivery(Delivery),
 }
 
-/// Something that goes wrong with one request.
+/// A fault that is injected into one request.
 #[derive(Clone, Debug)]
 pub struct Fault {
     effect: Effect,
@@ -110,7 +109,7 @@ impl Fault {
         Self::new(Effect::Gateway(status, code, "The request failed."), false)
     }
 
-    /// 429 as the gateway was seen to answer it; without `Retry-After` unless one is given.
+    /// 429 as recorded from the gateway (`docs/kms-api.md` 3.2), without `Retry-After`.
     #[must_use]
     pub fn throttled() -> Self {
         const TEXT: &str =
@@ -118,13 +117,13 @@ impl Fault {
         Self::new(Effect::Gateway(429, "APIGW.0308", TEXT), false)
     }
 
-    /// 401 of the gateway: the credentials are refused.
+    /// 401 of the gateway: the credentials are refused (`docs/kms-api.md` 3.2).
     #[must_use]
     pub fn unauthorized() -> Self {
         Self::new(Effect::Gateway(401, "APIGW.0301", "Incorrect IAM authentication information"), false)
     }
 
-    /// 401 of the gateway for an access key that is locked after too many failures.
+    /// 401 of the gateway for a locked access key (`docs/kms-api.md` 3.2).
     #[must_use]
     pub fn access_locked() -> Self {
         Self::new(Effect::Gateway(401, "APIGW.0301", ACCESS_LOCKED), false)
@@ -136,7 +135,7 @@ impl Fault {
         Self::new(Effect::Delivery(Delivery::Reset), false)
     }
 
-    /// No answer, ever; the request is not carried out.
+    /// The answer never comes; the request is not carried out.
     #[must_use]
     pub fn hang() -> Self {
         Self::new(Effect::Delivery(Delivery::Hang), false)
@@ -160,25 +159,25 @@ impl Fault {
         Self::new(Effect::Delivery(Delivery::Drip(pause)), true)
     }
 
-    /// The request is carried out, and where it succeeds the answer is a 200 that means nothing.
+    /// The request is carried out; if it succeeds, the answer is a 200 with an unusable body.
     #[must_use]
     pub fn garbage(garbage: Garbage) -> Self {
         Self::new(Effect::Garbage(garbage), true)
     }
 
-    /// The request is carried out, and where it lists or searches keys the answer is a page that misleads.
+    /// The request is carried out; if it lists or searches keys, the answer is a wrong page.
     #[must_use]
     pub fn listing(bad: BadListing) -> Self {
         Self::new(Effect::Listing(bad), true)
     }
 
-    /// The request is carried out and answered, this much later.
+    /// The request is carried out, and answered after this delay.
     #[must_use]
     pub fn delay(delay: Duration) -> Self {
         Self::delay_between(delay, delay)
     }
 
-    /// The request is carried out and answered, later by something between the two.
+    /// The request is carried out, and answered after a random delay between the two.
     #[must_use]
     pub fn delay_between(shortest: Duration, longest: Duration) -> Self {
         Self { delay: Some((shortest, longest)), ..Self::new(Effect::Nothing, true) }
@@ -190,13 +189,13 @@ impl Fault {
         Self { hold: Some(hold.clone()), ..Self::new(Effect::Nothing, true) }
     }
 
-    /// The request is carried out, whatever its answer: a write takes effect and its answer is lost.
+    /// The request is carried out before the fault: a write takes effect, and its answer is lost.
     #[must_use]
     pub fn after_applying(self) -> Self {
         Self { carried_out: true, ..self }
     }
 
-    /// With this text as `Retry-After`: seconds, a date, or something that is neither.
+    /// Adds `Retry-After` with this text: seconds, a date, or garbage.
     #[must_use]
     pub fn retry_after(self, text: &str) -> Self {
         Self { retry_after: Some(text.into()), ..self }
@@ -207,7 +206,7 @@ impl Fault {
         self.carried_out
     }
 
-    /// What is to be wrong with a listing.
+    /// How a listing is made wrong.
     pub(super) fn bad_listing(&self) -> Option<BadListing> {
         match self.effect {
             Effect::Listing(bad) => Some(bad),
@@ -215,25 +214,25 @@ impl Fault {
         }
     }
 
-    /// Whether the request is carried out and its answer goes out as it is, if later.
-    pub(super) fn is_mere_delay(&self) -> bool {
+    /// Whether the answer is only late.
+    pub(super) fn is_delay_only(&self) -> bool {
         matches!(self.effect, Effect::Nothing)
     }
 
-    /// How much later the answer goes out.
-    pub(super) fn delay_drawn(&self, rng: &mut Rng) -> Duration {
+    /// The delay of this answer.
+    pub(super) fn random_delay(&self, rng: &mut Rng) -> Duration {
         self.delay.map_or(Duration::ZERO, |(shortest, longest)| {
             shortest + longest.saturating_sub(shortest).mul_f64(rng.f64())
         })
     }
 
-    /// What the answer waits for.
+    /// The hold that the answer waits for.
     pub(super) fn hold(&self) -> Option<&Hold> {
         self.hold.as_ref()
     }
 
-    /// What becomes of the answer; nothing was answered where the request was not carried out.
-    pub(super) fn strike(&self, answer: Option<Answer>, request_id: &str) -> (Answer, Delivery) {
+    /// Changes the answer; `None` if the request was not carried out.
+    pub(super) fn apply(&self, answer: Option<Answer>, request_id: &str) -> (Answer, Delivery) {
         let answer = answer.unwrap_or_else(|| Answer::json(200, Bytes::new()));
         let (mut answer, delivery) = match self.effect {
             Effect::Html(status) => (Answer::html(status), Delivery::Whole),
@@ -248,7 +247,7 @@ impl Fault {
     }
 }
 
-/// The gateway's text for a locked access key.
+/// The gateway's text for a locked access key (`docs/kms-api.md` 3.2).
 pub(super) const ACCESS_LOCKED: &str = "AK access failed to reach the limit, forbidden";
 
 fn garble(garbage: Garbage, answer: Answer) -> Answer {
@@ -264,7 +263,7 @@ fn garble(garbage: Garbage, answer: Answer) -> Answer {
     Answer::json(200, body)
 }
 
-/// An empty body cannot break off.
+/// An empty body cannot be cut off.
 fn with_a_body(answer: Answer) -> Answer {
     if answer.body.len() < 2 { Answer { body: Bytes::from_static(b"{}"), ..answer } } else { answer }
 }
@@ -274,13 +273,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn garbage_stands_for_successes_only() {
+    fn garbage_replaces_successes_only() {
         let refused = Answer::kms(403, "KMS.0303", "expired");
-        let (answer, _) = Fault::garbage(Garbage::NotJson).strike(Some(refused.clone()), "id");
+        let (answer, _) = Fault::garbage(Garbage::NotJson).apply(Some(refused.clone()), "id");
         assert_eq!(answer.body, refused.body);
         for garbage in Garbage::ALL {
             let success = Answer::json(200, r#"{"key_rotation_enabled":true}"#);
-            let (answer, _) = Fault::garbage(garbage).strike(Some(success), "id");
+            let (answer, _) = Fault::garbage(garbage).apply(Some(success), "id");
             assert_eq!(answer.status, 200);
             let parsed = serde_json::from_slice::<serde_json::Value>(&answer.body);
             assert_eq!(parsed.is_ok(), garbage == Garbage::WrongShape, "{garbage:?}");

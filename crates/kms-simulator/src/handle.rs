@@ -1,4 +1,4 @@
-//! The test's side of a running simulator: looks at the cloud behind the wire, and changes it.
+//! Access of tests to a running simulator: they inspect the cloud and change it, without a request.
 
 use std::time::SystemTime;
 
@@ -12,7 +12,7 @@ use super::rule::Rule;
 use super::server::{Shared, lock};
 use super::setup::ProjectSetup;
 
-/// A view of a running simulator; clones share it. What it changes holds from the next request on.
+/// Inspects and changes a running simulator; clones share it. Changes apply from the next request on.
 #[derive(Clone)]
 pub struct Handle {
     world: Shared,
@@ -23,39 +23,38 @@ impl Handle {
         Self { world }
     }
 
-    /// Adds a project, or more keys and tokens to the one with its id.
+    /// Adds a project, or adds keys and tokens to the project with this id.
     pub fn add_project(&self, project: ProjectSetup) {
         lock(&self.world).add_project(project);
     }
 
-    /// Adds a key, or replaces the one with its id. A project that does not exist gets none.
+    /// Adds a key, or replaces the key with this id. Does nothing if the project does not exist.
     pub fn set_key(&self, project_id: &str, key: Key) {
         if let Some(project) = lock(&self.world).projects.get_mut(project_id) {
             project.keys.extend([key]);
         }
     }
 
-    /// Changes a key behind the client's back: its name, tags, state, rotation, all but its id; says whether there is
-    /// one.
+    /// Changes everything of a key but its id: name, tags, state, rotation. Returns whether the key exists.
     pub fn change_key(&self, project_id: &str, key_id: &str, change: impl FnOnce(&mut Key)) -> bool {
         let mut world = lock(&self.world);
         world.projects.get_mut(project_id).is_some_and(|project| project.keys.change(key_id, change))
     }
 
-    /// Takes a key away, as the end of its deletion does.
+    /// Deletes a key.
     pub fn remove_key(&self, project_id: &str, key_id: &str) {
         if let Some(project) = lock(&self.world).projects.get_mut(project_id) {
             project.keys.remove(key_id);
         }
     }
 
-    /// A key as it really is, whatever status reads show yet.
+    /// A key as stored, also if status reads still return the old setting.
     #[must_use]
     pub fn key(&self, project_id: &str, key_id: &str) -> Option<Key> {
         Some(lock(&self.world).projects.get(project_id)?.keys.get(key_id)?.key.clone())
     }
 
-    /// Every key of a project as it really is, by id.
+    /// Every key of a project as stored, ordered by id.
     #[must_use]
     pub fn keys(&self, project_id: &str) -> Vec<Key> {
         let world = lock(&self.world);
@@ -63,38 +62,38 @@ impl Handle {
         keys.into_iter().flatten().map(|stored| stored.key.clone()).collect()
     }
 
-    /// Changes the cloud's behaviour.
+    /// Changes the cloud's behaviour from the next request on.
     pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
         change(&mut lock(&self.world).behaviour);
     }
 
-    /// Adds a rule for faults, after those in force.
+    /// Adds a rule for faults, after the existing ones.
     pub fn fault(&self, rule: Rule) {
-        lock(&self.world).script.add(rule);
+        lock(&self.world).fault_rules.add(rule);
     }
 
-    /// Takes all rules for faults away, latency among them.
+    /// Removes all rules for faults, and with them latency.
     pub fn clear_faults(&self) {
-        lock(&self.world).script.clear();
+        lock(&self.world).fault_rules.clear();
     }
 
-    /// How many requests a fault has struck; a mere delay is none.
+    /// Number of requests with a fault; delays do not count.
     #[must_use]
-    pub fn faults_struck(&self) -> u64 {
-        lock(&self.world).script.struck()
+    pub fn faults_injected(&self) -> u64 {
+        lock(&self.world).fault_rules.faults_injected()
     }
 
-    /// Makes every token invalid, as a changed password or permission does.
+    /// Revokes every token, as a changed password or permission does (`docs/kms-api.md` 5.1).
     pub fn revoke_tokens(&self) {
         lock(&self.world).revoke_tokens();
     }
 
-    /// Makes a token valid for a project; without a time it does not expire.
+    /// Adds a token for a project; without `expires` it does not expire.
     pub fn add_token(&self, project_id: &str, token: &str, expires: Option<SystemTime>) {
         lock(&self.world).add_token(token.into(), project_id, expires);
     }
 
-    /// Gives a user another password and unlocks it; tokens live on unless they are revoked as well.
+    /// Changes a user's password and unlocks the user. Tokens stay valid.
     pub fn set_password(&self, user_name: &str, domain_name: &str, password: &str) {
         let mut world = lock(&self.world);
         let mut users = world.users.iter_mut().map(|user| (&mut user.login, &mut user.lock));
@@ -105,7 +104,7 @@ impl Handle {
         }
     }
 
-    /// The id of a user, where there is one of this name.
+    /// The id of a user; `None` if no user has this name.
     #[must_use]
     pub fn user_id(&self, user_name: &str, domain_name: &str) -> Option<String> {
         let world = lock(&self.world);
@@ -120,75 +119,75 @@ impl Handle {
         lock(&self.world).domain_id(domain_name)
     }
 
-    /// Adds a permanent access key, or gives the one that there is another secret. A lock holds on.
+    /// Adds a permanent access key, or replaces its secret. A lockout stays.
     pub fn set_access_key(&self, access: &str, secret: &str) {
         lock(&self.world).access_keys.set(access, secret);
     }
 
-    /// Takes an access key away, permanent or temporary.
+    /// Deletes an access key, permanent or temporary.
     pub fn revoke_access_key(&self, access: &str) {
         lock(&self.world).access_keys.revoke(access);
     }
 
-    /// Takes all temporary access keys away.
+    /// Deletes all temporary access keys.
     pub fn revoke_temporary_keys(&self) {
         lock(&self.world).access_keys.revoke_temporary();
     }
 
-    /// Makes the metadata service forget the tokens that it gave, as a restart does.
+    /// Revokes the tokens of the metadata service, as a restart does.
     pub fn revoke_metadata_tokens(&self) {
         lock(&self.world).metadata_tokens.clear();
     }
 
-    /// Accepts this token of an identity provider and none that was accepted before.
+    /// Replaces the accepted token of an identity provider.
     pub fn set_id_token(&self, provider_id: &str, accepted_jwt: &str) {
         lock(&self.world).id_tokens.insert(provider_id.to_owned(), accepted_jwt.to_owned());
     }
 
-    /// Accepts this token of a provider at STS and none that was accepted before.
+    /// Replaces the accepted token of a provider at STS.
     pub fn set_oidc_token(&self, provider_urn: &str, accepted_jwt: &str) {
         let mut world = lock(&self.world);
         let trusts = world.trusts.iter_mut().filter(|trust| trust.provider_urn == provider_urn);
         trusts.for_each(|trust| accepted_jwt.clone_into(&mut trust.accepted));
     }
 
-    /// Knows the pod by this token from now on.
+    /// Replaces the accepted token of the pod.
     pub fn set_pod_token(&self, accepted_token: &str) {
         lock(&self.world).pod_token = Some(accepted_token.to_owned());
     }
 
-    /// The access keys that requests came with so far, known or not, in order.
+    /// The access keys in requests so far, known or not, in alphabetical order.
     #[must_use]
     pub fn access_keys_seen(&self) -> Vec<String> {
         lock(&self.world).access_keys.seen().map(ToOwned::to_owned).collect()
     }
 
-    /// Requests with this access key so far, known or not, whatever became of them.
+    /// Number of requests with this access key so far, known or not.
     #[must_use]
     pub fn access_key_requests(&self, access: &str) -> u64 {
-        lock(&self.world).access_keys.record(access).requests
+        lock(&self.world).access_keys.usage(access).requests
     }
 
-    /// How many of them were refused as not authentic, by fault or for good reason.
+    /// Number of requests with this access key that were refused with 401, by a fault or not.
     #[must_use]
     pub fn access_key_refusals(&self, access: &str) -> u64 {
-        lock(&self.world).access_keys.record(access).refusals
+        lock(&self.world).access_keys.usage(access).refusals
     }
 
-    /// Whether too many refusals have locked an access key.
+    /// Whether an access key is locked.
     #[must_use]
     pub fn access_key_is_locked(&self, access: &str) -> bool {
         let world = lock(&self.world);
-        world.access_keys.record(access).lock.holds(world.now())
+        world.access_keys.usage(access).lock.is_active(world.now())
     }
 
-    /// Requests of this kind so far, whatever became of them.
+    /// Number of requests for this operation so far.
     #[must_use]
     pub fn requests(&self, operation: Operation) -> u64 {
         lock(&self.world).counts.of(operation)
     }
 
-    /// Requests of the KMS's writing calls so far, whatever became of them.
+    /// Number of requests for the writing calls of KMS so far.
     #[must_use]
     pub fn write_requests(&self) -> u64 {
         let world = lock(&self.world);
@@ -196,31 +195,31 @@ impl Handle {
         writes.map(|operation| world.counts.of(operation)).sum()
     }
 
-    /// All requests so far.
+    /// Number of all requests so far.
     #[must_use]
     pub fn all_requests(&self) -> u64 {
         lock(&self.world).counts.total()
     }
 
-    /// Requests of this kind for one key, whether the project has it or not.
+    /// Number of requests for this operation and this key, whether the key exists or not.
     #[must_use]
     pub fn key_requests(&self, project_id: &str, key_id: &str, operation: Operation) -> u64 {
         self.of_key(project_id, key_id, |journal| journal.counts.of(operation))
     }
 
-    /// Writes for one key that took effect, whatever was answered.
+    /// Number of writes for one key that took effect, whatever the answer was.
     #[must_use]
     pub fn writes_applied(&self, project_id: &str, key_id: &str) -> u64 {
         self.of_key(project_id, key_id, |journal| journal.applied)
     }
 
-    /// Every interval that was ever sent for one key, in order, whatever became of it.
+    /// Every interval that was sent for one key, in order, accepted or not.
     #[must_use]
     pub fn intervals_sent(&self, project_id: &str, key_id: &str) -> Vec<Value> {
         self.of_key(project_id, key_id, |journal| journal.intervals.clone())
     }
 
-    /// Every interval that was ever sent for the keys of a project: key id and interval.
+    /// Every interval that was sent for the keys of a project: key id and interval.
     #[must_use]
     pub fn all_intervals_sent(&self, project_id: &str) -> Vec<(String, Value)> {
         let world = lock(&self.world);
@@ -231,19 +230,19 @@ impl Handle {
         pairs.collect()
     }
 
-    /// The calls for one key in order; empty where only counts are kept.
+    /// The calls for one key, in order; empty with [`Journal::Counts`](super::Journal::Counts).
     #[must_use]
     pub fn calls(&self, project_id: &str, key_id: &str) -> Vec<Call> {
         self.of_key(project_id, key_id, |journal| journal.calls.clone())
     }
 
-    /// Logins, tokens and signatures that were refused so far, by fault or for good reason.
+    /// Number of refused logins, tokens and signatures so far, by a fault or not.
     #[must_use]
     pub fn authentication_failures(&self) -> u64 {
         lock(&self.world).authentication_failures
     }
 
-    /// Forgets all counts, intervals and calls; keys, tokens and faults stay.
+    /// Resets all counts, intervals and calls; keys, tokens and faults stay.
     pub fn forget_requests(&self) {
         let mut world = lock(&self.world);
         world.counts = super::journal::Counts::default();

@@ -1,13 +1,13 @@
-//! The IAM: tokens by password, by agency and by an identity provider's word, for a project, an account or nothing;
-//! temporary keys; and which projects there are.
+//! IAM: tokens by password, by agency and by an identity provider's token, scoped to a project, an account or nothing;
+//! temporary keys; the list of projects (`docs/kms-api.md` 5.1 and 5.4).
 //!
-//! Of `POST /v3/auth/tokens` it knows the methods `password` and `assume_role`; what agencies are is in `agency`.
+//! `POST /v3/auth/tokens` supports the methods `password` and `assume_role`; the latter is in `agency`.
 
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
 
-use super::access::{Reach, Scope};
+use super::access::{Permissions, Scope};
 use super::agency::auth;
 use super::answer::Answer;
 use super::kms::is_json;
@@ -15,8 +15,8 @@ use super::operation::Operation;
 use super::signature::decode;
 use super::world::{Request, World};
 
-/// As good as for ever, and still a date that can be written.
-pub(super) const LONGEST_LIFETIME: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// Upper limit of lifetimes, so that every date can be written.
+pub(super) const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl World {
     pub(super) fn iam(
@@ -66,12 +66,12 @@ impl World {
         let (user_name, domain_name) = (user_name.as_str(), domain_name.as_str());
         self.check_password(user_name, domain_name, password)?;
         self.permit(Operation::Authenticate)?;
-        let reach = Reach::Own(Some(domain_name.into()));
-        let scope = self.scope(&auth["scope"], &reach, Some(domain_name))?;
-        Ok(self.token_answer(request, "password", user_name, domain_name, scope, reach))
+        let permissions = Permissions::OwnAccount(Some(domain_name.into()));
+        let scope = self.scope(&auth["scope"], &permissions, Some(domain_name))?;
+        Ok(self.token_answer(request, "password", user_name, domain_name, scope, permissions))
     }
 
-    /// A token for the word of an identity provider.
+    /// A token for the token of an identity provider (`docs/kms-api.md` 5.4).
     fn id_token(&mut self, request: &Request<'_>, auth: &Value) -> Result<Answer, Answer> {
         let provider_id = request.headers.get("x-idp-id").and_then(|id| id.to_str().ok());
         let provider_id = provider_id.ok_or_else(|| bad_request("The header X-Idp-Id is missing."))?;
@@ -83,12 +83,12 @@ impl World {
             return Err(unauthorized("The ID token is invalid or has expired."));
         }
         self.permit(Operation::IdToken)?;
-        let reach = Reach::Own(None);
-        let scope = self.scope(&auth["scope"], &reach, None)?;
-        Ok(self.token_answer(request, "mapped", "FederationUser", provider_id, scope, reach))
+        let permissions = Permissions::OwnAccount(None);
+        let scope = self.scope(&auth["scope"], &permissions, None)?;
+        Ok(self.token_answer(request, "mapped", "FederationUser", provider_id, scope, permissions))
     }
 
-    /// Makes a token and answers with it.
+    /// Issues a token and returns it in an answer.
     pub(super) fn token_answer(
         &mut self,
         request: &Request<'_>,
@@ -96,10 +96,10 @@ impl World {
         user_name: &str,
         domain_name: &str,
         scope: Scope,
-        reach: Reach,
+        permissions: Permissions,
     ) -> Answer {
         let issued = self.now();
-        let expires = issued + self.behaviour.token_lifetime.min(LONGEST_LIFETIME);
+        let expires = issued + self.behaviour.token_lifetime.min(MAX_LIFETIME);
         let with_catalog = request.query.is_none_or(|query| !query.split('&').any(|part| part == "nocatalog=true"));
         let mut about = json!({
             "expires_at": iso(expires),
@@ -128,7 +128,7 @@ impl World {
             about["catalog"] = json!([endpoint("kms", ""), endpoint("identity", "/v3")]);
         }
         let mut answer = Answer::value(201, &json!({"token": about}));
-        answer.subject_token = Some(self.issue_token(scope, reach, expires));
+        answer.subject_token = Some(self.issue_token(scope, permissions, expires));
         answer
     }
 
@@ -141,7 +141,7 @@ impl World {
             .iter_mut()
             .find(|user| user.login.user_name == user_name && user.login.domain_name == domain_name);
         let outcome = match known {
-            Some(user) if user.lock.holds(now) => {
+            Some(user) if user.lock.is_active(now) => {
                 Err(Answer::iam_code(401, "IAM.0061", "The account is locked. Please try again later."))
             }
             Some(user) if user.login.password == password => {
@@ -158,8 +158,13 @@ impl World {
         outcome
     }
 
-    /// What a token is asked for, as far as who asks may have it.
-    pub(super) fn scope(&self, scope: &Value, reach: &Reach, own_domain: Option<&str>) -> Result<Scope, Answer> {
+    /// The requested scope of a token, if the caller may use it.
+    pub(super) fn scope(
+        &self,
+        scope: &Value,
+        permissions: &Permissions,
+        own_domain: Option<&str>,
+    ) -> Result<Scope, Answer> {
         let project = &scope["project"];
         let project_id = match (project["id"].as_str(), project["name"].as_str()) {
             (None, None) if project.is_null() => return self.domain_scope(&scope["domain"], own_domain),
@@ -175,7 +180,7 @@ impl World {
             }
         };
         let project_id = project_id.ok_or_else(|| not_found("Could not find the project."))?;
-        if !self.opens(reach, &project_id) {
+        if !self.may_access(permissions, &project_id) {
             return Err(Answer::iam(403, "Forbidden", "You have no right to access this project."));
         }
         Ok(Scope::Project(project_id.into()))
@@ -192,17 +197,17 @@ impl World {
         }
     }
 
-    /// The projects that the caller may open, those of one name or one account alone where that is asked for.
+    /// The projects that the caller may use, filtered by name and account if the query has them.
     fn list_projects(&mut self, request: &Request<'_>, request_id: &str) -> Result<Answer, Answer> {
-        let reach = self.caller(request, true, Operation::ListProjects, request_id)?;
-        let asked = |name: &str| {
+        let permissions = self.caller(request, true, Operation::ListProjects, request_id)?;
+        let parameter = |name: &str| {
             let mut pairs = request.query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
             let value = pairs.find(|(found, _)| *found == name).map(|(_, value)| decode(value, true));
             value.map(|value| String::from_utf8_lossy(&value).into_owned())
         };
-        let (name, domain_id) = (asked("name"), asked("domain_id"));
+        let (name, domain_id) = (parameter("name"), parameter("domain_id"));
         let found = self.projects.iter().filter(|(id, project)| {
-            self.opens(&reach, id)
+            self.may_access(&permissions, id)
                 && name.as_ref().is_none_or(|name| project.name == *name)
                 && domain_id.as_ref().is_none_or(|id| self.domain_id(&project.domain_name) == *id)
         });
@@ -242,7 +247,7 @@ pub(super) fn not_found(text: &str) -> Answer {
     Answer::iam_code(404, "IAM.0004", text)
 }
 
-/// As IAM writes times: UTC with microseconds.
+/// A time as IAM writes it: UTC with microseconds (`docs/kms-api.md` 5.1).
 pub(super) fn iso(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }

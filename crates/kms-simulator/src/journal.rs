@@ -1,6 +1,6 @@
-//! What was asked of the simulator: counts per operation and key, every interval ever sent, and a log of calls.
+//! What the simulator has received: counts by operation and key, every interval, and a log of calls.
 //!
-//! Tests read it to assert "no second write" and "no interval but the policy's"; nothing in the simulator decides by it.
+//! Tests read it to assert "no second write" and "only the policy's interval". The simulator itself does not use it.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -15,13 +15,13 @@ use super::setup::Journal;
 pub struct Call {
     /// When it arrived, by the simulator's clock.
     pub at: SystemTime,
-    /// What was asked.
+    /// The requested operation.
     pub operation: Operation,
-    /// The interval that was sent, as it was sent.
+    /// The interval in the request, as sent.
     pub interval: Option<Value>,
-    /// The status of the answer; nothing where none was given.
+    /// The status of the answer; `None` if there was none.
     pub status: Option<u16>,
-    /// It was a write and it took effect, whatever was answered.
+    /// It was a write, and it took effect, whatever the answer was.
     pub applied: bool,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct KeyJournal {
     pub(super) calls: Vec<Call>,
 }
 
-/// The calls for the keys of one project, those it does not have among them.
+/// The calls for the keys of one project, including keys that do not exist.
 #[derive(Debug, Default)]
 pub(super) struct ProjectJournal(HashMap<Box<str>, KeyJournal>);
 
@@ -70,7 +70,7 @@ impl ProjectJournal {
     }
 
     pub(super) fn record(&mut self, key_id: &str, call: Call, keep: Journal) {
-        // Looked up before it is owned: of many calls for a key only the first allocates.
+        // Only the first call for a key allocates.
         if !self.0.contains_key(key_id) {
             self.0.insert(key_id.into(), KeyJournal::default());
         }
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_and_intervals_are_kept_even_where_calls_are_not() {
+    fn counts_and_intervals_are_kept_also_without_calls() {
         let call = |operation, interval, applied| Call {
             at: SystemTime::UNIX_EPOCH,
             operation,

@@ -1,19 +1,19 @@
-//! The keys of a project, and the search among them.
+//! The keys of a project, and searches.
 //!
-//! What a search finds is remembered until a key comes, goes or changes, so that each page of a listing costs its own
-//! length and not that of the account.
+//! The result of a search is cached until a key is added, removed or changed, so that the cost of a page depends on its
+//! length and not on the number of keys.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::key::{Key, RotationSetting};
 
-/// Searches whose results are remembered at once.
-const MOST_REMEMBERED: usize = 16;
+/// Number of cached searches.
+const MAX_CACHED_SEARCHES: usize = 16;
 
 pub(super) struct StoredKey {
     pub(super) key: Key,
-    /// The setting that status reads still show, and how many of them.
+    /// The old setting that status reads still return, and how many of them.
     stale: Option<(RotationSetting, u32)>,
 }
 
@@ -22,19 +22,19 @@ impl StoredKey {
         Self { key, stale: None }
     }
 
-    /// The setting that others see.
+    /// The setting that a listing shows.
     pub(super) fn shown(&self) -> RotationSetting {
         self.stale.map_or(self.key.rotation, |(setting, _)| setting)
     }
 
-    /// The setting that a status read sees; it brings the end of a lag nearer.
+    /// The setting that a status read returns. Each read shortens the lag by one.
     pub(super) fn read(&mut self) -> RotationSetting {
         let shown = self.shown();
         self.stale = self.stale.and_then(|(setting, left)| (left > 1).then(|| (setting, left - 1)));
         shown
     }
 
-    /// Writes, and hides what was written from the next `lag` status reads.
+    /// Writes; the next `lag` status reads still return the old setting.
     pub(super) fn write<E>(&mut self, lag: u32, write: impl FnOnce(&mut Key) -> Result<(), E>) -> Result<(), E> {
         let shown = self.shown();
         write(&mut self.key)?;
@@ -43,16 +43,16 @@ impl StoredKey {
     }
 }
 
-/// What a key must be to be listed; what is left out does not matter.
+/// The conditions of a search; `None` matches every key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Filter {
-    /// `key_state`, as its number.
+    /// The number of `key_state`.
     pub(super) state: Option<u8>,
     pub(super) spec: Option<String>,
     pub(super) enterprise_project: Option<String>,
-    /// Tags, all of which it must have, with one of these values; with any, where there are none.
+    /// The key must have all of these tags, each with one of the values; an empty list matches every value.
     pub(super) tags: Vec<(String, Vec<String>)>,
-    /// What its name contains, in whatever case; written in lower case here.
+    /// Part of its name, in lower case; the case of the name is ignored.
     pub(super) name: Option<String>,
 }
 
@@ -74,12 +74,12 @@ impl Filter {
 #[derive(Default)]
 pub(super) struct Keys {
     stored: BTreeMap<String, StoredKey>,
-    /// Searches, and the ids that they found.
+    /// Cached searches, and the ids that they found.
     found: Vec<(Filter, Arc<[Box<str>]>)>,
 }
 
 impl Keys {
-    /// Adds keys, or replaces those with their ids.
+    /// Adds keys, or replaces the keys with their ids.
     pub(super) fn extend(&mut self, keys: impl IntoIterator<Item = Key>) {
         self.found.clear();
         self.stored.extend(keys.into_iter().map(|key| (key.id.clone(), StoredKey::new(key))));
@@ -90,7 +90,7 @@ impl Keys {
         self.stored.remove(key_id);
     }
 
-    /// Changes anything about a key but its id; says whether there is one.
+    /// Changes everything of a key but its id. Returns whether it exists.
     pub(super) fn change(&mut self, key_id: &str, change: impl FnOnce(&mut Key)) -> bool {
         self.found.clear();
         self.stored.get_mut(key_id).map(|stored| change(&mut stored.key)).is_some()
@@ -100,7 +100,7 @@ impl Keys {
         self.stored.get(key_id)
     }
 
-    /// A key whose rotation may change; no search asks for that.
+    /// A key, to change its rotation: that affects no search.
     pub(super) fn get_mut(&mut self, key_id: &str) -> Option<&mut StoredKey> {
         self.stored.get_mut(key_id)
     }
@@ -109,14 +109,14 @@ impl Keys {
         self.stored.values()
     }
 
-    /// The ids of all that match, in order.
+    /// The ids of all matching keys, in order.
     pub(super) fn find(&mut self, filter: &Filter) -> Arc<[Box<str>]> {
         if let Some((_, found)) = self.found.iter().find(|(known, _)| known == filter) {
             return Arc::clone(found);
         }
         let matching = self.stored.values().filter(|stored| filter.matches(&stored.key));
         let found: Arc<[Box<str>]> = matching.map(|stored| stored.key.id.as_str().into()).collect();
-        if self.found.len() >= MOST_REMEMBERED {
+        if self.found.len() >= MAX_CACHED_SEARCHES {
             self.found.clear();
         }
         self.found.push((filter.clone(), Arc::clone(&found)));
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lag_hides_a_write_from_so_many_reads() {
+    fn a_lag_of_two_hides_a_write_from_two_reads() {
         let mut stored = StoredKey::new(Key::new("k"));
         assert_eq!(stored.write(2, Key::enable_rotation), Ok(()));
         assert!(stored.key.rotation.enabled);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_is_remembered_until_a_key_comes_goes_or_changes() {
+    fn a_search_is_cached_until_a_key_is_added_removed_or_changed() {
         let mut keys = Keys::default();
         keys.extend([Key::new("a").tag("pci", "true"), Key::new("b")]);
         let tagged = Filter { tags: vec![("pci".to_owned(), Vec::new())], ..Filter::default() };
@@ -162,11 +162,11 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_searches_are_remembered() {
+    fn the_number_of_cached_searches_is_limited() {
         let mut keys = Keys::default();
-        for at in 0..3 * MOST_REMEMBERED {
+        for at in 0..3 * MAX_CACHED_SEARCHES {
             keys.find(&Filter { name: Some(at.to_string()), ..Filter::default() });
-            assert!(keys.found.len() <= MOST_REMEMBERED);
+            assert!(keys.found.len() <= MAX_CACHED_SEARCHES);
         }
     }
 }

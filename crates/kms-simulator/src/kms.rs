@@ -1,5 +1,6 @@
-//! The KMS: validates a call as the documents have it, carries it out on a key, and answers in the dialect of the
-//! project's cloud. Authentication is behind it already, faults are none of its business.
+//! KMS: validates a call, carries it out on a key, and answers in the dialect of the project's cloud.
+//!
+//! As in `docs/kms-api.md` 1 and 2. The caller is already authenticated; faults are injected elsewhere.
 
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -84,13 +85,13 @@ pub(super) fn key_not_found() -> Answer {
     Answer::kms(404, "KMS.0207", "The key does not exist.")
 }
 
-/// Whether the content type is JSON, whatever its charset.
+/// Whether the content type is JSON, with any charset.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// A parameter that must be text where it is given.
+/// An optional parameter that must be text.
 pub(super) fn text<'a>(body: &'a Body, name: &str) -> Result<Option<&'a str>, Answer> {
     match body.get(name) {
         None => Ok(None),
@@ -131,14 +132,14 @@ pub(super) fn milliseconds(time: SystemTime) -> u64 {
     u64::try_from(since).unwrap_or(u64::MAX)
 }
 
-/// The answer of `get-key-rotation-status`.
+/// The answer of `get-key-rotation-status` (`docs/kms-api.md` 1.2).
 fn status(key: &Key, setting: RotationSetting, dialect: Dialect, never: NeverRotated) -> String {
     let RotationSetting { enabled, interval_days } = setting;
     let rotations = key.rotations;
     let mut text = String::with_capacity(144);
     // Writing to a string does not fail.
     let _ = match dialect {
-        // An interval that was never set is nothing there and zero elsewhere: no document says.
+        // Not documented: an interval that was never set is absent in one dialect and zero in the others.
         Dialect::Huawei if interval_days == 0 => write!(text, r#"{{"key_rotation_enabled":{enabled}"#),
         Dialect::Huawei => {
             write!(text, r#"{{"key_rotation_enabled":{enabled},"rotation_interval":{interval_days}"#)
@@ -168,7 +169,7 @@ fn status(key: &Key, setting: RotationSetting, dialect: Dialect, never: NeverRot
     text
 }
 
-/// A number that may also come as text.
+/// A number, or a number as text (`docs/kms-api.md` 1.4).
 pub(super) fn number(body: &Body, name: &str, code: &str) -> Result<Option<u64>, Answer> {
     let number = match body.get(name) {
         None => return Ok(None),
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_never_rotated_says_so_in_four_ways() {
+    fn a_key_that_never_rotated_has_four_forms_of_the_time() {
         let key = Key::new(ID);
         let last = |never| {
             let text = status(&key, key.rotation, Dialect::Huawei, never);

@@ -1,38 +1,46 @@
-//! A simulated cloud on a loopback port: KMS, IAM with STS, the metadata service of an instance, a pod's identity agent.
+//! A simulated cloud on a loopback port: KMS with its key rotation API, IAM with STS, the metadata service of an instance,
+//! and the agent that gives keys to a pod.
 //!
-//! It is written from the cloud's documents (`docs/kms-api.md`) and not from a client, so that a client's misreading of
-//! the API does not cancel itself out.
+//! It is written from the clouds' documents and never from a client, so that a client's wrong reading of the API becomes
+//! visible. Comments cite the sections of the repository's `kms-api.md`, such as `docs/kms-api.md` 2.2.
 //!
-//! [`Simulator::start`] takes a [`Setup`] (projects, [`Key`]s, users and other logins, [`Behaviour`]) and serves until
-//! the simulator is dropped. [`Preset`] makes faults strike, and [`seed`] makes a believable mix of keys.
+//! [`Simulator::start`] takes a [`Setup`] and serves until the simulator is dropped. A [`Setup`] has
 //!
-//! With the feature `testing`, `Handle` shows and changes the cloud behind the wire (the keys as they are, what was
-//! requested, every interval that was sent), `Rule` makes a `Fault` strike by script or by rate, and `seed::account`
-//! makes a whole account.
+//! * projects with [`Key`]s: [`ProjectSetup`],
+//! * logins: passwords, access keys, agencies, identity providers,
+//! * a [`Behaviour`]: what the documents leave open, and limits and lifetimes,
+//! * faults: a named [`Preset`], or with the feature `testing` a `Rule` for each `Fault`.
 //!
-//! The simulator keeps no state on disk, serves HTTP/1.1 without TLS, and rotates nothing: only a test changes
+//! [`seed`] creates a realistic mix of keys for a policy. The feature `testing` adds `Handle`, which inspects and changes
+//! the running cloud (stored keys, number of requests, every interval that was sent), and `seed::account`, which creates
+//! a whole account.
+//!
+//! The simulator keeps no state on disk, serves HTTP/1.1 without TLS, and does not rotate keys: only a test changes
 //! `last_rotation`.
 //!
-//! ```no_run
+//! ```
+//! # #[cfg(feature = "testing")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
 //! use kms_simulator::{Fault, Key, Operation, ProjectSetup, Rule, Setup, Simulator};
 //!
-//! # #[cfg(feature = "testing")]
-//! # async fn example() -> std::io::Result<()> {
 //! let project = "0123456789abcdef0123456789abcdef";
 //! let key = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 //! let setup = Setup::new()
 //!     .project(ProjectSetup::new(project, "eu-de").key(Key::new(key)).token("a-token"))
 //!     .fault(Rule::next(1, Fault::html(502).after_applying()).on(Operation::EnableRotation));
 //! let simulator = Simulator::start(setup).await?;
-//! // … point a client at simulator.url(), then:
-//! assert_eq!(simulator.handle().intervals_sent(project, key), [90]);
+//! // Point a client at simulator.url(); afterwards check what it did:
+//! assert_eq!(simulator.handle().write_requests(), 0);
 //! # Ok(())
 //! # }
+//! # #[cfg(not(feature = "testing"))]
+//! # fn main() {}
 //! ```
 
 #![cfg_attr(
     not(feature = "testing"),
-    allow(dead_code, unreachable_pub, reason = "some parts are for the feature `testing` only")
+    allow(dead_code, unreachable_pub, reason = "some parts are used with the feature `testing` only")
 )]
 
 mod access;
@@ -85,6 +93,11 @@ pub use rule::Rule;
 pub use setup::{Journal, ProjectSetup, Setup};
 pub use tags::ResourceDetail;
 
+/// The example of the README, compiled as a doc test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// A running simulator; it stops when it is dropped.
 pub struct Simulator {
     address: SocketAddr,
@@ -95,7 +108,7 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Binds at once and serves in a task of the current runtime.
+    /// Binds the address, and serves in a task of the current tokio runtime.
     ///
     /// # Errors
     ///
@@ -115,30 +128,30 @@ impl Simulator {
         })
     }
 
-    /// Where it listens.
+    /// Its socket address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where KMS, IAM, STS and metadata service answer, such as `http://127.0.0.1:40123`.
+    /// The base URL of KMS, IAM, STS and the metadata service, for example `http://127.0.0.1:40123`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The address that a pod's environment has.
+    /// The credentials URL for the environment of a pod (`docs/kms-api.md` 5.4).
     #[must_use]
     pub fn pod_url(&self) -> String {
         format!("{}{}", self.url(), workload::POD_PATH)
     }
 
-    /// Adds a project, or more keys and tokens to the one with its id.
+    /// Adds a project, or adds keys and tokens to the project with this id.
     pub fn add_project(&self, project: ProjectSetup) {
         server::lock(&self.world).add_project(project);
     }
 
-    /// The view behind the wire.
+    /// Inspects and changes the running cloud.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn handle(&self) -> &Handle {

@@ -1,4 +1,4 @@
-//! `list-keys`: which keys are on a page, and how a key is described there and by `describe-key`.
+//! `list-keys` and its pages (`docs/kms-api.md` 1.4), and the details of a key (`docs/kms-api.md` 1.3).
 
 use serde::Serialize;
 
@@ -8,16 +8,15 @@ use super::key::Key;
 use super::keys::{Filter, Keys, StoredKey};
 use super::kms::{Body, milliseconds, number, text};
 
-/// The largest limit that was seen to be accepted, and what Huawei Cloud's newer page of `ListKeys` gives as the
-/// default.
+/// The largest limit known to be accepted (`docs/kms-api.md` 1.4), and Huawei Cloud's default in a newer document.
 const LARGEST_PAGE: u64 = 2000;
 
-/// How many keys are on the largest page, and what becomes of a limit above that. No document says.
+/// The size of the largest page, and how a larger limit is treated; not documented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LargestPage {
-    /// It is refused: `KMS.1601`, or `KMS.0308` in a search.
+    /// A larger limit is refused: `KMS.1601`, or `KMS.0308` in a search by tags.
     Refusing(u64),
-    /// The largest page is given for it.
+    /// A larger limit returns the largest page.
     Capping(u64),
 }
 
@@ -27,28 +26,28 @@ impl Default for LargestPage {
     }
 }
 
-/// A page that misleads whoever goes through a listing by it.
+/// A wrong page of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadListing {
-    /// There is always more, and where to go on is where the page began.
+    /// `truncated` is always "true", and the marker is that of the page itself.
     SameMarker,
-    /// There is always more, and it is the first page again under a new marker.
+    /// `truncated` is always "true", and each page is the first one with a new marker.
     SameKeys,
-    /// The page begins with the last key of the one before.
+    /// The page begins with the last key of the page before.
     Repeated,
-    /// There is always more, but not where: `truncated` with an empty marker.
+    /// `truncated` is always "true", and the marker is empty.
     NoMarker,
     /// `{}`
     Empty,
-    /// The ids alone, without details.
+    /// Ids without details.
     NoDetails,
-    /// `truncated` is "false" although a marker says where more are.
+    /// `truncated` is "false" although there is a marker and more keys follow.
     NotTruncated,
-    /// The total is 500 above what there is.
+    /// The total is 500 too large.
     LargerTotal,
-    /// From the second page on, the first key is gone: those behind it have moved up, one of them to a page before.
+    /// From the second page on, the first key is deleted: the others move up, and one of them is on no page.
     OneGone,
-    /// Each page has a key that nobody has seen, and there is always more.
+    /// Each page has one new key, and `truncated` is always "true".
     Endless,
 }
 
@@ -67,7 +66,7 @@ impl BadListing {
         Self::Endless,
     ];
 
-    /// The number of keys that the answer gives, where `total` is the true one.
+    /// The total in the answer, if `total` is the real one.
     pub(super) fn total(bad: Option<Self>, total: usize) -> usize {
         match bad {
             Some(Self::LargerTotal) => total + 500,
@@ -76,7 +75,7 @@ impl BadListing {
     }
 }
 
-/// A number, or the text of one.
+/// A number, plain or as text.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum Number {
@@ -90,7 +89,7 @@ impl Number {
     }
 }
 
-/// What a key is said to be.
+/// `KeyDetails` (`docs/kms-api.md` 1.3).
 #[derive(Serialize)]
 pub(super) struct Details<'a> {
     key_id: &'a str,
@@ -111,7 +110,7 @@ pub(super) struct Details<'a> {
     more: Option<MoreDetails<'a>>,
 }
 
-/// What the tables and examples of Open Telekom Cloud (`describe-key`, table 5) do not have.
+/// The fields that Open Telekom Cloud's tables and examples do not have (`describe-key`, table 5).
 #[derive(Serialize)]
 struct MoreDetails<'a> {
     key_rotation_enabled: String,
@@ -123,12 +122,12 @@ struct MoreDetails<'a> {
 }
 
 impl<'a> Details<'a> {
-    /// Text throughout, as recorded.
+    /// All fields as text, as recorded (`docs/kms-api.md` 1.3).
     pub(super) fn of(stored: &'a StoredKey, dialect: Dialect) -> Self {
         Self::new(stored, dialect, false)
     }
 
-    /// With plain numbers, as in the examples of the search by tags.
+    /// With plain numbers, as in the examples of the search by tags (`docs/kms-api.md` 1.5).
     pub(super) fn with_numbers(stored: &'a StoredKey, dialect: Dialect) -> Self {
         Self::new(stored, dialect, true)
     }
@@ -171,7 +170,7 @@ impl<'a> Details<'a> {
     }
 }
 
-/// How many are on a page: as many as are asked for, or by default, as far as this cloud goes.
+/// The page size: the requested one or the default, up to this cloud's maximum.
 pub(super) fn limit(body: &Body, default: u64, largest: u64, behaviour: &Behaviour, code: &str) -> Result<u64, Answer> {
     let (here, capped) = match behaviour.largest_page {
         LargestPage::Refusing(here) => (here, false),
@@ -186,12 +185,12 @@ pub(super) fn limit(body: &Body, default: u64, largest: u64, behaviour: &Behavio
     }
 }
 
-/// Part of what a search found.
+/// One page of a search.
 pub(super) struct Page<'a> {
-    /// How many the search found.
+    /// Number of all keys found.
     pub(super) found: usize,
     pub(super) keys: Vec<&'a StoredKey>,
-    /// Where the next one begins.
+    /// The position at which the next page begins.
     pub(super) next: usize,
 }
 
@@ -203,7 +202,7 @@ impl<'a> Page<'a> {
             if bad == Some(BadListing::OneGone) && from > 0 { found.get(1..).unwrap_or_default() } else { found };
         let (begin, limit) = match bad {
             Some(BadListing::SameKeys) => (0, limit),
-            // Of one key alone there would be no end.
+            // With one key a page there would be no progress.
             Some(BadListing::Repeated) if from > 0 => (from - 1, limit.max(2)),
             _ => (from, limit),
         };
@@ -241,7 +240,7 @@ pub(super) fn list_keys(
         return Ok(endless(marker, dialect));
     }
     let page = Page::of(&found, keys, marker, limit, bad);
-    // A page that is exactly full ends the listing where nothing is left.
+    // A full page is the last one if no key is left.
     let (next_marker, truncated) = match bad {
         Some(BadListing::Empty) => return Ok(Answer::json(200, "{}")),
         Some(BadListing::NoMarker) => (String::new(), true),
@@ -259,7 +258,7 @@ pub(super) fn list_keys(
     }))
 }
 
-/// A page of a list that never ends.
+/// A page of an endless list.
 fn endless(marker: u64, dialect: Dialect) -> Answer {
     let stored = StoredKey::new(Key::new(format!("00000000-0000-0000-0000-{:012}", marker % 1_000_000_000_000)));
     Answer::success(&Listing {
@@ -278,7 +277,8 @@ fn filter(body: &Body, dialect: Dialect) -> Result<Filter, Answer> {
         Some(state @ ("1" | "2" | "3" | "4" | "5")) => state.parse().ok(),
         Some(_) => return Err(Answer::kms(400, "KMS.0308", "The parameter key_state is invalid.")),
     };
-    // Open Telekom Cloud knows neither parameter, and lists every algorithm. Elsewhere it is AES_256 alone unless asked.
+    // Open Telekom Cloud has neither parameter and lists every algorithm. Elsewhere the default is AES_256 only
+    // (`docs/kms-api.md` 1.4).
     let (spec, enterprise_project) = match dialect {
         Dialect::OpenTelekomCloud => (None, None),
         Dialect::Huawei | Dialect::AllText => (
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn listing_knows_algorithms_states_and_enterprise_projects_as_the_cloud_does() {
+    fn listing_filters_by_algorithm_state_and_enterprise_project() {
         let mut keys = keys([
             Key::new("a"),
             Key::new("b").spec("RSA_2048"),
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn details_name_the_enterprise_project_where_the_cloud_has_them() {
+    fn details_contain_the_enterprise_project_if_the_cloud_has_them() {
         let mut keys = keys([Key::new("a").enterprise_project("7f2e")]);
         let mut details = |dialect| list(&mut keys, &json!({}), dialect)["key_details"][0].clone();
         assert_eq!(details(Dialect::Huawei)["sys_enterprise_project_id"], "7f2e");

@@ -1,23 +1,22 @@
-//! The metadata service of an instance: the keys of the agency that is attached to it, with a token before them or
-//! without.
+//! The metadata service of an instance: keys of the attached agency, with or without a token (`docs/kms-api.md` 5.3).
 //!
-//! It answers on the same address as KMS and IAM, by paths of its own. It is no part of the cloud's API: no gateway
-//! stands before it, and it answers in plain text what is not the keys themselves.
+//! It has the same address as KMS and IAM, and other paths. It is not part of the cloud's API: there is no gateway in
+//! front of it, and its errors are plain text or HTML.
 
 use std::time::Duration;
 
 use hyper::HeaderMap;
 use serde_json::{Map, Value};
 
-use super::access::Reach;
+use super::access::Permissions;
 use super::answer::Answer;
 use super::behaviour::MetadataTokens;
 use super::operation::Operation;
 use super::world::World;
 
-/// The longest life of a token, in seconds; the one that clients ask for.
-const LONGEST_TOKEN: u64 = 21_600;
-/// How long an instance's keys live unless told otherwise. No document says.
+/// Longest lifetime of a token, in seconds; clients request it (`docs/kms-api.md` 5.3).
+const MAX_TOKEN_SECONDS: u64 = 21_600;
+/// Default lifetime of an instance's keys; not documented.
 const KEYS_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 impl World {
@@ -40,7 +39,7 @@ impl World {
         }
         let seconds =
             headers.get("x-metadata-token-ttl-seconds").and_then(|seconds| seconds.to_str().ok()?.parse().ok());
-        let Some(seconds @ 1..=LONGEST_TOKEN) = seconds else { return Answer::html(400) };
+        let Some(seconds @ 1..=MAX_TOKEN_SECONDS) = seconds else { return Answer::html(400) };
         let token: String = (0..48).map(|_| self.rng.alphanumeric()).collect();
         let now = self.now();
         self.metadata_tokens.retain(|_, expires| *expires > now);
@@ -60,6 +59,6 @@ impl World {
         if !self.behaviour.instance_agency {
             return Answer::text(401, "Please configure Cloud Service Agency first");
         }
-        Answer::value(200, &self.issue_temporary_key(Reach::Own(None), KEYS_LIFETIME))
+        Answer::value(200, &self.issue_temporary_key(Permissions::OwnAccount(None), KEYS_LIFETIME))
     }
 }

@@ -1,6 +1,6 @@
-//! Which call a request is, and sets of calls for switches and faults.
+//! The calls of the API, and sets of them for settings and faults.
 
-/// A call that the simulator can tell apart.
+/// A call of the simulated APIs (`docs/kms-api.md` 1.1 and 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// `enable-key-rotation`
@@ -21,7 +21,7 @@ pub enum Operation {
     KeyTags,
     /// `GET tags`
     ProjectTags,
-    /// `POST /v3/auth/tokens`, by whatever method but an agency's
+    /// `POST /v3/auth/tokens` by every method but `assume_role`
     Authenticate,
     /// `POST /v3/auth/tokens` by the method `assume_role`
     AgencyToken,
@@ -37,9 +37,9 @@ pub enum Operation {
     MetadataToken,
     /// `GET /openstack/latest/securitykey` of the metadata service
     InstanceKeys,
-    /// `POST` to the address in a pod's environment
+    /// `POST` to the credentials URL of a pod
     PodKeys,
-    /// Anything that is answered with "no such API".
+    /// Every other request.
     Other,
 }
 
@@ -67,7 +67,7 @@ impl Operation {
         Self::Other,
     ];
 
-    /// The end of the call's path, or another word where that is taken.
+    /// A unique name: the end of the call's path, or another word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -93,7 +93,7 @@ impl Operation {
         }
     }
 
-    /// The KMS call behind the end of a path, and the key that the path itself names.
+    /// The KMS call with this end of the path, and the key id in the path.
     pub(super) fn of_kms(end: &str) -> Option<(Self, Option<&str>)> {
         if let Some((key_id, "tags")) = end.split_once('/') {
             return Some((Self::KeyTags, Some(key_id)));
@@ -110,12 +110,12 @@ pub struct OperationSet(u32);
 impl OperationSet {
     /// No operation.
     pub const NONE: Self = Self(0);
-    /// The calls of the KMS; not IAM.
+    /// The calls of KMS.
     pub const KMS: Self = Self(Self::READS.0 | Self::WRITES.0);
-    /// The calls of the KMS that change a key.
+    /// The calls of KMS that change a key.
     pub const WRITES: Self =
         Self::of(&[Operation::EnableRotation, Operation::DisableRotation, Operation::UpdateInterval]);
-    /// The calls of the KMS that change nothing.
+    /// The calls of KMS that change nothing.
     pub const READS: Self = Self::of(&[
         Operation::ReadStatus,
         Operation::DescribeKey,
@@ -124,7 +124,7 @@ impl OperationSet {
         Operation::KeyTags,
         Operation::ProjectTags,
     ]);
-    /// The calls of IAM, and of STS beside it.
+    /// The calls of IAM and STS.
     pub const IAM: Self = Self::of(&[
         Operation::Authenticate,
         Operation::AgencyToken,
@@ -133,13 +133,12 @@ impl OperationSet {
         Operation::ListProjects,
         Operation::AssumeWithOidc,
     ]);
-    /// The calls of what is next door and neither KMS nor IAM: an instance's metadata service, and a node's agent for its
-    /// pods.
+    /// The calls of an instance's metadata service, and of a node's agent for its pods.
     pub const METADATA: Self = Self::of(&[Operation::MetadataToken, Operation::InstanceKeys, Operation::PodKeys]);
-    /// KMS and IAM; not what is next door, which is no part of the cloud's API.
+    /// The calls of KMS, IAM and STS; not those of the metadata service and the agent.
     pub const ALL: Self = Self(Self::KMS.0 | Self::IAM.0);
 
-    /// The set of these.
+    /// The set of these operations.
     #[must_use]
     pub const fn of(operations: &[Operation]) -> Self {
         let mut bits = 0;
@@ -169,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_lead_to_the_calls_of_the_kms_only() {
+    fn paths_match_the_calls_of_kms_only() {
         for operation in Operation::ALL {
             let expected = OperationSet::KMS.contains(operation).then_some(operation);
             assert_eq!(Operation::of_kms(operation.as_str()).map(|(found, _)| found), expected);
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_and_writes_are_all_of_the_kms() {
+    fn every_call_of_kms_is_a_read_or_a_write() {
         for operation in Operation::ALL {
             let either = OperationSet::READS.contains(operation) ^ OperationSet::WRITES.contains(operation);
             assert_eq!(either, OperationSet::KMS.contains(operation));
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_is_of_one_server_and_has_a_name_of_its_own() {
+    fn every_operation_has_one_service_and_a_unique_name() {
         for operation in Operation::ALL {
             let sets = [OperationSet::KMS, OperationSet::IAM, OperationSet::METADATA];
             let servers = sets.into_iter().filter(|set| set.contains(operation)).count();

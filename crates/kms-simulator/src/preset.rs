@@ -1,7 +1,6 @@
-//! Ready-made faults for `rehearse --faults NAME`.
+//! Named sets of faults for `rehearse --faults NAME`.
 //!
-//! Rates are moderate: a client that perseveres and does nothing foolish brings every key to its policy under each of
-//! them, if not in its first run then in the next ones.
+//! Rates are moderate: with every preset, a client that retries correctly repairs every key within a few runs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,19 +14,19 @@ use super::rule::Rule;
 /// A named set of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// Errors of servers and gateways.
+    /// Errors of KMS and gateways.
     Flaky,
     /// Request limits.
     Throttled,
-    /// Latency and silence.
+    /// Latency, and answers that never come.
     Slow,
     /// Connections that break.
     Lossy,
-    /// Answers that mean nothing.
+    /// Unusable answers.
     Garbage,
-    /// Credentials that do not last.
+    /// Credentials that expire early or are refused.
     Auth,
-    /// A bit of each.
+    /// All of them, at lower rates.
     All,
 }
 
@@ -57,18 +56,19 @@ impl Preset {
             Self::Flaky => "10 % of KMS calls answer 500, 502 or 504, the gateways' with HTML pages",
             Self::Throttled => "15 % of KMS calls answer 429, with and without Retry-After",
             Self::Slow => "answers take 50 to 400 ms; 2 % never come or come byte by byte",
-            Self::Lossy => "10 % of KMS calls lose their connection: before or after taking effect, or in mid-answer",
-            Self::Garbage => "5 % of KMS calls answer 200 with something that is no answer",
+            Self::Lossy => {
+                "10 % of KMS calls lose their connection: before or after they take effect, or in mid-answer"
+            }
+            Self::Garbage => "5 % of KMS calls answer 200 with an unusable body",
             Self::Auth => {
                 "tokens and temporary keys live for 20 seconds, 2 % of KMS calls answer 401, 10 % of metadata calls 503"
             }
-            Self::All => "a bit of each of the others",
+            Self::All => "all of the other presets, at lower rates",
         }
     }
 
     /// The rules, in order.
-    #[must_use]
-    pub fn rules(self) -> Vec<Rule> {
+    pub(super) fn rules(self) -> Vec<Rule> {
         match self {
             Self::Flaky => vec![flaky(0.10)],
             Self::Throttled => vec![throttled(0.15)],
@@ -95,20 +95,20 @@ impl Preset {
         }
     }
 
-    /// What a preset changes in the cloud's behaviour beside its faults.
-    pub(super) fn shape(self, behaviour: &mut Behaviour) {
+    /// Changes the cloud's behaviour, in addition to the faults.
+    pub(super) fn apply_to(self, behaviour: &mut Behaviour) {
         if matches!(self, Self::Auth | Self::All) {
             let lifetime = Duration::from_secs(20);
             behaviour.token_lifetime = lifetime;
             behaviour.temporary_key_lifetime = Some(lifetime);
-            // A client that never asks for a token has to learn to.
+            // Without a token the client gets 401.
             behaviour.metadata_tokens = MetadataTokens::Required;
         }
     }
 }
 
 fn flaky(share: f64) -> Rule {
-    // A 502 or 504 may come before as well as after the backend did its work.
+    // A 502 or 504 can come before or after the backend did its work.
     let lost = [502, 504].map(|status| Fault::html(status).after_applying());
     let before = [Fault::kms(500, "KMS.0100"), Fault::html(502), Fault::html(504)];
     Rule::rate(share, before.into_iter().chain(lost))
@@ -174,11 +174,11 @@ impl FromStr for Preset {
 #[cfg(test)]
 mod tests {
     use super::super::operation::Operation;
-    use super::super::rule::Script;
+    use super::super::rule::FaultRules;
     use super::*;
 
     #[test]
-    fn every_preset_has_a_name_of_its_own_and_a_line_of_help() {
+    fn every_preset_has_a_unique_name_and_one_line_of_help() {
         for preset in Preset::ALL {
             assert_eq!(preset.as_str().parse(), Ok(preset));
             assert!(!preset.description().contains('\n'));
@@ -191,36 +191,36 @@ mod tests {
     }
 
     #[test]
-    fn presets_strike_as_often_as_they_say_and_never_iam() {
+    fn presets_have_their_rate_and_spare_iam() {
         let shares = [0.10, 0.15, 0.02, 0.10, 0.05, 0.02, 0.12];
         for (preset, share) in Preset::ALL.into_iter().zip(shares) {
-            let mut script = Script::new(preset.rules(), 5);
+            let mut rules = FaultRules::new(preset.rules(), 5);
             let calls = 20_000;
             for _ in 0..calls {
-                let _ = script.strike(Operation::ReadStatus, None);
+                let _ = rules.decide(Operation::ReadStatus, None);
             }
-            let struck = f64::from(u32::try_from(script.struck()).unwrap()) / f64::from(calls);
-            assert!((struck - share).abs() < 0.01, "{preset}: {struck}");
-            let before = script.struck();
+            let injected = f64::from(u32::try_from(rules.faults_injected()).unwrap()) / f64::from(calls);
+            assert!((injected - share).abs() < 0.01, "{preset}: {injected}");
+            let before = rules.faults_injected();
             for _ in 0..1000 {
-                let _ = script.strike(Operation::Authenticate, None);
+                let _ = rules.decide(Operation::Authenticate, None);
             }
-            assert_eq!(script.struck(), before, "{preset}");
+            assert_eq!(rules.faults_injected(), before, "{preset}");
         }
     }
 
     #[test]
-    fn where_credentials_do_not_last_every_kind_of_them_does_not() {
+    fn presets_shorten_the_lifetime_of_every_kind_of_credential() {
         for (preset, share) in [(Preset::Auth, 0.10), (Preset::All, 0.05)] {
             let mut behaviour = Behaviour::default();
-            preset.shape(&mut behaviour);
+            preset.apply_to(&mut behaviour);
             assert_eq!(Some(behaviour.token_lifetime), behaviour.temporary_key_lifetime);
             assert_eq!(behaviour.metadata_tokens, MetadataTokens::Required);
-            let mut script = Script::new(preset.rules(), 5);
+            let mut rules = FaultRules::new(preset.rules(), 5);
             let calls = 20_000;
-            let struck = (0..calls).filter(|_| script.strike(Operation::InstanceKeys, None).fault().is_some()).count();
-            let struck = f64::from(u32::try_from(struck).unwrap()) / f64::from(calls);
-            assert!((struck - share).abs() < 0.01, "{preset}: {struck}");
+            let injected = (0..calls).filter(|_| rules.decide(Operation::InstanceKeys, None).fault().is_some()).count();
+            let injected = f64::from(u32::try_from(injected).unwrap()) / f64::from(calls);
+            assert!((injected - share).abs() < 0.01, "{preset}: {injected}");
         }
     }
 }

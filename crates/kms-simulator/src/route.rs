@@ -1,4 +1,4 @@
-//! Which call a request is, by its method, its path and, where one path serves two calls, its body.
+//! The call of a request: by method, path and, if two calls have the same path, body (`docs/kms-api.md` 1.1 and 5).
 
 use hyper::Method;
 use serde_json::{Map, Value};
@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 use super::operation::Operation;
 use super::workload::POD_PATH;
 
-/// Which of the servers behind the one address.
+/// One of the services at the simulator's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(super) enum Service {
     Kms,
     Iam,
     /// The metadata service of an instance, and a node's agent for its pods.
@@ -20,15 +20,15 @@ pub(super) enum Route<'a> {
     Kms {
         operation: Operation,
         project_id: &'a str,
-        /// The key that the path itself names.
+        /// The key id in the path.
         key_id: Option<&'a str>,
     },
     /// One of [`OperationSet::IAM`](super::operation::OperationSet::IAM).
     Iam(Operation),
     /// One of [`OperationSet::METADATA`](super::operation::OperationSet::METADATA).
     Metadata(Operation),
-    WrongMethod(Side),
-    Nowhere,
+    WrongMethod(Service),
+    Unknown,
 }
 
 impl<'a> Route<'a> {
@@ -50,13 +50,13 @@ impl<'a> Route<'a> {
                         let method = if gets { Method::GET } else { Method::POST };
                         (Self::Kms { operation, project_id, key_id }, method)
                     }
-                    None => return Self::Nowhere,
+                    None => return Self::Unknown,
                 },
-                None => return Self::Nowhere,
+                None => return Self::Unknown,
             },
         };
-        match route.side() {
-            Some(side) if *method != expected => Self::WrongMethod(side),
+        match route.service() {
+            Some(service) if *method != expected => Self::WrongMethod(service),
             _ => route,
         }
     }
@@ -64,11 +64,11 @@ impl<'a> Route<'a> {
     pub(super) fn operation(self) -> Operation {
         match self {
             Self::Kms { operation, .. } | Self::Iam(operation) | Self::Metadata(operation) => operation,
-            Self::WrongMethod(_) | Self::Nowhere => Operation::Other,
+            Self::WrongMethod(_) | Self::Unknown => Operation::Other,
         }
     }
 
-    /// The key that the path itself names.
+    /// The key id in the path.
     pub(super) fn key_id(self) -> Option<&'a str> {
         match self {
             Self::Kms { key_id, .. } => key_id,
@@ -76,19 +76,19 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// Who answers; nobody but the gateway for a path that leads nowhere.
-    pub(super) fn side(self) -> Option<Side> {
+    /// The service that answers; `None` for the gateway, if the path is unknown.
+    pub(super) fn service(self) -> Option<Service> {
         match self {
-            Self::Kms { .. } => Some(Side::Kms),
-            Self::Iam(_) => Some(Side::Iam),
-            Self::Metadata(_) => Some(Side::Metadata),
-            Self::WrongMethod(side) => Some(side),
-            Self::Nowhere => None,
+            Self::Kms { .. } => Some(Service::Kms),
+            Self::Iam(_) => Some(Service::Iam),
+            Self::Metadata(_) => Some(Service::Metadata),
+            Self::WrongMethod(service) => Some(service),
+            Self::Unknown => None,
         }
     }
 }
 
-/// Whether a token is asked for by the method `assume_role`.
+/// Whether a token is requested by the method `assume_role`.
 fn assumes_role(body: Option<&Map<String, Value>>) -> bool {
     let methods = body.and_then(|body| body.get("auth")).and_then(|auth| auth["identity"]["methods"].as_array());
     methods.is_some_and(|methods| methods.iter().any(|method| method == "assume_role"))
@@ -120,10 +120,10 @@ mod tests {
             "/v3/auth/tokens/",
             "/v3/projects/p",
         ] {
-            assert_eq!(post(nowhere), Route::Nowhere, "{nowhere}");
+            assert_eq!(post(nowhere), Route::Unknown, "{nowhere}");
         }
         let get = Route::of(&Method::GET, "/v1.0/p/kms/list-keys", None);
-        assert_eq!(get, Route::WrongMethod(Side::Kms));
+        assert_eq!(get, Route::WrongMethod(Service::Kms));
         assert_eq!(get.operation(), Operation::Other);
     }
 
@@ -136,7 +136,7 @@ mod tests {
             (Method::GET, "/v1.0/p/kms/tags", Operation::ProjectTags, None),
         ] {
             let other = if method == Method::GET { Method::POST } else { Method::GET };
-            assert_eq!(route(other, path), Route::WrongMethod(Side::Kms), "{path}");
+            assert_eq!(route(other, path), Route::WrongMethod(Service::Kms), "{path}");
             let route = route(method, path);
             assert_eq!(route, Route::Kms { operation, project_id: "p", key_id });
             assert_eq!(route.key_id(), key_id);
@@ -157,13 +157,13 @@ mod tests {
         ] {
             assert_eq!(Route::of(&method, path, None), route);
             for other in [Method::GET, Method::PUT, Method::POST].into_iter().filter(|other| *other != method) {
-                assert_eq!(Route::of(&other, path, None), Route::WrongMethod(route.side().unwrap()), "{path}");
+                assert_eq!(Route::of(&other, path, None), Route::WrongMethod(route.service().unwrap()), "{path}");
             }
         }
     }
 
     #[test]
-    fn a_token_by_agency_is_a_call_of_its_own() {
+    fn a_token_of_an_agency_is_a_separate_call() {
         let route = |methods: Value| {
             let body = json!({"auth": {"identity": {"methods": methods}}});
             Route::of(&Method::POST, "/v3/auth/tokens", body.as_object()).operation()

@@ -1,7 +1,7 @@
-//! When faults strike: by script ("the next three interval writes") or by rate ("a tenth of all KMS calls").
+//! When faults are injected: for the next calls ("the next three interval writes") or by rate ("a tenth of all KMS
+//! calls").
 //!
-//! Everything random comes from one seeded generator, so that a run with the same requests in the same order meets the
-//! same faults.
+//! Everything random comes from one seeded generator: the same requests in the same order get the same faults.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,55 +18,55 @@ enum When {
     Always,
 }
 
-/// When which fault strikes.
+/// Which calls get which fault.
 #[derive(Clone, Debug)]
 pub struct Rule {
     when: When,
     faults: Arc<[Fault]>,
     operations: OperationSet,
     key_id: Option<Box<str>>,
-    spared: u64,
+    skipped: u64,
 }
 
 impl Rule {
     fn new(when: When, faults: Arc<[Fault]>) -> Self {
-        Self { when, faults, operations: OperationSet::KMS, key_id: None, spared: 0 }
+        Self { when, faults, operations: OperationSet::KMS, key_id: None, skipped: 0 }
     }
 
-    /// The fault strikes the next calls, so many of them.
+    /// The next `calls` calls get the fault.
     #[must_use]
     pub fn next(calls: u64, fault: Fault) -> Self {
         Self::new(When::Next(calls), [fault].into())
     }
 
-    /// One of the faults strikes this share of the calls, 0 to 1.
+    /// This share of the calls, 0 to 1, gets one of the faults.
     #[must_use]
     pub fn rate(share: f64, faults: impl IntoIterator<Item = Fault>) -> Self {
         Self::new(When::Rate(share), faults.into_iter().collect())
     }
 
-    /// The fault strikes every call.
+    /// Every call gets the fault.
     #[must_use]
     pub fn always(fault: Fault) -> Self {
         Self::new(When::Always, [fault].into())
     }
 
-    /// Only on these calls; without it, on every call of the KMS and none of IAM.
+    /// Only these operations; by default, every call of KMS and none of IAM.
     #[must_use]
     pub fn on(self, operations: impl Into<OperationSet>) -> Self {
         Self { operations: operations.into(), ..self }
     }
 
-    /// Only on calls for this key.
+    /// Only calls for this key.
     #[must_use]
     pub fn key(self, key_id: impl Into<Box<str>>) -> Self {
         Self { key_id: Some(key_id.into()), ..self }
     }
 
-    /// Not on the first calls that it would apply to, so many of them.
+    /// Skips the first `calls` calls that it would apply to.
     #[must_use]
     pub fn after(self, calls: u64) -> Self {
-        Self { spared: calls, ..self }
+        Self { skipped: calls, ..self }
     }
 
     fn fires(&mut self, operation: Operation, key_id: Option<&str>, rng: &mut Rng) -> bool {
@@ -76,8 +76,8 @@ impl Rule {
         if !applies {
             return false;
         }
-        if self.spared > 0 {
-            self.spared -= 1;
+        if self.skipped > 0 {
+            self.skipped -= 1;
             return false;
         }
         match &mut self.when {
@@ -96,30 +96,30 @@ impl Rule {
     }
 }
 
-/// The rules in force, in order.
+/// The active rules, in order.
 #[derive(Debug)]
-pub(super) struct Script {
+pub(super) struct FaultRules {
     rules: Vec<Rule>,
     rng: Rng,
-    struck: u64,
+    injected: u64,
 }
 
-/// What strikes one request.
-pub(super) struct Strike {
+/// The delay, hold and fault of one request.
+pub(super) struct FaultDecision {
     pub(super) delay: Duration,
     pub(super) hold: Option<Hold>,
     pub(super) fault: Option<(Arc<[Fault]>, usize)>,
 }
 
-impl Strike {
+impl FaultDecision {
     pub(super) fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref().and_then(|(faults, at)| faults.get(*at))
     }
 }
 
-impl Script {
+impl FaultRules {
     pub(super) fn new(rules: Vec<Rule>, seed: u64) -> Self {
-        Self { rules, rng: Rng::with_seed(seed), struck: 0 }
+        Self { rules, rng: Rng::with_seed(seed), injected: 0 }
     }
 
     pub(super) fn add(&mut self, rule: Rule) {
@@ -131,13 +131,13 @@ impl Script {
         self.rules.clear();
     }
 
-    /// How many requests were struck by more than a delay.
-    pub(super) fn struck(&self) -> u64 {
-        self.struck
+    /// Number of requests with a fault other than a delay.
+    pub(super) fn faults_injected(&self) -> u64 {
+        self.injected
     }
 
-    /// The first rule that fires decides; delays of the rules that fire up to it add up, and the last hold holds.
-    pub(super) fn strike(&mut self, operation: Operation, key_id: Option<&str>) -> Strike {
+    /// The first rule with a fault decides. The delays of the rules up to it add up; the last hold applies.
+    pub(super) fn decide(&mut self, operation: Operation, key_id: Option<&str>) -> FaultDecision {
         let (mut delay, mut hold) = (Duration::ZERO, None);
         for rule in &mut self.rules {
             if !rule.fires(operation, key_id, &mut self.rng) {
@@ -145,14 +145,14 @@ impl Script {
             }
             let at = if rule.faults.len() > 1 { self.rng.usize(..rule.faults.len()) } else { 0 };
             let Some(fault) = rule.faults.get(at) else { continue };
-            delay += fault.delay_drawn(&mut self.rng);
+            delay += fault.random_delay(&mut self.rng);
             hold = fault.hold().cloned().or(hold);
-            if !fault.is_mere_delay() {
-                self.struck += 1;
-                return Strike { delay, hold, fault: Some((Arc::clone(&rule.faults), at)) };
+            if !fault.is_delay_only() {
+                self.injected += 1;
+                return FaultDecision { delay, hold, fault: Some((Arc::clone(&rule.faults), at)) };
             }
         }
-        Strike { delay, hold, fault: None }
+        FaultDecision { delay, hold, fault: None }
     }
 }
 
@@ -161,14 +161,14 @@ mod tests {
     use super::super::answer::Delivery;
     use super::*;
 
-    fn status(strike: &Strike) -> Option<u16> {
-        strike.fault().map(|fault| fault.strike(None, "id").0.status)
+    fn status(decision: &FaultDecision) -> Option<u16> {
+        decision.fault().map(|fault| fault.apply(None, "id").0.status)
     }
 
     #[test]
-    fn a_scripted_fault_strikes_its_calls_and_no_more() {
-        let mut script = Script::new(Vec::new(), 1);
-        script.add(Rule::next(2, Fault::html(502)).on(Operation::UpdateInterval).key("a").after(1));
+    fn a_rule_for_the_next_calls_injects_no_further_faults() {
+        let mut fault_rules = FaultRules::new(Vec::new(), 1);
+        fault_rules.add(Rule::next(2, Fault::html(502)).on(Operation::UpdateInterval).key("a").after(1));
         let mut seen = Vec::new();
         for (operation, key) in [
             (Operation::UpdateInterval, "a"),
@@ -178,24 +178,24 @@ mod tests {
             (Operation::UpdateInterval, "a"),
             (Operation::UpdateInterval, "a"),
         ] {
-            seen.push(status(&script.strike(operation, Some(key))));
+            seen.push(status(&fault_rules.decide(operation, Some(key))));
         }
         assert_eq!(seen, [None, None, None, Some(502), Some(502), None]);
-        assert_eq!(script.struck(), 2);
+        assert_eq!(fault_rules.faults_injected(), 2);
     }
 
     #[test]
-    fn a_rate_is_kept_spares_iam_and_repeats_with_its_seed() {
+    fn a_rate_is_exact_spares_iam_and_repeats_with_its_seed() {
         let run = |seed| {
             let rule = Rule::rate(0.1, [Fault::kms(500, "KMS.0100"), Fault::html(502), Fault::html(504)]);
-            let mut script = Script::new(vec![rule], seed);
-            let iam = (0..100).filter(|_| script.strike(Operation::Authenticate, None).fault.is_some()).count();
+            let mut fault_rules = FaultRules::new(vec![rule], seed);
+            let iam = (0..100).filter(|_| fault_rules.decide(Operation::Authenticate, None).fault.is_some()).count();
             assert_eq!(iam, 0);
-            (0..10_000).map(|_| status(&script.strike(Operation::ReadStatus, Some("k")))).collect::<Vec<_>>()
+            (0..10_000).map(|_| status(&fault_rules.decide(Operation::ReadStatus, Some("k")))).collect::<Vec<_>>()
         };
         let first = run(7);
-        let struck = first.iter().flatten().count();
-        assert!((850..1150).contains(&struck), "{struck} of 10000");
+        let injected = first.iter().flatten().count();
+        assert!((850..1150).contains(&injected), "{injected} of 10000");
         for status in [500, 502, 504] {
             assert!(first.iter().flatten().filter(|seen| **seen == status).count() > 200);
         }
@@ -204,17 +204,17 @@ mod tests {
     }
 
     #[test]
-    fn delays_add_up_and_do_not_hide_the_fault_behind_them() {
+    fn delays_add_up_and_keep_the_fault() {
         let tick = Duration::from_millis(10);
         let rules = vec![
             Rule::always(Fault::delay(tick)),
             Rule::always(Fault::delay_between(tick, tick * 2)),
             Rule::next(1, Fault::hang()),
         ];
-        let mut script = Script::new(rules, 3);
-        let strike = script.strike(Operation::ReadStatus, None);
-        assert!((tick * 2..=tick * 3).contains(&strike.delay));
-        assert_eq!(strike.fault().unwrap().strike(None, "id").1, Delivery::Hang);
-        assert!(script.strike(Operation::ReadStatus, None).fault.is_none());
+        let mut fault_rules = FaultRules::new(rules, 3);
+        let decision = fault_rules.decide(Operation::ReadStatus, None);
+        assert!((tick * 2..=tick * 3).contains(&decision.delay));
+        assert_eq!(decision.fault().unwrap().apply(None, "id").1, Delivery::Hang);
+        assert!(fault_rules.decide(Operation::ReadStatus, None).fault.is_none());
     }
 }

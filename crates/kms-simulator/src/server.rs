@@ -1,8 +1,8 @@
-//! The wire: accepts connections, reads requests, lets them meet the [`World`], and sends what comes of it, whole or
-//! maltreated.
+//! The HTTP server: accepts connections, reads requests, passes them to the [`World`] and sends the answers, with or
+//! without faults.
 //!
-//! The accept loop is our own for the sake of limits, and for resets: a reset is a socket closed without lingering,
-//! which only the owner of the socket can do.
+//! It has its own accept loop for limits and for resets: a reset is a socket closed without lingering, and only the
+//! owner of the socket can do that.
 
 use std::io;
 use std::pin::Pin;
@@ -24,40 +24,40 @@ use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
 use super::answer::{Delivery, Reply};
-use super::route::Side;
+use super::route::Service;
 use super::world::{self, World};
 
-/// Connections served at once; more wait to be accepted.
-const MOST_CONNECTIONS: usize = 1024;
-/// The longest request body taken.
-const LONGEST_BODY: usize = 1024 * 1024;
+/// Number of open connections; others wait to be accepted.
+const MAX_CONNECTIONS: usize = 1024;
+/// Longest accepted request body, in bytes.
+const MAX_BODY: usize = 1024 * 1024;
 /// Time for a request's body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) type Shared = Arc<Mutex<World>>;
 
-/// The lock is held for one request or one look at a time and never across a wait; a test that panics under it leaves
-/// a world that is still whole.
+/// Held for one request or one inspection, never across an `await`. A test that panics under it leaves the world
+/// consistent, so poisoning is ignored.
 pub(super) fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
     world.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Serves until it is dropped, and its connections with it.
+/// Serves until the future is dropped; that closes all connections.
 pub(super) async fn serve(listener: TcpListener, world: Shared, idle_timeout: Duration) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(idle_timeout);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
-                    // Small answers must not wait for a full segment. It does no harm where this fails.
+                    // Do not delay small answers. A failure is harmless.
                     let _ = stream.set_nodelay(true);
                     connections.spawn(connection(stream, http.clone(), Arc::clone(&world)));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "simulator cannot accept a connection");
-                    // Out of file descriptors, most likely: some have to close first.
+                    // Probably out of file descriptors: wait until some are closed.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },
@@ -75,7 +75,7 @@ async fn connection(stream: TcpStream, http: http1::Builder, world: Shared) {
     }
 }
 
-/// The connection is to end without an answer.
+/// Ends the connection without an answer.
 #[derive(Debug)]
 struct Broken;
 
@@ -117,16 +117,16 @@ async fn answer(
     }
 }
 
-/// The body; nothing where it is longer than is taken.
+/// The body; `None` if it is too long.
 async fn read(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
-    if body.size_hint().lower() > LONGEST_BODY as u64 {
+    if body.size_hint().lower() > MAX_BODY as u64 {
         return Ok(None);
     }
     let mut first = Bytes::new();
     let mut whole = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
-        if first.len() + whole.len() + data.len() > LONGEST_BODY {
+        if first.len() + whole.len() + data.len() > MAX_BODY {
             return Ok(None);
         }
         // Nearly every body comes in one piece, which then is not copied.
@@ -141,7 +141,7 @@ async fn read(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
 }
 
 fn response(reply: Reply, reset: &Arc<AtomicBool>) -> Response<Outgoing> {
-    let Reply { answer, delivery, request_id, side, date, .. } = reply;
+    let Reply { answer, delivery, request_id, service, date, .. } = reply;
     let length = answer.body.len();
     let body = match delivery {
         Delivery::CutOff { reset: by_reset } => {
@@ -159,16 +159,16 @@ fn response(reply: Reply, reset: &Arc<AtomicBool>) -> Response<Outgoing> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type.as_str()));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     let mut insert = |name: &'static str, value: &str| {
-        // A value that cannot stand in a header is one that a test made up: left out.
+        // Only tests set invalid values: left out.
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
     };
     insert(DATE.as_str(), &date);
-    if side != Some(Side::Metadata) {
+    if service != Some(Service::Metadata) {
         insert("x-request-id", &request_id);
     }
-    if side == Some(Side::Iam) {
+    if service == Some(Service::Iam) {
         insert("x-iam-trace-id", &request_id);
     }
     if let Some(token) = &answer.subject_token {
@@ -180,12 +180,12 @@ fn response(reply: Reply, reset: &Arc<AtomicBool>) -> Response<Outgoing> {
     response
 }
 
-/// A body on its way.
+/// A body that is being sent.
 enum Outgoing {
     Whole(Bytes),
     Half {
         half: Option<Bytes>,
-        /// hyper was given a turn to send what it has.
+        /// hyper has had the chance to send the first half.
         flushed: bool,
         reset: Option<Arc<AtomicBool>>,
     },
@@ -244,7 +244,7 @@ impl Body for Outgoing {
     }
 }
 
-/// A connection's socket, closed by a reset where that was asked for.
+/// A connection's socket; closed by a reset if `reset` is set.
 struct Socket {
     stream: TcpStream,
     reset: Arc<AtomicBool>,
@@ -253,7 +253,7 @@ struct Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.reset.load(Ordering::Relaxed) {
-            // Where it fails, the client sees an orderly end in the wrong place, which is a fault as well.
+            // If it fails, the client sees an orderly end in mid-answer, which is a fault too.
             let _ = self.stream.set_zero_linger();
         }
     }

@@ -1,4 +1,4 @@
-//! What a simulator is started with: projects and their keys, users, faults, and a `behaviour`.
+//! The configuration of a simulator: projects and their keys, users and other logins, faults, behaviour.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::preset::Preset;
 use super::rule::Rule;
 use super::workload::Trust;
 
-/// Tells the time.
+/// Returns the current time.
 pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// A project of the simulated cloud.
@@ -20,15 +20,15 @@ pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 pub struct ProjectSetup {
     /// 32 hexadecimal digits.
     pub id: String,
-    /// The region's name, or `region_name` for a sub-project.
+    /// The region's name, or `REGION_NAME` for a sub-project.
     pub name: String,
     /// The account that it belongs to.
     pub domain_name: String,
-    /// The types of its answers, where not the simulator's.
+    /// The types of its answers; `None` for those of [`Behaviour`].
     pub dialect: Option<Dialect>,
     /// Its keys.
     pub keys: Vec<Key>,
-    /// Tokens that are valid for it from the start and do not expire.
+    /// Tokens for it that do not expire.
     pub tokens: Vec<String>,
 }
 
@@ -52,27 +52,27 @@ impl ProjectSetup {
         Self { domain_name: name.into(), ..self }
     }
 
-    /// Answering in these types.
+    /// With answers in these types.
     #[must_use]
     pub fn dialect(self, dialect: Dialect) -> Self {
         Self { dialect: Some(dialect), ..self }
     }
 
-    /// With one key more.
+    /// Adds a key.
     #[must_use]
     pub fn key(mut self, key: Key) -> Self {
         self.keys.push(key);
         self
     }
 
-    /// With these keys more.
+    /// Adds keys.
     #[must_use]
     pub fn keys(mut self, keys: impl IntoIterator<Item = Key>) -> Self {
         self.keys.extend(keys);
         self
     }
 
-    /// With a token that is valid from the start and does not expire.
+    /// Adds a token that does not expire.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.tokens.push(token.into());
@@ -88,17 +88,17 @@ pub(super) struct Login {
     pub(super) password: String,
 }
 
-/// How much is kept of each call.
+/// How much is recorded of each call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Journal {
-    /// Every call for every key; it grows without end, so it is for tests.
+    /// Every call for every key. It grows without limit: for tests only.
     #[default]
     Calls,
-    /// Counts, and the intervals that were sent.
+    /// Counts, and the intervals in requests.
     Counts,
 }
 
-/// All that a simulator is started with.
+/// The configuration of a simulator.
 #[derive(Clone)]
 pub struct Setup {
     pub(super) address: SocketAddr,
@@ -125,7 +125,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// An empty cloud on a free port of the loopback, on the system's clock.
+    /// An empty cloud on a free port of 127.0.0.1, with the system's clock.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -153,14 +153,14 @@ impl Setup {
         Self { address, ..self }
     }
 
-    /// With one project more.
+    /// Adds a project.
     #[must_use]
     pub fn project(mut self, project: ProjectSetup) -> Self {
         self.projects.push(project);
         self
     }
 
-    /// With one user more, who may use every project, except those that an [agency](Self::agency) of another account
+    /// Adds a user, who may use every project except those that an [agency](Self::agency) of another account
     /// delegates.
     #[must_use]
     pub fn login(
@@ -174,15 +174,15 @@ impl Setup {
         self
     }
 
-    /// With one permanent access key more, that opens every project which no [agency](Self::agency) delegates.
+    /// Adds a permanent access key for every project that no [agency](Self::agency) delegates.
     #[must_use]
     pub fn access_key(mut self, access: impl Into<String>, secret: impl Into<String>) -> Self {
         self.access_keys.push((access.into(), secret.into()));
         self
     }
 
-    /// With one agency more: an account, by name and by id, delegates these of its projects to whoever assumes it. Only
-    /// the agency and the account's own users open them from now on, and tokens that were put into a file.
+    /// Adds an agency: an account, by name and id, delegates these of its projects to everyone who assumes the agency.
+    /// Only the agency, the account's own users and tokens of [`ProjectSetup::token`] can use them.
     #[must_use]
     pub fn agency(
         mut self,
@@ -200,66 +200,68 @@ impl Setup {
         self
     }
 
-    /// With one identity provider more, and the one token of its that is accepted.
+    /// Adds an identity provider and its only accepted token.
     #[must_use]
     pub fn identity_provider(mut self, id: impl Into<String>, accepted_jwt: impl Into<String>) -> Self {
         self.id_tokens.push((id.into(), accepted_jwt.into()));
         self
     }
 
-    /// With other behaviour.
+    /// Changes the behaviour.
     #[must_use]
     pub fn behave(mut self, change: impl FnOnce(&mut Behaviour)) -> Self {
         change(&mut self.behaviour);
         self
     }
 
-    /// With one rule more for faults.
+    /// Adds a rule for faults.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn fault(mut self, rule: Rule) -> Self {
         self.rules.push(rule);
         self
     }
 
-    /// With the faults of a preset.
+    /// Adds the faults of a preset.
     #[must_use]
     pub fn preset(mut self, preset: Preset) -> Self {
-        preset.shape(&mut self.behaviour);
+        preset.apply_to(&mut self.behaviour);
         self.rules.extend(preset.rules());
         self
     }
 
-    /// With this much time between a request and its answer, IAM's too.
+    /// With this delay before every answer of KMS and IAM.
     #[must_use]
-    pub fn latency(self, latency: Duration) -> Self {
-        self.fault(Rule::always(super::fault::Fault::delay(latency)).on(OperationSet::ALL))
+    pub fn latency(mut self, latency: Duration) -> Self {
+        self.rules.push(Rule::always(super::fault::Fault::delay(latency)).on(OperationSet::ALL));
+        self
     }
 
-    /// With this seed for whatever is random.
+    /// With this seed for everything random.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
 
-    /// Keeping this much of each call.
+    /// Records this much of each call.
     #[must_use]
     pub fn journal(self, journal: Journal) -> Self {
         Self { journal, ..self }
     }
 
-    /// On this clock: tokens, locks and the times of calls go by it.
+    /// With this clock for tokens, lockouts and the times of calls.
     #[must_use]
     pub fn clock(self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self { clock: Arc::new(clock), ..self }
     }
 
-    /// Closing a connection on which no whole request head came for so long: idle ones as well as half-sent heads.
+    /// Closes connections without a complete request head for this time: idle ones, and half-sent heads.
     #[must_use]
     pub fn idle_timeout(self, idle_timeout: Duration) -> Self {
         Self { idle_timeout, ..self }
     }
 
-    /// Giving tokens of so many characters; real ones have several thousand.
+    /// With tokens of this length; real ones have several thousand characters (`docs/kms-api.md` 5.1).
     #[must_use]
     pub fn token_length(self, token_length: usize) -> Self {
         Self { token_length, ..self }

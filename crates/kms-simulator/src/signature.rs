@@ -1,7 +1,7 @@
-//! `SDK-HMAC-SHA256` as the gateway checks it: what a request says in canonical words, and the signature over them.
+//! `SDK-HMAC-SHA256` as the gateway checks it: the canonical request and its signature (`docs/kms-api.md` 5.2).
 //!
-//! A pure function of request and secret; which keys there are and what time it is, `access_key` knows. Where the
-//! documents leave a choice the check is the narrow one, since a client that passes it passes the wider one too.
+//! A pure function of request and secret; `access_key` has the keys and the clock. If the documents leave a choice, the
+//! check is the strict one: a client that passes it also passes the others.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -15,10 +15,10 @@ use sha2::{Digest, Sha256};
 use super::world::Request;
 
 const ALGORITHM: &str = "SDK-HMAC-SHA256";
-/// Stands for the body's hash where the body is not signed.
+/// Replaces the body's hash if the body is not signed.
 const UNSIGNED_PAYLOAD: &[u8] = b"UNSIGNED-PAYLOAD";
 
-/// The header `Authorization`, taken apart.
+/// The parts of the header `Authorization`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Authorization<'a> {
     pub(super) access: &'a str,
@@ -26,21 +26,21 @@ pub(super) struct Authorization<'a> {
     signature: &'a str,
 }
 
-/// Why a request's words cannot be brought into their canonical form.
+/// Why there is no canonical request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Flaw {
-    /// `SignedHeaders` is not a list of names in lower case and in order, or has one that is not signed.
+pub(super) enum CanonicalError {
+    /// `SignedHeaders` is not sorted, has upper case, or has a name with `_`.
     Names,
-    /// `SignedHeaders` does not name the date.
+    /// `SignedHeaders` lacks `x-sdk-date`.
     DateNotSigned,
-    /// A header that `SignedHeaders` names was not sent once.
+    /// A header of `SignedHeaders` is missing or repeated.
     Header(Box<str>),
-    /// `X-Sdk-Content-Sha256` is not the hash of what was sent.
+    /// `X-Sdk-Content-Sha256` is not the hash of the body.
     BodyHash,
 }
 
 impl<'a> Authorization<'a> {
-    /// Nothing where the header is absent, of another scheme, or not as documented.
+    /// `None` if the header is absent, malformed, or has another scheme.
     pub(super) fn of(headers: &'a HeaderMap) -> Option<Self> {
         let fields = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix(ALGORITHM)?.strip_prefix(' ')?;
         let mut fields = fields.split(',').map(str::trim);
@@ -50,7 +50,7 @@ impl<'a> Authorization<'a> {
     }
 
     /// Whether the request was signed with this secret.
-    pub(super) fn is_by(&self, secret: &str, request: &Request<'_>) -> Result<bool, Flaw> {
+    pub(super) fn matches(&self, secret: &str, request: &Request<'_>) -> Result<bool, CanonicalError> {
         let date = header(request.headers, "x-sdk-date")?;
         let canonical = canonical_request(request, self.signed_headers)?;
         Ok(sign(secret, date, &canonical) == self.signature)
@@ -63,20 +63,20 @@ fn sign(secret: &str, date: &[u8], canonical_request: &[u8]) -> String {
     text.extend_from_slice(date);
     text.push(b'\n');
     text.extend_from_slice(hex(&Sha256::digest(canonical_request)).as_bytes());
-    // A MAC of this kind takes keys of any length.
+    // An HMAC accepts keys of every length.
     let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map(|mac| mac.chain_update(&text).finalize());
     mac.map(|mac| hex(&mac.into_bytes())).unwrap_or_default()
 }
 
-fn canonical_request(request: &Request<'_>, signed_headers: &str) -> Result<Vec<u8>, Flaw> {
+fn canonical_request(request: &Request<'_>, signed_headers: &str) -> Result<Vec<u8>, CanonicalError> {
     let names: Vec<_> = signed_headers.split(';').collect();
     let in_order = names.windows(2).all(|pair| pair[0] < pair[1]);
     let signable = |name: &&str| !name.is_empty() && !name.contains('_') && !name.contains(char::is_uppercase);
     if !in_order || !names.iter().all(signable) {
-        return Err(Flaw::Names);
+        return Err(CanonicalError::Names);
     }
     if !names.contains(&"x-sdk-date") {
-        return Err(Flaw::DateNotSigned);
+        return Err(CanonicalError::DateNotSigned);
     }
     let body_hash = body_hash(request)?;
     let (uri, query) = (canonical_uri(request.path), canonical_query(request.query.unwrap_or_default()));
@@ -94,23 +94,23 @@ fn canonical_request(request: &Request<'_>, signed_headers: &str) -> Result<Vec<
     Ok(canonical)
 }
 
-/// The value of a header that is there once, trimmed.
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a [u8], Flaw> {
+/// The trimmed value of a header that occurs once.
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a [u8], CanonicalError> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => Ok(value.as_bytes().trim_ascii()),
-        _ => Err(Flaw::Header(name.into())),
+        _ => Err(CanonicalError::Header(name.into())),
     }
 }
 
-/// The hash of the body, or what stands for it. One that is stated has to be right, as far as it is one.
-fn body_hash<'a>(request: &Request<'a>) -> Result<Cow<'a, [u8]>, Flaw> {
+/// The hash of the body, or the value of `X-Sdk-Content-Sha256`, which must be correct.
+fn body_hash<'a>(request: &Request<'a>) -> Result<Cow<'a, [u8]>, CanonicalError> {
     let hash = hex(&Sha256::digest(request.body.unwrap_or_default())).into_bytes();
     let stated = request.headers.get("x-sdk-content-sha256").map(|stated| stated.as_bytes().trim_ascii());
     match stated {
         None => Ok(hash.into()),
         Some(stated) if stated == UNSIGNED_PAYLOAD || stated == hash => Ok(stated.into()),
-        Some(_) => Err(Flaw::BodyHash),
+        Some(_) => Err(CanonicalError::BodyHash),
     }
 }
 
@@ -124,7 +124,7 @@ fn canonical_uri(path: &str) -> String {
     uri
 }
 
-/// Sorted as sent, not as encoded: the two differ beyond ASCII.
+/// Sorted before encoding: after it, the order differs beyond ASCII.
 fn canonical_query(query: &str) -> String {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let mut pairs: Vec<_> = pairs
@@ -136,7 +136,7 @@ fn canonical_query(query: &str) -> String {
     pairs.join("&")
 }
 
-/// The bytes behind percent signs; one that has no two digits after it stands for itself.
+/// Decodes percent signs; one without two digits after it is kept.
 pub(super) fn decode(text: &str, plus_is_space: bool) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -177,7 +177,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The time of `X-Sdk-Date`: UTC as `YYYYMMDDTHHMMSSZ` and in no other way.
+/// The time of `X-Sdk-Date`: UTC, only in the form `YYYYMMDDTHHMMSSZ`.
 pub(super) fn date(headers: &HeaderMap) -> Option<SystemTime> {
     const FORM: &str = "%Y%m%dT%H%M%SZ";
     let text = headers.get("x-sdk-date")?.to_str().ok()?.trim();
@@ -224,12 +224,12 @@ mod tests {
             Request { method, path, query: *query, headers, body: Some(body.as_bytes()) }
         }
 
-        fn canonical(&self, signed_headers: &str) -> Result<String, Flaw> {
+        fn canonical(&self, signed_headers: &str) -> Result<String, CanonicalError> {
             canonical_request(&self.request(), signed_headers).map(|canonical| String::from_utf8(canonical).unwrap())
         }
     }
 
-    /// Made with the cloud's official signer.
+    /// The test vectors of the official signer.
     #[test]
     fn signatures_are_those_of_the_official_signer() {
         for (sent, signed_headers, hash, signature) in [
@@ -273,13 +273,13 @@ mod tests {
             signed.headers.insert(AUTHORIZATION, HeaderValue::from_str(&text).unwrap());
             let authorization = Authorization::of(&signed.headers).unwrap();
             assert_eq!(authorization.access, ACCESS);
-            assert_eq!(authorization.is_by(SECRET, &signed.request()), Ok(true));
-            assert_eq!(authorization.is_by("another", &signed.request()), Ok(false));
+            assert_eq!(authorization.matches(SECRET, &signed.request()), Ok(true));
+            assert_eq!(authorization.matches("another", &signed.request()), Ok(false));
         }
     }
 
     #[test]
-    fn whatever_is_signed_cannot_be_changed() {
+    fn a_changed_request_has_another_canonical_form() {
         let sent = |path: &str, date: &str, body| {
             Sent::new(Method::POST, path, &[HOST, ("x-sdk-date", date), JSON], body)
                 .canonical("content-type;host;x-sdk-date")
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_decoded_once_encoded_anew_and_end_in_a_slash() {
+    fn paths_are_decoded_encoded_again_and_end_in_a_slash() {
         for (path, canonical) in [
             ("/", "/"),
             ("/v3/projects", "/v3/projects/"),
@@ -323,21 +323,21 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_trimmed_and_have_to_be_there_once() {
+    fn headers_are_trimmed_and_must_occur_once() {
         let mut sent = Sent::new(Method::GET, "/", &[HOST, DATE, ("x-project-id", " \t p \t")], "");
         let names = "host;x-project-id;x-sdk-date";
         assert!(sent.canonical(names).unwrap().contains("\nx-project-id:p\nx-sdk-date:20240102T030405Z\n\nhost;"));
         sent.headers.append("host", HeaderValue::from_static("another"));
-        assert_eq!(sent.canonical(names), Err(Flaw::Header("host".into())));
-        assert_eq!(sent.canonical("x-absent;x-sdk-date"), Err(Flaw::Header("x-absent".into())));
-        assert_eq!(sent.canonical("x-project-id"), Err(Flaw::DateNotSigned));
+        assert_eq!(sent.canonical(names), Err(CanonicalError::Header("host".into())));
+        assert_eq!(sent.canonical("x-absent;x-sdk-date"), Err(CanonicalError::Header("x-absent".into())));
+        assert_eq!(sent.canonical("x-project-id"), Err(CanonicalError::DateNotSigned));
         for names in ["", "X-Sdk-Date", "x-sdk-date;x-project-id", "x-sdk-date;x-sdk-date", "a_b;x-sdk-date"] {
-            assert_eq!(sent.canonical(names), Err(Flaw::Names), "{names}");
+            assert_eq!(sent.canonical(names), Err(CanonicalError::Names), "{names}");
         }
     }
 
     #[test]
-    fn a_stated_hash_of_the_body_is_the_right_one_or_none() {
+    fn a_wrong_hash_of_the_body_is_refused() {
         let hash = |stated: &str| {
             let sent = Sent::new(Method::POST, "/", &[DATE, ("x-sdk-content-sha256", stated)], "äöü");
             sent.canonical("x-sdk-date").map(|canonical| canonical.rsplit_once('\n').unwrap().1.to_owned())
@@ -345,11 +345,11 @@ mod tests {
         let right = hex(&Sha256::digest("äöü"));
         assert_eq!(hash(&right), Ok(right.clone()));
         assert_eq!(hash("UNSIGNED-PAYLOAD"), Ok("UNSIGNED-PAYLOAD".to_owned()));
-        assert_eq!(hash(&hex(&Sha256::digest("aou"))), Err(Flaw::BodyHash));
+        assert_eq!(hash(&hex(&Sha256::digest("aou"))), Err(CanonicalError::BodyHash));
     }
 
     #[test]
-    fn only_the_documented_header_is_understood() {
+    fn only_the_documented_header_is_accepted() {
         let parsed = |text: &str| {
             let headers = [(AUTHORIZATION, text.parse().unwrap())].into_iter().collect::<HeaderMap>();
             Authorization::of(&headers).map(|found| (found.access.to_owned(), found.signed_headers.to_owned()))

@@ -1,6 +1,6 @@
-//! Tags: the search by tags and names (`resource_instances/action`), the tags of a key, and those of a project.
+//! Tags: the search by tags and names (`docs/kms-api.md` 1.5), the tags of a key and of a project.
 //!
-//! The codes of what is refused are those under "tag management" in Open Telekom Cloud's table of error codes.
+//! The error codes are those under "tag management" in Open Telekom Cloud's table (`docs/kms-api.md` 3.1).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,20 +15,20 @@ use super::kms::{Body, bad_key_id, key_not_found, number};
 use super::listing::{BadListing, Details, Number, Page, limit};
 use super::world::World;
 
-/// Resources on a page where no limit is given, as documented.
+/// Default page size (`docs/kms-api.md` 1.5).
 const DEFAULT_PAGE: u64 = 10;
-/// The largest limit, as documented.
+/// The largest limit (`docs/kms-api.md` 1.5).
 const LARGEST_PAGE: u64 = 1000;
-/// Tags in a search, and values of one of them.
-const MOST_TAGS: usize = 10;
+/// Number of tags in a search, and of values of one tag.
+const MAX_TAGS: usize = 10;
 /// Characters of a tag's key.
-const LONGEST_KEY: usize = 36;
+const MAX_TAG_KEY: usize = 36;
 /// Characters of a tag's value.
-const LONGEST_VALUE: usize = 43;
-/// Characters of the name that is searched for.
-const LONGEST_NAME: usize = 255;
+const MAX_TAG_VALUE: usize = 43;
+/// Characters of the name in a search.
+const MAX_NAME: usize = 255;
 
-/// How the search by tags describes a key; documents, examples and a recording disagree.
+/// How a search by tags describes a key; the sources disagree (`docs/kms-api.md` 1.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ResourceDetail {
     /// `resource_detail` is an object, as in the tables; its numbers are plain in Open Telekom Cloud's example.
@@ -36,7 +36,7 @@ pub enum ResourceDetail {
     Object,
     /// `resource_detail` is an array of one object with plain numbers, as in Huawei Cloud's Chinese example.
     Array,
-    /// `key_details` instead, and no `resource_id`, as in the one recording there is.
+    /// `key_details` instead, and no `resource_id`, as in the only recording.
     Recorded,
 }
 
@@ -51,17 +51,17 @@ fn tags(key: &Key) -> Vec<Tag<'_>> {
 }
 
 #[derive(Serialize)]
-struct Hit<'a> {
+struct FoundKey<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     resource_id: Option<&'a str>,
     #[serde(flatten)]
-    described: Option<Described<'a>>,
+    described: Option<Detail<'a>>,
     resource_name: &'a str,
     tags: Vec<Tag<'a>>,
 }
 
 #[derive(Serialize)]
-enum Described<'a> {
+enum Detail<'a> {
     #[serde(rename = "resource_detail")]
     Object(Details<'a>),
     #[serde(rename = "resource_detail")]
@@ -70,7 +70,7 @@ enum Described<'a> {
     Recorded(Details<'a>),
 }
 
-impl<'a> Hit<'a> {
+impl<'a> FoundKey<'a> {
     fn of(stored: &'a StoredKey, dialect: Dialect, detail: Option<ResourceDetail>) -> Self {
         let plain = match dialect {
             Dialect::Huawei => detail == Some(ResourceDetail::Array),
@@ -81,9 +81,9 @@ impl<'a> Hit<'a> {
         Self {
             resource_id: (detail != Some(ResourceDetail::Recorded)).then_some(&stored.key.id),
             described: detail.map(|detail| match detail {
-                ResourceDetail::Object => Described::Object(details),
-                ResourceDetail::Array => Described::Array([details]),
-                ResourceDetail::Recorded => Described::Recorded(details),
+                ResourceDetail::Object => Detail::Object(details),
+                ResourceDetail::Array => Detail::Array([details]),
+                ResourceDetail::Recorded => Detail::Recorded(details),
             }),
             resource_name: &stored.key.alias,
             tags: tags(&stored.key),
@@ -91,11 +91,11 @@ impl<'a> Hit<'a> {
     }
 }
 
-/// The answer of a search; one that counts has no resources.
+/// The answer of a search; a "count" has no resources.
 #[derive(Serialize)]
-struct Found<'a> {
+struct SearchResult<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    resources: Option<Vec<Hit<'a>>>,
+    resources: Option<Vec<FoundKey<'a>>>,
     total_count: Number,
 }
 
@@ -117,7 +117,7 @@ pub(super) fn query(
     if counts && (body.contains_key("limit") || body.contains_key("offset")) {
         return Err(Answer::kms(400, "KMS.0418", "The offset is not required."));
     }
-    // The table has no code of its own for this limit.
+    // The table has no special code for this limit.
     let limit = limit(body, DEFAULT_PAGE, LARGEST_PAGE, behaviour, "KMS.0308")?;
     let offset = number(body, "offset", "KMS.0417")?.unwrap_or(0);
     let found = keys.find(&filter(body)?);
@@ -128,8 +128,8 @@ pub(super) fn query(
         _ => BadListing::total(bad, behaviour.total.of(page.found, page.keys.len())),
     };
     let detail = (bad != Some(BadListing::NoDetails)).then_some(behaviour.resource_detail);
-    let resources = || page.keys.iter().map(|stored| Hit::of(stored, dialect, detail)).collect();
-    Ok(Answer::success(&Found {
+    let resources = || page.keys.iter().map(|stored| FoundKey::of(stored, dialect, detail)).collect();
+    Ok(Answer::success(&SearchResult {
         resources: (!counts).then(resources),
         total_count: Number::new(total as u64, dialect == Dialect::Huawei),
     }))
@@ -142,7 +142,7 @@ fn filter(body: &Body) -> Result<Filter, Answer> {
         Some(_) => Err(invalid(code, name)),
     };
     let tags = list("tags", "KMS.0407")?;
-    if tags.len() > MOST_TAGS {
+    if tags.len() > MAX_TAGS {
         return Err(Answer::kms(400, "KMS.0412", "Invalid length of the key list in the tag parameter."));
     }
     let tags: Vec<_> = tags.iter().map(tag).collect::<Result<_, _>>()?;
@@ -154,18 +154,18 @@ fn filter(body: &Body) -> Result<Filter, Answer> {
         if wanted["key"] != "resource_name" || filter.name.is_some() {
             return Err(invalid("KMS.0403", "key of match"));
         }
-        let name = wanted["value"].as_str().filter(|name| (1..=LONGEST_NAME).contains(&name.chars().count()));
-        // That a part is enough and its case is no matter is documented for the same call of other services.
+        let name = wanted["value"].as_str().filter(|name| (1..=MAX_NAME).contains(&name.chars().count()));
+        // Matching a part, in any case, is documented for the same call of other services.
         filter.name = Some(name.ok_or_else(|| invalid("KMS.0402", "value of match"))?.to_lowercase());
     }
     Ok(filter)
 }
 
-/// One tag of a search: its key, and the values of which a key must have one. The documents say "and" of the values,
-/// but a key has only one of each tag.
+/// One tag of a search: its key, and the alternative values. In the documents the values are joined by "and", but a
+/// key has each tag only once.
 fn tag(tag: &Value) -> Result<(String, Vec<String>), Answer> {
     let key = tag["key"].as_str().filter(|key| !key.is_empty()).ok_or_else(|| invalid("KMS.0406", "key of tag"))?;
-    if key.chars().count() > LONGEST_KEY {
+    if key.chars().count() > MAX_TAG_KEY {
         return Err(invalid("KMS.0411", "length of the key of tag"));
     }
     let values = match &tag["values"] {
@@ -173,7 +173,7 @@ fn tag(tag: &Value) -> Result<(String, Vec<String>), Answer> {
         Value::Array(values) => values.as_slice(),
         _ => return Err(invalid("KMS.0405", "values of tag")),
     };
-    if values.len() > MOST_TAGS {
+    if values.len() > MAX_TAGS {
         return Err(Answer::kms(
             400,
             "KMS.0413",
@@ -182,7 +182,7 @@ fn tag(tag: &Value) -> Result<(String, Vec<String>), Answer> {
     }
     let values = values.iter().map(|value| {
         let value = value.as_str().ok_or_else(|| invalid("KMS.0405", "value of tag"))?;
-        if value.chars().count() > LONGEST_VALUE {
+        if value.chars().count() > MAX_TAG_VALUE {
             return Err(invalid("KMS.0410", "length of the value of tag"));
         }
         Ok(value.to_owned())
@@ -194,7 +194,7 @@ fn invalid(code: &str, what: &str) -> Answer {
     Answer::kms(400, code, &format!("The {what} is invalid."))
 }
 
-/// The tags of one key, with their number under the name that the cloud has for it.
+/// The tags of one key, and their number under the cloud's name for it (`docs/kms-api.md` 1.1).
 #[derive(Serialize)]
 struct KeyTags<'a> {
     tags: Vec<Tag<'a>>,
@@ -204,7 +204,7 @@ struct KeyTags<'a> {
     more: Option<MoreKeyTags<'a>>,
 }
 
-/// What Open Telekom Cloud's document has instead.
+/// The other fields in Open Telekom Cloud's document.
 #[derive(Serialize)]
 struct MoreKeyTags<'a> {
     sys_tags: [Tag<'a>; 0],
@@ -224,7 +224,7 @@ struct ProjectTag<'a> {
 }
 
 impl World {
-    /// The tags of one key, or without one all that keys of the project have.
+    /// The tags of one key, or without a key id all tags in the project.
     pub(super) fn tags(&self, project_id: &str, key_id: Option<&str>) -> Result<Answer, Answer> {
         let project = self.projects.get(project_id).ok_or_else(key_not_found)?;
         let Some(key_id) = key_id else {

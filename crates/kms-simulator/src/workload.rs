@@ -1,27 +1,27 @@
-//! Workloads that are known by a token of their cluster: STS, which believes a provider's word for an agency, and the
-//! agent on a node, which gives each pod the keys of its agency (`docs/kms-api.md` 5.4).
+//! Keys for workloads with a token of their cluster: from STS, for a token of a trusted identity provider, and from the
+//! agent on a node, for the token of a pod (`docs/kms-api.md` 5.4).
 //!
-//! STS is a part of the cloud's API. The agent is none: like the metadata service it answers on the node, with no
-//! gateway before it, and it is known by the address in the pod's environment alone; here that is [`POD_PATH`].
+//! STS is part of the cloud's API. The agent is not: like the metadata service it answers on the node, without a
+//! gateway, and a pod's environment contains its URL; here its path is [`POD_PATH`].
 
 use std::time::Duration;
 
 use hyper::HeaderMap;
 use serde_json::{Map, Value, json};
 
-use super::access::Reach;
+use super::access::Permissions;
 use super::answer::Answer;
 use super::iam::{bad_request, iso, not_found};
 use super::operation::Operation;
 use super::setup::Setup;
 use super::world::World;
 
-/// Where the agent of the node answers.
+/// The path of the node's agent.
 pub(super) const POD_PATH: &str = "/v1/credentials";
-/// What keys of STS live for where nothing is asked for, in seconds; those of a pod, of which no document says.
+/// Default lifetime of keys of STS, in seconds (`docs/kms-api.md` 5.4), and of a pod's keys, which is not documented.
 const DEFAULT_DURATION: u64 = 3600;
 
-/// An agency that trusts a provider, and the one token of that provider which is accepted.
+/// An agency that trusts a provider, and the only accepted token of that provider.
 #[derive(Clone)]
 pub(super) struct Trust {
     pub(super) provider_urn: String,
@@ -30,7 +30,7 @@ pub(super) struct Trust {
 }
 
 impl Setup {
-    /// With one agency more that trusts a provider at STS, and the one token of that provider which is accepted.
+    /// Adds an agency that trusts a provider at STS, and the only accepted token of that provider.
     #[must_use]
     pub fn oidc_agency(
         mut self,
@@ -43,7 +43,7 @@ impl Setup {
         self
     }
 
-    /// With an agent for pods at [`Simulator::pod_url`](super::Simulator::pod_url), who knows one by this token.
+    /// Adds an agent for pods at [`Simulator::pod_url`](super::Simulator::pod_url), with its only accepted token.
     #[must_use]
     pub fn pod_identity(self, accepted_token: impl Into<String>) -> Self {
         Self { pod_token: Some(accepted_token.into()), ..self }
@@ -51,7 +51,7 @@ impl Setup {
 }
 
 impl World {
-    /// Keys of an agency for the word of a provider.
+    /// Keys of an agency for a token of a provider.
     pub(super) fn assume_with_oidc(&mut self, body: Option<&Map<String, Value>>) -> Result<Answer, Answer> {
         let text = |name: &str| {
             let text = body.and_then(|body| body.get(name)).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -71,7 +71,7 @@ impl World {
             return Err(Answer::iam_code(401, "IAM.0001", "The ID token is invalid or has expired."));
         }
         self.permit(Operation::AssumeWithOidc)?;
-        let key = self.new_temporary_key(Reach::Own(None), Duration::from_secs(seconds));
+        let key = self.new_temporary_key(Permissions::OwnAccount(None), Duration::from_secs(seconds));
         Ok(Answer::value(
             200,
             &json!({
@@ -86,7 +86,7 @@ impl World {
         ))
     }
 
-    /// Keys of a pod's agency for the pod's token, as it is in the file.
+    /// Keys of a pod's agency for the pod's token, sent as in the file.
     pub(super) fn pod_keys(&mut self, headers: &HeaderMap, body: Option<&Map<String, Value>>) -> Answer {
         if body.is_none_or(|body| !body.is_empty()) {
             return Answer::text(400, "expected an empty JSON object");
@@ -97,7 +97,7 @@ impl World {
             (Some(accepted), Some(sent)) if accepted == sent => {}
             _ => return Answer::text(401, "the token is not that of a pod"),
         }
-        let key = self.new_temporary_key(Reach::Own(None), Duration::from_secs(DEFAULT_DURATION));
+        let key = self.new_temporary_key(Permissions::OwnAccount(None), Duration::from_secs(DEFAULT_DURATION));
         let credentials = json!({
             "accessKeyId": key.access,
             "secretAccessKey": key.secret,

@@ -1,7 +1,7 @@
-//! The state of the simulated cloud, and the one place where a request meets it.
+//! The state of the simulated cloud, and the entry point of requests.
 //!
-//! [`World::respond`] is synchronous: everything that a request changes has changed, and is in the journal, before a
-//! byte of the answer is sent. `server` holds the lock around it and does the waiting afterwards.
+//! [`World::respond`] is synchronous: all changes of a request are made and recorded before the first byte of the answer
+//! is sent. `server` calls it under the lock and waits for delays afterwards.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,7 +10,7 @@ use fastrand::Rng;
 use hyper::{HeaderMap, Method};
 use serde_json::{Map, Value};
 
-use super::access::{Lock, Token};
+use super::access::{Lockout, Token};
 use super::access_key::AccessKeys;
 use super::agency::Agency;
 use super::answer::{Answer, Delivery, Reply, RequestId};
@@ -20,8 +20,8 @@ use super::key::is_key_id;
 use super::keys::Keys;
 use super::listing::BadListing;
 use super::operation::{Operation, OperationSet};
-use super::route::{Route, Side};
-use super::rule::Script;
+use super::route::{Route, Service};
+use super::rule::FaultRules;
 use super::setup::{Clock, Journal, Login, ProjectSetup, Setup};
 use super::workload::Trust;
 
@@ -29,22 +29,22 @@ pub(super) struct World {
     pub(super) behaviour: Behaviour,
     pub(super) projects: HashMap<String, Project>,
     pub(super) users: Vec<User>,
-    pub(super) script: Script,
+    pub(super) fault_rules: FaultRules,
     pub(super) counts: Counts,
     pub(super) authentication_failures: u64,
     pub(super) token_length: usize,
     pub(super) url: String,
-    pub(super) access: Lock,
+    pub(super) access: Lockout,
     pub(super) tokens: HashMap<Box<str>, Token>,
     pub(super) access_keys: AccessKeys,
     pub(super) agencies: Vec<Agency>,
-    /// The token that each identity provider's word is.
+    /// The accepted token of each identity provider.
     pub(super) id_tokens: HashMap<String, String>,
-    /// Agencies that believe a provider.
+    /// Agencies that trust a provider at STS.
     pub(super) trusts: Vec<Trust>,
-    /// The token that the node's agent knows the pod by; without one there is no agent.
+    /// The token that the node's agent accepts; `None` if there is no agent.
     pub(super) pod_token: Option<String>,
-    /// Tokens of the metadata service, and when they end.
+    /// Tokens of the metadata service, and when they expire.
     pub(super) metadata_tokens: HashMap<Box<str>, SystemTime>,
     journal: Journal,
     clock: Clock,
@@ -61,16 +61,16 @@ pub(super) struct Project {
 
 pub(super) struct User {
     pub(super) login: Login,
-    pub(super) lock: Lock,
+    pub(super) lock: Lockout,
 }
 
-/// A request as it came.
+/// A received request.
 pub(super) struct Request<'a> {
     pub(super) method: &'a Method,
     pub(super) path: &'a str,
     pub(super) query: Option<&'a str>,
     pub(super) headers: &'a HeaderMap,
-    /// Nothing where it was longer than the gateway takes.
+    /// `None` if it is longer than the gateway accepts.
     pub(super) body: Option<&'a [u8]>,
 }
 
@@ -79,13 +79,13 @@ impl World {
         let mut world = Self {
             behaviour: setup.behaviour,
             projects: HashMap::new(),
-            users: setup.logins.into_iter().map(|login| User { login, lock: Lock::default() }).collect(),
-            script: Script::new(setup.rules, setup.seed),
+            users: setup.logins.into_iter().map(|login| User { login, lock: Lockout::default() }).collect(),
+            fault_rules: FaultRules::new(setup.rules, setup.seed),
             counts: Counts::default(),
             authentication_failures: 0,
             token_length: setup.token_length,
             url,
-            access: Lock::default(),
+            access: Lockout::default(),
             tokens: HashMap::new(),
             access_keys: AccessKeys::default(),
             agencies: setup.agencies,
@@ -95,7 +95,7 @@ impl World {
             metadata_tokens: HashMap::new(),
             journal: setup.journal,
             clock: setup.clock,
-            // Another sequence than the faults', which must not depend on how often somebody logs in.
+            // Not the sequence of the faults, which must not depend on the number of logins.
             rng: Rng::with_seed(!setup.seed),
         };
         for (access, secret) in setup.access_keys {
@@ -107,7 +107,7 @@ impl World {
         world
     }
 
-    /// A project, or more keys and tokens for one that there is.
+    /// Adds a project, or adds keys and tokens to an existing one.
     pub(super) fn add_project(&mut self, setup: ProjectSetup) {
         for token in setup.tokens {
             self.add_token(token.into(), &setup.id, None);
@@ -122,7 +122,7 @@ impl World {
         project.keys.extend(setup.keys);
     }
 
-    /// Lets a request meet the cloud, and whatever fault is due.
+    /// Carries out a request, with the fault that is due.
     pub(super) fn respond(&mut self, request: &Request<'_>) -> Reply {
         let request_id = self.request_id();
         let body = request.body.and_then(|body| serde_json::from_slice::<Map<String, Value>>(body).ok());
@@ -133,9 +133,9 @@ impl World {
         self.counts.add(operation);
         self.count_access_key(request);
 
-        let strike = self.script.strike(operation, key_id);
+        let decision = self.fault_rules.decide(operation, key_id);
         let takes_effect = |answer: &Answer| OperationSet::WRITES.contains(operation) && answer.status == 200;
-        let (answer, delivery, applied) = match strike.fault() {
+        let (answer, delivery, applied) = match decision.fault() {
             None => {
                 let answer = self.carry_out(route, request, body.as_ref(), &request_id, None);
                 let applied = takes_effect(&answer);
@@ -147,8 +147,8 @@ impl World {
                     fault.carries_out().then(|| self.carry_out(route, request, body.as_ref(), &request_id, bad));
                 let applied = carried_out.as_ref().is_some_and(takes_effect);
                 let counted = carried_out.as_ref().is_some_and(|answer| answer.status == 401);
-                let (answer, delivery) = fault.strike(carried_out, &request_id);
-                if answer.status == 401 && !counted && route.side() != Some(Side::Metadata) {
+                let (answer, delivery) = fault.apply(carried_out, &request_id);
+                if answer.status == 401 && !counted && route.service() != Some(Service::Metadata) {
                     self.authentication_failed(request);
                 }
                 (answer, delivery, applied)
@@ -166,7 +166,15 @@ impl World {
         }
         tracing::debug!(operation = operation.as_str(), status = answer.status, ?delivery, %request_id, "answered");
         let date = self.date(at);
-        Reply { answer, delay: strike.delay, hold: strike.hold, delivery, request_id, side: route.side(), date }
+        Reply {
+            answer,
+            delay: decision.delay,
+            hold: decision.hold,
+            delivery,
+            request_id,
+            service: route.service(),
+            date,
+        }
     }
 
     fn carry_out(
@@ -181,8 +189,8 @@ impl World {
             return Answer::gateway(413, "APIGW.0201", "The request body is too large", request_id);
         }
         if self.behaviour.unknown.contains(route.operation()) {
-            return match route.side() {
-                Some(Side::Metadata) => Answer::html(404),
+            return match route.service() {
+                Some(Service::Metadata) => Answer::html(404),
                 _ => Answer::no_such_api(request_id),
             };
         }
@@ -196,18 +204,18 @@ impl World {
                 .unwrap_or_else(|refusal| refusal),
             Route::Iam(operation) => self.iam(operation, request, body, request_id).unwrap_or_else(|refusal| refusal),
             Route::Metadata(operation) => self.metadata(operation, request.headers, body),
-            Route::WrongMethod(Side::Kms) => Answer::kms(405, "KMS.0215", "The method is not allowed."),
-            Route::WrongMethod(Side::Iam) => {
+            Route::WrongMethod(Service::Kms) => Answer::kms(405, "KMS.0215", "The method is not allowed."),
+            Route::WrongMethod(Service::Iam) => {
                 Answer::iam(405, "Method Not Allowed", "The method is not allowed for the requested URL.")
             }
-            Route::WrongMethod(Side::Metadata) => Answer::html(405),
-            Route::Nowhere => Answer::no_such_api(request_id),
+            Route::WrongMethod(Service::Metadata) => Answer::html(405),
+            Route::Unknown => Answer::no_such_api(request_id),
         }
     }
 
-    /// The header `Date`: the cloud's clock, or one that is off.
+    /// The header `Date`: the cloud's clock with an offset.
     fn date(&self, at: SystemTime) -> String {
-        /// The last second that the form of the header can say.
+        /// The last second that the format can express.
         const LAST: u64 = 253_402_300_799;
         let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let seconds = seconds.saturating_add_signed(self.behaviour.date_offset_seconds).min(LAST);

@@ -1,9 +1,9 @@
-//! The files of the official clients that hold credentials: the SDKs' profile file, the Terraform provider's shared
+//! Credentials in files of the official clients: the SDKs' profile file, the Terraform provider's shared
 //! configuration, and `clouds.yaml` with `secure.yaml` and `clouds-public.yaml` (`docs/kms-api.md` 5.5).
 //!
-//! What a [`Part`] gives is no secret but where the secret is: the file is read again whenever somebody logs in. What
-//! was read is wiped; the copies that the YAML parser makes on its way are out of reach. A number or a boolean is the
-//! text that was written, since passwords and names of accounts may look like one.
+//! A [`Section`] returns where a secret is, not the secret: the file is read again at each login. What was read is
+//! wiped, except the copies inside the YAML parser. Numbers and booleans are taken as the text in the file, since
+//! passwords and account names may look like them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,27 +14,27 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::variables::without_line_breaks;
-use super::{Environment, NamedProject};
+use super::{Environment, EnvironmentError, NamedProject};
 use crate::kms::auth::{
     AccessKeyFiles, AccessKeyIdSource, IdToken, Login, Named, Password, SecretLocation, Unreadable, WipedJson,
 };
 use crate::support::small_file;
 use crate::yaml;
 
-/// One part of a file, such as a section.
+/// A section, profile or cloud of a file.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct Section {
     file: PathBuf,
-    form: Form,
+    format: FileFormat,
 }
 
-/// How the file is written, and which part of it is meant.
+/// The format of the file, and the name of the section.
 #[derive(Clone, Debug)]
-enum Form {
-    /// Sections of `name = value`; the section `[basic]`.
+enum FileFormat {
+    /// Sections of `name = value`; always the section `[basic]`.
     Profile,
-    /// JSON with a list of profiles: this one, or the one that it calls current.
-    Shared(Option<String>),
+    /// JSON with a list of profiles: this one, or the file's current one.
+    SharedConfig(Option<String>),
     /// YAML with a mapping of clouds: this one.
     Clouds(Cloud),
 }
@@ -43,15 +43,15 @@ enum Form {
 #[derive(Clone, Debug)]
 struct Cloud {
     name: String,
-    /// The policy's region, of which the cloud may say more.
+    /// The policy's region, for which the cloud may have other values.
     region: String,
-    /// The file with its secrets, where a variable names it.
+    /// The file with its secrets, if a variable names it.
     secure: Option<PathBuf>,
-    /// Where the files that add to it are looked for.
+    /// The folders that are searched for related files.
     folders: Vec<PathBuf>,
 }
 
-/// The shared configuration, without copies of what is in it.
+/// The shared configuration, without copies of its content.
 #[derive(Deserialize)]
 struct SharedConfig<'c> {
     #[serde(borrow)]
@@ -60,17 +60,17 @@ struct SharedConfig<'c> {
     profiles: Option<Vec<HashMap<String, &'c RawValue>>>,
 }
 
-/// What an access key goes by in each of the files.
+/// The names of an access key's fields in each of the files.
 const ACCESS_KEY: [&[&str]; 3] = [
     &["ak", "accessKeyId", "access_key", "access_key_id"],
     &["sk", "secretAccessKey", "secret_key", "secret_access_key"],
     &["security_token", "securityToken"],
 ];
 
-/// The fields of a part, by name; some are secrets, so all are wiped.
+/// The fields of a section, by name; some are secrets, so all are wiped.
 pub(super) type Fields = HashMap<String, Zeroizing<String>>;
 
-/// The first of these fields that says something: its name and what it says.
+/// The first of these fields that is not empty: its name and its value.
 fn first<'f>(fields: &'f Fields, names: &[&'static str]) -> Option<(&'static str, &'f str)> {
     names.iter().find_map(|name| {
         let value = without_line_breaks(fields.get(*name)?);
@@ -78,18 +78,18 @@ fn first<'f>(fields: &'f Fields, names: &[&'static str]) -> Option<(&'static str
     })
 }
 
-impl Part {
-    /// The profile file of the SDKs, where it is named or where it is by default.
+impl Section {
+    /// The profile file of the SDKs, at its named or its default path.
     pub(super) fn profile(environment: &Environment) -> Option<Self> {
         let file = named_or_at_home(environment.value(&["HUAWEICLOUD_SDK_CREDENTIALS_FILE"]), || {
             environment.home(".huaweicloud/credentials")
         })?;
-        Some(Self { file, form: Form::Profile })
+        Some(Self { file, format: FileFormat::Profile })
     }
 
-    /// The shared configuration of the Terraform provider and of `KooCLI`. A profile that is named is looked for even
-    /// where there is no file.
-    pub(super) fn shared_config(environment: &Environment) -> Result<Option<Self>, Unreadable> {
+    /// The shared configuration of the Terraform provider and of `KooCLI`. If a profile is named, a missing file is an
+    /// error.
+    pub(super) fn shared_config(environment: &Environment) -> Result<Option<Self>, EnvironmentError> {
         let profile = environment.value(&["HW_PROFILE"]);
         let own = environment.home(".hcloud/config.json");
         let named = environment.value(&["HW_SHARED_CONFIG_FILE"]).map(PathBuf::from);
@@ -97,17 +97,18 @@ impl Part {
             (Some(named), _) => Some(named),
             (None, Some(own)) if profile.is_some() => Some(own),
             (None, None) if profile.is_some() => {
-                return Err("HW_PROFILE is set, but not HW_SHARED_CONFIG_FILE or HOME".to_owned().into());
+                let missing = vec!["HW_SHARED_CONFIG_FILE or HOME".to_owned()];
+                return Err(EnvironmentError::Incomplete { set: vec!["HW_PROFILE"], missing });
             }
-            // KooCLI writes its file, with a current profile that has no name, before there is any.
+            // KooCLI writes its file before the first profile, with an empty name of the current one.
             (None, Some(own)) if own.exists() && !has_no_current_profile(&own)? => Some(own),
             _ => None,
         };
-        Ok(found.map(|file| Self { file, form: Form::Shared(profile) }))
+        Ok(found.map(|file| Self { file, format: FileFormat::SharedConfig(profile) }))
     }
 
-    /// One cloud of `clouds.yaml`, as `region` has it.
-    pub(super) fn cloud(environment: &Environment, name: String, region: &str) -> Result<Self, String> {
+    /// One cloud of `clouds.yaml`, with its values for `region`.
+    pub(super) fn cloud(environment: &Environment, name: String, region: &str) -> Result<Self, EnvironmentError> {
         let named = environment.value(&["OS_CLIENT_CONFIG_FILE"]).map(PathBuf::from);
         let secure = environment.value(&["OS_CLIENT_SECURE_FILE"]).map(PathBuf::from);
         let folders = [
@@ -118,38 +119,38 @@ impl Part {
             Some("/etc/openstack".into()),
         ];
         let folders: Vec<PathBuf> = folders.into_iter().flatten().collect();
-        let missing = || format!("OS_CLOUD is set, and there is no clouds.yaml in {}", listed(&folders));
+        let missing = || EnvironmentError::NoCloudsFile { folders: listed(&folders) };
         let file = named.or_else(|| one_of(&folders, "clouds")).ok_or_else(missing)?;
-        Ok(Self { file, form: Form::Clouds(Cloud { name, region: region.to_owned(), secure, folders }) })
+        Ok(Self { file, format: FileFormat::Clouds(Cloud { name, region: region.to_owned(), secure, folders }) })
     }
 
-    /// What it says now.
-    pub(super) fn fields(&self) -> Result<Fields, Unreadable> {
-        match &self.form {
-            Form::Profile => Ok(basic_section(&read(&self.file)?)),
-            Form::Shared(profile) => self.shared_profile(profile.as_deref()),
-            Form::Clouds(cloud) => self.cloud_fields(cloud),
+    /// Reads the section's fields.
+    pub(super) fn fields(&self) -> Result<Fields, EnvironmentError> {
+        match &self.format {
+            FileFormat::Profile => Ok(basic_section(&read(&self.file)?)),
+            FileFormat::SharedConfig(profile) => self.shared_profile(profile.as_deref()),
+            FileFormat::Clouds(cloud) => self.cloud_fields(cloud),
         }
     }
 
-    fn shared_profile(&self, profile: Option<&str>) -> Result<Fields, Unreadable> {
-        let shown = self.file.display();
+    fn shared_profile(&self, profile: Option<&str>) -> Result<Fields, EnvironmentError> {
+        let missing = |missing| EnvironmentError::Missing { place: self.file.display().to_string(), missing };
         let text = read(&self.file)?;
         let config = shared_config(&self.file, &text)?;
         let current = config.current.and_then(scalar);
         let name = profile.or(current.as_ref().map(|name| name.as_str())).unwrap_or("default");
         if name.is_empty() {
-            return Err(format!("{shown} has no current profile; name one in HW_PROFILE").into());
+            return Err(missing("current profile; set HW_PROFILE".to_owned()));
         }
         let named = |profile: &HashMap<_, _>| profile.get("name").copied().and_then(scalar).is_some_and(|n| *n == name);
         let found = config.profiles.into_iter().flatten().find(named);
-        let fields = found.ok_or_else(|| format!("{shown} has no profile {name}"))?.into_iter();
+        let fields = found.ok_or_else(|| missing(format!("profile {name}")))?.into_iter();
         Ok(fields.filter_map(|(name, value)| Some((name, scalar(value)?))).collect())
     }
 
-    /// What is said of a cloud, in the order of `openstacksdk`: its public profile, then `clouds.yaml`, then
-    /// `secure.yaml`, and last what they say of the region.
-    fn cloud_fields(&self, cloud: &Cloud) -> Result<Fields, Unreadable> {
+    /// The fields of a cloud, merged in the order of `openstacksdk`: its public profile, then `clouds.yaml`, then
+    /// `secure.yaml`, and last their values for the region.
+    fn cloud_fields(&self, cloud: &Cloud) -> Result<Fields, EnvironmentError> {
         let Cloud { name, region, folders, .. } = cloud;
         let clouds = yaml(&self.file)?;
         let secure = match self.secure_file(cloud) {
@@ -157,12 +158,13 @@ impl Part {
             None => WipedJson::from(Value::Null),
         };
         let own = [&clouds["clouds"][name], &secure["clouds"][name]];
-        if own.iter().all(|said| said.is_null()) {
-            return Err(format!("{} has no cloud {name}, which OS_CLOUD names", self.file.display()).into());
+        if own.iter().all(|layer| layer.is_null()) {
+            let place = self.file.display().to_string();
+            return Err(EnvironmentError::Missing { place, missing: format!("cloud {name}, the value of OS_CLOUD") });
         }
         // `cloud` is its older name.
         let profile =
-            ["profile", "cloud"].iter().find_map(|field| own.iter().rev().find_map(|said| said[field].as_str()));
+            ["profile", "cloud"].iter().find_map(|field| own.iter().rev().find_map(|layer| layer[field].as_str()));
         let public = match profile.and_then(|_| one_of(folders, "clouds-public")) {
             Some(path) => yaml(&path)?,
             None => WipedJson::from(Value::Null),
@@ -176,7 +178,7 @@ impl Part {
             put_texts(&mut auth, &layer["auth"]);
         }
         for (name, value) in auth {
-            // Of the two, openstacksdk takes the project beside `auth`.
+            // openstacksdk prefers the project beside `auth` to the one in it.
             if !(is_of_project(&name) && fields.contains_key(&name)) {
                 fields.insert(name, value);
             }
@@ -184,46 +186,52 @@ impl Part {
         Ok(fields)
     }
 
-    /// The file with a cloud's secrets: the one that is named, else the first where `openstacksdk` looks, else the one
-    /// beside a `clouds.yaml` that is elsewhere.
+    /// The file with a cloud's secrets: the named one, else the first in the folders of `openstacksdk`, else the one
+    /// beside a `clouds.yaml` in another folder.
     fn secure_file(&self, cloud: &Cloud) -> Option<PathBuf> {
         let beside = || one_of(&[self.file.parent()?.to_owned()], "secure");
         cloud.secure.clone().or_else(|| one_of(&cloud.folders, "secure")).or_else(beside)
     }
 
-    /// Which part of which file, for people.
-    pub(super) fn shown(&self) -> String {
+    /// The section and its file, for people.
+    pub(super) fn origin(&self) -> String {
         let file = self.file.display();
-        match &self.form {
-            Form::Profile => format!("section [basic] of {file}"),
-            Form::Shared(Some(profile)) => format!("profile {profile} of {file}"),
-            Form::Shared(None) => format!("the current profile of {file}"),
-            Form::Clouds(cloud) => format!("cloud {} of {file}", cloud.name),
+        match &self.format {
+            FileFormat::Profile => format!("section [basic] of {file}"),
+            FileFormat::SharedConfig(Some(profile)) => format!("profile {profile} of {file}"),
+            FileFormat::SharedConfig(None) => format!("the current profile of {file}"),
+            FileFormat::Clouds(cloud) => format!("cloud {} of {file}", cloud.name),
         }
     }
 
-    /// Why the fields of a cloud are not enough to log in. A profile that no file has is built into `openstacksdk`, with
-    /// addresses only, or a mistake.
-    pub(super) fn incomplete(&self, fields: &Fields) -> String {
-        let why = format!("{} has neither a token, an access key nor user, password and domain", self.shown());
-        match (&self.form, first(fields, &["profile", "cloud"])) {
-            (Form::Clouds(Cloud { folders, .. }), Some((_, profile))) => {
-                format!("{why}; its profile {profile} was looked for in clouds-public.yaml in {}", listed(folders))
-            }
-            _ => why,
+    /// The error that the section lacks these fields.
+    pub(super) fn missing(&self, fields: &str) -> EnvironmentError {
+        EnvironmentError::Missing { place: self.origin(), missing: fields.to_owned() }
+    }
+
+    /// The error that the fields of a cloud are not enough to log in. Names its profile: one that no file contains is
+    /// built into `openstacksdk`, with addresses only, or is misspelt.
+    pub(super) fn incomplete_cloud(&self, fields: &Fields) -> EnvironmentError {
+        let logins = "token, no access key, and no user with password and domain";
+        match (&self.format, first(fields, &["profile", "cloud"])) {
+            (FileFormat::Clouds(Cloud { folders, .. }), Some((_, profile))) => self.missing(&format!(
+                "{logins}; its profile {profile} was looked for in clouds-public.yaml in {}",
+                listed(folders)
+            )),
+            _ => self.missing(logins),
         }
     }
 
-    /// The project that the part names.
+    /// The project that the section names.
     pub(super) fn project(&self, fields: &Fields) -> Option<NamedProject> {
         let ids = first(fields, &["project_id", "tenant_id", "projectId"]);
         let names = || first(fields, &["project_name", "tenant_name"]);
         let (id, (name, value)) = ids.map(|found| (true, found)).or_else(|| Some((false, names()?)))?;
         let project = if id { Named::Id(value.to_owned()) } else { Named::Name(value.to_owned()) };
-        Some(NamedProject { project, origin: format!("{name} in {}", self.shown()) })
+        Some(NamedProject { project, origin: format!("{name} in {}", self.origin()) })
     }
 
-    /// How the part logs in; nothing where its fields are of no kind.
+    /// The login of the section; `None` if its fields are not enough for one.
     pub(super) fn login(&self, fields: &Fields) -> Option<Login> {
         let field = |names| first(fields, names).map(|(_, value)| value.to_owned());
         if let (Some(provider_id), Some(file)) = (field(&["idp_id"]), field(&["id_token_file"])) {
@@ -253,16 +261,16 @@ impl Part {
         }))
     }
 
-    /// The field that has one of these names, to be read when it is needed; nothing where it is not there now.
+    /// The first of these fields that is set, as a secret that is read at each login.
     fn entry(&self, fields: &Fields, names: &'static [&'static str]) -> Option<SecretLocation> {
         let (name, _) = first(fields, names)?;
-        let part = self.clone();
+        let section = self.clone();
         let read = move || {
-            let fields = part.fields()?;
+            let fields = section.fields()?;
             let found = first(&fields, names).map(|(_, value)| value.to_owned());
-            found.ok_or_else(|| Unreadable::from(format!("{} has no {name}", part.shown())))
+            found.ok_or_else(|| Unreadable::from(section.missing(name)))
         };
-        Some(SecretLocation::entry(&format!("{name} in {}", self.shown()), read))
+        Some(SecretLocation::entry(&format!("{name} in {}", self.origin()), read))
     }
 }
 
@@ -270,32 +278,33 @@ fn named_or_at_home(named: Option<String>, at_home: impl FnOnce() -> Option<Path
     named.map(PathBuf::from).or_else(|| at_home().filter(|path| path.exists()))
 }
 
-/// The first file of this name in the folders, in one of the three forms that the clients know.
+/// The first file of this name in the folders, with one of the three extensions that the clients support.
 fn one_of(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
-    let forms = |folder: &PathBuf| ["yaml", "yml", "json"].map(|form| folder.join(format!("{name}.{form}")));
-    folders.iter().flat_map(forms).find(|path| path.exists())
+    let files = |folder: &PathBuf| ["yaml", "yml", "json"].map(|ending| folder.join(format!("{name}.{ending}")));
+    folders.iter().flat_map(files).find(|path| path.exists())
 }
 
 fn listed(folders: &[PathBuf]) -> String {
     folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-fn yaml(path: &Path) -> Result<WipedJson, Unreadable> {
+fn yaml(path: &Path) -> Result<WipedJson, EnvironmentError> {
     let tree = yaml::foreign_yaml(&read(path)?).map(WipedJson::from);
-    tree.ok_or_else(|| Unreadable::from(format!("{} is not valid YAML", path.display())))
+    tree.ok_or_else(|| EnvironmentError::Syntax { file: path.to_owned(), format: "YAML" })
 }
 
-fn shared_config<'c>(path: &Path, text: &'c str) -> Result<SharedConfig<'c>, String> {
-    serde_json::from_str(text).map_err(|_| format!("{} is not valid JSON", path.display()))
+fn shared_config<'c>(path: &Path, text: &'c str) -> Result<SharedConfig<'c>, EnvironmentError> {
+    // The parser's error may repeat a secret.
+    serde_json::from_str(text).map_err(|_| EnvironmentError::Syntax { file: path.to_owned(), format: "JSON" })
 }
 
-fn has_no_current_profile(path: &Path) -> Result<bool, Unreadable> {
+fn has_no_current_profile(path: &Path) -> Result<bool, EnvironmentError> {
     let text = read(path)?;
     let current = shared_config(path, &text)?.current.and_then(scalar);
     Ok(current.is_some_and(|name| name.is_empty()))
 }
 
-/// A text, or a number or a boolean as it was written.
+/// A text, or a number or a boolean as it is written.
 fn scalar(value: &RawValue) -> Option<Zeroizing<String>> {
     match value.get() {
         "null" => None,
@@ -323,7 +332,7 @@ fn basic_section(text: &str) -> Fields {
     fields
 }
 
-/// Adds the fields of a mapping that say something; in their names a hyphen is as good as an underscore.
+/// Adds the fields of a mapping that are not empty; hyphens in their names become underscores.
 fn put_texts(fields: &mut Fields, mapping: &Value) {
     for (name, value) in mapping.as_object().into_iter().flatten() {
         if let Some(text) = value.as_str().filter(|text| !text.is_empty()) {
@@ -332,8 +341,8 @@ fn put_texts(fields: &mut Fields, mapping: &Value) {
     }
 }
 
-/// The text of a file; a byte order mark is no part of its first line.
-fn read(path: &Path) -> Result<Zeroizing<String>, Unreadable> {
+/// The text of a file, without a byte order mark.
+fn read(path: &Path) -> Result<Zeroizing<String>, EnvironmentError> {
     let text = small_file::read_text(path).map_err(|error| Unreadable::file(path, error))?;
     Ok(match text.strip_prefix('\u{feff}') {
         Some(text) => text.to_owned().into(),

@@ -1,26 +1,28 @@
-//! Variables of the environment: one of several names, and those that are given together or not at all.
+//! Variables of the environment: alternative names, and groups that are set together or not.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::EnvironmentError;
+
 /// Variables of the environment, by name.
-pub type Variables = fn(&str) -> Option<String>;
+pub(crate) type Variables = fn(&str) -> Option<String>;
 
-/// The names that one thing goes by, the best first.
-pub(super) type Names = &'static [&'static str];
+/// Alternative names of a variable, in order of preference.
+pub(super) type VariableNames = &'static [&'static str];
 
-/// A variable that is set to something: its name and its value.
-pub(super) type Given = (&'static str, String);
+/// A variable that is set and not empty: its name and its value.
+pub(super) type SetVariable = (&'static str, String);
 
-/// What is given together: what tells of it, and the others.
-pub(super) type Together<const N: usize, const M: usize> = ([Given; N], [Given; M]);
+/// The variables of a login, all of them set: its own, and those it shares with other logins.
+pub(super) type VariableGroup<const N: usize, const M: usize> = ([SetVariable; N], [SetVariable; M]);
 
 /// The environment of the process.
 pub(super) struct Environment(pub(super) Variables);
 
 impl Environment {
-    /// The first variable that is set to something, without line breaks at its end.
-    pub(super) fn first(&self, names: Names) -> Option<Given> {
+    /// The first of these variables that is set and not empty, without line breaks at its end.
+    pub(super) fn first(&self, names: VariableNames) -> Option<SetVariable> {
         names.iter().find_map(|name| {
             let mut value = (self.0)(name)?;
             value.truncate(without_line_breaks(&value).len());
@@ -28,36 +30,36 @@ impl Environment {
         })
     }
 
-    /// What one of these is set to.
-    pub(super) fn value(&self, names: Names) -> Option<String> {
+    /// The value of the first of these variables that is set.
+    pub(super) fn value(&self, names: VariableNames) -> Option<String> {
         self.first(names).map(|(_, value)| value)
     }
 
-    /// All of these, or nothing where none of the `telling` is set; the `others` alone tell nothing, since more than
-    /// one way to log in has them. Half of them is an error that names what is missing.
-    pub(super) fn together<const N: usize, const M: usize>(
+    /// All of these variables, or `None` if no one of its `own` is set; the `shared` ones do not count for that, since
+    /// other logins have them too. An incomplete group is an error that names the missing variables.
+    pub(super) fn group<const N: usize, const M: usize>(
         &self,
-        telling: [Names; N],
-        others: [Names; M],
-    ) -> Result<Option<Together<N, M>>, String> {
-        let (found, beside) = (telling.map(|names| self.first(names)), others.map(|names| self.first(names)));
+        own: [VariableNames; N],
+        shared: [VariableNames; M],
+    ) -> Result<Option<VariableGroup<N, M>>, EnvironmentError> {
+        let (found, found_shared) = (own.map(|names| self.first(names)), shared.map(|names| self.first(names)));
         if found.iter().all(Option::is_none) {
             return Ok(None);
         }
-        if let (Some(found), Some(beside)) = (whole(&found), whole(&beside)) {
-            return Ok(Some((found, beside)));
+        if let (Some(found), Some(found_shared)) = (all_set(&found), all_set(&found_shared)) {
+            return Ok(Some((found, found_shared)));
         }
-        let all = || found.iter().zip(telling).chain(beside.iter().zip(others));
-        let given: Vec<_> = found.iter().flatten().map(|(name, _)| *name).collect();
-        let missing: Vec<_> = all().filter(|(found, _)| found.is_none()).map(|(_, names)| names.join(" or ")).collect();
-        let verb = if given.len() == 1 { "is" } else { "are" };
-        Err(format!("{} {verb} set, but not {}", given.join(" and "), missing.join(", nor ")))
+        let variables = found.iter().zip(own).chain(found_shared.iter().zip(shared));
+        let missing = variables.filter(|(found, _)| found.is_none()).map(|(_, names)| names.join(" or ")).collect();
+        let set = found.iter().flatten().map(|(name, _)| *name).collect();
+        Err(EnvironmentError::Incomplete { set, missing })
     }
 
     /// A whole number of seconds.
-    pub(super) fn seconds<T: FromStr>(&self, names: Names) -> Result<Option<T>, String> {
+    pub(super) fn seconds<T: FromStr>(&self, names: VariableNames) -> Result<Option<T>, EnvironmentError> {
         let Some((name, value)) = self.first(names) else { return Ok(None) };
-        value.trim().parse().map(Some).map_err(|_| format!("{name} is not a whole number of seconds"))
+        let invalid = |_| EnvironmentError::Invalid { name: name.to_owned(), expected: "a whole number of seconds" };
+        value.trim().parse().map(Some).map_err(invalid)
     }
 
     /// A path in the user's home.
@@ -66,14 +68,13 @@ impl Environment {
     }
 }
 
-/// The text without the line breaks at its end, which whatever wrote it has left there.
+/// The text without the line breaks at its end, which many tools write.
 pub(super) fn without_line_breaks(text: &str) -> &str {
     text.trim_end_matches(['\r', '\n'])
 }
 
-/// All of them, where none is missing.
-fn whole<const N: usize>(found: &[Option<Given>; N]) -> Option<[Given; N]> {
-    let all: Option<Vec<Given>> = found.iter().cloned().collect();
+fn all_set<const N: usize>(found: &[Option<SetVariable>; N]) -> Option<[SetVariable; N]> {
+    let all: Option<Vec<SetVariable>> = found.iter().cloned().collect();
     all?.try_into().ok()
 }
 
@@ -82,25 +83,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_belongs_together_is_whole_or_absent_or_an_error_that_names_the_rest() {
-        let environment = |variables: Variables| Environment(variables);
-        let together = |environment: &Environment| {
-            environment.together([&["A", "A2"], &["B"]], [&["C", "C2"]]).map(|found| {
-                found.map(|(telling, others)| telling.into_iter().chain(others).map(|(name, _)| name).collect())
-            })
+    fn a_group_is_complete_or_absent_or_an_error_that_names_what_is_missing() {
+        let group = |variables: Variables| {
+            let found = Environment(variables).group([&["A", "A2"], &["B"]], [&["C", "C2"]]);
+            let names =
+                |(own, shared): VariableGroup<2, 1>| own.into_iter().chain(shared).map(|(name, _)| name).collect();
+            found.map(|found| found.map(names)).map_err(|error| error.to_string())
         };
-        let found: Result<Option<Vec<&str>>, String> = together(&environment(|_| None));
+        let found: Result<Option<Vec<&str>>, String> = group(|_| None);
         assert_eq!(found, Ok(None));
-        assert_eq!(together(&environment(|name| (name == "C").then(String::new))), Ok(None));
-        assert_eq!(together(&environment(|name| (name == "C").then(|| "c".to_owned()))), Ok(None));
+        assert_eq!(group(|name| (name == "C").then(String::new)), Ok(None));
+        assert_eq!(group(|name| (name == "C").then(|| "c".to_owned())), Ok(None));
+        assert_eq!(group(|name| (name != "A").then(|| "set".to_owned())), Ok(Some(vec!["A2", "B", "C"])));
+        let error = |variables| group(variables).unwrap_err();
+        assert_eq!(error(|name| (name == "B").then(|| "b".to_owned())), "B is set, but not A or A2, nor C or C2");
         assert_eq!(
-            together(&environment(|name| (name != "A").then(|| "set".to_owned()))),
-            Ok(Some(vec!["A2", "B", "C"]))
-        );
-        let only = |variables| together(&environment(variables)).unwrap_err();
-        assert_eq!(only(|name| (name == "B").then(|| "b".to_owned())), "B is set, but not A or A2, nor C or C2");
-        assert_eq!(
-            only(|name| (name == "A" || name == "B").then(|| "x".to_owned())),
+            error(|name| (name == "A" || name == "B").then(|| "x".to_owned())),
             "A and B are set, but not C or C2"
         );
     }

@@ -21,7 +21,7 @@ use crate::kms::observe::Operation;
 use crate::kms::outage::RetryBudget;
 use crate::kms::run_breaker::RunBreaker;
 use crate::kms::transport::HeaderText;
-use crate::support::error_chain::Chain;
+use crate::support::error_chain::ErrorChain;
 use crate::support::printable::excerpt;
 
 /// Prefix of the error for calls after the first refusal.
@@ -163,7 +163,7 @@ impl CredentialCache {
             Err(error) => {
                 warn!(
                     project = &*executor.project,
-                    error = %Chain(&error),
+                    error = %ErrorChain(&error),
                     "cannot renew the credentials early; the old ones are still valid"
                 );
                 let mut current = self.current();

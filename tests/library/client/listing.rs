@@ -1,4 +1,4 @@
-//! Lists of keys: read to their end with as few calls as possible, or refused.
+//! Lists of keys: read to their end with the fewest calls, or not used.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ async fn every_key_is_listed_in_as_few_pages_as_the_cloud_allows() {
 }
 
 #[tokio::test]
-async fn a_cloud_with_smaller_pages_is_read_in_its_own_size() {
+async fn a_cloud_with_smaller_pages_is_listed_without_limit() {
     for (largest, pages) in [(LargestPage::Capping(10), 3), (LargestPage::Refusing(10), 4)] {
         let keys = (0..25).map(|number| Key::new(id(number)));
         let (listed, cloud) = list(of(keys).behave(|behaviour| behaviour.largest_page = largest)).await;
@@ -59,7 +59,7 @@ async fn a_key_on_two_pages_is_one_key() {
     assert_eq!(listed.iter().collect::<BTreeSet<_>>().len(), 25);
 }
 
-/// A cloud of 25 keys with ten on a page, with this fault in its lists.
+/// A cloud of 25 keys with ten on a page, and these wrong lists.
 fn misleading(bad: BadListing) -> Setup {
     let keys = (0..25).map(|number| Key::new(id(number)).tag("pci", "true"));
     let setup = of(keys).behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10));
@@ -67,13 +67,13 @@ fn misleading(bad: BadListing) -> Setup {
 }
 
 #[tokio::test]
-async fn a_list_that_may_lack_a_key_is_doubtful_and_keeps_the_listed_keys() {
+async fn a_list_that_may_lack_a_key_is_doubtful_and_keeps_its_keys() {
     for (bad, seen, requests) in [
         (BadListing::SameMarker, 20, 2),
         (BadListing::SameKeys, 10, 2),
         (BadListing::NoMarker, 10, 1),
         (BadListing::LargerTotal, 25, 3),
-        // Read once more, since the total changed.
+        // Read again, because the total changed.
         (BadListing::OneGone, 24, 6),
     ] {
         let (listed, cloud) = list(misleading(bad)).await;
@@ -102,7 +102,7 @@ async fn a_list_is_read_again_when_its_total_changed_and_is_then_complete() {
 }
 
 #[tokio::test]
-async fn a_changed_list_that_cannot_be_read_again_keeps_the_listed_keys() {
+async fn a_changed_list_that_cannot_be_read_again_keeps_its_keys() {
     let setup = |operation| {
         let once = Rule::next(1, Fault::listing(BadListing::OneGone)).on(operation).after(1);
         let keys = (0..25).map(|number| Key::new(id(number)).tag("pci", "true"));
@@ -124,7 +124,7 @@ async fn a_changed_list_that_cannot_be_read_again_keeps_the_listed_keys() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_list_and_a_list_without_an_end_are_errors() {
+async fn an_invalid_list_and_an_endless_list_are_errors() {
     for (bad, what) in [
         (BadListing::Empty, "not a KMS answer"),
         (BadListing::NoDetails, "not a KMS answer"),
@@ -148,7 +148,7 @@ async fn a_search_by_tag_that_may_lack_a_key_is_doubtful() {
 }
 
 #[tokio::test]
-async fn a_list_and_a_description_agree_on_every_kind_of_key() {
+async fn the_list_has_the_same_details_as_a_description() {
     let own = |number| Key::new(id(number)).alias(format!("key-{number}"));
     for dialect in [Dialect::Huawei, Dialect::OpenTelekomCloud, Dialect::AllText] {
         let keys = [
@@ -211,7 +211,7 @@ async fn keys_are_found_by_tag_in_every_dialect_and_by_any_value() {
 }
 
 #[tokio::test]
-async fn a_search_by_tag_reads_all_pages_of_a_cloud_with_small_pages() {
+async fn a_search_by_tag_reads_all_small_pages() {
     let keys = (0..25).map(|number| Key::new(id(number)).tag("pci", "true"));
     let setup = of(keys).behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10));
     let cloud = Simulator::start(setup).await.unwrap();
@@ -221,7 +221,7 @@ async fn a_search_by_tag_reads_all_pages_of_a_cloud_with_small_pages() {
 }
 
 #[tokio::test]
-async fn a_search_by_tag_is_read_to_its_end_whatever_its_total_counts() {
+async fn a_search_by_tag_is_read_to_its_end_with_any_total() {
     for total in [Total::Found, Total::Page] {
         for keys in [999, 1_000, 1_001, 2_500] {
             let tagged = (0..keys).map(|number| Key::new(id(number)).tag("pci", "true"));

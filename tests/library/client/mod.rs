@@ -1,4 +1,4 @@
-//! The client of one project against the simulator: what it counts, and how it protects credentials.
+//! The client of one project with the simulator: its metrics, and its handling of credentials.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
@@ -22,18 +22,18 @@ use kms_rotationd::kms::{
 };
 use kms_rotationd::rotation::KeyId;
 use kms_rotationd::support::clock::{BootClock, Clock};
-use kms_rotationd::support::write_gate::{Gate, GateHandle};
+use kms_rotationd::support::write_gate::{WriteGate, WriteGateHandle};
 use kms_simulator::{Fault, Garbage, Key, OperationSet, ProjectSetup, Rule, Setup, Simulator};
 use tokio_util::sync::CancellationToken;
 
 const PROJECT: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 
-/// Records the ends of operations, one line each.
+/// Records each event as a line.
 #[derive(Default)]
 struct Recorded(Mutex<Vec<String>>);
 
-/// Calls these at every attempt, and whenever credentials are used.
+/// Calls this at every attempt and every use of credentials.
 struct Hooked<A, C> {
     attempt: A,
     credentials: C,
@@ -92,7 +92,7 @@ fn password() -> Credentials {
 fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, recorded: &Arc<Recorded>) -> KmsClient {
     let settings = settings(cloud, credentials);
     let (observer, stop) = (Arc::clone(recorded) as Arc<dyn Observer>, CancellationToken::new());
-    KmsClient::new(settings, &Shared::for_descriptors(1024), observer, clock, stop, Gate::default()).unwrap()
+    KmsClient::new(settings, &Shared::for_descriptors(1024), observer, clock, stop, WriteGate::default()).unwrap()
 }
 
 fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
@@ -113,7 +113,7 @@ fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
     }
 }
 
-/// Projects with these names and no ids, with one access key.
+/// Projects with these names, with one access key.
 fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<KmsClient> {
     let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
     let key =
@@ -123,14 +123,14 @@ fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<KmsClient> {
     let client = |name: &&str| {
         let scope = ProjectScope { id: None, name: (*name).to_owned() };
         let settings = ClientSettings { scope, ..settings(cloud, credentials.clone()) };
-        KmsClient::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), Gate::default())
+        KmsClient::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), WriteGate::default())
             .unwrap()
     };
     names.iter().map(client).collect()
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_one_of_kms_counts_as_a_failure() {
+async fn an_answer_that_is_not_from_kms_is_a_failure() {
     let cloud = Simulator::start(setup().fault(Rule::always(Fault::garbage(Garbage::NotJson)))).await.unwrap();
     let recorded = Arc::new(Recorded::default());
     let client = client(&cloud, token("good"), Clock::system(), &recorded);
@@ -139,15 +139,15 @@ async fn an_answer_that_is_not_one_of_kms_counts_as_a_failure() {
     assert_eq!(recorded.operations(), ["authenticate true", "read_status false"]);
 }
 
-/// A write is retried until this happens to its gate, which is open for an hour, or to the gate's clock.
-async fn assert_not_sent_once(happens: impl FnOnce(&GateHandle, &AtomicBool)) {
+/// A write is tried again and again until this happens to its gate, which is open for an hour, or to the clock of that.
+async fn assert_not_sent_once(happens: impl FnOnce(&WriteGateHandle, &AtomicBool)) {
     const HOUR: Duration = Duration::from_secs(3_600);
     let enable = kms_simulator::Operation::EnableRotation;
     let cloud = Simulator::start(setup().fault(Rule::always(Fault::html(503)).on(enable))).await.unwrap();
     let slept = Arc::<AtomicBool>::default();
     let wakes = Arc::clone(&slept);
     let boot_clock = BootClock::from_fn(move || if wakes.load(Ordering::SeqCst) { HOUR } else { Duration::ZERO });
-    let (handle, gate) = Gate::closed(boot_clock);
+    let (handle, gate) = WriteGate::closed(boot_clock);
     handle.open_until(HOUR);
     let (clock, stop) = (Clock::system(), CancellationToken::new());
     let settings = settings(&cloud, token("good"));
@@ -157,7 +157,7 @@ async fn assert_not_sent_once(happens: impl FnOnce(&GateHandle, &AtomicBool)) {
             tokio::task::yield_now().await;
         }
         happens(&handle, &slept);
-        // One may be in flight.
+        // One can be in flight.
         cloud.handle().requests(enable) + 1
     };
     let (ended, at_most) = tokio::join!(async { client.enable_rotation(key()).send().await }, wait);
@@ -172,11 +172,11 @@ async fn a_retried_write_is_not_sent_after_the_gate_has_closed() {
 }
 
 #[tokio::test]
-async fn a_retried_write_is_not_sent_after_a_suspend_that_outlasts_the_gate() {
+async fn a_retried_write_is_not_sent_after_a_long_suspend() {
     assert_not_sent_once(|_, slept| slept.store(true, Ordering::SeqCst)).await;
 }
 
-/// A clock that moves only when the test moves it.
+/// A clock that a test moves.
 #[derive(Clone)]
 struct Hand(Arc<Mutex<SystemTime>>);
 
@@ -224,7 +224,7 @@ async fn refused_run_after(client: &KmsClient, start: RunStart) {
 }
 
 #[tokio::test]
-async fn a_refused_secret_is_sent_once_in_30_minutes_whatever_the_schedule() {
+async fn a_refused_secret_is_sent_once_in_half_an_hour() {
     let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
     let user = Password {
         user: Named::Name("u".to_owned()),
@@ -268,7 +268,7 @@ async fn a_refused_secret_is_sent_once_in_30_minutes_whatever_the_schedule() {
 }
 
 #[tokio::test]
-async fn a_failing_login_service_refuses_nothing_for_any_kind_of_login() {
+async fn a_failing_login_service_has_refused_nothing() {
     let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
     let key =
         AccessKeyFiles { id: AccessKeyIdSource::Known("AK".to_owned()), secret: memory("right"), security_token: None };
@@ -309,7 +309,7 @@ async fn a_failing_login_service_refuses_nothing_for_any_kind_of_login() {
                 observer,
                 Clock::system(),
                 stop,
-                Gate::default(),
+                WriteGate::default(),
             )
             .unwrap();
             client.begin_run(RunStart::default());
@@ -326,7 +326,7 @@ const LOGIN: kms_simulator::Operation = kms_simulator::Operation::Authenticate;
 const DAY: Duration = Duration::from_secs(86_400);
 
 #[tokio::test]
-async fn a_token_that_lasts_for_two_pauses_needs_iam_in_every_second_run_only() {
+async fn an_outage_of_iam_in_every_second_run_fails_no_key() {
     let pauses = [10 * MINUTE, 30 * MINUTE, 7 * 60 * MINUTE, 11 * 60 * MINUTE];
     for (pause, without) in pauses.into_iter().flat_map(|pause| [(pause, 0), (pause, 1)]) {
         let cloud = Simulator::start(setup()).await.unwrap();
@@ -350,7 +350,7 @@ async fn a_token_that_lasts_for_two_pauses_needs_iam_in_every_second_run_only() 
 }
 
 #[tokio::test]
-async fn a_token_that_expires_before_the_next_run_is_requested_once_a_run() {
+async fn a_short_lived_token_is_requested_once_in_each_run() {
     for pause in [1435 * MINUTE, DAY, 10 * DAY] {
         let cloud = Simulator::start(setup()).await.unwrap();
         let hand = Hand::new();
@@ -368,7 +368,7 @@ async fn a_token_that_expires_before_the_next_run_is_requested_once_a_run() {
 }
 
 #[tokio::test]
-async fn a_key_that_the_metadata_service_returns_again_is_requested_once_more_a_run() {
+async fn an_unchanged_key_of_the_metadata_service_is_requested_once_more_in_a_run() {
     let hand = Hand::new();
     let clock = hand.clock();
     let cloud = Simulator::start(setup().clock(move || clock.now())).await.unwrap();
@@ -376,7 +376,7 @@ async fn a_key_that_the_metadata_service_returns_again_is_requested_once_more_a_
     let client = client(&cloud, login.into(), hand.clock(), &Arc::new(Recorded::default()));
     let asked = || cloud.handle().requests(kms_simulator::Operation::InstanceKeys);
     assert!(client.read_status(key()).await.is_ok());
-    // The next key expires just after the next run begins; one requested a minute later would last longer.
+    // The next one expires just after the next run has begun; one requested a minute later would not.
     cloud.handle().behave(|cloud| cloud.temporary_key_lifetime = Some(33 * MINUTE));
     hand.advance(1410 * MINUTE);
     client.begin_run(before(hand.clock().now() + 30 * MINUTE));
@@ -396,11 +396,12 @@ fn hooked(
 ) -> KmsClient {
     let (observer, stop) = (Arc::new(Hooked { attempt, credentials }), CancellationToken::new());
     let settings = settings(cloud, password());
-    KmsClient::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, Gate::default()).unwrap()
+    KmsClient::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, WriteGate::default())
+        .unwrap()
 }
 
 #[tokio::test]
-async fn a_token_that_expires_while_the_call_waits_for_its_turn_is_replaced_before_it_is_sent() {
+async fn a_token_that_expires_while_a_call_waits_is_replaced_before_sending() {
     let cloud = Simulator::start(setup()).await.unwrap();
     let (hand, ended) = (Hand::new(), AtomicBool::new(false));
     let passes = hand.clone();
@@ -420,7 +421,7 @@ async fn a_token_that_expires_while_the_call_waits_for_its_turn_is_replaced_befo
 }
 
 #[tokio::test]
-async fn a_refusal_after_a_token_expired_ends_no_run() {
+async fn a_refusal_after_the_expiry_of_a_token_ends_no_run() {
     const CALLS: u64 = 5;
     let read = kms_simulator::Operation::ReadStatus;
     let cloud = Simulator::start(setup().fault(Rule::next(CALLS, Fault::kms(403, "KMS.0303")).on(read))).await.unwrap();
@@ -437,14 +438,14 @@ async fn a_refusal_after_a_token_expired_ends_no_run() {
     client.begin_run(RunStart::default());
     assert!(client.read_status(key()).await.is_ok(), "within its budget");
     assert_eq!(cloud.handle().requests(read), CALLS + 1);
-    // The same for a valid token is a refusal.
+    // With a valid token it is a refusal.
     cloud.handle().fault(Rule::always(Fault::kms(403, "KMS.0303")).on(read));
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
     assert_eq!(cloud.handle().requests(read), CALLS + 3);
 }
 
 #[tokio::test]
-async fn a_refusal_after_a_key_expired_means_nothing_for_a_projects_name() {
+async fn a_refusal_after_the_expiry_of_a_key_does_not_affect_the_project_lookup() {
     let look_up = kms_simulator::Operation::ListProjects;
     let hand = Hand::new();
     let (now, passes) = (hand.clock(), hand.clone());
@@ -462,7 +463,7 @@ async fn a_refusal_after_a_key_expired_means_nothing_for_a_projects_name() {
     };
     let (observer, stop) = (Arc::new(Hooked { attempt, credentials: || {} }), CancellationToken::new());
     let client =
-        KmsClient::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, Gate::default())
+        KmsClient::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, WriteGate::default())
             .unwrap();
     client.begin_run(RunStart::default());
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Transient);
@@ -473,7 +474,7 @@ async fn a_refusal_after_a_key_expired_means_nothing_for_a_projects_name() {
 /// Other projects of the same account.
 const OTHERS: [&str; 2] = ["1123456789abcdef0123456789abcdee", "2123456789abcdef0123456789abcdee"];
 
-/// Projects with these names and ids, all with this user and password.
+/// Projects with these names and ids, whose logins use this password.
 fn by_password<const N: usize>(
     cloud: &Simulator,
     clock: &Clock,
@@ -486,19 +487,19 @@ fn by_password<const N: usize>(
             user: Named::Name("u".to_owned()),
             domain: Some(Named::Name("d".to_owned())),
             password: SecretLocation::in_memory(password.to_owned(), "test"),
-            // The projects configure it differently.
+            // Written in different ways.
             project_name: (name == "named").then(|| "eu-de".to_owned()),
         };
         let settings = settings(cloud, Credentials { login: Login::Password(user), agency });
         let scope = ProjectScope { id: Some(id.to_owned()), ..settings.scope };
         let settings = ClientSettings { project: name.into(), scope, ..settings };
-        KmsClient::new(settings, &shared, Arc::new(()), clock.clone(), CancellationToken::new(), Gate::default())
+        KmsClient::new(settings, &shared, Arc::new(()), clock.clone(), CancellationToken::new(), WriteGate::default())
             .unwrap()
     })
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_sent_twice_at_most_for_all_its_projects() {
+async fn a_wrong_password_is_sent_at_most_twice_for_all_its_projects() {
     let cloud = Simulator::start(setup().latency(Duration::from_millis(20))).await.unwrap();
     let hand = Hand::new();
     let projects = ["a", "b", "named", "c", "d", "e"].map(|name| (name, name, None));
@@ -513,14 +514,14 @@ async fn a_wrong_password_is_sent_twice_at_most_for_all_its_projects() {
 }
 
 #[tokio::test]
-async fn a_project_without_a_token_does_not_stop_others_from_logging_in() {
+async fn a_project_without_permission_does_not_block_other_logins() {
     let other = |id: &str| ProjectSetup::new(id, "eu-de").key(Key::new(KEY));
     let cloud = Simulator::start(OTHERS.into_iter().map(other).fold(setup(), Setup::project)).await.unwrap();
     let hand = Hand::new();
     let projects = [("a", PROJECT, None), ("b", OTHERS[0], None), ("c", OTHERS[1], None)];
     let [refused, others @ ..] = by_password(&cloud, &hand.clock(), "right", projects);
     for run in 1..=3 {
-        // As if the user had no role on this project, which always comes first.
+        // As if the user had no role in this project, which always comes first.
         cloud.handle().clear_faults();
         cloud.handle().fault(Rule::next(1, Fault::unauthorized()).on(LOGIN));
         refused_run(&refused).await;
@@ -534,7 +535,7 @@ async fn a_project_without_a_token_does_not_stop_others_from_logging_in() {
 }
 
 #[tokio::test]
-async fn the_refusal_of_an_agency_means_nothing_for_the_accepted_secret() {
+async fn a_refused_agency_does_not_mark_the_accepted_secret_as_refused() {
     use kms_simulator::Operation as Asked;
     let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
     let agency = || Some(Agency { account: Named::Name("x".to_owned()), name: "a".to_owned(), duration: None });
@@ -548,7 +549,7 @@ async fn the_refusal_of_an_agency_means_nothing_for_the_accepted_secret() {
             let settings = settings(&cloud, Credentials { login: login.clone(), agency });
             let settings = ClientSettings { project: name.into(), ..settings };
             let stop = CancellationToken::new();
-            KmsClient::new(settings, &shared, Arc::new(()), hand.clock(), stop, Gate::default()).unwrap()
+            KmsClient::new(settings, &shared, Arc::new(()), hand.clock(), stop, WriteGate::default()).unwrap()
         };
         let delegated = [client("a", agency()), client("b", agency()), client("c", agency())];
         for _ in 0..3 {
@@ -565,7 +566,7 @@ async fn the_refusal_of_an_agency_means_nothing_for_the_accepted_secret() {
 }
 
 #[tokio::test]
-async fn an_accepted_credential_is_tried_once_more_before_its_refusal_counts() {
+async fn a_once_accepted_credential_is_retried_before_its_refusal_counts() {
     use kms_simulator::Operation as Asked;
     let memory = |text: &str| SecretLocation::in_memory(text.to_owned(), "test");
     let key =
@@ -591,8 +592,8 @@ async fn an_accepted_credential_is_tried_once_more_before_its_refusal_counts() {
             hand.advance(MINUTE);
             client.begin_run(RunStart::default());
         }
-        // Now it is wrong: sent once more in the first run, and then once in 30 minutes; a credential issued anew in
-        // each run counts as another one.
+        // From now on it is wrong: one more attempt in the first run, and then one in half an hour; a credential that
+        // is new in each run is another one.
         let is_given = matches!(name, "key" | "token");
         refuse(Rule::always);
         let before = reads();
@@ -604,13 +605,13 @@ async fn an_accepted_credential_is_tried_once_more_before_its_refusal_counts() {
         }
         hand.advance(30 * MINUTE);
         refused_run(&client).await;
-        // The kept one, and a new one.
+        // The cached one, and a new one.
         assert_eq!(reads() - before, if is_given { 3 } else { 6 }, "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_key_that_one_project_accepts_is_on_hold_for_the_other_only() {
+async fn a_key_accepted_for_one_project_is_blocked_only_for_the_other() {
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let refusing = Simulator::start(setup().fault(Rule::always(Fault::unauthorized()))).await.unwrap();
     let shared = Shared::for_descriptors(1024);
@@ -620,7 +621,7 @@ async fn a_key_that_one_project_accepts_is_on_hold_for_the_other_only() {
         let settings = settings(&cloud, Login::AccessKey(key).into());
         let endpoints = Endpoints { kms: kms.url(), iam: cloud.url() };
         let settings = ClientSettings { project: kms.url().into(), endpoints, ..settings };
-        KmsClient::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), Gate::default())
+        KmsClient::new(settings, &shared, Arc::new(()), Clock::system(), CancellationToken::new(), WriteGate::default())
             .unwrap()
     });
     for run in 1..=3 {
@@ -660,7 +661,7 @@ async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_
     client.begin_run(RunStart::default());
     assert!(client.read_status(key()).await.is_ok());
 
-    // Nine minutes before the end, when a new token is due: the old one is still used.
+    // Nine minutes before the expiry, when a new token is due: the old one is still used.
     cloud.handle().set_password("u", "d", "changed");
     advance(nine_minutes_less);
     for _ in 0..8 {
@@ -669,7 +670,7 @@ async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_
     }
     assert_eq!(cloud.handle().authentication_failures(), 1);
 
-    // When it expires by this machine's clock, the run of the project ends.
+    // Its expiry, by this machine's clock, ends the project's run.
     advance(day);
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
     assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
@@ -677,7 +678,7 @@ async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_
 }
 
 #[tokio::test]
-async fn an_outage_of_iam_costs_nothing_while_the_token_is_valid() {
+async fn an_outage_of_iam_has_no_effect_while_the_token_is_valid() {
     let now = Arc::new(Mutex::new(SystemTime::now()));
     let clock = {
         let now = Arc::clone(&now);
@@ -702,7 +703,7 @@ async fn an_outage_of_iam_costs_nothing_while_the_token_is_valid() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_refused_once_for_all_projects_that_it_looks_up() {
+async fn a_wrong_key_is_tried_once_for_all_project_lookups() {
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let clients = by_name(&cloud, "wrong", &["a", "b", "c", "d", "e", "f"]);
     for _ in 0..3 {
@@ -714,7 +715,7 @@ async fn a_wrong_key_is_refused_once_for_all_projects_that_it_looks_up() {
 }
 
 #[tokio::test]
-async fn an_unknown_name_concerns_its_own_project_only() {
+async fn an_unknown_project_name_affects_only_its_project() {
     let cloud = Simulator::start(setup().access_key("AK", "right")).await.unwrap();
     let clients = by_name(&cloud, "right", &["nowhere", "eu-de"]);
     begin_run(&clients);
@@ -730,7 +731,7 @@ async fn an_unknown_name_concerns_its_own_project_only() {
 }
 
 #[tokio::test]
-async fn an_interval_of_a_key_on_policy_is_sent_once_whatever_the_answer() {
+async fn an_interval_for_a_key_on_policy_is_sent_once_with_any_answer() {
     let update = kms_simulator::Operation::UpdateInterval;
     for fault in [Fault::html(503).after_applying(), Fault::html(500), Fault::html(504).after_applying()] {
         let cloud = Simulator::start(setup().fault(Rule::always(fault).on(update))).await.unwrap();
@@ -751,7 +752,8 @@ async fn an_interval_due_at_a_stop_is_repeated_after_a_lost_answer_and_counted()
     let (recorded, stop) = (Arc::new(Recorded::default()), CancellationToken::new());
     let (settings, observer) = (settings(&cloud, token("good")), Arc::clone(&recorded) as Arc<dyn Observer>);
     let shared = Shared::for_descriptors(1024);
-    let client = KmsClient::new(settings, &shared, observer, Clock::system(), stop.clone(), Gate::default()).unwrap();
+    let client =
+        KmsClient::new(settings, &shared, observer, Clock::system(), stop.clone(), WriteGate::default()).unwrap();
     stop.cancel();
     let days = kms_rotationd::rotation::RotationInterval::from_days(90).unwrap();
     let send = async |mode| client.update_interval(key(), days, mode).send().await;

@@ -1,4 +1,4 @@
-//! When the keys of a machine are renewed, with clocks of the test.
+//! Renewal of the keys of a machine, with clocks of the test.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ use super::{Recorded, client, key, setup};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A cloud with temporary keys that live for an hour, its client, and the time.
+/// A cloud with temporary keys of an hour, a client with such keys, and the time.
 struct Machine {
     cloud: Simulator,
     client: KmsClient,
@@ -21,7 +21,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// The cloud's clock differs from the machine's.
+    /// Sets the offset of the cloud's clock.
     async fn start(setup: Setup, of_the_cloud: impl Fn(SystemTime) -> SystemTime + Send + Sync + 'static) -> Self {
         let now = Arc::new(Mutex::new(SystemTime::now()));
         let read = || {
@@ -56,8 +56,8 @@ impl Machine {
 }
 
 #[tokio::test]
-async fn keys_are_renewed_before_they_expire_whatever_the_clouds_clock_shows() {
-    // Further apart, signatures would be refused.
+async fn keys_are_renewed_before_they_expire_with_any_clock_skew() {
+    // With a larger skew, signatures would be refused.
     let apart = 10 * MINUTE;
     let clocks: [fn(SystemTime, Duration) -> SystemTime; 3] =
         [|now, _| now, |now, apart| now + apart, |now, apart| now - apart];
@@ -70,8 +70,8 @@ async fn keys_are_renewed_before_they_expire_whatever_the_clouds_clock_shows() {
 }
 
 #[tokio::test]
-async fn during_an_outage_of_the_service_the_old_keys_are_used() {
-    // From the second request on, for two requests.
+async fn while_the_service_is_unavailable_the_old_keys_are_used() {
+    // From the second time on, for two times.
     let away = Rule::next(2, Fault::html(503)).on(Operation::InstanceKeys).after(1);
     let machine = Machine::start(setup().fault(away), |now| now).await;
     machine.call_for(100).await;

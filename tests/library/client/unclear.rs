@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use kms_rotationd::kms::observe::{Code, Observer, Operation};
 use kms_rotationd::kms::{Kind, Kms, KmsClient, Shared, WriteOperation};
 use kms_rotationd::support::clock::Clock;
-use kms_rotationd::support::write_gate::Gate;
+use kms_rotationd::support::write_gate::WriteGate;
 use kms_simulator::{Fault, Operation as Asked, Rule, Simulator};
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +52,7 @@ async fn a_write_with_an_unclear_end_is_counted_once_by_its_final_end() {
     let counts = Arc::new(Counts::default());
     let (observer, stop) = (Arc::clone(&counts) as Arc<dyn Observer>, CancellationToken::new());
     let (settings, shared) = (settings(&cloud, token("good")), Shared::for_descriptors(1024));
-    let client = KmsClient::new(settings, &shared, observer, Clock::system(), stop, Gate::default()).unwrap();
+    let client = KmsClient::new(settings, &shared, observer, Clock::system(), stop, WriteGate::default()).unwrap();
     let lose = || cloud.handle().fault(Rule::next(1, Fault::html(504)).on(Asked::EnableRotation));
 
     lose();

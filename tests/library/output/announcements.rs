@@ -1,4 +1,4 @@
-//! What the daemon's log says of runs.
+//! The daemon's log of runs.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::project::{Coverage, Mode};
 use kms_rotationd::rotation::report::{KeyError, KeyReport, ProjectReport, Report};
 
-use super::sample::{account, compliant, project, report, uncovered};
+use super::sample::{account, compliant, off, project, report, uncovered};
 
 /// A log in memory.
 #[derive(Clone, Default)]
@@ -24,8 +24,8 @@ impl Write for Log {
     }
 }
 
-/// What is said of these runs, one after the other.
-fn said(reports: &[Arc<Report>]) -> Vec<String> {
+/// The log lines of these runs, one after the other.
+fn logged(reports: &[Arc<Report>]) -> Vec<String> {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(move || writer.clone());
@@ -40,53 +40,56 @@ fn said(reports: &[Arc<Report>]) -> Vec<String> {
 }
 
 #[test]
-fn keys_beyond_the_limit_of_changes_are_a_warning_that_says_what_to_do() {
-    let said = said(&[account()]);
-    let about: Vec<_> = said.iter().filter(|line| line.contains("--allow-many")).collect();
-    assert_eq!(about.len(), 1, "{said:#?}");
+fn postponed_changes_are_a_warning_with_the_command_to_allow_them() {
+    let lines = logged(&[account()]);
+    let about: Vec<_> = lines.iter().filter(|line| line.contains("--allow-many")).collect();
+    assert_eq!(about.len(), 1, "{lines:#?}");
     assert!(about[0].contains(" WARN ") && about[0].contains("keys=1"), "{}", about[0]);
     assert!(about[0].contains("as with the first policy of an account"), "{}", about[0]);
 }
 
 #[test]
-fn a_problem_is_told_with_the_line_of_the_policy_that_decides() {
-    let said = said(&[account()]);
-    assert!(said.iter().any(|line| line.contains("reasons=\"key_disabled\" entry_line=17")), "{said:#?}");
+fn a_problem_has_name_id_reason_in_words_and_policy_line() {
+    let lines = logged(&[account()]);
+    let about = lines.iter().find(|line| line.contains("reasons=\"key_disabled\" entry_line=17"));
+    let start = "ERROR kms_rotationd::daemon::announce: key needs attention alias=\"pay-00005\" key_id=";
+    let about = about.unwrap_or_else(|| panic!("{lines:#?}"));
+    assert!(about.starts_with(start) && about.contains("why=\"the key is disabled\" project="), "{about}");
 }
 
 #[test]
-fn an_uncovered_key_is_a_problem_where_coverage_is_required() {
+fn an_uncovered_key_is_a_problem_if_coverage_is_required() {
     let keys = || vec![compliant(0), uncovered(1)];
-    for (coverage, told) in [(Coverage::Reported, 0), (Coverage::Required, 1)] {
+    for (coverage, expected) in [(Coverage::Reported, 0), (Coverage::Required, 1)] {
         let found = report(vec![ProjectReport { coverage, ..project("p", Mode::Enforce, keys()) }]);
-        let said = said(&[Arc::clone(&found), found]);
-        let about = said.iter().filter(|line| line.contains("key is a problem") && line.contains("uncovered"));
-        assert_eq!(about.count(), told, "said once, and not again in the next run: {said:#?}");
-        assert!(said.last().is_some_and(|line| line.contains("uncovered=1")), "{said:#?}");
+        let lines = logged(&[Arc::clone(&found), found]);
+        let about = lines.iter().filter(|line| line.contains("key needs attention") && line.contains("uncovered"));
+        assert_eq!(about.count(), expected, "logged once, and not again in the next run: {lines:#?}");
+        assert!(lines.last().is_some_and(|line| line.contains("uncovered=1")), "{lines:#?}");
     }
 }
 
 #[test]
-fn a_key_with_an_error_of_its_own_is_told_of_beside_what_ails_its_project() {
+fn a_key_with_its_own_error_is_logged_in_addition_to_its_projects_failure() {
     let missing = KeyReport {
         status: Status::Unknown,
         reasons: Reason::NotFound.into(),
         error: Some(KeyError::new("read_status: HTTP 404 KMS.0207", None)),
         ..compliant(0)
     };
-    let untold = KeyReport { status: Status::Unknown, reasons: Reason::ReadFailed.into(), ..compliant(1) };
+    let without_error = KeyReport { status: Status::Unknown, reasons: Reason::ReadFailed.into(), ..compliant(1) };
     let project = ProjectReport {
         failure: Some("list_keys: HTTP 500".into()),
-        ..project("p", Mode::Enforce, vec![missing, untold])
+        ..project("p", Mode::Enforce, vec![missing, without_error])
     };
-    let said = said(&[report(vec![project])]);
-    let about: Vec<_> = said.iter().filter(|line| line.contains("key is a problem")).collect();
-    assert_eq!(about.len(), 1, "{said:#?}");
+    let lines = logged(&[report(vec![project])]);
+    let about: Vec<_> = lines.iter().filter(|line| line.contains("key needs attention")).collect();
+    assert_eq!(about.len(), 1, "{lines:#?}");
     assert!(about[0].contains("not_found"), "{}", about[0]);
 }
 
 #[test]
-fn what_may_pass_by_itself_is_a_warning_and_a_refusal_an_error() {
+fn a_problem_that_is_retried_is_a_warning_and_a_refusal_an_error() {
     for (reason, level) in [
         (Reason::ReadFailed, " WARN "),
         (Reason::LoginUnavailable, " WARN "),
@@ -94,8 +97,26 @@ fn what_may_pass_by_itself_is_a_warning_and_a_refusal_an_error() {
         (Reason::AccessDenied, "ERROR "),
     ] {
         let key = KeyReport { status: Status::Unknown, reasons: reason.into(), ..compliant(0) };
-        let said = said(&[report(vec![project("p", Mode::Enforce, vec![key])])]);
-        let about: Vec<_> = said.iter().filter(|line| line.contains("key is a problem")).collect();
-        assert!(about.len() == 1 && about[0].starts_with(level), "{reason:?}: {said:#?}");
+        let lines = logged(&[report(vec![project("p", Mode::Enforce, vec![key])])]);
+        let about: Vec<_> = lines.iter().filter(|line| line.contains("key needs attention")).collect();
+        assert!(about.len() == 1 && about[0].starts_with(level), "{reason:?}: {lines:#?}");
+    }
+}
+
+#[test]
+fn the_summary_names_new_problems_and_counts_unchanged_ones() {
+    let run = |keys| report(vec![project("p", Mode::Enforce, keys)]);
+    let keys = |number| (0..number).map(off).chain([compliant(9)]).collect::<Vec<_>>();
+    let lines = logged(&[run(keys(2)), run(keys(2)), run(keys(6)), run(vec![compliant(0), compliant(9)])]);
+    let summaries: Vec<_> = lines.iter().filter_map(|line| line.split_once("run finished")).collect();
+    let starts = [
+        " with keys off policy need_attention=2 of=3 names=\"pay-00000, pay-00001\" trigger=",
+        " with keys off policy need_attention=2 of=3 unchanged=2 trigger=",
+        " with keys off policy need_attention=6 of=7 names=\"pay-00002, pay-00003, pay-00004, 1 more\" unchanged=2 trigger=",
+        " trigger=",
+    ];
+    assert_eq!(summaries.len(), starts.len(), "{lines:#?}");
+    for ((_, summary), start) in summaries.into_iter().zip(starts) {
+        assert!(summary.starts_with(start), "{summary}");
     }
 }

@@ -1,4 +1,4 @@
-//! The server's connections: who is slow, who stays, who comes when there is no room, and the end of all of them.
+//! The server's connections: slow ones, idle ones, too many of them, and shutdown.
 
 use std::fs;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use super::sample::many;
 use super::server::{Running, at_once};
 
 const HALF_A_REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost:";
-/// As many connections as there may be at a time.
+/// The limit of connections.
 const CONNECTIONS: usize = 128;
-/// As many large answers as may be under way at a time.
+/// The limit of concurrent large answers.
 const LARGE_ANSWERS: usize = 32;
-/// The head of a record of TLS that is to have 512 bytes.
+/// The header of a TLS record of 512 bytes.
 const HALF_A_HANDSHAKE: &[u8] = &[22, 3, 1, 2, 0, 1];
 
-/// A server that speaks TLS, and who trusts it.
+/// A TLS server, and a client that trusts it.
 async fn speaking_tls() -> (Running, TlsConnector) {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["daemon.test".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -41,16 +41,16 @@ async fn speaking_tls() -> (Running, TlsConnector) {
     (running, TlsConnector::from(Arc::new(config)))
 }
 
-/// When the other side ends the connection, in seconds; what it still said does not matter.
+/// Seconds until the server closes the connection; its output is ignored.
 async fn ends_after(mut stream: impl AsyncRead + Unpin) -> u64 {
     let begun = Instant::now();
-    // A reset, and TLS without its farewell, are ends too.
+    // A reset and a missing TLS close count too.
     let _ = stream.read_to_end(&mut Vec::new()).await;
     begun.elapsed().as_secs()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_sent_request_is_given_up() {
+async fn an_incomplete_request_times_out() {
     let running = Running::start().await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(HALF_A_REQUEST).await.unwrap();
@@ -58,7 +58,7 @@ async fn a_half_sent_request_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_begins_tls_and_does_not_go_on_is_given_up() {
+async fn an_incomplete_tls_handshake_times_out() {
     let (running, guest) = speaking_tls().await;
     let silent = TcpStream::connect(running.address).await.unwrap();
     assert_eq!(ends_after(silent).await, 10);
@@ -82,10 +82,10 @@ async fn a_head_without_end_is_refused() {
     ];
     for head in heads {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
-        // The server may have refused it before all of it is sent.
+        // The server may refuse it before everything is sent.
         let _ = stream.write_all(head.as_bytes()).await;
         let mut answer = [0; 12];
-        // The refusal can be lost with a connection that is reset, but never be another answer.
+        // A reset can lose the refusal, but there is never another answer.
         if stream.read_exact(&mut answer).await.is_ok() {
             assert!(matches!(&answer, b"HTTP/1.1 431" | b"HTTP/1.1 414"), "{}", String::from_utf8_lossy(&answer));
         }
@@ -95,11 +95,11 @@ async fn a_head_without_end_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_and_never_reads_is_given_up() {
+async fn a_client_that_does_not_read_times_out() {
     let running = Running::start().await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let begun = Instant::now();
-    // More answers than fit into the buffers of the system, so that the server cannot get rid of them.
+    // More answers than fit into the system's buffers, so that the server cannot send them.
     let requests = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(4_000);
     while stream.write_all(&requests).await.is_ok() {}
     assert_eq!(begun.elapsed().as_secs(), 30);
@@ -107,7 +107,7 @@ async fn who_asks_and_never_reads_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_is_served_while_others_have_all_places_and_say_nothing() {
+async fn requests_are_served_while_idle_connections_use_every_slot() {
     let running = Running::start().await;
     let mut silent = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -116,13 +116,13 @@ async fn who_asks_is_served_while_others_have_all_places_and_say_nothing() {
     let begun = Instant::now();
     assert_eq!(running.get("/healthz", "").await.status(), 200);
     assert_eq!(begun.elapsed().as_secs(), 0);
-    // The one that has been there for longest gives up its place, and no other.
+    // Only the oldest connection is closed.
     assert_eq!(at_once(ends_after(silent.remove(0))).await, 0);
     assert_eq!(ends_after(silent.remove(0)).await, 10);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_speaks_tls_is_let_in_while_others_have_all_places_and_say_nothing() {
+async fn tls_clients_are_served_while_idle_connections_use_every_slot() {
     let (running, guest) = speaking_tls().await;
     let mut silent = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -132,13 +132,13 @@ async fn who_speaks_tls_is_let_in_while_others_have_all_places_and_say_nothing()
     let stream = TcpStream::connect(running.address).await.unwrap();
     at_once(guest.connect(ServerName::try_from("daemon.test").unwrap(), stream)).await.unwrap();
     assert_eq!(begun.elapsed().as_secs(), 0);
-    // The one that has been there for longest gives up its place, and no other.
+    // Only the oldest connection is closed.
     assert_eq!(at_once(ends_after(silent.remove(0))).await, 0);
     assert_eq!(ends_after(silent.remove(0)).await, 10);
 }
 
-/// The daemon's health is told at once, whatever it does elsewhere.
-async fn assert_health_is_told_at_once(running: &Running) {
+/// The health endpoints answer at once.
+async fn assert_health_is_answered_at_once(running: &Running) {
     let begun = Instant::now();
     assert_eq!(running.get("/healthz", "").await.status(), 200);
     assert_eq!(running.get("/readyz", "").await.status(), 200);
@@ -146,12 +146,12 @@ async fn assert_health_is_told_at_once(running: &Running) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn health_is_told_at_once_while_others_read_large_answers_slowly() {
+async fn health_is_answered_at_once_while_others_read_large_answers_slowly() {
     let running = Running::with(many(10_000)).await;
     let mut slow = Vec::new();
     for _ in 0..2 * CONNECTIONS {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
-        // More than fits into the buffers of the system.
+        // More than fits into the system's buffers.
         let mut status = [0; 12];
         at_once(async {
             stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
@@ -162,10 +162,10 @@ async fn health_is_told_at_once_while_others_read_large_answers_slowly() {
         assert_eq!(slow.iter().filter(|(_, status)| status == b"HTTP/1.1 200").count(), slow.len().min(LARGE_ANSWERS));
     }
     assert!(slow.iter().skip(LARGE_ANSWERS).all(|(_, status)| status == b"HTTP/1.1 503"));
-    assert_health_is_told_at_once(&running).await;
+    assert_health_is_answered_at_once(&running).await;
     let refused = running.get("/metrics", "").await;
     assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("10")));
-    // None of the large answers had to make room, and where one has ended there is room for another.
+    // No large answer was cut off, and after one has ended another one can start.
     let mut whole = Vec::new();
     let mut first = slow.remove(0).0;
     at_once(async {
@@ -178,7 +178,7 @@ async fn health_is_told_at_once_while_others_read_large_answers_slowly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn health_is_told_at_once_while_others_stay_or_take_no_answer() {
+async fn health_is_answered_at_once_while_others_stay_or_do_not_read() {
     let running = Running::with(many(1)).await;
     let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for more in [0, 800] {
@@ -195,12 +195,12 @@ async fn health_is_told_at_once_while_others_stay_or_take_no_answer() {
             .await;
             others.push(stream);
         }
-        assert_health_is_told_at_once(&running).await;
+        assert_health_is_answered_at_once(&running).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_connection_that_was_quiet_for_longest_makes_room() {
+async fn the_connection_that_is_idle_for_longest_is_closed() {
     let running = Running::start().await;
     let mut staying = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -250,7 +250,7 @@ async fn a_stop_ends_idle_connections_and_finishes_answers_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_does_not_wait_for_ever_for_a_client_that_does_not_read() {
+async fn a_stop_waits_only_briefly_for_a_client_that_does_not_read() {
     let running = Running::with(many(10_000)).await;
     let mut stuck = TcpStream::connect(running.address).await.unwrap();
     stuck.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();

@@ -1,6 +1,6 @@
-//! What `apply` and `plan` print, against golden files.
+//! The output of `apply` and `plan`, compared with golden files.
 //!
-//! To renew the files after a wanted change: `UPDATE_GOLDEN=1 cargo test --test library`, then read the diff.
+//! To write the files again after an intended change: `UPDATE_GOLDEN=1 cargo test --test library`; read the diff.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -34,23 +34,23 @@ fn text(report: &Report, style: TextStyle<'_>) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// As it is where nothing is asked for.
+/// The default format.
 fn plain(purpose: Purpose) -> TextStyle<'static> {
     TextStyle { purpose, policy_file: Path::new("policy.yaml"), all: false, colour: false }
 }
 
 #[test]
-fn apply_tells_what_was_done_and_what_is_a_problem() {
+fn apply_reports_changes_and_problems() {
     assert_golden("apply.txt", &text(&account(), plain(Purpose::Applied)));
 }
 
 #[test]
-fn plan_tells_what_a_run_would_change_and_what_is_a_problem() {
+fn plan_reports_planned_changes_and_problems() {
     assert_golden("plan.txt", &text(&account(), plain(Purpose::Planned)));
 }
 
 #[test]
-fn every_key_is_listed_where_that_is_asked_for() {
+fn the_option_all_lists_every_key() {
     let all = text(&account(), TextStyle { all: true, ..plain(Purpose::Planned) });
     assert_golden("plan-all.txt", &all);
     let report = account();
@@ -60,14 +60,14 @@ fn every_key_is_listed_where_that_is_asked_for() {
 }
 
 #[test]
-fn text_of_the_cloud_moves_no_cursor() {
+fn control_characters_of_the_cloud_are_escaped() {
     let text = text(&one_of_each(), plain(Purpose::Applied));
     assert!(text.contains("a<b>&\"c\\\u{fffd}\u{fffd}[31m'ü"), "{text}");
     assert!(text.contains("get-key-rotation-status: HTTP 502 <html>"), "{text}");
 }
 
 #[test]
-fn a_settled_project_is_two_lines() {
+fn a_project_on_policy_is_two_lines() {
     let settled = report(vec![project("p", Mode::Enforce, (0..5_000).map(compliant).collect())]);
     let head = "p  open-telekom-cloud eu-de, enforce\n\n5000 of 5000 keys on policy. ";
     assert_eq!(text(&settled, plain(Purpose::Planned)), format!("{head}A run would change nothing.\n"));
@@ -75,7 +75,7 @@ fn a_settled_project_is_two_lines() {
 }
 
 #[test]
-fn an_interval_that_is_sent_again_is_told_of() {
+fn a_repeated_interval_is_reported() {
     let mut always = changed(0);
     always.changes[0].before = always.rotation;
     let planned = KeyReport {
@@ -94,7 +94,7 @@ fn an_interval_that_is_sent_again_is_told_of() {
 }
 
 #[test]
-fn colour_adds_escapes_and_changes_no_word() {
+fn colour_adds_only_escape_sequences() {
     for purpose in [Purpose::Applied, Purpose::Planned] {
         let plain = TextStyle { all: true, ..plain(purpose) };
         let coloured = text(&account(), TextStyle { colour: true, ..plain });
@@ -120,7 +120,7 @@ fn a_command_prints_the_document_of_the_api() {
 }
 
 #[test]
-fn the_document_tells_what_selectors_and_exemptions_make_of_keys() {
+fn the_document_shows_selectors_and_exemptions() {
     let mut out = Vec::new();
     write_json(&account(), &mut out).unwrap();
     let document: Value = serde_json::from_slice(&out).unwrap();
@@ -140,7 +140,7 @@ fn the_document_tells_what_selectors_and_exemptions_make_of_keys() {
     assert_eq!((of(13, "status"), of(13, "entry_line")), (json!("uncovered"), Value::Null));
 }
 
-/// Why this is no policy.
+/// The problems of this policy.
 fn refused(policy: &str) -> Refused {
     match policy::read(policy.as_bytes(), "policy.yaml", |_| None, SystemTime::UNIX_EPOCH) {
         Ok(_) => panic!("{policy} is valid"),
@@ -149,7 +149,7 @@ fn refused(policy: &str) -> Refused {
 }
 
 #[test]
-fn a_document_without_a_run_has_every_field_and_says_why_there_is_none() {
+fn a_document_without_a_run_has_every_field_and_the_problems() {
     let with_run = |report: &Report| {
         let mut out = Vec::new();
         write_json(report, &mut out).unwrap();
@@ -193,7 +193,7 @@ fn end(purpose: Purpose, report: &Report) -> String {
 }
 
 #[test]
-fn plan_says_no_more_than_it_could_read() {
+fn plan_reports_only_facts_that_it_could_read() {
     let planned = |mode, keys| end(Purpose::Planned, &report(vec![project("p", mode, keys)]));
     let enforced = |keys| planned(Mode::Enforce, keys);
     assert_eq!(enforced(vec![compliant(0), exempt(1)]), "A run would change nothing.");
@@ -210,12 +210,12 @@ fn plan_says_no_more_than_it_could_read() {
 
     let mut stopped = Report::clone(&report(vec![project("p", Mode::Enforce, vec![compliant(0)])]));
     stopped.interrupted = true;
-    let told = "No changes found; the command was stopped before it had finished.";
+    let told = "No changes found; the command was stopped early.";
     assert_eq!(end(Purpose::Planned, &stopped), told);
 }
 
 #[test]
-fn what_would_be_sent_to_a_key_that_cannot_be_read_is_no_change_that_is_known_of() {
+fn a_planned_write_to_an_unreadable_key_is_not_counted_as_a_change() {
     let unread = || KeyReport {
         reasons: Reason::StatusUnreadable.into(),
         planned: off(0).planned,
@@ -233,7 +233,7 @@ fn what_would_be_sent_to_a_key_that_cannot_be_read_is_no_change_that_is_known_of
 }
 
 #[test]
-fn apply_says_of_which_keys_a_change_is_not_confirmed() {
+fn apply_names_the_keys_with_an_unconfirmed_change() {
     let lost = KeyReport { alias: None, changes: changed(0).changes, ..unknown(0) };
     let hidden = KeyReport { reasons: off(1).reasons.with(Reason::NotVerified), changes: changed(1).changes, ..off(1) };
     let applied = |keys| end(Purpose::Applied, &report(vec![project("p", Mode::Enforce, keys)]));
@@ -256,7 +256,7 @@ async fn the_documentation_has_every_field_of_the_document() {
         .skip(1)
         .map(|row| {
             let cells: Vec<_> = row.split('|').map(str::trim).collect();
-            // Whatever is set as code is a field.
+            // Every code span is a field.
             let names = cells[2].split('`').skip(1).step_by(2);
             (cells[1].trim_matches('`').to_owned(), names.map(ToOwned::to_owned).collect())
         })

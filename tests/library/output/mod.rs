@@ -1,4 +1,4 @@
-//! What the outside sees of a run: over HTTP as a client meets it, and as the commands print it.
+//! The outputs of a run: over HTTP, and printed by commands.
 
 mod announcements;
 mod connections;

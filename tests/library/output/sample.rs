@@ -28,7 +28,7 @@ pub(crate) fn key_id(number: u64) -> KeyId {
     format!("{high:08x}-{:04x}-4d9c-b35d-{low:012x}", number & 0xffff).parse().unwrap()
 }
 
-/// A key as the policy wants it.
+/// A key on policy.
 pub(crate) fn compliant(number: u64) -> KeyReport {
     let rotation = Rotation {
         enabled: true,
@@ -56,7 +56,7 @@ fn decide_for(rotation: Rotation) -> kms_rotationd::rotation::decide::Verdict {
     decide(DesiredRotation::exactly(days(90)), &ObservedKey::new(Reading::Rotation(rotation)))
 }
 
-/// A key with rotation off, looked at and not written.
+/// A key with rotation off, read and not written.
 pub(crate) fn off(number: u64) -> KeyReport {
     let rotation = Rotation { enabled: false, interval_days: None, last_rotated: None, rotations: None };
     let verdict = decide_for(rotation);
@@ -69,7 +69,7 @@ pub(crate) fn off(number: u64) -> KeyReport {
     }
 }
 
-/// A key that was brought from another interval to the policy's.
+/// A key whose interval was changed to the policy's.
 pub(crate) fn changed(number: u64) -> KeyReport {
     let before = Rotation { enabled: true, interval_days: Some(365), last_rotated: None, rotations: Some(0) };
     let change = Change {
@@ -95,7 +95,7 @@ pub(crate) fn unknown(number: u64) -> KeyReport {
     }
 }
 
-/// A key that cannot rotate and of which no name is known.
+/// A key that cannot rotate, without a known name.
 pub(crate) fn exempt(number: u64) -> KeyReport {
     KeyReport {
         alias: None,
@@ -106,17 +106,17 @@ pub(crate) fn exempt(number: u64) -> KeyReport {
     }
 }
 
-/// A key about which all is clear without reading it.
+/// A key with a result that needs no read.
 fn settled(number: u64, status: Status, reasons: Reasons) -> KeyReport {
     KeyReport { status, reasons, rotation: None, observed: None, planned: Steps::NONE, ..compliant(number) }
 }
 
-/// A key that no entry speaks of.
+/// A key that no entry matches.
 pub(crate) fn uncovered(number: u64) -> KeyReport {
     KeyReport { entry_line: None, desired: None, ..settled(number, Status::Uncovered, Reason::Uncovered.into()) }
 }
 
-/// The size of the page's two uses: a mix as it is found, `keys` in all.
+/// A realistic mix of `keys` keys.
 pub(crate) fn mixed(number: u64) -> KeyReport {
     match number % 40 {
         3 => off(number),
@@ -166,7 +166,7 @@ pub(crate) fn one_of_each() -> Arc<Report> {
     report(vec![project("payments-prod", Mode::Enforce, vec![compliant(0), changed(1), unknown(2), exempt(3)]), failed])
 }
 
-/// A project of which selectors bring the keys, with something to be told of each kind.
+/// A project with selectors, and one key of each kind.
 pub(crate) fn account() -> Arc<Report> {
     let at_most = DesiredRotation { bound: Bound::Longest, ..DesiredRotation::exactly(days(90)) };
     let set_to = |interval_days, key: KeyReport| {
@@ -224,7 +224,7 @@ pub(crate) fn account() -> Arc<Report> {
     report(vec![account, unlisted, required])
 }
 
-/// As many keys as asked for in four projects.
+/// This number of keys in four projects.
 pub(crate) fn many(keys: u64) -> Arc<Report> {
     let names = ["payments-prod", "payments-test", "archive", "data-platform"];
     let projects = names.iter().enumerate().map(|(at, name)| {

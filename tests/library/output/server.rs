@@ -1,4 +1,4 @@
-//! The server as its clients meet it, on a free port of the loopback.
+//! The HTTP server, on a free port of the loopback.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::documents::assert_golden;
 use super::sample::{ENDED, account, many, one_of_each, project, report};
 
-/// A server, and what a daemon would tell it.
+/// A server, and the state that a daemon passes to it.
 pub(crate) struct Running {
     pub(crate) store: Arc<StatusStore>,
     pub(crate) health: Health,
@@ -54,7 +54,7 @@ impl Running {
         Self::serving(|server| server).await
     }
 
-    /// One that lets in only whom this file lets in.
+    /// A server with this web configuration.
     pub(crate) async fn guarded_by(web: WebFile) -> Self {
         Self::serving(|server| server.guarded_by(web)).await
     }
@@ -106,8 +106,8 @@ impl Running {
     }
 }
 
-/// Does this while a paused clock stands still. By itself it goes on whenever nothing is ready, and a busy machine takes a
-/// moment to hand bytes from one end of a connection to the other.
+/// Does this while the paused clock stands still. By itself the clock advances when no task is ready, and a busy machine
+/// needs a moment to pass bytes from one end of a connection to the other.
 pub(crate) async fn at_once<T>(doing: impl Future<Output = T>) -> T {
     let mut doing = std::pin::pin!(doing);
     loop {
@@ -139,7 +139,7 @@ fn gunzip(bytes: &[u8]) -> String {
     text
 }
 
-/// The lines that differ from one moment to the next are left out.
+/// Without the lines that change all the time.
 fn steady(metrics: &str) -> String {
     let lines = metrics.lines().filter(|line| !line.contains("process_"));
     lines.flat_map(|line| [line, "\n"]).collect()
@@ -159,12 +159,12 @@ async fn readiness_waits_for_a_policy_and_the_first_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn health_is_the_loops_last_sign_of_life() {
+async fn health_depends_on_the_loops_last_progress() {
     let running = Running::start().await;
     assert_eq!(running.get("/healthz", "").await.status(), 200);
     tokio::time::advance(Duration::from_secs(61)).await;
     let answer = running.get("/healthz", "").await;
-    assert_eq!((answer.status(), answer.text()), (503, "the loop has given no sign of life for 61 s\n"));
+    assert_eq!((answer.status(), answer.text()), (503, "the daemon's loop has not responded for 61 s\n"));
     running.health.beat();
     assert_eq!(running.get("/healthz", "").await.status(), 200);
 }
@@ -187,7 +187,7 @@ async fn only_get_and_head_are_answered() {
 }
 
 #[tokio::test]
-async fn a_name_that_a_stranger_gave_the_loopback_gets_no_answer_about_keys() {
+async fn an_unknown_host_name_for_the_loopback_is_refused() {
     let running = Running::with(one_of_each()).await;
     let ask = async |path: &str, host: &str| {
         let answer = running.ask(&format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{host}\r\n")).await;
@@ -202,13 +202,13 @@ async fn a_name_that_a_stranger_gave_the_loopback_gets_no_answer_about_keys() {
     for path in ["/healthz", "/readyz"] {
         assert_eq!(ask(path, "Host: evil.example\r\n").await.0, 200, "{path}");
     }
-    // Probes and scripts without a browser's habits.
+    // Probes and scripts.
     let answer = running.ask("GET /metrics HTTP/1.0\r\n\r\n").await;
     assert_eq!(answer.status(), 200);
 }
 
 #[tokio::test]
-async fn the_name_in_listen_is_an_own_name_and_where_others_may_ask_every_name_is() {
+async fn the_host_name_in_listen_is_accepted_and_every_one_if_not_on_loopback() {
     let evil = "GET /metrics HTTP/1.1\r\nHost: KMS.internal:80\r\nConnection: close\r\n\r\n";
     for (prepare, status) in [
         (&(|server: Server| server) as &dyn Fn(Server) -> Server, 421),
@@ -228,7 +228,7 @@ async fn the_name_in_listen_is_an_own_name_and_where_others_may_ask_every_name_i
 }
 
 #[tokio::test]
-async fn every_answer_says_what_it_is_and_is_not_stored() {
+async fn every_answer_has_a_content_type_and_is_not_cached() {
     let running = Running::with(one_of_each()).await;
     let types = [
         ("/", "text/html; charset=utf-8"),
@@ -263,7 +263,7 @@ async fn metrics_are_as_documented() {
 }
 
 #[tokio::test]
-async fn metrics_count_what_no_entry_covers_and_name_what_was_not_found() {
+async fn metrics_have_uncovered_and_missing_keys() {
     let running = Running::with(account()).await;
     let answer = running.get("/metrics", "").await;
     let covered = "project=\"account\",key_id=\"08d12e6b-000c-4d9c-b35d-2e6b76c84d11\"";
@@ -283,7 +283,7 @@ async fn metrics_count_what_no_entry_covers_and_name_what_was_not_found() {
 }
 
 #[tokio::test]
-async fn no_family_is_torn_apart_and_no_series_comes_twice() {
+async fn metric_families_are_contiguous_and_series_unique() {
     for report in [many(400), account()] {
         assert_well_formed(&Running::with(report).await).await;
     }
@@ -321,7 +321,7 @@ async fn before_the_first_run_there_are_counters_and_no_keys() {
 }
 
 #[tokio::test]
-async fn gzip_and_plain_metrics_are_one_text() {
+async fn gzip_and_plain_metrics_are_equal() {
     let running = Running::with(many(3_000)).await;
     let plain = running.get("/metrics", "Accept-Encoding: gzip;q=0\r\n").await;
     assert_eq!(plain.header("content-encoding"), None);
@@ -335,7 +335,7 @@ async fn gzip_and_plain_metrics_are_one_text() {
 }
 
 #[tokio::test]
-async fn a_new_report_replaces_all_that_was_shown() {
+async fn a_new_report_replaces_the_old_one_everywhere() {
     let running = Running::with(many(100)).await;
     running.get("/metrics", "Accept-Encoding: gzip\r\n").await;
     let mode = kms_rotationd::rotation::project::Mode::Enforce;
@@ -366,7 +366,7 @@ pub(crate) async fn document_of(report: Arc<Report>) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn the_status_document_says_null_before_the_first_run() {
+async fn the_status_document_has_null_before_the_first_run() {
     let running = Running::start().await;
     let answer = running.get("/api/v1/status", "").await;
     let document: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
@@ -376,7 +376,7 @@ async fn the_status_document_says_null_before_the_first_run() {
 }
 
 #[tokio::test]
-async fn the_page_shows_problems_first_and_escapes_what_it_shows() {
+async fn the_page_shows_problems_first_and_escapes_text() {
     let running = Running::with(one_of_each()).await;
     let answer = running.get("/", "").await;
     let page = answer.text();
@@ -413,7 +413,7 @@ async fn the_page_filters_without_script() {
 }
 
 #[tokio::test]
-async fn the_page_tells_what_the_policy_covers_and_what_it_excuses() {
+async fn the_page_shows_coverage_and_exemptions() {
     let running = Running::with(account()).await;
     let page = running.get("/", "").await.text().to_owned();
     assert!(page.contains("<b>24</b> uncovered</a>"));
@@ -421,9 +421,9 @@ async fn the_page_tells_what_the_policy_covers_and_what_it_excuses() {
     for (key, told) in [
         ("pay-00008", "exempted by the policy until 2027-03-31: retired in March, &lt;SEC-112&gt;</p>"),
         ("pay-00009", "; the exemption ends soon</p>"),
-        ("pay-00012", "no entry of the policy speaks of it</p>"),
+        ("pay-00012", "not matched by any policy entry</p>"),
         ("pay-00012", "<span class=\"none\">–</span></td><td data-label=\"Last rotated\">"),
-        ("alias/legacy-hsm", "no key of this project has this name</p><p class=\"more\">policy line 22</p>"),
+        ("alias/legacy-hsm", "no key of this project has this alias</p><p class=\"more\">policy line 22</p>"),
         ("entry@44", "the project's keys cannot all be listed".replace('\'', "&#39;").as_str()),
         ("pay-00003", "365 days<p class=\"more\">policy: 90 days or less</p>"),
     ] {
@@ -431,7 +431,7 @@ async fn the_page_tells_what_the_policy_covers_and_what_it_excuses() {
     }
     assert!(!row("alias/legacy-hsm").contains("<b>"), "its name is said once");
     let notices: Vec<_> = page.lines().filter(|line| line.starts_with("<p class=\"notice mild\">")).collect();
-    assert!(notices[0].contains("1 key is held back") && notices[0].contains("apply --allow-many"), "{notices:?}");
+    assert!(notices[0].contains("1 key postponed") && notices[0].contains("apply --allow-many"), "{notices:?}");
     assert!(notices[1].contains("account: policy line 25: the selector matches no key"), "{notices:?}");
     assert!(notices[2].contains("closed: key list unavailable or incomplete"), "{notices:?}");
     assert_eq!(notices.len(), 3);

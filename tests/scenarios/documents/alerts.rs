@@ -1,4 +1,4 @@
-//! The alerts are complete. What Prometheus' own promtool says of them is in `tests/tools/promtool.rs`.
+//! The alerts are complete. `tests/tools/promtool.rs` checks them with Prometheus' promtool.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,13 +25,13 @@ fn word<'v>(value: &'v Value, field: &str) -> &'v str {
     value[field].as_str().unwrap_or_default()
 }
 
-/// What stands in a text between this and a quote.
+/// The texts between this start and the next quote.
 fn quoted_after<'t>(text: &'t str, start: &str) -> Vec<&'t str> {
     text.split(start).skip(1).filter_map(|rest| rest.split('"').next()).collect()
 }
 
 #[test]
-fn every_alert_is_of_one_of_two_severities_and_says_what_it_is_and_what_to_do() {
+fn every_alert_has_a_severity_a_summary_a_description_and_a_runbook() {
     let file = yaml("rules.yaml");
     let alerts: Vec<_> = rules(&file).filter(|rule| !rule["alert"].is_null()).collect();
     assert!(alerts.len() >= 13, "{}", alerts.len());
@@ -44,7 +44,7 @@ fn every_alert_is_of_one_of_two_severities_and_says_what_it_is_and_what_to_do() 
 }
 
 #[test]
-fn every_alert_is_tried_both_ways() {
+fn every_alert_is_tested_firing_and_not_firing() {
     let (file, tests) = (yaml("rules.yaml"), yaml("rules.test.yaml"));
     let all = rules(&file).filter(|rule| !rule["alert"].is_null());
     let all: BTreeSet<_> = all.map(|rule| (word(rule, "alert"), word(&rule["labels"], "severity"))).collect();
@@ -63,7 +63,7 @@ fn every_alert_is_tried_both_ways() {
 }
 
 #[test]
-fn every_threshold_is_used_and_every_one_that_is_used_is_there() {
+fn exactly_the_used_thresholds_are_defined() {
     let file = yaml("thresholds.yaml");
     let there: BTreeSet<_> = rules(&file).map(|rule| word(&rule["labels"], "of")).collect();
     let rules = text(&format!("{FOLDER}/rules.yaml"));

@@ -32,7 +32,7 @@ fn targets(document: &str) -> Vec<String> {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn every_link_has_a_target() {
     let mut found = 0;
     for document in documents().into_iter().chain(["CHANGELOG.md".to_owned()]) {
         let folder = Path::new(&document).parent().unwrap();
@@ -50,7 +50,7 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn readme_leads_to_every_document() {
+fn readme_links_to_every_document() {
     let targets = targets("README.md");
     for document in documents().iter().filter(|document| *document != "README.md") {
         assert!(targets.contains(document), "README.md has no link to {document}");

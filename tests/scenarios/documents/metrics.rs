@@ -1,4 +1,4 @@
-//! The tables of metrics in docs/monitoring.md are what a rehearsal exports, and no file that ships names a metric that
+//! The tables of metrics in docs/monitoring.md match a rehearsal, and no shipped file names a metric that
 //! does not exist.
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use super::{documents, files, get, rehearsal, text};
 const DOCUMENT: &str = "docs/monitoring.md";
 const PREFIX: &str = "kms_rotation_";
 
-/// A metric: its type, what it means, and the names of its labels in their order.
+/// A metric: type, meaning, and the names of its labels in order.
 #[derive(Default)]
 struct Metric {
     kind: String,
@@ -18,7 +18,7 @@ struct Metric {
     labels: Vec<String>,
 }
 
-/// What a page of metrics shows, in its order, without the usual ones of a process.
+/// The metrics of a page, in order, without the `process_*` ones.
 fn shown(page: &str) -> Vec<(String, Metric)> {
     let mut metrics: Vec<(String, Metric)> = Vec::new();
     for line in page.lines() {
@@ -33,7 +33,7 @@ fn shown(page: &str) -> Vec<(String, Metric)> {
             let (family, metric) = metrics.last_mut().unwrap();
             assert!(series.starts_with(&**family), "{series} is not in its family");
             let labels = series.split_once('{').map_or("", |(_, labels)| labels.trim_end_matches('}'));
-            // The example's values hold neither a comma nor an equals sign.
+            // The example's values have neither a comma nor an equals sign.
             for (name, _) in labels.split(',').filter_map(|label| label.split_once('=')) {
                 if name != "le" && !metric.labels.iter().any(|label| label == name) {
                     metric.labels.push(name.to_owned());
@@ -56,7 +56,7 @@ fn table<'m>(metrics: impl Iterator<Item = &'m (String, Metric)>) -> String {
 }
 
 #[test]
-fn the_tables_have_every_metric_of_a_rehearsal_with_its_labels_and_no_other() {
+fn the_tables_have_exactly_the_metrics_and_labels_of_a_rehearsal() {
     let (_running, address) = rehearsal();
     let shown = shown(&get(&address, "/metrics"));
     assert!(shown.len() >= 20, "{}", shown.len());
@@ -83,7 +83,7 @@ fn named(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_metric_that_is_named_exists() {
+fn every_metric_in_the_documents_exists() {
     let metrics = documented();
     let files = files("config").into_iter().chain(documents()).chain(["CHANGELOG.md".to_owned()]);
     let mut found = 0;

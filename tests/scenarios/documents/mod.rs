@@ -1,4 +1,4 @@
-//! README, docs/ and what ships around the program agree with the program: policies, commands, outputs, permissions,
+//! README, docs/ and the shipped files agree with the program: policies, commands, outputs, permissions,
 //! metrics, reasons, links.
 //!
 //! After an intended change of the program, `UPDATE_DOCS=1 cargo test --locked --test scenarios documents::` writes the outputs and the
@@ -39,7 +39,7 @@ fn valid(yaml: &str, file: &str) -> Policy {
     }
 }
 
-/// README and what is in docs/.
+/// README and the documents in docs/.
 fn documents() -> Vec<String> {
     let docs = files("docs").into_iter().filter(|file| Path::new(file).extension().is_some_and(|found| found == "md"));
     let mut documents: Vec<_> = ["README.md".to_owned()].into_iter().chain(docs).collect();
@@ -54,7 +54,7 @@ fn the_policies_in_the_documents_are_valid() {
     for document in documents() {
         for block in all_blocks(&document) {
             let is_policy = block.language == "yaml" && block.text.starts_with("projects:");
-            // One shows what `check` says of mistakes.
+            // One shows the output of `check` for mistakes.
             if is_policy && block.mark != "file: mistakes.yaml" {
                 let policy = valid(&block.text, &document);
                 clouds.entry(document.clone()).or_insert_with(Vec::new).push(policy.projects[0].cloud);
@@ -90,7 +90,7 @@ fn the_web_configuration_is_valid_with_and_without_what_is_commented_out() {
 }
 
 #[test]
-fn what_ships_around_the_program_knows_its_port_and_its_commands() {
+fn shipped_files_use_existing_ports_and_commands() {
     let help = Command::new(env!("CARGO_BIN_EXE_kms-rotationd")).args(["run", "--help"]).env_clear().output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     assert!(help.contains("[default: 127.0.0.1:9847]") && help.contains("KMS_ROTATIOND_WEB_CONFIG"), "{help}");
@@ -108,7 +108,7 @@ fn what_ships_around_the_program_knows_its_port_and_its_commands() {
 }
 
 #[test]
-fn every_yaml_reader_takes_the_days_in_examples_for_text() {
+fn every_yaml_reader_reads_the_days_in_examples_as_text() {
     let mut found = 0;
     for file in files("config").into_iter().chain(documents()) {
         let text = text(&file);
@@ -141,7 +141,7 @@ impl Drop for Running {
     }
 }
 
-/// The rehearsal of README, once its first run has ended, and where it serves.
+/// The rehearsal of README after its first run, and its address.
 fn rehearsal() -> (Running, String) {
     let commands = blocks("README.md", "sh");
     let (cargo, arguments) = commands[0].split_once(" -- ").unwrap();
@@ -161,7 +161,7 @@ fn rehearsal() -> (Running, String) {
     (running, address)
 }
 
-/// Waits until the daemon that serves here has ended its first run.
+/// Waits until the daemon at this address has ended its first run.
 fn await_first_run(address: &str) {
     while answer(address, "/readyz").starts_with("HTTP/1.1 503") {
         std::thread::park_timeout(Duration::from_millis(5));
@@ -213,7 +213,7 @@ fn unchunked(mut body: &str) -> String {
 }
 
 #[test]
-fn the_permissions_are_those_of_the_calls_that_are_made() {
+fn the_documented_permissions_match_the_calls() {
     let blocks = blocks("docs/credentials.md", "json");
     let policies: Vec<Value> = blocks.iter().map(|json| serde_json::from_str(json).unwrap()).collect();
     let actions = |mode| {

@@ -88,7 +88,7 @@ fn rows(text: &str) -> BTreeMap<String, Vec<String>> {
 }
 
 #[test]
-fn every_reason_is_documented_with_its_words_and_with_what_to_do() {
+fn every_reason_is_documented_with_its_wording_and_an_action() {
     let there: Vec<_> = rows(&text(DOCUMENT)).into_keys().collect();
     let mut names: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str().to_owned()).collect();
     names.sort();

@@ -13,7 +13,7 @@ pub(crate) fn documents(manifest: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The files with resources, and what they hold.
+/// The files with resources, and their documents.
 pub(crate) fn resources() -> Vec<(String, Value)> {
     let manifests = files(FOLDER).into_iter().filter(|file| !file.ends_with("/policy.yaml"));
     let all =

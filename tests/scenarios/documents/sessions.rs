@@ -45,7 +45,7 @@ async fn cloud() -> Simulator {
 struct Session {
     folder: TempDir,
     cloud: String,
-    /// The daemon, if the document has started one, and where it listens.
+    /// The daemon, if the document has started one, and its address.
     daemon: Option<(Child, String)>,
 }
 
@@ -101,7 +101,7 @@ impl Session {
         let mut shell = self.command("sh");
         shell.args(["-c", &format!("exec 2>&1\n{commands}")]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut shell = shell.spawn().unwrap();
-        // What is piped to it is less than a pipe holds.
+        // The input is shorter than a pipe's buffer.
         std::io::Write::write_all(&mut shell.stdin.take().unwrap(), input.as_bytes()).unwrap();
         String::from_utf8(shell.wait_with_output().unwrap().stdout).unwrap()
     }
@@ -157,7 +157,7 @@ impl Drop for Session {
     }
 }
 
-/// The output without what differs from run to run: a time, a duration or an id of a request is `0`.
+/// The output with `0` for values that differ from run to run: times, durations, request ids.
 fn steady(output: &str) -> String {
     output.lines().map(|line| steady_line(line.trim_end())).collect::<Vec<_>>().join("\n")
 }
@@ -200,7 +200,7 @@ fn steady_line(line: &str) -> String {
     steady
 }
 
-/// How long the duration is that the text begins with: a number, a blank and a unit.
+/// The length of the duration at the start of the text: a number, a blank and a unit.
 fn duration(text: &str) -> usize {
     let number = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(0);
     let unit = ["ms", "s"]
@@ -282,24 +282,24 @@ async fn assert_session(document: &'static str) {
 }
 
 #[tokio::test]
-async fn the_outputs_in_readme_are_what_the_program_prints() {
+async fn the_outputs_in_readme_match_the_program() {
     assert_session("README.md").await;
 }
 
 #[tokio::test]
-async fn the_outputs_about_the_policy_are_what_the_program_prints() {
+async fn the_outputs_about_the_policy_match_the_program() {
     assert_session("docs/policy.md").await;
 }
 
 #[tokio::test]
-async fn the_outputs_about_monitoring_are_what_the_program_prints() {
+async fn the_outputs_about_monitoring_match_the_program() {
     assert_session("docs/monitoring.md").await;
 }
 
 #[test]
-fn only_what_differs_from_run_to_run_may_differ() {
+fn only_values_that_change_from_run_to_run_are_ignored() {
     let steadied = [
-        ("2026-11-29T01:41:55.120Z  INFO run ended took_ms=41", "0  INFO run ended took_ms=0"),
+        ("2026-11-29T01:41:55.120Z  INFO run finished took_ms=41", "0  INFO run finished took_ms=0"),
         ("valid, 3 entries in 1 project; every 30 minutes", "valid, 3 entries in 1 project; every 30 minutes"),
         ("3 changes made in 3.2 s.", "3 changes made in 0."),
         ("3 changes made in 85 ms.", "3 changes made in 0."),

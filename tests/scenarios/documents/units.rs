@@ -1,8 +1,8 @@
-//! The units for systemd agree with each other. What a real systemd makes of them is in `tests/systemd/run`.
+//! The units for systemd agree with each other. `tests/systemd/run` tests them with a real systemd.
 
 use super::text;
 
-/// What a section of a unit says, in its order.
+/// The lines of a section of a unit.
 fn section(unit: &str, name: &str) -> Vec<String> {
     let unit = text(&format!("systemd/{unit}"));
     let lines = unit.lines().skip_while(|line| *line != format!("[{name}]")).skip(1);
@@ -10,7 +10,7 @@ fn section(unit: &str, name: &str) -> Vec<String> {
     lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(ToOwned::to_owned).collect()
 }
 
-/// What is a matter of how a service runs, and not of what it may do.
+/// Settings for how a service runs, without effect on its permissions.
 const OF_ITS_OWN: &[&str] = &[
     "Type",
     "ExecStart",
@@ -26,7 +26,7 @@ const OF_ITS_OWN: &[&str] = &[
 ];
 
 #[test]
-fn daemon_and_single_run_are_hardened_alike() {
+fn daemon_and_single_run_have_the_same_hardening() {
     let hardening = |unit| {
         let mut lines = section(unit, "Service");
         lines.retain(|line| line.split_once('=').is_none_or(|(name, _)| !OF_ITS_OWN.contains(&name)));
@@ -38,10 +38,10 @@ fn daemon_and_single_run_are_hardened_alike() {
 }
 
 #[test]
-fn the_timer_starts_the_single_run_and_only_what_is_enabled_starts_by_itself() {
+fn the_timer_starts_the_single_run_and_nothing_else_starts_automatically() {
     assert_eq!(section("kms-rotationd.service", "Install"), ["WantedBy=multi-user.target"]);
     assert_eq!(section("kms-rotationd-apply.timer", "Install"), ["WantedBy=timers.target"]);
-    // Enabled, it would run at each boot; and the timer starts the service of its own name.
+    // If enabled, it would run at each boot; and the timer starts the service of the same name.
     assert!(section("kms-rotationd-apply.service", "Install").is_empty());
     assert!(!section("kms-rotationd-apply.timer", "Timer").iter().any(|line| line.starts_with("Unit=")));
 }

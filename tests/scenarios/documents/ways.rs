@@ -1,7 +1,7 @@
 //! The documented ways to log in: each example is a valid policy, and logs in through the real binary, as each of the clouds.
 //!
-//! An example is taken from docs/credentials.md as it stands. Only its files are put into a folder of the test's, its proxy and the
-//! metadata service are the test's, and the policy around it leads to a simulated cloud.
+//! An example is used as in docs/credentials.md. Only its files are in a folder of the test, its proxy and its metadata
+//! service are the test's, and the policy around it has the addresses of a simulated cloud.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ const PROJECT: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 const KINDS: [&str; 6] = ["token_file", "password", "access_key", "ecs_agency", "id_token", "environment"];
 
-/// What the examples' files hold, and the environment.
+/// The contents of the examples' files, and the environment.
 const TOKEN: &str = "a-token-of-a-file";
 const PASSWORD: &str = "a-password";
 const SECRET_ACCESS_KEY: &str = "aSecretAccessKey0123456789";
@@ -50,12 +50,12 @@ fn way(kind: &str) -> Way {
     ways().into_iter().find(|way| way.kind() == kind && way.on_top().is_none()).unwrap()
 }
 
-/// Where the cloud is, as far as a policy says it.
+/// The cloud's address in a policy.
 #[derive(Clone, Copy)]
 enum At<'a> {
     /// At this address.
     Url(&'a str),
-    /// At its own, whose certificates this file vouches for.
+    /// The cloud's own, with certificates of the authority in this file.
     Home(&'a Path),
 }
 
@@ -99,7 +99,7 @@ fn region(cloud: Cloud) -> &'static str {
     }
 }
 
-/// A simulated cloud with one key, whose rotation is off, and everybody of the examples.
+/// A simulated cloud with one key, whose rotation is off, and all users of the examples.
 async fn simulated(cloud: Cloud, way: &Way) -> Simulator {
     let dialect = match cloud {
         Cloud::HuaweiCloud => Dialect::Huawei,
@@ -115,7 +115,7 @@ async fn simulated(cloud: Cloud, way: &Way) -> Simulator {
         .identity_provider("my-cluster", ID_TOKEN)
         .oidc_agency("iam::d:oidcProvider:my-cluster", "iam::d:agency:kms-rotation", ID_TOKEN)
         .pod_identity(ID_TOKEN);
-    // What an agency delegates is closed to everybody else.
+    // Only the agency can use the delegated project.
     let setup = if delegated { setup.agency(account, "their-id", "kms-rotation", [PROJECT]) } else { setup };
     Simulator::start(setup).await.unwrap()
 }
@@ -150,7 +150,7 @@ impl Site {
         let here = self.0.path().display();
         let policy = policy.replace("_file: /run/", &format!("_file: {here}/run/"));
         let policy = policy.replace("_file: /var/", &format!("_file: {here}/var/"));
-        // As fast as it can, since nobody else uses this cloud.
+        // Without a request limit: nothing else uses this cloud.
         let policy = self.write("policy.yaml", &format!("limits: {{requests_per_second: 10000}}\n{policy}"));
         let mut program = Command::new(env!("CARGO_BIN_EXE_kms-rotationd"));
         program.args([command, "--policy"]).arg(policy).current_dir(self.0.path()).env_clear();
@@ -162,7 +162,7 @@ impl Site {
     }
 }
 
-/// The calls by which somebody logs in, and how often each was made.
+/// The number of requests for each call of a login.
 fn logins(handle: &Handle) -> BTreeMap<&'static str, u64> {
     [
         Operation::Authenticate,
@@ -192,14 +192,14 @@ fn expected(way: &Way, by_name: bool) -> BTreeMap<&'static str, u64> {
     if way.on_top().is_some_and(|(name, _)| name == "assume_agency") {
         calls.push(if by_token { Operation::AgencyToken } else { Operation::TemporaryKeys });
     }
-    // A token for a project by its name tells the id.
+    // A token for a project by name contains the id.
     if by_name && !by_token {
         calls.push(Operation::ListProjects);
     }
     calls.into_iter().map(|operation| (operation.as_str(), 1)).collect()
 }
 
-/// The key is on its policy in the cloud itself, and the program says so.
+/// The key is on policy in the cloud, and the program reports it.
 #[track_caller]
 fn assert_applied((code, said): &(Option<i32>, String), handle: &Handle, what: &str) {
     assert_eq!(*code, Some(0), "{what}: {said}");
@@ -209,7 +209,7 @@ fn assert_applied((code, said): &(Option<i32>, String), handle: &Handle, what: &
 }
 
 #[test]
-fn there_is_an_example_of_each_way_and_each_is_valid() {
+fn each_way_to_log_in_has_a_valid_example() {
     let ways = ways();
     let plain: Vec<_> = ways.iter().filter(|way| way.on_top().is_none()).map(Way::kind).collect();
     assert_eq!(plain, KINDS);
@@ -225,15 +225,15 @@ fn there_is_an_example_of_each_way_and_each_is_valid() {
 }
 
 #[tokio::test]
-async fn each_way_logs_in_as_each_cloud() {
-    // On top of each kind that can act for an agency, of which the document shows one.
+async fn each_way_to_log_in_works_with_each_cloud() {
+    // With each kind of login that can assume an agency; the document shows one.
     let agency = ways().into_iter().find(|way| way.on_top().is_some_and(|(name, _)| name == "assume_agency")).unwrap();
     let (name, assumed) = agency.on_top().unwrap();
     let agents = ["access_key", "ecs_agency"].map(|kind| Way(format!("{}\n  {name}: {assumed}", way(kind).0)));
     let site = Site::new();
     for cloud in Cloud::ALL {
         for way in ways().iter().chain(&agents) {
-            // The one needs variables and the other a proxy: see below.
+            // One needs variables, the other a proxy: see below.
             if way.kind() == "environment" || way.on_top().is_some_and(|(name, _)| name == "proxy") {
                 continue;
             }
@@ -252,7 +252,7 @@ async fn each_way_logs_in_as_each_cloud() {
     }
 }
 
-/// What the official clients' variables are set to, and what `check` says was found; `{here}` is the test's folder,
+/// The values of the official clients' variables, and what `check` finds; `{here}` is the test's folder,
 /// `{url}` the cloud's.
 const ENVIRONMENTS: &[(&[(&str, &str)], &str)] = &[
     (
@@ -306,7 +306,7 @@ const ENVIRONMENTS: &[(&[(&str, &str)], &str)] = &[
 ];
 
 #[tokio::test]
-async fn the_environment_logs_in_as_each_cloud_and_check_says_what_was_found() {
+async fn logins_by_environment_work_with_each_cloud_and_check_names_the_variables() {
     let site = Site::new();
     site.write("id-token", ID_TOKEN);
     let profile = format!("[basic]\nak = EXAMPLEACCESSKEY0001\nsk = {SECRET_ACCESS_KEY}\n");
@@ -341,13 +341,13 @@ async fn the_environment_logs_in_as_each_cloud_and_check_says_what_was_found() {
 /// `kms-rotation` and [`PROXY_PASSWORD`] as HTTP carries them.
 const PROXY_LOGIN: &str = "a21zLXJvdGF0aW9uOmEtcGFzc3dvcmQtb2YtYS1wcm94eQ==";
 
-/// A proxy that lets one user through. Whoever asks for another server gets to the simulated cloud, which shows the
-/// certificate of that server.
+/// A proxy that accepts one user. It forwards every request to the simulated cloud, which has the certificate of the
+/// requested server.
 struct Proxy {
     listener: TcpListener,
     tls: TlsAcceptor,
     cloud: SocketAddr,
-    /// The servers that were asked for.
+    /// The requested servers.
     asked: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -380,14 +380,14 @@ impl Proxy {
                 client.flush().await.unwrap();
                 let mut client = tls.accept(client).await.unwrap();
                 let mut cloud = TcpStream::connect(cloud).await.unwrap();
-                // The program ends without a farewell.
+                // The program closes the connection without a TLS close.
                 let _ = copy_bidirectional(&mut client, &mut cloud).await;
             });
         }
     }
 }
 
-/// A server with a certificate for these names, and the authority that vouches for it.
+/// A server's certificate for these names, and its authority.
 fn certified(names: [String; 2]) -> (TlsAcceptor, String) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -404,11 +404,11 @@ fn certified(names: [String; 2]) -> (TlsAcceptor, String) {
 }
 
 #[tokio::test]
-async fn the_proxy_leads_to_the_addresses_of_each_cloud() {
+async fn the_proxy_is_used_for_the_addresses_of_each_cloud() {
     const URL: &str = "http://proxy.example.com:3128";
     let shown = ways().into_iter().find(|way| way.on_top().is_some_and(|(name, _)| name == "proxy")).unwrap();
     let (name, value) = shown.on_top().unwrap();
-    // IAM is reached through it, too, and what is signed is the cloud's own name.
+    // IAM is reached through it, too, and the cloud's host name is signed.
     let others = ["password", "access_key", "id_token"].map(|kind| Way(format!("{}\n  {name}: {value}", way(kind).0)));
     let site = Site::new();
     for cloud in Cloud::ALL {

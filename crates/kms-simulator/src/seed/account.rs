@@ -1,10 +1,9 @@
-//! A whole account: keys of all kinds, as they gather in years, with names, tags and enterprise projects that a policy
-//! can select by.
+//! A whole account: keys of all kinds, with names, tags and enterprise projects for selectors.
 //!
-//! Deterministic by position, and each key is made on its own, so that fifty thousand cost little. Of a hundred keys in
-//! a row seventy-eight can be rotated: thirty are off, sixteen stand at the cloud's 365 days, fourteen at another
-//! interval and eighteen at [`RIGHT_INTERVAL`]. Default keys are one for each cloud service and no more; what would be
-//! a further one is off instead.
+//! Deterministic by position, and each key is computed independently, so that fifty thousand cost little. Of each
+//! hundred keys, seventy-eight can be rotated: thirty are off, sixteen at the cloud's 365 days, fourteen at another
+//! interval, eighteen at [`RIGHT_INTERVAL`]. There is one default key for each cloud service; further ones are off
+//! instead.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -17,14 +16,14 @@ use super::{age, enumerate, rotating};
 /// The interval in days of the keys that are [`Kind::Right`].
 pub const RIGHT_INTERVAL: u32 = 90;
 
-/// After so many keys the mix repeats itself.
+/// Number of keys after which the mix repeats.
 const PERIOD: usize = 100;
-/// Without a common divisor with the period: it spreads each kind over it.
+/// It has no common divisor with the period, and so spreads each kind over it.
 const STRIDE: usize = 37;
 const OTHER_INTERVALS: [u32; 4] = [180, 120, 60, 30];
-/// Services that make a default key of their own.
+/// Services that create a default key.
 const SERVICES: [&str; 10] = ["evs", "obs", "ims", "rds", "sfs", "dws", "css", "cbr", "cts", "dds"];
-/// Who owns keys, and in which enterprise project.
+/// Owners of keys, and their enterprise projects.
 const OWNERS: [(&str, &str); 7] = [
     ("pay", "5a1f6c1e-7d3b-4b52-9c58-0c2f4f1d9a01"),
     ("web", "8e0c2b7a-1f64-4d0e-8a3f-6b9d2e7c5f02"),
@@ -37,14 +36,14 @@ const OWNERS: [(&str, &str); 7] = [
 const USES: [&str; 5] = ["database", "objects", "volumes", "queue", "secrets"];
 const ENVIRONMENTS: [&str; 3] = ["prod", "test", "dev"];
 
-/// What a key of an account is, as far as rotation goes.
+/// The kind of a key, as far as rotation is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Rotation is off.
     Off,
     /// Rotation is on at the cloud's default of 365 days.
     DefaultInterval,
-    /// Rotation is on at some other interval.
+    /// Rotation is on at another interval.
     OtherInterval,
     /// Rotation is on at [`RIGHT_INTERVAL`].
     Right,
@@ -64,9 +63,9 @@ pub enum Kind {
     EllipticCurve,
     /// An HMAC key.
     Hmac,
-    /// In a custom keystore; none at Open Telekom Cloud, whose keys have no such field.
+    /// In a custom keystore; not at Open Telekom Cloud, whose keys lack the field.
     CustomKeystore,
-    /// A replica of a multi-region key; none at Open Telekom Cloud either.
+    /// A replica of a multi-region key; not at Open Telekom Cloud.
     Replica,
 }
 
@@ -100,7 +99,7 @@ impl Kind {
             Self::Off => "with rotation off",
             Self::DefaultInterval => "at 365 days",
             Self::OtherInterval => "at another interval",
-            Self::Right => "right already",
+            Self::Right => "on policy",
             Self::Disabled => "disabled",
             Self::PendingDeletion => "pending deletion",
             Self::PendingImport => "pending import",
@@ -140,43 +139,43 @@ impl Kind {
     }
 }
 
-/// The service of the default key that would be at this position, while there are any left.
+/// The service of the default key at this position; `None` if every service has one.
 fn service(position: usize) -> Option<&'static str> {
     let of_period = position * STRIDE % PERIOD % 2;
     SERVICES.get(position / PERIOD * 2 + of_period).copied()
 }
 
-/// How many keys of each kind an account has.
+/// Number of keys of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census([usize; Kind::ALL.len()]);
+pub struct KindCounts([usize; Kind::ALL.len()]);
 
-impl Census {
-    /// Keys of this kind.
+impl KindCounts {
+    /// Number of keys of this kind.
     #[must_use]
     pub fn of(&self, kind: Kind) -> usize {
         self.0[kind as usize]
     }
 
-    /// Keys on which rotation can be set now.
+    /// Number of keys on which rotation can be set now.
     #[must_use]
     pub fn rotatable(&self) -> usize {
         Kind::ALL.into_iter().filter(|kind| kind.is_rotatable()).map(|kind| self.of(kind)).sum()
     }
 
-    /// All keys.
+    /// Number of all keys.
     #[must_use]
     pub fn total(&self) -> usize {
         self.0.iter().sum()
     }
 }
 
-impl fmt::Display for Census {
+impl fmt::Display for KindCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         enumerate(Kind::ALL.map(|kind| (self.of(kind), kind.as_str())), f)
     }
 }
 
-/// A project with so many keys as it would look at this time in a cloud of this dialect, and how many there are of
+/// A project with this number of keys, in a cloud of this dialect and with dates before `now`; and the number of keys of
 /// each kind.
 #[must_use]
 pub fn account(
@@ -185,8 +184,8 @@ pub fn account(
     dialect: Dialect,
     keys: usize,
     now: SystemTime,
-) -> (ProjectSetup, Census) {
-    let mut census = Census::default();
+) -> (ProjectSetup, KindCounts) {
+    let mut census = KindCounts::default();
     let made = (0..keys).map(|position| {
         let kind = Kind::at(position, dialect);
         census.0[kind as usize] += 1;
@@ -228,13 +227,13 @@ fn key(project_id: &str, position: usize, kind: Kind, dialect: Dialect, now: Sys
     }
 }
 
-/// One rotatable key in thirteen is SM4, where there is that.
+/// One rotatable key in thirteen is SM4, if the cloud has it.
 fn algorithm(key: Key, position: usize, dialect: Dialect) -> Key {
     if dialect != Dialect::OpenTelekomCloud && position % 13 == 6 { key.spec("SM4") } else { key }
 }
 
-/// Name, tags and enterprise project: by owner. What `pay` has outside of `dev` is under PCI rules, and one key in six
-/// nobody ever tagged.
+/// Name, tags and enterprise project, by owner. Keys of `pay` outside of `dev` have the tag `pci`; one key in six has no
+/// tags.
 fn labelled(key: Key, position: usize) -> Key {
     let (owner, enterprise_project) = OWNERS[position % OWNERS.len()];
     let purpose = USES[position / OWNERS.len() % USES.len()];
@@ -251,7 +250,7 @@ fn labelled(key: Key, position: usize) -> Key {
     }
 }
 
-/// An id that looks like the cloud's; no two positions of a project have the same.
+/// An id in the cloud's form, unique for each position of a project.
 fn key_id(project_id: &str, position: usize) -> String {
     let project = project_id.bytes().fold(0, |hash: u64, byte| hash.rotate_left(7) ^ u64::from(byte));
     let first = scatter(scatter(project).wrapping_add(position as u64));
@@ -266,7 +265,7 @@ fn key_id(project_id: &str, position: usize) -> String {
     )
 }
 
-/// Makes neighbours look unrelated. Each step can be undone, so that no two numbers become one.
+/// A bijective hash: different numbers stay different.
 fn scatter(number: u64) -> u64 {
     let number = (number ^ number >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let number = (number ^ number >> 29).wrapping_mul(0xd6e8_feb8_6659_fd93);
@@ -287,13 +286,13 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
     }
 
-    fn seeded(count: usize, dialect: Dialect) -> (Vec<Key>, Census) {
+    fn seeded(count: usize, dialect: Dialect) -> (Vec<Key>, KindCounts) {
         let (project, census) = account(PROJECT, "eu-de", dialect, count, now());
         assert_eq!((project.id.as_str(), project.name.as_str(), project.dialect), (PROJECT, "eu-de", Some(dialect)));
         (project.keys, census)
     }
 
-    /// What a key is by its own properties.
+    /// The kind of a key, from its properties.
     fn kind(key: &Key) -> Kind {
         match key.spec.split('_').next() {
             _ if key.default => Kind::Default,
@@ -316,11 +315,11 @@ mod tests {
     }
 
     #[test]
-    fn the_census_counts_what_is_there() {
+    fn the_counts_match_the_keys() {
         for dialect in [Dialect::Huawei, Dialect::OpenTelekomCloud] {
             for count in [0, 1, 10, 2000] {
                 let (keys, census) = seeded(count, dialect);
-                let mut counted = Census::default();
+                let mut counted = KindCounts::default();
                 for key in &keys {
                     counted.0[kind(key) as usize] += 1;
                     assert_eq!(kind(key).is_rotatable(), key.refusal().is_none(), "{key:?}");
@@ -335,7 +334,7 @@ mod tests {
         let (_, census) = seeded(100, Dialect::Huawei);
         assert_eq!(
             census.to_string(),
-            "30 with rotation off, 16 at 365 days, 14 at another interval, 18 right already, 3 disabled, \
+            "30 with rotation off, 16 at 365 days, 14 at another interval, 18 on policy, 3 disabled, \
              2 pending deletion, 1 pending import, 2 default key, 4 imported, 3 RSA, 2 elliptic curve, 2 HMAC, \
              2 in a custom keystore, 1 replica"
         );
@@ -348,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_is_the_same_each_time_and_grows_at_its_end() {
+    fn an_account_is_reproducible_and_grows_at_its_end() {
         let (keys, _) = seeded(1000, Dialect::Huawei);
         assert_eq!(seeded(1000, Dialect::Huawei).0, keys);
         assert_eq!(seeded(250, Dialect::Huawei).0, keys[..250]);
@@ -357,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_and_names_are_unique_and_times_plausible() {
+    fn ids_and_names_are_unique_and_times_are_plausible() {
         let (keys, _) = seeded(50_000, Dialect::Huawei);
         let mut seen = HashSet::new();
         for key in &keys {
@@ -369,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_something_to_select_by() {
+    fn selectors_find_keys() {
         let (keys, _) = seeded(1000, Dialect::Huawei);
         let rotatable = || keys.iter().filter(|key| kind(key).is_rotatable());
         let count = |condition: &dyn Fn(&Key) -> bool| rotatable().filter(|key| condition(key)).count();

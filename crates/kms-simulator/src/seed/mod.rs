@@ -1,11 +1,11 @@
-//! Keys for a rehearsal: a believable mix, made from what a policy names and selects.
+//! Keys for a rehearsal: a realistic mix, created from the keys that a policy names and selects.
 //!
 //! Deterministic by position: the first three keys are one with rotation off, one at the cloud's default interval and
-//! one that is right already, so that even the smallest policy has something to do. Of forty keys in a row,
-//! thirty-four can be rotated (12 off, 11 at another interval, 11 right) and one each is disabled, imported, pending
-//! deletion, a default key, asymmetric, and not there at all.
+//! one on policy, so that the smallest policy has something to do. Of each forty keys, thirty-four can be rotated (12
+//! off, 11 at another interval, 11 on policy), and one each is disabled, imported, pending deletion, a default key,
+//! asymmetric, and missing.
 //!
-//! `account` (with the feature `testing`) makes a whole account instead, whose keys no policy lists one by one.
+//! `account` (with the feature `testing`) creates a whole account instead, for policies that select keys.
 
 #[cfg(feature = "testing")]
 mod account;
@@ -14,18 +14,18 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 #[cfg(feature = "testing")]
-pub use account::{Census, Kind, RIGHT_INTERVAL, account};
+pub use account::{Kind, KindCounts, RIGHT_INTERVAL, account};
 
 use super::key::{INTERVAL_AFTER_ENABLING, Key, KeyState, RotationSetting};
 use super::setup::ProjectSetup;
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// After so many keys the mix repeats itself.
+/// Number of keys after which the mix repeats.
 const PERIOD: usize = 40;
-/// What stands at 365 days elsewhere stands at this where the policy asks for 365.
+/// The wrong interval for keys for which the policy requires 365 days, in days.
 const ANOTHER_INTERVAL: u32 = 180;
 
-/// What becomes of one id.
+/// The condition of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Condition {
     Off,
@@ -57,14 +57,14 @@ impl Condition {
     }
 }
 
-/// How many keys of each kind a rehearsal has.
+/// Number of keys in each condition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mix {
     /// Rotation is off.
     pub off: usize,
-    /// Rotation is on at an interval that is not the policy's.
+    /// Rotation is on, at another interval than the policy's.
     pub other_interval: usize,
-    /// As the policy wants it.
+    /// On policy.
     pub right: usize,
     /// Disabled, with rotation off.
     pub disabled: usize,
@@ -76,18 +76,18 @@ pub struct Mix {
     pub default: usize,
     /// An RSA key.
     pub asymmetric: usize,
-    /// Not there: the cloud does not know the id.
+    /// Missing: the cloud has no key with the id.
     pub missing: usize,
 }
 
 impl Mix {
-    /// Keys that a client can bring to their policy, or finds there.
+    /// Number of keys on which rotation can be set.
     #[must_use]
     pub fn rotatable(&self) -> usize {
         self.off + self.other_interval + self.right
     }
 
-    /// All ids.
+    /// Number of all ids.
     #[must_use]
     pub fn total(&self) -> usize {
         self.parts().iter().map(|(count, _)| count).sum()
@@ -97,7 +97,7 @@ impl Mix {
         [
             (self.off, "with rotation off"),
             (self.other_interval, "at another interval"),
-            (self.right, "right already"),
+            (self.right, "on policy"),
             (self.disabled, "disabled"),
             (self.imported, "imported"),
             (self.pending_deletion, "pending deletion"),
@@ -128,7 +128,7 @@ impl fmt::Display for Mix {
     }
 }
 
-/// Writes how many there are of each, but for what there is none of.
+/// Writes the counts that are not zero.
 fn enumerate(parts: impl IntoIterator<Item = (usize, &'static str)>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for (at, (count, name)) in parts.into_iter().filter(|(count, _)| *count > 0).enumerate() {
         let separator = if at == 0 { "" } else { ", " };
@@ -137,32 +137,32 @@ fn enumerate(parts: impl IntoIterator<Item = (usize, &'static str)>, f: &mut fmt
     Ok(())
 }
 
-/// A key that a policy speaks of, and what it takes to meet its conditions.
+/// A key that a policy names or selects, and the properties that it must have.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// Its id.
     pub id: String,
-    /// The interval in days that the policy wants of it.
+    /// The policy's interval, in days.
     pub interval_days: u32,
-    /// Its name, where the policy has one.
+    /// Its name, if the policy has one.
     pub alias: Option<String>,
     /// Its tags.
     pub tags: Vec<(String, String)>,
-    /// Its enterprise project, where the policy asks for one.
+    /// Its enterprise project, if the policy selects by it.
     pub enterprise_project: Option<String>,
-    /// Its algorithm, where the policy asks for one.
+    /// Its algorithm, if the policy selects by it.
     pub spec: Option<String>,
 }
 
 impl Wanted {
-    /// A key of which only the id matters.
+    /// A key that the policy names by its id only.
     #[must_use]
     pub fn new(id: impl Into<String>, interval_days: u32) -> Self {
         Self { id: id.into(), interval_days, ..Self::default() }
     }
 
-    /// Makes the key meet the conditions, as far as it is one that can.
-    fn dress(self, key: Key) -> Key {
+    /// Sets the properties; a default key stays as it was created.
+    fn apply_to(self, key: Key) -> Key {
         if key.default {
             return key;
         }
@@ -182,8 +182,8 @@ impl Wanted {
     }
 }
 
-/// Makes the projects of a rehearsal, one after the other; positions run on from one to the next, so that many small
-/// projects are mixed as well as one large one.
+/// Creates the projects of a rehearsal. Positions continue from one project to the next, so that many small projects
+/// have the same mix as one large one.
 #[derive(Clone, Debug)]
 pub struct Seed {
     now: SystemTime,
@@ -191,24 +191,24 @@ pub struct Seed {
 }
 
 impl Seed {
-    /// A mix as it would look at this time.
+    /// A mix with dates before `now`.
     #[must_use]
     pub fn new(now: SystemTime) -> Self {
         Self { now, mix: Mix::default() }
     }
 
-    /// A project with keys made for what the policy wants.
+    /// A project with these keys.
     #[must_use]
     pub fn project(&mut self, id: &str, name: &str, keys: impl IntoIterator<Item = Wanted>) -> ProjectSetup {
         let keys = keys.into_iter().filter_map(|wanted| {
             let key = self.key(&wanted.id, wanted.interval_days)?;
-            Some(wanted.dress(key))
+            Some(wanted.apply_to(key))
         });
         let keys = keys.collect();
         ProjectSetup { keys, ..ProjectSetup::new(id, name) }
     }
 
-    /// How many of each there are so far.
+    /// The number of keys in each condition so far.
     #[must_use]
     pub fn mix(&self) -> Mix {
         self.mix
@@ -240,17 +240,17 @@ impl Seed {
     }
 }
 
-/// Steps without a common divisor with the periods of the mixes spread age and names over them.
+/// A number for spreading age and names: its multipliers have no common divisor with the periods of the mixes.
 fn spread(position: usize) -> u32 {
     u32::try_from(position % 9973).unwrap_or_default()
 }
 
-/// How long ago the key at this position was made.
+/// The age of the key at this position.
 fn age(position: usize) -> Duration {
     DAY * (200 + spread(position) * 37 % 700)
 }
 
-/// A key that has rotated at this interval for as long as it exists.
+/// A key that has rotated at this interval since its creation.
 fn rotating(key: Key, interval_days: u32, position: usize, now: SystemTime) -> Key {
     let interval = DAY * interval_days.max(1);
     let rotations = u32::try_from(age(position).as_secs() / interval.as_secs()).unwrap_or_default();
@@ -258,7 +258,7 @@ fn rotating(key: Key, interval_days: u32, position: usize, now: SystemTime) -> K
     if rotations == 0 {
         return key;
     }
-    // The cloud's own job comes some hours after the due time.
+    // The cloud's own job runs some hours after the due time.
     let late = Duration::from_secs(u64::from(spread(position) * 421 % 36_000));
     let last = (key.created + interval * rotations + late).min(now);
     key.rotated(rotations, last)
@@ -306,7 +306,7 @@ mod tests {
                 RotationSetting { enabled: true, interval_days: 90 },
             ]
         );
-        assert_eq!(mix.to_string(), "1 with rotation off, 1 at another interval, 1 right already");
+        assert_eq!(mix.to_string(), "1 with rotation off, 1 at another interval, 1 on policy");
         assert_eq!(seeded(2, 365).0.keys[1].rotation.interval_days, 180, "365 is not wrong where it is wanted");
     }
 
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mix_runs_on_from_project_to_project() {
+    fn the_mix_continues_from_project_to_project() {
         let ids = ids(40);
         let mut seed = Seed::new(now());
         for pair in ids.chunks(2) {

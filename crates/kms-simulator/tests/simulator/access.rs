@@ -1,4 +1,4 @@
-//! Logging in, and who may call.
+//! Logins, tokens and permissions.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -36,7 +36,7 @@ async fn iam_gives_a_token_for_a_project_by_id_and_by_name() {
     let with =
         |methods: Value| json!({"auth": {"identity": {"methods": methods, "password": {"user": user}}}}).to_string();
     let answer = call(&simulator, "/v3/auth/tokens", &[JSON], &with(json!(["password"]))).await.json();
-    assert_eq!(answer["token"]["catalog"][0]["endpoints"][0]["url"], simulator.url(), "left out only where asked for");
+    assert_eq!(answer["token"]["catalog"][0]["endpoints"][0]["url"], simulator.url(), "left out only with nocatalog");
     let answer = call(&simulator, "/v3/auth/tokens", &[JSON], &with(json!(["token"]))).await;
     assert_eq!(answer.error(), (401, "401".to_owned()));
     let unscoped = log_in(&simulator, "secret", &Value::Null).await;
@@ -52,7 +52,7 @@ async fn iam_gives_a_token_for_a_project_by_id_and_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn iam_refuses_what_is_malformed_and_who_is_wrong_and_locks_who_is_wrong_too_often() {
+async fn iam_refuses_malformed_requests_and_wrong_passwords_and_locks_the_user() {
     let (time, clock) = clock();
     let simulator = start(setup().clock(clock)).await;
     for body in ["", "{}", r#"{"auth":7}"#, r#"{"auth":{"identity":{"methods":["password"]}}}"#] {
@@ -81,7 +81,7 @@ async fn iam_refuses_what_is_malformed_and_who_is_wrong_and_locks_who_is_wrong_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_end_by_time_by_revocation_and_at_the_border_of_their_project() {
+async fn tokens_expire_can_be_revoked_and_are_valid_for_one_project() {
     let (time, clock) = clock();
     let other = ProjectSetup::new(OTHER_PROJECT, "eu-nl").token("token-of-another");
     let setup = setup().project(other).clock(clock).behave(|cloud| cloud.token_lifetime = Duration::from_secs(60));
@@ -119,13 +119,13 @@ async fn tokens_end_by_time_by_revocation_and_at_the_border_of_their_project() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn five_failures_in_a_row_lock_access_where_that_is_asked_for() {
+async fn five_consecutive_failures_lock_access_if_configured() {
     let simulator = start(setup().behave(|cloud| cloud.access_lock_after = Some(5))).await;
     let body = json!({"key_id": KEY});
     for _ in 0..4 {
         assert_eq!(kms_with(&simulator, "made-up", "list-keys", &body).await.status, 403);
     }
-    assert_eq!(status(&simulator).await.status, 200, "a success ends the row");
+    assert_eq!(status(&simulator).await.status, 200, "a success resets the count");
     simulator.handle().fault(Rule::next(5, Fault::unauthorized()));
     for _ in 0..5 {
         assert_eq!(status(&simulator).await.error(), (401, "APIGW.0301".to_owned()));

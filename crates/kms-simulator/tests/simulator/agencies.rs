@@ -24,7 +24,7 @@ fn keys_body(method: &str, identity: &Value) -> String {
     json!({"auth": {"identity": {"methods": [method], method: identity}}}).to_string()
 }
 
-/// A token of the user's account, as it is needed to assume an agency.
+/// A token of the user's account; assuming an agency needs one.
 async fn account_token(simulator: &Simulator) -> String {
     let answer = log_in(simulator, "secret", &json!({"domain": {"name": "ACCOUNT"}})).await;
     assert_eq!((answer.status, &answer.json()["token"]["domain"]["name"]), (201, &json!("ACCOUNT")));
@@ -41,7 +41,7 @@ async fn list_by(simulator: &Simulator, keys: &Keys, project_id: &str) -> Answer
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agencys_token_opens_what_is_delegated_and_nothing_else_does() {
+async fn only_an_agencys_token_is_accepted_for_a_delegated_project() {
     let simulator = start(delegated()).await;
     let token = account_token(&simulator).await;
     assert_eq!(kms_with(&simulator, &token, "list-keys", &json!({})).await.error(), (403, "KMS.0321".to_owned()));
@@ -64,7 +64,7 @@ async fn an_agencys_token_opens_what_is_delegated_and_nothing_else_does() {
     }
     let forbidden = (403, "403".to_owned());
     let scope = json!({"project": {"id": OTHER_PROJECT}});
-    assert_eq!(log_in(&simulator, "secret", &scope).await.error(), forbidden, "not without the agency");
+    assert_eq!(log_in(&simulator, "secret", &scope).await.error(), forbidden, "only with the agency");
     assert_eq!(list_by(&simulator, &Keys::permanent(), OTHER_PROJECT).await.error(), (403, "KMS.0321".to_owned()));
     let other_domain = json!({"domain": {"id": DOMAIN_ID}});
     assert_eq!(log_in(&simulator, "secret", &other_domain).await.error(), forbidden);
@@ -76,12 +76,12 @@ async fn an_agencys_token_opens_what_is_delegated_and_nothing_else_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agency_is_refused_to_who_may_not_and_where_there_is_none() {
+async fn assuming_an_agency_is_refused_without_permission_or_if_it_does_not_exist() {
     let simulator = start(delegated()).await;
     let token = account_token(&simulator).await;
     let assume = json!({"domain_name": "CUSTOMER", "agency_name": "rotation"});
     let scope = json!({"project": {"id": OTHER_PROJECT}});
-    let ask = |token: String, assume: Value, scope: Value| {
+    let send = |token: String, assume: Value, scope: Value| {
         let simulator = &simulator;
         async move { post(simulator, "/v3/auth/tokens", &token, &tokens_body(&assume, &scope)).await.error() }
     };
@@ -95,23 +95,23 @@ async fn an_agency_is_refused_to_who_may_not_and_where_there_is_none() {
         (assume.clone(), &json!({"project": {"name": "eu-nl"}}), error(404, "IAM.0004")),
         (assume.clone(), &Value::Null, error(400, "400")),
     ] {
-        assert_eq!(ask(token.clone(), assume, scope.clone()).await, expected);
+        assert_eq!(send(token.clone(), assume, scope.clone()).await, expected);
     }
     let unscoped = log_in(&simulator, "secret", &Value::Null).await.header("x-subject-token").unwrap().to_owned();
-    assert_eq!(ask(unscoped, assume.clone(), scope.clone()).await, error(403, "IAM.0003"));
-    assert_eq!(ask("made-up".to_owned(), assume.clone(), scope.clone()).await, error(401, "IAM.0067"));
-    assert_eq!(ask(String::new(), assume.clone(), scope.clone()).await, error(401, "IAM.0001"));
+    assert_eq!(send(unscoped, assume.clone(), scope.clone()).await, error(403, "IAM.0003"));
+    assert_eq!(send("made-up".to_owned(), assume.clone(), scope.clone()).await, error(401, "IAM.0067"));
+    assert_eq!(send(String::new(), assume.clone(), scope.clone()).await, error(401, "IAM.0001"));
     let body = tokens_body(&assume, &scope);
     let signed = Signed::new(&simulator, "POST", "/v3/auth/tokens", &body, START).by(&Keys::permanent());
     assert_eq!(signed.send(&simulator).await.error(), error(401, "401"), "documented for tokens alone");
     simulator.handle().behave(|cloud| cloud.forbidden = Operation::AgencyToken.into());
-    assert_eq!(ask(token.clone(), assume.clone(), scope.clone()).await, error(403, "IAM.0003"));
+    assert_eq!(send(token.clone(), assume.clone(), scope.clone()).await, error(403, "IAM.0003"));
     simulator.handle().revoke_tokens();
-    assert_eq!(ask(token, assume, scope).await, error(401, "IAM.0067"));
+    assert_eq!(send(token, assume, scope).await, error(401, "IAM.0067"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn temporary_keys_come_from_an_agency_or_from_a_token_and_reach_as_far() {
+async fn temporary_keys_have_the_permissions_of_their_agency_or_token() {
     const PATH: &str = "/v3.0/OS-CREDENTIAL/securitytokens";
     let simulator = start(delegated()).await;
     let signed = |body: &str| Signed::new(&simulator, "POST", PATH, body, START).by(&Keys::permanent());

@@ -1,4 +1,4 @@
-//! What goes wrong on the wire, by script, and what a hostile client can do.
+//! Injected faults, and hostile clients.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::wire::{Client, End, JSON, call, request};
 use crate::{KEY, PROJECT, TOKEN, enable, log_in, refused, setup, setup_with, start, status, update};
 
 #[tokio::test(start_paused = true)]
-async fn the_next_calls_fail_as_scripted_and_no_others() {
+async fn only_the_calls_of_a_rule_fail() {
     let simulator = start(setup_with(Key::new(KEY).rotating(365))).await;
     let handle = simulator.handle();
     handle.fault(Rule::next(1, Fault::html(502)).on(Operation::UpdateInterval).key(KEY));
@@ -38,11 +38,11 @@ async fn the_next_calls_fail_as_scripted_and_no_others() {
     assert_eq!((throttled.status, throttled.header("retry-after")), (429, None));
     assert_eq!(status(&simulator).await.error(), (401, "APIGW.0301".to_owned()));
     assert_eq!(status(&simulator).await.status, 200);
-    assert_eq!(handle.faults_struck(), 6);
+    assert_eq!(handle.faults_injected(), 6);
     handle.fault(Rule::always(Fault::html(503)));
     assert_eq!(status(&simulator).await.status, 503);
     let scope = json!({"project": {"id": PROJECT}});
-    assert_eq!(log_in(&simulator, "secret", &scope).await.status, 201, "rules spare IAM unless told otherwise");
+    assert_eq!(log_in(&simulator, "secret", &scope).await.status, 201, "rules spare IAM by default");
     handle.fault(Rule::next(1, Fault::html(503)).on(OperationSet::IAM));
     assert_eq!(log_in(&simulator, "secret", &scope).await.status, 503);
     handle.clear_faults();
@@ -92,7 +92,7 @@ async fn a_200_may_mean_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_may_be_late_slow_or_never_come() {
+async fn answers_can_be_late_slow_or_missing() {
     let latency = Duration::from_millis(40);
     let simulator = start(setup().latency(latency)).await;
     let handle = simulator.handle();
@@ -115,7 +115,7 @@ async fn answers_may_be_late_slow_or_never_come() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_held_comes_when_the_hold_is_released() {
+async fn a_held_answer_comes_when_the_hold_is_released() {
     let simulator = start(setup()).await;
     let (handle, hold) = (simulator.handle(), Hold::new());
     handle.fault(Rule::always(Fault::held(&hold)).on(Operation::EnableRotation));
@@ -135,11 +135,11 @@ async fn an_answer_that_is_held_comes_when_the_hold_is_released() {
     hold.release();
     assert_eq!(enabling.await.status, 200);
     assert_eq!(enable(&simulator).await.end, End::Whole, "and none is held from then on");
-    assert_eq!(handle.faults_struck(), 0);
+    assert_eq!(handle.faults_injected(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn hostile_input_is_refused_and_harms_nobody() {
+async fn hostile_input_is_refused_and_does_not_affect_other_clients() {
     let simulator = start(setup().idle_timeout(Duration::from_secs(10))).await;
     let token = ("X-Auth-Token", TOKEN);
     let path = format!("/v1.0/{PROJECT}/kms/list-keys");

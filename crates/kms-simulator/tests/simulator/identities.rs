@@ -1,4 +1,4 @@
-//! Tokens for the word of an identity provider, and the look-up of a project by its name.
+//! Tokens for the token of an identity provider, and the lookup of a project by its name.
 
 use kms_simulator::{Operation, ProjectSetup, Simulator};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ async fn exchange(simulator: &Simulator, headers: &[(&str, &str)], jwt: &Value) 
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_word_of_an_identity_provider_gives_a_token_for_nothing_and_with_it_temporary_keys() {
+async fn an_identity_providers_token_gives_an_unscoped_token_and_with_it_temporary_keys() {
     let simulator = start(setup().identity_provider("cluster", "head.claims.signature").clock(clock().1)).await;
     let handle = simulator.handle();
     let cluster = [("X-Idp-Id", "cluster")];
@@ -43,7 +43,7 @@ async fn the_word_of_an_identity_provider_gives_a_token_for_nothing_and_with_it_
 }
 
 #[tokio::test(start_paused = true)]
-async fn projects_are_found_by_name_and_there_may_be_several_of_one_or_none() {
+async fn a_lookup_by_name_returns_every_project_of_that_name() {
     const DELEGATED: &str = "aaaabbbbccccddddaaaabbbbccccdddd";
     let twin = ProjectSetup::new(OTHER_PROJECT, "eu-de").domain("ANOTHER");
     let delegated = ProjectSetup::new(DELEGATED, "eu-de").domain("CUSTOMER");
@@ -78,7 +78,7 @@ async fn projects_are_found_by_name_and_there_may_be_several_of_one_or_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_user_and_its_account_go_by_their_ids_as_well() {
+async fn a_user_and_an_account_can_be_given_by_id() {
     let simulator = start(setup()).await;
     let handle = simulator.handle();
     let (user_id, domain_id) = (handle.user_id("rotator", "ACCOUNT").unwrap(), handle.domain_id("ACCOUNT"));

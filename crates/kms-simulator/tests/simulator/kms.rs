@@ -1,4 +1,4 @@
-//! The calls of the KMS: what they do, what they refuse, and in which words.
+//! The calls of KMS: their effects, refusals and texts.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,7 @@ use kms_simulator::{Dialect, Key, KeyState, NeverRotated, Operation, OperationSe
 use serde_json::{Value, json};
 
 use crate::wire::{Client, JSON, call, request};
-use crate::{KEY, PROJECT, TOKEN, UNKNOWN_KEY, ask, enable, refused, setup, setup_with, start, status, update};
+use crate::{KEY, PROJECT, TOKEN, UNKNOWN_KEY, enable, refused, send, setup, setup_with, start, status, update};
 
 #[tokio::test(start_paused = true)]
 async fn enabling_sets_365_days_and_is_refused_where_rotation_is_on() {
@@ -26,13 +26,13 @@ async fn enabling_sets_365_days_and_is_refused_where_rotation_is_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_documented_example_of_an_interval_write_works_and_is_remembered() {
+async fn the_documented_example_of_an_interval_write_works_and_is_recorded() {
     let simulator = start(setup_with(Key::new(KEY).rotating(365))).await;
     let body = json!({"key_id": KEY, "rotation_interval": 30, "sequence": "919c82d4-8046-4722-9094-35c3c6524cff"});
-    assert_eq!(ask(&simulator, "update-key-rotation-interval", body).await.status, 200);
+    assert_eq!(send(&simulator, "update-key-rotation-interval", body).await.status, 200);
     let answer = status(&simulator).await;
     assert_eq!(answer.json(), json!({"key_rotation_enabled": true, "rotation_interval": 30, "number_of_rotations": 0}));
-    assert_eq!(ask(&simulator, "disable-key-rotation", json!({"key_id": KEY})).await.status, 200);
+    assert_eq!(send(&simulator, "disable-key-rotation", json!({"key_id": KEY})).await.status, 200);
     assert_eq!(update(&simulator, 90).await.error(), refused("KMS.0313"));
 
     let handle = simulator.handle();
@@ -88,7 +88,7 @@ async fn each_dialect_answers_in_its_own_types() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_are_not_as_documented_are_refused_with_the_documented_codes() {
+async fn malformed_requests_are_refused_with_the_documented_codes() {
     let simulator = start(setup_with(Key::new(KEY).rotating(90))).await;
     let update = |interval: Value| json!({"key_id": KEY, "rotation_interval": interval});
     for (operation, body, code) in [
@@ -106,12 +106,12 @@ async fn requests_that_are_not_as_documented_are_refused_with_the_documented_cod
         ("update-key-rotation-interval", update(Value::Null), "KMS.3001"),
         ("list-keys", json!({"limit": "many"}), "KMS.1601"),
     ] {
-        assert_eq!(ask(&simulator, operation, body.clone()).await.error(), refused(code), "{operation} {body}");
+        assert_eq!(send(&simulator, operation, body.clone()).await.error(), refused(code), "{operation} {body}");
     }
     for operation in ["enable-key-rotation", "update-key-rotation-interval", "get-key-rotation-status", "describe-key"]
     {
         let body = json!({"key_id": UNKNOWN_KEY, "rotation_interval": 90});
-        assert_eq!(ask(&simulator, operation, body).await.error(), (404, "KMS.0207".to_owned()));
+        assert_eq!(send(&simulator, operation, body).await.error(), (404, "KMS.0207".to_owned()));
     }
     let handle = simulator.handle();
     assert_eq!(handle.key(PROJECT, KEY).unwrap().rotation.interval_days, 90);
@@ -143,7 +143,7 @@ async fn other_paths_and_methods_are_not_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_that_cannot_be_changed_refuse_writes_and_tell_their_status_all_the_same() {
+async fn keys_that_cannot_be_changed_refuse_writes_and_return_their_status() {
     let simulator = start(setup()).await;
     for (key, code) in [
         (Key::new(KEY).state(KeyState::Disabled), "KMS.0209"),
@@ -172,7 +172,7 @@ async fn keys_that_cannot_be_changed_refuse_writes_and_tell_their_status_all_the
 #[tokio::test(start_paused = true)]
 async fn keys_are_described_and_listed_as_text() {
     let simulator = start(setup_with(Key::new(KEY).rotating(90).alias("pay \"main\""))).await;
-    let described = ask(&simulator, "describe-key", json!({"key_id": KEY})).await.json();
+    let described = send(&simulator, "describe-key", json!({"key_id": KEY})).await.json();
     let details = &described["key_info"];
     assert!(details.as_object().unwrap().values().all(Value::is_string), "{details}");
     for (field, value) in [
@@ -188,9 +188,9 @@ async fn keys_are_described_and_listed_as_text() {
         assert_eq!(details[field], value);
     }
     simulator.handle().set_key(PROJECT, Key::new(UNKNOWN_KEY).state(KeyState::Disabled));
-    let page = ask(&simulator, "list-keys", json!({"limit": "1", "key_spec": "ALL"})).await.json();
+    let page = send(&simulator, "list-keys", json!({"limit": "1", "key_spec": "ALL"})).await.json();
     assert_eq!((&page["keys"], &page["truncated"], &page["total"]), (&json!([KEY]), &json!("true"), &json!(2)));
-    let page = ask(&simulator, "list-keys", json!({"limit": 1, "marker": page["next_marker"]})).await.json();
+    let page = send(&simulator, "list-keys", json!({"limit": 1, "marker": page["next_marker"]})).await.json();
     assert_eq!(
         (&page["keys"], &page["truncated"], &page["next_marker"]),
         (&json!([UNKNOWN_KEY]), &json!("false"), &json!(""))
@@ -199,7 +199,7 @@ async fn keys_are_described_and_listed_as_text() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cloud_may_lack_calls_refuse_them_or_have_no_rotation() {
+async fn calls_can_be_missing_or_forbidden_and_rotation_can_be_unsupported() {
     let simulator = start(setup().behave(|cloud| cloud.unknown = OperationSet::READS)).await;
     assert_eq!(status(&simulator).await.error(), (404, "APIGW.0101".to_owned()));
     assert_eq!(enable(&simulator).await.status, 200);
@@ -211,11 +211,11 @@ async fn a_cloud_may_lack_calls_refuse_them_or_have_no_rotation() {
     handle.behave(|cloud| (cloud.forbidden, cloud.rotation_offered) = (OperationSet::NONE, false));
     assert_eq!(status(&simulator).await.error(), refused("KMS.0319"));
     assert_eq!(enable(&simulator).await.error(), refused("KMS.0319"));
-    assert_eq!(ask(&simulator, "describe-key", json!({"key_id": KEY})).await.status, 200);
+    assert_eq!(send(&simulator, "describe-key", json!({"key_id": KEY})).await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_becomes_visible_after_so_many_reads() {
+async fn a_write_becomes_visible_after_the_configured_number_of_reads() {
     let simulator = start(setup().behave(|cloud| cloud.visibility_lag = 2)).await;
     assert_eq!(enable(&simulator).await.status, 200);
     for expected in [false, false, true] {

@@ -1,4 +1,4 @@
-//! Listings on the wire: small pages, pages that mislead, and a large account.
+//! Listings: small pages, wrong pages, and a large account.
 
 use std::collections::HashSet;
 use std::time::SystemTime;
@@ -7,7 +7,7 @@ use kms_simulator::seed::{Kind, account};
 use kms_simulator::{BadListing, Dialect, Fault, Key, LargestPage, Operation, OperationSet, Rule, Setup, Simulator};
 use serde_json::{Value, json};
 
-use crate::{PROJECT, TOKEN, ask, project, refused, start};
+use crate::{PROJECT, TOKEN, project, refused, send, start};
 
 fn id(at: usize) -> String {
     format!("{at:08}-e727-4d9c-b35d-f84bb474a37f")
@@ -20,10 +20,10 @@ async fn six_keys() -> Simulator {
 }
 
 async fn page(simulator: &Simulator, marker: &Value) -> Value {
-    ask(simulator, "list-keys", json!({"key_spec": "ALL", "limit": "2000", "marker": marker})).await.json()
+    send(simulator, "list-keys", json!({"key_spec": "ALL", "limit": "2000", "marker": marker})).await.json()
 }
 
-/// The first pages as a client follows them: their keys by number, and the marker after each.
+/// The first pages, followed by the marker: the numbers of their keys, and the marker of each page.
 async fn follow(simulator: &Simulator, pages: usize) -> Vec<(Vec<u32>, String)> {
     let mut marker = json!("");
     let mut seen = Vec::new();
@@ -45,23 +45,23 @@ fn pages<const N: usize>(expected: [(&[u32], &str); N]) -> Vec<(Vec<u32>, String
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cloud_may_have_smaller_pages_and_cap_or_refuse_larger_ones() {
+async fn pages_can_be_smaller_and_larger_limits_are_capped_or_refused() {
     let simulator = six_keys().await;
     let all = pages([(&[0, 1], "2"), (&[2, 3], "4"), (&[4, 5], "")]);
     assert_eq!(follow(&simulator, 9).await, all, "the last page is exactly full");
-    let found = ask(&simulator, "resource_instances/action", json!({"limit": "1000", "offset": "4"})).await.json();
+    let found = send(&simulator, "resource_instances/action", json!({"limit": "1000", "offset": "4"})).await.json();
     assert_eq!((found["resources"].as_array().unwrap().len(), &found["total_count"]), (2, &json!(6)));
 
     simulator.handle().behave(|cloud| cloud.largest_page = LargestPage::Refusing(2));
-    assert_eq!(ask(&simulator, "list-keys", json!({"limit": "3"})).await.error(), refused("KMS.1601"));
-    assert_eq!(ask(&simulator, "list-keys", json!({"limit": "2"})).await.json()["next_marker"], "2");
-    assert_eq!(ask(&simulator, "list-keys", json!({})).await.json()["next_marker"], "2", "the default is less as well");
-    let search = ask(&simulator, "resource_instances/action", json!({"limit": "3"})).await;
+    assert_eq!(send(&simulator, "list-keys", json!({"limit": "3"})).await.error(), refused("KMS.1601"));
+    assert_eq!(send(&simulator, "list-keys", json!({"limit": "2"})).await.json()["next_marker"], "2");
+    assert_eq!(send(&simulator, "list-keys", json!({})).await.json()["next_marker"], "2", "the default too");
+    let search = send(&simulator, "resource_instances/action", json!({"limit": "3"})).await;
     assert_eq!(search.error(), refused("KMS.0308"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_bad_listing_misleads_in_its_own_way() {
+async fn each_bad_listing_is_wrong_in_its_own_way() {
     let simulator = six_keys().await;
     let handle = simulator.handle();
     for (bad, expected) in [
@@ -95,27 +95,27 @@ async fn each_bad_listing_misleads_in_its_own_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listing_may_go_bad_on_a_later_page_and_is_sound_again_afterwards() {
+async fn a_fault_on_a_later_page_leaves_the_next_listing_correct() {
     let simulator = six_keys().await;
     let handle = simulator.handle();
     handle.fault(Rule::next(1, Fault::listing(BadListing::Empty)).on(Operation::ListKeys).after(1));
     assert_eq!(page(&simulator, &json!("")).await["truncated"], "true");
     assert_eq!(page(&simulator, &json!("2")).await, json!({}));
     assert_eq!(follow(&simulator, 9).await.len(), 3);
-    assert_eq!((handle.faults_struck(), handle.requests(Operation::ListKeys)), (1, 5));
+    assert_eq!((handle.faults_injected(), handle.requests(Operation::ListKeys)), (1, 5));
     handle.fault(Rule::next(1, Fault::listing(BadListing::SameKeys)).on(OperationSet::READS));
-    let refused = ask(&simulator, "list-keys", json!({"limit": "0"})).await;
+    let refused = send(&simulator, "list-keys", json!({"limit": "0"})).await;
     assert_eq!(refused.error().0, 400, "what is refused is refused all the same");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_search_by_tags_misleads_as_a_listing_does() {
+async fn a_search_by_tags_has_the_same_faults_as_a_listing() {
     let simulator = six_keys().await;
     let handle = simulator.handle();
     let found = async |bad, offset: u32| {
         handle.clear_faults();
         handle.fault(Rule::always(Fault::listing(bad)).on(Operation::QueryByTag));
-        ask(&simulator, "resource_instances/action", json!({"limit": "2", "offset": offset})).await.json()
+        send(&simulator, "resource_instances/action", json!({"limit": "2", "offset": offset})).await.json()
     };
     let ids = |answer: &Value| {
         answer["resources"].as_array().unwrap().iter().map(|hit| hit["resource_id"].clone()).collect::<Vec<_>>()
@@ -147,7 +147,7 @@ async fn a_large_account_is_listed_whole_and_searched_by_tag() {
     assert_eq!((ids.len(), default_keys), (10_000, census.of(Kind::Default)));
     assert_eq!(simulator.handle().requests(Operation::ListKeys), 5, "the last of them exactly full");
     let search = json!({"tags": [{"key": "pci", "values": ["true"]}], "limit": "1000"});
-    let found = ask(&simulator, "resource_instances/action", search).await.json();
+    let found = send(&simulator, "resource_instances/action", search).await.json();
     assert_eq!(found["total_count"], under_pci);
     assert_eq!(found["resources"].as_array().unwrap().len(), under_pci.min(1000));
 }

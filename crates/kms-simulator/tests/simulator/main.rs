@@ -1,7 +1,7 @@
-//! The simulated cloud as it looks from the wire: raw requests, and the answers that the API's documents have for them.
+//! The simulator tested with raw HTTP requests, against the answers in the API's documents.
 //!
-//! The client here is written by hand over a socket, so that the simulator is measured against the documents and not
-//! against our own client. Time is tokio's paused one: waiting costs nothing, and its length is exact.
+//! The client here is written by hand over a socket, so that the simulator is compared with the documents and not with
+//! our own client. tokio's time is paused: waiting costs nothing and is exact.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail as tests do")]
 
@@ -39,20 +39,20 @@ async fn kms_with(simulator: &Simulator, token: &str, operation: &str, body: &Va
     call(simulator, &path, &[JSON, ("X-Auth-Token", token)], &body.to_string()).await
 }
 
-async fn ask(simulator: &Simulator, operation: &str, body: Value) -> Answer {
+async fn send(simulator: &Simulator, operation: &str, body: Value) -> Answer {
     kms_with(simulator, TOKEN, operation, &body).await
 }
 
 async fn enable(simulator: &Simulator) -> Answer {
-    ask(simulator, "enable-key-rotation", json!({"key_id": KEY})).await
+    send(simulator, "enable-key-rotation", json!({"key_id": KEY})).await
 }
 
 async fn update(simulator: &Simulator, interval: u32) -> Answer {
-    ask(simulator, "update-key-rotation-interval", json!({"key_id": KEY, "rotation_interval": interval})).await
+    send(simulator, "update-key-rotation-interval", json!({"key_id": KEY, "rotation_interval": interval})).await
 }
 
 async fn status(simulator: &Simulator) -> Answer {
-    ask(simulator, "get-key-rotation-status", json!({"key_id": KEY})).await
+    send(simulator, "get-key-rotation-status", json!({"key_id": KEY})).await
 }
 
 async fn log_in(simulator: &Simulator, password: &str, scope: &Value) -> Answer {
@@ -82,7 +82,7 @@ fn refused(code: &str) -> (u16, String) {
     (400, code.to_owned())
 }
 
-/// A clock that a test sets, in seconds, and the one that goes by it.
+/// Seconds that a test sets, and a clock that returns them.
 fn clock() -> (Arc<AtomicU64>, impl Fn() -> SystemTime + Send + Sync + 'static) {
     let time = Arc::new(AtomicU64::new(1_700_000_000));
     let seconds = Arc::clone(&time);

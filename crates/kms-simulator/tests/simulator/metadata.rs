@@ -1,4 +1,4 @@
-//! The metadata service of an instance, and the temporary keys that it gives.
+//! The metadata service of an instance, and its temporary keys.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,13 +22,13 @@ async fn keys(simulator: &Simulator, token: Option<&str>) -> Answer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_are_given_with_a_token_or_without_as_the_instance_is_set() {
+async fn keys_need_a_token_only_if_the_instance_requires_it() {
     let (time, clock) = clock();
     let simulator = start(setup().clock(clock)).await;
     let handle = simulator.handle();
     let given = token(&simulator, "21600").await;
     assert_eq!((given.status, given.header("content-type")), (200, Some("text/plain")));
-    assert_eq!(given.header("x-request-id"), None, "no gateway stands before it");
+    assert_eq!(given.header("x-request-id"), None, "there is no gateway in front of it");
     for (tokens, without, with, made_up) in [
         (MetadataTokens::Optional, 200, 200, 401),
         (MetadataTokens::Required, 401, 200, 401),
@@ -58,12 +58,12 @@ async fn keys_are_given_with_a_token_or_without_as_the_instance_is_set() {
     handle.behave(|cloud| (cloud.metadata_tokens, cloud.instance_agency) = (MetadataTokens::Optional, false));
     let none = keys(&simulator, None).await;
     assert_eq!((none.status, none.text()), (401, "Please configure Cloud Service Agency first"));
-    assert_eq!(handle.authentication_failures(), 0, "nobody has authenticated here");
+    assert_eq!(handle.authentication_failures(), 0, "no authentication took place");
     assert_eq!((handle.requests(Operation::MetadataToken), handle.requests(Operation::InstanceKeys)), (9, 13));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instances_keys_sign_until_they_end() {
+async fn an_instances_keys_are_valid_until_they_expire() {
     let (time, clock) = clock();
     let setup = setup().clock(clock).behave(|cloud| cloud.temporary_key_lifetime = Some(Duration::from_secs(600)));
     let simulator = start(setup).await;
@@ -99,7 +99,7 @@ async fn an_instances_keys_sign_until_they_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_metadata_service_fails_by_rules_of_its_own() {
+async fn the_metadata_service_has_separate_fault_rules() {
     let simulator = start(setup().fault(Rule::always(Fault::html(502)).on(OperationSet::ALL))).await;
     let handle = simulator.handle();
     assert_eq!(keys(&simulator, None).await.status, 200, "it is neither KMS nor IAM");

@@ -1,4 +1,4 @@
-//! The ready-made faults: hard, and never too hard.
+//! The presets: a correct client succeeds with each of them.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,20 +12,20 @@ use tokio::time::{Instant, timeout};
 use crate::wire::End;
 use crate::{PROJECT, kms_with, log_in, start};
 
-/// As simple a client as can still be called correct: reads, writes what differs, asks again after whatever went wrong.
+/// The simplest correct client: it reads, writes what differs, and retries after every failure.
 async fn persevere(simulator: &Simulator, token: &mut String, key_id: &str, interval: u32) -> u32 {
     const PATIENCE: Duration = Duration::from_secs(8);
     let mut attempts = 0;
     loop {
         attempts += 1;
         assert!(attempts < 60, "{key_id} does not get there");
-        let ask = |operation: &'static str, body: Value, token: String| async move {
+        let send = |operation: &'static str, body: Value, token: String| async move {
             let answer = timeout(PATIENCE, kms_with(simulator, &token, operation, &body)).await.ok()?;
             let well = answer.end == End::Whole && (answer.status == 200 || answer.status == 400);
             let refused = matches!(answer.status, 401 | 403);
             (well || refused).then_some(answer)
         };
-        let Some(answer) = ask("get-key-rotation-status", json!({"key_id": key_id}), token.clone()).await else {
+        let Some(answer) = send("get-key-rotation-status", json!({"key_id": key_id}), token.clone()).await else {
             continue;
         };
         if answer.status != 200 {
@@ -38,10 +38,10 @@ async fn persevere(simulator: &Simulator, token: &mut String, key_id: &str, inte
             (Some(true), Some(days)) if *days == interval => return attempts,
             (Some(true), _) => {
                 let body = json!({"key_id": key_id, "rotation_interval": interval});
-                ask("update-key-rotation-interval", body, token.clone()).await;
+                send("update-key-rotation-interval", body, token.clone()).await;
             }
             (Some(false), _) => {
-                ask("enable-key-rotation", json!({"key_id": key_id}), token.clone()).await;
+                send("enable-key-rotation", json!({"key_id": key_id}), token.clone()).await;
             }
             (None, _) => {}
         }
@@ -49,7 +49,7 @@ async fn persevere(simulator: &Simulator, token: &mut String, key_id: &str, inte
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_every_preset_a_client_that_perseveres_brings_every_rotatable_key_to_its_policy() {
+async fn with_every_preset_a_client_that_retries_repairs_every_key() {
     let ids: Vec<String> = (0..80).map(|n| format!("{n:08x}-0000-4000-8000-{n:012x}")).collect();
     for preset in Preset::ALL {
         let started = Instant::now();
@@ -70,7 +70,7 @@ async fn under_every_preset_a_client_that_perseveres_brings_every_rotatable_key_
             let rotation = handle.key(PROJECT, key_id).unwrap().rotation;
             assert_eq!(rotation, RotationSetting { enabled: true, interval_days: 90 }, "{preset}");
         }
-        assert!(handle.faults_struck() > 0, "{preset}");
+        assert!(handle.faults_injected() > 0, "{preset}");
         assert!(attempts < 5 * u32::try_from(keys.len()).unwrap(), "{preset}: {attempts}");
         assert!(started.elapsed() < Duration::from_secs(600), "{preset}: {:?}", started.elapsed());
     }

@@ -1,4 +1,4 @@
-//! Signed requests: which are let in, why others are not, and the lock that follows.
+//! Signed requests: accepted ones, refused ones, and lockouts.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -33,7 +33,7 @@ fn message(answer: &Answer) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_signature_opens_kms_and_iam_as_a_token_does() {
+async fn a_signature_is_accepted_by_kms_and_iam_like_a_token() {
     let simulator = start(signing().clock(clock().1)).await;
     let keys = Keys::permanent();
     assert_eq!(send(&simulator, &keys).await.json()["key_rotation_enabled"], false);
@@ -58,7 +58,7 @@ async fn a_signature_opens_kms_and_iam_as_a_token_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_flaw_of_a_signature_is_refused_with_a_text_of_its_own() {
+async fn every_error_of_a_signature_is_refused_with_its_own_text() {
     let setup = signing().access_key("ANOTHER", "secret").clock(clock().1);
     let simulator = start(setup.behave(|cloud| cloud.access_key_lock_after = u32::MAX)).await;
     let keys = Keys::permanent();
@@ -111,7 +111,7 @@ async fn every_flaw_of_a_signature_is_refused_with_a_text_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn five_refusals_in_a_row_lock_an_access_key_and_no_other() {
+async fn five_consecutive_refusals_lock_only_this_access_key() {
     let (time, clock) = clock();
     let simulator = start(signing().access_key("ANOTHER", "secret").clock(clock)).await;
     let handle = simulator.handle();
@@ -119,7 +119,7 @@ async fn five_refusals_in_a_row_lock_an_access_key_and_no_other() {
     for _ in 0..4 {
         assert_eq!(send(&simulator, &wrong).await.status, 401);
     }
-    assert_eq!(send(&simulator, &right).await.status, 200, "a success ends the row");
+    assert_eq!(send(&simulator, &right).await.status, 200, "a success resets the count");
     handle.fault(Rule::next(2, Fault::unauthorized()).on(Operation::ReadStatus));
     for _ in 0..2 {
         assert_eq!(send(&simulator, &right).await.status, 401, "a fault is a refusal as any other");
@@ -129,7 +129,7 @@ async fn five_refusals_in_a_row_lock_an_access_key_and_no_other() {
     }
     assert!(!handle.access_key_is_locked(ACCESS));
     let list = Signed::new(&simulator, "GET", "/v3/projects", "", START).by(&wrong);
-    assert_eq!(list.send(&simulator).await.status, 401, "IAM's refusals count as well");
+    assert_eq!(list.send(&simulator).await.status, 401, "IAM's refusals count too");
     assert!(handle.access_key_is_locked(ACCESS));
     assert_eq!(message(&send(&simulator, &right).await), LOCKED);
     handle.set_access_key(ACCESS, "another secret");
@@ -151,7 +151,7 @@ async fn five_refusals_in_a_row_lock_an_access_key_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_date_of_an_answer_goes_by_the_clouds_clock_or_by_one_that_is_off() {
+async fn the_date_of_an_answer_is_the_clouds_clock_with_an_offset() {
     let (time, clock) = clock();
     let simulator = start(signing().clock(clock)).await;
     let dated = |date: &'static str| {

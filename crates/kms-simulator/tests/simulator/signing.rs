@@ -1,5 +1,5 @@
-//! A signer by hand, as plain as the documents: what is canonical about a request the test says itself, so that nothing
-//! here can be wrong in the way in which a program that works it out could be.
+//! A signer that computes nothing: the test itself supplies the canonical parts of a request, so that the signer cannot
+//! have the same errors as the simulator.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
@@ -14,7 +14,7 @@ use crate::wire::{Answer, Client, request};
 
 pub(crate) const ACCESS: &str = "EXAMPLEAK0123456789A";
 pub(crate) const SECRET: &str = "ExampleSecretKey0123456789abcdefghijKLMN";
-/// When the clock of [`crate::clock`] starts.
+/// The start of [`crate::clock`], in seconds since 1970.
 pub(crate) const START: u64 = 1_700_000_000;
 
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Keys {
         Self { access: access.to_owned(), secret: secret.to_owned(), security_token: None }
     }
 
-    /// Out of an answer that has `credential`.
+    /// From an answer with `credential`.
     pub(crate) fn temporary(answer: &Answer) -> Self {
         let credential = &answer.json()["credential"];
         let text = |name: &str| credential[name].as_str().unwrap().to_owned();
@@ -41,15 +41,15 @@ impl Keys {
     }
 }
 
-/// A request that is signed as it stands; a test changes it before or after.
+/// A request with a signature; a test can change it before or after signing.
 #[derive(Clone, Debug)]
 pub(crate) struct Signed {
     pub(crate) method: &'static str,
     pub(crate) path: String,
-    /// As it is sent, without the question mark.
+    /// The query as sent, without the question mark.
     pub(crate) query: &'static str,
     pub(crate) canonical_query: &'static str,
-    /// Headers that are signed, in lower case and in order.
+    /// The signed headers, in lower case and sorted.
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: String,
     authorization: String,
@@ -63,12 +63,12 @@ impl Signed {
         Self { method, path, query: "", canonical_query: "", headers, body, authorization: String::new() }
     }
 
-    /// A call of the KMS.
+    /// A call of KMS.
     pub(crate) fn kms(simulator: &Simulator, operation: &str, body: &Value, at: u64) -> Self {
         Self::new(simulator, "POST", &format!("/v1.0/{PROJECT}/kms/{operation}"), &body.to_string(), at)
     }
 
-    /// Signs what there is now.
+    /// Signs the current state.
     pub(crate) fn by(mut self, keys: &Keys) -> Self {
         if let Some(token) = &keys.security_token {
             self.headers.push(("x-security-token", token.clone()));
@@ -91,27 +91,27 @@ impl Signed {
         self
     }
 
-    /// With one header more, to be signed if it comes before [`by`](Self::by).
+    /// Adds a header, which is signed if added before [`by`](Self::by).
     pub(crate) fn header_added(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self.headers.sort_unstable();
         self
     }
 
-    /// With another value of a header.
+    /// Replaces the value of a header.
     pub(crate) fn header_changed(mut self, name: &str, value: &str) -> Self {
         let header = self.headers.iter_mut().find(|(found, _)| *found == name);
         value.clone_into(&mut header.unwrap().1);
         self
     }
 
-    /// Without a header.
+    /// Removes a header.
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(found, _)| *found != name);
         self
     }
 
-    /// With another `Authorization`, made from the right one.
+    /// Changes `Authorization`.
     pub(crate) fn authorized(mut self, change: impl FnOnce(&str) -> String) -> Self {
         self.authorization = change(&self.authorization);
         self

@@ -1,23 +1,23 @@
-//! Tags on the wire: the search by tags and names, the tags of a key, and those of a project.
+//! Tags: the search by tags and names, the tags of a key and of a project.
 
 use kms_simulator::{Dialect, Fault, Key, KeyState, Operation, ResourceDetail, Rule, Simulator};
 use serde_json::{Value, json};
 
 use crate::wire::{Answer, get};
-use crate::{KEY, PROJECT, TOKEN, UNKNOWN_KEY, ask, refused, setup, setup_with, start};
+use crate::{KEY, PROJECT, TOKEN, UNKNOWN_KEY, refused, send, setup, setup_with, start};
 
 const SECOND: &str = "11111111-e727-4d9c-b35d-f84bb474a37f";
 const THIRD: &str = "22222222-e727-4d9c-b35d-f84bb474a37f";
 
 async fn search(simulator: &Simulator, body: Value) -> Answer {
-    ask(simulator, "resource_instances/action", body).await
+    send(simulator, "resource_instances/action", body).await
 }
 
 async fn read(simulator: &Simulator, end: &str) -> Answer {
     get(simulator, &format!("/v1.0/{PROJECT}/kms/{end}"), &[("X-Auth-Token", TOKEN)]).await
 }
 
-/// Three keys: of production under PCI rules, of test under PCI rules, and one without tags.
+/// Three keys: one of production with PCI, one of test with PCI, one without tags.
 async fn three_keys() -> Simulator {
     let simulator = start(setup_with(Key::new(KEY).alias("pay-main").tag("pci", "true").tag("env", "prod"))).await;
     let handle = simulator.handle();
@@ -27,7 +27,7 @@ async fn three_keys() -> Simulator {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tags_must_all_hold_each_with_one_of_its_values() {
+async fn a_key_matches_if_it_has_every_tag_with_one_of_its_values() {
     let simulator = three_keys().await;
     for (conditions, expected) in [
         (json!({}), vec![KEY, SECOND, THIRD]),
@@ -57,7 +57,7 @@ async fn tags_must_all_hold_each_with_one_of_its_values() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_search_comes_in_pages_of_ten_or_as_many_as_are_asked_for() {
+async fn a_search_returns_pages_of_ten_or_of_the_requested_limit() {
     let simulator = start(setup()).await;
     for at in 0..20 {
         simulator.handle().set_key(PROJECT, Key::new(format!("{at:08}-e727-4d9c-b35d-f84bb474a37f")));
@@ -74,7 +74,7 @@ async fn a_search_comes_in_pages_of_ten_or_as_many_as_are_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_dialect_describes_what_it_finds_in_its_own_types() {
+async fn each_dialect_describes_keys_in_its_own_types() {
     let simulator = start(setup_with(Key::new(KEY).alias("pay").tag("pci", "true"))).await;
     let handle = simulator.handle();
     let found = async |dialect, detail| {
@@ -111,7 +111,7 @@ async fn each_dialect_describes_what_it_finds_in_its_own_types() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn searches_that_are_not_as_documented_are_refused_with_the_codes_for_tags() {
+async fn malformed_searches_are_refused_with_the_codes_for_tags() {
     let simulator = start(setup()).await;
     let tag = |key: &str, values: Value| json!({"tags": [{"key": key, "values": values}]});
     let tags = |count: usize| json!({"tags": (0..count).map(|at| json!({"key": at.to_string(), "values": []})).collect::<Vec<_>>()});
@@ -178,7 +178,7 @@ async fn the_tags_of_a_project_come_with_all_their_values() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_for_tags_are_refused_lacking_and_struck_as_others_are() {
+async fn calls_for_tags_can_be_forbidden_missing_or_faulty() {
     let simulator = three_keys().await;
     let handle = simulator.handle();
     let path = format!("/v1.0/{PROJECT}/kms/tags");
@@ -195,11 +195,11 @@ async fn calls_for_tags_are_refused_lacking_and_struck_as_others_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_changes_in_the_account_is_in_the_next_listing_and_search() {
+async fn changes_are_in_the_next_listing_and_search() {
     let simulator = three_keys().await;
     let handle = simulator.handle();
     let found = async || {
-        let listed = ask(&simulator, "list-keys", json!({"key_spec": "ALL"})).await.json();
+        let listed = send(&simulator, "list-keys", json!({"key_spec": "ALL"})).await.json();
         let details = listed["key_details"].as_array().unwrap().clone();
         let names: Vec<_> = details.iter().map(|key| key["key_alias"].as_str().unwrap().to_owned()).collect();
         let tagged = search(&simulator, json!({"tags": [{"key": "pci", "values": ["true"]}]})).await.json();
@@ -218,7 +218,7 @@ async fn what_changes_in_the_account_is_in_the_next_listing_and_search() {
     handle.remove_key(PROJECT, SECOND);
     assert_eq!(found().await, (names(&["pay-main", "shop", "new"]), 1));
     assert!(handle.change_key(PROJECT, THIRD, |key| key.state = KeyState::Disabled));
-    let listed = ask(&simulator, "list-keys", json!({"key_state": "3"})).await.json();
+    let listed = send(&simulator, "list-keys", json!({"key_state": "3"})).await.json();
     assert_eq!(listed["keys"], json!([THIRD]));
     assert_eq!(listed["key_details"][0]["key_rotation_enabled"], "true");
     assert!(!handle.change_key(PROJECT, SECOND, |_| ()), "it is gone");

@@ -1,5 +1,4 @@
-//! A client by hand: requests as bytes over a socket, and answers with how they ended, so that resets and broken
-//! bodies can be told apart.
+//! A client over a socket: requests as bytes, and answers with the way in which the connection ended.
 
 use std::fmt::Write;
 use std::io::ErrorKind;
@@ -12,17 +11,17 @@ use tokio::net::TcpStream;
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// All that was announced has come.
+    /// The whole body was received.
     Whole,
-    /// The connection was closed before that.
+    /// The connection was closed earlier.
     Closed,
-    /// The connection was reset before that.
+    /// The connection was reset earlier.
     Reset,
 }
 
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// 0 where no head came.
+    /// 0 if no head was received.
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
@@ -43,7 +42,7 @@ impl Answer {
         lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Status and code of an error, in whichever of the shapes it has.
+    /// Status and code of an error, in any of the shapes.
     pub(crate) fn error(&self) -> (u16, String) {
         let body = self.json();
         let code = [&body["error"]["error_code"], &body["error_code"], &body["error"]["code"]];

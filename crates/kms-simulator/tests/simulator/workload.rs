@@ -1,4 +1,4 @@
-//! Keys for a workload that its cluster vouches for: from STS, and from the agent of its node.
+//! Keys for a workload with a token of its cluster: from STS, and from the agent of its node.
 
 use std::sync::atomic::Ordering;
 
@@ -25,7 +25,7 @@ fn body(change: impl FnOnce(&mut Value)) -> String {
     body.to_string()
 }
 
-/// The key in an answer, by the names that it has there.
+/// The key in an answer, by the names of its fields.
 fn key(answer: &Answer, [access, secret, token]: [&str; 3]) -> Keys {
     let text = |name: &str| answer.json()["credentials"][name].as_str().unwrap().to_owned();
     Keys { access: text(access), secret: text(secret), security_token: Some(text(token)) }
@@ -38,7 +38,7 @@ async fn pod(simulator: &Simulator, token: Option<&str>, body: &str) -> Answer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sts_gives_keys_for_a_providers_word_that_sign_until_they_end() {
+async fn sts_issues_keys_for_a_providers_token_that_are_valid_until_they_expire() {
     let (time, clock) = clock();
     let simulator = start(setup().oidc_agency(PROVIDER, AGENCY, "aaaa.bbbb.cccc").clock(clock)).await;
     let answer = call(&simulator, STS, &[JSON], &body(|_| {})).await;
@@ -60,7 +60,7 @@ async fn sts_gives_keys_for_a_providers_word_that_sign_until_they_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sts_refuses_who_is_not_trusted_and_what_is_not_whole() {
+async fn sts_refuses_untrusted_tokens_and_incomplete_requests() {
     let simulator = start(setup().oidc_agency(PROVIDER, AGENCY, "aaaa.bbbb.cccc")).await;
     let handle = simulator.handle();
     for name in ["provider_urn", "agency_urn", "agency_session_name", "id_token"] {
@@ -78,19 +78,19 @@ async fn sts_refuses_who_is_not_trusted_and_what_is_not_whole() {
     assert_eq!(call(&simulator, STS, &[JSON], &wrong).await.error(), (401, "IAM.0001".to_owned()));
     handle.set_oidc_token(PROVIDER, "made-up");
     assert_eq!(call(&simulator, STS, &[JSON], &wrong).await.status, 200);
-    assert_eq!(call(&simulator, STS, &[JSON], &body(|_| {})).await.status, 401, "the one before");
+    assert_eq!(call(&simulator, STS, &[JSON], &body(|_| {})).await.status, 401, "the previous token");
     assert_eq!(handle.authentication_failures(), 2);
     handle.behave(|cloud| cloud.forbidden = Operation::AssumeWithOidc.into());
     assert_eq!(call(&simulator, STS, &[JSON], &wrong).await.error(), (403, "IAM.0003".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_agent_knows_a_pod_by_its_token_alone() {
+async fn the_agent_identifies_a_pod_by_its_token() {
     let (_, clock) = clock();
     let simulator = start(setup().pod_identity("of-the-pod").clock(clock)).await;
     let handle = simulator.handle();
     let answer = pod(&simulator, Some("of-the-pod"), "{}").await;
-    assert_eq!(answer.header("x-request-id"), None, "no gateway stands before it");
+    assert_eq!(answer.header("x-request-id"), None, "there is no gateway in front of it");
     let keys = key(&answer, ["accessKeyId", "secretAccessKey", "securityToken"]);
     let read = Signed::kms(&simulator, "get-key-rotation-status", &json!({"key_id": KEY}), START).by(&keys);
     assert_eq!(read.send(&simulator).await.status, 200);
@@ -110,7 +110,7 @@ async fn the_agent_knows_a_pod_by_its_token_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_agent_is_neither_kms_nor_iam_and_not_everywhere() {
+async fn the_agent_is_optional_and_has_separate_fault_rules() {
     let simulator = start(setup()).await;
     assert_eq!(pod(&simulator, Some("of-the-pod"), "{}").await.status, 404, "no cluster");
     let failing = Rule::always(Fault::html(502));

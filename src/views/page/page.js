@@ -5,6 +5,7 @@
   const text = byId("q");
   let status = new URLSearchParams(location.search).get("status") || "";
   let seen = null;
+  let seenAt = new Date();
 
   if (![...document.querySelectorAll("nav a")].some((link) => link.dataset.status === status)) status = "";
   document.documentElement.classList.add("scripted");
@@ -44,11 +45,12 @@
       if (!answer.ok) throw new Error(answer.status);
       const page = await answer.text();
       byId("lost").hidden = true;
+      seenAt = new Date();
       if (page === seen) return;
       seen = page;
       const fresh = new DOMParser().parseFromString(page, "text/html");
       const focused = document.activeElement.closest("nav a")?.dataset.status;
-      // A status that no key has any more stays on offer to whoever waits for it.
+      // The chosen status stays, also when no key has it any more.
       const links = fresh.getElementById("statuses");
       if (status && !links.querySelector(`[data-status="${status}"]`)) {
         const chosen = links.appendChild(document.querySelector(`nav a[data-status="${status}"]`));
@@ -61,6 +63,7 @@
       if (focused !== undefined) document.querySelector(`nav a[data-status="${focused}"]`)?.focus();
       apply();
     } catch {
+      byId("from").textContent = `${seenAt.toISOString().slice(11, 16)} UTC`;
       byId("lost").hidden = false;
     } finally {
       showAge();
