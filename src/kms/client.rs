@@ -56,9 +56,8 @@ pub struct KmsClient {
     scope: ProjectScope,
     kms: String,
     addresses: OnceLock<Addresses>,
-    /// The login has failed in this run. Not shared with projects that log in alike: one may be accepted where another
-    /// is refused.
-    refused: RunBreaker,
+    /// Open after a failed login. Each project has its own: one may be accepted where another is refused.
+    login: RunBreaker,
 }
 
 /// The URLs of one project's calls.
@@ -78,7 +77,7 @@ impl Addresses {
 }
 
 impl KmsClient {
-    /// A client that has no connection yet, and shares logins, limits and connections with clients of equal settings.
+    /// A client without a connection yet, which shares logins, limits and connections with clients of equal settings.
     /// It makes no further call once `stop` is cancelled, and sends no write while `gate` is closed.
     ///
     /// # Errors
@@ -121,7 +120,7 @@ impl KmsClient {
         };
         let session = shared.session(&settings.credentials, &iam, &settings.scope)?;
         let scope = settings.scope;
-        Ok(Self { session, scope, kms, addresses: OnceLock::new(), refused: RunBreaker::default(), executor })
+        Ok(Self { session, scope, kms, addresses: OnceLock::new(), login: RunBreaker::default(), executor })
     }
 
     /// A run begins: what was true only for the last run is forgotten.
@@ -133,10 +132,10 @@ impl KmsClient {
         }
         self.session.begin_run();
         self.executor.begin_run();
-        self.refused.begin_run();
+        self.login.begin_run();
     }
 
-    /// The URLs of the calls. They contain the project's id, which IAM is asked for where the policy has none.
+    /// The URLs of the calls. They contain the project's id, which is looked up at IAM where the policy has none.
     async fn addresses(&self) -> Result<&Addresses, Error> {
         if let Some(known) = self.addresses.get() {
             return Ok(known);
@@ -174,7 +173,7 @@ impl KmsClient {
         parse: fn(&Answer) -> Option<T>,
     ) -> Result<T, Error> {
         let parse = |answer: &Answer| parse(answer).ok_or(Unusable::Garbled);
-        // Lists hold several of these at once, and a call is large.
+        // Boxed, since lists contain several of these large futures.
         Box::pin(self.call(route, &Call::new(route.operation(), None, sequence), body, parse)).await
     }
 
@@ -191,12 +190,12 @@ impl KmsClient {
         // An error that ends the run for all keys is returned before the call waits for its turn.
         let open = || {
             self.executor.unreachable.check(call.operation)?;
-            self.refused.check(Operation::Authenticate)?;
+            self.login.check(Operation::Authenticate)?;
             self.session.check(&self.executor)
         };
         open().inspect_err(|_| self.executor.observer.operation(call.operation, false))?;
         let request = |credential: Credential| async move {
-            // The credential may end while the request waits for its turn.
+            // The credential may expire while the request waits for its turn.
             self.executor.await_turn(call).await?;
             credential.check_expiry(self.executor.clock.now())?;
             let request = self.request(addresses, route, body, &credential)?;
@@ -227,18 +226,18 @@ impl KmsClient {
             direct: false,
         };
         request.headers.push(("content-type", HeaderText::plain("application/json")));
-        let proven = credential.authenticate(&mut request, &addresses.project_id, self.executor.clock.now());
-        proven.ok_or_else(Error::invalid_header)?;
+        let authenticated = credential.authenticate(&mut request, &addresses.project_id, self.executor.clock.now());
+        authenticated.ok_or_else(Error::invalid_header)?;
         Ok(request)
     }
 
-    /// Ends the run of the project where its login has failed, and names the permission that a refused call needs.
+    /// Ends the run of the project after a failed login, and names the permission that a refused call needs.
     fn judge(&self, route: Route, error: Error) -> Error {
         match error.kind() {
             Kind::Credentials | Kind::LoginUnavailable => {
                 // Five failures in a row lock an access key (`docs/kms-api.md` 3.2), and only the login that has failed
                 // could give another credential.
-                self.refused.close(error.kind(), &error.text());
+                self.login.close(error.kind(), &error.text());
                 error
             }
             Kind::Permission if error.operation() == route.operation() => {
@@ -258,11 +257,11 @@ fn unusable(operation: Operation, request: &Request, answer: &Answer, why: Unusa
         let text = format!("HTTP {status} from {host} with the error {code_text} {message}");
         let error = Error::new(operation, classify_contradiction(operation, &code), text.trim_end());
         if operation.is_write() { error.maybe_applied() } else { error }
-    } else if why == Unusable::Silent {
+    } else if why == Unusable::Missing {
         let text = if answer.body.trim_ascii().is_empty() {
             format!("HTTP {status} from {host} with an empty body")
         } else {
-            format!("HTTP {status} from {host} with a body that does not say whether rotation is on")
+            format!("HTTP {status} from {host} with a body without the rotation setting")
         };
         Error::new(operation, Kind::NotOffered, text)
     } else {

@@ -1,7 +1,7 @@
 //! How many connections the clients of all projects may have open at once.
 //!
-//! The process has a limit of open files, and connections count against it. So requests wait here for their turn,
-//! whatever project they are of, and what is left is shared among the connections that are kept open for the next one.
+//! The process has a limit of open files, and connections count against it. So the requests of all projects wait here
+//! for their turn, and the rest of the limit is shared among idle connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,8 +10,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// For all but the clouds: at most 64 connections that are served, the policy, secrets, logs, watches.
 const RESERVED: u64 = 128;
-/// Beside the connection of a request a second one may be in the making, and a name be looked up; a quarter is for
-/// connections that nobody uses just now.
+/// While a request uses one connection, a second one may be opened, and a name be resolved; a quarter is for idle
+/// connections.
 const SHARE: u64 = 4;
 /// More requests at a time would make no run faster, and each connection by TLS takes some 50 KB of memory.
 const MOST: u64 = 1024;
@@ -20,9 +20,9 @@ const MOST: u64 = 1024;
 #[derive(Debug)]
 pub(super) struct Connections {
     in_flight: Semaphore,
-    /// For connections that nobody uses just now, in all pools together.
+    /// The number of idle connections in all pools together.
     idle: usize,
-    /// Servers that connections are kept to, each client's own.
+    /// The number of servers with idle connections, counted for each client.
     servers: AtomicUsize,
 }
 
@@ -34,7 +34,7 @@ impl Connections {
         Arc::new(Self { in_flight, idle: share, servers: AtomicUsize::new(0) })
     }
 
-    /// Waits until one more request may be under way, which it is until this is dropped.
+    /// Waits until one more request may be in flight. Dropping the permit ends the request.
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         // It is never closed.
         self.in_flight.acquire().await.ok()
@@ -50,7 +50,7 @@ impl Connections {
         self.servers.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// How many connections may be kept open to each of them while nobody uses them.
+    /// How many idle connections may be kept open to each server.
     pub(super) fn idle_per_server(&self) -> usize {
         self.idle / self.servers.load(Ordering::Relaxed).max(1)
     }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_may_be_open_fits_under_the_limit() {
+    fn open_connections_fit_under_the_limit() {
         for limit in [0, 64, 256, 1024, 20_000, 1 << 30, u64::MAX] {
             for servers in [0, 1, 2, 1_000, 100_000] {
                 let connections = Connections::for_descriptors(limit);

@@ -26,7 +26,7 @@ impl Endpoints {
                     iam: format!("https://iam.{region}.myhuaweicloud.{top}"),
                 }
             }
-            // The Swiss region lives under a domain of its own, with IAM under another name.
+            // The Swiss region has another domain, and another name for IAM.
             Cloud::OpenTelekomCloud if region == "eu-ch2" => Self {
                 kms: "https://kms.eu-ch2.sc.otc.t-systems.com".to_owned(),
                 iam: "https://iam-pub.eu-ch2.sc.otc.t-systems.com".to_owned(),
@@ -43,27 +43,25 @@ impl Endpoints {
     }
 }
 
-/// Where the official client asks STS when nobody says otherwise (`docs/kms-api.md` 5.4); nothing where that is no
-/// part of the project's cloud.
+/// The default STS endpoint of the official client (`docs/kms-api.md` 5.4); nothing where it does not belong to the
+/// project's cloud.
 ///
-/// The policy's region is not put into it. This one host is known from the one client that reads these variables,
-/// so that what is let through a firewall for it is let through for us, and none of the documents say which regions
-/// have an STS. But what is sent there is the word that the workload is who it is: Huawei Cloud's European site, Open
-/// Telekom Cloud and Flexible Engine have accounts of their own that this host knows nothing of, so theirs is never
-/// sent there, and who logs in has to name the endpoint.
+/// It does not depend on the policy's region: the official client uses this one host, and no document lists the regions
+/// that have an STS. A workload's token is never sent there for Huawei Cloud's European site, Open Telekom Cloud and
+/// Flexible Engine, since their accounts do not exist there. For them the endpoint must be configured.
 #[must_use]
 pub fn default_sts(cloud: Cloud, region: &str) -> Option<&'static str> {
     let knows_the_account = cloud == Cloud::HuaweiCloud && !is_european_site(region);
     knows_the_account.then_some("https://sts.cn-north-4.myhuaweicloud.com")
 }
 
-/// The European site of Huawei Cloud has a top-level domain of its own.
+/// The European site of Huawei Cloud has another top-level domain.
 fn is_european_site(region: &str) -> bool {
     region.starts_with("eu-west-1")
 }
 
-/// Whether the region's API is documented without any rotation call: there, that the status call is unknown is no
-/// wrong address, but the answer.
+/// Whether the region's API is documented without any rotation call: there, a missing status call is no sign of a wrong
+/// address.
 #[must_use]
 pub fn may_lack_rotation(cloud: Cloud, region: &str) -> bool {
     cloud == Cloud::OpenTelekomCloud && region == "eu-ch2"
@@ -74,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_workloads_token_is_sent_to_a_cloud_that_is_not_its_own() {
+    fn no_workloads_token_is_sent_to_another_cloud() {
         let documented = Some("https://sts.cn-north-4.myhuaweicloud.com");
         assert_eq!(default_sts(Cloud::HuaweiCloud, "cn-north-4"), documented);
         assert_eq!(default_sts(Cloud::HuaweiCloud, "ap-southeast-1"), documented);
@@ -88,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_are_those_of_the_document() {
+    fn the_addresses_are_the_documented_ones() {
         let kms = |cloud, region| Endpoints::of(cloud, region).kms;
         assert_eq!(kms(Cloud::HuaweiCloud, "ap-southeast-1"), "https://kms.ap-southeast-1.myhuaweicloud.com");
         assert_eq!(kms(Cloud::HuaweiCloud, "eu-west-101"), "https://kms.eu-west-101.myhuaweicloud.eu");

@@ -42,8 +42,8 @@ pub enum Kind {
     Permission,
     /// The cloud refuses the project or the account as such.
     AccessDenied,
-    /// The cloud cannot be reached, for every key alike: a certificate is not trusted, or a proxy refuses. No other
-    /// call of this run will succeed either.
+    /// The cloud cannot be reached for any key: a certificate is not trusted, or a proxy refuses. No other call of this
+    /// run will succeed either.
     Unreachable,
     /// This machine lacks a resource that a request needs, such as open files; the call was repeated for as long as the
     /// retry policy allows.
@@ -99,8 +99,7 @@ struct Inner {
 }
 
 impl Error {
-    /// An error without an answer of the cloud. `text` says what happened and what the user can do about it, if
-    /// anything.
+    /// An error without an answer of the cloud. `text` is what happened, and what the user can do about it.
     #[must_use]
     pub fn new(operation: Operation, kind: Kind, text: impl Into<String>) -> Self {
         let text = text.into();
@@ -196,7 +195,7 @@ impl Error {
         self.0.operation
     }
 
-    /// How the last attempt ended; nothing where none was made.
+    /// How the last attempt ended, if there was one.
     #[must_use]
     pub fn code(&self) -> Option<Code> {
         self.0.code
@@ -266,7 +265,7 @@ pub fn classify(operation: Operation, status: u16, cloud_code: &str) -> Kind {
         (_, "KMS.0319") => Kind::Blocked(RotationBlocker::RotationUnsupported),
         (_, "KMS.0324" | "KMS.0325" | "KMS.0341") => Kind::Blocked(RotationBlocker::UnsupportedKeyType),
         (_, "KMS.0338") => Kind::Blocked(RotationBlocker::CustomKeystore),
-        // The token is of another project, the account is frozen or has no verified owner: no call will do better.
+        // The token is of another project, or the account is frozen or not verified: no other call will succeed.
         (_, "KMS.0305" | "KMS.0321" | "KMS.0314" | "KMS.0328") => Kind::AccessDenied,
         (403, _) | (_, "KMS.0306" | "KMS.0307" | "KMS.0326" | "KMS.0330") => Kind::Permission,
         (404, code) if !code.starts_with("KMS.") => Kind::NotOffered,
@@ -322,6 +321,15 @@ mod tests {
     use Operation::{EnableRotation, ReadStatus, UpdateInterval};
 
     #[test]
+    fn a_cause_is_the_source_and_is_printed_once() {
+        let error = Error::new(ReadStatus, Kind::Transient, "no connection to kms.example.com");
+        let error = error.with_source(Some("connection refused".into())).with_hint("through a proxy");
+        assert_eq!(error.to_string(), "read_status: no connection to kms.example.com (through a proxy)");
+        assert_eq!(error.text(), "no connection to kms.example.com (through a proxy): connection refused");
+        assert_eq!(ErrorChain(&error).to_string(), error.cause());
+    }
+
+    #[test]
     fn all_four_shapes_of_error_bodies_are_read() {
         let shapes = [
             (r#"{"error":{"error_code":"KMS.2901","error_msg":"on"}}"#, "KMS.2901", "on"),
@@ -352,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn that_rotation_is_on_or_off_answers_only_the_write_that_asks_for_it() {
+    fn a_code_for_rotation_on_or_off_has_a_meaning_only_for_its_own_write() {
         let [on, off] = ["KMS.2901", "KMS.0313"].map(|code| move |operation| classify(operation, 400, code));
         assert_eq!(
             [EnableRotation, UpdateInterval, ReadStatus].map(on),
@@ -362,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_key_and_a_missing_call_are_told_apart() {
+    fn a_missing_key_and_a_missing_call_are_distinguished() {
         assert_eq!(classify(ReadStatus, 404, "KMS.0207"), Kind::NotFound);
         assert_eq!(classify(ReadStatus, 404, "APIGW.0101"), Kind::NotOffered);
         assert_eq!(classify(ReadStatus, 404, ""), Kind::NotOffered);
@@ -370,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_token_a_missing_permission_and_a_foreign_project_are_told_apart() {
+    fn a_refused_token_a_missing_permission_and_a_foreign_project_are_distinguished() {
         for (status, code) in [(401, ""), (401, "APIGW.0307"), (403, "KMS.0303")] {
             assert_eq!(classify(ReadStatus, status, code), Kind::Credentials);
         }

@@ -1,6 +1,6 @@
 //! Making calls: attempts with request limit, metrics and retry, the same for KMS and IAM.
 //!
-//! A executor belongs to one project. It has no notion of keys or tokens: its users build the request and interpret the
+//! Each project has one executor. It does not depend on keys or tokens: its users build the request and interpret the
 //! answer.
 
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(super) struct Executor {
     pub(super) stop: CancellationToken,
     pub(super) gate: WriteGate,
     pub(super) outages: [Outage; Operation::ALL.len()],
-    /// Why no request of this run can reach the KMS, if so. Logins are not checked: one that fails ends the run itself.
+    /// Why no request of this run can reach the KMS, if so. Logins ignore it: a failed login ends the run itself.
     pub(super) unreachable: RunBreaker,
     /// The difference between the clocks was logged in this run.
     pub(super) skew_logged: AtomicBool,
@@ -123,7 +123,7 @@ impl Executor {
         let Call { operation, key_id, .. } = *call;
         if budget == RetryBudget::None {
             self.observer.operation(operation, false);
-            let text = "not called: it has failed for every key of this run that it was called for";
+            let text = "not called: it failed for every key that was tried in this run";
             return Err(Error::new(operation, Kind::Transient, text));
         }
         self.await_turn(call).await?;
@@ -145,7 +145,8 @@ impl Executor {
             maybe_applied |= is_maybe_applied(error);
             self.count_retry(error.operation(), error.code());
             let (project, wait_ms) = (&*self.project, wait.as_millis());
-            debug!(project, key_id, attempt = attempts, wait_ms, error = %ErrorChain(error), "will be tried again");
+            let error = ErrorChain(error);
+            debug!(project, key_id, attempt = attempts, wait_ms, error = %error, "attempt failed, retrying");
             attempts += 1;
         })
         .await;
@@ -160,12 +161,12 @@ impl Executor {
         let Some(error) = error else { return self.succeeded(operation) };
         match error.kind() {
             Kind::Unclear | Kind::Stopped => {}
-            // Refused because rotation is on: it is as the caller wants it.
+            // Refused because rotation is on, as it should be.
             Kind::AlreadyOn => self.succeeded(operation),
             Kind::Shortage => {
                 self.observer.operation(operation, false);
                 if budget == RetryBudget::Full {
-                    // It is the same for every key, and will not be over soon.
+                    // The same for every key, and not over soon.
                     self.unreachable.close(Kind::Unreachable, &error.text());
                 }
             }
@@ -199,7 +200,7 @@ impl Executor {
         let operation = call.operation;
         self.await_turn(call).await?;
         call.has_turn.store(false, Ordering::Relaxed);
-        // Held until the answer is there.
+        // In flight until the answer is complete.
         let _connection = tokio::select! {
             biased;
             () = self.ends(call) => return Err(stopping(operation)),
@@ -246,7 +247,7 @@ impl Executor {
             return Err(stopping(operation));
         }
         if operation.is_write() && !self.gate.is_open() {
-            return Err(Error::new(operation, Kind::Stopped, "not sent: another replica may act now"));
+            return Err(Error::new(operation, Kind::Stopped, "not sent: another replica may write now"));
         }
         Ok(())
     }
@@ -319,7 +320,7 @@ impl Executor {
             warn!(
                 project = &*self.project,
                 cloud_ahead_seconds = ahead,
-                "this machine's clock and the cloud's differ by more than ten minutes; is this one set by NTP?"
+                "this machine's clock differs from the cloud's by more than ten minutes; check its time synchronization"
             );
         }
     }
@@ -345,13 +346,13 @@ impl Executor {
         let (code, message) = parse_body(&answer.body);
         let kind = classify(operation, answer.status, &code);
         // A gateway may give the request id in the body alone (`docs/kms-api.md` 3).
-        let told_id = body_request_id(&answer.body).map(|id| request.without_secrets(id));
+        let body_id = body_request_id(&answer.body).map(|id| request.without_secrets(id));
         let mut text = format!("HTTP {}", answer.status);
         let is_cloud = !code.is_empty();
         // IAM's error code repeats the status.
-        let told = answer.status.to_string();
+        let status = answer.status.to_string();
         for part in [code, message].map(|part| request.without_secrets(part)) {
-            if !part.is_empty() && part != told {
+            if !part.is_empty() && part != status {
                 text.push(' ');
                 text.push_str(&part);
             }
@@ -371,7 +372,7 @@ impl Executor {
         }
         Error::new(operation, kind, text)
             .with_code(Code::Http(answer.status))
-            .with_request_id(answer.request_id().or(told_id.as_deref()))
+            .with_request_id(answer.request_id().or(body_id.as_deref()))
             .with_retry_after(retry_after)
     }
 }

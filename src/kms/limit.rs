@@ -1,4 +1,4 @@
-//! The request limit of one project: so many requests a second, and a pause for all when the cloud asks for one.
+//! The request limit of one login: a number of requests per second, and a pause for all when the cloud asks for one.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(super) struct RequestLimit {
 }
 
 impl RequestLimit {
-    /// A limit of so many requests a second; the policy has checked that it is above zero.
+    /// A limit in requests per second, which the policy has checked to be above zero.
     pub(super) fn new(requests_per_second: f64) -> Self {
         let interval = Duration::try_from_secs_f64(requests_per_second.recip()).unwrap_or(Duration::from_secs(1));
         let slack = if interval < TIMER_SLACK { TIMER_SLACK } else { Duration::ZERO };
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_limit_finer_than_timers_is_kept_on_the_whole() {
+    async fn a_limit_finer_than_timers_is_kept_on_average() {
         let limit = RequestLimit::new(10_000.0);
         let begin = Instant::now();
         for _ in 0..20_000 {
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_holds_everybody() {
+    async fn a_pause_delays_every_request() {
         let limit = RequestLimit::new(10.0);
         limit.pause(Duration::from_secs(30));
         let begin = Instant::now();

@@ -1,12 +1,12 @@
 //! Lists of keys, read to their end.
 //!
-//! A list may lack a key that the project has, and then nothing must follow from its absence. So every sign of it is a
-//! doubt that goes with the list: a marker that repeats, a total above what was seen, a total that changed while the
-//! list was read and once more when it was read again. What was seen is there all the same. A page that is no list at
-//! all, and a list without an end, are errors.
+//! A list may lack a key of the project, and then the absence of a key means nothing. So every sign of it becomes the
+//! list's `doubt`: a repeated marker, a total above the number of listed keys, a total that changed during the reading
+//! and again during a second one. The listed keys are returned all the same. A page that is not a list, and a list
+//! without an end, are errors.
 //!
-//! Keys come and go between pages, which are not one snapshot (`docs/kms-api.md` 1.4): a key may be on two of them, and
-//! one that is deleted moves those behind it to a page that was read already. A changed total shows it.
+//! Pages are not one snapshot (`docs/kms-api.md` 1.4): a key may be on two pages, and a deleted key moves later ones to
+//! a page that was read already. A changed total shows it.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -34,14 +34,14 @@ const MOST_KEYS: usize = 200_000;
 /// How long one list may take, with all retries.
 const LONGEST_LIST: Duration = Duration::from_secs(30 * 60);
 
-/// What the pages of a list have said of its length.
+/// The totals on the pages of a list.
 struct Pages {
     began: Instant,
     read: usize,
     total: Option<u64>,
     /// A later page gave another total.
     changed: bool,
-    /// Each total so far was the length of its own page: no document says what it counts.
+    /// Every total was the length of its own page: no document explains what it counts.
     counts_page: bool,
 }
 
@@ -71,19 +71,19 @@ impl Pages {
             Some("its total changed while it was read, so keys came or went".into())
         } else {
             let total = self.total.filter(|total| u64::try_from(seen).is_ok_and(|seen| *total > seen))?;
-            Some(format!("the cloud counts {total} keys and lists {seen}").into())
+            Some(format!("the cloud reports {total} keys, but lists {seen}").into())
         }
     }
 
-    /// Another try may see what this one missed.
+    /// Another reading may list what this one missed.
     fn is_worth_another(&self) -> bool {
         self.changed && !self.counts_page
     }
 }
 
-/// The end of a list that says that it goes on, and does not.
-const NO_FURTHER_KEY: &str = "the cloud says that more keys follow, and then lists no further one";
-const NO_MARKER: &str = "the cloud says that more keys follow, and not where";
+/// Why a list is incomplete that ends although more keys should follow.
+const NO_FURTHER_KEY: &str = "the cloud reports more keys, but lists no further one";
+const NO_MARKER: &str = "the cloud reports more keys, but no marker for them";
 
 /// The list, read `again` where its total changed meanwhile. If that fails, the first reading stays, with its doubt.
 async fn settled<T>(
@@ -103,7 +103,7 @@ impl KmsClient {
     /// Every key of the project.
     pub(super) async fn all_keys(&self) -> Result<Listed<ListedKey>, Error> {
         match self.keys_by_page(Some(LARGEST_PAGE)).await {
-            // Too large for this site, it may be; its own size is not.
+            // The page may be too large for this site; its default size is not.
             Err(error) if error.code() == Some(Code::Http(400)) && error.kind() == Kind::Refused => {
                 self.keys_by_page(None).await
             }
@@ -135,7 +135,7 @@ impl KmsClient {
             keys.extend(page.into_iter().filter(|key| seen.insert(key.key_id)));
             pages.page(length, total, keys.len())?;
             let goes_on = truncated == Some(true);
-            // A marker is followed whatever `truncated` says, and nothing else is.
+            // A marker is followed whatever `truncated` is, and nothing else is.
             let doubt = match &next {
                 None if goes_on => Some(NO_MARKER),
                 None => None,
@@ -168,7 +168,7 @@ impl KmsClient {
             every.iter().filter(|tag| &*tag.key == key).map(|tag| &*tag.value).collect()
         };
         let mut tagged = Listed { items: Vec::new(), doubt: None };
-        // One value at a time: whether several in one query are alternatives, the documents do not agree.
+        // One value at a time: the documents disagree on whether several in one query are alternatives.
         for value in values {
             let tag = Tag { key: key.into(), value: value.into() };
             let found = settled(self.read_tagged(&tag).await?, self.read_tagged(&tag)).await;
@@ -197,7 +197,7 @@ impl KmsClient {
                 self.list_call(Route::KeysByTag, Some(&sequence), &body.to_string(), parse).await?;
             let (length, before) = (keys.len(), seen.len());
             offset += length;
-            // An answer that does tell a key's tags must tell this one.
+            // An answer with the tags of a key must contain this one.
             let has_it = |tags: &[Tag]| tags.is_empty() || tags.contains(tag);
             let new = keys.into_iter().filter(|(key_id, _)| seen.insert(*key_id));
             found.extend(new.filter(|(_, tags)| has_it(tags)).map(|(key_id, _)| key_id));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_total_above_what_was_seen_or_one_that_changes_is_a_doubt_and_one_of_the_page_is_none() {
+    fn a_total_that_is_too_high_or_changes_makes_a_list_doubtful_and_the_length_of_a_page_does_not() {
         for complete in [
             &[(2, Some(2))][..],
             &[(2, None)],
@@ -246,7 +246,7 @@ mod tests {
             assert_eq!(doubt(complete), (None, false), "{complete:?}");
         }
         let (few, again) = doubt(&[(2, Some(500))]);
-        assert_eq!((few.as_deref(), again), (Some("the cloud counts 500 keys and lists 2"), false));
+        assert_eq!((few.as_deref(), again), (Some("the cloud reports 500 keys, but lists 2"), false));
         for changing in [&[(10, Some(25)), (10, Some(24)), (4, Some(24))][..], &[(10, Some(25)), (10, None)]] {
             let (changed, again) = doubt(changing);
             assert!(changed.is_some_and(|doubt| doubt.contains("changed")) && again, "{changing:?}");

@@ -77,7 +77,7 @@ pub trait Kms: Send + Sync {
         values: Option<&[&str]>,
     ) -> impl Future<Output = Result<Listed<(KeyId, Tag)>, Error>> + Send;
 
-    /// `enable-key-rotation`, to be sent with [`WriteOperation::send`]. The cloud sets an interval of its own with it.
+    /// `enable-key-rotation`, to be sent with [`WriteOperation::send`]. With it the cloud sets an interval.
     fn enable_rotation(&self, key_id: KeyId) -> impl WriteOperation;
 
     /// `update-key-rotation-interval`, to be sent with [`WriteOperation::send`].

@@ -1,11 +1,11 @@
-//! What the client tells of its calls: names for operations and results, and the trait of who listens.
+//! The events of the client's calls: names for operations and results, and the trait of observers.
 //!
-//! The client counts nothing itself; the daemon listens with metrics, `apply` and `plan` with nothing.
+//! The client counts nothing itself. The daemon observes with metrics, `apply` and `plan` without.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-/// A call as its caller sees it.
+/// A call, retries included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// `get-key-rotation-status`
@@ -18,7 +18,7 @@ pub enum Operation {
     ListKeys,
     /// `describe-key`
     DescribeKey,
-    /// Whatever gets or renews credentials.
+    /// Getting or renewing credentials.
     Authenticate,
 }
 
@@ -60,7 +60,7 @@ pub enum Code {
     Http(u16),
     /// No answer, or not all of it, within the request timeout.
     Timeout,
-    /// No connection, or one that was lost before the head of an answer.
+    /// No connection, or a connection that was lost before the head of an answer.
     Connect,
     /// The peer's certificate or TLS itself was refused.
     Tls,
@@ -69,7 +69,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// Whether nobody of the cloud has answered: there was no answer, or one of a gateway that has nobody behind it.
+    /// True if the cloud did not answer: no response, or a gateway's 502 or 504.
     pub(super) fn is_unanswered(self) -> bool {
         match self {
             Self::Http(status) => matches!(status, 502 | 504),
@@ -91,7 +91,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// Listens to the calls of one project.
+/// Observes the calls of one project.
 pub trait Observer: Send + Sync {
     /// One HTTP attempt ended.
     fn request(&self, operation: Operation, code: Code, took: Duration);
@@ -99,13 +99,13 @@ pub trait Observer: Send + Sync {
     fn retry(&self, operation: Operation, reason: Code);
     /// A call ended, retries inside.
     fn operation(&self, operation: Operation, succeeded: bool);
-    /// Credentials in use end at this time; nothing where they have no known end.
+    /// The credentials in use expire at this time, where that is known.
     fn credentials_expire(&self, at: Option<SystemTime>);
-    /// The cloud's clock is so many seconds ahead of this machine's; behind it, where negative.
+    /// The cloud's clock is ahead of this machine's by this number of seconds; behind it, where negative.
     fn clock_skew(&self, seconds: i64);
 }
 
-/// Nobody listens.
+/// Ignores all events.
 impl Observer for () {
     fn request(&self, _: Operation, _: Code, _: Duration) {}
     fn retry(&self, _: Operation, _: Code) {}

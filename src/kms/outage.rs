@@ -1,9 +1,9 @@
 //! Whether an operation fails for every key, so that a run does not wait out the whole retry budget for each of them.
 //!
 //! An outage begins when one call has used up its budget and no other call of the operation has succeeded meanwhile.
-//! From then on a call makes a single attempt; the first that succeeds ends the outage. When some in a row have failed
-//! like that, the operation is given up for the rest of the run. Two hundred keys behind a dead endpoint so cost one
-//! budget and a few attempts instead of two hundred budgets.
+//! From then on a call makes a single attempt; the first success ends the outage. After several failures in a row the
+//! operation is given up for the rest of the run. So two hundred keys behind a dead endpoint cost one budget and a few
+//! attempts instead of two hundred budgets.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -29,7 +29,7 @@ pub(super) enum RetryBudget {
     Full,
     /// Once.
     SingleAttempt,
-    /// Not at all.
+    /// Never.
     None,
 }
 
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_is_when_nothing_succeeds_for_a_whole_budget() {
+    async fn an_outage_begins_when_nothing_succeeds_for_a_whole_budget() {
         let outage = Outage::none();
         tokio::time::advance(Duration::from_secs(1)).await;
         let began = Instant::now();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn some_failed_attempts_end_the_hope_of_a_run_and_a_success_or_the_next_run_brings_it_back() {
+    async fn failed_attempts_end_the_calls_of_a_run_and_a_success_or_the_next_run_resumes_them() {
         let outage = Outage::none();
         let exhaust = || async {
             let began = Instant::now() + Duration::from_secs(1);

@@ -1,27 +1,26 @@
-//! Whether something is closed for the rest of a run, and why.
+//! The breaker for the rest of a run: after the first failure no further call is made until the next run, and each
+//! later call gets the reason as its error.
 //!
-//! The way to a project's KMS: a certificate that is not trusted, and a proxy that does not accept its password, are
-//! the same for every key, will be the same a second later, and some proxies lock an account that comes back with a
-//! wrong password. A login: the cloud locks a user who comes back with a wrong password, and a login service that is
-//! away costs a whole retry budget. So the first call that meets it closes it, and no further call is made until the
-//! next run. Each later call gets the reason as its error.
+//! It is used for connections, since a certificate that is not trusted fails every key alike, and some proxies lock an
+//! account after repeated wrong passwords. And it is used for logins, since the cloud locks a user after wrong
+//! passwords, and each call to an unavailable login service would use up a whole retry budget.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::error::{Error, Kind};
 use super::observe::Operation;
 
-/// Why a run makes no further request of a kind, if so.
+/// Why a run makes no further calls, if so.
 #[derive(Default)]
 pub(super) struct RunBreaker(Mutex<Option<(Kind, Box<str>)>>);
 
 impl RunBreaker {
-    /// A new run begins: whatever it was may have been put right.
+    /// A new run begins: the cause may have been corrected.
     pub(super) fn begin_run(&self) {
         self.with(|closed| *closed = None);
     }
 
-    /// Nothing more shall be tried for the rest of the run, for this reason; the first one holds.
+    /// No further call is made in this run, for this reason. The first reason is kept.
     pub(super) fn close(&self, kind: Kind, why: &str) {
         self.with(|known| {
             known.get_or_insert_with(|| (kind, why.into()));

@@ -18,8 +18,8 @@ use crate::support::{shortage, small_file};
 /// after a few failures.
 const HOLD: Duration = Duration::from_secs(30 * 60);
 
-/// Whether a secret that was refused at this time is not sent again yet. A clock that was set back ends the hold instead
-/// of extending it.
+/// Whether a secret that was refused at this time is not sent again yet. A clock that was set back ends the hold
+/// instead of extending it.
 pub(super) fn is_on_hold(refused: SystemTime, now: SystemTime) -> bool {
     now.duration_since(refused).is_ok_and(|ago| ago < HOLD)
 }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn stray_bytes_are_cut_or_refused_wherever_the_secret_is_kept() {
+    fn stray_bytes_are_cut_or_refused_in_every_location() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let everywhere = |secret: &str| {

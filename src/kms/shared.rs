@@ -1,7 +1,7 @@
-//! What projects share. With the same credentials: the credential itself and what is known of refused secrets, so
-//! that a refused one is refused once and not once for each project (five times lock it), and the request budget, since
-//! the cloud counts by user. With the same connection settings: their connections and trusted certificates. All of
-//! them: the open files of the process.
+//! What projects share. Projects with the same credentials share the session, the record of refused secrets (so that a
+//! wrong secret is not sent once for each project: five failures lock it), and the request limit, since the cloud
+//! counts by user. Projects with the same connection settings share connections and trusted certificates. All projects
+//! share the open files of the process.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -10,7 +10,7 @@ use super::connections::Connections;
 use super::limit::RequestLimit;
 use super::transport::{SetUpError, Transport, TransportSettings};
 
-/// The sessions, budgets and connections of clients that are in use.
+/// The sessions, limits and connections of clients that are in use.
 pub struct Shared {
     connections: Arc<Connections>,
     transports: Mutex<Vec<Weak<Transport>>>,
@@ -19,11 +19,11 @@ pub struct Shared {
     refusals: Mutex<Vec<(RefusalsKey, Weak<Refusals>)>>,
 }
 
-/// Whose credential: by an access key it is for whatever project, by a token for one.
+/// The login and its IAM; with the project where a credential is for one project, as a token is.
 type SessionKey = (Credentials, String, Option<ProjectScope>);
-/// Whose secret, at which IAM.
+/// The login and its IAM.
 type RefusalsKey = (Login, String);
-/// Whose budget, and how large: a policy has one size for all, but that may change.
+/// The login, its IAM, and the limit, which a new policy may change.
 type LimitKey = (Credentials, String, u64);
 
 impl Shared {
@@ -51,7 +51,7 @@ impl Shared {
         Ok(new)
     }
 
-    /// The session of whoever logs in like this at this IAM.
+    /// The session of this login at this IAM.
     pub(super) fn session(
         &self,
         credentials: &Credentials,
@@ -64,7 +64,7 @@ impl Shared {
         find_or_make(&self.sessions, key, || Session::new(credentials.clone(), iam, scope, refusals))
     }
 
-    /// The refused secrets of this way to log in at this IAM, for all projects.
+    /// The refused secrets of this login at this IAM, for all projects.
     fn refusals(&self, login: &Login, iam: &str) -> Arc<Refusals> {
         let login = match login {
             Login::Password(password) => Login::Password(Password { project_name: None, ..password.clone() }),
@@ -73,14 +73,14 @@ impl Shared {
         find_or_make_always(&self.refusals, (login, iam.to_owned()), Refusals::default)
     }
 
-    /// The request budget of whoever logs in like this at this IAM.
+    /// The request limit of this login at this IAM.
     pub(super) fn limit(&self, credentials: &Credentials, iam: &str, requests_per_second: f64) -> Arc<RequestLimit> {
         let key = (credentials.clone(), iam.to_owned(), requests_per_second.to_bits());
         find_or_make_always(&self.limits, key, || RequestLimit::new(requests_per_second))
     }
 }
 
-/// The one that is in use, or a new one. Those that are not in use any more are forgotten.
+/// The value in use, or a new one. Values that are no longer in use are forgotten.
 fn find_or_make<K: PartialEq, T, E>(
     known: &Mutex<Vec<(K, Weak<T>)>>,
     key: K,
@@ -96,7 +96,7 @@ fn find_or_make<K: PartialEq, T, E>(
     Ok(new)
 }
 
-/// The same where making one cannot fail.
+/// As [`find_or_make`], where making cannot fail.
 fn find_or_make_always<K: PartialEq, T>(known: &Mutex<Vec<(K, Weak<T>)>>, key: K, make: impl FnOnce() -> T) -> Arc<T> {
     let found: Result<_, std::convert::Infallible> = find_or_make(known, key, || Ok(make()));
     match found {

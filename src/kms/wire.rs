@@ -1,7 +1,7 @@
 //! The bodies of the KMS calls: what is sent, and a lenient reading of what comes back.
 //!
-//! Documents and recordings disagree on the type of nearly every field (`docs/kms-api.md` 1.6), so each is read as
-//! what it says and not as what it is: a flag may be `true` or `"true"`, a number may be text.
+//! Documents and recordings disagree on the type of nearly every field (`docs/kms-api.md` 1.6), so several types are
+//! read for each: a flag may be `true` or `"true"`, a number may be text.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
@@ -26,13 +26,13 @@ pub(super) fn key_body(key_id: KeyId, sequence: &str, interval: Option<RotationI
     }
 }
 
-/// Why the body of a success gives nothing to go by.
+/// Why the body of a success cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unusable {
-    /// It is no answer of the KMS, or it carries an error.
+    /// It is not an answer of the KMS, or it contains an error.
     Garbled,
-    /// It is empty, or an object that says nothing of what was asked.
-    Silent,
+    /// It is empty, or an object without the requested field.
+    Missing,
 }
 
 /// The answer of `get-key-rotation-status`.
@@ -49,28 +49,28 @@ pub(super) fn rotation_status(body: &[u8]) -> Result<Rotation, Unusable> {
         number_of_rotations: Option<Value>,
     }
     if body.trim_ascii().is_empty() {
-        return Err(Unusable::Silent);
+        return Err(Unusable::Missing);
     }
     let answer: Answer = serde_json::from_slice(body).map_err(|_| Unusable::Garbled)?;
     if answer.error.or(answer.error_code).or(answer.error_code_of_iam).is_some() {
         return Err(Unusable::Garbled);
     }
     Ok(Rotation {
-        enabled: flag(answer.key_rotation_enabled.as_ref()).ok_or(Unusable::Silent)?,
+        enabled: flag(answer.key_rotation_enabled.as_ref()).ok_or(Unusable::Missing)?,
         interval_days: number(answer.rotation_interval.as_ref()).and_then(|days| days.try_into().ok()),
         last_rotated: number(answer.last_rotation_time.as_ref()).and_then(time),
         rotations: number(answer.number_of_rotations.as_ref()),
     })
 }
 
-/// The answer of a write. Its status is what counts, since its body is documented as empty or `{}`; an error in the body
-/// is an error all the same.
+/// The answer of a write. Its status is what counts, since its body is documented as empty or `{}`; an error in the
+/// body is an error all the same.
 pub(super) fn check_write(body: &[u8]) -> Result<(), Unusable> {
     let is_empty = body.len() <= "{}".len();
     if is_empty || parse_body(body).0.is_empty() { Ok(()) } else { Err(Unusable::Garbled) }
 }
 
-/// The answer of `describe-key`; nothing where it is no such answer.
+/// The answer of `describe-key`, if it is one.
 pub(super) fn description(body: &[u8]) -> Option<KeyDescription> {
     #[derive(Deserialize)]
     struct Answer {
@@ -79,7 +79,7 @@ pub(super) fn description(body: &[u8]) -> Option<KeyDescription> {
     Some(serde_json::from_slice::<Answer>(body).ok()?.key_info.description())
 }
 
-/// What `describe-key` and lists say of a key.
+/// A key in the answers of `describe-key` and of lists.
 #[derive(Deserialize)]
 struct Details {
     key_id: Option<Value>,
@@ -95,13 +95,13 @@ struct Details {
 
 impl Details {
     fn description(&self) -> KeyDescription {
-        let alias = told(self.key_alias.as_ref());
+        let alias = non_empty(self.key_alias.as_ref());
         let blocker = self.blocker(alias.as_deref().unwrap_or_default());
         KeyDescription { alias, blocker }
     }
 
-    /// What stands in the way. What never changes comes before what may pass. A value that is not known stands in
-    /// nobody's way: the cloud itself will refuse the write, and its code tells why.
+    /// What blocks the rotation; permanent blockers first. An unknown value blocks nothing: the cloud will refuse the
+    /// write with a code.
     fn blocker(&self, alias: &str) -> Option<RotationBlocker> {
         let spec = text(self.key_spec.as_ref()).to_ascii_uppercase();
         let by_name = || alias.ends_with("/default");
@@ -129,8 +129,8 @@ impl Details {
         Some(ListedKey {
             key_id: text(self.key_id.as_ref()).parse().ok()?,
             description: self.description(),
-            key_spec: told(self.key_spec.as_ref()),
-            enterprise_project_id: told(self.sys_enterprise_project_id.as_ref()),
+            key_spec: non_empty(self.key_spec.as_ref()),
+            enterprise_project_id: non_empty(self.sys_enterprise_project_id.as_ref()),
             tags: Vec::new(),
         })
     }
@@ -139,15 +139,15 @@ impl Details {
 /// A page of `list-keys`.
 pub(super) struct KeysPage {
     pub(super) keys: Vec<ListedKey>,
-    /// Where the next page begins, as the cloud says; nothing where it does not.
+    /// The marker of the next page, where the answer has one.
     pub(super) next: Option<String>,
-    /// Whether the cloud says that more keys follow, where it says anything.
+    /// Whether more keys follow, where the answer has it.
     pub(super) truncated: Option<bool>,
-    /// How many there are on all pages, where the answer says.
+    /// The number of keys on all pages, where the answer has it.
     pub(super) total: Option<u64>,
 }
 
-/// The answer of `list-keys`; nothing where it is no such answer, or has an id without its details.
+/// The answer of `list-keys`, if it is one, and has the details of every id.
 pub(super) fn keys_page(body: &[u8]) -> Option<KeysPage> {
     #[derive(Deserialize)]
     struct Answer {
@@ -180,12 +180,12 @@ pub(super) fn keys_page(body: &[u8]) -> Option<KeysPage> {
 /// A page of `resource_instances/action`.
 pub(super) struct TaggedPage {
     pub(super) keys: Vec<(KeyId, Vec<Tag>)>,
-    /// How many there are on all pages, where the answer says.
+    /// The number of keys on all pages, where the answer has it.
     pub(super) total: Option<u64>,
 }
 
-/// The answer of `resource_instances/action`: keys with their tags; nothing where it is no such answer. Details come as
-/// an object or as a list of one, and one recording has the key's id nowhere else (`docs/kms-api.md` 1.5).
+/// The answer of `resource_instances/action`, if it is one: keys with their tags. Details come as an object or as a
+/// list with one, and one recording has the key's id nowhere else (`docs/kms-api.md` 1.5).
 pub(super) fn tagged_page(body: &[u8]) -> Option<TaggedPage> {
     #[derive(Deserialize)]
     struct Answer {
@@ -217,7 +217,7 @@ pub(super) fn tagged_page(body: &[u8]) -> Option<TaggedPage> {
     Some(TaggedPage { keys: resources.collect::<Option<_>>()?, total: number(answer.total_count.as_ref()) })
 }
 
-/// The answer of `tags`: every tag in the project with each of its values; nothing where it is no such answer.
+/// The answer of `tags`, if it is one: every tag in the project with each of its values.
 pub(super) fn project_tags(body: &[u8]) -> Option<Vec<Tag>> {
     #[derive(Deserialize)]
     struct Answer {
@@ -270,13 +270,13 @@ fn text(value: Option<&Value>) -> Cow<'_, str> {
     }
 }
 
-/// Text that is there and not empty.
-fn told(value: Option<&Value>) -> Option<Box<str>> {
+/// Text that is not empty.
+fn non_empty(value: Option<&Value>) -> Option<Box<str>> {
     Some(text(value)).filter(|text| !text.is_empty()).map(Into::into)
 }
 
 /// A point in time from its magnitude: documented as seconds, milliseconds in every example, and one client's comment
-/// says microseconds. Zero stands for never.
+/// mentions microseconds. Zero means never.
 fn time(stamp: u64) -> Option<SystemTime> {
     const YEAR_5000_IN_SECONDS: u64 = 100_000_000_000;
     let since_epoch = match stamp {
@@ -324,9 +324,9 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_says_nothing_is_told_from_garbage_and_from_an_error() {
-        for silent in ["", " \n", "{}", r#"{"rotation_interval":90}"#, r#"{"key_rotation_enabled":"maybe"}"#] {
-            assert_eq!(reading(silent), Err(Unusable::Silent), "{silent}");
+    fn an_answer_without_the_setting_is_distinguished_from_garbage_and_from_an_error() {
+        for missing in ["", " \n", "{}", r#"{"rotation_interval":90}"#, r#"{"key_rotation_enabled":"maybe"}"#] {
+            assert_eq!(reading(missing), Err(Unusable::Missing), "{missing}");
         }
         for garbled in [
             "<html>",
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_tells_what_stands_in_the_way() {
+    fn a_description_shows_what_blocks_the_rotation() {
         let described = |fields: &str| {
             let body = format!(r#"{{"key_info":{{"key_state":"2","default_key_flag":"0",{fields}}}}}"#);
             description(body.as_bytes()).unwrap().blocker
@@ -392,7 +392,7 @@ mod tests {
             description(br#"{"key_info":{"key_alias":"obs/default"}}"#).unwrap().blocker,
             Some(RotationBlocker::DefaultKey)
         );
-        assert_eq!(described(r#""key_alias":"team/default""#), None, "an own key may be called that");
+        assert_eq!(described(r#""key_alias":"team/default""#), None, "a customer's key may have such a name");
         assert_eq!(description(b"{}"), None);
     }
 }

@@ -1,8 +1,8 @@
 //! One write to one key, and the count of how it ended.
 //!
-//! A clear end is counted by `executor`, like that of any other call. An unclear one ([`Kind::Unclear`]) is counted here,
-//! once it is known what became of the write: sent again (a retry), found applied (a success), or given up (a failure,
-//! and a sign of an outage).
+//! A clear end is counted by `executor`, like that of any other call. An unclear one ([`Kind::Unclear`]) is counted
+//! here by what follows: the write is sent again (a retry), found applied (a success), or given up (a failure, and a
+//! sign of an outage).
 
 use std::time::Duration;
 

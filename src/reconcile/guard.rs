@@ -34,9 +34,9 @@ impl ChangeBudget {
         Self { guards, wanted: watch::Sender::new(wanted.collect()), spent: AtomicUsize::new(0) }
     }
 
-    /// How many of the `wanted` changes the project with this index in the policy may make. Waits for the projects before
-    /// it, which may have to read their keys first: if the first to ask were served first, a run would change other
-    /// keys than the plan before it. Every project must call this once, even without changes.
+    /// How many of the `wanted` changes the project with this index in the policy may make. Waits for the projects
+    /// before it, which may have to read their keys first: if the first to ask were served first, a run would change
+    /// other keys than the plan before it. Every project must call this once, even without changes.
     pub(super) async fn share(&self, project: usize, wanted: Changes) -> Changes {
         self.wanted.send_modify(|all| all[project] = Some(wanted));
         let most = self.guards.max_changes_per_run;

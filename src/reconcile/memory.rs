@@ -77,8 +77,8 @@ pub(super) struct Remembered {
 }
 
 impl Memory {
-    /// A run of these projects begins: others are forgotten. A project with the same cloud project is the same one under a
-    /// new name.
+    /// A run of these projects begins: others are forgotten. A project with the same cloud project is the same one
+    /// under a new name.
     pub(super) fn begin_run<'p>(&self, projects: impl Iterator<Item = &'p Project>) {
         let mut before = std::mem::take(&mut *self.lock());
         let known: Vec<_> = projects.map(|project| (project, before.remove(&project.name))).collect();

@@ -82,7 +82,8 @@ impl Reconciler {
             Err(error) => {
                 let needed = project.coverage == Coverage::Required || project.keys.iter().any(Rule::needs_listing);
                 if !needed && matches!(error.kind(), Kind::Permission | Kind::NotOffered) {
-                    debug!(project = &*project.name, error = %ErrorChain(&error), "keys cannot be listed, and no entry needs it");
+                    let (project, error) = (&*project.name, ErrorChain(&error));
+                    debug!(project, error = %error, "keys cannot be listed, and no entry needs it");
                     return Survey::NotAllowed;
                 }
                 let reason = CallFailure::from(error.kind()).reason(Reason::ReadFailed);

@@ -244,7 +244,7 @@ async fn run(reconciler: &Reconciler, targets: &[Target<Fake>], most: usize) -> 
 }
 
 /// Each key's number, status and reasons.
-fn said(report: &Report) -> Vec<String> {
+fn shown(report: &Report) -> Vec<String> {
     let line = |key: &KeyReport| {
         let number = key.subject.key_id().map(number).unwrap_or_default();
         format!("{number} {} {}", key.status, key.reasons).trim_end().to_owned()
@@ -273,7 +273,7 @@ async fn a_limited_run_changes_the_first_keys_whatever_the_order_of_list_and_ans
     let planned: Vec<_> = plan.keys().map(|(_, key)| !key.planned.is_empty()).collect();
     assert_eq!(planned, [true, true, false, false, false, false]);
     let report = run(&reconciler(), &targets, 2).await;
-    assert_eq!(said(&report)[..3], ["1 compliant", "2 compliant", "3 non_compliant rotation_disabled, change_limit"]);
+    assert_eq!(shown(&report)[..3], ["1 compliant", "2 compliant", "3 non_compliant rotation_disabled, change_limit"]);
     assert!(cloud.writes().iter().all(|write| write.ends_with(" 1") || write.ends_with(" 2")), "{:?}", cloud.writes());
 }
 
@@ -337,14 +337,14 @@ async fn a_project_shows_no_settings_only_where_every_reading_says_so_and_none_e
     for other in [on(90), Key { answers: Answers::Fails, ..on(90) }] {
         let cloud = Fake::of([(1, nothing(off())), (2, other)]);
         let report = run(&reconciler(), &[target("p", &cloud, false)], 50).await;
-        assert_eq!(said(&report)[0], "1 unknown read_failed");
+        assert_eq!(shown(&report)[0], "1 unknown read_failed");
         let error = report.projects[0].keys[0].error().unwrap();
         assert!(error.contains("HTTP 404"), "{error}");
         assert_eq!(cloud.writes(), Vec::<String>::new());
     }
     let cloud = Fake::of([(1, nothing(off())), (2, nothing(on(30)))]);
     let report = run(&reconciler(), &[target("p", &cloud, false)], 50).await;
-    assert_eq!(said(&report), ["1 unknown status_unreadable", "2 unknown status_unreadable"]);
+    assert_eq!(shown(&report), ["1 unknown status_unreadable", "2 unknown status_unreadable"]);
     let mut writes = cloud.writes();
     writes.sort();
     assert_eq!(writes, ["enable 1", "enable 2", "set 1", "set 2"]);
@@ -354,7 +354,7 @@ async fn a_project_shows_no_settings_only_where_every_reading_says_so_and_none_e
     run(&reconciler, &targets, 50).await;
     cloud.change(1, |key| *key = nothing(off()));
     for _ in 0..3 {
-        assert_eq!(said(&run(&reconciler, &targets, 50).await), ["1 unknown read_failed"]);
+        assert_eq!(shown(&run(&reconciler, &targets, 50).await), ["1 unknown read_failed"]);
     }
     assert_eq!(cloud.writes(), Vec::<String>::new());
 }
@@ -368,10 +368,10 @@ async fn one_odd_answer_does_not_make_a_region_one_without_rotation() {
     };
     let cloud = Fake::of([(1, nothing(off())), (2, on(90))]);
     let report = run(&reconciler(), &swiss(&cloud), 50).await;
-    assert_eq!(said(&report), ["1 unknown read_failed", "2 compliant"]);
+    assert_eq!(shown(&report), ["1 unknown read_failed", "2 compliant"]);
     let cloud = Fake::of([(1, nothing(off())), (2, nothing(off()))]);
     let report = run(&reconciler(), &swiss(&cloud), 50).await;
-    assert_eq!(said(&report), ["1 exempt rotation_unsupported", "2 exempt rotation_unsupported"]);
+    assert_eq!(shown(&report), ["1 exempt rotation_unsupported", "2 exempt rotation_unsupported"]);
     assert_eq!(cloud.writes(), Vec::<String>::new());
 }
 
@@ -448,13 +448,13 @@ async fn a_renamed_project_is_the_same_where_its_id_is() {
     let (reconciler, project) = (reconciler(), Some("0123456789abcdef0123456789abcdef"));
     run(&reconciler, &named("p", project), 50).await;
     cloud.change(1, |key| *key = nothing(off()));
-    assert_eq!(said(&run(&reconciler, &named("renamed", project), 50).await), ["1 unknown read_failed"]);
+    assert_eq!(shown(&run(&reconciler, &named("renamed", project), 50).await), ["1 unknown read_failed"]);
     assert_eq!(cloud.writes(), Vec::<String>::new());
     // Without an id it may be any other.
     run(&reconciler, &named("other", None), 50).await;
     assert_eq!(cloud.writes(), ["enable 1", "set 1"]);
     // It was away for a while.
-    assert_eq!(said(&run(&reconciler, &named("p", project), 50).await), ["1 unknown read_failed"]);
+    assert_eq!(shown(&run(&reconciler, &named("p", project), 50).await), ["1 unknown read_failed"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -517,7 +517,7 @@ async fn the_limit_holds_for_keys_that_were_on_policy_when_the_run_was_planned()
     let (reconciler, targets) = (reconciler(), [always]);
     let (report, ()) = tokio::join!(run(&reconciler, &targets, 1), operator);
     assert_eq!(cloud.writes(), ["set 4"]);
-    assert_eq!(said(&report)[0], "1 non_compliant rotation_disabled");
+    assert_eq!(shown(&report)[0], "1 non_compliant rotation_disabled");
     // The setting cannot be read, and all are switched off after they were set.
     let cloud = Fake::of((1..=3).map(|number| (number, nothing(on(30)))));
     let mut target = target("p", &cloud, false);

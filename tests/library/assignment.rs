@@ -347,17 +347,22 @@ proptest! {
     fn every_key_is_assigned_once_to_the_most_specific_rule(rules in any_rules(), keys in any_listing()) {
         let assigned = assign_rules(&rules, Listing::Complete(&keys), NOW);
         for key in &keys {
-            let assigned_to_key: Vec<_> = assigned.all.iter().filter(|assignment| assignment.subject == Subject::Key(key.key_id)).collect();
-            prop_assert_eq!(assigned_to_key.len(), 1);
+            let is_of_key = |assignment: &&Assignment<'_>| assignment.subject == Subject::Key(key.key_id);
+            let of_key: Vec<_> = assigned.all.iter().filter(is_of_key).collect();
+            prop_assert_eq!(of_key.len(), 1);
             let best = rules.iter().filter_map(|rule| Some((specificity(rule, key)?, rule)));
             // The last of the greatest, looked at from the end, is the first.
             let best = best.rev().max_by_key(|(specificity, _)| *specificity).map(|(_, rule)| rule.line);
-            prop_assert_eq!(assigned_to_key[0].rule.map(|rule| rule.line), best);
+            prop_assert_eq!(of_key[0].rule.map(|rule| rule.line), best);
         }
     }
 
     #[test]
-    fn only_a_rule_that_requires_rotation_has_a_key_read(rules in any_rules(), keys in any_listing(), failed in any::<bool>()) {
+    fn only_a_rule_that_requires_rotation_has_a_key_read(
+        rules in any_rules(),
+        keys in any_listing(),
+        failed in any::<bool>(),
+    ) {
         let listing =
             if failed { Listing::Failed(Reason::ReadFailed, &keys) } else { Listing::Complete(&keys) };
         for assignment in assign_rules(&rules, listing, NOW).all {

@@ -239,7 +239,8 @@ fn every_attempt_is_signed_again() {
     assert_eq!(cloud.authentication_failures(), 0);
 }
 
-const APART: &str = "this machine's clock and the cloud's differ by more than ten minutes; is this one set by NTP?";
+const APART: &str =
+    "this machine's clock differs from the cloud's by more than ten minutes; check its time synchronization";
 
 #[test]
 fn a_clock_skew_of_twenty_minutes_is_in_log_and_metric() {

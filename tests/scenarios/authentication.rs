@@ -61,7 +61,7 @@ fn an_unknown_project_is_not_looked_up_again() {
     assert_eq!(cloud.all_requests(), 1);
     let error = applied.report().error();
     assert!(
-        error.contains("asking for a token for project eu-nl: HTTP 404 IAM.0004 Could not find the project."),
+        error.contains("requesting a token for project eu-nl: HTTP 404 IAM.0004 Could not find the project."),
         "{error}"
     );
 }

@@ -102,7 +102,7 @@ fn a_duration_is_requested_and_a_delegated_project_is_found_by_name() {
         site
     };
     let error = site_with(&[]).apply().report().error();
-    assert!(error.contains("IAM knows no project eu-de"), "{error}");
+    assert!(error.contains("IAM lists no project eu-de"), "{error}");
     let site = site_with(&[("OS_DELEGATED_PROJECT", "their-project")]);
     let daemon = site.run();
     daemon.await_runs(1);

@@ -119,7 +119,7 @@ fn retry_after_of_a_429_is_respected() {
     let arguments = ["apply", "--policy", "policy.yaml", "--log-format", "json", "--log-level", "debug"];
     let applied = Program::start(site.command(&arguments)).finish();
     assert_eq!((applied.code, cloud.asked(Operation::ReadStatus)), (Some(0), 2));
-    let waits = applied.messages("will be tried again");
+    let waits = applied.messages("attempt failed, retrying");
     // The normal wait would be fifty milliseconds at most.
     assert_eq!((waits.len(), &waits[0]["wait_ms"]), (1, &"2000".into()));
 }

@@ -96,7 +96,7 @@ fn a_signal_does_not_wait_for_a_pause_between_attempts() {
     let cloud = Cloud::start(setup([off()]).fault(Rule::always(Fault::throttled().retry_after("60"))));
     let site = Site::new(&Policy { max_elapsed: FOR_EVER, ..Policy::of_one_key(cloud.url()) });
     let daemon = site.run_with(&["--log-level", "debug"]);
-    daemon.await_message("will be tried again");
+    daemon.await_message("attempt failed, retrying");
     assert_eq!(daemon.stop().code, Some(0));
     assert_eq!(cloud.all_requests(), 1);
 }

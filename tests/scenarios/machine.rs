@@ -49,7 +49,7 @@ fn a_machine_without_an_agency_gets_an_error_with_the_action() {
     let applied = Site::new(&policy(&cloud)).apply();
     assert_eq!((applied.code, &*applied.key(KEY)), (Some(1), REFUSED));
     let error = applied.report().error();
-    assert!(error.contains("HTTP 401") && error.contains("attached in the console"), "{error}");
+    assert!(error.contains("HTTP 401") && error.contains("attach one in the console"), "{error}");
     assert_eq!((cloud.requests(Operation::InstanceKeys), cloud.requests(Operation::ReadStatus)), (1, 0));
 }
 

@@ -84,7 +84,7 @@ fn a_refused_project_lookup_names_the_project_and_the_action() {
         let error = applied.report().error();
         let expected = format!("looking up the id of project eu-de: HTTP {status} ");
         assert!(error.contains(&expected) && error.matches(&status.to_string()).count() == 1, "{error}");
-        let advised = error.contains("give project_id, or grant iam:projects:listProjects");
+        let advised = error.contains("set project_id, or grant iam:projects:listProjects");
         assert_eq!(advised, status == 403, "{error}");
         assert_eq!(cloud.all_requests(), 1, "{credentials}");
     }

@@ -1,4 +1,4 @@
-//! Access keys: permanent ones from files, temporary ones as IAM and the metadata service give them.
+//! Access keys: permanent ones from files, temporary ones from IAM and the metadata service.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -14,23 +14,23 @@ use crate::kms::error::Error;
 use crate::kms::secret::SecretLocation;
 use crate::kms::transport::{HeaderText, Request};
 
-/// Where a permanent access key is kept.
+/// The locations of a permanent access key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccessKeyFiles {
     /// The key's id.
     pub id: AccessKeyIdSource,
     /// Its secret.
     pub secret: SecretLocation,
-    /// What makes it a temporary one.
+    /// The security token of a temporary one.
     pub security_token: Option<SecretLocation>,
 }
 
-/// The id of an access key: no secret, but often kept beside it.
+/// The id of an access key: not secret, but often kept beside the secret.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AccessKeyIdSource {
-    /// This one.
+    /// The id itself.
     Known(String),
-    /// The one that is written there.
+    /// Its location.
     In(SecretLocation),
 }
 
@@ -65,8 +65,8 @@ pub(super) struct AccessKey {
 }
 
 impl AccessKey {
-    /// Signs the request as it is, for a project where it is about one, at this time. What is signed are the headers
-    /// that are there and those that belong to the signature; nothing that a proxy may rewrite.
+    /// Signs the request at this time, for a project where it is about one. Signed are the headers that it has and
+    /// those that belong to the signature; none that a proxy may rewrite.
     pub(super) fn sign(&self, request: &mut Request, project_id: Option<&str>, now: SystemTime) -> Option<()> {
         let date = sdk_date(now);
         request.headers.push(("host", HeaderText::text(&request.authority())?));
@@ -90,14 +90,14 @@ impl AccessKey {
         Some(())
     }
 
-    /// All that makes it another key than others.
+    /// The parts by which it differs from other keys.
     pub(super) fn parts(&self) -> [&str; 3] {
         let security_token = self.security_token.as_ref().map(ExposeSecret::expose_secret);
         [&self.id, self.secret.expose_secret(), security_token.unwrap_or_default()]
     }
 
-    /// A temporary key as any of the cloud's services writes it (`docs/kms-api.md` 5.4): wrapped or bare, with names
-    /// in three styles. The answer says to be of the time `answered`, by the cloud's clock. Nothing where it is none.
+    /// A temporary key from any of the cloud's services (`docs/kms-api.md` 5.4): wrapped or bare, with names in three
+    /// styles. `answered` is the `Date` of the answer, by the cloud's clock. Nothing where the body has no key.
     pub(super) fn parse(
         body: &[u8],
         answered: Option<SystemTime>,

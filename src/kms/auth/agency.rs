@@ -1,4 +1,4 @@
-//! Assuming an agency: another account has delegated its project, and IAM gives credentials for it
+//! Assuming an agency: another account has delegated its project, and IAM issues credentials for it
 //! (`docs/kms-api.md` 5.1).
 
 use std::fmt;
@@ -21,7 +21,7 @@ pub struct Agency {
     pub account: Named,
     /// The agency's name.
     pub name: String,
-    /// How long temporary keys shall hold; tokens hold as long as IAM likes.
+    /// The requested lifetime of temporary keys. IAM chooses that of tokens.
     pub duration: Option<Duration>,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for Agency {
 }
 
 impl Agency {
-    /// A token for the project of the delegating account, for somebody with a token of their own account.
+    /// A token for the project of the delegating account, issued for a token of the own account.
     pub(super) async fn token(
         &self,
         iam: &IamExchange<'_>,
@@ -48,7 +48,7 @@ impl Agency {
         iam.token(RequestAuth::Token(own), self.identity(None), scope, None).await
     }
 
-    /// A temporary key of the delegating account, for somebody with a key.
+    /// A temporary key of the delegating account, issued for a key of the own account.
     pub(super) async fn access_key(
         &self,
         iam: &IamExchange<'_>,

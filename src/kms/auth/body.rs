@@ -1,4 +1,4 @@
-//! What logins send: written straight into memory that is wiped, so that a secret in it has no copy beside it.
+//! The bodies of logins, written straight into memory that is wiped, so that a secret in them has no other copy.
 
 use std::io;
 
@@ -9,13 +9,13 @@ use zeroize::Zeroizing;
 
 use super::named::Named;
 
-/// Whatever IAM is asked for credentials with.
+/// The body of a request for credentials.
 #[derive(Serialize)]
 pub(super) struct CredentialRequest<T> {
     pub(super) auth: T,
 }
 
-/// Who asks, and what for.
+/// The login, and the scope of the token.
 #[derive(Serialize)]
 pub(super) struct Auth<'a, T> {
     pub(super) identity: Identity<T>,
@@ -23,7 +23,7 @@ pub(super) struct Auth<'a, T> {
     pub(super) scope: Option<Scope<'a>>,
 }
 
-/// Who asks, by one method; what belongs to that goes by its name.
+/// The login by one method. The field with its parameters has the method's name.
 pub(super) struct Identity<T> {
     pub(super) method: &'static str,
     pub(super) by: T,
@@ -38,7 +38,7 @@ impl<T: Serialize> Serialize for Identity<T> {
     }
 }
 
-/// What a token is for.
+/// The scope of a token.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Scope<'a> {
@@ -60,8 +60,8 @@ pub(super) enum ScopedProject<'a> {
     },
 }
 
-/// The JSON of a body. It is written twice, the first time to count: text that grows would leave copies behind that
-/// nobody wipes.
+/// The JSON of a body. It is written twice, the first time to count: text that grows would leave copies that are not
+/// wiped.
 pub(super) fn json(body: &impl Serialize) -> SecretString {
     let mut length = Length(0);
     // Neither counting nor writing to memory can fail, and all keys are texts.
@@ -71,7 +71,7 @@ pub(super) fn json(body: &impl Serialize) -> SecretString {
     SecretString::from(String::from_utf8(std::mem::take(&mut *text)).unwrap_or_default())
 }
 
-/// Counts what is written.
+/// Counts the bytes.
 struct Length(usize);
 
 impl io::Write for Length {
@@ -93,7 +93,7 @@ mod tests {
 
     /// As in `docs/kms-api.md` 5.1.
     #[test]
-    fn identity_and_scope_are_written_as_iam_reads_them() {
+    fn identity_and_scope_have_the_form_that_iam_documents() {
         let account = Named::Name("a\"b".to_owned());
         let project = ScopedProject::Name { name: "eu-de", domain: Some(&account) };
         let identity = || Identity { method: "password", by: Named::Id("u".to_owned()) };

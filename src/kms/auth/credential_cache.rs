@@ -1,7 +1,7 @@
 //! The cache of a session's credential: here a token or a temporary access key is renewed.
 //!
-//! A credential is renewed shortly before it expires, by one request at a time, and again when the cloud refuses it. After
-//! a failed login no other is tried in the run.
+//! A credential is renewed shortly before it expires, by one request at a time, and again when the cloud refuses it.
+//! After a failed login no other is tried in the run.
 
 use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};

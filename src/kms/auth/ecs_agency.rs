@@ -1,6 +1,6 @@
 //! Temporary access keys of the agency that a virtual machine has, from its metadata service (`docs/kms-api.md` 5.3).
 //!
-//! The token-protected version is asked first, the plain one where that is absent. No proxy is ever in between.
+//! The token-protected version is used, or the plain one where that does not exist. No proxy is ever used.
 
 use secrecy::SecretString;
 
@@ -14,7 +14,7 @@ use crate::kms::observe::Operation;
 use crate::kms::outage::RetryBudget;
 use crate::kms::transport::{Answer, HeaderText, Method, Request, Url};
 
-/// How long the session with the service shall hold; each renewal of the key opens one of its own.
+/// The requested lifetime of a session with the service. Each renewal of the key opens a new one.
 const SESSION_SECONDS: &str = "21600";
 
 /// A temporary access key of the machine's agency.
@@ -33,7 +33,7 @@ pub(super) async fn access_key(
         let answer = executor.attempt(&call, &key).await.map_err(|error| match error.code() {
             Some(Code::Http(401 | 404)) => error
                 .with_kind(Kind::Credentials)
-                .with_hint("has the machine an agency? one is attached in the console of the cloud server"),
+                .with_hint("does the machine have an agency? attach one in the console of the cloud server"),
             _ => end_of_attempt(error),
         })?;
         AccessKey::parse(&answer.body, answer.date(), executor.clock.now()).ok_or_else(|| {
@@ -43,7 +43,7 @@ pub(super) async fn access_key(
     executor.call_with(budget, &call, attempt).await
 }
 
-/// A session of the token-protected version; nothing where the service does not have that.
+/// The token of a session; nothing where the service has only the plain version.
 async fn session(executor: &Executor, call: &Call<'_>, endpoint: &Url) -> Result<Option<SecretString>, Error> {
     let mut open = request(Method::Put, endpoint, "meta-data/latest/api/token")?;
     open.headers.push(("x-metadata-token-ttl-seconds", HeaderText::plain(SESSION_SECONDS)));

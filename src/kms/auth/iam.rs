@@ -19,7 +19,7 @@ use crate::kms::outage::RetryBudget;
 use crate::kms::transport::{Answer, HeaderText, Method, Request, Url};
 use crate::support::printable::excerpt;
 
-/// Which project a token is for.
+/// The project of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProjectScope {
     /// Its id, where the policy gives it.
@@ -28,18 +28,18 @@ pub struct ProjectScope {
     pub name: String,
 }
 
-/// The IAM of one project, and how hard to try it.
+/// Requests to the IAM of one project, with a retry budget.
 pub(super) struct IamExchange<'a> {
     pub(super) executor: &'a Executor,
     pub(super) endpoint: &'a Url,
     pub(super) budget: RetryBudget,
 }
 
-/// A token as IAM gives it.
+/// A token from IAM.
 pub(super) struct Token {
     pub(super) text: SecretString,
     pub(super) lifetime: Option<Lifetime>,
-    /// The project that it is for; nothing for one that is for none.
+    /// The project that it is for, if any.
     pub(super) project_id: Option<String>,
 }
 
@@ -56,7 +56,7 @@ pub(super) enum RequestAuth<'a> {
 }
 
 impl IamExchange<'_> {
-    /// A token for what `scope` says.
+    /// A token for this scope.
     pub(super) async fn token(
         &self,
         auth: RequestAuth<'_>,
@@ -71,29 +71,29 @@ impl IamExchange<'_> {
             Some(Scope::Domain(_)) | None => None,
         };
         let body = body::json(&CredentialRequest { auth: Auth { identity, scope } });
-        // Without the catalogue of services, several KiB that nobody reads.
+        // Without the catalogue of services, which is several KiB and not used.
         let path = "v3/auth/tokens?nocatalog=true";
         let token = self.exchange(Method::Post, path, auth, body, secret, |answer| self.parse_token(answer)).await;
         token.map_err(|error| match (error.code(), project) {
-            // It may be the project that the user does not have, rather than the password.
+            // The cause may be a missing role on the project, rather than the password.
             (Some(Code::Http(403 | 404)), Some(project)) => {
-                error.with_purpose(&format!("asking for a token for project {project}"))
+                error.with_purpose(&format!("requesting a token for project {project}"))
             }
             _ => error,
         })
     }
 
-    /// An unscoped token for what an identity provider vouches for.
+    /// An unscoped token for the token of an identity provider.
     pub(super) async fn token_for_id_token(&self, provider: &str, id_token: &SecretString) -> Result<Token, Error> {
         #[derive(Serialize)]
-        struct Vouched<'a> {
-            id_token: Word<'a>,
+        struct ByIdToken<'a> {
+            id_token: IdToken<'a>,
         }
         #[derive(Serialize)]
-        struct Word<'a> {
+        struct IdToken<'a> {
             id: &'a str,
         }
-        let auth = Vouched { id_token: Word { id: id_token.expose_secret() } };
+        let auth = ByIdToken { id_token: IdToken { id: id_token.expose_secret() } };
         let body = body::json(&CredentialRequest { auth });
         let path = "v3.0/OS-AUTH/id-token/tokens";
         let auth = RequestAuth::IdentityProvider(provider);
@@ -138,18 +138,21 @@ impl IamExchange<'_> {
                 .collect();
             match ids.as_slice() {
                 [id] => Ok(id.clone()),
-                [] => Err(failed(answer, &format!("IAM knows no project {name}; give project_id"))),
+                [] => Err(failed(answer, &format!("IAM lists no project {name}; set project_id"))),
                 _ => {
                     let listed = excerpt(&ids.join(", "), 200);
-                    Err(failed(answer, &format!("IAM knows several projects {name}; give one as project_id: {listed}")))
+                    Err(failed(
+                        answer,
+                        &format!("IAM lists several projects {name}; set project_id to one of {listed}"),
+                    ))
                 }
             }
         })
         .await
         .map_err(|error| {
-            const GRANT: &str = "give project_id, or grant iam:projects:listProjects, the permission to list projects";
+            const GRANT: &str = "set project_id, or grant iam:projects:listProjects, the permission to list projects";
             match error.code() {
-                // What IAM says of the projects themselves names the project.
+                // The errors from above name the project already.
                 None => error,
                 Some(code) => {
                     let error = error.with_purpose(&format!("looking up the id of project {name}"));
@@ -159,7 +162,7 @@ impl IamExchange<'_> {
         })
     }
 
-    /// One call; what is `secret` in the body shows in no error.
+    /// One call. The `secret` in the body appears in no error.
     pub(super) async fn exchange<T>(
         &self,
         method: Method,
@@ -188,7 +191,7 @@ impl IamExchange<'_> {
                 let moved = error.code() == Some(Code::Http(410));
                 if moved { error.with_kind(Kind::Transient) } else { end_of_attempt(error) }
             })?;
-            // It may name what the answer says.
+            // The error may quote the answer.
             parse(&answer).map_err(|error| error.map_text(|text| request.without_secrets(text)))
         };
         self.executor.call_with(self.budget, &call, attempt).await
@@ -213,12 +216,12 @@ impl IamExchange<'_> {
             let text = "IAM answered without a token (no X-Subject-Token header); is iam_endpoint right?";
             return Err(failed(answer, text));
         };
-        // The copy that is made of it here is wiped; the HTTP client's own, in its read buffer, is out of reach.
+        // This copy is wiped. The one in the HTTP client's read buffer cannot be.
         let text = SecretString::from(token);
-        // A body that cannot be read costs the time at which the token ends, not the token.
+        // Without a readable body the token is usable, and its lifetime is unknown.
         let described = serde_json::from_slice::<Body>(&answer.body).ok().map(|body| body.token);
         let project_id = described.as_ref().and_then(|token| token.project.as_ref()).map(|project| project.id.clone());
-        // The token's own span counted from now: the clock here may differ from IAM's.
+        // The token's lifetime counted from now: this machine's clock may differ from IAM's.
         let now = self.executor.clock.now();
         let time = |text: Option<String>| text?.parse::<Timestamp>().ok();
         let lifetime = described.and_then(|token| {
@@ -245,7 +248,7 @@ impl RequestAuth<'_> {
     }
 }
 
-/// The error of an answer without what was asked for.
+/// The error of an answer without the requested credential.
 pub(super) fn failed(answer: &Answer, text: &str) -> Error {
     Error::new(Operation::Authenticate, Kind::Credentials, text).with_request_id(answer.request_id())
 }

@@ -11,15 +11,15 @@ use super::lifetime::Lifetime;
 use crate::kms::error::Error;
 use crate::kms::secret::SecretLocation;
 
-/// How long the temporary key shall hold, as the vendor's own client asks.
+/// The requested lifetime of the temporary key, as in the vendor's own client.
 const DURATION_SECONDS: u32 = 6 * 3600;
 
-/// What an identity provider vouches for.
+/// A login by the token of an identity provider.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IdToken {
     /// The identity provider's id in IAM.
     pub provider_id: String,
-    /// Its token, read anew at each authentication: they live for minutes.
+    /// Its token, read anew at each login: it lives for minutes.
     pub token: SecretLocation,
 }
 

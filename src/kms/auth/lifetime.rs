@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 /// When credentials were issued, and when they expire.
 pub(super) type Lifetime = (SystemTime, SystemTime);
 
-/// The lifetime of credentials that were received `now` and expire at a time by the cloud's clock. The clocks may differ,
-/// so the span is counted from the `Date` of the response. Nothing where they would have expired before they were
-/// received: then the clocks are wrong, not the credentials.
+/// The lifetime of credentials that were received `now` and expire at a time by the cloud's clock. The clocks may
+/// differ, so the span is counted from the `Date` of the response. Nothing where they would have expired before they
+/// were received: then the clocks are wrong, not the credentials.
 pub(super) fn lifetime(end: SystemTime, answered: Option<SystemTime>, now: SystemTime) -> Option<Lifetime> {
     /// A `Date` has whole seconds, and is up to one second older than the response.
     const WHOLE: Duration = Duration::from_secs(1);

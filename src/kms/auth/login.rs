@@ -9,17 +9,17 @@ use super::sts::OidcAgency;
 use crate::kms::endpoint::METADATA_ENDPOINT;
 use crate::kms::secret::SecretLocation;
 
-/// How to log in to a project. Holds where secrets are, never a secret.
+/// How to log in to a project. Contains the locations of secrets, never a secret.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Credentials {
-    /// Who asks.
+    /// The login.
     pub login: Login,
     /// The agency of another account that is assumed on top.
     pub agency: Option<Agency>,
 }
 
 impl Credentials {
-    /// Whether IAM is asked for anything.
+    /// Whether IAM is used.
     #[must_use]
     pub fn need_iam(&self) -> bool {
         self.agency.is_some() || matches!(self.login, Login::Password(_) | Login::IdToken(_))
@@ -32,30 +32,30 @@ impl From<Login> for Credentials {
     }
 }
 
-/// Who asks.
+/// The kind of login.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Login {
-    /// Whoever gave this IAM token and keeps it fresh.
+    /// An IAM token that another process renews.
     Token(SecretLocation),
-    /// A user with a password, for which IAM gives tokens.
+    /// A user with a password, for which IAM issues tokens.
     Password(Password),
-    /// A user with an access key, who signs.
+    /// A user with an access key, which signs requests.
     AccessKey(AccessKeyFiles),
     /// The virtual machine itself, through its metadata service.
     EcsAgency {
-        /// Where the service is, when not where every machine has it.
+        /// The address of the service; nothing for the usual one.
         metadata_endpoint: Option<String>,
     },
-    /// A workload that an identity provider vouches for.
+    /// A workload with a token of an identity provider, exchanged at IAM.
     IdToken(IdToken),
-    /// A workload that a provider vouches for to STS.
+    /// A workload with a token of an `OpenID` Connect provider, exchanged at STS.
     OidcAgency(OidcAgency),
-    /// A pod, by the agent on its node.
+    /// A pod, through the agent on its node.
     Pod(PodIdentity),
 }
 
 impl Login {
-    /// An address of the cloud, beside IAM's, that is asked for credentials.
+    /// The cloud's endpoint that issues credentials, if it is not IAM.
     pub(in crate::kms) fn own_endpoint(&self) -> Option<&str> {
         match self {
             Self::OidcAgency(agency) => Some(&agency.endpoint),
@@ -63,7 +63,7 @@ impl Login {
         }
     }
 
-    /// The address on this machine or its link that is asked for credentials; nothing where none is asked.
+    /// The address on this machine or its link that issues credentials, if any.
     pub(in crate::kms) fn link_local_endpoint(&self) -> Option<&str> {
         match self {
             Self::EcsAgency { metadata_endpoint } => Some(metadata_endpoint.as_deref().unwrap_or(METADATA_ENDPOINT)),
@@ -72,21 +72,21 @@ impl Login {
         }
     }
 
-    /// Whether what it gives opens whatever project the user may open, as a signature does, and not one alone.
+    /// Whether its credential is for every project of the user, as an access key is, and not for one.
     pub(in crate::kms) fn is_for_any_project(&self) -> bool {
         !matches!(self, Self::Token(_) | Self::Password(_))
     }
 
-    /// Where the secret is, for who has to look why it is refused.
+    /// The location of the secret, for the error of a refusal.
     pub(super) fn secret_location(&self) -> String {
         match self {
             Self::Token(source) => format!("token from {source}"),
             Self::Password(Password { user, password, .. }) => format!("user {user}, password from {password}"),
             Self::AccessKey(AccessKeyFiles { id, secret, .. }) => format!("access key from {id} and {secret}"),
             Self::EcsAgency { .. } => "temporary access key of the machine's agency".to_owned(),
-            Self::IdToken(IdToken { provider_id, token }) => format!("{token}, vouched for by {provider_id}"),
+            Self::IdToken(IdToken { provider_id, token }) => format!("{token}, identity provider {provider_id}"),
             Self::OidcAgency(OidcAgency { provider_urn, agency_urn, token, .. }) => {
-                format!("{token}, vouched for by {provider_urn} for {agency_urn}")
+                format!("{token}, identity provider {provider_urn}, agency {agency_urn}")
             }
             Self::Pod(PodIdentity { token, .. }) => format!("the pod's token from {token}"),
         }

@@ -1,8 +1,8 @@
 //! Logins and credentials.
 //!
-//! Every login ends in a token or an access key, which a `Credential` adds to a request. There is one file for each kind
-//! of login, and `source` chooses among them. `credential_cache` renews the credential, and `session` makes requests
-//! with it. `signing` is the pure function behind access keys.
+//! Every login ends in a token or an access key, which a `Credential` adds to a request. There is one file for each
+//! kind of login, and `source` chooses among them. `credential_cache` renews the credential, and `session` makes
+//! requests with it. `signing` is the pure function behind access keys.
 //!
 //! A refusal is remembered in four places, because it concerns four different things:
 //!

@@ -1,4 +1,4 @@
-//! A user and a password, for which IAM gives a token scoped to the project (`docs/kms-api.md` 5.1).
+//! A user and a password, for which IAM issues a token scoped to the project (`docs/kms-api.md` 5.1).
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -16,7 +16,7 @@ pub struct Password {
     pub user: Named,
     /// The account that the user belongs to; a user's id needs none.
     pub domain: Option<Named>,
-    /// The password, read anew at each authentication.
+    /// The password, read anew at each login.
     pub password: SecretLocation,
     /// Scope the token by this project name, within the account, instead of by the project's id.
     pub project_name: Option<String>,
@@ -39,7 +39,7 @@ impl Password {
         self.login(iam, password, scope.map(Scope::Project)).await
     }
 
-    /// A token for the user's own account, with which agencies of others are assumed.
+    /// A token for the user's own account, with which agencies of other accounts are assumed.
     pub(super) async fn account_token(&self, iam: &IamExchange<'_>, password: &SecretString) -> Result<Token, Error> {
         self.login(iam, password, self.domain.as_ref().map(Scope::Domain)).await
     }
@@ -50,7 +50,7 @@ impl Password {
         password: &SecretString,
         scope: Option<Scope<'_>>,
     ) -> Result<Token, Error> {
-        // An id says by itself whose account it is of.
+        // The id of a user needs no account.
         let domain = self.domain.as_ref().filter(|_| matches!(self.user, Named::Name(_)));
         let user = User { named: &self.user, password: password.expose_secret(), domain };
         let identity = Identity { method: "password", by: ByPassword { user } };

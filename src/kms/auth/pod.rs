@@ -1,6 +1,6 @@
 //! Temporary access keys of the agency that a pod has in CCE, from the agent on its node (`docs/kms-api.md` 5.4).
 //!
-//! The agent knows the pod by a token that the cluster keeps fresh in a file. No proxy is ever in between, as for the
+//! The agent identifies the pod by a token that the cluster renews in a file. No proxy is ever used, as for the
 //! metadata service of a machine.
 
 use secrecy::SecretString;
@@ -16,13 +16,13 @@ use crate::kms::outage::RetryBudget;
 use crate::kms::secret::SecretLocation;
 use crate::kms::transport::{HeaderText, Method, Request, Url};
 
-/// What a pod is known by.
+/// The identity of a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodIdentity {
-    /// The whole address that is asked. What is sent there proves who the pod is, so whoever makes this has seen to it
-    /// that it does not leave the node in clear text.
+    /// The whole address of the agent. The pod's token is sent there, so it must not leave the node in clear text: the
+    /// part that creates this has checked the address.
     pub uri: String,
-    /// The pod's token, read anew at each authentication.
+    /// The pod's token, read anew at each login.
     pub token: SecretLocation,
 }
 
@@ -51,7 +51,7 @@ impl PodIdentity {
             };
             let answer = executor.attempt(&call, &request).await.map_err(|error| match error.code() {
                 Some(Code::Http(401 | 403 | 404)) => error.with_kind(Kind::Credentials).with_hint(
-                    "has the pod's service account an agency? one is associated in the console of the cluster",
+                    "does the pod's service account have an agency? associate one in the console of the cluster",
                 ),
                 _ => end_of_attempt(error),
             })?;

@@ -1,8 +1,7 @@
 //! A credential that no answer has confirmed yet is probed by one request first, while the others wait.
 //!
-//! Five failures in a row lock an access key, and wrong passwords lock the user (`docs/kms-api.md` 3.2 and 3.3), so that
-//! calls side by side must not all try a wrong one. What a credential is, and where the next one comes from, the
-//! `session` knows.
+//! Five failures in a row lock an access key, and wrong passwords lock the user (`docs/kms-api.md` 3.2 and 3.3), so
+//! concurrent calls must not all try a wrong one. `session` uses it.
 
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,26 +15,26 @@ use crate::kms::observe::Operation;
 /// How long the others wait for the first answer to a credential.
 pub(super) const LONGEST_PROBE: Duration = Duration::from_secs(2);
 
-/// What is known of a session's credentials, which are numbered as they are renewed.
+/// The record of a session's credentials, which are numbered by their renewals.
 #[derive(Default)]
 pub(super) struct CredentialProbe {
-    /// Held by the one request that tries a credential which nothing has confirmed yet.
+    /// Locked by the one request that tries a credential without confirmation.
     turn: Mutex<()>,
     /// The newest generation that the cloud has accepted.
     confirmed: AtomicU64,
-    /// The newest that it has refused, and its words.
+    /// The newest that it has refused, and its message.
     rejected: std::sync::Mutex<(u64, Box<str>)>,
 }
 
 impl CredentialProbe {
-    /// A new run: what was refused in the last one may be right by now. What was accepted is probed again, so
-    /// that the first request of a run goes alone: whatever bars the way by now is met by one.
+    /// A new run: a refused credential may be accepted now. An accepted one is probed again, so that a new obstacle is
+    /// met by one request only.
     pub(super) fn begin_run(&self) {
         *self.rejected() = Default::default();
         self.confirmed.store(0, Ordering::Relaxed);
     }
 
-    /// Whether all that is known of the credential of this generation is that it was refused.
+    /// Whether the credential of this generation was refused and never accepted.
     pub(super) fn has_refused(&self, generation: u64) -> bool {
         self.rejected().0 >= generation && !self.has_confirmed(generation)
     }
@@ -45,8 +44,8 @@ impl CredentialProbe {
         self.confirmed.load(Ordering::Relaxed) >= generation
     }
 
-    /// Makes a request with the credential of this generation; alone, while nothing has confirmed it. Who comes after a
-    /// refusal gets to hear the cloud's words on it.
+    /// Makes a request with the credential of this generation; alone, until it is confirmed. After a refusal, requests
+    /// that waited fail with the cloud's message.
     pub(super) async fn of<T, F>(&self, generation: u64, request: impl FnOnce() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
@@ -54,7 +53,7 @@ impl CredentialProbe {
         let _turn = if self.has_confirmed(generation) {
             None
         } else {
-            // A server that does not answer must not hold up the projects that share the credential.
+            // A server that does not answer must not delay the projects that share the credential.
             let turn = tokio::time::timeout(LONGEST_PROBE, self.turn.lock()).await;
             (!self.has_confirmed(generation)).then_some(turn)
         };
@@ -72,7 +71,7 @@ impl CredentialProbe {
             Err(error)
                 if error.kind().is_transient()
                     || matches!(error.kind(), Kind::Unclear | Kind::Stopped | Kind::Unreachable) => {}
-            // Whatever else is answered, it was not the credential that was wrong.
+            // Any other answer shows that the credential was accepted.
             _ => {
                 self.confirmed.fetch_max(generation, Ordering::Relaxed);
             }
@@ -96,8 +95,7 @@ mod tests {
 
     const ANSWER_TAKES: Duration = Duration::from_millis(100);
 
-    /// Ten requests side by side with a credential, each of which ends like this: how many were made, and how long it
-    /// took.
+    /// Ten concurrent requests with a credential, all with this end: how many were made, and how long it took.
     async fn ten(probe: &CredentialProbe, generation: u64, end: Option<Kind>) -> (u32, Duration) {
         let (made, begin) = (Cell::new(0), Instant::now());
         let request = || async {
@@ -134,14 +132,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_error_that_says_nothing_of_the_credential_leaves_it_untried() {
+    async fn an_error_that_proves_nothing_about_the_credential_does_not_confirm_it() {
         for kind in [Kind::Transient, Kind::Throttled, Kind::Unclear, Kind::Stopped, Kind::Unreachable] {
             assert_eq!(ten(&CredentialProbe::default(), 1, Some(kind)).await, (10, 10 * ANSWER_TAKES), "{kind:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_long_for_a_probe_that_does_not_end() {
+    async fn no_request_waits_long_for_a_probe_that_does_not_end() {
         let probe = CredentialProbe::default();
         let hanging = probe.of(1, || async {
             std::future::pending::<()>().await;

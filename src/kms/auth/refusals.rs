@@ -1,13 +1,11 @@
-//! Secrets that the cloud has refused: one that has not changed since is not sent again for a while, whatever the
-//! schedule.
+//! Secrets that the cloud has refused: an unchanged one is not sent again for 30 minutes, whatever the schedule.
 //!
-//! Five failures in a row lock an access key, and wrong passwords lock the user (`docs/kms-api.md` 3.2 and 3.3), so runs
-//! that follow each other closely must not repeat a refused secret any more than calls side by side. What is kept of a
-//! secret is a salted hash: it shows whether the secret has changed, and nobody can log in with it. Projects that log in
-//! alike share one of these.
+//! Five failures in a row lock an access key, and wrong passwords lock the user (`docs/kms-api.md` 3.2 and 3.3), so
+//! neither concurrent calls nor close runs may repeat a refused secret. Only a salted hash of it is kept. Projects with
+//! the same login share one record.
 //!
-//! A refusal may be about the project alone: IAM answers 401 as well where the user has no role on it. So it holds for
-//! this project, and for all others only after a second project was refused and as long as no project was let in.
+//! A refusal may concern the project alone: IAM answers 401 as well where the user has no role on it. So it counts for
+//! this project, and for all others only after a second project was refused while none was admitted.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -20,15 +18,14 @@ use crate::kms::secret::is_on_hold;
 
 /// How many projects may be refused with a secret before it is held for all. Five failures lock a user.
 const MOST_REFUSED: usize = 2;
-/// How long a login waits for others: for as many as may be refused, each of which takes its whole request timeout of 8
-/// seconds.
+/// How long a login waits for others: for `MOST_REFUSED` logins that take the whole request timeout of 8 seconds.
 const LONGEST_TURN: Duration = Duration::from_secs(20);
 
-/// The refused secrets of one way to log in.
+/// The refused secrets of one login.
 pub(in crate::kms) struct Refusals {
     salt: [Uuid; 2],
     known: Mutex<Known>,
-    /// Held by the one login that is under way.
+    /// Locked by the one login in flight.
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -36,17 +33,17 @@ pub(in crate::kms) struct Refusals {
 struct Known {
     refused: Vec<Refused>,
     admissions: Admissions,
-    /// Counts what was accepted.
+    /// The number of accepted logins.
     accepted: u64,
 }
 
 struct Refused {
     secret: Fingerprint,
-    /// Which project it was refused to.
+    /// The project of the refusal.
     project: Arc<str>,
     at: SystemTime,
     why: Box<str>,
-    /// It is known to be about this project only, as another one was let in.
+    /// The refusal concerns this project only, since another one was admitted.
     of_project_only: bool,
 }
 
@@ -57,7 +54,7 @@ impl Default for Refusals {
 }
 
 impl Refusals {
-    /// What tells a secret from another one.
+    /// The hash that is kept of a secret.
     pub(super) fn fingerprint(&self, parts: &[&str]) -> Fingerprint {
         let mut hash = Sha256::new();
         self.salt.iter().for_each(|salt| hash.update(salt.as_bytes()));
@@ -68,7 +65,7 @@ impl Refusals {
         hash.finalize().into()
     }
 
-    /// Why the project may not send the secret now, if so: the cloud's words on it.
+    /// Fails with the cloud's message if the project must not send the secret now.
     pub(super) fn check(&self, project: &str, secret: &Fingerprint, now: SystemTime) -> Result<(), Box<str>> {
         let known = self.known();
         let held = || known.refused.iter().filter(|refused| refused.secret == *secret && is_on_hold(refused.at, now));
@@ -77,7 +74,7 @@ impl Refusals {
         own.or(of_all).map_or(Ok(()), |refused| Err(refused.why.clone()))
     }
 
-    /// The secret was refused to the project; `of_project_only` where that is known to say nothing of others.
+    /// The secret was refused to the project; `of_project_only` where that means nothing for other projects.
     pub(super) fn refuse(
         &self,
         project: &Arc<str>,
@@ -96,7 +93,7 @@ impl Refusals {
         known.refused.push(Refused { secret, project, at: now, why: why.into(), of_project_only });
     }
 
-    /// The project was let in with the secret, so that an earlier refusal was about its own project only.
+    /// The project was admitted with the secret, so earlier refusals concern their own projects only.
     pub(super) fn accept(&self, project: &Arc<str>, secret: &Fingerprint) {
         let mut known = self.known();
         known.accepted += 1;
@@ -105,16 +102,15 @@ impl Refusals {
         known.admissions.admit(project, secret);
     }
 
-    /// Waits for the end of another login, so that a wrong password of many projects is not sent by all of them at once.
-    /// Where a login is let in meanwhile, the others need not go one by one. A server that does not answer must not hold
-    /// them up either.
+    /// Waits for the end of another login, so that many projects do not send a wrong password at once. Once a login is
+    /// admitted, the others need not wait. A server that does not answer delays them by `LONGEST_TURN` at most.
     pub(super) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         let before = self.known().accepted;
         let turn = tokio::time::timeout(LONGEST_TURN, self.turn.lock()).await.ok();
         turn.filter(|_| self.known().accepted == before)
     }
 
-    /// Somebody looks after it: what was refused may be tried at once.
+    /// An operator has started the run: refused secrets may be sent at once.
     pub(super) fn forget(&self) {
         self.known().refused.clear();
     }
@@ -159,12 +155,12 @@ mod tests {
         assert_eq!(refusals.check("a", &old, now()), Ok(()));
     }
 
-    /// Which of the projects may send the secret, after these were refused (-) or let in (+) in turn.
+    /// Which of the projects may send the secret, after these were refused (-) or admitted (+) in turn.
     fn may_send(story: &[&str], projects: [&str; 4]) -> [bool; 4] {
         let refusals = Refusals::default();
         let secret = refusals.fingerprint(&["secret"]);
-        for what in story {
-            match what.split_at(1) {
+        for event in story {
+            match event.split_at(1) {
                 ("-", project) => refusals.refuse(&project.into(), secret, "HTTP 401", false, now()),
                 (_, project) => refusals.accept(&project.into(), &secret),
             }
@@ -173,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_for_its_project_until_a_second_one_is_refused_with_nobody_let_in() {
+    fn a_refusal_counts_for_its_project_until_a_second_one_is_refused_and_none_admitted() {
         for (story, expected) in [
             (&["-a"][..], [false, true, true, true]),
             (&["-a", "-a"], [false, true, true, true]),
@@ -181,7 +177,7 @@ mod tests {
             (&["-a", "+c", "-b"], [false, false, true, true]),
             (&["+c", "-a", "-b"], [false, false, true, true]),
             (&["-a", "-b", "+c"], [false, false, true, true]),
-            // It was right, and is wrong by now.
+            // The secret was right, and is wrong now.
             (&["+a", "+b", "-a"], [false, true, true, true]),
             (&["+a", "+b", "-a", "-b"], [false; 4]),
             (&["+a", "+b", "+c", "+d", "-a", "-b"], [false; 4]),
@@ -191,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_that_says_nothing_of_others_never_counts_against_them() {
+    fn a_refusal_of_one_project_only_never_counts_against_others() {
         let refusals = Refusals::default();
         let secret = refusals.fingerprint(&["secret"]);
         for project in ["a", "b", "c"] {
@@ -201,7 +197,7 @@ mod tests {
         assert_eq!(refusals.check("d", &secret, now()), Ok(()));
     }
 
-    /// Ten logins at once, each of which takes so long: how many were sent, and how long it took for all.
+    /// Ten concurrent logins of this duration: how many were sent, and how long all took.
     async fn ten(takes: Duration, is_right: bool) -> (u32, Duration) {
         let refusals = Refusals::default();
         let secret = refusals.fingerprint(&["secret"]);
@@ -229,7 +225,7 @@ mod tests {
             assert_eq!(ten(takes, false).await, (2, 2 * takes), "{takes:?}");
             assert_eq!(ten(takes, true).await, (10, 2 * takes), "one ahead, then the others: {takes:?}");
         }
-        // One that does not answer holds nobody up for longer than this.
+        // A login that does not end delays the others by no more than this.
         let hanging = Duration::from_secs(3600);
         assert_eq!(ten(hanging, true).await, (10, LONGEST_TURN + hanging));
     }

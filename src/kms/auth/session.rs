@@ -1,9 +1,9 @@
 //! One login, shared by the projects that log in alike: requests are made with its credential.
 //!
 //! A refused credential is renewed once (`credential_cache`). A refusal that a renewal does not cure ends the project's
-//! run: five failures in a row lock an access key, and wrong passwords lock the user (`docs/kms-api.md` 3.2 and 3.3). So
-//! a refused secret that has not changed is not sent again for a while (`refusals`), and a new credential is first tried
-//! by one request (`probe`).
+//! run: five failures in a row lock an access key, and wrong passwords lock the user (`docs/kms-api.md` 3.2 and 3.3).
+//! So a refused secret that has not changed is not sent again for a while (`refusals`), and a new credential is first
+//! tried by one request (`probe`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -42,8 +42,8 @@ pub(in crate::kms) struct Session {
 type ProjectLookup = Result<String, (Kind, Box<str>)>;
 
 impl Session {
-    /// A session that has not logged in yet; IAM is at the endpoint `iam`. A token is for one project, an access key for
-    /// no project in particular.
+    /// A session that has not logged in yet; IAM is at the endpoint `iam`. A token is for one project, an access key
+    /// for no project in particular.
     pub(in crate::kms) fn new(
         credentials: Credentials,
         iam: &str,

@@ -1,8 +1,8 @@
 //! Signing requests with an access key: `SDK-HMAC-SHA256` (`docs/kms-api.md` 5.2).
 //!
-//! A pure function of request, keys and time, so that the documented vectors can be held against it byte for byte. It
-//! signs exactly the headers that it is given; which ones those are is the caller's choice. A header that a proxy may
-//! rewrite (`user-agent`, `accept-encoding`, `connection`) must not be among them.
+//! A pure function of request, keys and time, so that tests compare it with the documented vectors byte for byte. It
+//! signs exactly the headers that it is given. A header that a proxy may rewrite (`user-agent`, `accept-encoding`,
+//! `connection`) must not be among them.
 
 use std::fmt::{Display, Write};
 use std::time::SystemTime;
@@ -22,9 +22,9 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 pub struct Signable<'a> {
     /// The method, in capitals.
     pub method: &'a str,
-    /// The path as it is sent, percent-encoded.
+    /// The percent-encoded path of the request.
     pub path: &'a str,
-    /// The query as it is sent, without the question mark; empty where there is none.
+    /// The query of the request, without the question mark; empty where there is none.
     pub query: &'a str,
     /// Names, in any case, and values of the headers to sign. `Host` must be among them, with its port where that is
     /// not the scheme's own, and `X-Sdk-Date` as [`sdk_date`] writes it.
@@ -51,7 +51,7 @@ pub fn authorization(request: &Signable<'_>, access_key_id: &str, secret_access_
 
 /// The canonical request and the names of its signed headers.
 fn canonical_request(request: &Signable<'_>) -> (String, String) {
-    // A name with an underscore may be dropped on the way, so the gateway does not expect it signed.
+    // A proxy may drop a name with an underscore, so the gateway does not expect it to be signed.
     let mut headers: Vec<(String, &str)> = request
         .headers
         .iter()

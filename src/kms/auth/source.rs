@@ -1,6 +1,6 @@
-//! Where a session's credentials come from: each way to log in, and the agency that is assumed on top.
+//! Logging in: the secret is read, exchanged for a credential, and an agency is assumed with it where there is one.
 //!
-//! Whoever asks gets them anew. How long they are kept, and whether they may be asked for at all, the `session` knows.
+//! Every call logs in anew. `credential_cache` decides when.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,9 +26,9 @@ use crate::kms::observe::Operation;
 use crate::kms::outage::RetryBudget;
 use crate::kms::transport::{SetUpError, Url, address};
 
-/// Credentials as their source gave them.
+/// An issued credential.
 pub(super) enum Issued {
-    /// A token, and the project that it is for where that was told.
+    /// A token, and its project where IAM has named it.
     Token(SecretString, Option<String>),
     Key(AccessKey),
 }
@@ -42,18 +42,18 @@ impl Issued {
     }
 }
 
-/// The way to one project's credentials.
+/// A login and its endpoints.
 pub(super) struct CredentialSource {
     credentials: Credentials,
     iam: Url,
     metadata: Url,
-    /// What a token is to be for.
+    /// The project of tokens.
     project: Option<ProjectScope>,
     refusals: Arc<Refusals>,
 }
 
 impl CredentialSource {
-    /// Nothing is asked of it yet; IAM is at the endpoint `iam`.
+    /// No login is made yet; IAM is at the endpoint `iam`.
     pub(super) fn new(
         credentials: Credentials,
         iam: &str,
@@ -67,23 +67,23 @@ impl CredentialSource {
         Ok(Self { iam: address(iam, "")?, metadata: address(metadata, "")?, credentials, project, refusals })
     }
 
-    /// Whether they are given in files as they are, which cost nothing to read.
+    /// Whether the files contain the credential itself, so that no login is made.
     pub(super) fn is_in_files(&self) -> bool {
         matches!(self.credentials, Credentials { login: Login::Token(_) | Login::AccessKey(_), agency: None })
     }
 
-    /// Where the secret is, for who has to look why it is refused.
+    /// The location of the secret, for the error of a refusal.
     pub(super) fn secret_location(&self) -> String {
         self.credentials.login.secret_location()
     }
 
-    /// IAM, asked on behalf of this executor.
+    /// Requests to IAM through this executor.
     pub(super) fn iam<'a>(&'a self, executor: &'a Executor, budget: RetryBudget) -> IamExchange<'a> {
         IamExchange { executor, endpoint: &self.iam, budget }
     }
 
-    /// A token or an access key, with its lifetime where that is told. A secret that was refused lately and has not
-    /// changed is not sent; `told` where the cloud's words on the refusal are known already.
+    /// A token or an access key, with its lifetime where that is known. An unchanged secret that was refused lately is
+    /// not sent; `is_known` as in [`on_hold`](Self::on_hold).
     pub(super) async fn issue(
         &self,
         executor: &Executor,
@@ -93,7 +93,7 @@ impl CredentialSource {
         let counted = |_: &Error| executor.observer.operation(Operation::Authenticate, false);
         let prepared = self.prepare().inspect_err(counted)?;
         let secrets = prepared.secret().map(|parts| self.secrets(&parts));
-        // What is given in files as it is, is sent to nobody here.
+        // A credential from files is not sent by a login.
         let secrets = secrets.filter(|_| !self.is_in_files());
         let _turn = match &secrets {
             Some(_) => self.refusals.turn().await,
@@ -111,8 +111,8 @@ impl CredentialSource {
                 self.refusals.accept(&executor.project, own);
             }
         };
-        let result = self.ask(executor, budget, prepared, admit).await;
-        // What is wrong with a file names the file itself.
+        let result = self.log_in(executor, budget, prepared, admit).await;
+        // The errors of files name the file already.
         let result =
             result.map_err(|error| if error.code().is_some() { self.with_secret_location(error) } else { error });
         if let (Err(error), Some([own, then])) = (&result, secrets)
@@ -125,8 +125,8 @@ impl CredentialSource {
         result
     }
 
-    /// The secret by itself, and what is asked for with it once it was let in, such as the agency: a refusal of that
-    /// says nothing of the secret.
+    /// Fingerprints of the secret alone, and of the secret with the agency: once the secret was accepted, the refusal
+    /// of the agency means nothing for the secret.
     fn secrets(&self, parts: &[&str]) -> [Fingerprint; 2] {
         let agency = self.credentials.agency.as_ref().map(ToString::to_string).unwrap_or_default();
         [self.refusals.fingerprint(parts), self.refusals.fingerprint(&[parts, &["then", &agency]].concat())]
@@ -143,7 +143,7 @@ impl CredentialSource {
         Error::new(Operation::Authenticate, Kind::Credentials, text)
     }
 
-    /// The error and where the secret is, which has nothing to do with a service that is away.
+    /// Adds the location of the secret to the error of a refusal.
     pub(super) fn with_secret_location(&self, error: Error) -> Error {
         let is_refusal =
             !error.kind().is_transient() && !matches!(error.kind(), Kind::Unreachable | Kind::LoginUnavailable);
@@ -163,8 +163,8 @@ impl CredentialSource {
         })
     }
 
-    /// Calls `admit` when the secret was accepted, though more is to be asked for with what it has given.
-    async fn ask(
+    /// Calls `admit` when the secret was accepted, though an agency may still refuse.
+    async fn log_in(
         &self,
         executor: &Executor,
         budget: RetryBudget,
@@ -213,12 +213,12 @@ impl CredentialSource {
     }
 }
 
-/// A way to log in, with its secret as it is now.
+/// A login with the current secret.
 enum PreparedLogin<'a> {
     Token(SecretString),
     Password(&'a Password, SecretString),
     AccessKey(AccessKey),
-    /// Nothing is sent that the metadata service would refuse.
+    /// The metadata service needs no secret.
     Machine,
     IdToken(&'a IdToken, SecretString),
     OidcAgency(&'a OidcAgency, SecretString),

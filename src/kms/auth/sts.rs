@@ -1,7 +1,7 @@
 //! Workload identity by STS v5: a token of an `OpenID` Connect provider is exchanged for a temporary access key of an
 //! agency that trusts it (`docs/kms-api.md` 5.4).
 //!
-//! It is one unsigned call, and the token in its body is all that proves who asks.
+//! It is one unsigned call, authenticated by the token in its body.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -15,29 +15,29 @@ use crate::kms::observe::Operation;
 use crate::kms::secret::SecretLocation;
 use crate::kms::transport::{Method, SetUpError, Url, address};
 
-/// An agency, the provider that it trusts, and the provider's word.
+/// An agency, the provider that it trusts, and the provider's token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OidcAgency {
-    /// Where STS answers, without a slash at its end.
+    /// The base address of STS, without a slash at its end.
     pub endpoint: String,
     /// The provider.
     pub provider_urn: String,
     /// The agency.
     pub agency_urn: String,
-    /// The provider's token, read anew at each authentication: they live for minutes.
+    /// The provider's token, read anew at each login: it lives for minutes.
     pub token: SecretLocation,
-    /// What the session is called in the cloud's audit.
+    /// The name of the session in the cloud's audit log.
     pub session_name: String,
-    /// How long the temporary key shall hold.
+    /// The requested lifetime of the temporary key.
     pub duration_seconds: u32,
-    /// A policy that narrows what the key may do.
+    /// A policy that limits the key's permissions.
     pub policy: Option<String>,
-    /// The ids of policies that do.
+    /// The ids of further such policies.
     pub policy_ids: Vec<String>,
 }
 
 impl OidcAgency {
-    /// A temporary access key; asked for as `iam` asks, but of STS.
+    /// A temporary access key, requested like those of `iam`, but from STS.
     pub(super) async fn access_key(
         &self,
         iam: &IamExchange<'_>,

@@ -1,4 +1,4 @@
-//! A token that somebody else writes into a file and keeps fresh. Nothing is known of when it ends.
+//! A token in a file that another process renews. Its lifetime is unknown.
 
 use secrecy::SecretString;
 

@@ -1,11 +1,11 @@
-//! JSON and YAML that somebody else has written, with secrets in it.
+//! JSON and YAML of other programs and services, with secrets in it.
 
 use std::ops::Deref;
 
 use serde_json::Value;
 use zeroize::Zeroize;
 
-/// A parsed text, all of which is wiped when it is done with.
+/// A parsed text that is wiped on drop.
 pub struct WipedJson(Value);
 
 impl From<Value> for WipedJson {

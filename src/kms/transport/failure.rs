@@ -41,7 +41,7 @@ struct Meaning {
 }
 
 impl Meaning {
-    /// The text says it all.
+    /// The text names the cause.
     fn of(code: Code, fault: Fault, text: String) -> Self {
         Self { code, fault, text, has_source: false }
     }
@@ -82,7 +82,7 @@ impl Destination<'_> {
     fn tunnel_failure(&self, error: &reqwest::Error, tunnel: &TunnelError, proxy: &Proxy, code: Code) -> Meaning {
         match (tunnel, tls_error(error)) {
             (TunnelError::ProxyHeadersTooLong, _) => {
-                Meaning::of(code, Fault::Transient, self.blame(proxy, "answers something else than a proxy"))
+                Meaning::of(code, Fault::Transient, self.blame(proxy, "does not answer like a proxy"))
             }
             (TunnelError::TunnelUnexpectedEof, _) => {
                 let text = self.blame(proxy, "has closed the connection without an answer");
@@ -125,7 +125,10 @@ impl Destination<'_> {
         let (code, what) = match status {
             407 => {
                 let login = proxy.origin.login_location();
-                (Code::Http(status), format!("answers HTTP 407, it wants another user name or password ({login})"))
+                (
+                    Code::Http(status),
+                    format!("answers HTTP 407: the user name or password is missing or wrong ({login})"),
+                )
             }
             400..=499 => {
                 let what = format!("answers HTTP {status}; does it allow connections to {}?", self.authority);
@@ -152,7 +155,7 @@ fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// What is wrong with a certificate. Only where its issuer is not known does another `ca_file` help.
+/// What is wrong with a certificate. Another `ca_file` helps only where the issuer is unknown.
 fn certificate(why: &CertificateError, ca_file: Option<&Path>) -> String {
     use CertificateError as Why;
     let date = |time: &UnixTime| {
@@ -168,7 +171,7 @@ fn certificate(why: &CertificateError, ca_file: Option<&Path>) -> String {
                      authority goes into ca_file)"
                 .to_owned(),
         },
-        // As after an authority was set up anew, while the file still has the old one.
+        // As after the authority was renewed, while the file has the old one.
         Why::BadSignature => {
             let place = ca_file.map_or_else(|| "the system".to_owned(), |file| format!("ca_file {}", file.display()));
             format!("certificate is not trusted: the authority that issued it has another key than the one in {place}")

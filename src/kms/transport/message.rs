@@ -16,15 +16,15 @@ pub(in crate::kms) struct Request {
     pub(in crate::kms) method: Method,
     pub(in crate::kms) url: Url,
     pub(in crate::kms) headers: Vec<(&'static str, HeaderText)>,
-    /// Wiped when the request is done with: one of them holds a password.
+    /// Wiped on drop: the body of a login contains a password.
     pub(in crate::kms) body: SecretString,
-    /// What of the body nobody may see.
+    /// The secret in the body, which must not appear in errors.
     pub(in crate::kms) secret_in_body: Option<SecretString>,
-    /// Past any proxy: the metadata service of the machine itself.
+    /// Without a proxy: to the metadata service of this machine.
     pub(in crate::kms) direct: bool,
 }
 
-/// What is done with the resource.
+/// The HTTP method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kms) enum Method {
     Get,
@@ -42,7 +42,7 @@ impl Method {
     }
 }
 
-/// A secret as the bytes of a request, without a copy of its own, and wiped after the last use.
+/// A secret as the bytes of a request, without another copy, and wiped after the last use.
 pub(super) struct SecretBytes(pub(super) SecretString);
 
 impl AsRef<[u8]> for SecretBytes {
@@ -51,13 +51,13 @@ impl AsRef<[u8]> for SecretBytes {
     }
 }
 
-/// So much of a secret's beginning gives it away; nobody else's text has it in it by chance.
-const TELLING: usize = 8;
+/// Length of the prefix by which a secret is recognised in an error text.
+const RECOGNISED_PREFIX: usize = 8;
 
-/// What is kept of a request's id, in characters. The cloud's have 32.
+/// The longest request id that is kept, in characters. The cloud's have 32.
 const LONGEST_ID: usize = 64;
 
-/// What stands before the signature in `Authorization`.
+/// The text before the signature in `Authorization`.
 const SIGNATURE: &str = "Signature=";
 
 /// The value of a header. Made once and shared: a token is several KiB long and goes with every request.
@@ -67,7 +67,7 @@ pub(in crate::kms) struct HeaderText(pub(super) HeaderValue);
 /// The answer to an attempt.
 pub(in crate::kms) struct Answer {
     pub(in crate::kms) status: u16,
-    /// Wiped with it, since some have keys in them; what the HTTP client read it into is out of reach.
+    /// Wiped on drop, since some contain keys. The HTTP client's own buffers cannot be wiped.
     pub(in crate::kms) body: Zeroizing<Vec<u8>>,
     /// The body broke off, was too long or too slow.
     pub(in crate::kms) broken: Option<Code>,
@@ -77,24 +77,24 @@ pub(in crate::kms) struct Answer {
 }
 
 impl Request {
-    /// The text of an answer, unless it repeats a secret: a server may quote in an error what it could not read.
+    /// The text of an answer, unless it repeats a secret: a server may quote the request in an error.
     pub(in crate::kms) fn without_secrets(&self, text: String) -> String {
         let headers = self.headers.iter().filter(|(_, HeaderText(value))| value.is_sensitive());
         let in_headers = headers.filter_map(|(name, HeaderText(value))| {
             let value = value.to_str().ok()?;
-            // What is secret of a signed header is the signature alone.
+            // In a signed header only the signature is secret.
             let signature = if *name == "authorization" { value.rfind(SIGNATURE) } else { None };
             value.get(signature.map_or(0, |at| at + SIGNATURE.len())..)
         });
         let in_body = self.secret_in_body.iter().map(ExposeSecret::expose_secret);
-        let beginning = |secret: &str| secret.chars().take(TELLING).collect::<String>();
+        let beginning = |secret: &str| secret.chars().take(RECOGNISED_PREFIX).collect::<String>();
         if in_headers.chain(in_body).any(|secret| text.contains(&beginning(secret))) {
             return "(text not shown: it repeats a secret)".to_owned();
         }
         text
     }
 
-    /// The cloud's id of this request, unless it repeats a secret: logs and reports have it.
+    /// The cloud's id of this request for logs and reports, unless it repeats a secret.
     pub(super) fn id_in(&self, headers: &HeaderMap) -> Option<Box<str>> {
         let id = headers.get("x-request-id").or_else(|| headers.get("x-iam-trace-id"))?.to_str().ok()?;
         Some(excerpt(&self.without_secrets(id.to_owned()), LONGEST_ID).into())
@@ -107,12 +107,12 @@ impl Request {
 }
 
 impl HeaderText {
-    /// A text that anybody may see.
+    /// A text that is not secret.
     pub(in crate::kms) fn plain(text: &'static str) -> Self {
         Self(HeaderValue::from_static(text))
     }
 
-    /// A text that anybody may see; nothing where it has characters that no header can carry.
+    /// A text that is not secret; nothing where it has characters that no header can carry.
     pub(in crate::kms) fn text(text: &str) -> Option<Self> {
         HeaderValue::from_str(text).ok().map(Self)
     }
@@ -131,7 +131,7 @@ impl HeaderText {
 }
 
 impl Answer {
-    /// Adds to a body that is being read. Where it grows, it leaves no copy behind.
+    /// Appends to a body that is being read. No copy is left behind when it grows.
     pub(super) fn extend(body: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
         let length = body.len() + chunk.len();
         if body.capacity() < length {
@@ -156,7 +156,7 @@ impl Answer {
         }
     }
 
-    /// When the server says that it answered.
+    /// The `Date` of the answer.
     pub(in crate::kms) fn date(&self) -> Option<SystemTime> {
         httpdate::parse_http_date(self.header("date")?).ok()
     }

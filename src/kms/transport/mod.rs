@@ -1,7 +1,7 @@
 //! One HTTP attempt: the only place that uses the HTTP client.
 //!
-//! An attempt follows no redirect (the token would be sent along), is never repeated here, ends with its body within the
-//! request timeout, and reads no more than 8 MiB. It does not interpret the answer.
+//! An attempt follows no redirect (the token would be sent along), is never repeated here, ends with its body within
+//! the request timeout, and reads no more than 8 MiB. It does not interpret the answer.
 
 mod address;
 mod connector;
@@ -175,8 +175,8 @@ impl Transport {
         }
     }
 
-    /// Connects once more through a proxy that has refused, for the status of its answer, which the HTTP client does not
-    /// report.
+    /// Connects once more through a proxy that has refused, for the status of its answer, which the HTTP client does
+    /// not report.
     async fn status_of_proxy(&self, proxy: &Proxy, server: &Url) -> Option<u16> {
         let client = self.connector().as_ref()?.client_of_proxy(&self.settings, proxy)?;
         // For the client this is a request to a plain HTTP server, so it sends it to the proxy unchanged: a `CONNECT`

@@ -1,6 +1,6 @@
 //! Which servers are reached without the proxy: what `NO_PROXY` lists.
 //!
-//! No standard says how it is written. An entry is heeded as the clients of Go or curl would heed it: `*`,
+//! It has no standard. An entry has the meaning that it has for the clients of Go or curl: `*`,
 //! `example.com` and `.example.com` (the name and all below it), `*.example.com` (all below it), addresses with or
 //! without brackets, ranges such as `10.0.0.0/8`, and any of these but ranges with a port. Commas and blanks separate.
 
@@ -35,7 +35,7 @@ enum Hosts {
 }
 
 impl NoProxy {
-    /// Reads a list, and gives with it the entries that can have no effect, each with the reason.
+    /// Reads a list. Also returns the entries that can have no effect, each with the reason.
     #[must_use]
     pub fn parse(list: &str) -> (Self, Vec<(&str, &'static str)>) {
         let mut known = Self::default();
@@ -93,7 +93,7 @@ impl Hosts {
             None => (host.strip_prefix('.').unwrap_or(host), false),
         };
         if name.contains('*') {
-            return Err("`*` is only heeded alone or as in *.example.com");
+            return Err("`*` is valid only alone or as in *.example.com");
         }
         let is_sign = |sign: char| sign.is_alphanumeric() || matches!(sign, '-' | '_' | '.');
         if !name.chars().all(is_sign) {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_can_have_no_effect_is_told_and_harms_no_other() {
+    fn an_entry_without_effect_is_returned_and_does_not_disturb_others() {
         for entry in [
             "https://example.com",
             "example.com/path",

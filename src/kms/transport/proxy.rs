@@ -1,4 +1,4 @@
-//! The proxy on the way to a cloud, and what it is told of who comes.
+//! The proxy between this machine and a cloud, and its login.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,17 +13,17 @@ use crate::kms::secret::SecretLocation;
 /// A proxy for HTTPS.
 #[derive(Clone, PartialEq)]
 pub struct Proxy {
-    /// Its address, which may hold a password where the environment gives it.
+    /// Its address. One from the environment may contain a password.
     pub url: String,
-    /// Who gave the address.
+    /// Where the address is configured.
     pub origin: ProxyOrigin,
     /// The servers that are reached without it.
     pub except: NoProxy,
-    /// Whom it lets through, and where the password is, which is read again before each run.
+    /// The user name, and the location of the password, which is read again before each run.
     pub user: Option<(String, SecretLocation)>,
 }
 
-/// Who gave a proxy's address.
+/// Where a proxy's address is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyOrigin {
     /// The policy.
@@ -33,7 +33,7 @@ pub enum ProxyOrigin {
 }
 
 impl ProxyOrigin {
-    /// Where the address is written, as messages name it.
+    /// The location of the address, for messages.
     pub(super) fn address_location(self) -> &'static str {
         match self {
             Self::Policy => "proxy.url of the policy",
@@ -41,7 +41,7 @@ impl ProxyOrigin {
         }
     }
 
-    /// Where its user and password are written.
+    /// The location of its user name and password, for messages.
     pub(super) fn login_location(self) -> String {
         match self {
             Self::Policy => "user_name and password_file of proxy".to_owned(),
@@ -51,11 +51,11 @@ impl ProxyOrigin {
 }
 
 impl Proxy {
-    /// The address as it is used. Without a scheme it is that of a plain HTTP proxy, as other clients have it.
+    /// The parsed address. Without a scheme it is a plain HTTP proxy, as for other clients.
     pub(super) fn address(&self) -> Result<Url, SetUpError> {
         let text = self.url.trim();
         let url = if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("http://{text}")) };
-        // What the HTTP client could not use it would pass over in silence.
+        // The HTTP client silently ignores an address that it cannot use.
         let is_usable = |url: &Url| {
             let is_sign = |sign: char| sign.is_ascii_alphanumeric() || "-_.:[]".contains(sign);
             matches!(url.scheme(), "http" | "https")
@@ -70,7 +70,7 @@ impl Proxy {
         url.scheme() == "https" && !self.except.covers(url)
     }
 
-    /// Has `rule`, a proxy of the HTTP client, show this header.
+    /// Adds this header to `rule`, a proxy of the HTTP client.
     pub(super) fn authorized(
         rule: reqwest::Proxy,
         authorization: Option<&SecretString>,
@@ -81,12 +81,12 @@ impl Proxy {
         Ok(rule.custom_http_auth(header.0))
     }
 
-    /// What `Proxy-Authorization` says (RFC 7617), wiped after its last use; nothing where the policy names no user.
+    /// The value of `Proxy-Authorization` (RFC 7617), wiped after its last use; nothing where the policy names no user.
     pub(super) fn authorization(&self) -> Result<Option<SecretString>, ConnectorError> {
         const SCHEME: &str = "Basic ";
         let Some((name, password)) = &self.user else { return Ok(None) };
         let password = password.read().map_err(ConnectorError::ProxyPassword)?;
-        // Both as long as they get to be, so that no copy is left behind where they grow.
+        // Both with their final length, so that no copy is left behind when they grow.
         let parts = [name, ":", password.expose_secret()];
         let mut plain = String::with_capacity(parts.iter().map(|part| part.len()).sum());
         plain.extend(parts);
@@ -99,7 +99,7 @@ impl Proxy {
         Ok(Some(SecretString::from(String::from_utf8(header).unwrap_or_default())))
     }
 
-    /// Whether it is told a password.
+    /// Whether it is sent a password.
     pub(super) fn has_password(&self) -> bool {
         self.user.is_some() || self.address().is_ok_and(|url| url.password().is_some())
     }
@@ -128,9 +128,9 @@ mod tests {
     }
 
     #[test]
-    fn a_user_and_a_password_are_told_as_the_standard_has_it() {
+    fn a_user_and_a_password_are_sent_in_the_standard_form() {
         // The example of RFC 7617, section 2, and each length of the last group.
-        for (name, password, told) in [
+        for (name, password, expected) in [
             ("Aladdin", "open sesame", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
             ("a", "b", "Basic YTpi"),
             ("a", "bc", "Basic YTpiYw=="),
@@ -138,7 +138,7 @@ mod tests {
         ] {
             let user = Some((name.to_owned(), SecretLocation::in_memory(password.to_owned(), "test")));
             let proxy = Proxy { user, ..at("http://u:p@proxy.example.com:3128") };
-            assert_eq!(proxy.authorization().unwrap().unwrap().expose_secret(), told);
+            assert_eq!(proxy.authorization().unwrap().unwrap().expose_secret(), expected);
             assert_eq!(proxy.authority(), "proxy.example.com:3128");
         }
     }
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_in_the_address_is_seen_however_the_address_is_written() {
+    fn a_password_in_the_address_is_found_in_every_form_of_the_address() {
         for url in ["http://u:p@proxy:3128", "u:p@proxy:3128", " u:p@[::1]:3128 "] {
             assert!(at(url).has_password(), "{url}");
         }

@@ -84,14 +84,14 @@ async fn a_list_that_may_lack_a_key_is_doubtful_and_keeps_its_keys() {
 }
 
 #[tokio::test]
-async fn a_marker_is_followed_whatever_truncated_says() {
+async fn a_marker_is_followed_whatever_truncated_is() {
     let (listed, _) = list(misleading(BadListing::NotTruncated)).await;
     let listed = listed.unwrap();
     assert_eq!((listed.items.len(), listed.doubt), (25, None));
 }
 
 #[tokio::test]
-async fn a_list_whose_total_changed_once_is_read_again_and_then_complete() {
+async fn a_list_is_read_again_when_its_total_changed_and_is_then_complete() {
     let keys = (0..25).map(|number| Key::new(id(number)));
     let once = Rule::next(1, Fault::listing(BadListing::OneGone)).on(Operation::ListKeys).after(1);
     let setup = of(keys).behave(|behaviour| behaviour.largest_page = LargestPage::Capping(10)).fault(once);
@@ -197,9 +197,9 @@ async fn keys_are_found_by_tag_in_every_dialect_and_by_any_value() {
             let client = client(&cloud, token("good"), Clock::system(), &Arc::default());
             let found = async |key: &str, values: Option<&[&str]>| {
                 let tagged = client.tagged(key, values).await.unwrap().items;
-                let said =
+                let shown =
                     tagged.iter().map(|(key_id, tag)| format!("{} {}={}", &key_id.as_str()[35..], tag.key, tag.value));
-                said.collect::<Vec<_>>()
+                shown.collect::<Vec<_>>()
             };
             let context = format!("{detail:?} {dialect:?}");
             assert_eq!(found("pci", Some(&["true"])).await, ["0 pci=true"], "{context}");

@@ -31,7 +31,7 @@ const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 
 /// Records each event as a line.
 #[derive(Default)]
-struct Heard(Mutex<Vec<String>>);
+struct Recorded(Mutex<Vec<String>>);
 
 /// Calls this at every attempt and every use of credentials.
 struct Hooked<A, C> {
@@ -51,13 +51,13 @@ impl<A: Fn(Operation) + Send + Sync, C: Fn() + Send + Sync> Observer for Hooked<
     fn clock_skew(&self, _: i64) {}
 }
 
-impl Heard {
+impl Recorded {
     fn operations(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 }
 
-impl Observer for Heard {
+impl Observer for Recorded {
     fn request(&self, _: Operation, _: Code, _: Duration) {}
     fn retry(&self, _: Operation, _: Code) {}
     fn operation(&self, operation: Operation, succeeded: bool) {
@@ -89,9 +89,9 @@ fn password() -> Credentials {
     Login::Password(user).into()
 }
 
-fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, heard: &Arc<Heard>) -> KmsClient {
+fn client(cloud: &Simulator, credentials: Credentials, clock: Clock, recorded: &Arc<Recorded>) -> KmsClient {
     let settings = settings(cloud, credentials);
-    let (observer, stop) = (Arc::clone(heard) as Arc<dyn Observer>, CancellationToken::new());
+    let (observer, stop) = (Arc::clone(recorded) as Arc<dyn Observer>, CancellationToken::new());
     KmsClient::new(settings, &Shared::for_descriptors(1024), observer, clock, stop, WriteGate::default()).unwrap()
 }
 
@@ -132,11 +132,11 @@ fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<KmsClient> {
 #[tokio::test]
 async fn an_answer_that_is_not_from_kms_is_a_failure() {
     let cloud = Simulator::start(setup().fault(Rule::always(Fault::garbage(Garbage::NotJson)))).await.unwrap();
-    let heard = Arc::new(Heard::default());
-    let client = client(&cloud, token("good"), Clock::system(), &heard);
+    let recorded = Arc::new(Recorded::default());
+    let client = client(&cloud, token("good"), Clock::system(), &recorded);
     let error = client.read_status(key()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Garbled);
-    assert_eq!(heard.operations(), ["authenticate true", "read_status false"]);
+    assert_eq!(recorded.operations(), ["authenticate true", "read_status false"]);
 }
 
 /// A write is tried again and again until this happens to its gate, which is open for an hour, or to the clock of that.
@@ -197,30 +197,30 @@ impl Hand {
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The start of a run that another one follows then.
+/// The start of a run with the next run due then.
 fn before(next_run: SystemTime) -> RunStart {
     RunStart { next_run: Some(next_run), retry_refused: false }
 }
 
-/// A run of all these begins.
+/// Begins a run of all these clients.
 fn begin_run<'c>(clients: impl IntoIterator<Item = &'c KmsClient>) {
     for client in clients {
         client.begin_run(RunStart::default());
     }
 }
 
-/// One run: sixteen calls at once, all of which are refused.
+/// One run: sixteen concurrent calls, all refused.
 async fn refused_run(client: &KmsClient) {
     refused_run_after(client, RunStart::default()).await;
 }
 
-/// The same of a run that begins like this.
+/// As [`refused_run`], with this start.
 async fn refused_run_after(client: &KmsClient, start: RunStart) {
     client.begin_run(start);
     let results = join_all((0..16).map(|_| client.read_status(key()))).await;
     assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::Credentials)));
     let error = results[0].as_ref().unwrap_err().to_string();
-    assert!(error.contains("40"), "the cloud's answer is told in every run: {error}");
+    assert!(error.contains("40"), "every run reports the cloud's answer: {error}");
 }
 
 #[tokio::test]
@@ -249,7 +249,7 @@ async fn a_refused_secret_is_sent_once_in_half_an_hour() {
         let cloud = Simulator::start(setup.latency(Duration::from_millis(5))).await.unwrap();
         let hand = Hand::new();
         let credentials = Credentials { login, agency };
-        let client = client(&cloud, credentials.clone(), hand.clock(), &Arc::new(Heard::default()));
+        let client = client(&cloud, credentials.clone(), hand.clock(), &Arc::new(Recorded::default()));
         let sent = || cloud.handle().all_requests();
         for _ in 0..5 {
             refused_run(&client).await;
@@ -260,7 +260,7 @@ async fn a_refused_secret_is_sent_once_in_half_an_hour() {
         refused_run(&client).await;
         refused_run(&client).await;
         assert_eq!(sent(), 2, "{credentials:?}");
-        // Somebody says that it may be tried.
+        // An operator starts a run.
         refused_run_after(&client, RunStart { retry_refused: true, next_run: None }).await;
         refused_run(&client).await;
         assert_eq!(sent(), 3, "{credentials:?}");
@@ -297,11 +297,11 @@ async fn a_failing_login_service_has_refused_nothing() {
             (Login::OidcAgency(sts), None),
             (Login::Pod(PodIdentity { uri: format!("{}/v1/credentials", cloud.url()), token: memory("right") }), None),
         ] {
-            let heard = Arc::new(Heard::default());
+            let recorded = Arc::new(Recorded::default());
             let settings = settings(&cloud, Credentials { login, agency });
             let retry = RetryPolicy { max_elapsed: Duration::from_millis(20), ..settings.retry };
             let settings = ClientSettings { retry, ..settings };
-            let (observer, stop) = (Arc::clone(&heard) as Arc<dyn Observer>, CancellationToken::new());
+            let (observer, stop) = (Arc::clone(&recorded) as Arc<dyn Observer>, CancellationToken::new());
             let way = format!("{:?} {fault:?}", settings.credentials);
             let client = KmsClient::new(
                 settings,
@@ -316,7 +316,7 @@ async fn a_failing_login_service_has_refused_nothing() {
             let results = join_all((0..16).map(|_| client.read_status(self::key()))).await;
             let kinds: Vec<_> = results.iter().map(|result| result.as_ref().unwrap_err().kind()).collect();
             assert_eq!(kinds, [Kind::LoginUnavailable; 16], "{way}");
-            let logins = heard.operations().iter().filter(|line| line.starts_with("authenticate")).count();
+            let logins = recorded.operations().iter().filter(|line| line.starts_with("authenticate")).count();
             assert_eq!(logins, 1, "one budget for all keys: {way}");
         }
     }
@@ -330,8 +330,8 @@ async fn an_outage_of_iam_in_every_second_run_fails_no_key() {
     let pauses = [10 * MINUTE, 30 * MINUTE, 7 * 60 * MINUTE, 11 * 60 * MINUTE];
     for (pause, without) in pauses.into_iter().flat_map(|pause| [(pause, 0), (pause, 1)]) {
         let cloud = Simulator::start(setup()).await.unwrap();
-        let (hand, heard) = (Hand::new(), Arc::new(Heard::default()));
-        let client = client(&cloud, password(), hand.clock(), &heard);
+        let (hand, recorded) = (Hand::new(), Arc::new(Recorded::default()));
+        let client = client(&cloud, password(), hand.clock(), &recorded);
         let runs = (3 * DAY).as_secs() / pause.as_secs() + 1;
         for run in 0..runs {
             cloud.handle().clear_faults();
@@ -344,7 +344,7 @@ async fn an_outage_of_iam_in_every_second_run_fails_no_key() {
             }
             hand.advance(pause);
         }
-        let logins = heard.operations().iter().filter(|line| *line == "authenticate true").count();
+        let logins = recorded.operations().iter().filter(|line| *line == "authenticate true").count();
         assert!((3..=8).contains(&logins), "{logins} logins in three days, every {pause:?}");
     }
 }
@@ -354,7 +354,7 @@ async fn a_short_lived_token_is_requested_once_in_each_run() {
     for pause in [1435 * MINUTE, DAY, 10 * DAY] {
         let cloud = Simulator::start(setup()).await.unwrap();
         let hand = Hand::new();
-        let client = client(&cloud, password(), hand.clock(), &Arc::new(Heard::default()));
+        let client = client(&cloud, password(), hand.clock(), &Arc::new(Recorded::default()));
         for run in 1..=4 {
             client.begin_run(before(hand.clock().now() + pause));
             for _ in 0..5 {
@@ -373,7 +373,7 @@ async fn an_unchanged_key_of_the_metadata_service_is_requested_once_more_in_a_ru
     let clock = hand.clock();
     let cloud = Simulator::start(setup().clock(move || clock.now())).await.unwrap();
     let login = Login::EcsAgency { metadata_endpoint: Some(cloud.url()) };
-    let client = client(&cloud, login.into(), hand.clock(), &Arc::new(Heard::default()));
+    let client = client(&cloud, login.into(), hand.clock(), &Arc::new(Recorded::default()));
     let asked = || cloud.handle().requests(kms_simulator::Operation::InstanceKeys);
     assert!(client.read_status(key()).await.is_ok());
     // The next one expires just after the next run has begun; one requested a minute later would not.
@@ -387,7 +387,7 @@ async fn an_unchanged_key_of_the_metadata_service_is_requested_once_more_in_a_ru
     assert_eq!(asked(), 2);
 }
 
-/// A project whose observer calls these.
+/// A project with an observer that calls these.
 fn hooked(
     cloud: &Simulator,
     hand: &Hand,
@@ -585,7 +585,7 @@ async fn a_once_accepted_credential_is_retried_before_its_refusal_counts() {
         let refuse = |rule: fn(Fault) -> Rule| cloud.handle().fault(rule(Fault::unauthorized()).on(Asked::ReadStatus));
         client.begin_run(RunStart::default());
         assert!(client.read_status(self::key()).await.is_ok(), "{name}");
-        // One stray refusal in mid run, and one of the first request of the next.
+        // One stray refusal in the middle of a run, and one of the first request of the next run.
         for run in 1..=2 {
             refuse(|fault| Rule::next(1, fault));
             assert!(client.read_status(self::key()).await.is_ok(), "{name} in run {run}");
@@ -626,7 +626,7 @@ async fn a_key_accepted_for_one_project_is_blocked_only_for_the_other() {
     });
     for run in 1..=3 {
         begin_run([&one, &other]);
-        // In the first run the one is let in before the other is refused; in the next ones the other comes first.
+        // In the first run one project is admitted before the other is refused; in the next ones the other comes first.
         if run == 1 {
             assert!(one.read_status(key()).await.is_ok());
         }
@@ -639,7 +639,7 @@ async fn a_key_accepted_for_one_project_is_blocked_only_for_the_other() {
 #[tokio::test]
 async fn many_calls_at_once_share_one_login() {
     let cloud = Simulator::start(setup().latency(Duration::from_millis(5))).await.unwrap();
-    let client = client(&cloud, password(), Clock::system(), &Arc::new(Heard::default()));
+    let client = client(&cloud, password(), Clock::system(), &Arc::new(Recorded::default()));
     let ask = || async { join_all((0..16).map(|_| client.read_status(key()))).await.into_iter().flatten().count() };
     let logins = || cloud.handle().requests(kms_simulator::Operation::Authenticate);
     assert_eq!((ask().await, logins()), (16, 1));
@@ -657,7 +657,7 @@ async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_
     let advance = |by| *now.lock().unwrap() += by;
     let (day, nine_minutes_less) = (Duration::from_secs(86_400), Duration::from_secs(86_400 - 9 * 60));
     let cloud = Simulator::start(setup()).await.unwrap();
-    let client = client(&cloud, password(), clock, &Arc::new(Heard::default()));
+    let client = client(&cloud, password(), clock, &Arc::new(Recorded::default()));
     client.begin_run(RunStart::default());
     assert!(client.read_status(key()).await.is_ok());
 
@@ -685,8 +685,8 @@ async fn an_outage_of_iam_has_no_effect_while_the_token_is_valid() {
         Clock::from_fn(move || *now.lock().unwrap())
     };
     let cloud = Simulator::start(setup()).await.unwrap();
-    let heard = Arc::new(Heard::default());
-    let client = client(&cloud, password(), clock, &heard);
+    let recorded = Arc::new(Recorded::default());
+    let client = client(&cloud, password(), clock, &recorded);
     assert!(client.read_status(key()).await.is_ok());
     let away = Rule::always(Fault::html(503)).on(kms_simulator::Operation::Authenticate);
     cloud.handle().fault(away);
@@ -695,11 +695,11 @@ async fn an_outage_of_iam_has_no_effect_while_the_token_is_valid() {
         assert!(client.read_status(key()).await.is_ok());
     }
     let logins = |operations: Vec<String>| operations.into_iter().filter(|line| line == "authenticate false").count();
-    assert_eq!(logins(heard.operations()), 1, "one try, and then a pause");
+    assert_eq!(logins(recorded.operations()), 1, "one try, and then a pause");
     cloud.handle().clear_faults();
     *now.lock().unwrap() += Duration::from_secs(61);
     assert!(client.read_status(key()).await.is_ok());
-    assert_eq!(heard.operations().iter().filter(|line| *line == "authenticate true").count(), 2);
+    assert_eq!(recorded.operations().iter().filter(|line| *line == "authenticate true").count(), 2);
 }
 
 #[tokio::test]
@@ -736,7 +736,7 @@ async fn an_interval_for_a_key_on_policy_is_sent_once_with_any_answer() {
     for fault in [Fault::html(503).after_applying(), Fault::html(500), Fault::html(504).after_applying()] {
         let cloud = Simulator::start(setup().fault(Rule::always(fault).on(update))).await.unwrap();
         cloud.handle().change_key(PROJECT, KEY, |key| *key = Key::new(KEY).rotating(90));
-        let client = client(&cloud, token("good"), Clock::system(), &Arc::new(Heard::default()));
+        let client = client(&cloud, token("good"), Clock::system(), &Arc::new(Recorded::default()));
         let days = kms_rotationd::rotation::RotationInterval::from_days(90).unwrap();
         let mut write = client.update_interval(key(), days, SendMode::Once);
         assert_eq!(write.send().await.unwrap_err().kind(), Kind::Unclear);
@@ -745,12 +745,12 @@ async fn an_interval_for_a_key_on_policy_is_sent_once_with_any_answer() {
 }
 
 #[tokio::test]
-async fn an_interval_that_is_due_at_a_stop_is_repeated_where_its_answer_is_lost_and_counted() {
+async fn an_interval_due_at_a_stop_is_repeated_after_a_lost_answer_and_counted() {
     let update = kms_simulator::Operation::UpdateInterval;
     let cloud = Simulator::start(setup().fault(Rule::next(1, Fault::html(502)).on(update))).await.unwrap();
     cloud.handle().change_key(PROJECT, KEY, |key| *key = Key::new(KEY).rotating(365));
-    let (heard, stop) = (Arc::new(Heard::default()), CancellationToken::new());
-    let (settings, observer) = (settings(&cloud, token("good")), Arc::clone(&heard) as Arc<dyn Observer>);
+    let (recorded, stop) = (Arc::new(Recorded::default()), CancellationToken::new());
+    let (settings, observer) = (settings(&cloud, token("good")), Arc::clone(&recorded) as Arc<dyn Observer>);
     let shared = Shared::for_descriptors(1024);
     let client =
         KmsClient::new(settings, &shared, observer, Clock::system(), stop.clone(), WriteGate::default()).unwrap();
@@ -760,5 +760,5 @@ async fn an_interval_that_is_due_at_a_stop_is_repeated_where_its_answer_is_lost_
     assert_eq!(send(SendMode::Retried).await.unwrap_err().kind(), Kind::Stopped);
     send(SendMode::AtExit).await.unwrap();
     assert_eq!(cloud.handle().requests(update), 2);
-    assert_eq!(heard.operations(), ["authenticate true", "update_interval true"]);
+    assert_eq!(recorded.operations(), ["authenticate true", "update_interval true"]);
 }

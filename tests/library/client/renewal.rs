@@ -8,7 +8,7 @@ use kms_rotationd::kms::{Kms, KmsClient, RunStart};
 use kms_rotationd::support::clock::Clock;
 use kms_simulator::{Fault, Handle, Operation, Rule, Setup, Simulator};
 
-use super::{Heard, client, key, setup};
+use super::{Recorded, client, key, setup};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -16,7 +16,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 struct Machine {
     cloud: Simulator,
     client: KmsClient,
-    heard: Arc<Heard>,
+    recorded: Arc<Recorded>,
     now: Arc<Mutex<SystemTime>>,
 }
 
@@ -33,10 +33,10 @@ impl Machine {
         let setup = setup.behave(|cloud| cloud.temporary_key_lifetime = Some(60 * MINUTE));
         let cloud = Simulator::start(setup).await.unwrap();
         let credentials = Credentials::from(Login::EcsAgency { metadata_endpoint: Some(cloud.url()) });
-        let heard = Arc::new(Heard::default());
-        let client = client(&cloud, credentials, Clock::from_fn(here), &heard);
+        let recorded = Arc::new(Recorded::default());
+        let client = client(&cloud, credentials, Clock::from_fn(here), &recorded);
         client.begin_run(RunStart::default());
-        Self { cloud, client, heard, now }
+        Self { cloud, client, recorded, now }
     }
 
     fn handle(&self) -> &Handle {
@@ -75,7 +75,7 @@ async fn while_the_service_is_unavailable_the_old_keys_are_used() {
     let away = Rule::next(2, Fault::html(503)).on(Operation::InstanceKeys).after(1);
     let machine = Machine::start(setup().fault(away), |now| now).await;
     machine.call_for(100).await;
-    let logins = |ended: &str| machine.heard.operations().iter().filter(|line| *line == ended).count();
+    let logins = |ended: &str| machine.recorded.operations().iter().filter(|line| *line == ended).count();
     assert_eq!((logins("authenticate true"), logins("authenticate false")), (2, 2));
     assert_eq!(machine.handle().requests(Operation::InstanceKeys), 4);
 }

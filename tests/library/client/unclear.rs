@@ -1,4 +1,4 @@
-//! How a write whose end was unclear is counted: once, as what became of it.
+//! How a write with an unclear end is counted: once, by its final end.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{key, settings, setup, token};
 
-/// Keeps what is counted for `enable_rotation`, a line each.
+/// Records the counts of `enable_rotation`, one line each.
 #[derive(Default)]
 struct Counts(Mutex<Vec<String>>);
 
@@ -47,7 +47,7 @@ impl Counts {
 }
 
 #[tokio::test]
-async fn a_write_with_an_unclear_end_is_counted_once_as_what_became_of_it() {
+async fn a_write_with_an_unclear_end_is_counted_once_by_its_final_end() {
     let cloud = Simulator::start(setup()).await.unwrap();
     let counts = Arc::new(Counts::default());
     let (observer, stop) = (Arc::clone(&counts) as Arc<dyn Observer>, CancellationToken::new());
