@@ -1,4 +1,4 @@
-//! Why a project has no client. The kind tells a caller what to do about it.
+//! Why a project has no client. The kind decides what a caller does about it.
 
 use std::path::PathBuf;
 

@@ -43,7 +43,7 @@ impl Endpoints {
     }
 }
 
-/// The default STS endpoint of the official client (`docs/kms-api.md` 5.4); nothing where it does not belong to the
+/// The default STS endpoint of the official client (`docs/kms-api.md` 5.4); `None` if it does not belong to the
 /// project's cloud.
 ///
 /// It does not depend on the policy's region: the official client uses this one host, and no document lists the regions

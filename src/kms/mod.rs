@@ -4,7 +4,7 @@
 //! upwards: `transport` makes one attempt over one of the process's `connections`; `executor` makes attempts until an
 //! operation has ended (with `limit`, `retry`, `outage`, `run_breaker` and the kinds of `error`); `auth` authenticates
 //! requests; `wire` has the bodies, and `route` the paths; `client` makes one call; `listing` reads lists to their end,
-//! and `write` sends writes and counts those whose end was unclear; `api` implements the trait with all of it. Nothing
+//! and `write` sends writes and counts writes with an unclear end; `api` implements the trait with all of it. Nothing
 //! here depends on policies.
 
 mod api;
@@ -120,7 +120,7 @@ pub struct RunStart {
 pub struct Listed<T> {
     /// The items.
     pub items: Vec<T>,
-    /// Why some may be missing, for people; nothing where the list is complete.
+    /// Why some may be missing, for people; `None` if the list is complete.
     pub doubt: Option<Box<str>>,
 }
 

@@ -18,7 +18,7 @@ pub(super) struct Outage(Mutex<State>);
 
 struct State {
     last_success: Instant,
-    /// Single attempts that failed since the outage began; nothing where there is none.
+    /// Single attempts that failed since the outage began; `None` without an outage.
     failed: Option<u32>,
 }
 

@@ -212,7 +212,7 @@ mod tests {
 
         store.publish(report(false));
         settle().await;
-        assert!(!is_compressed(), "nobody asked yet");
+        assert!(!is_compressed(), "not requested yet");
         store.current().series.unwrap().archive().await.unwrap();
         store.publish(report(false));
         settle().await;

@@ -129,7 +129,7 @@ impl Decoder<'_> {
         }
     }
 
-    /// The fields of a mapping. Reports those that are missing, misspelt or not allowed.
+    /// The fields of a mapping. Reports missing, misspelt and forbidden fields.
     pub(crate) fn fields<'n>(&mut self, field: Field<'n>, schema: &'static Schema) -> Option<Fields<'n>> {
         let Value::Mapping(pairs) = &field.node.value else {
             // The value is not repeated: it may be a password instead of the path of its file.

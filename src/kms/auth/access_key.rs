@@ -97,7 +97,7 @@ impl AccessKey {
     }
 
     /// A temporary key from any of the cloud's services (`docs/kms-api.md` 5.4): wrapped or bare, with names in three
-    /// styles. `answered` is the `Date` of the answer, by the cloud's clock. Nothing where the body has no key.
+    /// styles. `answered` is the `Date` of the answer, by the cloud's clock. `None` if the body has no key.
     pub(super) fn parse(
         body: &[u8],
         answered: Option<SystemTime>,

@@ -28,7 +28,7 @@ pub(super) enum CredentialSecret {
 }
 
 impl Credential {
-    /// Adds the credential to a request about this project. Nothing where no header can carry it.
+    /// Adds the credential to a request about this project. `None` if no header can carry it.
     pub(in crate::kms) fn authenticate(&self, request: &mut Request, project_id: &str, now: SystemTime) -> Option<()> {
         match &self.secret {
             CredentialSecret::Token(token) => request.headers.push(("x-auth-token", token.clone())),

@@ -43,7 +43,7 @@ pub(super) async fn access_key(
     executor.call_with(budget, &call, attempt).await
 }
 
-/// The token of a session; nothing where the service has only the plain version.
+/// The token of a session; `None` if the service has only the plain version.
 async fn session(executor: &Executor, call: &Call<'_>, endpoint: &Url) -> Result<Option<SecretString>, Error> {
     let mut open = request(Method::Put, endpoint, "meta-data/latest/api/token")?;
     open.headers.push(("x-metadata-token-ttl-seconds", HeaderText::plain(SESSION_SECONDS)));

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 pub(super) type Lifetime = (SystemTime, SystemTime);
 
 /// The lifetime of credentials that were received `now` and expire at a time by the cloud's clock. The clocks may
-/// differ, so the span is counted from the `Date` of the response. Nothing where they would have expired before they
+/// differ, so the span is counted from the `Date` of the response. `None` if they would have expired before they
 /// were received: then the clocks are wrong, not the credentials.
 pub(super) fn lifetime(end: SystemTime, answered: Option<SystemTime>, now: SystemTime) -> Option<Lifetime> {
     /// A `Date` has whole seconds, and is up to one second older than the response.

@@ -112,12 +112,12 @@ impl HeaderText {
         Self(HeaderValue::from_static(text))
     }
 
-    /// A text that is not secret; nothing where it has characters that no header can carry.
+    /// A text that is not secret; `None` if it has characters that no header can carry.
     pub(in crate::kms) fn text(text: &str) -> Option<Self> {
         HeaderValue::from_str(text).ok().map(Self)
     }
 
-    /// A secret; nothing where it has characters that no header can carry. Wiped after its last use.
+    /// A secret; `None` if it has characters that no header can carry. Wiped after its last use.
     pub(in crate::kms) fn secret(secret: SecretString) -> Option<Self> {
         let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(SecretBytes(secret))).ok()?;
         value.set_sensitive(true);

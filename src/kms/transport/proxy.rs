@@ -81,7 +81,7 @@ impl Proxy {
         Ok(rule.custom_http_auth(header.0))
     }
 
-    /// The value of `Proxy-Authorization` (RFC 7617), wiped after its last use; nothing where the policy names no user.
+    /// The value of `Proxy-Authorization` (RFC 7617), wiped after its last use; `None` if the policy names no user.
     pub(super) fn authorization(&self) -> Result<Option<SecretString>, ConnectorError> {
         const SCHEME: &str = "Basic ";
         let Some((name, password)) = &self.user else { return Ok(None) };
