@@ -117,7 +117,7 @@ fn each_test_target_and_test_that_a_command_names_exists() {
             let Some(target) = words.iter().position(|word| *word == "--test").map(|at| at + 1) else { continue };
             let tests = listed(words[target]);
             assert!(!tests.is_empty(), "{document}: {command}: there is no such target");
-            if let Some(name) = words.get(target + 1) {
+            if let Some(name) = words.get(target + 1).filter(|name| **name != "--") {
                 let item =
                     name.strip_suffix("::").map_or_else(|| format!("fn {name}"), |module| format!("mod {module};"));
                 assert!(tests.contains(&item), "{document}: {command}: there is no such test");
