@@ -1,9 +1,9 @@
 //! Metrics as one gzip member: the series of keys are compressed once a report, the other metrics at each scrape.
 //!
 //! Prometheus always requests gzip, and compressing the series of 10 000 keys takes a large part of a second. An
-//! [`Archive`] keeps them as raw deflate blocks that end on a byte boundary (a sync flush). A scrape adds the gzip header
-//! and the freshly compressed other metrics before them, and an empty final block and the combined checksum after them
-//! (RFC 1951 3.2.3, RFC 1952 2.3).
+//! [`Archive`] keeps them as raw deflate blocks that end on a byte boundary (a sync flush). A scrape adds the gzip
+//! header and the freshly compressed other metrics before them, and an empty final block and the combined checksum
+//! after them (RFC 1951 3.2.3, RFC 1952 2.3).
 
 use std::io::{self, Write};
 

@@ -1,5 +1,5 @@
-//! The metrics of keys and projects, rendered from one report. The server streams them as text, and `gzip` compresses them
-//! once a report.
+//! The metrics of keys and projects, rendered from one report. The server streams them as text, and `gzip` compresses
+//! them once a report.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ const KEYS: Family = gauge("kms_rotation_keys", "Keys with this status.");
 /// The series of one family for one key.
 type Write = fn(&mut Samples<'_>, &ProjectReport, &KeyReport);
 
-/// The families of keys, in the order of writing. Each one iterates over all keys, since the format requires a family in
-/// one piece.
+/// The families of keys, in the order of writing. Each one iterates over all keys, since the format requires a family
+/// in one piece.
 const FAMILIES: [(Family, Write); 9] = [
     (
         gauge("kms_rotation_key_status", "1 for the status that the key has, 0 for the others."),
