@@ -60,10 +60,10 @@ pub enum EnvironmentError {
         expected: &'static str,
     },
     /// A file lacks a section or a field.
-    #[error("{place} has no {missing}")]
+    #[error("{location} has no {missing}")]
     Missing {
         /// The file, or its section.
-        place: String,
+        location: String,
         /// What is missing.
         missing: String,
     },

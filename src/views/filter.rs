@@ -58,7 +58,7 @@ impl Filter {
             || contains(&project.name)
             || contains(wording::status(key.status))
             || contains(&wording::why(key).to_string())
-            || key.entry_line.is_some_and(|line| contains(&wording::place(line).to_string()))
+            || key.entry_line.is_some_and(|line| contains(&wording::policy_line(line).to_string()))
     }
 }
 

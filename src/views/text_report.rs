@@ -190,7 +190,7 @@ struct Row<'a> {
     key: &'a KeyReport,
     alias: String,
     setting: String,
-    place: String,
+    position: String,
     details: String,
 }
 
@@ -246,16 +246,16 @@ impl Text<'_> {
             // An entry without a key is already called by its name.
             alias: key.subject.key_id().and(key.alias.as_deref()).map(printable).unwrap_or_default(),
             setting: setting(section, self.style.purpose, key),
-            place: key.entry_line.map(|line| format!("{}:{line}", self.file)).unwrap_or_default(),
+            position: key.entry_line.map(|line| format!("{}:{line}", self.file)).unwrap_or_default(),
             details: details(section, self.style.purpose, mode, key),
         }
     }
 
     fn write_row(&mut self, section: Section, row: &Row<'_>, widths: &Widths) -> io::Result<()> {
-        let Row { key, alias, setting, place, details } = row;
+        let Row { key, alias, setting, position, details } = row;
         let subject = printable(key.subject.as_str());
         let mut text = format!("{subject:width$}", width = KeyId::LENGTH);
-        for (column, width) in [(alias, widths.alias), (setting, widths.setting), (place, widths.place)] {
+        for (column, width) in [(alias, widths.alias), (setting, widths.setting), (position, widths.position)] {
             if width > 0 {
                 // Writing to a `String` does not fail.
                 let _ = write!(text, "  {column:width$}");
@@ -279,17 +279,17 @@ impl Text<'_> {
 struct Widths {
     alias: usize,
     setting: usize,
-    place: usize,
+    position: usize,
 }
 
 impl Widths {
     fn of<'r>(rows: impl Iterator<Item = &'r Row<'r>>) -> Self {
-        let mut widths = Self { alias: 0, setting: 0, place: 0 };
+        let mut widths = Self { alias: 0, setting: 0, position: 0 };
         for row in rows {
             let wider = |width: &mut usize, text: &str| *width = (*width).max(text.chars().count());
             wider(&mut widths.alias, &row.alias);
             wider(&mut widths.setting, &row.setting);
-            wider(&mut widths.place, &row.place);
+            wider(&mut widths.position, &row.position);
         }
         Self { alias: widths.alias.min(ALIAS_WIDTH), ..widths }
     }

@@ -99,7 +99,7 @@ pub(crate) fn why(key: &KeyReport) -> impl fmt::Display {
 }
 
 /// The line of an entry of the policy, for readers who have the file.
-pub(crate) fn place(line: u32) -> impl fmt::Display {
+pub(crate) fn policy_line(line: u32) -> impl fmt::Display {
     said(move |f| write!(f, "policy line {line}"))
 }
 

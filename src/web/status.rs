@@ -203,7 +203,7 @@ mod tests {
             let store = Arc::clone(&store);
             async move { store.keep_archive_fresh().await }
         });
-        let settle = async || {
+        let yield_often = async || {
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
@@ -211,11 +211,11 @@ mod tests {
         let is_compressed = || store.current().series.is_some_and(|series| series.archive.initialized());
 
         store.publish(report(false));
-        settle().await;
+        yield_often().await;
         assert!(!is_compressed(), "not requested yet");
         store.current().series.unwrap().archive().await.unwrap();
         store.publish(report(false));
-        settle().await;
+        yield_often().await;
         assert!(is_compressed(), "the reader will be back");
         keeper.abort();
     }

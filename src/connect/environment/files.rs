@@ -134,7 +134,7 @@ impl Section {
     }
 
     fn shared_profile(&self, profile: Option<&str>) -> Result<Fields, EnvironmentError> {
-        let missing = |missing| EnvironmentError::Missing { place: self.file.display().to_string(), missing };
+        let missing = |missing| EnvironmentError::Missing { location: self.file.display().to_string(), missing };
         let text = read(&self.file)?;
         let config = shared_config(&self.file, &text)?;
         let current = config.current.and_then(scalar);
@@ -159,8 +159,11 @@ impl Section {
         };
         let own = [&clouds["clouds"][name], &secure["clouds"][name]];
         if own.iter().all(|layer| layer.is_null()) {
-            let place = self.file.display().to_string();
-            return Err(EnvironmentError::Missing { place, missing: format!("cloud {name}, the value of OS_CLOUD") });
+            let location = self.file.display().to_string();
+            return Err(EnvironmentError::Missing {
+                location,
+                missing: format!("cloud {name}, the value of OS_CLOUD"),
+            });
         }
         // `cloud` is its older name.
         let profile =
@@ -206,7 +209,7 @@ impl Section {
 
     /// The error that the section lacks these fields.
     pub(super) fn missing(&self, fields: &str) -> EnvironmentError {
-        EnvironmentError::Missing { place: self.origin(), missing: fields.to_owned() }
+        EnvironmentError::Missing { location: self.origin(), missing: fields.to_owned() }
     }
 
     /// The error that the fields of a cloud are not enough to log in. Names its profile: one that no file contains is

@@ -173,8 +173,11 @@ fn certificate(why: &CertificateError, ca_file: Option<&Path>) -> String {
         },
         // As after the authority was renewed, while the file has the old one.
         Why::BadSignature => {
-            let place = ca_file.map_or_else(|| "the system".to_owned(), |file| format!("ca_file {}", file.display()));
-            format!("certificate is not trusted: the authority that issued it has another key than the one in {place}")
+            let location =
+                ca_file.map_or_else(|| "the system".to_owned(), |file| format!("ca_file {}", file.display()));
+            format!(
+                "certificate is not trusted: the authority that issued it has another key than the one in {location}"
+            )
         }
         Why::ExpiredContext { not_after, .. } => format!("certificate has expired{}", date(not_after)),
         Why::Expired => "certificate has expired".to_owned(),
