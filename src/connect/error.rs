@@ -56,7 +56,6 @@ pub enum EnvironmentError {
     Invalid {
         /// The variable, or the field and its file.
         name: String,
-        /// A valid value.
         expected: &'static str,
     },
     /// A file lacks a section or a field.
@@ -70,7 +69,6 @@ pub enum EnvironmentError {
     /// A file cannot be parsed.
     #[error("{} is not valid {format}", file.display())]
     Syntax {
-        /// Its path.
         file: PathBuf,
         /// `JSON` or `YAML`.
         format: &'static str,

@@ -38,7 +38,6 @@ impl PolicyFile {
         Self { path, environment, clock, last_read: None, gone_since: None }
     }
 
-    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -38,7 +38,6 @@ pub enum SecretLocation {
     },
     /// The memory of this process.
     Memory {
-        /// The secret.
         secret: Arc<SecretString>,
         /// Where it came from, for people.
         origin: Arc<str>,

@@ -311,7 +311,6 @@ impl Decoder<'_> {
         self.fields(field, schema)
     }
 
-    /// A required name.
     fn required_name(&mut self, fields: &Fields<'_>, name: &str, text: &Text) -> Option<String> {
         self.name(fields.get(name)?, text).map(str::to_owned)
     }

@@ -87,7 +87,6 @@ pub struct Project {
     pub name: Arc<str>,
     /// The cloud of the project.
     pub cloud: Cloud,
-    /// The region.
     pub region: Arc<str>,
     /// The project's id in the cloud. If it is not set, the project has [this name](Credentials::project_name), unless
     /// the environment names another one.

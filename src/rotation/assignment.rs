@@ -36,7 +36,6 @@ pub enum Listing<'a> {
 /// The subject of a line of a report.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
-    /// A key.
     Key(KeyId),
     /// A policy entry whose keys are not known: `alias/NAME`, or `entry@LINE` for a selector.
     Entry(Box<str>),
@@ -71,7 +70,6 @@ impl fmt::Display for Subject {
 /// A key, the rule that decides for it, and what follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment<'a> {
-    /// The key.
     pub subject: Subject,
     /// The rule that decides for it.
     pub rule: Option<&'a Rule>,
@@ -86,9 +84,7 @@ pub struct Assignment<'a> {
 /// A rule that would decide for a key if it matched, and the attribute that the list does not show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsure<'a> {
-    /// The rule.
     pub rule: &'a Rule,
-    /// The attribute.
     pub attribute: Attribute<'a>,
 }
 

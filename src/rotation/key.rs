@@ -266,7 +266,6 @@ pub struct KeyDescription {
 /// A key in the list of a project's keys (`list-keys`), with its tags where a selector uses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedKey {
-    /// The key.
     pub key_id: KeyId,
     /// Its name, and what blocks its rotation.
     pub description: KeyDescription,
@@ -274,7 +273,6 @@ pub struct ListedKey {
     pub key_spec: Option<Box<str>>,
     /// The enterprise project that it belongs to; `None` if the list has none.
     pub enterprise_project_id: Option<Box<str>>,
-    /// Its tags.
     pub tags: Vec<Tag>,
 }
 
@@ -289,9 +287,7 @@ impl ListedKey {
 /// A tag of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag {
-    /// Its key.
     pub key: Box<str>,
-    /// Its value.
     pub value: Box<str>,
 }
 

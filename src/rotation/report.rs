@@ -69,7 +69,6 @@ pub struct ProjectReport {
     pub name: Arc<str>,
     /// The cloud that it is in.
     pub cloud: Cloud,
-    /// The region.
     pub region: Arc<str>,
     /// Whether its keys may be written.
     pub mode: Mode,
@@ -88,7 +87,6 @@ pub struct ProjectReport {
 /// One key of a run.
 #[derive(Clone, Debug)]
 pub struct KeyReport {
-    /// The key.
     pub subject: Subject,
     /// The line of the policy entry that decides for it; `None` if none matches.
     pub entry_line: Option<u32>,
@@ -98,7 +96,6 @@ pub struct KeyReport {
     pub desired: Option<DesiredRotation>,
     /// Its exemption by the policy, if any.
     pub exemption: Option<Box<Exemption>>,
-    /// Its status.
     pub status: Status,
     /// The reasons for the status. A compliant key has one only if the write of `reapply: always` failed.
     pub reasons: Reasons,
@@ -130,7 +127,6 @@ impl KeyError {
         Self { text: text.into(), cause: cause.len() }
     }
 
-    /// The whole text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text

@@ -169,13 +169,11 @@ impl From<bool> for Match<'_> {
 /// An attribute of a listed key that a rule can match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attribute<'a> {
-    /// Its name.
     Alias,
     /// The tag with this key.
     Tag(&'a str),
     /// The enterprise project that it belongs to.
     EnterpriseProject,
-    /// Its algorithm.
     KeySpec,
 }
 

@@ -30,7 +30,6 @@ pub enum Purpose {
 /// How a report is printed.
 #[derive(Clone, Copy, Debug)]
 pub struct TextStyle<'a> {
-    /// The command.
     pub purpose: Purpose,
     /// The policy file as given on the command line, so that editors find its lines.
     pub policy_file: &'a Path,

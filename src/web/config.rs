@@ -157,7 +157,6 @@ impl TlsVersion {
 
 /// A user with a password.
 pub struct User {
-    /// The name.
     pub name: String,
     /// The bcrypt hash of the password.
     pub hash: String,

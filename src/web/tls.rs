@@ -23,12 +23,7 @@ pub enum TlsError {
     Read(PathBuf, #[source] io::Error),
     /// A file has another content than expected.
     #[error("{} holds no {what} in PEM", .path.display())]
-    NotPem {
-        /// The file.
-        path: PathBuf,
-        /// The expected content.
-        what: &'static str,
-    },
+    NotPem { path: PathBuf, what: &'static str },
     /// The certificates of authorities cannot be used.
     #[error("{} holds no usable certificate of an authority", .0.display())]
     Authorities(PathBuf, #[source] Box<dyn std::error::Error + Send + Sync>),

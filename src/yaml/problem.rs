@@ -102,7 +102,6 @@ impl Finding {
 pub struct Problem {
     /// Whether it makes the file unusable.
     pub severity: Severity,
-    /// Its position.
     pub position: Position,
     /// What is wrong, in one line.
     pub message: String,
@@ -119,7 +118,6 @@ pub struct Problem {
 pub struct Related {
     /// What is at this position, such as `first listed`.
     pub what: &'static str,
-    /// Its position.
     pub position: Position,
     pub(crate) span: Span,
 }

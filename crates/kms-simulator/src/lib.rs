@@ -38,6 +38,7 @@
 //! # fn main() {}
 //! ```
 
+#![warn(missing_docs)]
 #![cfg_attr(
     not(feature = "testing"),
     allow(dead_code, unreachable_pub, reason = "some parts are used with the feature `testing` only")

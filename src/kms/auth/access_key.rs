@@ -19,7 +19,6 @@ use crate::kms::transport::{HeaderText, Request};
 pub struct AccessKeyFiles {
     /// The key's id.
     pub id: AccessKeyIdSource,
-    /// Its secret.
     pub secret: SecretLocation,
     /// The security token of a temporary one.
     pub security_token: Option<SecretLocation>,
@@ -30,7 +29,6 @@ pub struct AccessKeyFiles {
 pub enum AccessKeyIdSource {
     /// The id itself.
     Known(String),
-    /// Its location.
     In(SecretLocation),
 }
 

@@ -12,7 +12,6 @@ use crate::kms::secret::SecretLocation;
 /// How to log in to a project. Contains the locations of secrets, never a secret.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Credentials {
-    /// The login.
     pub login: Login,
     /// The agency of another account that is assumed on top.
     pub agency: Option<Agency>,

@@ -12,7 +12,6 @@ use crate::kms::secret::SecretLocation;
 /// An IAM user.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Password {
-    /// The user.
     pub user: Named,
     /// The account that the user belongs to; a user's id needs none.
     pub domain: Option<Named>,

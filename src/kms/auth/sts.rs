@@ -20,9 +20,7 @@ use crate::kms::transport::{Method, SetUpError, Url, address};
 pub struct OidcAgency {
     /// The base address of STS, without a slash at its end.
     pub endpoint: String,
-    /// The provider.
     pub provider_urn: String,
-    /// The agency.
     pub agency_urn: String,
     /// The provider's token, read anew at each login: it lives for minutes.
     pub token: SecretLocation,
