@@ -117,7 +117,7 @@ impl StatusStore {
         let report = snapshot.report.as_ref();
         let tally = report.map(|report| report.tally());
         let line = wording::daemon_line(tally.as_ref(), snapshot.next_run, snapshot.reload_error.is_some());
-        if report.is_some_and(|report| report.standby) { format!("standing by; {line}") } else { line.to_string() }
+        if report.is_some_and(|report| report.standby) { format!("standby; {line}") } else { line.to_string() }
     }
 
     pub(super) fn current(&self) -> Current {

@@ -82,8 +82,8 @@ fn the_standby_replica_reads_and_takes_over_when_the_active_one_stops() {
     let seen = standby.status();
     assert_eq!((&seen.0["run"]["standby"], &*seen.key(KEY)), (&true.into(), "non_compliant: interval_mismatch"));
     assert_eq!(active.status().0["run"]["standby"], false);
-    assert!(standby.get("/").1.contains("Standing by: another replica acts"));
-    assert!(!active.get("/").1.contains("Standing by"));
+    assert!(standby.get("/").1.contains("Standby: another replica is the lease holder"));
+    assert!(!active.get("/").1.contains("Standby"));
     assert_eq!(standby.get("/readyz").0, 200);
     assert_eq!(turns(&cloud, &one_key()), [90]);
 
