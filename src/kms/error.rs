@@ -117,7 +117,7 @@ impl Error {
 
     /// The error of a credential that cannot be sent.
     pub(super) fn invalid_header() -> Self {
-        let text = "the credentials have characters that no header can carry";
+        let text = "the credentials contain characters that are not allowed in an HTTP header; set other ones";
         Self::new(Operation::Authenticate, Kind::Credentials, text)
     }
 

@@ -123,7 +123,7 @@ impl Executor {
         let Call { operation, key_id, .. } = *call;
         if budget == RetryBudget::None {
             self.observer.operation(operation, false);
-            let text = "not called: it failed for every key that was tried in this run";
+            let text = "not called: it failed for every key that was tried in this run; the next run tries again";
             return Err(Error::new(operation, Kind::Transient, text));
         }
         self.await_turn(call).await?;

@@ -133,7 +133,7 @@ impl<'a> KeyRun<'a> {
     fn note_unproven_interval(&mut self) {
         let text = format!(
             "its interval is not proven and may be up to {}: the cloud does not show it, and this process has not set \
-             it; ask for `rotation_interval: {}` once to set it, or look it up in the cloud's console",
+             it; set `rotation_interval: {}` in the policy for one run, or look it up in the cloud's console",
             RotationInterval::AFTER_ENABLING,
             self.task.desired.interval.days(),
         );

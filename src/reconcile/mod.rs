@@ -154,7 +154,10 @@ impl Reconciler {
                         let error = ErrorChain(&error).to_string();
                         error!(
                             project,
-                            key_id, to, error, "shutting down, but the interval could not be set; set it by hand"
+                            key_id,
+                            to,
+                            error,
+                            "shutting down, but the interval could not be set; set it in the cloud's console, or start the daemon again"
                         );
                     }
                 }

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+const ENDED_EARLY: &str = "the other side has closed the connection";
+
 /// Shows an error and its causes, outermost first.
 pub struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
 
@@ -14,7 +16,7 @@ impl fmt::Display for ErrorChain<'_> {
         while let Some(error) = cause {
             // The TLS library's own text refers to its documentation.
             if error.downcast_ref().is_some_and(ended_early) {
-                return f.write_str(": the other side has closed the connection");
+                return write!(f, ": {ENDED_EARLY}");
             }
             write!(f, ": {error}")?;
             cause = error.source();
@@ -32,7 +34,19 @@ pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item
     })
 }
 
-/// True if a connection ended too early, and a library reports it with its own text. The system has no such error.
+/// The innermost cause in words.
+pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
+    if has_ended_early(error) {
+        return ENDED_EARLY.to_owned();
+    }
+    causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// Whether a connection ended too early, as a library reports it with a text of its own. The system has no such error.
+pub(crate) fn has_ended_early(error: &(dyn Error + 'static)) -> bool {
+    causes(error).filter_map(|cause| cause.downcast_ref()).any(ended_early)
+}
+
 fn ended_early(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::UnexpectedEof && error.raw_os_error().is_none()
 }

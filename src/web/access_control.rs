@@ -41,7 +41,7 @@ pub enum WebError {
     #[error("bearer token file {} is empty or has more than one line", .0.display())]
     NoToken(PathBuf),
     /// The system has no randomness.
-    #[error("the system gives no random numbers")]
+    #[error("cannot get random numbers from the system")]
     NoRandomness,
 }
 
@@ -104,13 +104,13 @@ impl WebFile {
         state.seen = seen;
         match access_control {
             Ok(access_control) => {
-                info!(file = %self.path.display(), "the web configuration has changed and is in force");
+                info!(file = %self.path.display(), "web configuration reloaded");
                 state.access_control.retired.cancel();
                 state.access_control = Arc::new(access_control);
             }
             Err(refused) => {
                 for problem in ErrorChain(&refused).to_string().lines() {
-                    error!(problem, "web configuration refused; the one before stays in force");
+                    error!(problem, "web configuration reload failed; still using the previous one");
                 }
             }
         }

@@ -15,7 +15,7 @@ use reqwest::{Certificate, Client, ClientBuilder, Identity, StatusCode};
 use zeroize::Zeroizing;
 
 use super::tls::{self, TlsError};
-use crate::support::error_chain::causes;
+use crate::support::error_chain::{causes, has_ended_early, innermost};
 use crate::support::printable::printable;
 
 /// Below the time limit of callers: Kubernetes has one second unless it is set, Docker 30.
@@ -49,24 +49,24 @@ pub(crate) struct Probe {
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProbeError {
-    #[error("connect to {0}: {1}")]
+    #[error("cannot connect to {0}: {1}")]
     Connect(String, String),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("set up the request to {0}: {1}")]
+    #[error("cannot set up the request to {0}: {1}")]
     SetUp(String, String),
     /// The daemon is not on this machine's loopback.
-    #[error("{0} is not the loopback, so that its certificate must be verified: name its authority with --ca-file")]
+    #[error("{0} is not a loopback address; set --ca-file to verify its certificate")]
     Unverified(IpAddr),
-    #[error("speak TLS with {0}: {1}")]
+    #[error("TLS with {0} failed: {1}")]
     Handshake(String, String),
     /// The connection ended without a response.
-    #[error("ask {0}: {1}")]
-    Ask(String, String),
+    #[error("no response from {0}: {1}")]
+    NoResponse(String, String),
     /// The response has another status than 200.
     #[error("HTTP {0}: {1}")]
-    Unwell(StatusCode, String),
-    #[error("no answer from {0} within {seconds} s", seconds = TIMEOUT.as_secs())]
+    BadStatus(StatusCode, String),
+    #[error("no response from {0} within {seconds} s", seconds = TIMEOUT.as_secs())]
     Timeout(String),
 }
 
@@ -77,7 +77,7 @@ impl Probe {
     ///
     /// It has another form; the message contains what is expected.
     pub(crate) fn address(url: &str) -> Result<(Scheme, String, u16), String> {
-        const EXPECTED: &str = "expected http:// or https://, a host, and a port where it is not 9847";
+        const EXPECTED: &str = "expected http:// or https://, a host, and a port unless it is 9847";
         let uri: Uri = url.parse().map_err(|error| format!("{error}; {EXPECTED}"))?;
         let scheme = match uri.scheme_str() {
             Some("http") => Scheme::Http,
@@ -97,7 +97,7 @@ impl Probe {
     ///
     /// # Errors
     ///
-    /// The daemon is not well, or does not answer.
+    /// The daemon does not answer, or its answer is not 200.
     pub(crate) async fn send(&self) -> Result<(), ProbeError> {
         // An error means that a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -106,7 +106,7 @@ impl Probe {
             Scheme::Https => self.within_timeout(self.https()).await,
             Scheme::HttpOrHttps => match self.within_timeout(self.http()).await {
                 // A server that expects TLS ends the connection.
-                Err(ProbeError::Ask(..)) => self.within_timeout(self.https()).await,
+                Err(ProbeError::NoResponse(..)) => self.within_timeout(self.https()).await,
                 response => response,
             },
         }
@@ -177,19 +177,19 @@ impl Probe {
         {
             body.extend_from_slice(&chunk[..chunk.len().min(LONGEST - body.len())]);
         }
-        Err(ProbeError::Unwell(response.status(), printable(String::from_utf8_lossy(&body).trim())))
+        Err(ProbeError::BadStatus(response.status(), printable(String::from_utf8_lossy(&body).trim())))
     }
 
     fn error(&self, error: &reqwest::Error) -> ProbeError {
         let (authority, cause) = (self.authority(), innermost(error));
         if error.is_builder() {
             ProbeError::SetUp(authority, cause)
-        } else if causes(error).any(<dyn Error>::is::<rustls::Error>) {
+        } else if has_ended_early(error) && error.is_connect() || causes(error).any(<dyn Error>::is::<rustls::Error>) {
             ProbeError::Handshake(authority, cause)
         } else if error.is_connect() {
             ProbeError::Connect(authority, cause)
         } else {
-            ProbeError::Ask(authority, cause)
+            ProbeError::NoResponse(authority, cause)
         }
     }
 }
@@ -197,11 +197,6 @@ impl Probe {
 /// Goes to the daemon itself, whatever proxy the environment names, and follows no redirect.
 fn builder() -> ClientBuilder {
     Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).retry(reqwest::retry::never()).http1_only()
-}
-
-/// The innermost cause; the others are layers of the client.
-fn innermost(error: &reqwest::Error) -> String {
-    causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 #[cfg(test)]

@@ -22,10 +22,10 @@ pub enum TlsError {
     #[error("read {}", .0.display())]
     Read(PathBuf, #[source] io::Error),
     /// A file has another content than expected.
-    #[error("{} holds no {what} in PEM", .path.display())]
+    #[error("{} contains no {what} in PEM format", .path.display())]
     NotPem { path: PathBuf, what: &'static str },
     /// The certificates of authorities cannot be used.
-    #[error("{} holds no usable certificate of an authority", .0.display())]
+    #[error("{} contains no usable CA certificate", .0.display())]
     Authorities(PathBuf, #[source] Box<dyn std::error::Error + Send + Sync>),
     /// Certificate and key do not belong together.
     #[error("certificate {} and key {} cannot be used together", .0.display(), .1.display())]

@@ -72,5 +72,5 @@ fn an_unusable_ca_file_is_named_with_the_reason() {
 fn a_connection_that_ends_early_is_reported_without_a_librarys_documentation() {
     let authority = Authority::new();
     let error = error_at(&Front::silent(&authority), Some(&authority.pem));
-    assert!(error.contains("was lost: the other side has closed it") && !error.contains("://"), "{error}");
+    assert!(error.contains("was lost: the other side has closed the connection") && !error.contains("://"), "{error}");
 }

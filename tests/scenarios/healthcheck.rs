@@ -1,5 +1,6 @@
 //! `healthcheck`: of a daemon that is healthy, unhealthy, unreachable, or uses TLS.
 
+use std::io::Read;
 use std::net::TcpListener;
 
 use kms_simulator::{Fault, Rule};
@@ -64,22 +65,22 @@ fn the_same_variable_sets_the_daemons_address() {
     site.set("KMS_ROTATIOND_LISTEN", &format!("0.0.0.0:{port}"));
     assert_is_well(&check(&site, &["--ready"]));
     // A closed port.
-    assert_says(&check(&site, &["--listen", "127.0.0.1:1"]), "connect to 127.0.0.1:1: Connection refused");
+    assert_says(&check(&site, &["--listen", "127.0.0.1:1"]), "cannot connect to 127.0.0.1:1: Connection refused");
 }
 
 #[test]
 fn healthcheck_works_with_tls_and_logins_on_the_loopback() {
     let cloud = Cloud::of([rotating(90)]);
-    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (authority, other_authority) = (Authority::new(), Authority::new());
     let site = Site::new(&Policy::of_one_key(cloud.url()));
-    let (papers, own) = (authority.sign(), authority.sign());
+    let (server_pair, own) = (authority.sign(), authority.sign());
     for (name, text) in [
-        ("server.crt", &papers.certificate),
-        ("server.key", &papers.key),
+        ("server.crt", &server_pair.certificate),
+        ("server.key", &server_pair.key),
         ("own.crt", &own.certificate),
         ("own.key", &own.key),
         ("ca.crt", &authority.pem()),
-        ("other.crt", &stranger.pem()),
+        ("other.crt", &other_authority.pem()),
         ("token-of-web", &"t0ken".to_owned()),
     ] {
         site.write(name, text);
@@ -91,7 +92,7 @@ fn healthcheck_works_with_tls_and_logins_on_the_loopback() {
     assert_is_well(&check(&site, &["--listen", &daemon.address]));
     assert_is_well(&check(&site, &["--url", &url]));
     assert_is_well(&check(&site, &["--url", &url, "--ca-file", "ca.crt"]));
-    assert_says(&check(&site, &["--url", &url, "--ca-file", "other.crt"]), "speak TLS with 127.0.0.1:");
+    assert_says(&check(&site, &["--url", &url, "--ca-file", "other.crt"]), "TLS with 127.0.0.1:");
     assert_says(&check(&site, &["--url", &url, "--ca-file", "no.crt"]), "read no.crt: No such file");
     let clients = "client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.crt";
     site.write("web.yaml", &format!("tls_server_config: {{{tls}, {clients}}}\n"));
@@ -109,7 +110,24 @@ fn a_silent_server_or_another_program_is_unhealthy() {
     // The system accepts the connection, but nothing reads from it.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
-    assert_says(&check_once(&site, &["--listen", &address]), &format!("no answer from {address} within 4 s"));
+    assert_says(&check_once(&site, &["--listen", &address]), &format!("no response from {address} within 4 s"));
+}
+
+#[test]
+fn a_server_that_ends_a_tls_handshake_is_no_failed_connection() {
+    let cloud = Cloud::of([rotating(90)]);
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let closing = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", closing.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for connection in closing.incoming() {
+            let mut hello = [0; 16 * 1024];
+            let _ = connection.and_then(|mut connection| connection.read(&mut hello));
+        }
+    });
+    let ended = check(&site, &["--url", &url]);
+    assert_says(&ended, "TLS with 127.0.0.1:");
+    assert_eq!(ended.code, Some(1));
 }
 
 #[test]

@@ -88,10 +88,10 @@ fn a_token_is_accepted_and_its_file_is_reloaded() {
     assert_eq!((status("Bearer first-t0ken"), status("Bearer second-t0ken")), (200, 401));
     site.write("web-token", "second-t0ken\n");
     assert_eq!((status("Bearer first-t0ken"), status("Bearer second-t0ken")), (401, 200));
-    daemon.await_message("the web configuration has changed and is in force");
+    daemon.await_message("web configuration reloaded");
     site.write("web-token", "");
     assert_eq!(status("Bearer second-t0ken"), 200, "an empty file lets nobody else in");
-    let line = daemon.await_message("web configuration refused; the one before stays in force");
+    let line = daemon.await_message("web configuration reload failed; still using the previous one");
     assert!(line["problem"].as_str().unwrap().ends_with("web-token is empty or has more than one line"), "{line}");
 }
 
@@ -108,12 +108,12 @@ fn a_renewed_certificate_is_in_use_from_the_next_connection_on() {
     // The key first, like a copy of two files: until the second is copied, they do not match.
     site.write("server.key", &new.key);
     assert!(is_of(&shown(&guest.connect(&daemon.address).unwrap()), &old));
-    let line = daemon.await_message("web configuration refused; the one before stays in force");
+    let line = daemon.await_message("web configuration reload failed; still using the previous one");
     let problem = line["problem"].as_str().unwrap();
     assert!(problem.contains("certificate server.crt and key server.key cannot be used together"), "{problem}");
     site.write("server.crt", &new.certificate);
     assert!(is_of(&shown(&guest.connect(&daemon.address).unwrap()), &new));
-    daemon.await_message("the web configuration has changed and is in force");
+    daemon.await_message("web configuration reloaded");
     let mut rest = Vec::new();
     kept.read_to_end(&mut rest).unwrap();
     assert!(rest.is_empty(), "what was connected before is let go");
@@ -136,7 +136,7 @@ fn a_bad_new_file_is_reported_once_and_the_old_one_is_kept() {
     site.write("web.yaml", &good.replace("alice", "bob"));
     assert_eq!(statuses(), (401, 401));
     let ended = daemon.stop();
-    let refused = ended.messages("web configuration refused; the one before stays in force");
+    let refused = ended.messages("web configuration reload failed; still using the previous one");
     let problems: Vec<_> = refused.iter().map(|line| line["problem"].as_str().unwrap()).collect();
     assert_eq!(problems.len(), 3, "{problems:?}");
     assert!(problems[0].starts_with("web.yaml:1:20: user `alice` has no bcrypt hash"), "{problems:?}");
@@ -227,7 +227,7 @@ fn an_unusable_web_configuration_exits_with_2_and_every_reason() {
         ),
         (&TLS.replace("server.crt", "no.crt"), &["kms-rotationd: read no.crt: No such file"]),
         (&TLS.replace("server.crt", "other.crt"), &["kms-rotationd: certificate other.crt and key server.key cannot"]),
-        (&TLS.replace("server.key", "server.crt"), &["kms-rotationd: server.crt holds no private key"]),
+        (&TLS.replace("server.key", "server.crt"), &["kms-rotationd: server.crt contains no private key"]),
         ("bearer_token_file: no-token\n", &["kms-rotationd: read bearer token file no-token: No such file"]),
     ] {
         let site = site(&cloud, web);

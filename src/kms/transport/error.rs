@@ -11,6 +11,7 @@ use rustls::pki_types::pem;
 use crate::kms::error::Source;
 use crate::kms::observe::Code;
 use crate::kms::secret::Unreadable;
+use crate::support::error_chain::innermost;
 
 /// Why a transport cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -32,45 +33,22 @@ pub struct HttpError(pub(super) reqwest::Error);
 
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let causes = || causes(&self.0);
-        let has_ended_early =
-            |cause: &io::Error| cause.kind() == io::ErrorKind::UnexpectedEof && cause.raw_os_error().is_none();
-        // The TLS library refers to its documentation there.
-        if causes().filter_map(|cause| cause.downcast_ref()).any(has_ended_early) {
-            return f.write_str("the other side has closed it");
-        }
-        match causes().last() {
-            Some(cause) => write!(f, "{cause}"),
-            None => write!(f, "{}", self.0),
-        }
+        f.write_str(&innermost(&self.0))
     }
 }
 
 impl StdError for HttpError {}
-
-/// An error and its causes, from the outside in.
-pub(super) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error| next(*error))
-}
-
-/// The cause of an error. `io::Error` hides its payload from `source()`, and a TLS error sits in two of them.
-fn next<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(payload) => Some(payload),
-        None => error.source(),
-    }
-}
 
 /// Why no connection is attempted: a file or the proxy's password cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectorError {
     #[error("no password for the proxy")]
     ProxyPassword(#[source] Unreadable),
-    #[error("no header can carry the proxy's password")]
+    #[error("the proxy's password contains characters that are not allowed in an HTTP header; set another one")]
     ProxyPasswordCharacters,
     #[error(
-        "the proxy {authority} has answered HTTP 407, and its password, which has not changed since, is not sent again \
-         for 30 minutes ({login})"
+        "the proxy {authority} refused the password (HTTP 407); the unchanged password is sent again after 30 minutes, \
+         or after SIGHUP ({login})"
     )]
     RefusedByProxy { authority: String, login: String },
     #[error("cannot read ca_file {}", .0.display())]

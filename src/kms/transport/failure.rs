@@ -12,9 +12,10 @@ use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 use tower_service::Service;
 
-use super::error::{Fault, HttpError, NoAnswer, causes};
+use super::error::{Fault, HttpError, NoAnswer};
 use super::proxy::Proxy;
 use crate::kms::observe::Code;
+use crate::support::error_chain::causes;
 use crate::support::printable::excerpt;
 use crate::support::shortage;
 
