@@ -30,7 +30,7 @@ use crate::daemon::{PolicyFile, warn_of_exposed_secrets};
 use crate::kms::auth::Named;
 use crate::logging::{self, FlushOnDrop, LogQueue};
 use crate::policy::types::{Credentials, Policy};
-use crate::policy::{self, Refused};
+use crate::policy::{self, PolicyRefused};
 use crate::support::clock::Clock;
 use crate::support::error_chain::ErrorChain;
 use crate::support::printable::printable;
@@ -164,7 +164,7 @@ fn variable(name: &str) -> Option<String> {
 fn check(file: &Path, format: OutputFormat) -> Exit {
     let (accepted, mut problems) = match policy::load(file, variable, Clock::system().now()) {
         Ok((policy, warnings)) => (Some(policy), warnings),
-        Err(Refused::Invalid(problems)) => (None, problems),
+        Err(PolicyRefused::Invalid(problems)) => (None, problems),
         Err(refused) => {
             let exit = fail(Exit::Invalid, &ErrorChain(&refused));
             return match format {
@@ -304,7 +304,7 @@ fn load(file: &mut PolicyFile, log: &LogOptions) -> Result<Policy, Exit> {
 }
 
 /// Prints why the policy is refused, as log lines if the log is JSON.
-fn print_refusal(refused: &Refused, log: &LogOptions) -> Exit {
+fn print_refusal(refused: &PolicyRefused, log: &LogOptions) -> Exit {
     if log.log_format == logging::Format::Json {
         for problem in ErrorChain(refused).to_string().lines() {
             tracing::error!(problem, "policy refused");
@@ -312,12 +312,12 @@ fn print_refusal(refused: &Refused, log: &LogOptions) -> Exit {
         return Exit::Invalid;
     }
     match refused {
-        Refused::Invalid(problems) => {
+        PolicyRefused::Invalid(problems) => {
             let text = render(problems, io::stderr().is_terminal());
             let _ = io::stderr().lock().write_all(text.as_bytes());
             Exit::Invalid
         }
-        Refused::Unreadable(error) => fail(Exit::Invalid, &ErrorChain(error)),
+        PolicyRefused::Unreadable(error) => fail(Exit::Invalid, &ErrorChain(error)),
     }
 }
 

@@ -30,22 +30,22 @@ const RETRIED: [Reason; 6] = [
     Reason::ChangeLimit,
 ];
 
-type Problems = HashMap<(Arc<str>, Subject), Problem>;
+type KeyProblems = HashMap<(Arc<str>, Subject), KeyProblem>;
 
 /// Remembers the problems of the last run, and logs what has changed since then.
 #[derive(Debug, Default)]
 pub struct Announcer {
-    problems: Problems,
+    problems: KeyProblems,
 }
 
 /// The reasons of a key's problem, and a hash of the cause: a new cause is logged, a new request id is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Problem {
+struct KeyProblem {
     reasons: Reasons,
     cause: Option<u64>,
 }
 
-impl Problem {
+impl KeyProblem {
     fn of(key: &KeyReport) -> Self {
         let hash = |error: &KeyError| {
             let mut hasher = DefaultHasher::new();
@@ -59,7 +59,7 @@ impl Problem {
 /// The keys of a run that need attention.
 #[derive(Default)]
 struct Attention<'r> {
-    problems: Problems,
+    problems: KeyProblems,
     /// New or changed since the last run.
     new: Vec<&'r KeyReport>,
 }
@@ -86,7 +86,7 @@ impl Announcer {
             let last = self.problems.get(&id);
             // A key on policy has a reason if a write of `reapply: always` failed.
             if project.coverage.is_problem(key.status) || (key.status == Status::Compliant && !key.reasons.is_empty()) {
-                let problem = Problem::of(key);
+                let problem = KeyProblem::of(key);
                 if last != Some(&problem) {
                     attention.new.push(key);
                     // A failure of the whole project has its own line; an error of the key itself is logged as well.

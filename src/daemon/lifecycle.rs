@@ -77,14 +77,14 @@ impl Signals {
                     () = next(&mut hang_up) => "SIGHUP",
                 };
                 match action(name, on_hang_up, first, Instant::now()) {
-                    Action::Reload => requests.hang_up.notify_one(),
-                    Action::Stop => {
+                    SignalAction::Reload => requests.hang_up.notify_one(),
+                    SignalAction::Stop => {
                         first = Some(Instant::now());
                         info!(signal = name, "shutting down; waiting for requests in flight");
                         requests.stop.cancel();
                     }
-                    Action::Ignore => debug!(signal = name, "already shutting down"),
-                    Action::ExitNow => {
+                    SignalAction::Ignore => debug!(signal = name, "already shutting down"),
+                    SignalAction::ExitNow => {
                         warn!(signal = name, "exiting immediately");
                         requests.exit_now.cancel();
                         return;
@@ -97,7 +97,7 @@ impl Signals {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
+enum SignalAction {
     Reload,
     Stop,
     Ignore,
@@ -105,13 +105,13 @@ enum Action {
 }
 
 /// The action for a signal at `now`, if the first request to stop was at `first`.
-fn action(name: &str, on_hang_up: HangUp, first: Option<Instant>, now: Instant) -> Action {
+fn action(name: &str, on_hang_up: HangUp, first: Option<Instant>, now: Instant) -> SignalAction {
     let is_hang_up = name == "SIGHUP";
     match first {
-        _ if is_hang_up && on_hang_up == HangUp::Reload => Action::Reload,
-        None => Action::Stop,
-        Some(first) if is_hang_up || now.duration_since(first) < REPEAT_AFTER => Action::Ignore,
-        Some(_) => Action::ExitNow,
+        _ if is_hang_up && on_hang_up == HangUp::Reload => SignalAction::Reload,
+        None => SignalAction::Stop,
+        Some(first) if is_hang_up || now.duration_since(first) < REPEAT_AFTER => SignalAction::Ignore,
+        Some(_) => SignalAction::ExitNow,
     }
 }
 
@@ -251,18 +251,18 @@ mod tests {
         let after = |millis, name, hang_up| action(name, hang_up, Some(first), first + Duration::from_millis(millis));
         for hang_up in [HangUp::Reload, HangUp::Stop] {
             for name in ["SIGTERM", "SIGINT"] {
-                assert_eq!(action(name, hang_up, None, first), Action::Stop);
-                assert_eq!(after(0, name, hang_up), Action::Ignore);
-                assert_eq!(after(999, name, hang_up), Action::Ignore);
-                assert_eq!(after(1000, name, hang_up), Action::ExitNow);
-                assert_eq!(after(60_000, name, hang_up), Action::ExitNow);
+                assert_eq!(action(name, hang_up, None, first), SignalAction::Stop);
+                assert_eq!(after(0, name, hang_up), SignalAction::Ignore);
+                assert_eq!(after(999, name, hang_up), SignalAction::Ignore);
+                assert_eq!(after(1000, name, hang_up), SignalAction::ExitNow);
+                assert_eq!(after(60_000, name, hang_up), SignalAction::ExitNow);
             }
         }
-        assert_eq!(action("SIGHUP", HangUp::Stop, None, first), Action::Stop);
-        assert_eq!(action("SIGHUP", HangUp::Reload, None, first), Action::Reload);
+        assert_eq!(action("SIGHUP", HangUp::Stop, None, first), SignalAction::Stop);
+        assert_eq!(action("SIGHUP", HangUp::Reload, None, first), SignalAction::Reload);
         for millis in [0, 60_000] {
-            assert_eq!(after(millis, "SIGHUP", HangUp::Stop), Action::Ignore);
-            assert_eq!(after(millis, "SIGHUP", HangUp::Reload), Action::Reload);
+            assert_eq!(after(millis, "SIGHUP", HangUp::Stop), SignalAction::Ignore);
+            assert_eq!(after(millis, "SIGHUP", HangUp::Reload), SignalAction::Reload);
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::policy::types::{Policy, Project};
-use crate::policy::{self, Refused, UnreadableFile};
+use crate::policy::{self, PolicyRefused, UnreadableFile};
 use crate::support::clock::Clock;
 use crate::support::file_stamp::LastRead;
 use crate::support::shortage;
@@ -49,7 +49,7 @@ impl PolicyFile {
     /// # Errors
     ///
     /// The file cannot be read, or is not a valid policy.
-    pub fn read(&mut self) -> Result<Policy, Refused> {
+    pub fn read(&mut self) -> Result<Policy, PolicyRefused> {
         let is_spent_stream = self.last_read.is_some() && self.is_stream();
         let (last_read, content) = LastRead::of(&self.path, |path| {
             if is_spent_stream { Err(UnreadableFile::NotRegular(path.to_owned())) } else { policy::read_file(path) }
@@ -57,7 +57,7 @@ impl PolicyFile {
         self.last_read = Some(last_read);
         let file = self.path.display().to_string();
         let (policy, warnings) =
-            policy::read(&content?, &file, self.environment, self.clock.now()).map_err(Refused::Invalid)?;
+            policy::read(&content?, &file, self.environment, self.clock.now()).map_err(PolicyRefused::Invalid)?;
         for warning in warnings.render_plain().lines() {
             warn!(problem = warning, "policy warning");
         }

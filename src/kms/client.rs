@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::auth::{Credential, Credentials, ProjectScope, Session};
 use super::endpoint::Endpoints;
-use super::error::{Error, Kind, classify_contradiction, parse_body};
+use super::error::{Error, ErrorKind, classify_contradiction, parse_body};
 use super::executor::{Call, Executor};
 use super::observe::{Code, Observer, Operation};
 use super::outage::Outage;
@@ -145,7 +145,7 @@ impl KmsClient {
             None => self.session.project_id(&self.executor, &self.scope.name).await?,
         };
         let addresses = Addresses::new(&self.kms, &project_id)
-            .map_err(|error| Error::new(Operation::Authenticate, Kind::AccessDenied, error.to_string()))?;
+            .map_err(|error| Error::new(Operation::Authenticate, ErrorKind::AccessDenied, error.to_string()))?;
         Ok(self.addresses.get_or_init(|| addresses))
     }
 
@@ -234,13 +234,13 @@ impl KmsClient {
     /// Ends the run of the project after a failed login, and names the permission that a refused call needs.
     fn judge(&self, route: Route, error: Error) -> Error {
         match error.kind() {
-            Kind::Credentials | Kind::LoginUnavailable => {
+            ErrorKind::Credentials | ErrorKind::LoginUnavailable => {
                 // Five failures in a row lock an access key (`docs/kms-api.md` 3.2), and only the login that has failed
                 // could give another credential.
                 self.login.close(error.kind(), &error.text());
                 error
             }
-            Kind::Permission if error.operation() == route.operation() => {
+            ErrorKind::Permission if error.operation() == route.operation() => {
                 error.with_hint(&format!("the user needs the permission {}", route.permission()))
             }
             _ => error,
@@ -263,10 +263,10 @@ fn unusable(operation: Operation, request: &Request, answer: &Answer, why: Unusa
         } else {
             format!("HTTP {status} from {host} with a body without the rotation setting")
         };
-        Error::new(operation, Kind::NotOffered, text)
+        Error::new(operation, ErrorKind::NotOffered, text)
     } else {
         let text = format!("HTTP {status} from {host} with a body that is not a KMS answer; is the endpoint right?");
-        Error::new(operation, Kind::Garbled, text)
+        Error::new(operation, ErrorKind::Garbled, text)
     };
     error.with_code(Code::Http(status)).with_request_id(answer.request_id())
 }

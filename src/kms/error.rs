@@ -16,7 +16,7 @@ use crate::support::printable::excerpt;
 
 /// What follows from an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ErrorKind {
     /// The same call may succeed later; it was repeated for as long as the retry policy allows.
     Transient,
     /// As `Transient`: the cloud's request limit was reached.
@@ -56,7 +56,7 @@ pub enum Kind {
     Stopped,
 }
 
-impl Kind {
+impl ErrorKind {
     /// The call is repeated within the retry budget.
     #[must_use]
     pub fn is_transient(self) -> bool {
@@ -65,14 +65,14 @@ impl Kind {
 }
 
 /// What the end of a call means for its key.
-impl From<Kind> for CallFailure {
-    fn from(kind: Kind) -> Self {
+impl From<ErrorKind> for CallFailure {
+    fn from(kind: ErrorKind) -> Self {
         match kind {
-            Kind::NotFound => Self::NotFound,
-            Kind::AccessDenied | Kind::Permission => Self::AccessDenied,
-            Kind::Throttled => Self::Throttled,
-            Kind::Credentials => Self::Authentication,
-            Kind::LoginUnavailable => Self::LoginUnavailable,
+            ErrorKind::NotFound => Self::NotFound,
+            ErrorKind::AccessDenied | ErrorKind::Permission => Self::AccessDenied,
+            ErrorKind::Throttled => Self::Throttled,
+            ErrorKind::Credentials => Self::Authentication,
+            ErrorKind::LoginUnavailable => Self::LoginUnavailable,
             _ => Self::Other,
         }
     }
@@ -89,7 +89,7 @@ pub(super) type Source = Box<dyn StdError + Send + Sync>;
 #[derive(Debug)]
 struct Inner {
     operation: Operation,
-    kind: Kind,
+    kind: ErrorKind,
     code: Option<Code>,
     text: String,
     source: Option<Source>,
@@ -101,7 +101,7 @@ struct Inner {
 impl Error {
     /// An error without an answer of the cloud. `text` is what happened, and what the user can do about it.
     #[must_use]
-    pub fn new(operation: Operation, kind: Kind, text: impl Into<String>) -> Self {
+    pub fn new(operation: Operation, kind: ErrorKind, text: impl Into<String>) -> Self {
         let text = text.into();
         Self(Box::new(Inner {
             operation,
@@ -118,7 +118,7 @@ impl Error {
     /// The error of a credential that cannot be sent.
     pub(super) fn invalid_header() -> Self {
         let text = "the credentials contain characters that are not allowed in an HTTP header; set other ones";
-        Self::new(Operation::Authenticate, Kind::Credentials, text)
+        Self::new(Operation::Authenticate, ErrorKind::Credentials, text)
     }
 
     /// Adds the cause, where there is one.
@@ -171,14 +171,14 @@ impl Error {
     }
 
     /// Replaces the kind: what an answer means can depend on what came before it.
-    pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
+    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;
         self
     }
 
     /// The kind, by which its consequences are decided.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
@@ -248,44 +248,48 @@ impl StdError for Error {
 
 /// The kind of an answer with this HTTP status and this error code of the cloud, empty where its body has none.
 #[must_use]
-pub fn classify(operation: Operation, status: u16, cloud_code: &str) -> Kind {
+pub fn classify(operation: Operation, status: u16, cloud_code: &str) -> ErrorKind {
     match (status, cloud_code) {
-        (500 | 503 | 408, _) => Kind::Transient,
+        (500 | 503 | 408, _) => ErrorKind::Transient,
         (502 | 504, _) => lost_answer(operation),
-        (429, _) => Kind::Throttled,
-        (401, _) | (_, "KMS.0301" | "KMS.0302" | "KMS.0303") => Kind::Credentials,
-        (_, "KMS.0207") => Kind::NotFound,
-        (_, "KMS.2901") if operation == Operation::EnableRotation => Kind::AlreadyOn,
-        (_, "KMS.0313") if operation == Operation::UpdateInterval => Kind::NotOn,
-        (_, "KMS.0106") => Kind::Blocked(RotationBlocker::ReplicaKey),
-        (_, "KMS.0209" | "KMS.1301") => Kind::Blocked(RotationBlocker::Disabled),
-        (_, "KMS.0210") => Kind::Blocked(RotationBlocker::PendingDeletion),
-        (_, "KMS.0211") => Kind::Blocked(RotationBlocker::DefaultKey),
-        (_, "KMS.0312") => Kind::Blocked(RotationBlocker::ImportedMaterial),
-        (_, "KMS.0319") => Kind::Blocked(RotationBlocker::RotationUnsupported),
-        (_, "KMS.0324" | "KMS.0325" | "KMS.0341") => Kind::Blocked(RotationBlocker::UnsupportedKeyType),
-        (_, "KMS.0338") => Kind::Blocked(RotationBlocker::CustomKeystore),
+        (429, _) => ErrorKind::Throttled,
+        (401, _) | (_, "KMS.0301" | "KMS.0302" | "KMS.0303") => ErrorKind::Credentials,
+        (_, "KMS.0207") => ErrorKind::NotFound,
+        (_, "KMS.2901") if operation == Operation::EnableRotation => ErrorKind::AlreadyOn,
+        (_, "KMS.0313") if operation == Operation::UpdateInterval => ErrorKind::NotOn,
+        (_, "KMS.0106") => ErrorKind::Blocked(RotationBlocker::ReplicaKey),
+        (_, "KMS.0209" | "KMS.1301") => ErrorKind::Blocked(RotationBlocker::Disabled),
+        (_, "KMS.0210") => ErrorKind::Blocked(RotationBlocker::PendingDeletion),
+        (_, "KMS.0211") => ErrorKind::Blocked(RotationBlocker::DefaultKey),
+        (_, "KMS.0312") => ErrorKind::Blocked(RotationBlocker::ImportedMaterial),
+        (_, "KMS.0319") => ErrorKind::Blocked(RotationBlocker::RotationUnsupported),
+        (_, "KMS.0324" | "KMS.0325" | "KMS.0341") => ErrorKind::Blocked(RotationBlocker::UnsupportedKeyType),
+        (_, "KMS.0338") => ErrorKind::Blocked(RotationBlocker::CustomKeystore),
         // The token is of another project, or the account is frozen or not verified: no other call will succeed.
-        (_, "KMS.0305" | "KMS.0321" | "KMS.0314" | "KMS.0328") => Kind::AccessDenied,
-        (403, _) | (_, "KMS.0306" | "KMS.0307" | "KMS.0326" | "KMS.0330") => Kind::Permission,
-        (404, code) if !code.starts_with("KMS.") => Kind::NotOffered,
-        (405 | 501, _) => Kind::NotOffered,
-        _ => Kind::Refused,
+        (_, "KMS.0305" | "KMS.0321" | "KMS.0314" | "KMS.0328") => ErrorKind::AccessDenied,
+        (403, _) | (_, "KMS.0306" | "KMS.0307" | "KMS.0326" | "KMS.0330") => ErrorKind::Permission,
+        (404, code) if !code.starts_with("KMS.") => ErrorKind::NotOffered,
+        (405 | 501, _) => ErrorKind::NotOffered,
+        _ => ErrorKind::Refused,
     }
 }
 
 /// The kind of an answer of 200 with an error code of the cloud: it contradicts itself, so only codes that lead to
 /// another reading or to no write are accepted.
-pub(super) fn classify_contradiction(operation: Operation, cloud_code: &str) -> Kind {
+pub(super) fn classify_contradiction(operation: Operation, cloud_code: &str) -> ErrorKind {
     match classify(operation, 400, cloud_code) {
-        kind @ (Kind::Credentials | Kind::Permission | Kind::AccessDenied | Kind::AlreadyOn | Kind::NotOn) => kind,
-        _ => Kind::Garbled,
+        kind @ (ErrorKind::Credentials
+        | ErrorKind::Permission
+        | ErrorKind::AccessDenied
+        | ErrorKind::AlreadyOn
+        | ErrorKind::NotOn) => kind,
+        _ => ErrorKind::Garbled,
     }
 }
 
 /// The kind of a lost answer: a write may have been applied.
-pub(super) fn lost_answer(operation: Operation) -> Kind {
-    if operation.is_write() { Kind::Unclear } else { Kind::Transient }
+pub(super) fn lost_answer(operation: Operation) -> ErrorKind {
+    if operation.is_write() { ErrorKind::Unclear } else { ErrorKind::Transient }
 }
 
 /// The cloud's own error code and message, from any of the four shapes of `docs/kms-api.md` 3. Empty where the body is
@@ -322,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_cause_is_the_source_and_is_printed_once() {
-        let error = Error::new(ReadStatus, Kind::Transient, "no connection to kms.example.com");
+        let error = Error::new(ReadStatus, ErrorKind::Transient, "no connection to kms.example.com");
         let error = error.with_source(Some("connection refused".into())).with_hint("through a proxy");
         assert_eq!(error.to_string(), "read_status: no connection to kms.example.com (through a proxy)");
         assert_eq!(error.text(), "no connection to kms.example.com (through a proxy): connection refused");
@@ -352,10 +356,10 @@ mod tests {
     #[test]
     fn the_status_decides_over_the_body_for_server_errors() {
         for code in ["", "KMS.2901", "KMS.0207"] {
-            assert_eq!(classify(ReadStatus, 502, code), Kind::Transient);
-            assert_eq!(classify(UpdateInterval, 502, code), Kind::Unclear);
-            assert_eq!(classify(EnableRotation, 500, code), Kind::Transient);
-            assert_eq!(classify(EnableRotation, 429, code), Kind::Throttled);
+            assert_eq!(classify(ReadStatus, 502, code), ErrorKind::Transient);
+            assert_eq!(classify(UpdateInterval, 502, code), ErrorKind::Unclear);
+            assert_eq!(classify(EnableRotation, 500, code), ErrorKind::Transient);
+            assert_eq!(classify(EnableRotation, 429, code), ErrorKind::Throttled);
         }
     }
 
@@ -364,26 +368,29 @@ mod tests {
         let [on, off] = ["KMS.2901", "KMS.0313"].map(|code| move |operation| classify(operation, 400, code));
         assert_eq!(
             [EnableRotation, UpdateInterval, ReadStatus].map(on),
-            [Kind::AlreadyOn, Kind::Refused, Kind::Refused]
+            [ErrorKind::AlreadyOn, ErrorKind::Refused, ErrorKind::Refused]
         );
-        assert_eq!([EnableRotation, UpdateInterval, ReadStatus].map(off), [Kind::Refused, Kind::NotOn, Kind::Refused]);
+        assert_eq!(
+            [EnableRotation, UpdateInterval, ReadStatus].map(off),
+            [ErrorKind::Refused, ErrorKind::NotOn, ErrorKind::Refused]
+        );
     }
 
     #[test]
     fn a_missing_key_and_a_missing_call_are_distinguished() {
-        assert_eq!(classify(ReadStatus, 404, "KMS.0207"), Kind::NotFound);
-        assert_eq!(classify(ReadStatus, 404, "APIGW.0101"), Kind::NotOffered);
-        assert_eq!(classify(ReadStatus, 404, ""), Kind::NotOffered);
-        assert_eq!(classify(ReadStatus, 404, "KMS.9999"), Kind::Refused);
+        assert_eq!(classify(ReadStatus, 404, "KMS.0207"), ErrorKind::NotFound);
+        assert_eq!(classify(ReadStatus, 404, "APIGW.0101"), ErrorKind::NotOffered);
+        assert_eq!(classify(ReadStatus, 404, ""), ErrorKind::NotOffered);
+        assert_eq!(classify(ReadStatus, 404, "KMS.9999"), ErrorKind::Refused);
     }
 
     #[test]
     fn a_refused_token_a_missing_permission_and_a_foreign_project_are_distinguished() {
         for (status, code) in [(401, ""), (401, "APIGW.0307"), (403, "KMS.0303")] {
-            assert_eq!(classify(ReadStatus, status, code), Kind::Credentials);
+            assert_eq!(classify(ReadStatus, status, code), ErrorKind::Credentials);
         }
-        assert_eq!(classify(ReadStatus, 403, "KMS.0307"), Kind::Permission);
-        assert_eq!(classify(ReadStatus, 403, ""), Kind::Permission);
-        assert_eq!(classify(ReadStatus, 403, "KMS.0321"), Kind::AccessDenied);
+        assert_eq!(classify(ReadStatus, 403, "KMS.0307"), ErrorKind::Permission);
+        assert_eq!(classify(ReadStatus, 403, ""), ErrorKind::Permission);
+        assert_eq!(classify(ReadStatus, 403, "KMS.0321"), ErrorKind::AccessDenied);
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::error::{Error, Kind, body_request_id, classify, lost_answer, parse_body};
+use super::error::{Error, ErrorKind, body_request_id, classify, lost_answer, parse_body};
 use super::limit::RequestLimit;
 use super::observe::{Code, Observer, Operation};
 use super::outage::{Outage, RetryBudget};
@@ -63,11 +63,11 @@ pub enum SendMode {
     /// Repeated as the retry policy allows; not made while the program is stopping.
     #[default]
     Retried,
-    /// For an interval that the key has already: each sending may start the cloud's rotation period anew, so one that
-    /// may have been applied is not repeated, and ends as [`Kind::Unclear`] after a server error too.
+    /// Sent once, for an interval that the key has already: each sending may start the cloud's rotation period anew.
+    /// A server error ends it as [`ErrorKind::Unclear`] too.
     Once,
     /// For an interval that is due when the program stops: made and repeated although it is stopping, for a few
-    /// seconds. Its end is never [`Kind::Unclear`], since there is no time to read.
+    /// seconds. Its end is never [`ErrorKind::Unclear`], since there is no time to read.
     AtExit,
 }
 
@@ -83,9 +83,9 @@ impl<'a> Call<'a> {
     /// The error as it counts in this mode.
     fn judge(&self, error: Error) -> Error {
         match self.mode {
-            SendMode::Once if is_maybe_applied(&error) => error.with_kind(Kind::Unclear),
+            SendMode::Once if is_maybe_applied(&error) => error.with_kind(ErrorKind::Unclear),
             // There is no time to read, and what is sent is right whether or not it was applied before.
-            SendMode::AtExit if error.kind() == Kind::Unclear => error.with_kind(Kind::Transient),
+            SendMode::AtExit if error.kind() == ErrorKind::Unclear => error.with_kind(ErrorKind::Transient),
             _ => error,
         }
     }
@@ -124,7 +124,7 @@ impl Executor {
         if budget == RetryBudget::None {
             self.observer.operation(operation, false);
             let text = "not called: it failed for every key that was tried in this run; the next run tries again";
-            return Err(Error::new(operation, Kind::Transient, text));
+            return Err(Error::new(operation, ErrorKind::Transient, text));
         }
         self.await_turn(call).await?;
         let began = Instant::now();
@@ -160,14 +160,14 @@ impl Executor {
     fn count_end(&self, operation: Operation, error: Option<&Error>, budget: RetryBudget, began: Instant) {
         let Some(error) = error else { return self.succeeded(operation) };
         match error.kind() {
-            Kind::Unclear | Kind::Stopped => {}
+            ErrorKind::Unclear | ErrorKind::Stopped => {}
             // Refused because rotation is on, as it should be.
-            Kind::AlreadyOn => self.succeeded(operation),
-            Kind::Shortage => {
+            ErrorKind::AlreadyOn => self.succeeded(operation),
+            ErrorKind::Shortage => {
                 self.observer.operation(operation, false);
                 if budget == RetryBudget::Full {
                     // The same for every key, and not over soon.
-                    self.unreachable.close(Kind::Unreachable, &error.text());
+                    self.unreachable.close(ErrorKind::Unreachable, &error.text());
                 }
             }
             kind if kind.is_transient() => {
@@ -177,7 +177,7 @@ impl Executor {
                     self.outage(Operation::ReadStatus).exhausted(began);
                 }
             }
-            Kind::Unreachable | Kind::LoginUnavailable => self.observer.operation(operation, false),
+            ErrorKind::Unreachable | ErrorKind::LoginUnavailable => self.observer.operation(operation, false),
             _ => {
                 // A refusal is an answer: there is no outage.
                 self.outage(operation).answered();
@@ -215,7 +215,7 @@ impl Executor {
                 self.transport.proxy_refuses(self.clock.now());
             }
             let error = lost(operation, no_answer);
-            if error.kind() == Kind::Unreachable && operation != Operation::Authenticate {
+            if error.kind() == ErrorKind::Unreachable && operation != Operation::Authenticate {
                 self.unreachable.close(error.kind(), &error.text());
             }
             error
@@ -247,7 +247,7 @@ impl Executor {
             return Err(stopping(operation));
         }
         if operation.is_write() && !self.gate.is_open() {
-            return Err(Error::new(operation, Kind::Stopped, "not sent: another replica may write now"));
+            return Err(Error::new(operation, ErrorKind::Stopped, "not sent: another replica may write now"));
         }
         Ok(())
     }
@@ -366,7 +366,7 @@ impl Executor {
         }
         let retry_after = answer.retry_after(self.clock.now()).map(|asked| asked.min(LONGEST_RETRY_AFTER));
         if let Some(asked) = retry_after
-            && (kind.is_transient() || kind == Kind::Unclear)
+            && (kind.is_transient() || kind == ErrorKind::Unclear)
         {
             self.limit.pause(asked);
         }
@@ -380,20 +380,20 @@ impl Executor {
 /// The error of an attempt without an answer.
 fn lost(operation: Operation, no_answer: NoAnswer) -> Error {
     let kind = match no_answer.fault {
-        Fault::Unreachable | Fault::NotAttempted => Kind::Unreachable,
+        Fault::Unreachable | Fault::NotAttempted => ErrorKind::Unreachable,
         _ if no_answer.may_have_arrived => lost_answer(operation),
-        Fault::Shortage => Kind::Shortage,
-        Fault::Transient => Kind::Transient,
+        Fault::Shortage => ErrorKind::Shortage,
+        Fault::Transient => ErrorKind::Transient,
     };
     Error::new(operation, kind, no_answer.text).with_code(no_answer.code).with_source(no_answer.source)
 }
 
 fn stopping(operation: Operation) -> Error {
-    Error::new(operation, Kind::Stopped, "not called: the program is stopping")
+    Error::new(operation, ErrorKind::Stopped, "not called: the program is stopping")
 }
 
 /// Whether a write that was answered like this may have taken effect: a server may fail after the work.
 fn is_maybe_applied(error: &Error) -> bool {
     let is_servers = matches!(error.code(), Some(Code::Http(408 | 500..)));
-    error.operation().is_write() && error.kind() == Kind::Transient && is_servers
+    error.operation().is_write() && error.kind() == ErrorKind::Transient && is_servers
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::Listed;
 use super::client::KmsClient;
-use super::error::{Error, Kind};
+use super::error::{Error, ErrorKind};
 use super::observe::{Code, Operation};
 use super::route::Route;
 use super::transport::Answer;
@@ -58,7 +58,7 @@ impl Pages {
         self.total = total;
         if self.read >= MOST_PAGES || seen > MOST_KEYS || self.began.elapsed() > LONGEST_LIST {
             let text = format!("the list of keys does not end: {seen} keys on {} pages", self.read);
-            return Err(Error::new(Operation::ListKeys, Kind::Garbled, text));
+            return Err(Error::new(Operation::ListKeys, ErrorKind::Garbled, text));
         }
         Ok(())
     }
@@ -81,12 +81,12 @@ impl Pages {
     }
 }
 
-/// Why a list is incomplete that ends although more keys should follow.
+/// The list ended, although the cloud reported more keys.
 const NO_FURTHER_KEY: &str = "the cloud reports more keys, but lists no further one";
 const NO_MARKER: &str = "the cloud reports more keys, but no marker for them";
 
 /// The list, read `again` where its total changed meanwhile. If that fails, the first reading stays, with its doubt.
-async fn settled<T>(
+async fn read_twice<T>(
     (listed, pages): (Listed<T>, Pages),
     again: impl Future<Output = Result<(Listed<T>, Pages), Error>>,
 ) -> Listed<T> {
@@ -104,7 +104,7 @@ impl KmsClient {
     pub(super) async fn all_keys(&self) -> Result<Listed<ListedKey>, Error> {
         match self.keys_by_page(Some(LARGEST_PAGE)).await {
             // The page may be too large for this site; its default size is not.
-            Err(error) if error.code() == Some(Code::Http(400)) && error.kind() == Kind::Refused => {
+            Err(error) if error.code() == Some(Code::Http(400)) && error.kind() == ErrorKind::Refused => {
                 self.keys_by_page(None).await
             }
             result => result,
@@ -112,7 +112,7 @@ impl KmsClient {
     }
 
     async fn keys_by_page(&self, limit: Option<&str>) -> Result<Listed<ListedKey>, Error> {
-        Ok(settled(self.read_keys(limit).await?, self.read_keys(limit)).await)
+        Ok(read_twice(self.read_keys(limit).await?, self.read_keys(limit)).await)
     }
 
     async fn read_keys(&self, limit: Option<&str>) -> Result<(Listed<ListedKey>, Pages), Error> {
@@ -171,7 +171,7 @@ impl KmsClient {
         // One value at a time: the documents disagree on whether several in one query are alternatives.
         for value in values {
             let tag = Tag { key: key.into(), value: value.into() };
-            let found = settled(self.read_tagged(&tag).await?, self.read_tagged(&tag)).await;
+            let found = read_twice(self.read_tagged(&tag).await?, self.read_tagged(&tag)).await;
             tagged.items.extend(found.items.into_iter().map(|key_id| (key_id, tag.clone())));
             tagged.doubt = tagged.doubt.or(found.doubt);
         }

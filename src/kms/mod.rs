@@ -28,7 +28,7 @@ mod wire;
 mod write;
 
 pub use client::{ClientSettings, KmsClient};
-pub use error::{Error, Kind};
+pub use error::{Error, ErrorKind};
 pub use executor::SendMode;
 pub use retry::RetryPolicy;
 pub use shared::Shared;
@@ -47,7 +47,7 @@ pub trait Kms: Send + Sync {
     ///
     /// # Errors
     ///
-    /// The call failed. [`Kind::NotOffered`]: this answer does not contain the setting, which alone does not prove that
+    /// The call failed. [`ErrorKind::NotOffered`]: this answer does not contain the setting, which alone does not prove that
     /// the project's cloud never does.
     fn read_status(&self, key_id: KeyId) -> impl Future<Output = Result<Rotation, Error>> + Send;
 
@@ -86,7 +86,7 @@ pub trait Kms: Send + Sync {
 
 /// One write to one key, which counts as one operation however often it is sent.
 ///
-/// Where [`send`](Self::send) ends as [`Kind::Unclear`], the write may or may not have been applied. The user of the
+/// Where [`send`](Self::send) ends as [`ErrorKind::Unclear`], the write may or may not have been applied. The user of the
 /// operation waits, reads the key, and then sends the write again, reports it as [found applied](Self::found_applied),
 /// or drops it, which counts it as failed. No other accounting is left to the user.
 pub trait WriteOperation: Send {
@@ -120,7 +120,7 @@ pub struct RunStart {
 pub struct Listed<T> {
     /// The items.
     pub items: Vec<T>,
-    /// Why some may be missing, for people; `None` if the list is complete.
+    /// Why some may be missing, as text for the report; `None` if the list is complete.
     pub doubt: Option<Box<str>>,
 }
 

@@ -115,7 +115,7 @@ where
 mod tests {
     use std::cell::Cell;
 
-    use super::super::error::Kind;
+    use super::super::error::ErrorKind;
     use super::super::observe::{Code, Operation};
     use super::*;
 
@@ -125,13 +125,16 @@ mod tests {
         max_elapsed: Duration::from_secs(120),
     };
 
-    fn error(kind: Kind, retry_after: Option<u64>) -> Error {
+    fn error(kind: ErrorKind, retry_after: Option<u64>) -> Error {
         Error::new(Operation::ReadStatus, kind, "HTTP 503")
             .with_code(Code::Http(503))
             .with_retry_after(retry_after.map(Duration::from_secs).map(|asked| asked.min(LONGEST_RETRY_AFTER)))
     }
 
-    async fn attempts(errors: impl Fn(u32) -> Option<Error>, stop: &CancellationToken) -> (Result<u32, Kind>, u32) {
+    async fn attempts(
+        errors: impl Fn(u32) -> Option<Error>,
+        stop: &CancellationToken,
+    ) -> (Result<u32, ErrorKind>, u32) {
         let made = Cell::new(0);
         let attempt = || {
             made.set(made.get() + 1);
@@ -145,14 +148,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_transient_error_is_retried_until_it_passes() {
         let stop = CancellationToken::new();
-        let three = |n| (n <= 3).then(|| error(Kind::Transient, None));
+        let three = |n| (n <= 3).then(|| error(ErrorKind::Transient, None));
         assert_eq!(attempts(three, &stop).await, (Ok(4), 4));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_final_error_is_not_retried() {
         let stop = CancellationToken::new();
-        for kind in [Kind::Refused, Kind::Unclear, Kind::Permission, Kind::Credentials, Kind::Garbled] {
+        for kind in
+            [ErrorKind::Refused, ErrorKind::Unclear, ErrorKind::Permission, ErrorKind::Credentials, ErrorKind::Garbled]
+        {
             assert_eq!(attempts(|_| Some(error(kind, None)), &stop).await, (Err(kind), 1));
         }
     }
@@ -160,8 +165,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn retrying_ends_with_the_operations_time() {
         let (stop, begin) = (CancellationToken::new(), Instant::now());
-        let (result, made) = attempts(|_| Some(error(Kind::Transient, None)), &stop).await;
-        assert_eq!(result, Err(Kind::Transient));
+        let (result, made) = attempts(|_| Some(error(ErrorKind::Transient, None)), &stop).await;
+        assert_eq!(result, Err(ErrorKind::Transient));
         assert!(made > 4, "{made} attempts");
         assert!(begin.elapsed() <= POLICY.max_elapsed);
     }
@@ -169,12 +174,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn retry_after_is_waited_for_within_bounds() {
         let (stop, begin) = (CancellationToken::new(), Instant::now());
-        let once = |n| (n == 1).then(|| error(Kind::Throttled, Some(40)));
+        let once = |n| (n == 1).then(|| error(ErrorKind::Throttled, Some(40)));
         assert_eq!(attempts(once, &stop).await, (Ok(2), 2));
         assert_eq!(begin.elapsed().as_secs(), 40);
 
         let begin = Instant::now();
-        let day = |n| (n == 1).then(|| error(Kind::Throttled, Some(86_400)));
+        let day = |n| (n == 1).then(|| error(ErrorKind::Throttled, Some(86_400)));
         assert_eq!(attempts(day, &stop).await, (Ok(2), 2));
         assert_eq!(begin.elapsed().as_secs(), LONGEST_RETRY_AFTER.as_secs());
     }
@@ -184,7 +189,7 @@ mod tests {
         let stop = CancellationToken::new();
         stop.cancel();
         let begin = Instant::now();
-        let twice = |n| (n <= 2).then(|| error(Kind::Throttled, Some(30)));
+        let twice = |n| (n <= 2).then(|| error(ErrorKind::Throttled, Some(30)));
         assert_eq!(attempts(twice, &stop).await.1, 3);
         assert_eq!(begin.elapsed(), Duration::ZERO);
     }

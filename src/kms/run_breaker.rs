@@ -7,12 +7,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::error::{Error, Kind};
+use super::error::{Error, ErrorKind};
 use super::observe::Operation;
 
 /// Why a run makes no further calls, if so.
 #[derive(Default)]
-pub(super) struct RunBreaker(Mutex<Option<(Kind, Box<str>)>>);
+pub(super) struct RunBreaker(Mutex<Option<(ErrorKind, Box<str>)>>);
 
 impl RunBreaker {
     /// A new run begins: the cause may have been corrected.
@@ -21,7 +21,7 @@ impl RunBreaker {
     }
 
     /// No further call is made in this run, for this reason. The first reason is kept.
-    pub(super) fn close(&self, kind: Kind, why: &str) {
+    pub(super) fn close(&self, kind: ErrorKind, why: &str) {
         self.with(|known| {
             known.get_or_insert_with(|| (kind, why.into()));
         });
@@ -35,7 +35,7 @@ impl RunBreaker {
         })
     }
 
-    fn with<T>(&self, look: impl FnOnce(&mut Option<(Kind, Box<str>)>) -> T) -> T {
+    fn with<T>(&self, look: impl FnOnce(&mut Option<(ErrorKind, Box<str>)>) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -10,7 +10,7 @@ use std::{fmt, io};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::error::{Error, Kind};
+use super::error::{Error, ErrorKind};
 use super::observe::Operation;
 use crate::support::{shortage, small_file};
 
@@ -75,7 +75,7 @@ impl From<String> for Unreadable {
 
 impl From<Unreadable> for Error {
     fn from(Unreadable { text, is_shortage, source }: Unreadable) -> Self {
-        let kind = if is_shortage { Kind::Shortage } else { Kind::Credentials };
+        let kind = if is_shortage { ErrorKind::Shortage } else { ErrorKind::Credentials };
         Self::new(Operation::Authenticate, kind, text).with_source(source.map(Into::into))
     }
 }

@@ -70,7 +70,7 @@ pub(super) fn check_write(body: &[u8]) -> Result<(), Unusable> {
     if is_empty || parse_body(body).0.is_empty() { Ok(()) } else { Err(Unusable::Garbled) }
 }
 
-/// The answer of `describe-key`, if it is one.
+/// The answer of `describe-key`; `None` if it is another answer.
 pub(super) fn description(body: &[u8]) -> Option<KeyDescription> {
     #[derive(Deserialize)]
     struct Answer {
@@ -147,7 +147,7 @@ pub(super) struct KeysPage {
     pub(super) total: Option<u64>,
 }
 
-/// The answer of `list-keys`, if it is one, and has the details of every id.
+/// The answer of `list-keys`; `None` if it is another answer, or lacks the details of a key.
 pub(super) fn keys_page(body: &[u8]) -> Option<KeysPage> {
     #[derive(Deserialize)]
     struct Answer {
@@ -184,7 +184,7 @@ pub(super) struct TaggedPage {
     pub(super) total: Option<u64>,
 }
 
-/// The answer of `resource_instances/action`, if it is one: keys with their tags. Details come as an object or as a
+/// The answer of `resource_instances/action`; `None` if it is another answer: keys with their tags. Details come as an object or as a
 /// list with one, and one recording has the key's id nowhere else (`docs/kms-api.md` 1.5).
 pub(super) fn tagged_page(body: &[u8]) -> Option<TaggedPage> {
     #[derive(Deserialize)]
@@ -217,7 +217,7 @@ pub(super) fn tagged_page(body: &[u8]) -> Option<TaggedPage> {
     Some(TaggedPage { keys: resources.collect::<Option<_>>()?, total: number(answer.total_count.as_ref()) })
 }
 
-/// The answer of `tags`, if it is one: every tag in the project with each of its values.
+/// The answer of `tags`; `None` if it is another answer: every tag in the project with each of its values.
 pub(super) fn project_tags(body: &[u8]) -> Option<Vec<Tag>> {
     #[derive(Deserialize)]
     struct Answer {

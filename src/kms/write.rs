@@ -1,13 +1,13 @@
 //! One write to one key, and the count of how it ended.
 //!
-//! A clear end is counted by `executor`, like that of any other call. An unclear one ([`Kind::Unclear`]) is counted
+//! A clear end is counted by `executor`, like that of any other call. An unclear one ([`ErrorKind::Unclear`]) is counted
 //! here by what follows: the write is sent again (a retry), found applied (a success), or given up (a failure, and a
 //! sign of an outage).
 
 use std::time::Duration;
 
 use super::client::KmsClient;
-use super::error::{Error, Kind};
+use super::error::{Error, ErrorKind};
 use super::executor::Executor;
 use super::observe::{Code, Operation};
 use super::retry::Backoff;
@@ -69,7 +69,7 @@ impl WriteOperation for KmsWrite<'_> {
         }
         let result = self.client.key_call(self.route(), self.key_id, self.interval, receipt, self.mode).await;
         if let Err(error) = &result
-            && error.kind() == Kind::Unclear
+            && error.kind() == ErrorKind::Unclear
         {
             let (executor, operation) = (self.executor(), self.operation());
             self.backoff.get_or_insert_with(|| executor.backoff(executor.outage(operation).retry_budget()));

@@ -2,7 +2,7 @@
 //!
 //! `kube-leader-election` acquires, renews and releases the lease. That alone does not make writing safe: it compares
 //! wall clocks to see whether a lease has expired, and two replicas that see it expire at the same time both get
-//! success. So the [`WriteGate`] opens only
+//! success. So the [`WriteGate`] opens only:
 //!
 //! * after this replica has been the holder for a whole lease duration without a break, and
 //! * until two thirds of a lease duration after it *sent* the last successful request.
@@ -67,7 +67,7 @@ pub(crate) struct LeaderElection {
     handle: WriteGateHandle,
     gate: WriteGate,
     clock: BootClock,
-    hold: Option<Hold>,
+    hold: Option<Tenure>,
     /// The holder according to the last response.
     holder: String,
     /// The last attempt failed, and that is logged.
@@ -76,7 +76,7 @@ pub(crate) struct LeaderElection {
 
 /// The time since this replica acquired the lease, without a break.
 #[derive(Clone, Copy)]
-struct Hold {
+struct Tenure {
     /// `acquireTime` of the lease; it differs for each acquisition.
     acquired: Option<Timestamp>,
     /// When this replica received the first response, by its own clock.
@@ -182,7 +182,7 @@ impl LeaderElection {
             Some(hold) if hold.acquired == acquired => hold,
             _ => {
                 self.handle.close();
-                Hold { acquired, since: received }
+                Tenure { acquired, since: received }
             }
         };
         self.hold = Some(hold);

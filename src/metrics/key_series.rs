@@ -13,11 +13,11 @@ const PROJECT_INFO: Family = gauge("kms_rotation_project_info", "Always 1; the l
 const KEYS: Family = gauge("kms_rotation_keys", "Keys with this status.");
 
 /// The series of one family for one key.
-type Write = fn(&mut Samples<'_>, &ProjectReport, &KeyReport);
+type WriteSeries = fn(&mut Samples<'_>, &ProjectReport, &KeyReport);
 
 /// The families of keys, in the order of writing. Each one iterates over all keys, since the format requires a family
 /// in one piece.
-const FAMILIES: [(Family, Write); 9] = [
+const FAMILIES: [(Family, WriteSeries); 9] = [
     (
         gauge("kms_rotation_key_status", "1 for the status that the key has, 0 for the others."),
         |samples, project, key| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::endpoint::Service;
 use super::types::{AccessKeyId, AgencyDomain, AssumeAgency, Credentials, Proxy};
 use crate::yaml::decode::{Decoder, Field, Fields, optional};
-use crate::yaml::schema::{FieldSchema, Form, Kind, Schema, Secret, Text};
+use crate::yaml::schema::{FieldKind, FieldSchema, Form, Schema, Secret, Text};
 use crate::yaml::source::Span;
 use crate::yaml::tree::Value;
 use crate::yaml::wording::or_list;
@@ -22,26 +22,30 @@ pub(super) const CREDENTIALS: Schema = Schema {
     ..Schema::of(
         "`credentials`",
         &[
-            FieldSchema::optional("token_file", Kind::Path, "an IAM token that another process renews"),
+            FieldSchema::optional("token_file", FieldKind::Path, "an IAM token that another process renews"),
             FieldSchema::optional(
                 "password",
-                Kind::Mapping(&PASSWORD),
+                FieldKind::Mapping(&PASSWORD),
                 "an IAM user; its tokens are renewed before they expire",
             ),
-            FieldSchema::optional("access_key", Kind::Mapping(&ACCESS_KEY), "an access key, which signs each request"),
-            FieldSchema::optional("ecs_agency", Kind::Mapping(&ECS_AGENCY), "the agency of this virtual machine"),
-            FieldSchema::optional("id_token", Kind::Mapping(&ID_TOKEN), "workload identity"),
+            FieldSchema::optional(
+                "access_key",
+                FieldKind::Mapping(&ACCESS_KEY),
+                "an access key, which signs each request",
+            ),
+            FieldSchema::optional("ecs_agency", FieldKind::Mapping(&ECS_AGENCY), "the agency of this virtual machine"),
+            FieldSchema::optional("id_token", FieldKind::Mapping(&ID_TOKEN), "workload identity"),
             FieldSchema::optional(
                 "environment",
-                Kind::Mapping(&ENVIRONMENT),
+                FieldKind::Mapping(&ENVIRONMENT),
                 "the environment variables of the official clients",
             ),
             FieldSchema::optional(
                 "assume_agency",
-                Kind::Mapping(&ASSUME_AGENCY),
+                FieldKind::Mapping(&ASSUME_AGENCY),
                 "acts for another account; requires `password`, `access_key` or `ecs_agency`",
             ),
-            FieldSchema::optional("proxy", Kind::Mapping(&PROXY), "proxy to the cloud (default: `HTTPS_PROXY`)"),
+            FieldSchema::optional("proxy", FieldKind::Mapping(&PROXY), "proxy to the cloud (default: `HTTPS_PROXY`)"),
         ],
     )
 };
@@ -55,12 +59,12 @@ const PASSWORD: Schema = Schema {
     ..Schema::of(
         "`password`",
         &[
-            FieldSchema::required("user_name", Kind::Text(&USER), "the user that logs in"),
-            FieldSchema::required("domain_name", Kind::Text(&DOMAIN), "also called domain"),
-            FieldSchema::required("password_file", Kind::Path, "contains the password"),
+            FieldSchema::required("user_name", FieldKind::Text(&USER), "the user that logs in"),
+            FieldSchema::required("domain_name", FieldKind::Text(&DOMAIN), "also called domain"),
+            FieldSchema::required("password_file", FieldKind::Path, "contains the password"),
             FieldSchema::optional(
                 "project_name",
-                Kind::Text(&PROJECT_NAME),
+                FieldKind::Text(&PROJECT_NAME),
                 "requests the token for this project, instead of `project_id`",
             ),
         ],
@@ -75,12 +79,12 @@ const ACCESS_KEY: Schema = Schema {
     ..Schema::of(
         "`access_key`",
         &[
-            FieldSchema::optional("access_key_id", Kind::Form(&ACCESS_KEY_ID), "or set `access_key_id_file`"),
-            FieldSchema::optional("access_key_id_file", Kind::Path, "contains the access key id"),
-            FieldSchema::required("secret_access_key_file", Kind::Path, "contains the secret access key"),
+            FieldSchema::optional("access_key_id", FieldKind::Form(&ACCESS_KEY_ID), "or set `access_key_id_file`"),
+            FieldSchema::optional("access_key_id_file", FieldKind::Path, "contains the access key id"),
+            FieldSchema::required("secret_access_key_file", FieldKind::Path, "contains the secret access key"),
             FieldSchema::optional(
                 "security_token_file",
-                Kind::Path,
+                FieldKind::Path,
                 "contains the security token of a temporary access key",
             ),
         ],
@@ -90,7 +94,7 @@ const ECS_AGENCY: Schema = Schema::of(
     "`ecs_agency`",
     &[FieldSchema::optional(
         "metadata_endpoint",
-        Kind::Address(Service::Metadata.example()),
+        FieldKind::Address(Service::Metadata.example()),
         "metadata service (default: its usual address)",
     )],
 );
@@ -99,8 +103,8 @@ const ID_TOKEN: Schema = Schema {
     ..Schema::of(
         "`id_token`",
         &[
-            FieldSchema::required("provider_id", Kind::Form(&PROVIDER_ID), "issuer of the token"),
-            FieldSchema::required("token_file", Kind::Path, "contains the token of the provider"),
+            FieldSchema::required("provider_id", FieldKind::Form(&PROVIDER_ID), "issuer of the token"),
+            FieldSchema::required("token_file", FieldKind::Path, "contains the token of the provider"),
         ],
     )
 };
@@ -110,10 +114,10 @@ pub(super) const ASSUME_AGENCY: Schema = Schema {
     ..Schema::of(
         "`assume_agency`",
         &[
-            FieldSchema::optional("domain_name", Kind::Text(&DELEGATING), "or set `domain_id`"),
-            FieldSchema::optional("domain_id", Kind::Form(&DOMAIN_ID), "or set `domain_name`"),
-            FieldSchema::required("agency_name", Kind::Text(&AGENCY), "the agency to assume"),
-            FieldSchema::optional("duration", Kind::Duration(&AGENCY_DURATION), "lifetime of its temporary keys"),
+            FieldSchema::optional("domain_name", FieldKind::Text(&DELEGATING), "or set `domain_id`"),
+            FieldSchema::optional("domain_id", FieldKind::Form(&DOMAIN_ID), "or set `domain_name`"),
+            FieldSchema::required("agency_name", FieldKind::Text(&AGENCY), "the agency to assume"),
+            FieldSchema::optional("duration", FieldKind::Duration(&AGENCY_DURATION), "lifetime of its temporary keys"),
         ],
     )
 };
@@ -123,9 +127,9 @@ pub(super) const PROXY: Schema = Schema {
     ..Schema::of(
         "`proxy`",
         &[
-            FieldSchema::required("url", Kind::Address(Service::Proxy.example()), "without a user name"),
-            FieldSchema::optional("user_name", Kind::Text(&PROXY_USER), "the login at the proxy"),
-            FieldSchema::optional("password_file", Kind::Path, "contains the password"),
+            FieldSchema::required("url", FieldKind::Address(Service::Proxy.example()), "without a user name"),
+            FieldSchema::optional("user_name", FieldKind::Text(&PROXY_USER), "the login at the proxy"),
+            FieldSchema::optional("password_file", FieldKind::Path, "contains the password"),
         ],
     )
 };

@@ -10,7 +10,7 @@ use super::types::{Guards, Limits, Policy, Retry, Schedule};
 use crate::rotation::key::SECONDS_PER_DAY;
 use crate::rotation::project::Mode;
 use crate::yaml::decode::{Decoder, Field, optional};
-use crate::yaml::schema::{Count, FieldSchema, Form, Kind, Rate, Schema};
+use crate::yaml::schema::{Count, FieldKind, FieldSchema, Form, Rate, Schema};
 use crate::yaml::source::Span;
 use crate::yaml::tree::Node;
 use crate::yaml::wording::{duration_text, quoted};
@@ -18,50 +18,55 @@ use crate::yaml::wording::{duration_text, quoted};
 pub(super) const POLICY: Schema = Schema::of(
     "the policy",
     &[
-        FieldSchema::optional("schedule", Kind::Mapping(&SCHEDULE), "when to check every key"),
-        FieldSchema::optional("retry", Kind::Mapping(&RETRY), "how to retry after a temporary failure"),
+        FieldSchema::optional("schedule", FieldKind::Mapping(&SCHEDULE), "when to check every key"),
+        FieldSchema::optional("retry", FieldKind::Mapping(&RETRY), "how to retry after a temporary failure"),
         FieldSchema::optional(
             "limits",
-            Kind::Mapping(&LIMITS),
+            FieldKind::Mapping(&LIMITS),
             "limits of the requests to the cloud, for each project",
         ),
-        FieldSchema::optional("guards", Kind::Mapping(&GUARDS), "limits the damage of a mistake"),
+        FieldSchema::optional("guards", FieldKind::Mapping(&GUARDS), "limits the damage of a mistake"),
         FieldSchema::default(
             "mode",
-            Kind::Choice(|| Mode::ALL.map(Mode::as_str).into()),
+            FieldKind::Choice(|| Mode::ALL.map(Mode::as_str).into()),
             "\"enforce\"",
             "`monitor` reads and never writes, in all projects",
         ),
-        FieldSchema::required("projects", Kind::List(&PROJECT), "the projects, each with its keys"),
+        FieldSchema::required("projects", FieldKind::List(&PROJECT), "the projects, each with its keys"),
     ],
 );
 const SCHEDULE: Schema = Schema::of(
     "`schedule`",
     &[
-        FieldSchema::default("cron", Kind::Form(&CRON), "\"*/30 * * * *\"", "when runs start"),
-        FieldSchema::default("timezone", Kind::Form(&TIMEZONE), "\"UTC\"", "for `cron` and for the days of `until`"),
+        FieldSchema::default("cron", FieldKind::Form(&CRON), "\"*/30 * * * *\"", "when runs start"),
+        FieldSchema::default(
+            "timezone",
+            FieldKind::Form(&TIMEZONE),
+            "\"UTC\"",
+            "for `cron` and for the days of `until`",
+        ),
         FieldSchema::default(
             "jitter",
-            Kind::Duration(&JITTER),
+            FieldKind::Duration(&JITTER),
             "\"0s\"",
             "random delay of each run, at most this long",
         ),
-        FieldSchema::default("run_on_start", Kind::Boolean, "true", "run once when the daemon starts"),
+        FieldSchema::default("run_on_start", FieldKind::Boolean, "true", "run once when the daemon starts"),
     ],
 );
 const RETRY: Schema = Schema::of(
     "`retry`",
     &[
-        FieldSchema::default("initial_interval", Kind::Duration(&WAIT), "\"500ms\"", "longest first wait"),
+        FieldSchema::default("initial_interval", FieldKind::Duration(&WAIT), "\"500ms\"", "longest first wait"),
         FieldSchema::default(
             "max_interval",
-            Kind::Duration(&WAIT),
+            FieldKind::Duration(&WAIT),
             "\"30s\"",
             "longest wait, not shorter than `initial_interval`",
         ),
         FieldSchema::default(
             "max_elapsed",
-            Kind::Duration(&OPERATION),
+            FieldKind::Duration(&OPERATION),
             "\"2m\"",
             "time limit of one operation with all its retries",
         ),
@@ -70,11 +75,16 @@ const RETRY: Schema = Schema::of(
 const LIMITS: Schema = Schema::of(
     "`limits`",
     &[
-        FieldSchema::default("requests_per_second", Kind::Rate(&REQUESTS), "10", "the cloud allows 20 for one user"),
-        FieldSchema::default("concurrency", Kind::Count(&CONCURRENCY), "4", "requests in flight"),
+        FieldSchema::default(
+            "requests_per_second",
+            FieldKind::Rate(&REQUESTS),
+            "10",
+            "the cloud allows 20 for one user",
+        ),
+        FieldSchema::default("concurrency", FieldKind::Count(&CONCURRENCY), "4", "requests in flight"),
         FieldSchema::default(
             "request_timeout",
-            Kind::Duration(&REQUEST_TIMEOUT),
+            FieldKind::Duration(&REQUEST_TIMEOUT),
             "\"8s\"",
             "time limit of one attempt",
         ),
@@ -85,19 +95,19 @@ const GUARDS: Schema = Schema::of(
     &[
         FieldSchema::default(
             "max_changes_per_run",
-            Kind::Count(&CHANGES),
+            FieldKind::Count(&CHANGES),
             "50",
             "most keys matched by selectors that one run changes",
         ),
         FieldSchema::default(
             "flap_repairs",
-            Kind::Count(&REPAIRS),
+            FieldKind::Count(&REPAIRS),
             "3",
             "a key that was repaired this often within `flap_window` is left alone",
         ),
         FieldSchema::default(
             "flap_window",
-            Kind::Duration(&FLAP_WINDOW),
+            FieldKind::Duration(&FLAP_WINDOW),
             "\"24h\"",
             "period in which repairs are counted",
         ),

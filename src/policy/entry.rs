@@ -9,7 +9,7 @@ use super::selector::{DecodedSelect, LONGEST_ALIAS, SELECT};
 use crate::rotation::key::{Bound, DesiredRotation, KeyId, Reapply, RotationInterval};
 use crate::rotation::rule::{Exemption, LastDay, Matcher, Requirement, Rule};
 use crate::yaml::decode::{Decoder, Field, Fields, optional};
-use crate::yaml::schema::{Count, Exclusion, FieldSchema, Form, Kind, Schema, Text};
+use crate::yaml::schema::{Count, Exclusion, FieldKind, FieldSchema, Form, Schema, Text};
 use crate::yaml::tree::Value;
 
 pub(super) const ENTRY: Schema = Schema {
@@ -18,27 +18,31 @@ pub(super) const ENTRY: Schema = Schema {
     ..Schema::of(
         "every entry of `keys`",
         &[
-            FieldSchema::optional("key_id", Kind::Form(&KEY_ID), "matches this key"),
+            FieldSchema::optional("key_id", FieldKind::Form(&KEY_ID), "matches this key"),
             FieldSchema::optional(
                 "alias",
-                Kind::Text(&ALIAS),
+                FieldKind::Text(&ALIAS),
                 "matches this key; if two keys have the name, neither is changed",
             ),
             FieldSchema::optional(
                 "select",
-                Kind::Mapping(&SELECT),
+                FieldKind::Mapping(&SELECT),
                 "matches every key that meets all conditions; `{}` matches every key",
             ),
-            FieldSchema::optional("rotation_interval", Kind::Count(&DAYS), "rotation on, with exactly this interval"),
+            FieldSchema::optional(
+                "rotation_interval",
+                FieldKind::Count(&DAYS),
+                "rotation on, with exactly this interval",
+            ),
             FieldSchema::optional(
                 "max_rotation_interval",
-                Kind::Count(&DAYS),
+                FieldKind::Count(&DAYS),
                 "rotation on, with an interval from 30 days to this one; a key that differs is set to this one",
             ),
-            FieldSchema::optional("exempt", Kind::Mapping(&EXEMPT), "no requirement, permanently or until a date"),
+            FieldSchema::optional("exempt", FieldKind::Mapping(&EXEMPT), "no requirement, permanently or until a date"),
             FieldSchema::default(
                 "reapply",
-                Kind::Choice(|| REAPPLY.map(reapply_name).into()),
+                FieldKind::Choice(|| REAPPLY.map(reapply_name).into()),
                 "\"on_drift\"",
                 "`always` sends the interval in every run, which restarts the cloud's rotation period",
             ),
@@ -49,10 +53,10 @@ pub(super) const ENTRY: Schema = Schema {
 const EXEMPT: Schema = Schema::of(
     "`exempt`",
     &[
-        FieldSchema::required("reason", Kind::Text(&REASON), "shown with the key"),
+        FieldSchema::required("reason", FieldKind::Text(&REASON), "shown with the key"),
         FieldSchema::optional(
             "until",
-            Kind::Form(&UNTIL),
+            FieldKind::Form(&UNTIL),
             "in quotes, because some YAML readers turn it into a date; the day ends in the time zone of `schedule`; \
              default: no end",
         ),

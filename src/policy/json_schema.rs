@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::document::POLICY;
-use crate::yaml::schema::{FieldSchema, Form, Kind, Need, Schema};
+use crate::yaml::schema::{FieldKind, FieldSchema, Form, Need, Schema};
 
 /// No space at the ends and no control character. Without character classes such as `\p{Cc}`, which not all readers of
 /// schemas support.
@@ -64,29 +64,31 @@ fn property(known: &FieldSchema) -> Value {
     object.into()
 }
 
-fn kind(kind: &Kind) -> Map<String, Value> {
+fn kind(kind: &FieldKind) -> Map<String, Value> {
     let value = match kind {
-        Kind::Mapping(schema) => return mapping(schema),
-        Kind::List(schema) => json!({"type": "array", "minItems": 1, "items": mapping(schema)}),
-        Kind::TextMap(map) => json!({
+        FieldKind::Mapping(schema) => return mapping(schema),
+        FieldKind::List(schema) => json!({"type": "array", "minItems": 1, "items": mapping(schema)}),
+        FieldKind::TextMap(map) => json!({
             "type": "object",
             "minProperties": 1,
             "propertyNames": {"minLength": 1, "maxLength": map.longest_key},
             "additionalProperties": {"type": "string", "maxLength": map.longest_value},
         }),
-        Kind::Text(text) => {
+        FieldKind::Text(text) => {
             json!({"type": "string", "minLength": 1, "maxLength": text.longest, "pattern": TEXT})
         }
-        Kind::Form(Form { pattern, numeric: true, .. }) => json!({"type": ["string", "number"], "pattern": pattern}),
-        Kind::Form(Form { pattern, .. }) => json!({"type": "string", "pattern": pattern}),
-        Kind::Path => json!({"type": "string", "minLength": 1}),
-        Kind::Address(_) => json!({"type": "string", "pattern": r"^https?://[^\s/?#@\\]+/?$"}),
-        Kind::Choice(names) => json!({"enum": names()}),
-        Kind::Count(count) => json!({"type": "integer", "minimum": count.least, "maximum": count.most}),
-        Kind::Rate(rate) => json!({"type": "number", "minimum": rate.least, "maximum": rate.most}),
+        FieldKind::Form(Form { pattern, numeric: true, .. }) => {
+            json!({"type": ["string", "number"], "pattern": pattern})
+        }
+        FieldKind::Form(Form { pattern, .. }) => json!({"type": "string", "pattern": pattern}),
+        FieldKind::Path => json!({"type": "string", "minLength": 1}),
+        FieldKind::Address(_) => json!({"type": "string", "pattern": r"^https?://[^\s/?#@\\]+/?$"}),
+        FieldKind::Choice(names) => json!({"enum": names()}),
+        FieldKind::Count(count) => json!({"type": "integer", "minimum": count.least, "maximum": count.most}),
+        FieldKind::Rate(rate) => json!({"type": "number", "minimum": rate.least, "maximum": rate.most}),
         // Numbers with units; the bounds are in the description.
-        Kind::Duration(_) => json!({"type": "string", "pattern": r"^[^-]*[0-9][^-]*[A-Za-zµμ][^-]*$"}),
-        Kind::Boolean => json!({"type": "boolean"}),
+        FieldKind::Duration(_) => json!({"type": "string", "pattern": r"^[^-]*[0-9][^-]*[A-Za-zµμ][^-]*$"}),
+        FieldKind::Boolean => json!({"type": "boolean"}),
     };
     match value {
         Value::Object(object) => object,

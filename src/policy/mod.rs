@@ -40,7 +40,7 @@ pub type Accepted = (Policy, Problems);
 
 /// Why a policy was refused.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum PolicyRefused {
     /// The file could not be read.
     #[error(transparent)]
     Unreadable(#[from] UnreadableFile),
@@ -50,7 +50,7 @@ pub enum Refused {
 }
 
 /// A list like that of [`Problems`]. A file that cannot be read is one problem without line and column.
-impl Serialize for Refused {
+impl Serialize for PolicyRefused {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Invalid(problems) => problems.serialize(serializer),
@@ -65,9 +65,13 @@ impl Serialize for Refused {
 /// # Errors
 ///
 /// The file cannot be read, or is not a valid policy.
-pub fn load(path: &Path, environment: impl Fn(&str) -> Option<String>, now: SystemTime) -> Result<Accepted, Refused> {
+pub fn load(
+    path: &Path,
+    environment: impl Fn(&str) -> Option<String>,
+    now: SystemTime,
+) -> Result<Accepted, PolicyRefused> {
     let bytes = read_file(path)?;
-    read(&bytes, &path.display().to_string(), environment, now).map_err(Refused::Invalid)
+    read(&bytes, &path.display().to_string(), environment, now).map_err(PolicyRefused::Invalid)
 }
 
 /// Reads a policy from the bytes of a file; `file` is its name in problems.

@@ -11,57 +11,57 @@ use super::entry::ENTRY;
 use super::types::Project;
 use crate::rotation::project::{Cloud, Coverage, Mode};
 use crate::yaml::decode::{Decoder, Field, optional};
-use crate::yaml::schema::{FieldSchema, Form, Kind, Schema, Text};
+use crate::yaml::schema::{FieldKind, FieldSchema, Form, Schema, Text};
 use crate::yaml::source::Span;
 
 pub(super) const PROJECT: Schema = Schema::of(
     "every project",
     &[
-        FieldSchema::required("name", Kind::Text(&NAME), "unique; the `project` label of every metric"),
+        FieldSchema::required("name", FieldKind::Text(&NAME), "unique; the `project` label of every metric"),
         FieldSchema::required(
             "cloud",
-            Kind::Choice(|| Cloud::ALL.map(Cloud::as_str).into()),
+            FieldKind::Choice(|| Cloud::ALL.map(Cloud::as_str).into()),
             "the cloud of the project",
         ),
         FieldSchema::required(
             "region",
-            Kind::Form(&REGION),
+            FieldKind::Form(&REGION),
             "an unknown region is a warning, unless `kms_endpoint` is set",
         ),
         FieldSchema::optional(
             "project_id",
-            Kind::Form(&PROJECT_ID),
+            FieldKind::Form(&PROJECT_ID),
             "default: the project that `password` or the environment names, else the one named like the region",
         ),
         FieldSchema::optional(
             "kms_endpoint",
-            Kind::Address(Service::Cloud.example()),
+            FieldKind::Address(Service::Cloud.example()),
             "KMS endpoint (default: the cloud's own)",
         ),
         FieldSchema::optional(
             "iam_endpoint",
-            Kind::Address(Service::Cloud.example()),
+            FieldKind::Address(Service::Cloud.example()),
             "IAM endpoint (default: the cloud's own)",
         ),
-        FieldSchema::optional("ca_file", Kind::Path, "CA certificates (PEM) to trust in addition to the system's"),
+        FieldSchema::optional("ca_file", FieldKind::Path, "CA certificates (PEM) to trust in addition to the system's"),
         FieldSchema::default(
             "mode",
-            Kind::Choice(|| Mode::ALL.map(Mode::as_str).into()),
+            FieldKind::Choice(|| Mode::ALL.map(Mode::as_str).into()),
             "\"enforce\"",
             "`monitor` reads and never writes; if the file sets `mode`, that is the default",
         ),
-        FieldSchema::required("credentials", Kind::Mapping(&CREDENTIALS), "how to log in"),
-        FieldSchema::optional("assume_agency", Kind::Mapping(&ASSUME_AGENCY), "as in `credentials`"),
-        FieldSchema::optional("proxy", Kind::Mapping(&PROXY), "as in `credentials`"),
+        FieldSchema::required("credentials", FieldKind::Mapping(&CREDENTIALS), "how to log in"),
+        FieldSchema::optional("assume_agency", FieldKind::Mapping(&ASSUME_AGENCY), "as in `credentials`"),
+        FieldSchema::optional("proxy", FieldKind::Mapping(&PROXY), "as in `credentials`"),
         FieldSchema::default(
             "coverage",
-            Kind::Choice(|| Coverage::ALL.map(Coverage::as_str).into()),
+            FieldKind::Choice(|| Coverage::ALL.map(Coverage::as_str).into()),
             "\"reported\"",
             "`required` counts rotatable keys that no entry matches as failures",
         ),
         FieldSchema::required(
             "keys",
-            Kind::List(&ENTRY),
+            FieldKind::List(&ENTRY),
             "the keys and their requirements; the most specific entry applies: `key_id`, then `alias`, then the \
              selector with more conditions, then the earlier one",
         ),

@@ -5,21 +5,21 @@ use crate::rotation::rule::{Glob, Selector, TagCondition};
 use crate::yaml::decode::{Decoder, Field, optional};
 use crate::yaml::nearest::nearest;
 use crate::yaml::problem::Finding;
-use crate::yaml::schema::{FieldSchema, Form, Kind, Schema, Text, TextMap};
+use crate::yaml::schema::{FieldKind, FieldSchema, Form, Schema, Text, TextMap};
 use crate::yaml::tree::{Node, Value};
 use crate::yaml::wording::{or_list, quoted};
 
 pub(super) const SELECT: Schema = Schema::of(
     "`select`",
     &[
-        FieldSchema::optional("alias", Kind::Text(&PATTERN), "`*` matches any text, `?` any one character"),
-        FieldSchema::optional("tags", Kind::TextMap(&TAGS), "the key must have all of them"),
+        FieldSchema::optional("alias", FieldKind::Text(&PATTERN), "`*` matches any text, `?` any one character"),
+        FieldSchema::optional("tags", FieldKind::TextMap(&TAGS), "the key must have all of them"),
         FieldSchema::optional(
             "enterprise_project_id",
-            Kind::Form(&ENTERPRISE_PROJECT),
+            FieldKind::Form(&ENTERPRISE_PROJECT),
             "the enterprise project of the key",
         ),
-        FieldSchema::optional("key_spec", Kind::Text(&SPEC), "only keys of `AES_256` and `SM4` can rotate"),
+        FieldSchema::optional("key_spec", FieldKind::Text(&SPEC), "only keys of `AES_256` and `SM4` can rotate"),
     ],
 );
 

@@ -1,7 +1,7 @@
 //! What is known of the effect of a write, and whether it is sent again: rule 5 of "What a run does to a key" in
 //! `docs/how-it-works.md`, as pure functions. `write` acts on them.
 
-use crate::kms::{Error, Kind, Receipt};
+use crate::kms::{Error, ErrorKind, Receipt};
 use crate::rotation::decide::Step;
 use crate::rotation::key::{CallFailure, Reading, Rotation, RotationInterval};
 
@@ -47,7 +47,7 @@ impl Effect {
     pub(super) fn after(self, result: &Result<Receipt, Error>) -> Self {
         match result {
             Ok(_) => Self::Applied,
-            Err(error) if error.kind() == Kind::Unclear || error.is_maybe_applied() => Self::MaybeApplied,
+            Err(error) if error.kind() == ErrorKind::Unclear || error.is_maybe_applied() => Self::MaybeApplied,
             // A refusal proves nothing about the sendings before it.
             Err(_) => self,
         }
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use crate::kms::observe::Operation;
 
-    fn error(kind: Kind) -> Error {
+    fn error(kind: ErrorKind) -> Error {
         Error::new(Operation::EnableRotation, kind, "scripted")
     }
 
@@ -113,15 +113,15 @@ mod tests {
         use Effect::{Applied, MaybeApplied, NotApplied};
         for (before, result, after) in [
             (NotApplied, Ok(Receipt::default()), Applied),
-            (NotApplied, Err(error(Kind::Unclear)), MaybeApplied),
-            (NotApplied, Err(error(Kind::Transient).maybe_applied()), MaybeApplied),
-            (NotApplied, Err(error(Kind::AlreadyOn).maybe_applied()), MaybeApplied),
-            (NotApplied, Err(error(Kind::AlreadyOn)), NotApplied),
-            (NotApplied, Err(error(Kind::Permission)), NotApplied),
+            (NotApplied, Err(error(ErrorKind::Unclear)), MaybeApplied),
+            (NotApplied, Err(error(ErrorKind::Transient).maybe_applied()), MaybeApplied),
+            (NotApplied, Err(error(ErrorKind::AlreadyOn).maybe_applied()), MaybeApplied),
+            (NotApplied, Err(error(ErrorKind::AlreadyOn)), NotApplied),
+            (NotApplied, Err(error(ErrorKind::Permission)), NotApplied),
             (MaybeApplied, Ok(Receipt::default()), Applied),
-            (MaybeApplied, Err(error(Kind::AlreadyOn)), MaybeApplied),
-            (MaybeApplied, Err(error(Kind::Permission)), MaybeApplied),
-            (MaybeApplied, Err(error(Kind::Unclear)), MaybeApplied),
+            (MaybeApplied, Err(error(ErrorKind::AlreadyOn)), MaybeApplied),
+            (MaybeApplied, Err(error(ErrorKind::Permission)), MaybeApplied),
+            (MaybeApplied, Err(error(ErrorKind::Unclear)), MaybeApplied),
         ] {
             assert_eq!(before.after(&result), after, "{before:?} {result:?}");
         }

@@ -169,7 +169,7 @@ pub(super) fn unread(assignment: &Assignment<'_>, status: Status, reasons: Reaso
 }
 
 /// The report of a key whose project cannot be reached.
-pub(super) fn unreachable(assignment: &Assignment<'_>, reason: Reason) -> KeyReport {
+pub(super) fn not_connected(assignment: &Assignment<'_>, reason: Reason) -> KeyReport {
     match assignment.action {
         Action::Observe(_) => unread(assignment, Status::Unknown, reason.into()),
         Action::Skip(status, reasons) => unread(assignment, status, reasons),

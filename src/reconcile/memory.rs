@@ -21,14 +21,15 @@ const REFUSAL_HOLDS: Duration = Duration::from_secs(24 * 60 * 60);
 /// What is known of earlier runs, by the project's name.
 #[derive(Debug, Default)]
 pub struct Memory {
-    projects: Mutex<HashMap<Arc<str>, Known>>,
-    /// Projects of which a key was ever read. They are never removed, since a cloud does not stop to offer the setting.
+    projects: Mutex<HashMap<Arc<str>, KnownProject>>,
+    /// Projects of which a key was ever read. They are never removed: a cloud that offered the setting once is expected
+    /// to keep offering it.
     readable: Mutex<HashSet<CloudProject>>,
 }
 
 /// What is known of one project.
 #[derive(Debug)]
-struct Known {
+struct KnownProject {
     cloud_project: CloudProject,
     keys: HashMap<KeyId, Remembered>,
     /// Its keys on the last complete list.
@@ -66,7 +67,7 @@ pub(super) struct Remembered {
     pub(super) interval_due: Option<RotationInterval>,
     /// Such a key was on already when enabling was sent.
     pub(super) found_on: bool,
-    /// The last run that wrote to the key has failed to.
+    /// The last write to the key failed.
     pub(super) write_failed: bool,
     /// The alias from the last description, since most runs do not describe the key.
     pub(super) alias: Option<Box<str>>,
@@ -89,7 +90,7 @@ impl Memory {
                 let at = renamed.iter().position(|known| known.cloud_project == cloud_project)?;
                 Some(renamed.swap_remove(at))
             });
-            let new = || Known { cloud_project, keys: HashMap::new(), listing: Arc::default() };
+            let new = || KnownProject { cloud_project, keys: HashMap::new(), listing: Arc::default() };
             (Arc::clone(&project.name), known.unwrap_or_else(new))
         });
         *self.lock() = known.collect();
@@ -156,11 +157,11 @@ impl Memory {
     }
 
     /// Calls `look` with a project of the run under way.
-    fn of<T>(&self, project: &Arc<str>, look: impl FnOnce(&mut Known) -> T) -> Option<T> {
+    fn of<T>(&self, project: &Arc<str>, look: impl FnOnce(&mut KnownProject) -> T) -> Option<T> {
         self.lock().get_mut(project).map(look)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, KnownProject>> {
         self.projects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -218,7 +218,7 @@ impl Reconciler {
         failure.end(text, "cannot reach the cloud; the project's keys cannot be checked");
         let known = self.memory.listing(&project.name);
         let Assignments { all, .. } = assign_rules(&project.keys, Listing::Failed(reason, &known), now);
-        let keys = all.iter().map(|assignment| key_run::unreachable(assignment, reason)).collect();
+        let keys = all.iter().map(|assignment| key_run::not_connected(assignment, reason)).collect();
         Findings { keys, idle_entries: Vec::new(), is_complete: false }
     }
 }

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::key_run::{KeyRun, KeyTask};
 use super::project_run::ProjectRun;
-use crate::kms::{Error, Kind, Kms};
+use crate::kms::{Error, ErrorKind, Kms};
 use crate::rotation::decide::Status;
 use crate::rotation::key::{CallFailure, KeyDescription, Reading};
 use crate::rotation::report::KeyError;
@@ -49,15 +49,15 @@ impl<K: Kms> ProjectRun<'_, K> {
 
     async fn reading_failed(&self, error: &Error, key: &mut KeyRun<'_>) {
         key.observed.reading = match error.kind() {
-            Kind::NotOffered => Reading::NotOffered,
+            ErrorKind::NotOffered => Reading::NotOffered,
             kind => Reading::Failed(kind.into()),
         };
-        if let Kind::Blocked(blocker) = error.kind() {
+        if let ErrorKind::Blocked(blocker) = error.kind() {
             key.observed.blocker = Some(blocker);
         }
         self.note(key, error);
         // The description may explain the refusal.
-        if error.kind() == Kind::Refused && !key.described {
+        if error.kind() == ErrorKind::Refused && !key.described {
             self.describe(key).await;
         }
     }
@@ -84,11 +84,11 @@ impl<K: Kms> ProjectRun<'_, K> {
                 key.observed.blocker = blocker.or(key.observed.blocker);
             }
             Err(error) => match error.kind() {
-                Kind::NotFound | Kind::Credentials | Kind::LoginUnavailable | Kind::Unreachable => {
+                ErrorKind::NotFound | ErrorKind::Credentials | ErrorKind::LoginUnavailable | ErrorKind::Unreachable => {
                     key.observed.reading = Reading::Failed(error.kind().into());
                     self.note(key, &error);
                 }
-                Kind::Blocked(blocker) => key.observed.blocker = Some(blocker),
+                ErrorKind::Blocked(blocker) => key.observed.blocker = Some(blocker),
                 // The run goes on without a description: a write that is blocked will be refused.
                 _ => {}
             },

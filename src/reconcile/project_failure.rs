@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use tracing::{error, warn};
 
-use crate::kms::{Error, Kind};
+use crate::kms::{Error, ErrorKind};
 use crate::support::error_chain::ErrorChain;
 
 /// What ended a project's run early, and what is wrong with the list of its keys. The first of each is kept and logged.
@@ -29,20 +29,20 @@ impl<'a> ProjectFailure<'a> {
     /// Keeps an error that ends the run of the whole project (rule 7); false for an error of a single call.
     pub(super) fn ends_run(&self, error: &Error) -> bool {
         match error.kind() {
-            Kind::Credentials => {
+            ErrorKind::Credentials => {
                 self.end(&ErrorChain(error).to_string(), "login failed; the project's keys cannot be checked");
             }
-            Kind::Unreachable => {
+            ErrorKind::Unreachable => {
                 self.end(
                     &ErrorChain(error).to_string(),
                     "cannot reach the cloud; the project's keys cannot be checked",
                 );
             }
-            Kind::LoginUnavailable => {
+            ErrorKind::LoginUnavailable => {
                 let message = "login service unavailable; the project's keys cannot be checked";
                 self.keep(&self.end, &ErrorChain(error).to_string(), Level::Warn, message);
             }
-            Kind::Shortage => self.keep(
+            ErrorKind::Shortage => self.keep(
                 &self.end,
                 &ErrorChain(error).to_string(),
                 Level::Warn,

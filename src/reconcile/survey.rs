@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::Reconciler;
 use super::project_failure::ProjectFailure;
-use crate::kms::{Error, Kind, Kms, Listed};
+use crate::kms::{Error, ErrorKind, Kms, Listed};
 use crate::policy::types::Project;
 use crate::rotation::assignment::Listing;
 use crate::rotation::decide::Reason;
@@ -81,13 +81,13 @@ impl Reconciler {
             }
             Err(error) => {
                 let needed = project.coverage == Coverage::Required || project.keys.iter().any(Rule::needs_listing);
-                if !needed && matches!(error.kind(), Kind::Permission | Kind::NotOffered) {
+                if !needed && matches!(error.kind(), ErrorKind::Permission | ErrorKind::NotOffered) {
                     let (project, error) = (&*project.name, ErrorChain(&error));
                     debug!(project, error = %error, "keys cannot be listed, and no entry needs it");
                     return Survey::NotAllowed;
                 }
                 let reason = CallFailure::from(error.kind()).reason(Reason::ReadFailed);
-                if !failure.ends_run(&error) && error.kind() != Kind::Stopped {
+                if !failure.ends_run(&error) && error.kind() != ErrorKind::Stopped {
                     failure.list_failed(&error);
                 }
                 Survey::Failed(reason, self.memory.listing(&project.name))
@@ -96,7 +96,7 @@ impl Reconciler {
     }
 }
 
-/// The keys, as the rules in force need them, and why some may be missing, for people.
+/// The keys, as the rules in force need them, and why some may be missing, as text for the report.
 async fn list<K: Kms>(kms: &K, rules: &[Rule], now: SystemTime) -> Result<(Inventory, Option<String>), Error> {
     let Listed { items: mut keys, doubt } = kms.list_keys().await?;
     let may_lack_keys = doubt.is_some();

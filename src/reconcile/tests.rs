@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::kms::observe::Operation;
-use crate::kms::{Error, Kind, Listed};
+use crate::kms::{Error, ErrorKind, Listed};
 use crate::policy::types::Credentials;
 use crate::rotation::decide::Status;
 use crate::rotation::key::{DesiredRotation, KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
@@ -96,17 +96,17 @@ impl Fake {
         let stop = self.stops_at.as_ref().map(|(_, stop)| stop);
         let kind = if operation == "enable" { Operation::EnableRotation } else { Operation::UpdateInterval };
         if stop.is_some_and(CancellationToken::is_cancelled) && !although_stopping {
-            return Err(Error::new(kind, Kind::Stopped, "stopping"));
+            return Err(Error::new(kind, ErrorKind::Stopped, "stopping"));
         }
         self.note(operation, key_id);
         if operation == "set" && self.key(key_id).set_fails {
-            return Err(Error::new(kind, Kind::Transient, "HTTP 500"));
+            return Err(Error::new(kind, ErrorKind::Transient, "HTTP 500"));
         }
         let to = if operation == "enable" { self.enabling_sets.unwrap_or(to) } else { to };
         let is_on = self.key(key_id).on.is_some();
         match operation {
-            "enable" if is_on => return Err(Error::new(kind, Kind::AlreadyOn, "on")),
-            "set" if !is_on => return Err(Error::new(kind, Kind::NotOn, "off")),
+            "enable" if is_on => return Err(Error::new(kind, ErrorKind::AlreadyOn, "on")),
+            "set" if !is_on => return Err(Error::new(kind, ErrorKind::NotOn, "off")),
             _ => self.change(number(key_id), |key| key.on = Some(to)),
         }
         Ok(Receipt::default())
@@ -118,7 +118,7 @@ impl Kms for Fake {
 
     async fn read_status(&self, key_id: KeyId) -> Result<Rotation, Error> {
         if self.stops_at.as_ref().is_some_and(|(_, stop)| stop.is_cancelled()) {
-            return Err(Error::new(Operation::ReadStatus, Kind::Stopped, "stopping"));
+            return Err(Error::new(Operation::ReadStatus, ErrorKind::Stopped, "stopping"));
         }
         let Key { on, answers, read_takes, .. } = self.key(key_id);
         tokio::time::sleep(read_takes).await;
@@ -127,9 +127,11 @@ impl Kms for Fake {
             Answers::Setting => {
                 Ok(Rotation { enabled: on.is_some(), interval_days: on, last_rotated: None, rotations: None })
             }
-            Answers::Nothing => Err(Error::new(Operation::ReadStatus, Kind::NotOffered, "HTTP 404")),
-            Answers::Refused => Err(Error::new(Operation::ReadStatus, Kind::Credentials, "HTTP 401 token refused")),
-            Answers::Fails => Err(Error::new(Operation::ReadStatus, Kind::Transient, "HTTP 502")),
+            Answers::Nothing => Err(Error::new(Operation::ReadStatus, ErrorKind::NotOffered, "HTTP 404")),
+            Answers::Refused => {
+                Err(Error::new(Operation::ReadStatus, ErrorKind::Credentials, "HTTP 401 token refused"))
+            }
+            Answers::Fails => Err(Error::new(Operation::ReadStatus, ErrorKind::Transient, "HTTP 502")),
         }
     }
 

@@ -20,7 +20,7 @@ use super::act::READ_BACK_WAITS;
 use super::effect::{Effect, Evidence, Resolution, is_in_effect, resolve, was_so_before};
 use super::key_run::KeyRun;
 use super::project_run::ProjectRun;
-use crate::kms::{Error, Kind, Kms, Receipt, SendMode, WriteOperation};
+use crate::kms::{Error, ErrorKind, Kms, Receipt, SendMode, WriteOperation};
 use crate::rotation::decide::Step;
 use crate::rotation::key::{CallFailure, Reading, Rotation, RotationBlocker, RotationInterval};
 use crate::rotation::observed::WrittenBefore;
@@ -31,7 +31,7 @@ use crate::rotation::report::Change;
 const RESTARTS: u32 = 2;
 
 /// A write, and what is known of it.
-struct Write {
+struct WriteAttempt {
     step: Step,
     /// The setting before the first sending; `None` if it cannot be read.
     before: Option<Rotation>,
@@ -39,7 +39,7 @@ struct Write {
     effect: Effect,
 }
 
-impl Write {
+impl WriteAttempt {
     fn new(step: Step, before: Option<Rotation>) -> Self {
         Self { step, before, sendings: 0, effect: Effect::NotApplied }
     }
@@ -53,7 +53,7 @@ impl Write {
 impl<K: Kms> ProjectRun<'_, K> {
     /// Takes one step: sends the write until it is known how it ended, and reads the key back where that shows more.
     pub(super) async fn write(&self, step: Step, key: &mut KeyRun<'_>) {
-        let (key_id, write) = (key.task.key_id, Write::new(step, key.rotation()));
+        let (key_id, write) = (key.task.key_id, WriteAttempt::new(step, key.rotation()));
         match step {
             Step::EnableRotation => self.carry_out(write, self.kms.enable_rotation(key_id), key).await,
             Step::UpdateInterval(interval) => {
@@ -64,7 +64,7 @@ impl<K: Kms> ProjectRun<'_, K> {
         }
     }
 
-    async fn carry_out(&self, mut write: Write, mut operation: impl WriteOperation, key: &mut KeyRun<'_>) {
+    async fn carry_out(&self, mut write: WriteAttempt, mut operation: impl WriteOperation, key: &mut KeyRun<'_>) {
         loop {
             let result = operation.send().await;
             write.sent(&result);
@@ -76,7 +76,7 @@ impl<K: Kms> ProjectRun<'_, K> {
                     self.applied(&write, receipt, key);
                     return self.read_back(key).await;
                 }
-                Err(error) if error.kind() == Kind::Unclear => error,
+                Err(error) if error.kind() == ErrorKind::Unclear => error,
                 Err(error) => return self.not_accepted(&write, &error, key).await,
             };
             match self.resolve_unclear(&write, &mut operation, &error, key).await {
@@ -96,7 +96,7 @@ impl<K: Kms> ProjectRun<'_, K> {
     /// Rule 5: waits and reads, to find out what became of a write whose end was unclear.
     async fn resolve_unclear(
         &self,
-        write: &Write,
+        write: &WriteAttempt,
         operation: &mut impl WriteOperation,
         unclear: &Error,
         key: &mut KeyRun<'_>,
@@ -117,22 +117,22 @@ impl<K: Kms> ProjectRun<'_, K> {
     }
 
     /// The write was refused or failed: rules 4, 6 and 7.
-    async fn not_accepted(&self, write: &Write, error: &Error, key: &mut KeyRun<'_>) {
+    async fn not_accepted(&self, write: &WriteAttempt, error: &Error, key: &mut KeyRun<'_>) {
         match (error.kind(), write.step) {
-            (Kind::AlreadyOn, Step::EnableRotation) => {
+            (ErrorKind::AlreadyOn, Step::EnableRotation) => {
                 self.found_on(write, key);
                 self.read_back(key).await;
             }
-            (Kind::NotOn, Step::UpdateInterval(_)) if key.restarts < RESTARTS => {
+            (ErrorKind::NotOn, Step::UpdateInterval(_)) if key.restarts < RESTARTS => {
                 key.restarts += 1;
                 key.observed.interval_found_off();
                 // Enabling may just not be visible yet.
                 self.pause(READ_BACK_WAITS[0] * key.restarts).await;
                 self.read_back(key).await;
             }
-            (Kind::Blocked(blocker), _) => self.blocked(blocker, error, key),
+            (ErrorKind::Blocked(blocker), _) => self.blocked(blocker, error, key),
             // Another replica writes from now on.
-            (Kind::Stopped, _) if !self.reconciler.gate.is_open() => {}
+            (ErrorKind::Stopped, _) if !self.reconciler.gate.is_open() => {}
             (kind, _) => {
                 key.observed.failure = Some(kind.into());
                 self.note(key, error);
@@ -145,7 +145,7 @@ impl<K: Kms> ProjectRun<'_, K> {
     }
 
     /// `KMS.2901`: rotation is on. An earlier attempt of this write has switched it on, or it was on before.
-    fn found_on(&self, write: &Write, key: &mut KeyRun<'_>) {
+    fn found_on(&self, write: &WriteAttempt, key: &mut KeyRun<'_>) {
         match (write.effect, write.before) {
             // It was read as off, so the earlier attempt has switched it on.
             (Effect::MaybeApplied, Some(_)) => self.applied(write, Receipt::default(), key),
@@ -174,11 +174,11 @@ impl<K: Kms> ProjectRun<'_, K> {
         self.note(key, error);
     }
 
-    /// The program stops after it has switched rotation on: the policy's interval is sent all the same. The one that
+    /// The program stops after it has switched rotation on: the policy's interval is still sent. The one that
     /// enabling sets must not stay, and where the setting cannot be read, no later process could find it.
     pub(super) async fn send_due_interval(&self, key: &mut KeyRun<'_>) {
         let (key_id, interval) = (key.task.key_id, key.task.desired.interval);
-        let write = Write::new(Step::UpdateInterval(interval), key.rotation());
+        let write = WriteAttempt::new(Step::UpdateInterval(interval), key.rotation());
         match self.kms.update_interval(key_id, interval, SendMode::AtExit).send().await {
             Ok(receipt) => self.applied(&write, receipt, key),
             Err(error) => {
@@ -190,7 +190,7 @@ impl<K: Kms> ProjectRun<'_, K> {
 
     /// Rule 2: rotation was switched on, or may have been. Enabling sets an interval of its own, so the policy's is
     /// still to be sent.
-    fn interval_became_due(&self, write: &Write, key: &mut KeyRun<'_>) {
+    fn interval_became_due(&self, write: &WriteAttempt, key: &mut KeyRun<'_>) {
         key.interval_due = key.task.desired.interval != RotationInterval::AFTER_ENABLING;
         let (memory, key_id, unreadable) = (&self.reconciler.memory, key.task.key_id, write.before.is_none());
         if unreadable || matches!(memory.recall(&self.project.name, key_id).written, WrittenBefore::Interval(_)) {
@@ -201,7 +201,7 @@ impl<K: Kms> ProjectRun<'_, K> {
     }
 
     /// The write took effect, as its answer or a reading shows.
-    fn applied(&self, write: &Write, receipt: Receipt, key: &mut KeyRun<'_>) {
+    fn applied(&self, write: &WriteAttempt, receipt: Receipt, key: &mut KeyRun<'_>) {
         match write.step {
             Step::EnableRotation => key.observed.enable_accepted(),
             Step::UpdateInterval(interval) => self.interval_applied(interval, key),
@@ -229,7 +229,7 @@ impl<K: Kms> ProjectRun<'_, K> {
         }
     }
 
-    fn log_change(&self, write: &Write, receipt: &Receipt, key: &KeyRun<'_>) {
+    fn log_change(&self, write: &WriteAttempt, receipt: &Receipt, key: &KeyRun<'_>) {
         let from = match (write.before, write.step) {
             (Some(Rotation { enabled: false, .. }), _) | (None, Step::EnableRotation) => "off".to_owned(),
             (Some(Rotation { interval_days: Some(days), .. }), _) => format!("{days} days"),

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// Longer than the coarsest times of file systems: FAT has steps of two seconds, Linux's clock for files of 10 ms.
-const SETTLED_AFTER: Duration = Duration::from_secs(3);
+const UNDISTURBED_FOR: Duration = Duration::from_secs(3);
 
 /// A file as it was when it was read.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl LastRead {
         read: impl FnOnce(&Path) -> Result<C, E>,
     ) -> (Self, Result<C, E>) {
         // Before the file is read, so that a change between the two is seen by the next poll.
-        let stamp = Stamp::of(path).filter(|stamp| stamp.is_settled(now));
+        let stamp = Stamp::of(path).filter(|stamp| stamp.undisturbed(now));
         let content = read(path);
         let mut hasher = DefaultHasher::new();
         match &content {
@@ -91,13 +91,13 @@ impl Stamp {
         std::fs::metadata(path).ok().map(stamp)
     }
 
-    /// The last change was long enough ago that a later one has another time. Never of a time in the future.
-    fn is_settled(&self, now: SystemTime) -> bool {
+    /// The last change was long enough ago that a later one has another time. False if the last change is in the future.
+    fn undisturbed(&self, now: SystemTime) -> bool {
         let (seconds, _) = self.content_changed.max(self.anything_changed);
         let changed = u64::try_from(seconds).ok().map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
         // A second more for the nanoseconds.
-        let settled = |changed: SystemTime| now.duration_since(changed + Duration::from_secs(1));
-        changed.is_some_and(|changed| settled(changed).is_ok_and(|age| age >= SETTLED_AFTER))
+        let undisturbed = |changed: SystemTime| now.duration_since(changed + Duration::from_secs(1));
+        changed.is_some_and(|changed| undisturbed(changed).is_ok_and(|age| age >= UNDISTURBED_FOR))
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
         SystemTime::now() + Duration::from_secs(60)
     }
 
-    fn settled(path: &Path) -> LastRead {
+    fn undisturbed(path: &Path) -> LastRead {
         LastRead::at(later(), path, |path| fs::read(path)).0
     }
 
@@ -125,15 +125,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "one").unwrap();
-        let last = settled(&path);
+        let last = undisturbed(&path);
         assert!(last.is_current(&path));
         fs::write(&path, "two").unwrap();
-        assert!(!last.is_current(&path) && !last.is_same(&settled(&path)));
+        assert!(!last.is_current(&path) && !last.is_same(&undisturbed(&path)));
         // A file in its place with the same content, as an editor leaves it.
-        let last = settled(&path);
+        let last = undisturbed(&path);
         fs::write(folder.path().join("new"), "two").unwrap();
         fs::rename(folder.path().join("new"), &path).unwrap();
-        assert!(!last.is_current(&path) && last.is_same(&settled(&path)));
+        assert!(!last.is_current(&path) && last.is_same(&undisturbed(&path)));
     }
 
     #[test]
@@ -144,7 +144,7 @@ mod tests {
         assert!(!LastRead::of(&path, |path| fs::read(path)).0.is_current(&path));
         let before = SystemTime::now() - Duration::from_secs(3600);
         assert!(!LastRead::at(before, &path, |path| fs::read(path)).0.is_current(&path));
-        let mut last = settled(&path);
+        let mut last = undisturbed(&path);
         last.distrust_stamp();
         assert!(!last.is_current(&path));
     }
@@ -156,7 +156,7 @@ mod tests {
         fs::write(at("one"), "1").unwrap();
         fs::write(at("two"), "2").unwrap();
         symlink("one", at("link")).unwrap();
-        let last = settled(&at("link"));
+        let last = undisturbed(&at("link"));
         assert!(last.is_current(&at("link")));
         symlink("two", at("new")).unwrap();
         fs::rename(at("new"), at("link")).unwrap();
@@ -167,8 +167,8 @@ mod tests {
     fn what_cannot_be_read_is_read_again_every_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let missing = settled(&path);
-        assert!(!missing.is_current(&path) && missing.is_same(&settled(&path)));
+        let missing = undisturbed(&path);
+        assert!(!missing.is_current(&path) && missing.is_same(&undisturbed(&path)));
         mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
         let pipe = LastRead::at(later(), &path, small_file::read).0;
         assert!(!pipe.is_current(&path) && !pipe.is_same(&missing));
@@ -177,10 +177,10 @@ mod tests {
         let refused = || Err::<Vec<u8>, _>(io::Error::from(io::ErrorKind::PermissionDenied));
         assert!(!LastRead::at(later(), &path, |_| refused()).0.is_current(&path));
         // It is gone and comes back.
-        let last = settled(&path);
+        let last = undisturbed(&path);
         fs::remove_file(&path).unwrap();
         assert!(!last.is_current(&path));
         fs::write(&path, "one").unwrap();
-        assert!(!last.is_current(&path) && last.is_same(&settled(&path)));
+        assert!(!last.is_current(&path) && last.is_same(&undisturbed(&path)));
     }
 }

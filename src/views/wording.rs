@@ -9,16 +9,16 @@ use crate::rotation::key::{Bound, DesiredRotation};
 use crate::rotation::report::{KeyReport, Tally};
 
 /// Text that is written directly to its destination, without a `String`.
-struct Said<F>(F);
+struct Formatted<F>(F);
 
-impl<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result> fmt::Display for Said<F> {
+impl<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result> fmt::Display for Formatted<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0(f)
     }
 }
 
-fn said<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result>(write: F) -> Said<F> {
-    Said(write)
+fn formatted<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result>(write: F) -> Formatted<F> {
+    Formatted(write)
 }
 
 /// A status in words.
@@ -80,7 +80,7 @@ fn reason_of_entry(of: Reason) -> &'static str {
 
 /// Why a key has its status: the reasons, and the policy's text for an exemption.
 pub(crate) fn why(key: &KeyReport) -> impl fmt::Display {
-    said(move |f| {
+    formatted(move |f| {
         for (at, each) in key.reasons.iter().enumerate() {
             f.write_str(if at == 0 { "" } else { "; " })?;
             f.write_str(match key.subject {
@@ -100,7 +100,7 @@ pub(crate) fn why(key: &KeyReport) -> impl fmt::Display {
 
 /// The line of an entry of the policy, for readers who have the file.
 pub(crate) fn policy_line(line: u32) -> impl fmt::Display {
-    said(move |f| write!(f, "policy line {line}"))
+    formatted(move |f| write!(f, "policy line {line}"))
 }
 
 /// The notice for a project whose keys cannot all be listed.
@@ -132,7 +132,7 @@ pub(crate) fn sign(status: Status) -> &'static str {
 
 /// The interval that the policy requires.
 pub(crate) fn wanted(desired: DesiredRotation) -> impl fmt::Display {
-    said(move |f| match desired.bound {
+    formatted(move |f| match desired.bound {
         Bound::Exact => write!(f, "{}", desired.interval),
         Bound::Longest => write!(f, "{} or less", desired.interval),
     })
@@ -140,7 +140,7 @@ pub(crate) fn wanted(desired: DesiredRotation) -> impl fmt::Display {
 
 /// A change that was made.
 pub(crate) fn taken(step: Step) -> impl fmt::Display {
-    said(move |f| match step {
+    formatted(move |f| match step {
         Step::EnableRotation => f.write_str("rotation was enabled"),
         Step::UpdateInterval(interval) => write!(f, "the interval was set to {interval}"),
     })
@@ -148,7 +148,7 @@ pub(crate) fn taken(step: Step) -> impl fmt::Display {
 
 /// The writes that a run would send to a key that cannot be read.
 pub(super) fn unread_steps(steps: Steps) -> impl fmt::Display {
-    said(move |f| {
+    formatted(move |f| {
         f.write_str("a run would send, without reading: ")?;
         for (at, step) in steps.iter().enumerate() {
             write!(f, "{}{step}", if at == 0 { "" } else { ", " })?;
@@ -160,7 +160,7 @@ pub(super) fn unread_steps(steps: Steps) -> impl fmt::Display {
 /// "27 of 30 keys on policy; 2 off policy; 1 unknown", problems first after the good news.
 pub(super) fn headline(tally: &Tally) -> impl fmt::Display {
     let tally = *tally;
-    said(move |f| {
+    formatted(move |f| {
         let keys = if tally.total() == 1 { "key" } else { "keys" };
         write!(f, "{} of {} {keys} on policy", tally.of(Status::Compliant), tally.total())?;
         for each in PROBLEMS_FIRST.into_iter().filter(|each| *each != Status::Compliant && tally.of(*each) > 0) {
@@ -173,7 +173,7 @@ pub(super) fn headline(tally: &Tally) -> impl fmt::Display {
 /// The daemon in one line, for the service manager: the result of the last run, when the next one is due, and whether a
 /// changed policy was refused. "27 of 30 keys on policy; 2 off policy; 1 unknown; next run 2026-11-22 06:00 UTC".
 pub(crate) fn daemon_line(last: Option<&Tally>, next_run: Option<SystemTime>, refused: bool) -> impl fmt::Display {
-    said(move |f| {
+    formatted(move |f| {
         match last {
             Some(tally) => write!(f, "{}", headline(tally))?,
             None => f.write_str("no run has ended yet")?,
@@ -188,32 +188,32 @@ pub(crate) fn daemon_line(last: Option<&Tally>, next_run: Option<SystemTime>, re
 
 /// A number of things.
 pub(crate) fn count(number: usize, one: &str, many: &str) -> impl fmt::Display {
-    said(move |f| write!(f, "{number} {}", if number == 1 { one } else { many }))
+    formatted(move |f| write!(f, "{number} {}", if number == 1 { one } else { many }))
 }
 
 /// A time in RFC 3339, UTC, to the millisecond.
 pub(super) fn rfc3339(at: SystemTime) -> impl fmt::Display {
-    said(move |f| write!(f, "{:.3}", timestamp(at)))
+    formatted(move |f| write!(f, "{:.3}", timestamp(at)))
 }
 
 /// A time to the minute, UTC, for people: `2026-11-22 01:51`.
 pub(super) fn minute(at: SystemTime) -> impl fmt::Display {
-    said(move |f| write!(f, "{}", timestamp(at).strftime("%Y-%m-%d %H:%M")))
+    formatted(move |f| write!(f, "{}", timestamp(at).strftime("%Y-%m-%d %H:%M")))
 }
 
 /// A day, UTC: `2026-11-22`.
 pub(super) fn day(at: SystemTime) -> impl fmt::Display {
-    said(move |f| write!(f, "{}", timestamp(at).strftime("%Y-%m-%d")))
+    formatted(move |f| write!(f, "{}", timestamp(at).strftime("%Y-%m-%d")))
 }
 
 /// A time of day, UTC: `01:51`.
 pub(super) fn time_of_day(at: SystemTime) -> impl fmt::Display {
-    said(move |f| write!(f, "{}", timestamp(at).strftime("%H:%M")))
+    formatted(move |f| write!(f, "{}", timestamp(at).strftime("%H:%M")))
 }
 
 /// A duration to about three digits: `350 ms`, `12.3 s`, `14 min 5 s`.
 pub(crate) fn took(duration: Duration) -> impl fmt::Display {
-    said(move |f| match duration.as_secs() {
+    formatted(move |f| match duration.as_secs() {
         0 => write!(f, "{} ms", duration.as_millis()),
         1..60 => write!(f, "{:.1} s", duration.as_secs_f64()),
         seconds => write!(f, "{} min {} s", seconds / 60, seconds % 60),
@@ -268,7 +268,10 @@ mod tests {
 
     #[test]
     fn durations_have_a_unit_that_fits() {
-        let said = |millis| took(Duration::from_millis(millis)).to_string();
-        assert_eq!([said(0), said(350), said(12_340), said(845_000)], ["0 ms", "350 ms", "12.3 s", "14 min 5 s"]);
+        let formatted = |millis| took(Duration::from_millis(millis)).to_string();
+        assert_eq!(
+            [formatted(0), formatted(350), formatted(12_340), formatted(845_000)],
+            ["0 ms", "350 ms", "12.3 s", "14 min 5 s"]
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Decodes the web configuration file: TLS, users and token of the daemon's HTTP server.
 //!
-//! It has the format of `--web.config.file` of the Prometheus exporters (prometheus/exporter-toolkit,
+//! It has the format of `--web.config.file` of the Prometheus exporters (exporter-toolkit's
 //! `docs/web-configuration.md`), so that one file configures them and this program; `bearer_token_file` is our own.
 //! The decoder and the messages are those of the policy. Fields that are not supported are refused, never ignored. The
 //! file contains hashes, so it is never printed, and its problems are shown without the source below them.
@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use crate::yaml::Problems;
 use crate::yaml::decode::{Decoder, Field, optional};
-use crate::yaml::schema::{FieldSchema, Kind, Schema, Text};
+use crate::yaml::schema::{FieldKind, FieldSchema, Schema, Text};
 use crate::yaml::tree::{Node, Value};
 use crate::yaml::wording::quoted;
 
@@ -20,10 +20,10 @@ const WEB: Schema = Schema {
     ..Schema::of(
         "the web configuration",
         &[
-            FieldSchema::optional("tls_server_config", Kind::Mapping(&TLS), "TLS settings"),
-            FieldSchema::optional("http_server_config", Kind::Mapping(&HTTP), "HTTP settings"),
-            FieldSchema::optional("basic_auth_users", Kind::Mapping(&USERS), "users with a password"),
-            FieldSchema::optional("bearer_token_file", Kind::Path, "contains a bearer token that allows access"),
+            FieldSchema::optional("tls_server_config", FieldKind::Mapping(&TLS), "TLS settings"),
+            FieldSchema::optional("http_server_config", FieldKind::Mapping(&HTTP), "HTTP settings"),
+            FieldSchema::optional("basic_auth_users", FieldKind::Mapping(&USERS), "users with a password"),
+            FieldSchema::optional("bearer_token_file", FieldKind::Path, "contains a bearer token that allows access"),
         ],
     )
 };
@@ -40,17 +40,17 @@ const TLS: Schema = Schema {
     ..Schema::of(
         "`tls_server_config`",
         &[
-            FieldSchema::required("cert_file", Kind::Path, "certificate chain of the server (PEM)"),
-            FieldSchema::required("key_file", Kind::Path, "its private key (PEM)"),
+            FieldSchema::required("cert_file", FieldKind::Path, "certificate chain of the server (PEM)"),
+            FieldSchema::required("key_file", FieldKind::Path, "its private key (PEM)"),
             FieldSchema::default(
                 "client_auth_type",
-                Kind::Choice(|| CLIENTS.into()),
+                FieldKind::Choice(|| CLIENTS.into()),
                 "\"NoClientCert\"",
                 "whether clients need a certificate",
             ),
-            FieldSchema::optional("client_ca_file", Kind::Path, "CA certificates of the clients (PEM)"),
-            FieldSchema::default("min_version", Kind::Choice(versions), "\"TLS12\"", "oldest TLS version"),
-            FieldSchema::default("max_version", Kind::Choice(versions), "\"TLS13\"", "newest TLS version"),
+            FieldSchema::optional("client_ca_file", FieldKind::Path, "CA certificates of the clients (PEM)"),
+            FieldSchema::default("min_version", FieldKind::Choice(versions), "\"TLS12\"", "oldest TLS version"),
+            FieldSchema::default("max_version", FieldKind::Choice(versions), "\"TLS13\"", "newest TLS version"),
         ],
     )
 };
@@ -58,7 +58,7 @@ const HTTP: Schema = Schema {
     unsupported: &[("headers", "remove it: every response has the headers it needs")],
     ..Schema::of(
         "`http_server_config`",
-        &[FieldSchema::default("http2", Kind::Boolean, "false", "must be `false`: only HTTP/1.1 is supported")],
+        &[FieldSchema::default("http2", FieldKind::Boolean, "false", "must be `false`: only HTTP/1.1 is supported")],
     )
 };
 /// Its fields are user names, so the table is empty.

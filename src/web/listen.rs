@@ -20,10 +20,10 @@ const EXPECTED: &str = "expected ADDRESS:PORT or NAME:PORT such as 127.0.0.1:984
 
 /// The address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenAddress(Kind);
+pub struct ListenAddress(ListenKind);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Kind {
+enum ListenKind {
     /// All IPv4 and IPv6 addresses of this machine.
     All(u16),
     Address(SocketAddr),
@@ -32,7 +32,7 @@ enum Kind {
 
 impl From<SocketAddr> for ListenAddress {
     fn from(address: SocketAddr) -> Self {
-        Self(Kind::Address(address))
+        Self(ListenKind::Address(address))
     }
 }
 
@@ -54,7 +54,7 @@ impl FromStr for ListenAddress {
         let Ok(port) = port.parse() else { return wrong("a port is a number up to 65535") };
         match host {
             None => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()),
-            Some("") => Ok(Self(Kind::All(port))),
+            Some("") => Ok(Self(ListenKind::All(port))),
             // It needs no resolver.
             Some(host) if host.eq_ignore_ascii_case("localhost") => {
                 Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
@@ -65,7 +65,7 @@ impl FromStr for ListenAddress {
                 wrong("this is not an IPv4 address")
             }
             Some(host) if host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) => {
-                Ok(Self(Kind::Name(host.into(), port)))
+                Ok(Self(ListenKind::Name(host.into(), port)))
             }
             Some(_) => wrong("this is not the name of a host"),
         }
@@ -75,9 +75,9 @@ impl FromStr for ListenAddress {
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::All(port) => write!(f, ":{port}"),
-            Kind::Address(address) => address.fmt(f),
-            Kind::Name(name, port) => write!(f, "{name}:{port}"),
+            ListenKind::All(port) => write!(f, ":{port}"),
+            ListenKind::Address(address) => address.fmt(f),
+            ListenKind::Name(name, port) => write!(f, "{name}:{port}"),
         }
     }
 }
@@ -87,8 +87,8 @@ impl ListenAddress {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match &self.0 {
-            Kind::Name(name, _) => Some(name.strip_suffix('.').unwrap_or(name)),
-            Kind::All(_) | Kind::Address(_) => None,
+            ListenKind::Name(name, _) => Some(name.strip_suffix('.').unwrap_or(name)),
+            ListenKind::All(_) | ListenKind::Address(_) => None,
         }
     }
 
@@ -96,20 +96,20 @@ impl ListenAddress {
     #[must_use]
     pub(crate) fn reached_at(&self) -> (String, u16) {
         match &self.0 {
-            Kind::All(port) => (Ipv4Addr::LOCALHOST.to_string(), *port),
-            Kind::Address(address) => (local(*address).ip().to_string(), address.port()),
-            Kind::Name(name, port) => (name.to_string(), *port),
+            ListenKind::All(port) => (Ipv4Addr::LOCALHOST.to_string(), *port),
+            ListenKind::Address(address) => (local(*address).ip().to_string(), address.port()),
+            ListenKind::Name(name, port) => (name.to_string(), *port),
         }
     }
 
     pub(super) async fn open(&self) -> io::Result<TcpListener> {
         match &self.0 {
-            Kind::All(port) => match both_families(*port) {
+            ListenKind::All(port) => match both_families(*port) {
                 Err(error) if lacks_ipv6(&error) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).await,
                 listener => listener,
             },
-            Kind::Address(address) => TcpListener::bind(address).await,
-            Kind::Name(name, port) => {
+            ListenKind::Address(address) => TcpListener::bind(address).await,
+            ListenKind::Name(name, port) => {
                 let mut found: Vec<SocketAddr> = tokio::net::lookup_host((&**name, *port)).await?.collect();
                 // Only one of them is used, and clients try IPv4 at the latest.
                 found.sort_by_key(SocketAddr::is_ipv6);
@@ -123,7 +123,7 @@ impl ListenAddress {
 fn both_families(port: u16) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v6()?;
     set_ipv6_v6only(&socket, false)?;
-    // As of tokio's own listeners: a restarted daemon does not wait for its old connections.
+    // The same as tokio's own listeners: a restarted daemon does not wait for its old connections.
     socket.set_reuseaddr(true)?;
     socket.bind((Ipv6Addr::UNSPECIFIED, port).into())?;
     socket.listen(BACKLOG)
@@ -163,7 +163,7 @@ mod tests {
         ] {
             assert_eq!(read(text), Ok(address.parse::<SocketAddr>().unwrap().into()), "{text}");
         }
-        assert_eq!(read(":9847"), Ok(ListenAddress(Kind::All(9847))));
+        assert_eq!(read(":9847"), Ok(ListenAddress(ListenKind::All(9847))));
         let named = read("kms.internal.:9847").unwrap();
         assert_eq!((named.name(), named.reached_at()), (Some("kms.internal"), ("kms.internal.".to_owned(), 9847)));
         assert_eq!(read(":80").unwrap().reached_at(), ("127.0.0.1".to_owned(), 80));

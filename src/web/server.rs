@@ -69,7 +69,7 @@ impl Server {
     /// Binds to the address or name of `--listen`.
     ///
     /// # Errors
-    /// As of [`bind`](Self::bind), or the name cannot be resolved.
+    /// As for [`bind`](Self::bind), or the name cannot be resolved.
     pub async fn listen(at: &ListenAddress, store: Arc<StatusStore>, health: Health) -> io::Result<Self> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {at}: {error}"));
         let listener = at.open().await.map_err(named)?;

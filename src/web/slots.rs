@@ -3,7 +3,7 @@
 //!
 //! Two semaphores bound them. A large answer to a slow client costs memory and time, so there are far fewer of those
 //! than connections. When no slot is free, the connection that has been quiet for longest and sends no large answer is
-//! closed. There always is one, so that a new connection never waits for the others' clients.
+//! closed. There always is one, so that a new connection never waits for other clients.
 //!
 //! The list of connections is kept by hand because a semaphore keeps no list of its permits' holders, and an eviction
 //! has to choose one.
@@ -102,7 +102,7 @@ impl Slot {
         self.is_active();
     }
 
-    /// The permit for a large answer; none if the most that may be are being sent.
+    /// The permit for a large answer; `None` if the limit is reached.
     pub(super) fn large_answer(self: &Arc<Self>) -> Option<LargeAnswer> {
         let permit = Arc::clone(&self.large_answers).try_acquire_owned().ok()?;
         self.sends_large_answer.store(true, Relaxed);

@@ -15,7 +15,7 @@ use super::tree::{Node, Value};
 use super::wording::{or_list, quoted};
 
 /// Reads an environment variable.
-pub(crate) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+pub(crate) type VariableLookup<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// A file that the document names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct NamedFile {
 /// The state while one file is decoded.
 pub(crate) struct Decoder<'e> {
     pub(crate) source: &'e Source<'e>,
-    pub(crate) environment: Environment<'e>,
+    pub(crate) environment: VariableLookup<'e>,
     /// The current time, for exemptions that have ended.
     pub(crate) now: SystemTime,
     pub(crate) findings: Vec<Finding>,
@@ -39,7 +39,7 @@ pub(crate) struct Decoder<'e> {
 }
 
 impl<'e> Decoder<'e> {
-    pub(crate) fn new(source: &'e Source<'e>, environment: Environment<'e>, now: SystemTime) -> Self {
+    pub(crate) fn new(source: &'e Source<'e>, environment: VariableLookup<'e>, now: SystemTime) -> Self {
         Self { source, environment, now, findings: Vec::new(), files: Vec::new() }
     }
 }
@@ -287,15 +287,15 @@ fn sounds_secret(name: &str) -> bool {
 mod tests {
     use super::*;
     use crate::yaml::problem_list::Problems;
-    use crate::yaml::schema::{Kind, Text};
+    use crate::yaml::schema::{FieldKind, Text};
     use crate::yaml::tree;
 
     const ANY: Text = Text { what: "a string", longest: 9 };
     const SCHEMA: Schema = Schema::of(
         "the test",
         &[
-            FieldSchema::required("name", Kind::Text(&ANY), "a name"),
-            FieldSchema::required("region", Kind::Text(&ANY), "a region"),
+            FieldSchema::required("name", FieldKind::Text(&ANY), "a name"),
+            FieldSchema::required("region", FieldKind::Text(&ANY), "a region"),
         ],
     );
 

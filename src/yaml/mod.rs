@@ -27,7 +27,7 @@ pub use problem::{Problem, Severity};
 pub use problem_list::Problems;
 pub use source::Position;
 
-use decode::{Decoder, Environment};
+use decode::{Decoder, VariableLookup};
 use problem::Finding;
 pub(crate) use problem_list::UnreadableFileProblem;
 use source::{Source, Span};
@@ -38,7 +38,7 @@ use tree::{Node, Value};
 pub(crate) fn read<T>(
     bytes: &[u8],
     file: &str,
-    environment: Environment<'_>,
+    environment: VariableLookup<'_>,
     now: SystemTime,
     expected: &str,
     decode: impl FnOnce(&mut Decoder<'_>, &Node<'_>) -> Option<T>,

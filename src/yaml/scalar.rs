@@ -269,7 +269,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::yaml::decode::Environment;
+    use crate::yaml::decode::VariableLookup;
     use crate::yaml::problem_list::Problems;
     use crate::yaml::source::Source;
     use crate::yaml::tree;
@@ -277,7 +277,7 @@ mod tests {
     /// Decodes the text with `read`; returns the value or the problems.
     fn read<T>(
         text: &str,
-        environment: Environment<'_>,
+        environment: VariableLookup<'_>,
         read: impl Fn(&mut Decoder<'_>, Field<'_>) -> Option<T>,
     ) -> Result<T, String> {
         let source = Source::new(text);

@@ -27,7 +27,7 @@ pub(crate) struct Schema {
 pub(crate) struct FieldSchema {
     pub(crate) name: &'static str,
     pub(crate) need: Need,
-    pub(crate) kind: Kind,
+    pub(crate) kind: FieldKind,
     /// Its meaning in one line.
     pub(crate) about: &'static str,
 }
@@ -43,7 +43,7 @@ pub(crate) enum Need {
 }
 
 /// The kind of a field's value.
-pub(crate) enum Kind {
+pub(crate) enum FieldKind {
     Mapping(&'static Schema),
     /// A list of at least one mapping.
     List(&'static Schema),
@@ -130,20 +130,25 @@ impl Schema {
 }
 
 impl FieldSchema {
-    pub(crate) const fn required(name: &'static str, kind: Kind, about: &'static str) -> Self {
+    pub(crate) const fn required(name: &'static str, kind: FieldKind, about: &'static str) -> Self {
         Self { name, need: Need::Required, kind, about }
     }
 
-    pub(crate) const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Self {
+    pub(crate) const fn optional(name: &'static str, kind: FieldKind, about: &'static str) -> Self {
         Self { name, need: Need::Optional, kind, about }
     }
 
-    pub(crate) const fn default(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Self {
+    pub(crate) const fn default(
+        name: &'static str,
+        kind: FieldKind,
+        default: &'static str,
+        about: &'static str,
+    ) -> Self {
         Self { name, need: Need::Default(default), kind, about }
     }
 }
 
-impl Kind {
+impl FieldKind {
     /// The value in words. `None` for mappings and lists, which are described by their fields.
     pub(crate) fn words(&self) -> Option<String> {
         Some(match self {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use kms_rotationd::kms::observe::{Code, Operation};
-use kms_rotationd::kms::{Error, Kind, Kms, Listed, Receipt, RunStart, SendMode, WriteOperation};
+use kms_rotationd::kms::{Error, ErrorKind, Kms, Listed, Receipt, RunStart, SendMode, WriteOperation};
 use kms_rotationd::policy::types::{Credentials, Guards, Project};
 use kms_rotationd::reconcile::{Intent, Memory, Reconciler, RunProgress, RunRequest, Target};
 use kms_rotationd::rotation::decide::{Reason, Status};
@@ -42,7 +42,7 @@ enum Fault {
     /// A write is applied and fails; the answer to the next attempt shows that it was applied. A read fails.
     AppliedAndFailed,
     /// The cloud answers this, plausible or not.
-    Says(Kind),
+    Says(ErrorKind),
 }
 
 /// One key of a cloud, and the writes to it.
@@ -67,7 +67,7 @@ struct Model {
 struct FakeKms(Mutex<Model>);
 
 impl FakeKms {
-    fn fail(operation: Operation, kind: Kind) -> Error {
+    fn fail(operation: Operation, kind: ErrorKind) -> Error {
         Error::new(operation, kind, "scripted").with_code(Code::Http(500))
     }
 
@@ -87,38 +87,38 @@ impl FakeKms {
         match fault {
             Fault::None | Fault::AppliedAnswerLost | Fault::LostUnclear | Fault::AppliedAndFailed => Ok(fault),
             Fault::Says(kind) => Err(Self::fail(operation, kind)),
-            Fault::Exhausted => Err(Self::fail(operation, Kind::Transient)),
-            Fault::Throttled => Err(Self::fail(operation, Kind::Throttled)),
-            Fault::Denied => Err(Self::fail(operation, Kind::Permission)),
+            Fault::Exhausted => Err(Self::fail(operation, ErrorKind::Transient)),
+            Fault::Throttled => Err(Self::fail(operation, ErrorKind::Throttled)),
+            Fault::Denied => Err(Self::fail(operation, ErrorKind::Permission)),
         }
     }
 
     fn write(&self, operation: Operation, interval: Option<RotationInterval>) -> Result<Receipt, Error> {
         if !self.0.lock().unwrap().gate.is_open() {
-            return Err(Self::fail(operation, Kind::Stopped));
+            return Err(Self::fail(operation, ErrorKind::Stopped));
         }
         let fault = self.next(operation)?;
         let mut model = self.0.lock().unwrap();
         model.writes.push((operation, interval.map(RotationInterval::days)));
         if fault == Fault::LostUnclear {
             model.unsettled += 1;
-            return Err(Self::fail(operation, Kind::Unclear));
+            return Err(Self::fail(operation, ErrorKind::Unclear));
         }
         let before = (model.enabled, model.days);
         match (operation, interval) {
-            (Operation::EnableRotation, _) if model.enabled => return Err(Self::fail(operation, Kind::AlreadyOn)),
+            (Operation::EnableRotation, _) if model.enabled => return Err(Self::fail(operation, ErrorKind::AlreadyOn)),
             (Operation::EnableRotation, _) => (model.enabled, model.days) = (true, 365),
-            _ if !model.enabled => return Err(Self::fail(operation, Kind::NotOn)),
+            _ if !model.enabled => return Err(Self::fail(operation, ErrorKind::NotOn)),
             (_, Some(interval)) => model.days = u32::from(interval.days()),
             (_, None) => unreachable!("an interval write has an interval"),
         }
         model.shown = (model.lag > 0).then_some(before);
         if fault == Fault::AppliedAnswerLost {
             model.unsettled += 1;
-            return Err(Self::fail(operation, Kind::Unclear));
+            return Err(Self::fail(operation, ErrorKind::Unclear));
         }
         if fault == Fault::AppliedAndFailed && operation == Operation::EnableRotation {
-            return Err(Self::fail(operation, Kind::AlreadyOn).maybe_applied());
+            return Err(Self::fail(operation, ErrorKind::AlreadyOn).maybe_applied());
         }
         Ok(Receipt::default())
     }
@@ -130,11 +130,11 @@ impl Kms for FakeKms {
     async fn read_status(&self, _: KeyId) -> Result<Rotation, Error> {
         let fault = self.next(Operation::ReadStatus)?;
         if matches!(fault, Fault::AppliedAnswerLost | Fault::LostUnclear | Fault::AppliedAndFailed) {
-            return Err(Self::fail(Operation::ReadStatus, Kind::Transient));
+            return Err(Self::fail(Operation::ReadStatus, ErrorKind::Transient));
         }
         let mut model = self.0.lock().unwrap();
         if !model.readable {
-            return Err(Self::fail(Operation::ReadStatus, Kind::NotOffered));
+            return Err(Self::fail(Operation::ReadStatus, ErrorKind::NotOffered));
         }
         let (enabled, days) = match model.shown {
             Some(shown) if model.lag > 0 => {
@@ -150,13 +150,13 @@ impl Kms for FakeKms {
         let fault = self.next(Operation::DescribeKey)?;
         match fault {
             Fault::None => Ok(KeyDescription::default()),
-            _ => Err(Self::fail(Operation::DescribeKey, Kind::Transient)),
+            _ => Err(Self::fail(Operation::DescribeKey, ErrorKind::Transient)),
         }
     }
 
     /// The user has no permission to list keys.
     async fn list_keys(&self) -> Result<Listed<ListedKey>, Error> {
-        Err(Self::fail(Operation::ListKeys, Kind::Permission))
+        Err(Self::fail(Operation::ListKeys, ErrorKind::Permission))
     }
 
     async fn tagged(&self, _: &str, _: Option<&[&str]>) -> Result<Listed<(KeyId, Tag)>, Error> {
@@ -199,7 +199,7 @@ impl WriteOperation for FakeWrite<'_> {
     async fn send(&mut self) -> Result<Receipt, Error> {
         self.settle();
         let result = self.kms.write(self.operation, self.interval);
-        if result.as_ref().is_err_and(|error| error.kind() == Kind::Unclear) {
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unclear) {
             self.is_unclear = true;
             self.deadline.get_or_insert_with(|| Instant::now() + Duration::from_secs(120));
         }
@@ -304,18 +304,18 @@ fn fault() -> impl Strategy<Value = Fault> {
 /// Every possible answer of the cloud, also implausible ones.
 fn nonsense() -> impl Strategy<Value = Fault> {
     let kinds = [
-        Kind::AlreadyOn,
-        Kind::NotOn,
-        Kind::Blocked(RotationBlocker::ReplicaKey),
-        Kind::Blocked(RotationBlocker::Disabled),
-        Kind::NotFound,
-        Kind::NotOffered,
-        Kind::Garbled,
-        Kind::Refused,
-        Kind::Credentials,
-        Kind::LoginUnavailable,
-        Kind::Unreachable,
-        Kind::Stopped,
+        ErrorKind::AlreadyOn,
+        ErrorKind::NotOn,
+        ErrorKind::Blocked(RotationBlocker::ReplicaKey),
+        ErrorKind::Blocked(RotationBlocker::Disabled),
+        ErrorKind::NotFound,
+        ErrorKind::NotOffered,
+        ErrorKind::Garbled,
+        ErrorKind::Refused,
+        ErrorKind::Credentials,
+        ErrorKind::LoginUnavailable,
+        ErrorKind::Unreachable,
+        ErrorKind::Stopped,
     ];
     prop_oneof![1 => fault(), 1 => prop::sample::select(kinds.to_vec()).prop_map(Fault::Says)]
 }
@@ -346,7 +346,7 @@ fn desired(days: u16) -> DesiredRotation {
 /// Regions get rotation, replicas become primary keys, and during a rollout the answers of servers differ.
 #[test]
 fn a_permanently_refused_write_is_tried_again_after_a_day() {
-    let refused = Fault::Says(Kind::Blocked(RotationBlocker::RotationUnsupported));
+    let refused = Fault::Says(ErrorKind::Blocked(RotationBlocker::RotationUnsupported));
     // The read, the description, the write.
     let faults = vec![Fault::None, Fault::None, refused];
     let off = Model { enabled: false, days: 365, lag: 0, readable: true, faults, ..Model::default() };

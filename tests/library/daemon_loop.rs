@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use kms_rotationd::daemon::{Alarm, Daemon, PolicyFile, Signals, Supervisor};
 use kms_rotationd::kms::observe::Operation;
-use kms_rotationd::kms::{Error, Kind, Kms, Listed, Receipt, RunStart, SendMode, WriteOperation};
+use kms_rotationd::kms::{Error, ErrorKind, Kms, Listed, Receipt, RunStart, SendMode, WriteOperation};
 use kms_rotationd::policy::Policy;
 use kms_rotationd::reconcile::{Memory, Reconciler, RunProgress, Target};
 use kms_rotationd::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
@@ -45,7 +45,7 @@ impl Kms for Slow {
     }
 
     async fn list_keys(&self) -> Result<Listed<ListedKey>, Error> {
-        Err(Error::new(Operation::ListKeys, Kind::NotOffered, "no list"))
+        Err(Error::new(Operation::ListKeys, ErrorKind::NotOffered, "no list"))
     }
 
     async fn tagged(&self, _: &str, _: Option<&[&str]>) -> Result<Listed<(KeyId, Tag)>, Error> {

@@ -230,7 +230,7 @@ fn a_secret_in_the_policy_is_in_no_problem() {
 fn a_policy_and_its_problems_can_be_sent_to_another_task() {
     fn sendable<T: Send + Sync + 'static>() {}
     sendable::<Accepted>();
-    sendable::<policy::Refused>();
+    sendable::<policy::PolicyRefused>();
 }
 
 #[test]

@@ -36,12 +36,12 @@ enum FileFormat {
     /// JSON with a list of profiles: this one, or the file's current one.
     SharedConfig(Option<String>),
     /// YAML with a mapping of clouds: this one.
-    Clouds(Cloud),
+    Clouds(CloudsEntry),
 }
 
 /// One cloud of `clouds.yaml`.
 #[derive(Clone, Debug)]
-struct Cloud {
+struct CloudsEntry {
     name: String,
     /// The policy's region, for which the cloud may have other values.
     region: String,
@@ -121,7 +121,7 @@ impl Section {
         let folders: Vec<PathBuf> = folders.into_iter().flatten().collect();
         let missing = || EnvironmentError::NoCloudsFile { folders: listed(&folders) };
         let file = named.or_else(|| one_of(&folders, "clouds")).ok_or_else(missing)?;
-        Ok(Self { file, format: FileFormat::Clouds(Cloud { name, region: region.to_owned(), secure, folders }) })
+        Ok(Self { file, format: FileFormat::Clouds(CloudsEntry { name, region: region.to_owned(), secure, folders }) })
     }
 
     /// Reads the section's fields.
@@ -150,8 +150,8 @@ impl Section {
 
     /// The fields of a cloud, merged in the order of `openstacksdk`: its public profile, then `clouds.yaml`, then
     /// `secure.yaml`, and last their values for the region.
-    fn cloud_fields(&self, cloud: &Cloud) -> Result<Fields, EnvironmentError> {
-        let Cloud { name, region, folders, .. } = cloud;
+    fn cloud_fields(&self, cloud: &CloudsEntry) -> Result<Fields, EnvironmentError> {
+        let CloudsEntry { name, region, folders, .. } = cloud;
         let clouds = yaml(&self.file)?;
         let secure = match self.secure_file(cloud) {
             Some(path) => yaml(&path)?,
@@ -191,7 +191,7 @@ impl Section {
 
     /// The file with a cloud's secrets: the named one, else the first in the folders of `openstacksdk`, else the one
     /// beside a `clouds.yaml` in another folder.
-    fn secure_file(&self, cloud: &Cloud) -> Option<PathBuf> {
+    fn secure_file(&self, cloud: &CloudsEntry) -> Option<PathBuf> {
         let beside = || one_of(&[self.file.parent()?.to_owned()], "secure");
         cloud.secure.clone().or_else(|| one_of(&cloud.folders, "secure")).or_else(beside)
     }
@@ -217,7 +217,7 @@ impl Section {
     pub(super) fn incomplete_cloud(&self, fields: &Fields) -> EnvironmentError {
         let logins = "token, no access key, and no user with password and domain";
         match (&self.format, first(fields, &["profile", "cloud"])) {
-            (FileFormat::Clouds(Cloud { folders, .. }), Some((_, profile))) => self.missing(&format!(
+            (FileFormat::Clouds(CloudsEntry { folders, .. }), Some((_, profile))) => self.missing(&format!(
                 "{logins}; its profile {profile} was looked for in clouds-public.yaml in {}",
                 listed(folders)
             )),

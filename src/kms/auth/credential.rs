@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::access_key::AccessKey;
 use super::admissions::Fingerprint;
-use crate::kms::error::{Error, Kind};
+use crate::kms::error::{Error, ErrorKind};
 use crate::kms::observe::Operation;
 use crate::kms::transport::{HeaderText, Request};
 
@@ -40,7 +40,7 @@ impl Credential {
     /// The error of a request that is not sent because the credential has expired. A new credential is then requested.
     pub(in crate::kms) fn check_expiry(&self, now: SystemTime) -> Result<(), Error> {
         if self.has_expired(now) {
-            return Err(Error::new(Operation::Authenticate, Kind::Credentials, "the credentials have expired"));
+            return Err(Error::new(Operation::Authenticate, ErrorKind::Credentials, "the credentials have expired"));
         }
         Ok(())
     }

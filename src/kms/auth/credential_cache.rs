@@ -15,7 +15,7 @@ use super::lifetime::Lifetime;
 use super::login_error::end_of_login;
 use super::refusals::Refusals;
 use super::source::{CredentialSource, Issued};
-use crate::kms::error::{Error, Kind};
+use crate::kms::error::{Error, ErrorKind};
 use crate::kms::executor::Executor;
 use crate::kms::observe::Operation;
 use crate::kms::outage::RetryBudget;
@@ -140,7 +140,7 @@ impl CredentialCache {
         renewed.map_err(|error| {
             let error = end_of_login(error);
             // Neither means anything for the credentials.
-            if matches!(error.kind(), Kind::Stopped | Kind::Shortage) {
+            if matches!(error.kind(), ErrorKind::Stopped | ErrorKind::Shortage) {
                 return error;
             }
             match message {
@@ -230,7 +230,7 @@ impl CredentialCache {
         }
         let given = excerpt(given, 64);
         let text = format!("IAM issued a token for project {given}, but the policy's project_id is {known}");
-        Err(Error::new(Operation::Authenticate, Kind::Credentials, text))
+        Err(Error::new(Operation::Authenticate, ErrorKind::Credentials, text))
     }
 
     /// The error of a secret that was refused to the project in the last 30 minutes; `is_known` as in
@@ -246,7 +246,7 @@ impl CredentialCache {
     }
 
     /// No login is tried again in this run, for this reason.
-    pub(super) fn close(&self, kind: Kind, why: &str) {
+    pub(super) fn close(&self, kind: ErrorKind, why: &str) {
         self.breaker.close(kind, &format!("{NOT_AGAIN}: {why}"));
     }
 
@@ -260,8 +260,8 @@ impl CredentialCache {
     }
 }
 
-/// Credentials are renewed when a tenth of their life is left, ten minutes at most; and in the last run before that, so
-/// that the next one has good ones though IAM may be away by then. Not where new ones would not last until then either.
+/// Credentials are renewed when a tenth of their lifetime is left, at most ten minutes before the end. They are renewed
+/// earlier, in the current run, if they would expire before the next run and new ones would not.
 fn is_due(lifetime: Option<Lifetime>, now: SystemTime, next_run: Option<SystemTime>) -> bool {
     const EARLIEST: Duration = Duration::from_secs(600);
     lifetime.is_some_and(|(begin, end)| {

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use super::access_key::AccessKey;
 use super::lifetime::Lifetime;
 use super::login_error::end_of_attempt;
-use crate::kms::error::{Error, Kind};
+use crate::kms::error::{Error, ErrorKind};
 use crate::kms::executor::{Call, Executor};
 use crate::kms::observe::Code;
 use crate::kms::observe::Operation;
@@ -32,12 +32,12 @@ pub(super) async fn access_key(
         }
         let answer = executor.attempt(&call, &key).await.map_err(|error| match error.code() {
             Some(Code::Http(401 | 404)) => error
-                .with_kind(Kind::Credentials)
+                .with_kind(ErrorKind::Credentials)
                 .with_hint("does the machine have an agency? attach one in the console of the cloud server"),
             _ => end_of_attempt(error),
         })?;
         AccessKey::parse(&answer.body, answer.date(), executor.clock.now()).ok_or_else(|| {
-            Error::new(call.operation, Kind::Credentials, "the metadata service answered without an access key")
+            Error::new(call.operation, ErrorKind::Credentials, "the metadata service answered without an access key")
         })
     };
     executor.call_with(budget, &call, attempt).await
@@ -58,7 +58,7 @@ fn request(method: Method, endpoint: &Url, path: &str) -> Result<Request, Error>
     let url = endpoint.join(path).map_err(|_| {
         Error::new(
             Operation::Authenticate,
-            Kind::Credentials,
+            ErrorKind::Credentials,
             format!("{endpoint} is not a valid address of a metadata service"),
         )
     })?;

@@ -11,7 +11,7 @@ use super::body::{self, Auth, CredentialRequest, Identity, Scope, ScopedProject}
 use super::lifetime::{Lifetime, lifetime};
 use super::login_error::end_of_attempt;
 use super::signing::encode;
-use crate::kms::error::{Error, Kind};
+use crate::kms::error::{Error, ErrorKind};
 use crate::kms::executor::{Call, Executor};
 use crate::kms::observe::Code;
 use crate::kms::observe::Operation;
@@ -174,7 +174,11 @@ impl IamExchange<'_> {
     ) -> Result<T, Error> {
         let call = Call::new(Operation::Authenticate, None, None);
         let url = self.endpoint.join(path).map_err(|_| {
-            Error::new(call.operation, Kind::Credentials, format!("{} is not a valid address of IAM", self.endpoint))
+            Error::new(
+                call.operation,
+                ErrorKind::Credentials,
+                format!("{} is not a valid address of IAM", self.endpoint),
+            )
         })?;
         let attempt = || async {
             let mut request = Request {
@@ -189,7 +193,7 @@ impl IamExchange<'_> {
             let answer = self.executor.attempt(&call, &request).await.map_err(|error| {
                 // IAM.0020: authentication has moved to another site, and the next attempt finds it.
                 let moved = error.code() == Some(Code::Http(410));
-                if moved { error.with_kind(Kind::Transient) } else { end_of_attempt(error) }
+                if moved { error.with_kind(ErrorKind::Transient) } else { end_of_attempt(error) }
             })?;
             // The error may quote the answer.
             parse(&answer).map_err(|error| error.map_text(|text| request.without_secrets(text)))
@@ -250,5 +254,5 @@ impl RequestAuth<'_> {
 
 /// The error of an answer without the requested credential.
 pub(super) fn failed(answer: &Answer, text: &str) -> Error {
-    Error::new(Operation::Authenticate, Kind::Credentials, text).with_request_id(answer.request_id())
+    Error::new(Operation::Authenticate, ErrorKind::Credentials, text).with_request_id(answer.request_id())
 }

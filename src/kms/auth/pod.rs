@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::access_key::AccessKey;
 use super::lifetime::Lifetime;
 use super::login_error::end_of_attempt;
-use crate::kms::error::{Error, Kind};
+use crate::kms::error::{Error, ErrorKind};
 use crate::kms::executor::{Call, Executor};
 use crate::kms::observe::Code;
 use crate::kms::observe::Operation;
@@ -35,7 +35,7 @@ impl PodIdentity {
         token: &SecretString,
     ) -> Result<(AccessKey, Option<Lifetime>), Error> {
         let call = Call::new(Operation::Authenticate, None, None);
-        let refused = |text: String| Error::new(call.operation, Kind::Credentials, text);
+        let refused = |text: String| Error::new(call.operation, ErrorKind::Credentials, text);
         let url = Url::parse(&self.uri).map_err(|_| refused("the pod's credentials have no address".to_owned()))?;
         let attempt = || async {
             let request = Request {
@@ -50,7 +50,7 @@ impl PodIdentity {
                 direct: true,
             };
             let answer = executor.attempt(&call, &request).await.map_err(|error| match error.code() {
-                Some(Code::Http(401 | 403 | 404)) => error.with_kind(Kind::Credentials).with_hint(
+                Some(Code::Http(401 | 403 | 404)) => error.with_kind(ErrorKind::Credentials).with_hint(
                     "does the pod's service account have an agency? associate one in the console of the cluster",
                 ),
                 _ => end_of_attempt(error),

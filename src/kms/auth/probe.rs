@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use crate::kms::error::{Error, Kind};
+use crate::kms::error::{Error, ErrorKind};
 use crate::kms::observe::Operation;
 
 /// How long the others wait for the first answer to a credential.
@@ -58,11 +58,11 @@ impl CredentialProbe {
             (!self.has_confirmed(generation)).then_some(turn)
         };
         if self.has_refused(generation) {
-            return Err(Error::new(Operation::Authenticate, Kind::Credentials, &*self.rejected().1));
+            return Err(Error::new(Operation::Authenticate, ErrorKind::Credentials, &*self.rejected().1));
         }
         let result = request().await;
         match &result {
-            Err(error) if error.kind() == Kind::Credentials => {
+            Err(error) if error.kind() == ErrorKind::Credentials => {
                 let mut rejected = self.rejected();
                 if rejected.0 < generation {
                     *rejected = (generation, error.text().into());
@@ -70,7 +70,7 @@ impl CredentialProbe {
             }
             Err(error)
                 if error.kind().is_transient()
-                    || matches!(error.kind(), Kind::Unclear | Kind::Stopped | Kind::Unreachable) => {}
+                    || matches!(error.kind(), ErrorKind::Unclear | ErrorKind::Stopped | ErrorKind::Unreachable) => {}
             // Any other answer shows that the credential was accepted.
             _ => {
                 self.confirmed.fetch_max(generation, Ordering::Relaxed);
@@ -96,7 +96,7 @@ mod tests {
     const ANSWER_TAKES: Duration = Duration::from_millis(100);
 
     /// Ten concurrent requests with a credential, all with this end: how many were made, and how long it took.
-    async fn ten(probe: &CredentialProbe, generation: u64, end: Option<Kind>) -> (u32, Duration) {
+    async fn ten(probe: &CredentialProbe, generation: u64, end: Option<ErrorKind>) -> (u32, Duration) {
         let (made, begin) = (Cell::new(0), Instant::now());
         let request = || async {
             made.set(made.get() + 1);
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(ten(&probe, 1, None).await, (10, 2 * ANSWER_TAKES), "one ahead, then the others");
         assert_eq!(ten(&probe, 1, None).await, (10, ANSWER_TAKES));
         assert_eq!(
-            ten(&probe, 2, Some(Kind::NotFound)).await,
+            ten(&probe, 2, Some(ErrorKind::NotFound)).await,
             (10, 2 * ANSWER_TAKES),
             "a new credential is tried anew"
         );
@@ -124,16 +124,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refused_credential_is_tried_once_in_a_run() {
         let probe = CredentialProbe::default();
-        assert_eq!(ten(&probe, 1, Some(Kind::Credentials)).await, (1, ANSWER_TAKES));
+        assert_eq!(ten(&probe, 1, Some(ErrorKind::Credentials)).await, (1, ANSWER_TAKES));
         assert_eq!(ten(&probe, 1, None).await.0, 0);
-        assert_eq!(ten(&probe, 2, Some(Kind::Credentials)).await, (1, ANSWER_TAKES));
+        assert_eq!(ten(&probe, 2, Some(ErrorKind::Credentials)).await, (1, ANSWER_TAKES));
         probe.begin_run();
         assert_eq!(ten(&probe, 1, None).await.0, 10);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_error_that_proves_nothing_about_the_credential_does_not_confirm_it() {
-        for kind in [Kind::Transient, Kind::Throttled, Kind::Unclear, Kind::Stopped, Kind::Unreachable] {
+        for kind in
+            [ErrorKind::Transient, ErrorKind::Throttled, ErrorKind::Unclear, ErrorKind::Stopped, ErrorKind::Unreachable]
+        {
             assert_eq!(ten(&CredentialProbe::default(), 1, Some(kind)).await, (10, 10 * ANSWER_TAKES), "{kind:?}");
         }
     }

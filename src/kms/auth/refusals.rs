@@ -24,20 +24,20 @@ const LONGEST_TURN: Duration = Duration::from_secs(20);
 /// The refused secrets of one login.
 pub(in crate::kms) struct Refusals {
     salt: [Uuid; 2],
-    known: Mutex<Known>,
+    known: Mutex<KnownRefusals>,
     /// Locked by the one login in flight.
     turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
-struct Known {
-    refused: Vec<Refused>,
+struct KnownRefusals {
+    refused: Vec<RefusedSecret>,
     admissions: Admissions,
     /// The number of accepted logins.
     accepted: u64,
 }
 
-struct Refused {
+struct RefusedSecret {
     secret: Fingerprint,
     /// The project of the refusal.
     project: Arc<str>,
@@ -90,7 +90,7 @@ impl Refusals {
             .refused
             .retain(|known| is_on_hold(known.at, now) && !(known.secret == secret && known.project == *project));
         let project = Arc::clone(project);
-        known.refused.push(Refused { secret, project, at: now, why: why.into(), of_project_only });
+        known.refused.push(RefusedSecret { secret, project, at: now, why: why.into(), of_project_only });
     }
 
     /// The project was admitted with the secret, so earlier refusals concern their own projects only.
@@ -115,7 +115,7 @@ impl Refusals {
         self.known().refused.clear();
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, KnownRefusals> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

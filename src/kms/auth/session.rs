@@ -21,7 +21,7 @@ use super::login_error::end_of_login;
 use super::probe::CredentialProbe;
 use super::refusals::Refusals;
 use super::source::CredentialSource;
-use crate::kms::error::{Error, Kind};
+use crate::kms::error::{Error, ErrorKind};
 use crate::kms::executor::Executor;
 use crate::kms::observe::{Code, Operation};
 use crate::kms::outage::RetryBudget;
@@ -39,7 +39,7 @@ pub(in crate::kms) struct Session {
 }
 
 /// A project's id, or why it was not found.
-type ProjectLookup = Result<String, (Kind, Box<str>)>;
+type ProjectLookup = Result<String, (ErrorKind, Box<str>)>;
 
 impl Session {
     /// A session that has not logged in yet; IAM is at the endpoint `iam`. A token is for one project, an access key
@@ -103,7 +103,7 @@ impl Session {
         // Reported for each project, also where another project has renewed the shared credential.
         executor.observer.credentials_expire(credential.expires);
         let refusal = match self.try_with(executor, &credential, false, &mut request).await {
-            Err(error) if error.kind() == Kind::Credentials => error,
+            Err(error) if error.kind() == ErrorKind::Credentials => error,
             result => return result,
         };
         let message = refusal.code().map(|_| refusal.text());
@@ -112,7 +112,7 @@ impl Session {
         let renewed = match self.cache.credential(executor, Some(refused)).await {
             Ok(renewed) => renewed,
             // The cloud's message comes first, and then why there is no other credential.
-            Err(error) if error.kind() != Kind::Stopped && message.is_some() => {
+            Err(error) if error.kind() != ErrorKind::Stopped && message.is_some() => {
                 // It is still the newest credential, so the next run must not send it. One in files is read again then.
                 if !self.cache.source.is_in_files() && !credential.has_expired(executor.clock.now()) {
                     self.note_refusal(executor, fingerprint, &refusal, self.probe.has_confirmed(generation));
@@ -124,20 +124,20 @@ impl Session {
         executor.count_retry(refusal.operation(), refusal.code());
         match self.try_with(executor, &renewed, true, &mut request).await {
             // The credential had expired, so its secret may be right: worth another try.
-            Err(error) if error.kind() == Kind::Credentials && renewed.has_expired(executor.clock.now()) => {
-                Err(error.with_kind(Kind::Transient))
+            Err(error) if error.kind() == ErrorKind::Credentials && renewed.has_expired(executor.clock.now()) => {
+                Err(error.with_kind(ErrorKind::Transient))
             }
-            Err(error) if error.kind() == Kind::Credentials => {
+            Err(error) if error.kind() == ErrorKind::Credentials => {
                 let error = error.with_hint(&self.cache.source.secret_location());
-                self.cache.close(Kind::Credentials, &error.text());
+                self.cache.close(ErrorKind::Credentials, &error.text());
                 Err(error)
             }
             result => result,
         }
     }
 
-    /// Makes the request with the credential, unless that was refused lately. The refusal of a credential that was
-    /// accepted before counts only on the last try: by then it was read or issued anew, though it may be the same.
+    /// Makes the request with the credential, unless that was refused lately. A refusal of a credential that was
+    /// accepted before is recorded only on the last try, after it was read or issued anew.
     async fn try_with<T, F>(
         &self,
         executor: &Executor,
@@ -157,7 +157,7 @@ impl Session {
             // another request.
             Err(error)
                 if (is_last || !self.admissions().has_admitted(&executor.project, &fingerprint))
-                    && error.kind() == Kind::Credentials
+                    && error.kind() == ErrorKind::Credentials
                     && error.code().is_some()
                     && !credential.has_expired(executor.clock.now()) =>
             {
@@ -208,13 +208,13 @@ impl Session {
             CredentialSecret::Key(key) => iam.project_id(RequestAuth::Key(key), name).await,
         };
         let found = found.map_err(|error| {
-            if matches!(error.kind(), Kind::Stopped | Kind::Shortage) {
+            if matches!(error.kind(), ErrorKind::Stopped | ErrorKind::Shortage) {
                 return error;
             }
             let is_refusal = error.code() == Some(Code::Http(401));
             if is_refusal && credential.has_expired(executor.clock.now()) {
                 // This proves nothing about the name or the secret.
-                return error.with_kind(Kind::Transient);
+                return error.with_kind(ErrorKind::Transient);
             }
             if is_refusal {
                 self.note_refusal(executor, credential.fingerprint, &error, false);

@@ -19,7 +19,7 @@ use super::refusals::Refusals;
 use super::sts::OidcAgency;
 use super::{ecs_agency, token};
 use crate::kms::endpoint::METADATA_ENDPOINT;
-use crate::kms::error::{Error, Kind};
+use crate::kms::error::{Error, ErrorKind};
 use crate::kms::executor::Executor;
 use crate::kms::observe::Code;
 use crate::kms::observe::Operation;
@@ -140,13 +140,13 @@ impl CredentialSource {
         } else {
             format!("not sent again for 30 minutes, as it has not changed since it was refused: {why}")
         };
-        Error::new(Operation::Authenticate, Kind::Credentials, text)
+        Error::new(Operation::Authenticate, ErrorKind::Credentials, text)
     }
 
     /// Adds the location of the secret to the error of a refusal.
     pub(super) fn with_secret_location(&self, error: Error) -> Error {
-        let is_refusal =
-            !error.kind().is_transient() && !matches!(error.kind(), Kind::Unreachable | Kind::LoginUnavailable);
+        let is_refusal = !error.kind().is_transient()
+            && !matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::LoginUnavailable);
         if is_refusal { error.with_hint(&self.secret_location()) } else { error }
     }
 

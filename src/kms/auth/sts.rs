@@ -10,7 +10,7 @@ use super::access_key::AccessKey;
 use super::body;
 use super::iam::{IamExchange, RequestAuth};
 use super::lifetime::Lifetime;
-use crate::kms::error::{Error, Kind};
+use crate::kms::error::{Error, ErrorKind};
 use crate::kms::observe::Operation;
 use crate::kms::secret::SecretLocation;
 use crate::kms::transport::{Method, SetUpError, Url, address};
@@ -50,8 +50,9 @@ impl OidcAgency {
             policy: self.policy.as_deref(),
             policy_ids: &self.policy_ids,
         });
-        let endpoint =
-            self.url().map_err(|error| Error::new(Operation::Authenticate, Kind::Credentials, error.to_string()))?;
+        let endpoint = self
+            .url()
+            .map_err(|error| Error::new(Operation::Authenticate, ErrorKind::Credentials, error.to_string()))?;
         let sts = IamExchange { executor: iam.executor, endpoint: &endpoint, budget: iam.budget };
         let now = iam.executor.clock.now();
         sts.exchange(Method::Post, "v5/agencies/assume-with-oidc", RequestAuth::None, body, Some(token), |answer| {

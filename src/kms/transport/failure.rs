@@ -30,7 +30,7 @@ pub(super) struct Destination<'a> {
 }
 
 /// A proxy has refused to connect to the server, and the status of its answer is not known.
-pub(super) struct Refused(pub(super) NoAnswer);
+pub(super) struct ProxyRefused(pub(super) NoAnswer);
 
 /// The meaning of an error of the HTTP client.
 struct Meaning {
@@ -55,7 +55,7 @@ impl Meaning {
 
 impl Destination<'_> {
     /// What an error of the HTTP client means; or that the proxy refuses, which the client reports without the status.
-    pub(super) fn explain(&self, error: reqwest::Error) -> Result<NoAnswer, Refused> {
+    pub(super) fn explain(&self, error: reqwest::Error) -> Result<NoAnswer, ProxyRefused> {
         let tunnel = causes(&error).find_map(|cause| cause.downcast_ref::<TunnelError>());
         let lack = causes(&error).filter_map(|cause| cause.downcast_ref::<io::Error>()).find_map(shortage::of);
         let code = if error.is_timeout() { Code::Timeout } else { Code::Connect };
@@ -71,7 +71,7 @@ impl Destination<'_> {
             (None, Some(TunnelError::ProxyAuthRequired), Some(proxy)) => return Ok(self.refusal(proxy, 407)),
             (None, Some(TunnelError::TunnelUnsuccessful), Some(proxy)) => {
                 let text = self.blame(proxy, "has refused to connect");
-                return Err(Refused(no_answer(Meaning::of(code, Fault::Transient, text), error)));
+                return Err(ProxyRefused(no_answer(Meaning::of(code, Fault::Transient, text), error)));
             }
             (None, Some(tunnel), Some(proxy)) => self.tunnel_failure(&error, tunnel, proxy, code),
             (None, ..) => self.failure(&error, code),

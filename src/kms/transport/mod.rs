@@ -4,7 +4,7 @@
 //! the request timeout, and reads no more than 8 MiB. It does not interpret the answer.
 
 mod address;
-mod connector;
+mod client_build;
 mod error;
 mod failure;
 mod message;
@@ -21,12 +21,12 @@ use zeroize::Zeroizing;
 
 use super::connections::Connections;
 use super::observe::Code;
-use connector::{Connector, NEIGHBOUR_TIMEOUT, builder};
-use failure::{Destination, Refused};
+use client_build::{ClientBuild, NEIGHBOUR_TIMEOUT, builder};
+use failure::{Destination, ProxyRefused};
 use message::SecretBytes;
 
 pub(super) use address::{Url, address};
-pub(super) use connector::TransportSettings;
+pub(super) use client_build::TransportSettings;
 pub(super) use error::{Fault, NoAnswer};
 pub use error::{HttpError, SetUpError};
 pub(super) use message::{Answer, HeaderText, Method, Request};
@@ -40,7 +40,7 @@ const LONGEST_BODY: usize = 8 * 1024 * 1024;
 pub(super) struct Transport {
     settings: TransportSettings,
     /// Nothing before the first run.
-    connector: Mutex<Option<Connector>>,
+    client_build: Mutex<Option<ClientBuild>>,
     /// For the metadata service: without a proxy, and with a short timeout.
     direct: Option<reqwest::Client>,
     connections: Arc<Connections>,
@@ -63,7 +63,7 @@ impl Transport {
             direct.map_err(|error| SetUpError::Client(HttpError(error)))
         });
         let direct = direct.transpose()?;
-        Ok(Self { settings, connector: Mutex::default(), direct, connections, servers: Mutex::default() })
+        Ok(Self { settings, client_build: Mutex::default(), direct, connections, servers: Mutex::default() })
     }
 
     /// How it makes connections.
@@ -83,32 +83,32 @@ impl Transport {
     /// until the next run. A proxy password that was refused and has not changed is not sent again for a while, since
     /// some proxies lock the account.
     pub(super) fn begin_run(&self, now: SystemTime) {
-        let mut connector = self.connector();
-        *connector = Some(self.refreshed(connector.take(), now));
+        let mut client_build = self.client_build();
+        *client_build = Some(self.refreshed(client_build.take(), now));
     }
 
-    fn refreshed(&self, known: Option<Connector>, now: SystemTime) -> Connector {
-        Connector::refreshed(known, &self.settings, self.connections.idle_per_server(), now)
+    fn refreshed(&self, known: Option<ClientBuild>, now: SystemTime) -> ClientBuild {
+        ClientBuild::refreshed(known, &self.settings, self.connections.idle_per_server(), now)
     }
 
     /// The proxy has answered that it wants another password than the one it was sent, if any.
     pub(super) fn proxy_refuses(&self, now: SystemTime) {
         if self.settings.proxy.as_ref().is_some_and(Proxy::has_password)
-            && let Some(connector) = &mut *self.connector()
+            && let Some(client_build) = &mut *self.client_build()
         {
-            connector.proxy_refuses(now);
+            client_build.proxy_refuses(now);
         }
     }
 
     /// An operator has started the run: a refused proxy password may be sent again at once.
     pub(super) fn forget_refusals(&self) {
-        if let Some(connector) = &mut *self.connector() {
-            connector.forget_refusal();
+        if let Some(client_build) = &mut *self.client_build() {
+            client_build.forget_refusal();
         }
     }
 
-    fn connector(&self) -> MutexGuard<'_, Option<Connector>> {
-        self.connector.lock().unwrap_or_else(PoisonError::into_inner)
+    fn client_build(&self) -> MutexGuard<'_, Option<ClientBuild>> {
+        self.client_build.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until one more request may be in flight in this process. Dropping the permit ends the request.
@@ -156,9 +156,9 @@ impl Transport {
     }
 
     fn client(&self, authority: &str) -> Result<reqwest::Client, NoAnswer> {
-        let mut connector = self.connector();
-        let connector = connector.get_or_insert_with(|| self.refreshed(None, SystemTime::UNIX_EPOCH));
-        connector.client().map_err(|why| NoAnswer::not_attempted(authority, why))
+        let mut client_build = self.client_build();
+        let client_build = client_build.get_or_insert_with(|| self.refreshed(None, SystemTime::UNIX_EPOCH));
+        client_build.client().map_err(|why| NoAnswer::not_attempted(authority, why))
     }
 
     async fn no_answer(&self, error: reqwest::Error, request: &Request) -> NoAnswer {
@@ -167,8 +167,8 @@ impl Transport {
         let destination = Destination { authority: request.authority(), proxy, ca_file };
         match (destination.explain(error), proxy) {
             (Ok(no_answer), _) => no_answer,
-            (Err(Refused(unexplained)), None) => unexplained,
-            (Err(Refused(unexplained)), Some(proxy)) => match self.status_of_proxy(proxy, &request.url).await {
+            (Err(ProxyRefused(unexplained)), None) => unexplained,
+            (Err(ProxyRefused(unexplained)), Some(proxy)) => match self.status_of_proxy(proxy, &request.url).await {
                 Some(status) if !(200..300).contains(&status) => destination.refusal(proxy, status),
                 _ => unexplained,
             },
@@ -178,7 +178,7 @@ impl Transport {
     /// Connects once more through a proxy that has refused, for the status of its answer, which the HTTP client does
     /// not report.
     async fn status_of_proxy(&self, proxy: &Proxy, server: &Url) -> Option<u16> {
-        let client = self.connector().as_ref()?.client_of_proxy(&self.settings, proxy)?;
+        let client = self.client_build().as_ref()?.client_of_proxy(&self.settings, proxy)?;
         // For the client this is a request to a plain HTTP server, so it sends it to the proxy unchanged: a `CONNECT`
         // for this server.
         let server = format!("http://{}:{}", server.host_str()?, server.port_or_known_default()?);
@@ -245,7 +245,7 @@ mod tests {
         let transport = Transport::new(settings, Connections::for_descriptors(1024)).unwrap();
         // The usual client with another resolver.
         let client = builder(request_timeout, 4).tls_certs_only([]).dns_resolver(resolver.clone()).build();
-        *transport.connector.lock().unwrap() = Some(Connector::with_client(client.unwrap(), 4));
+        *transport.client_build.lock().unwrap() = Some(ClientBuild::with_client(client.unwrap(), 4));
         let ask = || async {
             let request = Request {
                 method: Method::Get,

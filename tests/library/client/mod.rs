@@ -18,7 +18,7 @@ use kms_rotationd::kms::auth::{
 use kms_rotationd::kms::endpoint::Endpoints;
 use kms_rotationd::kms::observe::{Code, Observer, Operation};
 use kms_rotationd::kms::{
-    ClientSettings, Kind, Kms, KmsClient, RetryPolicy, RunStart, SendMode, Shared, WriteOperation,
+    ClientSettings, ErrorKind, Kms, KmsClient, RetryPolicy, RunStart, SendMode, Shared, WriteOperation,
 };
 use kms_rotationd::rotation::KeyId;
 use kms_rotationd::support::clock::{BootClock, Clock};
@@ -135,7 +135,7 @@ async fn an_answer_that_is_not_from_kms_is_a_failure() {
     let recorded = Arc::new(Recorded::default());
     let client = client(&cloud, token("good"), Clock::system(), &recorded);
     let error = client.read_status(key()).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Garbled);
+    assert_eq!(error.kind(), ErrorKind::Garbled);
     assert_eq!(recorded.operations(), ["authenticate true", "read_status false"]);
 }
 
@@ -161,7 +161,7 @@ async fn assert_not_sent_once(happens: impl FnOnce(&WriteGateHandle, &AtomicBool
         cloud.handle().requests(enable) + 1
     };
     let (ended, at_most) = tokio::join!(async { client.enable_rotation(key()).send().await }, wait);
-    assert_eq!(ended.unwrap_err().kind(), Kind::Stopped);
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::Stopped);
     assert!(cloud.handle().requests(enable) <= at_most);
     assert!(client.read_status(key()).await.is_ok(), "what only looks goes on");
 }
@@ -218,7 +218,7 @@ async fn refused_run(client: &KmsClient) {
 async fn refused_run_after(client: &KmsClient, start: RunStart) {
     client.begin_run(start);
     let results = join_all((0..16).map(|_| client.read_status(key()))).await;
-    assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::Credentials)));
+    assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Credentials)));
     let error = results[0].as_ref().unwrap_err().to_string();
     assert!(error.contains("40"), "every run reports the cloud's answer: {error}");
 }
@@ -315,7 +315,7 @@ async fn a_failing_login_service_has_refused_nothing() {
             client.begin_run(RunStart::default());
             let results = join_all((0..16).map(|_| client.read_status(self::key()))).await;
             let kinds: Vec<_> = results.iter().map(|result| result.as_ref().unwrap_err().kind()).collect();
-            assert_eq!(kinds, [Kind::LoginUnavailable; 16], "{way}");
+            assert_eq!(kinds, [ErrorKind::LoginUnavailable; 16], "{way}");
             let logins = recorded.operations().iter().filter(|line| line.starts_with("authenticate")).count();
             assert_eq!(logins, 1, "one budget for all keys: {way}");
         }
@@ -440,7 +440,7 @@ async fn a_refusal_after_the_expiry_of_a_token_ends_no_run() {
     assert_eq!(cloud.handle().requests(read), CALLS + 1);
     // With a valid token it is a refusal.
     cloud.handle().fault(Rule::always(Fault::kms(403, "KMS.0303")).on(read));
-    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
+    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), ErrorKind::Credentials);
     assert_eq!(cloud.handle().requests(read), CALLS + 3);
 }
 
@@ -466,7 +466,7 @@ async fn a_refusal_after_the_expiry_of_a_key_does_not_affect_the_project_lookup(
         KmsClient::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, WriteGate::default())
             .unwrap();
     client.begin_run(RunStart::default());
-    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Transient);
+    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), ErrorKind::Transient);
     assert_eq!(cloud.handle().requests(look_up), 1);
     assert!(client.read_status(key()).await.is_ok());
 }
@@ -630,7 +630,7 @@ async fn a_key_accepted_for_one_project_is_blocked_only_for_the_other() {
         if run == 1 {
             assert!(one.read_status(key()).await.is_ok());
         }
-        assert_eq!(other.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
+        assert_eq!(other.read_status(key()).await.unwrap_err().kind(), ErrorKind::Credentials);
         assert!(one.read_status(key()).await.is_ok(), "run {run}");
         assert_eq!(refusing.handle().all_requests(), 1, "run {run}");
     }
@@ -672,8 +672,8 @@ async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_
 
     // Its expiry, by this machine's clock, ends the project's run.
     advance(day);
-    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
-    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
+    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), ErrorKind::Credentials);
+    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), ErrorKind::Credentials);
     assert_eq!(cloud.handle().authentication_failures(), 2);
 }
 
@@ -709,7 +709,9 @@ async fn a_wrong_key_is_tried_once_for_all_project_lookups() {
     for _ in 0..3 {
         begin_run(&clients);
         let results = join_all(clients.iter().map(|client| client.read_status(key()))).await;
-        assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::Credentials)));
+        assert!(
+            results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Credentials))
+        );
         assert_eq!(cloud.handle().access_key_refusals("AK"), 1);
     }
 }
@@ -720,7 +722,7 @@ async fn an_unknown_project_name_affects_only_its_project() {
     let clients = by_name(&cloud, "right", &["nowhere", "eu-de"]);
     begin_run(&clients);
     for _ in 0..2 {
-        assert_eq!(clients[0].read_status(key()).await.unwrap_err().kind(), Kind::Credentials);
+        assert_eq!(clients[0].read_status(key()).await.unwrap_err().kind(), ErrorKind::Credentials);
         assert!(clients[1].read_status(key()).await.is_ok());
     }
     let looked_up = || cloud.handle().requests(kms_simulator::Operation::ListProjects);
@@ -739,7 +741,7 @@ async fn an_interval_for_a_key_on_policy_is_sent_once_with_any_answer() {
         let client = client(&cloud, token("good"), Clock::system(), &Arc::new(Recorded::default()));
         let days = kms_rotationd::rotation::RotationInterval::from_days(90).unwrap();
         let mut write = client.update_interval(key(), days, SendMode::Once);
-        assert_eq!(write.send().await.unwrap_err().kind(), Kind::Unclear);
+        assert_eq!(write.send().await.unwrap_err().kind(), ErrorKind::Unclear);
         assert_eq!(cloud.handle().requests(update), 1);
     }
 }
@@ -757,7 +759,7 @@ async fn an_interval_due_at_a_stop_is_repeated_after_a_lost_answer_and_counted()
     stop.cancel();
     let days = kms_rotationd::rotation::RotationInterval::from_days(90).unwrap();
     let send = async |mode| client.update_interval(key(), days, mode).send().await;
-    assert_eq!(send(SendMode::Retried).await.unwrap_err().kind(), Kind::Stopped);
+    assert_eq!(send(SendMode::Retried).await.unwrap_err().kind(), ErrorKind::Stopped);
     send(SendMode::AtExit).await.unwrap();
     assert_eq!(cloud.handle().requests(update), 2);
     assert_eq!(recorded.operations(), ["authenticate true", "update_interval true"]);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use kms_rotationd::kms::observe::{Code, Observer, Operation};
-use kms_rotationd::kms::{Kind, Kms, KmsClient, Shared, WriteOperation};
+use kms_rotationd::kms::{ErrorKind, Kms, KmsClient, Shared, WriteOperation};
 use kms_rotationd::support::clock::Clock;
 use kms_rotationd::support::write_gate::WriteGate;
 use kms_simulator::{Fault, Operation as Asked, Rule, Simulator};
@@ -58,7 +58,7 @@ async fn a_write_with_an_unclear_end_is_counted_once_by_its_final_end() {
     lose();
     let mut write = client.enable_rotation(key());
     assert_eq!(write.next_wait(), None, "there is nothing to wait for");
-    assert_eq!(write.send().await.unwrap_err().kind(), Kind::Unclear);
+    assert_eq!(write.send().await.unwrap_err().kind(), ErrorKind::Unclear);
     assert_eq!(counts.take(), ["request 504"]);
     assert!(write.next_wait().is_some());
     drop(write);
@@ -66,13 +66,13 @@ async fn a_write_with_an_unclear_end_is_counted_once_by_its_final_end() {
 
     lose();
     let mut write = client.enable_rotation(key());
-    assert_eq!(write.send().await.unwrap_err().kind(), Kind::Unclear);
+    assert_eq!(write.send().await.unwrap_err().kind(), ErrorKind::Unclear);
     write.found_applied();
     assert_eq!(counts.take(), ["request 504", "operation true"], "found to be applied");
 
     lose();
     let mut write = client.enable_rotation(key());
-    assert_eq!(write.send().await.unwrap_err().kind(), Kind::Unclear);
+    assert_eq!(write.send().await.unwrap_err().kind(), ErrorKind::Unclear);
     assert!(write.send().await.is_ok());
     drop(write);
     assert_eq!(counts.take(), ["request 504", "retry 504", "request 200", "operation true"], "sent again");

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::SystemTime;
 
-use kms_rotationd::policy::{self, Refused};
+use kms_rotationd::policy::{self, PolicyRefused};
 use kms_rotationd::rotation::decide::{Reason, Status, decide};
 use kms_rotationd::rotation::key::{DesiredRotation, Reading, Reapply};
 use kms_rotationd::rotation::observed::ObservedKey;
@@ -141,10 +141,10 @@ fn the_document_shows_selectors_and_exemptions() {
 }
 
 /// The problems of this policy.
-fn refused(policy: &str) -> Refused {
+fn refused(policy: &str) -> PolicyRefused {
     match policy::read(policy.as_bytes(), "policy.yaml", |_| None, SystemTime::UNIX_EPOCH) {
         Ok(_) => panic!("{policy} is valid"),
-        Err(problems) => Refused::Invalid(problems),
+        Err(problems) => PolicyRefused::Invalid(problems),
     }
 }
 
@@ -175,7 +175,7 @@ fn a_document_without_a_run_has_every_field_and_the_problems() {
     let places: Vec<_> = policy["problems"].as_array().unwrap().iter().map(|at| (&at["line"], &at["column"])).collect();
     assert_eq!(places, [(&json!(1), &json!(11)), (&json!(2), &json!(1))]);
 
-    let unreadable = Refused::Unreadable(policy::read_file(Path::new("/nowhere/policy.yaml")).unwrap_err());
+    let unreadable = PolicyRefused::Unreadable(policy::read_file(Path::new("/nowhere/policy.yaml")).unwrap_err());
     let problem = &serde_json::to_value(unreadable).unwrap()[0];
     assert_eq!(fields(problem, ""), fields(policy, "/problems/0"));
     assert_eq!((&problem["line"], &problem["file"]), (&Value::Null, &json!("/nowhere/policy.yaml")));

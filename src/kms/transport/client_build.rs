@@ -36,7 +36,7 @@ pub(in crate::kms) struct TransportSettings {
 }
 
 /// The HTTP client, which keeps the connections, and the files that it was built from.
-pub(super) struct Connector {
+pub(super) struct ClientBuild {
     files: Result<Files, Arc<ConnectorError>>,
     /// The number of idle connections that are kept to each server.
     idle: usize,
@@ -54,7 +54,7 @@ pub(super) struct Files {
     authorization: Option<SecretString>,
 }
 
-impl Connector {
+impl ClientBuild {
     /// Reads the files again, and builds a new client where they have changed. While a refused proxy password is on
     /// hold and has not changed, every request fails without an attempt.
     pub(super) fn refreshed(known: Option<Self>, settings: &TransportSettings, idle: usize, now: SystemTime) -> Self {
