@@ -170,7 +170,7 @@ fn a_refused_password_of_the_proxy_is_not_sent_again_until_it_changes() {
     daemon.await_runs(5);
     assert_eq!((&*daemon.status().key(KEY), behind.proxy.connections()), ("unknown: read_failed", 1));
     let error = daemon.status().error();
-    assert!(error.contains("has answered HTTP 407") && error.contains("30 minutes"), "{error}");
+    assert!(error.contains("refused the password (HTTP 407)") && error.contains("30 minutes"), "{error}");
     daemon.signal(Signal::HUP);
     let seen = daemon.runs();
     daemon.await_runs(seen + 3);
