@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::accepted_secret::Fingerprint;
 use super::access_key::AccessKey;
-use super::admissions::Fingerprint;
 use crate::kms::error::{Error, ErrorKind};
 use crate::kms::observe::Operation;
 use crate::kms::transport::{HeaderText, Request};

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
-use super::admissions::Fingerprint;
+use super::accepted_secret::Fingerprint;
 use super::credential::{Credential, CredentialSecret};
 use super::lifetime::Lifetime;
 use super::login_error::end_of_login;

@@ -24,15 +24,15 @@ pub struct IdToken {
 }
 
 impl IdToken {
-    /// A temporary access key. Calls `admit` when the token was accepted.
+    /// A temporary access key. Calls `on_accepted` when the token was accepted.
     pub(super) async fn access_key(
         &self,
         iam: &IamExchange<'_>,
         token: &SecretString,
-        admit: impl Fn(),
+        on_accepted: impl Fn(),
     ) -> Result<(AccessKey, Option<Lifetime>), Error> {
         let unscoped = iam.token_for_id_token(&self.provider_id, token).await?.text;
-        admit();
+        on_accepted();
         let by = Token { id: unscoped.expose_secret(), duration_seconds: DURATION_SECONDS };
         iam.access_key(RequestAuth::Token(&unscoped), Identity { method: "token", by }, Some(&unscoped)).await
     }

@@ -13,8 +13,8 @@
 //! | one token or temporary key | `probe` | the run, until it is renewed |
 //! | a secret that an operator must change | `refusals` | 30 minutes, across runs |
 
+mod accepted_secret;
 mod access_key;
-mod admissions;
 mod agency;
 mod body;
 mod credential;

@@ -5,7 +5,7 @@
 //! the same login share one record.
 //!
 //! A refusal may concern the project alone: IAM answers 401 as well where the user has no role on it. So it counts for
-//! this project, and for all others only after a second project was refused while none was admitted.
+//! this project, and for all others only after a second project was refused while none was accepted.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::admissions::{Admissions, Fingerprint};
+use super::accepted_secret::{AcceptedSecret, Fingerprint};
 use crate::kms::secret::is_on_hold;
 
 /// How many projects may be refused with a secret before it is held for all. Five failures lock a user.
@@ -32,7 +32,7 @@ pub(in crate::kms) struct Refusals {
 #[derive(Default)]
 struct KnownRefusals {
     refused: Vec<RefusedSecret>,
-    admissions: Admissions,
+    accepted_secret: AcceptedSecret,
     /// The number of accepted logins.
     accepted: u64,
 }
@@ -43,7 +43,7 @@ struct RefusedSecret {
     project: Arc<str>,
     at: SystemTime,
     why: Box<str>,
-    /// The refusal concerns this project only, since another one was admitted.
+    /// The refusal concerns this project only, since another one was accepted.
     of_project_only: bool,
 }
 
@@ -84,8 +84,8 @@ impl Refusals {
         now: SystemTime,
     ) {
         let mut known = self.known();
-        known.admissions.refuse(project, &secret);
-        let of_project_only = of_project_only || known.admissions.is_accepted(&secret);
+        known.accepted_secret.refuse(project, &secret);
+        let of_project_only = of_project_only || known.accepted_secret.is_accepted(&secret);
         known
             .refused
             .retain(|known| is_on_hold(known.at, now) && !(known.secret == secret && known.project == *project));
@@ -93,17 +93,17 @@ impl Refusals {
         known.refused.push(RefusedSecret { secret, project, at: now, why: why.into(), of_project_only });
     }
 
-    /// The project was admitted with the secret, so earlier refusals concern their own projects only.
+    /// The project was accepted with the secret, so earlier refusals concern their own projects only.
     pub(super) fn accept(&self, project: &Arc<str>, secret: &Fingerprint) {
         let mut known = self.known();
         known.accepted += 1;
         let refused = known.refused.iter_mut().filter(|refused| refused.secret == *secret);
         refused.for_each(|refused| refused.of_project_only = true);
-        known.admissions.admit(project, secret);
+        known.accepted_secret.accept(project, secret);
     }
 
     /// Waits for the end of another login, so that many projects do not send a wrong password at once. Once a login is
-    /// admitted, the others need not wait. A server that does not answer delays them by `LONGEST_TURN` at most.
+    /// accepted, the others need not wait. A server that does not answer delays them by `LONGEST_TURN` at most.
     pub(super) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         let before = self.known().accepted;
         let turn = tokio::time::timeout(LONGEST_TURN, self.turn.lock()).await.ok();
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(refusals.check("a", &old, now()), Ok(()));
     }
 
-    /// Which of the projects may send the secret, after these were refused (-) or admitted (+) in turn.
+    /// Which of the projects may send the secret, after these were refused (-) or accepted (+) in turn.
     fn may_send(story: &[&str], projects: [&str; 4]) -> [bool; 4] {
         let refusals = Refusals::default();
         let secret = refusals.fingerprint(&["secret"]);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_counts_for_its_project_until_a_second_one_is_refused_and_none_admitted() {
+    fn a_refusal_counts_for_its_project_until_a_second_one_is_refused_and_none_accepted() {
         for (story, expected) in [
             (&["-a"][..], [false, true, true, true]),
             (&["-a", "-a"], [false, true, true, true]),

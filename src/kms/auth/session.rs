@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
 
-use super::admissions::{Admissions, Fingerprint};
+use super::accepted_secret::{AcceptedSecret, Fingerprint};
 use super::credential::{Credential, CredentialSecret};
 use super::credential_cache::{Cached, CredentialCache, NOT_AGAIN, RefusedCredential};
 use super::iam::{ProjectScope, RequestAuth};
@@ -34,7 +34,7 @@ pub(in crate::kms) struct Session {
     lookups: Mutex<HashMap<String, ProjectLookup>>,
     probe: CredentialProbe,
     /// The credential that was accepted last.
-    admissions: std::sync::Mutex<Admissions>,
+    accepted_secret: std::sync::Mutex<AcceptedSecret>,
     refusals: Arc<Refusals>,
 }
 
@@ -56,7 +56,7 @@ impl Session {
             cache: CredentialCache::new(source, project_id, Arc::clone(&refusals)),
             lookups: Mutex::default(),
             probe: CredentialProbe::default(),
-            admissions: std::sync::Mutex::default(),
+            accepted_secret: std::sync::Mutex::default(),
             refusals,
         })
     }
@@ -152,11 +152,11 @@ impl Session {
         self.cache.check_refusals(executor, &fingerprint, false)?;
         let result = self.probe.of(generation, || request(credential.clone())).await;
         match &result {
-            Ok(_) => self.admit(executor, &fingerprint),
+            Ok(_) => self.accept(executor, &fingerprint),
             // A credential that expired during the request proves nothing. An error without a code is the refusal of
             // another request.
             Err(error)
-                if (is_last || !self.admissions().has_admitted(&executor.project, &fingerprint))
+                if (is_last || !self.accepted_secret().has_accepted(&executor.project, &fingerprint))
                     && error.kind() == ErrorKind::Credentials
                     && error.code().is_some()
                     && !credential.has_expired(executor.clock.now()) =>
@@ -169,17 +169,17 @@ impl Session {
     }
 
     fn note_refusal(&self, executor: &Executor, secret: Fingerprint, error: &Error, of_project_only: bool) {
-        self.admissions().refuse(&executor.project, &secret);
+        self.accepted_secret().refuse(&executor.project, &secret);
         let why = format!("{} ({})", error.text(), self.cache.source.secret_location());
         self.refusals.refuse(&executor.project, secret, &why, of_project_only, executor.clock.now());
     }
 
-    /// The project was admitted with the credential.
-    fn admit(&self, executor: &Executor, secret: &Fingerprint) {
+    /// The project was accepted with the credential.
+    fn accept(&self, executor: &Executor, secret: &Fingerprint) {
         if self.cache.source.is_in_files() {
             self.refusals.accept(&executor.project, secret);
         }
-        self.admissions().admit(&executor.project, secret);
+        self.accepted_secret().accept(&executor.project, secret);
     }
 
     /// The project's id: the policy's, the token's, or the one that IAM lists for this name. A name that IAM does not
@@ -230,7 +230,7 @@ impl Session {
         Ok(found)
     }
 
-    fn admissions(&self) -> MutexGuard<'_, Admissions> {
-        self.admissions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn accepted_secret(&self) -> MutexGuard<'_, AcceptedSecret> {
+        self.accepted_secret.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

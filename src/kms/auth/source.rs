@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::accepted_secret::Fingerprint;
 use super::access_key::AccessKey;
-use super::admissions::Fingerprint;
 use super::iam::{IamExchange, ProjectScope, Token};
 use super::id_token::IdToken;
 use super::lifetime::Lifetime;
@@ -104,23 +104,23 @@ impl CredentialSource {
                 .check(&executor.project, secret, executor.clock.now())
                 .map_err(|why| self.on_hold(&why, is_known))?;
         }
-        let is_admitted = AtomicBool::new(false);
-        let admit = || {
-            is_admitted.store(true, Ordering::Relaxed);
+        let is_accepted = AtomicBool::new(false);
+        let on_accepted = || {
+            is_accepted.store(true, Ordering::Relaxed);
             if let Some([own, _]) = &secrets {
                 self.refusals.accept(&executor.project, own);
             }
         };
-        let result = self.log_in(executor, budget, prepared, admit).await;
+        let result = self.log_in(executor, budget, prepared, on_accepted).await;
         // The errors of files name the file already.
         let result =
             result.map_err(|error| if error.code().is_some() { self.with_secret_location(error) } else { error });
         if let (Err(error), Some([own, then])) = (&result, secrets)
             && matches!(error.code(), Some(Code::Http(401 | 403)))
         {
-            let is_admitted = is_admitted.into_inner();
-            let secret = if is_admitted { then } else { own };
-            self.refusals.refuse(&executor.project, secret, &error.text(), is_admitted, executor.clock.now());
+            let is_accepted = is_accepted.into_inner();
+            let secret = if is_accepted { then } else { own };
+            self.refusals.refuse(&executor.project, secret, &error.text(), is_accepted, executor.clock.now());
         }
         result
     }
@@ -163,13 +163,13 @@ impl CredentialSource {
         })
     }
 
-    /// Calls `admit` when the secret was accepted, though an agency may still refuse.
+    /// Calls `on_accepted` when the secret was accepted, though an agency may still refuse.
     async fn log_in(
         &self,
         executor: &Executor,
         budget: RetryBudget,
         prepared: PreparedLogin<'_>,
-        admit: impl Fn(),
+        on_accepted: impl Fn(),
     ) -> Result<(Issued, Option<Lifetime>), Error> {
         let iam = self.iam(executor, budget);
         let (agency, project) = (self.credentials.agency.as_ref(), self.project.as_ref());
@@ -180,14 +180,14 @@ impl CredentialSource {
                 return Ok((Issued::Token(given, None), None));
             }
             (PreparedLogin::Token(given), Some(agency)) => {
-                return Ok(token(agency.token(&iam, &given, project).await.inspect(|_| admit())?));
+                return Ok(token(agency.token(&iam, &given, project).await.inspect(|_| on_accepted())?));
             }
             (PreparedLogin::Password(user, password), None) => {
-                return Ok(token(user.token(&iam, &password, project).await.inspect(|_| admit())?));
+                return Ok(token(user.token(&iam, &password, project).await.inspect(|_| on_accepted())?));
             }
             (PreparedLogin::Password(user, password), Some(agency)) => {
                 let own = user.account_token(&iam, &password).await?.text;
-                admit();
+                on_accepted();
                 return Ok(token(agency.token(&iam, &own, project).await?));
             }
             (PreparedLogin::AccessKey(key), agency) => {
@@ -197,16 +197,16 @@ impl CredentialSource {
                 (key, None)
             }
             (PreparedLogin::Machine, _) => ecs_agency::access_key(executor, budget, &self.metadata).await?,
-            (PreparedLogin::IdToken(id_token, secret), _) => id_token.access_key(&iam, &secret, &admit).await?,
+            (PreparedLogin::IdToken(id_token, secret), _) => id_token.access_key(&iam, &secret, &on_accepted).await?,
             (PreparedLogin::OidcAgency(agency, secret), _) => {
-                agency.access_key(&iam, &secret).await.inspect(|_| admit())?
+                agency.access_key(&iam, &secret).await.inspect(|_| on_accepted())?
             }
             (PreparedLogin::Pod(pod, secret), _) => {
-                pod.access_key(executor, budget, &secret).await.inspect(|_| admit())?
+                pod.access_key(executor, budget, &secret).await.inspect(|_| on_accepted())?
             }
         };
         let (key, lifetime) = match agency {
-            Some(agency) => agency.access_key(&iam, &key).await.inspect(|_| admit())?,
+            Some(agency) => agency.access_key(&iam, &key).await.inspect(|_| on_accepted())?,
             None => (key, lifetime),
         };
         Ok((Issued::Key(key), lifetime))

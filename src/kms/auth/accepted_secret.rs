@@ -8,11 +8,11 @@ pub(super) type Fingerprint = [u8; 32];
 
 /// The secret that was accepted last, and its projects.
 #[derive(Default)]
-pub(super) struct Admissions(Option<(Fingerprint, HashSet<Arc<str>>)>);
+pub(super) struct AcceptedSecret(Option<(Fingerprint, HashSet<Arc<str>>)>);
 
-impl Admissions {
+impl AcceptedSecret {
     /// The secret was accepted for the project.
-    pub(super) fn admit(&mut self, project: &Arc<str>, secret: &Fingerprint) {
+    pub(super) fn accept(&mut self, project: &Arc<str>, secret: &Fingerprint) {
         match &mut self.0 {
             Some((accepted, projects)) if accepted == secret => {
                 projects.insert(Arc::clone(project));
@@ -23,13 +23,13 @@ impl Admissions {
 
     /// The secret was refused for the project. If it was accepted for it before, it may be wrong for every project now.
     pub(super) fn refuse(&mut self, project: &str, secret: &Fingerprint) {
-        if self.has_admitted(project, secret) {
+        if self.has_accepted(project, secret) {
             self.0 = None;
         }
     }
 
     /// Whether the secret was accepted for the project, and not refused since.
-    pub(super) fn has_admitted(&self, project: &str, secret: &Fingerprint) -> bool {
+    pub(super) fn has_accepted(&self, project: &str, secret: &Fingerprint) -> bool {
         self.0.as_ref().is_some_and(|(accepted, projects)| accepted == secret && projects.contains(project))
     }
 
