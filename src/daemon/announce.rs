@@ -167,7 +167,7 @@ fn log_problem(project: &ProjectReport, keys: &[&KeyReport]) {
 }
 
 fn summarise(report: &Report, attention: &Attention<'_>) {
-    let postponed = report.held_back();
+    let postponed = report.postponed();
     if postponed > 0 {
         warn!(
             keys = postponed,

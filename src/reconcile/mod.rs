@@ -128,7 +128,8 @@ impl Reconciler {
         }
         let (ended, took) = (self.clock.now(), began.elapsed());
         let standby = !(acts && self.gate.is_open());
-        Report { trigger, started, ended, took, interrupted: self.stop.is_cancelled(), standby, projects }
+        let (interrupted, max_changes) = (self.stop.is_cancelled(), guards.max_changes_per_run);
+        Report { trigger, started, ended, took, interrupted, standby, max_changes, projects }
     }
 
     /// Sends the intervals that are due when the program stops, each once: those of keys that it has switched on and

@@ -58,6 +58,8 @@ pub struct Report {
     pub interrupted: bool,
     /// Another replica writes, so this run only read, at least at its end.
     pub standby: bool,
+    /// How many keys that selectors match the run might change.
+    pub max_changes: usize,
     /// The projects, in the policy's order.
     pub projects: Vec<ProjectReport>,
 }
@@ -295,7 +297,7 @@ impl Report {
 
     /// How many changes were postponed because the limit of changes per run was reached.
     #[must_use]
-    pub fn held_back(&self) -> usize {
+    pub fn postponed(&self) -> usize {
         self.keys().filter(|(_, key)| key.reasons.contains(Reason::ChangeLimit)).count()
     }
 

@@ -66,8 +66,8 @@ pub fn write_text(report: &Report, style: TextStyle<'_>, out: &mut dyn io::Write
         }
         writeln!(text.out)?;
     }
-    if report.held_back() > 0 {
-        let [what, remedy] = wording::held_back(report.held_back());
+    if report.postponed() > 0 {
+        let [what, remedy] = wording::postponed(report);
         writeln!(text.out, "{what}\n{remedy}\n")?;
     }
     let projects: Vec<_> = report.projects.iter().collect();

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::rotation::assignment::Subject;
 use crate::rotation::decide::{Reason, Status, Step, Steps};
 use crate::rotation::key::{Bound, DesiredRotation};
-use crate::rotation::report::{KeyReport, Tally};
+use crate::rotation::report::{KeyReport, Report, Tally};
 
 /// Text that is written directly to its destination, without a `String`.
 struct Formatted<F>(F);
@@ -110,10 +110,11 @@ pub(super) const COVERAGE_NOT_KNOWN: &str =
 /// The notice for a selector without a key.
 pub(super) const IDLE_ENTRY: &str = "the selector matches no key";
 
-/// The notice for keys beyond the limit of changes, and what to do about it.
-pub(crate) fn held_back(keys: usize) -> [impl fmt::Display; 2] {
+/// The notice for changes beyond the limit of a run, and what to do about it.
+pub(crate) fn postponed(report: &Report) -> [impl fmt::Display; 2] {
+    let changes = count(report.postponed(), "change", "changes");
     [
-        format!("{} postponed: this run reached max_changes_per_run.", count(keys, "key", "keys")),
+        format!("{changes} postponed: the limit is {} a run (max_changes_per_run).", report.max_changes),
         "To change all of them at once, as with the first policy of an account: kms-rotationd apply --allow-many"
             .to_owned(),
     ]

@@ -167,6 +167,7 @@ mod tests {
             took: Duration::from_secs(1),
             interrupted,
             standby: false,
+            max_changes: 50,
             projects: Vec::new(),
         })
     }

@@ -489,7 +489,9 @@ fn changes_above_the_limit_are_postponed_and_the_option_is_named() {
     let planned = in_text(&site, "plan");
     assert_eq!(planned.code, Some(3));
     assert_eq!(planned.stdout.matches("off → ≤ 90 days  policy.yaml:14  rotation is off").count(), 53, "{planned:?}");
-    for told in ["to change: 50\n", "postponed by max_changes_per_run: 3\n", "3 keys postponed: ", way] {
+    for told in
+        ["to change: 50\n", "postponed by max_changes_per_run: 3\n", "3 changes postponed: the limit is 50 a run", way]
+    {
         assert!(planned.stdout.contains(told), "{told}: {}", planned.stdout);
     }
     let daemon = site.run();
@@ -503,7 +505,11 @@ fn changes_above_the_limit_are_postponed_and_the_option_is_named() {
     let site = Site::new(&Policy::at(cloud.url()).entry("{select: {}, max_rotation_interval: 90}"));
     let held = in_text(&site, "apply");
     assert_eq!((held.code, held.stdout.matches("off → 90 days").count()), (Some(1), 50), "{}", held.stdout);
-    assert!(held.stdout.contains("3 keys postponed: ") && held.stdout.contains(way), "{}", held.stdout);
+    assert!(
+        held.stdout.contains("3 changes postponed: the limit is 50 a run") && held.stdout.contains(way),
+        "{}",
+        held.stdout
+    );
     let all = end(site.command(&["apply", "--policy", "policy.yaml", "--allow-many"]));
     assert_eq!((all.code, all.stdout.matches("off → 90 days").count()), (Some(0), 3), "{}", all.stdout);
     assert!(all.stdout.contains("  changed: 3\n") && !all.stdout.contains("postponed"), "{}", all.stdout);

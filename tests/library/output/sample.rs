@@ -151,6 +151,7 @@ pub(crate) fn report(projects: Vec<ProjectReport>) -> Arc<Report> {
         took: Duration::from_millis(3_250),
         interrupted: false,
         standby: false,
+        max_changes: 50,
         projects,
     })
 }

@@ -431,7 +431,10 @@ async fn the_page_shows_coverage_and_exemptions() {
     }
     assert!(!row("alias/legacy-hsm").contains("<b>"), "its name is said once");
     let notices: Vec<_> = page.lines().filter(|line| line.starts_with("<p class=\"notice mild\">")).collect();
-    assert!(notices[0].contains("1 key postponed") && notices[0].contains("apply --allow-many"), "{notices:?}");
+    assert!(
+        notices[0].contains("1 change postponed: the limit is 50 a run") && notices[0].contains("apply --allow-many"),
+        "{notices:?}"
+    );
     assert!(notices[1].contains("account: policy line 25: the selector matches no key"), "{notices:?}");
     assert!(notices[2].contains("closed: key list unavailable or incomplete"), "{notices:?}");
     assert_eq!(notices.len(), 3);

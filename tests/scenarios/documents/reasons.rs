@@ -52,6 +52,7 @@ fn words(reason: Reason, subject: Subject) -> String {
         took: Duration::ZERO,
         interrupted: false,
         standby: false,
+        max_changes: 50,
         projects: vec![project],
     };
     let style = TextStyle { purpose: Purpose::Planned, policy_file: Path::new("p"), all: true, colour: false };
