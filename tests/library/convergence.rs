@@ -3,8 +3,6 @@
 //!
 //! The cloud is a model of one key with a list of faults. Time is paused, so waiting costs nothing.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};

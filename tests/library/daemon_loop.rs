@@ -1,7 +1,5 @@
 //! The loop with paused time: what starts a run, and what it does not miss.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
-
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,7 +1,5 @@
 //! The client of one project with the simulator: its metrics, and its handling of credentials.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
-
 mod listing;
 mod renewal;
 mod unclear;
@@ -626,7 +624,7 @@ async fn a_key_accepted_for_one_project_is_blocked_only_for_the_other() {
     });
     for run in 1..=3 {
         begin_run([&one, &other]);
-        // In the first run one project is admitted before the other is refused; in the next ones the other comes first.
+        // In the first run one project is accepted before the other is refused; in the next ones the other comes first.
         if run == 1 {
             assert!(one.read_status(key()).await.is_ok());
         }

@@ -1,6 +1,6 @@
 //! The commands in the documents: each option of this program exists, and so does each path of the repository.
 //!
-//! Those with an output are run by `sessions`, the first two of README by the tests in `main.rs`.
+//! Those with an output are run by `sessions`, the first two of README by the tests in `mod.rs`.
 
 use std::collections::BTreeMap;
 use std::process::Command;

@@ -1,6 +1,6 @@
 //! Parts of the documents that a test generates: each stands between `<!-- generated: NAME -->` and `<!-- end -->`.
 
-use super::repository::{change, text, updates};
+use super::repository::{TO_UPDATE, change, text, updates};
 
 /// Splits a document into what stands before the part, the part, and what stands after it.
 fn split<'t>(document: &str, text: &'t str, name: &str) -> (&'t str, &'t str, &'t str) {
@@ -31,6 +31,6 @@ pub(crate) fn assert_part(document: &str, name: &str, expected: &str) {
     assert!(
         found == expected,
         "{document}: the part `{name}` is out of date. Missing: {missing:#?}\nNot expected: {stale:#?}\n\
-         To write it again: UPDATE_DOCS=1 cargo test --locked --test scenarios documents::"
+         {TO_UPDATE}"
     );
 }

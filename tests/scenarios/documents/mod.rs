@@ -1,8 +1,8 @@
-//! README, docs/ and the shipped files agree with the program: policies, commands, outputs, permissions,
-//! metrics, reasons, links.
+//! README, docs/ and the shipped files agree with the program: policies, commands, outputs, permissions, metrics,
+//! reasons, links.
 //!
-//! After an intended change of the program, `UPDATE_DOCS=1 cargo test --locked --test scenarios documents::` writes the outputs and the
-//! generated tables of the documents again.
+//! After an intended change of the program, `UPDATE_DOCS=1 cargo test --locked --test scenarios documents::` writes the
+//! outputs and the generated tables of the documents again.
 
 mod alerts;
 mod commands;
@@ -19,17 +19,21 @@ mod units;
 mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use kms_rotationd::policy::{self, Policy};
 use kms_rotationd::rotation::project::{Cloud, Mode};
 use serde_json::Value;
 
+use crate::{eventually, program};
 use repository::{all_blocks, blocks, files, root, text};
+
+/// The secrets of the documents' examples.
+const TOKEN: &str = "a-token-of-a-file";
+const PASSWORD: &str = "a-password";
 
 /// The policy, which must be valid without a warning.
 fn valid(yaml: &str, file: &str) -> Policy {
@@ -163,9 +167,7 @@ fn rehearsal() -> (Running, String) {
 
 /// Waits until the daemon at this address has ended its first run.
 fn await_first_run(address: &str) {
-    while answer(address, "/readyz").starts_with("HTTP/1.1 503") {
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
+    eventually("the end of the first run", || program::get(address, "/readyz").0 != 503);
 }
 
 #[test]
@@ -187,29 +189,9 @@ fn the_rehearsal_of_readme_brings_every_key_that_can_rotate_to_its_policy() {
 }
 
 fn get(address: &str, path: &str) -> String {
-    let answer = answer(address, path);
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunked(body) } else { body.to_owned() }
-}
-
-/// An answer as it is sent.
-fn answer(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAccept: */*\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
-fn unchunked(mut body: &str) -> String {
-    let mut whole = String::new();
-    while let Some((size, rest)) = body.split_once("\r\n") {
-        let size = usize::from_str_radix(size, 16).unwrap();
-        whole.push_str(&rest[..size]);
-        body = rest[size..].trim_start_matches("\r\n");
-    }
-    whole
+    let (status, body) = program::get(address, path);
+    assert_eq!(status, 200, "{body}");
+    body
 }
 
 #[test]

@@ -11,10 +11,10 @@ use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
 use kms_rotationd::rotation::report::{KeyReport, ProjectReport, Report, Trigger};
 use kms_rotationd::views::{Purpose, TextStyle, write_text};
 
-use super::repository::{change, text, updates};
+use super::repository::{TO_UPDATE, change, text, updates};
+use crate::KEY;
 
 const DOCUMENT: &str = "docs/monitoring.md";
-const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 const ENTRY: &str = "alias/pay-cards";
 
 /// The program's words for a reason of a key or of an entry, as `plan` prints them.
@@ -109,11 +109,7 @@ fn every_reason_is_documented_with_its_wording_and_an_action() {
     let rows = rows(&text(DOCUMENT));
     for reason in Reason::ALL {
         let cells = &rows[reason.as_str()];
-        assert_eq!(
-            cells[1],
-            shown(*reason),
-            "{DOCUMENT}: the words for {reason}. To write them again: UPDATE_DOCS=1 cargo test --locked --test scenarios documents::"
-        );
+        assert_eq!(cells[1], shown(*reason), "{DOCUMENT}: the words for {reason}. {TO_UPDATE}");
         assert!(cells[2].len() > 20 && cells[3].len() > 7, "{reason}: {cells:?}");
     }
 }

@@ -1,7 +1,4 @@
-//! What the repository holds: its files, and the blocks and tables of its documents.
-//!
-//! Parts of the documents are what the program prints or exports. `UPDATE_DOCS=1 cargo test --test scenarios documents::` writes these
-//! parts again after an intended change.
+//! The files of the repository, and the blocks of its documents.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -63,6 +60,9 @@ pub(crate) fn change(document: &str, change: impl FnOnce(&str) -> String) {
     std::fs::write(&new, change(&text(document))).unwrap();
     std::fs::rename(new, root().join(document)).unwrap();
 }
+
+/// How to write the documents again, for failure messages.
+pub(crate) const TO_UPDATE: &str = "To write it again: UPDATE_DOCS=1 cargo test --locked --test scenarios documents::";
 
 /// Whether the documents are to be written again.
 pub(crate) fn updates() -> bool {

@@ -9,17 +9,15 @@
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use kms_simulator::{Dialect, Key, ProjectSetup, Setup, Simulator};
 use tempfile::TempDir;
 
-use super::repository::{all_blocks, change, updates};
-use super::{await_first_run, get};
+use super::repository::{TO_UPDATE, all_blocks, change, updates};
+use super::{PASSWORD, Running, TOKEN, await_first_run, get};
+use crate::PROJECT;
 
-const PROJECT: &str = "0123456789abcdef0123456789abcdef";
-const TOKEN: &str = "a-token-of-a-file";
-const PASSWORD: &str = "a-password";
 /// Where the documents' `curl` finds the daemon.
 const SERVED_AT: &str = "http://127.0.0.1:9847";
 
@@ -46,7 +44,7 @@ struct Session {
     folder: TempDir,
     cloud: String,
     /// The daemon, if the document has started one, and its address.
-    daemon: Option<(Child, String)>,
+    daemon: Option<(Running, String)>,
 }
 
 impl Session {
@@ -111,9 +109,9 @@ impl Session {
         let arguments = command.split_whitespace().skip(1);
         let mut daemon = self.command(env!("CARGO_BIN_EXE_kms-rotationd"));
         daemon.args(arguments).args(["--listen", "127.0.0.1:0"]).stderr(Stdio::piped());
-        let mut daemon = daemon.spawn().unwrap();
+        let mut daemon = Running(daemon.spawn().unwrap());
         let mut first = Vec::new();
-        let log = daemon.stderr.as_mut().unwrap();
+        let log = daemon.0.stderr.as_mut().unwrap();
         while !first.ends_with(b"\n") {
             let mut byte = [0];
             log.read_exact(&mut byte).unwrap();
@@ -130,7 +128,8 @@ impl Session {
     /// Stops the daemon as Ctrl-C does, and returns its log.
     fn stop(&mut self) -> String {
         let (mut daemon, address) = self.daemon.take().unwrap();
-        let pid = rustix::process::Pid::from_child(&daemon);
+        let daemon = &mut daemon.0;
+        let pid = rustix::process::Pid::from_child(daemon);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
         let mut log = std::fs::read_to_string(self.path().join("log")).unwrap();
         daemon.stderr.take().unwrap().read_to_string(&mut log).unwrap();
@@ -145,15 +144,6 @@ impl Session {
         let path = curl.strip_prefix("curl --silent ").and_then(|url| url.strip_prefix(SERVED_AT));
         let path = path.unwrap_or_else(|| panic!("expected `curl --silent {SERVED_AT}/…`: {curl}"));
         self.shell(rest, &get(address, path))
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Some((daemon, _)) = &mut self.daemon {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
     }
 }
 
@@ -276,7 +266,7 @@ async fn assert_session(document: &'static str) {
         assert!(
             steady(&shown) == steady(output),
             "{document}, output {number}: the program prints\n{output}\n\nand the document shows\n{shown}\n\n\
-             To write it again: UPDATE_DOCS=1 cargo test --locked --test scenarios documents::"
+             {TO_UPDATE}"
         );
     }
 }

@@ -1,4 +1,5 @@
-//! The documented ways to log in: each example is a valid policy, and logs in through the real binary, as each of the clouds.
+//! The documented ways to log in: each example is a valid policy, and logs in through the real binary, as each of the
+//! clouds.
 //!
 //! An example is used as in docs/credentials.md. Only its files are in a folder of the test, its proxy and its metadata
 //! service are the test's, and the policy around it has the addresses of a simulated cloud.
@@ -20,16 +21,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
-use super::{blocks, text, valid};
+use super::{PASSWORD, TOKEN, blocks, text, valid};
+use crate::{KEY, PROJECT};
 
 const DOCUMENT: &str = "docs/credentials.md";
-const PROJECT: &str = "0123456789abcdef0123456789abcdef";
-const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 const KINDS: [&str; 6] = ["token_file", "password", "access_key", "ecs_agency", "id_token", "environment"];
 
-/// The contents of the examples' files, and the environment.
-const TOKEN: &str = "a-token-of-a-file";
-const PASSWORD: &str = "a-password";
+/// The other secrets of the examples, in files or in the environment.
 const SECRET_ACCESS_KEY: &str = "aSecretAccessKey0123456789";
 const ID_TOKEN: &str = "aaaa.bbbb.cccc";
 const PROXY_PASSWORD: &str = "a-password-of-a-proxy";
