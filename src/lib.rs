@@ -17,7 +17,7 @@
 //!
 //! [`daemon`] is one loop that makes such runs on a schedule; `leadership` lets only one of several replicas write.
 //! [`views`] and `metrics` render the last report, [`web`] serves it, `logging` writes the log. [`cli`] turns
-//! arguments into the daemon or into a single run. All parts use [`support`].
+//! arguments into the daemon or into a single run. All parts but [`rotation`] use [`support`].
 //!
 //! The library is for `main.rs` and for the tests in `tests/library`, which need the public items. It is not a stable
 //! interface: that is the command line, the policy, the metrics and the JSON.

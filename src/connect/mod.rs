@@ -1,5 +1,5 @@
-//! From a policy and the environment to clients: which cloud, which login, which proxy. Only this part uses both the
-//! policy and the KMS client.
+//! From a policy and the environment to clients: which cloud, which login, which proxy. Only this part
+//! makes KMS clients from a policy.
 
 mod connector;
 pub(crate) mod environment;

@@ -56,7 +56,7 @@ pub struct KmsClient {
     scope: ProjectScope,
     kms: String,
     addresses: OnceLock<Addresses>,
-    /// Open after a failed login. Each project has its own: one may be accepted where another is refused.
+    /// Closed after a failed login. Each project has its own: one may be accepted where another is refused.
     login: RunBreaker,
 }
 

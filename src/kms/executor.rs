@@ -123,7 +123,7 @@ impl Executor {
         let Call { operation, key_id, .. } = *call;
         if budget == RetryBudget::None {
             self.observer.operation(operation, false);
-            let text = "not called: it failed for every key that was tried in this run; the next run tries again";
+            let text = "not called: its last attempts in this run all failed; the next run tries again";
             return Err(Error::new(operation, ErrorKind::Transient, text));
         }
         self.await_turn(call).await?;
@@ -166,7 +166,7 @@ impl Executor {
             ErrorKind::Shortage => {
                 self.observer.operation(operation, false);
                 if budget == RetryBudget::Full {
-                    // The same for every key, and not over soon.
+                    // It concerns every key, and lasts.
                     self.unreachable.close(ErrorKind::Unreachable, &error.text());
                 }
             }

@@ -184,8 +184,8 @@ pub(super) struct TaggedPage {
     pub(super) total: Option<u64>,
 }
 
-/// The answer of `resource_instances/action`; `None` if it is another answer: keys with their tags. Details come as an object or as a
-/// list with one, and one recording has the key's id nowhere else (`docs/kms-api.md` 1.5).
+/// The answer of `resource_instances/action`: keys with their tags; `None` if it is another answer. Details come as an
+/// object or as a list with one, and one recording has the key's id nowhere else (`docs/kms-api.md` 1.5).
 pub(super) fn tagged_page(body: &[u8]) -> Option<TaggedPage> {
     #[derive(Deserialize)]
     struct Answer {
@@ -217,7 +217,7 @@ pub(super) fn tagged_page(body: &[u8]) -> Option<TaggedPage> {
     Some(TaggedPage { keys: resources.collect::<Option<_>>()?, total: number(answer.total_count.as_ref()) })
 }
 
-/// The answer of `tags`; `None` if it is another answer: every tag in the project with each of its values.
+/// The answer of `tags`: every tag in the project with each of its values; `None` if it is another answer.
 pub(super) fn project_tags(body: &[u8]) -> Option<Vec<Tag>> {
     #[derive(Deserialize)]
     struct Answer {

@@ -1,7 +1,7 @@
 //! Logs on standard error: text for people, JSON for machines.
 //!
-//! The requested level applies to this crate only. Other crates never log below `info`: at `trace`, an HTTP library
-//! logs headers that contain tokens. The command line calls [`init`] once.
+//! A level finer than `info` applies to this crate only: at `trace`, an HTTP library logs headers that contain tokens.
+//! The command line calls [`init`] once.
 
 mod queue;
 

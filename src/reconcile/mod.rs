@@ -158,7 +158,7 @@ impl Reconciler {
                             key_id,
                             to,
                             error,
-                            "shutting down, but the interval could not be set; set it in the cloud's console, or start the daemon again"
+                            "shutting down, but the interval could not be set; set it in the cloud's console"
                         );
                     }
                 }

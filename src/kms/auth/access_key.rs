@@ -63,8 +63,8 @@ pub(super) struct AccessKey {
 }
 
 impl AccessKey {
-    /// Signs the request at this time, for a project where it is about one. Signed are the headers that it has and
-    /// those that belong to the signature; none that a proxy may rewrite.
+    /// Signs the request at this time, for a project where it is about one. It signs the request's own headers
+    /// and those of the signature, but none that a proxy may rewrite.
     pub(super) fn sign(&self, request: &mut Request, project_id: Option<&str>, now: SystemTime) -> Option<()> {
         let date = sdk_date(now);
         request.headers.push(("host", HeaderText::text(&request.authority())?));

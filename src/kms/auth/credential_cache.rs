@@ -37,7 +37,7 @@ pub(super) struct CredentialCache {
     current: std::sync::Mutex<Current>,
     /// Locked by the one renewal in flight.
     renewal: Mutex<()>,
-    /// Open once a renewed credential was refused as well, or none was issued: no other login is tried in this run.
+    /// Closed once a renewed credential was refused as well, or none was issued: no other login is tried in this run.
     breaker: RunBreaker,
     refusals: Arc<Refusals>,
 }

@@ -71,7 +71,7 @@ impl Login {
         }
     }
 
-    /// Whether its credential is for every project of the user, as an access key is, and not for one.
+    /// Whether its credential is for every project of the user, as an access key is.
     pub(in crate::kms) fn is_for_any_project(&self) -> bool {
         !matches!(self, Self::Token(_) | Self::Password(_))
     }
