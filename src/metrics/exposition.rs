@@ -122,6 +122,11 @@ fn escape(out: &mut Vec<u8>, value: &str) {
     out.extend_from_slice(rest);
 }
 
+/// Writes a family with one sample, which has no labels.
+pub(super) fn sample(out: &mut Vec<u8>, name: &'static str, kind: &'static str, help: &'static str, value: impl Value) {
+    Samples::of(&Family { name, kind, help }, out).write(&[], value);
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

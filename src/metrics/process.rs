@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use super::exposition::{Family, Samples, Value};
+use super::exposition::{Value, sample};
 
 /// Clock ticks in a second: a constant of Linux's ABI for user space.
 const TICKS_PER_SECOND: u64 = 100;
@@ -75,10 +75,6 @@ fn write_limits(limits: &str, out: &mut Vec<u8>) {
     if let Some(soft) = soft {
         sample(out, "process_max_fds", "gauge", "Limit of open file descriptors.", soft);
     }
-}
-
-fn sample(out: &mut Vec<u8>, name: &'static str, kind: &'static str, help: &'static str, value: impl Value) {
-    Samples::of(&Family { name, kind, help }, out).write(&[], value);
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use super::exposition::{Family, Samples};
+use super::exposition::sample;
 use super::process;
 use super::project_calls::{self, ProjectCalls};
 use crate::kms::observe::Operation;
@@ -126,10 +126,7 @@ impl Metrics {
 /// Gauges of the daemon. They exist from the start, with 0 for a time that has not come: an alert on `time() - x` must
 /// also see a daemon without any successful run.
 fn write_gauges(snapshot: &Snapshot, out: &mut Vec<u8>) {
-    let mut gauge = |name, help, at: Option<SystemTime>| {
-        let family = Family { name, kind: "gauge", help };
-        Samples::of(&family, out).write(&[], at.unwrap_or(UNIX_EPOCH));
-    };
+    let mut gauge = |name, help, at: Option<SystemTime>| sample(out, name, "gauge", help, at.unwrap_or(UNIX_EPOCH));
     gauge(
         "kms_rotation_last_run_timestamp_seconds",
         "When the last run ended; 0 before the first.",
@@ -146,18 +143,11 @@ fn write_gauges(snapshot: &Snapshot, out: &mut Vec<u8>) {
         "When the policy file was last loaded.",
         snapshot.policy.as_ref().map(|policy| policy.at),
     );
-    let family = Family {
-        name: "kms_rotation_policy_reload_successful",
-        kind: "gauge",
-        help: "Whether the policy file could be loaded when it was last read.",
-    };
-    Samples::of(&family, out).write(&[], snapshot.policy.is_some() && snapshot.reload_error.is_none());
-    let family = Family {
-        name: "kms_rotation_acting",
-        kind: "gauge",
-        help: "Whether this replica may write; without a lease always 1.",
-    };
-    Samples::of(&family, out).write(&[], snapshot.acting);
+    let help = "Whether the policy file could be loaded when it was last read.";
+    let is_successful = snapshot.policy.is_some() && snapshot.reload_error.is_none();
+    sample(out, "kms_rotation_policy_reload_successful", "gauge", help, is_successful);
+    let help = "Whether this replica may write; without a lease always 1.";
+    sample(out, "kms_rotation_acting", "gauge", help, snapshot.acting);
 }
 
 #[cfg(test)]

@@ -255,7 +255,7 @@ impl Foot<'_> {
     fn why_empty(&self) -> &'static str {
         match self.report {
             None => "No run has ended yet.",
-            Some(report) if report.tally().total() == 0 => {
+            Some(report) if report.keys().next().is_none() => {
                 "No keys: the policy lists none, and the projects have none."
             }
             Some(_) => "No keys match.",

@@ -1,4 +1,5 @@
-//! The words for statuses, reasons, steps and times: one wording for page, terminal and JSON.
+//! The words for statuses, reasons, steps and times: one wording for page, terminal and log. JSON shares the form of
+//! times.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -162,8 +163,8 @@ pub(super) fn unread_steps(steps: Steps) -> impl fmt::Display {
 pub(super) fn headline(tally: &Tally) -> impl fmt::Display {
     let tally = *tally;
     formatted(move |f| {
-        let keys = if tally.total() == 1 { "key" } else { "keys" };
-        write!(f, "{} of {} {keys} on policy", tally.of(Status::Compliant), tally.total())?;
+        let all = count(tally.total(), "key", "keys");
+        write!(f, "{} of {all} on policy", tally.of(Status::Compliant))?;
         for each in PROBLEMS_FIRST.into_iter().filter(|each| *each != Status::Compliant && tally.of(*each) > 0) {
             write!(f, "; {} {}", tally.of(each), status(each))?;
         }
@@ -173,8 +174,14 @@ pub(super) fn headline(tally: &Tally) -> impl fmt::Display {
 
 /// The daemon in one line, for the service manager: the result of the last run, when the next one is due, and whether a
 /// changed policy was refused. "27 of 30 keys on policy; 2 off policy; 1 unknown; next run 2026-11-22 06:00 UTC".
-pub(crate) fn daemon_line(last: Option<&Tally>, next_run: Option<SystemTime>, refused: bool) -> impl fmt::Display {
+pub(crate) fn daemon_line(
+    last: Option<&Tally>,
+    next_run: Option<SystemTime>,
+    refused: bool,
+    standby: bool,
+) -> impl fmt::Display {
     formatted(move |f| {
+        f.write_str(if standby { "standby; " } else { "" })?;
         match last {
             Some(tally) => write!(f, "{}", headline(tally))?,
             None => f.write_str("no run has ended yet")?,
@@ -251,9 +258,12 @@ mod tests {
     fn the_daemons_line_tells_the_last_run_the_next_one_and_a_refused_policy() {
         let none = Tally::default();
         let due = Some(UNIX_EPOCH + Duration::from_secs(1_795_327_200));
-        assert_eq!(daemon_line(None, due, false).to_string(), "no run has ended yet; next run 2026-11-22 06:00 UTC");
         assert_eq!(
-            daemon_line(Some(&none), None, true).to_string(),
+            daemon_line(None, due, false, false).to_string(),
+            "no run has ended yet; next run 2026-11-22 06:00 UTC"
+        );
+        assert_eq!(
+            daemon_line(Some(&none), None, true, false).to_string(),
             "0 of 0 keys on policy; no run is due; policy reload failed, still using the policy loaded before"
         );
     }

@@ -116,8 +116,8 @@ impl StatusStore {
         let Current { snapshot, .. } = &*self.current.borrow();
         let report = snapshot.report.as_ref();
         let tally = report.map(|report| report.tally());
-        let line = wording::daemon_line(tally.as_ref(), snapshot.next_run, snapshot.reload_error.is_some());
-        if report.is_some_and(|report| report.standby) { format!("standby; {line}") } else { line.to_string() }
+        let standby = report.is_some_and(|report| report.standby);
+        wording::daemon_line(tally.as_ref(), snapshot.next_run, snapshot.reload_error.is_some(), standby).to_string()
     }
 
     pub(super) fn current(&self) -> Current {
