@@ -36,10 +36,10 @@ impl Kms for KmsClient {
     }
 
     fn enable_rotation(&self, key_id: KeyId) -> impl WriteOperation {
-        KmsWrite::enable_rotation(self, key_id)
+        KmsWrite::new(self, key_id, None, SendMode::Retried)
     }
 
     fn update_interval(&self, key_id: KeyId, interval: RotationInterval, mode: SendMode) -> impl WriteOperation {
-        KmsWrite::update_interval(self, key_id, interval, mode)
+        KmsWrite::new(self, key_id, Some(interval), mode)
     }
 }

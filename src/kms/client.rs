@@ -125,12 +125,11 @@ impl KmsClient {
 
     /// A run begins: what was true only for the last run is forgotten.
     pub(super) fn forget_last_run(&self, RunStart { next_run, retry_refused }: RunStart) {
-        self.session.next_run(next_run);
         if retry_refused {
             self.session.forget_refusals();
             self.executor.transport.forget_refusals();
         }
-        self.session.begin_run();
+        self.session.begin_run(next_run);
         self.executor.begin_run();
         self.login.begin_run();
     }

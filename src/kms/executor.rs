@@ -58,10 +58,9 @@ pub(super) struct Call<'a> {
 }
 
 /// How a call is repeated, and whether it is made while the program is stopping.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendMode {
     /// Repeated as the retry policy allows; not made while the program is stopping.
-    #[default]
     Retried,
     /// Sent once, for an interval that the key has already: each sending may start the cloud's rotation period anew.
     /// A server error ends it as [`ErrorKind::Unclear`] too.
@@ -83,7 +82,7 @@ impl<'a> Call<'a> {
     /// The error as it counts in this mode.
     fn judge(&self, error: Error) -> Error {
         match self.mode {
-            SendMode::Once if is_maybe_applied(&error) => error.with_kind(ErrorKind::Unclear),
+            SendMode::Once if is_server_error_of_write(&error) => error.with_kind(ErrorKind::Unclear),
             // There is no time to read, and what is sent is right whether or not it was applied before.
             SendMode::AtExit if error.kind() == ErrorKind::Unclear => error.with_kind(ErrorKind::Transient),
             _ => error,
@@ -115,7 +114,7 @@ impl Executor {
         &self,
         budget: RetryBudget,
         call: &Call<'_>,
-        attempt: impl FnMut() -> F,
+        mut attempt: impl FnMut() -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
@@ -136,13 +135,12 @@ impl Executor {
         } else {
             (self.backoff(budget), self.stop.clone())
         };
-        let mut attempt = attempt;
         let attempt = || {
             let made = attempt();
             async move { made.await.map_err(|error| call.judge(error)) }
         };
         let result = with_retries(backoff, &stop, attempt, |error, wait| {
-            maybe_applied |= is_maybe_applied(error);
+            maybe_applied |= is_server_error_of_write(error);
             self.count_retry(error.operation(), error.code());
             let (project, wait_ms) = (&*self.project, wait.as_millis());
             let error = ErrorChain(error);
@@ -150,8 +148,9 @@ impl Executor {
             attempts += 1;
         })
         .await;
-        let result = result
-            .map_err(|error| if maybe_applied || is_maybe_applied(&error) { error.maybe_applied() } else { error });
+        let result = result.map_err(|error| {
+            if maybe_applied || is_server_error_of_write(&error) { error.maybe_applied() } else { error }
+        });
         self.count_end(operation, result.as_ref().err(), budget, began);
         result
     }
@@ -393,7 +392,7 @@ fn stopping(operation: Operation) -> Error {
 }
 
 /// Whether a write that was answered like this may have taken effect: a server may fail after the work.
-fn is_maybe_applied(error: &Error) -> bool {
+fn is_server_error_of_write(error: &Error) -> bool {
     let is_servers = matches!(error.code(), Some(Code::Http(408 | 500..)));
     error.operation().is_write() && error.kind() == ErrorKind::Transient && is_servers
 }

@@ -36,17 +36,13 @@ struct UnclearEnd {
 }
 
 impl<'c> KmsWrite<'c> {
-    pub(super) fn enable_rotation(client: &'c KmsClient, key_id: KeyId) -> Self {
-        Self { client, key_id, interval: None, mode: SendMode::Retried, backoff: None, unclear: None }
-    }
-
-    pub(super) fn update_interval(
+    pub(super) fn new(
         client: &'c KmsClient,
         key_id: KeyId,
-        interval: RotationInterval,
+        interval: Option<RotationInterval>,
         mode: SendMode,
     ) -> Self {
-        Self { client, key_id, interval: Some(interval), mode, backoff: None, unclear: None }
+        Self { client, key_id, interval, mode, backoff: None, unclear: None }
     }
 
     fn route(&self) -> Route {

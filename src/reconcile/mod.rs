@@ -212,11 +212,11 @@ impl Reconciler {
         now: SystemTime,
         failure: &ProjectFailure<'_>,
     ) -> Findings {
-        let (reason, text) = match why {
-            NotConnected::Credentials(text) => (Reason::AuthenticationFailed, text),
-            NotConnected::Unreachable(text) => (Reason::ReadFailed, text),
+        failure.not_connected(why);
+        let reason = match why {
+            NotConnected::Credentials(_) => Reason::AuthenticationFailed,
+            NotConnected::Unreachable(_) => Reason::ReadFailed,
         };
-        failure.end(text, "cannot reach the cloud; the project's keys cannot be checked");
         let known = self.memory.listing(&project.name);
         let Assignments { all, .. } = assign_rules(&project.keys, Listing::Failed(reason, &known), now);
         let keys = all.iter().map(|assignment| key_run::not_connected(assignment, reason)).collect();

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use tracing::{error, warn};
 
+use super::NotConnected;
 use crate::kms::{Error, ErrorKind};
 use crate::support::error_chain::ErrorChain;
 
@@ -21,6 +22,9 @@ enum Level {
     Error,
 }
 
+const LOGIN_FAILED: &str = "login failed; the project's keys cannot be checked";
+const CANNOT_REACH: &str = "cannot reach the cloud; the project's keys cannot be checked";
+
 impl<'a> ProjectFailure<'a> {
     pub(super) fn of(project: &'a str) -> Self {
         Self { project, end: OnceLock::new(), list: OnceLock::new() }
@@ -28,33 +32,25 @@ impl<'a> ProjectFailure<'a> {
 
     /// Keeps an error that ends the run of the whole project (rule 7); false for an error of a single call.
     pub(super) fn ends_run(&self, error: &Error) -> bool {
-        match error.kind() {
-            ErrorKind::Credentials => {
-                self.end(&ErrorChain(error).to_string(), "login failed; the project's keys cannot be checked");
-            }
-            ErrorKind::Unreachable => {
-                self.end(
-                    &ErrorChain(error).to_string(),
-                    "cannot reach the cloud; the project's keys cannot be checked",
-                );
-            }
+        let (level, message) = match error.kind() {
+            ErrorKind::Credentials => (Level::Error, LOGIN_FAILED),
             ErrorKind::LoginUnavailable => {
-                let message = "login service unavailable; the project's keys cannot be checked";
-                self.keep(&self.end, &ErrorChain(error).to_string(), Level::Warn, message);
+                (Level::Warn, "login service unavailable; the project's keys cannot be checked")
             }
-            ErrorKind::Shortage => self.keep(
-                &self.end,
-                &ErrorChain(error).to_string(),
-                Level::Warn,
-                "cannot reach the cloud; the project's keys cannot be checked",
-            ),
+            ErrorKind::Unreachable => (Level::Error, CANNOT_REACH),
+            ErrorKind::Shortage => (Level::Warn, CANNOT_REACH),
             _ => return false,
-        }
+        };
+        self.keep(&self.end, &ErrorChain(error).to_string(), level, message);
         true
     }
 
-    /// The run of the project ends, and an operator must act.
-    pub(super) fn end(&self, error: &str, message: &'static str) {
+    /// The project has no client.
+    pub(super) fn not_connected(&self, why: &NotConnected) {
+        let (error, message) = match why {
+            NotConnected::Credentials(error) => (error, LOGIN_FAILED),
+            NotConnected::Unreachable(error) => (error, CANNOT_REACH),
+        };
         self.keep(&self.end, error, Level::Error, message);
     }
 

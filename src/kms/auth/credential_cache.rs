@@ -83,18 +83,14 @@ impl CredentialCache {
     }
 
     /// A new run: a login that failed in the last run is tried again, and a token or key in files is read again.
-    pub(super) fn begin_run(&self) {
+    pub(super) fn begin_run(&self, next_run: Option<SystemTime>) {
         self.breaker.begin_run();
         let mut current = self.current();
         current.next_renewal = None;
+        current.next_run = next_run;
         if self.source.is_in_files() {
             current.credential = None;
         }
-    }
-
-    /// When the run after the one that begins now is due, where there is a schedule.
-    pub(super) fn next_run(&self, due: Option<SystemTime>) {
-        self.current().next_run = due;
     }
 
     /// A credential for a request that is made now; a newer one than the `refused`, where there is one.

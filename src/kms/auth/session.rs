@@ -61,18 +61,14 @@ impl Session {
         })
     }
 
-    /// A new run: what was refused in the last one may be accepted now.
-    pub(in crate::kms) fn begin_run(&self) {
-        self.cache.begin_run();
+    /// A new run: what was refused in the last one may be accepted now. `next_run`: when the run after this one is due,
+    /// where there is a schedule.
+    pub(in crate::kms) fn begin_run(&self, next_run: Option<SystemTime>) {
+        self.cache.begin_run(next_run);
         self.probe.begin_run();
         if let Ok(mut lookups) = self.lookups.try_lock() {
             lookups.retain(|_, id| id.is_ok());
         }
-    }
-
-    /// When the run after the one that begins now is due, where there is a schedule.
-    pub(in crate::kms) fn next_run(&self, due: Option<SystemTime>) {
-        self.cache.next_run(due);
     }
 
     /// An operator has started the run: a refused secret may be sent again at once.

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::address::Url;
-use super::error::{ConnectorError, HttpError, SetUpError};
+use super::error::{ClientBuildError, HttpError, SetUpError};
 use super::proxy::Proxy;
 use crate::kms::error::Source;
 use crate::kms::secret::is_on_hold;
@@ -37,10 +37,10 @@ pub(in crate::kms) struct TransportSettings {
 
 /// The HTTP client, which keeps the connections, and the files that it was built from.
 pub(super) struct ClientBuild {
-    files: Result<Files, Arc<ConnectorError>>,
+    files: Result<Files, Arc<ClientBuildError>>,
     /// The number of idle connections that are kept to each server.
     idle: usize,
-    client: Result<reqwest::Client, Arc<ConnectorError>>,
+    client: Result<reqwest::Client, Arc<ClientBuildError>>,
     /// When the proxy refused the password.
     proxy_refused: Option<SystemTime>,
 }
@@ -63,7 +63,7 @@ impl ClientBuild {
         match (known, &settings.proxy) {
             (Some(known), Some(proxy)) if is_same(&known) && known.is_on_hold(now) => {
                 let (authority, login) = (proxy.authority(), proxy.origin.login_location());
-                Self { client: Err(Arc::new(ConnectorError::RefusedByProxy { authority, login })), ..known }
+                Self { client: Err(Arc::new(ClientBuildError::RefusedByProxy { authority, login })), ..known }
             }
             (Some(known), _) if is_same(&known) && known.idle == idle && known.client.is_ok() => known,
             _ => {
@@ -81,7 +81,7 @@ impl ClientBuild {
     }
 
     /// The client; or why no request can be sent.
-    pub(super) fn client(&self) -> Result<reqwest::Client, Arc<ConnectorError>> {
+    pub(super) fn client(&self) -> Result<reqwest::Client, Arc<ClientBuildError>> {
         self.client.clone()
     }
 
@@ -116,13 +116,13 @@ impl ClientBuild {
 }
 
 impl Files {
-    fn read(settings: &TransportSettings) -> Result<Self, ConnectorError> {
+    fn read(settings: &TransportSettings) -> Result<Self, ClientBuildError> {
         let mut files = Self::default();
         if let Some(proxy) = &settings.proxy {
             files.authorization = proxy.authorization()?;
         }
         if let Some(path) = &settings.ca_file {
-            files.pem = small_file::read(path).map_err(|error| ConnectorError::CaFile(path.clone(), error))?;
+            files.pem = small_file::read(path).map_err(|error| ClientBuildError::CaFile(path.clone(), error))?;
         }
         Ok(files)
     }
@@ -136,7 +136,7 @@ impl Files {
     }
 }
 
-fn connect(settings: &TransportSettings, files: &Files, idle: usize) -> Result<reqwest::Client, ConnectorError> {
+fn connect(settings: &TransportSettings, files: &Files, idle: usize) -> Result<reqwest::Client, ClientBuildError> {
     let mut builder = builder(settings.request_timeout, idle);
     if let Some(proxy) = &settings.proxy {
         let (address, rules) = (proxy.address()?, proxy.clone());
@@ -154,18 +154,18 @@ fn connect(settings: &TransportSettings, files: &Files, idle: usize) -> Result<r
 }
 
 /// The certificates of a `ca_file`, each of which can be used.
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<reqwest::Certificate>, ConnectorError> {
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<reqwest::Certificate>, ClientBuildError> {
     let mut roots = rustls::RootCertStore::empty();
     let mut found = Vec::new();
     for (certificate, number) in CertificateDer::pem_slice_iter(pem).zip(1..) {
-        let certificate = certificate.map_err(|error| ConnectorError::Pem(path.to_owned(), error))?;
-        let broken = |source: Source| ConnectorError::Certificate { number, file: path.to_owned(), source };
+        let certificate = certificate.map_err(|error| ClientBuildError::Pem(path.to_owned(), error))?;
+        let broken = |source: Source| ClientBuildError::Certificate { number, file: path.to_owned(), source };
         roots.add(certificate.clone()).map_err(|error| broken(error.into()))?;
         let certificate = reqwest::Certificate::from_der(&certificate);
         found.push(certificate.map_err(|error| broken(HttpError(error).into()))?);
     }
     if found.is_empty() {
-        return Err(ConnectorError::NoCertificate(path.to_owned()));
+        return Err(ClientBuildError::NoCertificate(path.to_owned()));
     }
     Ok(found)
 }

@@ -41,7 +41,7 @@ impl StdError for HttpError {}
 
 /// Why no connection is attempted: a file or the proxy's password cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectorError {
+pub(super) enum ClientBuildError {
     #[error("no password for the proxy")]
     ProxyPassword(#[source] Unreadable),
     #[error("the proxy's password contains characters that are not allowed in an HTTP header; set another one")]
@@ -64,8 +64,7 @@ pub(super) enum ConnectorError {
 }
 
 /// No answer: what happened, and what to do about it where an operator can do something.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
+#[derive(Debug)]
 pub(in crate::kms) struct NoAnswer {
     pub(in crate::kms) code: Code,
     /// The request may have reached the server.
@@ -90,7 +89,7 @@ pub(in crate::kms) enum Fault {
 
 impl NoAnswer {
     /// No attempt was made, for this reason.
-    pub(super) fn not_attempted(authority: &str, why: Arc<ConnectorError>) -> Self {
+    pub(super) fn not_attempted(authority: &str, why: Arc<ClientBuildError>) -> Self {
         Self {
             code: Code::Connect,
             may_have_arrived: false,

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::address::{Url, authority};
-use super::error::{ConnectorError, SetUpError};
+use super::error::{ClientBuildError, SetUpError};
 use super::message::HeaderText;
 use super::no_proxy::NoProxy;
 use crate::kms::secret::SecretLocation;
@@ -74,18 +74,18 @@ impl Proxy {
     pub(super) fn authorized(
         rule: reqwest::Proxy,
         authorization: Option<&SecretString>,
-    ) -> Result<reqwest::Proxy, ConnectorError> {
+    ) -> Result<reqwest::Proxy, ClientBuildError> {
         let Some(authorization) = authorization else { return Ok(rule) };
         // The client's own function would leave copies that are not wiped.
-        let header = HeaderText::secret(authorization.clone()).ok_or(ConnectorError::ProxyPasswordCharacters)?;
+        let header = HeaderText::secret(authorization.clone()).ok_or(ClientBuildError::ProxyPasswordCharacters)?;
         Ok(rule.custom_http_auth(header.0))
     }
 
     /// The value of `Proxy-Authorization` (RFC 7617), wiped after its last use; `None` if the policy names no user.
-    pub(super) fn authorization(&self) -> Result<Option<SecretString>, ConnectorError> {
+    pub(super) fn authorization(&self) -> Result<Option<SecretString>, ClientBuildError> {
         const SCHEME: &str = "Basic ";
         let Some((name, password)) = &self.user else { return Ok(None) };
-        let password = password.read().map_err(ConnectorError::ProxyPassword)?;
+        let password = password.read().map_err(ClientBuildError::ProxyPassword)?;
         // Both with their final length, so that no copy is left behind when they grow.
         let parts = [name, ":", password.expose_secret()];
         let mut plain = String::with_capacity(parts.iter().map(|part| part.len()).sum());
