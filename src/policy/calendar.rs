@@ -54,20 +54,6 @@ pub enum InvalidCalendar {
     UnknownZone(Option<String>),
 }
 
-impl fmt::Display for InvalidCalendar {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::FieldCount(count) => write!(f, "cron expression with {count} fields, expected five or six"),
-            Self::Expression(reason) => write!(f, "invalid cron expression: {reason}"),
-            Self::NeverDue => f.write_str("the cron expression never fires"),
-            Self::UnknownZone(None) => f.write_str("unknown time zone"),
-            Self::UnknownZone(Some(near)) => write!(f, "unknown time zone; did you mean `{near}`?"),
-        }
-    }
-}
-
-impl std::error::Error for InvalidCalendar {}
-
 /// The next run could not be computed. It may be possible from a later instant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("compute the run of `{expression}` ({zone}) after {after}: {reason}")]

@@ -152,8 +152,9 @@ fn never_rotating(decoder: &mut Decoder<'_>, drafts: &[Draft], calendar: &Calend
 fn request_rate(decoder: &mut Decoder<'_>, drafts: &[Draft], rate: f64, span: Span) {
     let in_the_cloud = drafts.iter().any(|draft| !draft.loopback);
     if rate > CLOUD_REQUESTS_PER_SECOND && in_the_cloud {
-        let message =
-            format!("`requests_per_second` is {rate}, expected at most 20: the cloud allows no more for one user");
+        let message = format!(
+            "`requests_per_second` is {rate}, expected at most {CLOUD_REQUESTS_PER_SECOND}: the cloud allows no more for one user"
+        );
         decoder.warning(span, message);
     }
 }

@@ -29,12 +29,6 @@ impl Clock {
     }
 }
 
-impl Default for Clock {
-    fn default() -> Self {
-        Self::system()
-    }
-}
-
 /// Returns the time since boot. It cannot be set, and unlike tokio's time it continues while the machine is suspended:
 /// for deadlines that other machines rely on.
 #[derive(Clone)]

@@ -24,7 +24,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("connect", &["policy", "yaml", "kms", "reconcile", "support"]),
     ("leadership", &["support"]),
     // The log and the page give a key's reasons in the same words.
-    ("daemon", &["rotation", "policy", "kms", "connect", "reconcile", "views::wording", "web", "support"]),
+    ("daemon", &["rotation", "policy", "kms", "reconcile", "views::wording", "web", "support"]),
     (
         "cli",
         &[

@@ -9,7 +9,6 @@ use super::journal::Call;
 use super::key::Key;
 use super::operation::{Operation, OperationSet};
 use super::rule::Rule;
-use super::setup::ProjectSetup;
 use super::world::{Shared, lock};
 
 /// Inspects and changes a running simulator; clones share it. Changes apply from the next request on.
@@ -21,11 +20,6 @@ pub struct Handle {
 impl Handle {
     pub(super) fn new(world: Shared) -> Self {
         Self { world }
-    }
-
-    /// Adds a project, or adds keys and tokens to the project with this id.
-    pub fn add_project(&self, project: ProjectSetup) {
-        lock(&self.world).add_project(project);
     }
 
     /// Adds a key, or replaces the key with this id. Does nothing if the project does not exist.
