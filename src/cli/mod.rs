@@ -1,6 +1,6 @@
 //! The command line: commands, options, exit codes.
 //!
-//! Only this part reads the environment and writes to standard output.
+//! Only this part writes to standard output and reads the environment, except what systemd sets for the supervisor.
 
 mod arguments;
 mod examples;
@@ -156,7 +156,7 @@ fn is_dumb() -> bool {
     variable("TERM").is_some_and(|terminal| terminal == "dumb")
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+#[expect(clippy::disallowed_methods, reason = "the one place that calls it")]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

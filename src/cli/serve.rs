@@ -161,7 +161,7 @@ async fn prepare(
     rehearsal: Option<&Rehearsal>,
     leadership: &Leadership,
 ) -> Result<Prepared<impl FnMut(&Policy) -> Vec<Target<KmsClient>> + use<>>, AnyError> {
-    let signals = Signals::listen()?;
+    let signals = Signals::listen().map_err(|error| format!("cannot install signal handlers: {error}"))?;
     let clock = Clock::system();
     let gate = leadership.gate.clone();
     let store = Arc::new(StatusStore::new()?.behind(gate.clone()));

@@ -86,8 +86,8 @@ impl ByCode {
         }
     }
 
-    /// Writes the codes that exist from the start, since `rate()` needs the 0 before the first one, and all codes counted
-    /// so far.
+    /// Writes the codes that exist from the start, since `rate()` needs the 0 before the first one, and all codes
+    /// counted so far.
     fn write(&self, samples: &mut Samples<'_>, project: &str, label: &str, from_the_start: impl Fn(Code) -> bool) {
         let mut write = |operation: Operation, code: Code, count: u64| {
             if count > 0 || from_the_start(code) {

@@ -132,7 +132,7 @@ const CRON: Form = Form {
     numeric: false,
 };
 const TIMEZONE: Form = Form { what: "the IANA name of a time zone", pattern: r"^[A-Za-z0-9_+/-]+$", numeric: false };
-/// Longer than a day, a run would replace a later one of most schedules.
+/// With a longer delay, most schedules would have their next run before the delayed one.
 const JITTER: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
 const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
 /// A longer operation would delay all others of the run.

@@ -71,7 +71,7 @@ const KEY_ID: Form = Form {
 const ALIAS: Text = Text { what: "the exact name of one key", longest: LONGEST_ALIAS };
 const DAYS: Count =
     Count { least: RotationInterval::MIN_DAYS as u64, most: RotationInterval::MAX_DAYS as u64, of: "days" };
-/// It fits a line of a report.
+/// Shown in one line with the key: long enough for a sentence and a reference.
 const REASON: Text = Text { what: "the reason for the exemption", longest: 500 };
 const UNTIL: Form = Form {
     what: "the last day of the exemption, such as 2027-03-31",

@@ -1,7 +1,7 @@
 //! The regions of the clouds with a KMS that this version knows (`docs/kms-api.md` 6).
 //!
-//! An unknown region is only a warning, because clouds open new ones. With `kms_endpoint` there is none: the region is
-//! then only a label.
+//! An unknown region is only a warning, because clouds open new ones. With `kms_endpoint` there is no warning: the
+//! cloud may be a private one.
 
 use crate::rotation::project::Cloud;
 use crate::yaml::decode::Decoder;

@@ -42,7 +42,7 @@ pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
     causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-/// Whether a connection ended too early, as a library reports it with a text of its own. The system has no such error.
+/// Whether a connection ended too early. Only libraries report this; the operating system has no error code for it.
 pub(crate) fn has_ended_early(error: &(dyn Error + 'static)) -> bool {
     causes(error).filter_map(|cause| cause.downcast_ref()).any(ended_early)
 }

@@ -1,7 +1,8 @@
 //! The value of `--listen`, and the socket for it. The server opens the socket; `healthcheck` connects to it.
 //!
 //! Its form is kept by hand because it accepts more than a socket address (`:9847`, `9847`, a name), and names the
-//! mistake in every other text. The socket for all addresses is, because tokio does not set `IPV6_V6ONLY`.
+//! mistake in every other text. The socket for all addresses is opened by hand, because tokio does not set
+//! `IPV6_V6ONLY`.
 
 use std::fmt;
 use std::io;

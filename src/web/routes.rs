@@ -105,11 +105,7 @@ async fn refusal<B>(state: &ServerState, request: &Request<B>) -> Option<Respons
             }
             refusal
         }
-        LoginOutcome::Busy => {
-            let mut refusal = line(StatusCode::SERVICE_UNAVAILABLE, "too many passwords wait to be checked");
-            set(&mut refusal, RETRY_AFTER, "10");
-            refusal
-        }
+        LoginOutcome::Busy => busy("too many passwords wait to be checked; ask again later"),
     };
     // Each wrong password costs its client a new connection.
     set(&mut refusal, CONNECTION, "close");
@@ -122,7 +118,9 @@ async fn answer<B>(state: &ServerState, request: &Request<B>, slot: &Arc<Slot>) 
             "/healthz" => healthz(state),
             "/readyz" => readyz(state),
             path @ ("/" | "/metrics" | "/api/v1/status") => {
-                let Some(permit) = slot.large_answer() else { return too_many() };
+                let Some(permit) = slot.large_answer() else {
+                    return busy("too many answers are being sent; ask again later");
+                };
                 let response = match path {
                     "/" => status_page(state, request).await,
                     "/metrics" => metrics(state, request).await,
@@ -139,9 +137,9 @@ async fn answer<B>(state: &ServerState, request: &Request<B>, slot: &Arc<Slot>) 
     }
 }
 
-/// The response when the most large answers that may be are being sent.
-fn too_many() -> Response<Content> {
-    let mut refusal = line(StatusCode::SERVICE_UNAVAILABLE, "too many answers are being sent; ask again later");
+/// The response when a limit of the server is reached.
+fn busy(text: &str) -> Response<Content> {
+    let mut refusal = line(StatusCode::SERVICE_UNAVAILABLE, text);
     set(&mut refusal, RETRY_AFTER, "10");
     refusal
 }

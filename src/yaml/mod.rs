@@ -18,7 +18,6 @@ mod syntax;
 pub(crate) mod tree;
 pub(crate) mod wording;
 
-use std::borrow::Cow;
 use std::time::SystemTime;
 
 pub use decode::NamedFile;
@@ -43,12 +42,9 @@ pub(crate) fn read<T>(
     expected: &str,
     decode: impl FnOnce(&mut Decoder<'_>, &Node<'_>) -> Option<T>,
 ) -> Result<(T, Problems), Problems> {
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(error) => return Err(not_utf8(bytes, file, error.valid_up_to())),
-    };
+    let text = std::str::from_utf8(bytes).map_err(|error| not_utf8(bytes, file, error.valid_up_to()))?;
     // A byte order mark does not count as a column of the first line.
-    let source = Source::new(text.strip_prefix('\u{feff}').unwrap_or(&text));
+    let source = Source::new(text.strip_prefix('\u{feff}').unwrap_or(text));
     let tree = match tree::parse(&source) {
         Ok(tree) => tree,
         Err(error) => return Err(Problems::new(file, &source, vec![syntax::explain(&source, &error)])),

@@ -133,7 +133,7 @@ pub(crate) struct UnreadableFileProblem {
     severity: &'static str,
     message: String,
     related: Option<()>,
-    help: Option<String>,
+    help: Option<()>,
 }
 
 impl UnreadableFileProblem {

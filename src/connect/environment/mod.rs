@@ -300,7 +300,8 @@ impl Environment {
         else {
             return Ok(None);
         };
-        // The token is sent unencrypted only as far as the keys of a metadata service come from.
+        // Over `http://` the token is sent only to hosts from which the keys of a metadata service are accepted too: the
+        // local link and this machine.
         let invalid = |expected| EnvironmentError::Invalid { name: name.to_owned(), expected };
         policy::check_credential_uri(&uri).map_err(invalid)?;
         let login = Login::Pod(PodIdentity { uri, token: SecretLocation::File(path.into()) });
