@@ -3,8 +3,13 @@
 //!
 //! `cargo bench --bench reconcile` prints one row for each number of keys, job and server latency; words after `--`
 //! select rows: `cargo bench --bench reconcile -- 200 0ms`. Linux only: CPU time and memory are read from /proc.
+//!
+//! `cargo bench --bench reconcile -- beside-official-client` compares the daemon with a script that uses the official
+//! Python client instead.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a failed measurement should end with a message")]
+
+mod beside_official_client;
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write as _};
@@ -14,11 +19,13 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
-use kms_simulator::{Journal, Key, ProjectSetup, Setup, Simulator};
+use kms_simulator::{Journal, Key, ProjectSetup, RotationSetting, Setup, Simulator};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 const PROJECT: &str = "0123456789abcdef0123456789abcdef";
 const TOKEN_LENGTH: usize = 4096;
+const ACCESS_KEY_ID: &str = "EXAMPLEAK0123456789A";
+const SECRET_ACCESS_KEY: &str = "ExampleSecretKey0123456789abcdefghijKLMN";
 const CONCURRENCY: usize = 32;
 /// Keys on a page of the list at the start of a run.
 const PAGE: usize = 2_000;
@@ -60,6 +67,7 @@ fn main() {
     match words.as_slice() {
         ["serve", keys, job, latency] => serve(keys.parse().unwrap(), job, latency.parse().unwrap()),
         ["bare", keys, job, url] => bare(keys.parse().unwrap(), job, url),
+        ["beside-official-client", wanted @ ..] => beside_official_client::measure(wanted),
         wanted => measure(wanted),
     }
 }
@@ -72,12 +80,12 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// The simulator's process: prints its URL, and at the end of its input the number of requests.
+/// The simulator's process: prints its URL, and at the end of its input the number of requests and of keys on policy.
 fn serve(keys: usize, job: &str, latency_ms: u64) {
     let on = job == Job::NothingToDo.name();
     let key = |at| if on { Key::new(key_id(at)).rotating(90) } else { Key::new(key_id(at)) };
     let project = ProjectSetup::new(PROJECT, "eu-de").keys((0..keys).map(key)).token("t".repeat(TOKEN_LENGTH));
-    let mut setup = Setup::new().project(project).journal(Journal::Counts);
+    let mut setup = Setup::new().project(project).access_key(ACCESS_KEY_ID, SECRET_ACCESS_KEY).journal(Journal::Counts);
     if latency_ms > 0 {
         setup = setup.latency(Duration::from_millis(latency_ms));
     }
@@ -86,7 +94,10 @@ fn serve(keys: usize, job: &str, latency_ms: u64) {
         println!("{}", simulator.url());
         let end = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
         end.await.unwrap().unwrap();
-        println!("{}", simulator.handle().all_requests());
+        let on_policy = RotationSetting { enabled: true, interval_days: 90 };
+        let keys = simulator.handle().keys(PROJECT);
+        let on_policy = keys.iter().filter(|key| key.rotation == on_policy).count();
+        println!("{} {on_policy}", simulator.handle().all_requests());
     });
 }
 
@@ -131,6 +142,7 @@ fn bare(keys: usize, job: &str, url: &str) {
 }
 
 struct Server {
+    keys: usize,
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
@@ -149,17 +161,31 @@ impl Server {
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut url = String::new();
         output.read_line(&mut url).unwrap();
-        Self { child, input, output, url: url.trim().to_owned() }
+        Self { keys, child, input, output, url: url.trim().to_owned() }
     }
 
-    /// Ends the simulator and returns the number of requests.
+    /// Ends the simulator and returns the number of requests. Every key must be on policy.
     fn end(mut self) -> u64 {
         drop(self.input.take());
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         self.child.wait().unwrap();
-        line.trim().parse().unwrap()
+        let (requests, on_policy) = line.trim().split_once(' ').unwrap();
+        assert_eq!(on_policy.parse(), Ok(self.keys), "keys on policy");
+        requests.parse().unwrap()
     }
+}
+
+/// What the daemon does, and how.
+struct Work {
+    keys: usize,
+    job: Job,
+    latency_ms: u64,
+    concurrency: usize,
+    /// Signs its requests with an access key, instead of sending a token.
+    signs: bool,
+    /// Its metrics are read every second.
+    is_scraped: bool,
 }
 
 struct Measured {
@@ -199,7 +225,8 @@ fn measure(wanted: &[&str]) {
                     continue;
                 }
                 let bare = bare_loop(keys, job, latency_ms);
-                let daemon = daemon(keys, job, latency_ms);
+                let work = Work { keys, job, latency_ms, concurrency: CONCURRENCY, signs: false, is_scraped: true };
+                let daemon = daemon(&work);
                 println!(
                     "{keys:>6}  {:<13}  {latency_ms:>4} ms  {:>8.3}  {bare:>9.3}  {:>5.2}  {:>7.3}  {:>10.3}  {:>8.1}  \
                      {:>8}  {:>9.1}  {:>8.1}  {:>8.1}",
@@ -230,10 +257,10 @@ fn bare_loop(keys: usize, job: Job, latency_ms: u64) -> f64 {
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
 }
 
-fn daemon(keys: usize, job: Job, latency_ms: u64) -> Measured {
+fn daemon(work: &Work) -> Measured {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(keys, job, latency_ms);
-    let policy = write_policy(folder.path(), keys, &server.url);
+    let server = Server::start(work.keys, work.job, work.latency_ms);
+    let policy = write_policy(folder.path(), work, &server.url);
     let begin = Instant::now();
     let mut child = Command::new(env!("CARGO_BIN_EXE_kms-rotationd"))
         .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--policy"])
@@ -249,7 +276,7 @@ fn daemon(keys: usize, job: Job, latency_ms: u64) -> Measured {
             break address.to_owned();
         }
     };
-    let ended = std::sync::atomic::AtomicBool::new(false);
+    let ended = std::sync::atomic::AtomicBool::new(!work.is_scraped);
     let (took_ms, first_request) = std::thread::scope(|scope| {
         let scraper = scope.spawn(|| {
             let mut first = None;
@@ -270,7 +297,7 @@ fn daemon(keys: usize, job: Job, latency_ms: u64) -> Measured {
             let line = lines.next().unwrap();
             let event: serde_json::Value = serde_json::from_str(&line).unwrap();
             if event["message"].as_str().is_some_and(|message| message.starts_with("run finished")) {
-                assert_eq!(event["compliant"].as_u64(), Some(keys as u64), "{line}");
+                assert_eq!(event["compliant"].as_u64(), Some(work.keys as u64), "{line}");
                 break event["took_ms"].as_f64().unwrap();
             }
         };
@@ -294,16 +321,23 @@ fn daemon(keys: usize, job: Job, latency_ms: u64) -> Measured {
     }
 }
 
-fn write_policy(folder: &Path, keys: usize, url: &str) -> std::path::PathBuf {
-    std::fs::write(folder.join("token"), "t".repeat(TOKEN_LENGTH)).unwrap();
+fn write_policy(folder: &Path, work: &Work, url: &str) -> std::path::PathBuf {
+    let secret = if work.signs { SECRET_ACCESS_KEY.to_owned() } else { "t".repeat(TOKEN_LENGTH) };
+    std::fs::write(folder.join("secret"), secret).unwrap();
+    let file = format!("{}/secret", folder.display());
+    let credentials = if work.signs {
+        format!("access_key: {{access_key_id: {ACCESS_KEY_ID}, secret_access_key_file: {file}}}")
+    } else {
+        format!("token_file: {file}")
+    };
     let mut text = format!(
         "schedule: {{cron: \"0 0 1 1 *\"}}\n\
-         limits: {{requests_per_second: 100000, concurrency: {CONCURRENCY}}}\n\
+         limits: {{requests_per_second: 100000, concurrency: {}}}\n\
          projects:\n  - name: bench\n    cloud: open-telekom-cloud\n    region: eu-de\n    project_id: {PROJECT}\n    \
-         kms_endpoint: {url}\n    iam_endpoint: {url}\n    credentials: {{token_file: {}/token}}\n    keys:\n",
-        folder.display()
+         kms_endpoint: {url}\n    iam_endpoint: {url}\n    credentials: {{{credentials}}}\n    keys:\n",
+        work.concurrency
     );
-    for at in 0..keys {
+    for at in 0..work.keys {
         writeln!(text, "      - key_id: {}\n        rotation_interval: 90", key_id(at)).unwrap();
     }
     let path = folder.join("policy.yaml");
