@@ -132,6 +132,9 @@ pub struct Behaviour {
     pub token_refusal: TokenRefusal,
     /// Whether this region's KMS has rotation; if not, `KMS.0319`.
     pub rotation_offered: bool,
+    /// Time from the moment at which a key is due until the cloud rotates it. Documented are at most 24 hours, for an
+    /// overdue key that is enabled again (`docs/kms-api.md` 2.1).
+    pub rotation_delay: Duration,
     /// Whether `get-key-rotation-status` refuses keys that cannot rotate, with the code of the writes, instead of
     /// returning that rotation is off; not documented (`docs/kms-api.md` 2.2).
     pub status_refused_where_unrotatable: bool,
@@ -171,6 +174,7 @@ impl Default for Behaviour {
             success_body: None,
             token_refusal: TokenRefusal::default(),
             rotation_offered: true,
+            rotation_delay: Duration::from_secs(2 * 3600),
             status_refused_where_unrotatable: false,
             unknown: OperationSet::NONE,
             forbidden: OperationSet::NONE,

@@ -17,8 +17,9 @@ use self::parameters::{Body, check_sequence, interval_days, key_id, key_not_foun
 use self::status::status;
 use self::tags::query;
 use crate::answer::Answer;
-use crate::behaviour::{Behaviour, Dialect, SuccessBody};
+use crate::behaviour::{Dialect, SuccessBody};
 use crate::fault::BadListing;
+use crate::job::Job;
 use crate::key::{Key, Refusal};
 use crate::keys::Keys;
 use crate::operation::Operation;
@@ -34,6 +35,7 @@ pub(crate) fn answer(
     body: Option<&Body>,
     bad_listing: Option<BadListing>,
 ) -> Result<Answer, Answer> {
+    let now = world.now();
     let Some(project) = world.projects.get_mut(project_id) else { return Err(key_not_found()) };
     let behaviour = &world.behaviour;
     let dialect = project.dialect.unwrap_or(behaviour.dialect);
@@ -45,7 +47,7 @@ pub(crate) fn answer(
     match operation {
         Operation::ListKeys => list_keys(&mut project.keys, body, dialect, behaviour, bad_listing),
         Operation::QueryByTag => query(&mut project.keys, body, dialect, behaviour, bad_listing),
-        _ => answer_for_key(&mut project.keys, operation, body, dialect, behaviour),
+        _ => answer_for_key(&mut project.keys, operation, body, dialect, &Job { behaviour, now }),
     }
 }
 
@@ -61,8 +63,9 @@ fn answer_for_key(
     operation: Operation,
     body: &Body,
     dialect: Dialect,
-    behaviour: &Behaviour,
+    job: &Job<'_>,
 ) -> Result<Answer, Answer> {
+    let Job { behaviour, now } = *job;
     let key_id = key_id(body)?;
     let interval_days = match operation {
         Operation::UpdateInterval => Some(interval_days(body)?),
@@ -71,12 +74,12 @@ fn answer_for_key(
     if !behaviour.rotation_offered && operation != Operation::DescribeKey {
         return Err(refused(Refusal("KMS.0319", "The current KMS version does not support key rotation.")));
     }
-    let stored = keys.get_mut(key_id).ok_or_else(key_not_found)?;
+    let stored = keys.get_mut(key_id, job).ok_or_else(key_not_found)?;
     let lag = behaviour.visibility_lag;
     match (operation, interval_days) {
-        (Operation::EnableRotation, _) => stored.write(lag, Key::enable_rotation),
+        (Operation::EnableRotation, _) => stored.write(lag, |key| key.enable_rotation(now)),
         (Operation::DisableRotation, _) => stored.write(lag, Key::disable_rotation),
-        (_, Some(days)) => stored.write(lag, |key| key.update_interval(days)),
+        (_, Some(days)) => stored.write(lag, |key| key.update_interval(days, now)),
         (Operation::DescribeKey, _) => {
             let details = json!({"key_info": Details::of(stored, dialect)});
             return Ok(Answer::value(200, &details));
