@@ -29,8 +29,8 @@ impl Handle {
 
     /// Changes everything of a key but its id: name, tags, state, rotation. Returns whether the key exists.
     ///
-    /// A changed rotation setting starts a new period. A key that is overdue then, or when it is enabled again, rotates
-    /// [`Behaviour::rotation_delay`] after the change (`docs/kms-api.md` 2.1).
+    /// A changed rotation setting starts a new period. If the key is overdue when it is enabled again, or no longer
+    /// forgotten, it rotates [`Behaviour::rotation_delay`] after the change (`docs/kms-api.md` 2.1).
     pub fn change_key(&self, project_id: &str, key_id: &str, change: impl FnOnce(&mut Key)) -> bool {
         lock(&self.world).keys(project_id).is_some_and(|(keys, job)| keys.change(key_id, &job, change))
     }
@@ -58,7 +58,7 @@ impl Handle {
         keys.all(&job).map(|stored| stored.key.clone()).collect()
     }
 
-    /// Changes the cloud's behaviour from the next request on. A key that is overdue by the new one rotates
+    /// Changes the cloud's behaviour from the next request on. If it rotates keys again, overdue ones rotate
     /// [`Behaviour::rotation_delay`] after the change.
     pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
         lock(&self.world).behave(change);

@@ -15,9 +15,11 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Whether it rotates this key once it is due: not while the key is disabled or pending deletion.
+    /// Whether it rotates this key once it is due: not while the key is disabled, pending deletion, or forgotten.
     pub(super) fn rotates(&self, key: &Key) -> bool {
-        self.behaviour.rotation_offered && key.rotation.enabled && key.refusal().is_none()
+        let forgotten = key.forgotten || !self.behaviour.rotates;
+        let possible = self.behaviour.rotation_offered && key.refusal().is_none();
+        key.rotation.enabled && possible && !forgotten
     }
 
     /// When it rotates the key next: some time after the key is due, or after `resumed` if it was overdue then.
@@ -116,13 +118,18 @@ mod tests {
             key().spec("RSA_2048"),
             key().keystore("6b5a"),
             key().replica(),
+            key().forgotten(),
         ] {
             assert_eq!(at(DAY * 100, &mut key), (0, None), "{key:?}");
         }
         let mut key = key().spec("SM4");
-        let elsewhere = Behaviour { rotation_offered: false, ..Behaviour::default() };
-        Job { behaviour: &elsewhere, now: start() + DAY * 100 }.advance(&mut key, start());
-        assert_eq!(key.rotations, 0);
+        for behaviour in [
+            Behaviour { rotation_offered: false, ..Behaviour::default() },
+            Behaviour { rotates: false, ..Behaviour::default() },
+        ] {
+            Job { behaviour: &behaviour, now: start() + DAY * 100 }.advance(&mut key, start());
+            assert_eq!(key.rotations, 0);
+        }
         assert_eq!(at(DAY * 100, &mut key).0, 3);
     }
 

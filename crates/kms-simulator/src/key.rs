@@ -103,6 +103,8 @@ pub struct Key {
     pub last_rotation: Option<SystemTime>,
     /// How often its material was rotated.
     pub rotations: u32,
+    /// The cloud forgets to rotate it, although rotation is on and the key is due.
+    pub forgotten: bool,
 }
 
 impl Key {
@@ -126,6 +128,7 @@ impl Key {
             period_start: None,
             last_rotation: None,
             rotations: 0,
+            forgotten: false,
         }
     }
 
@@ -207,6 +210,12 @@ impl Key {
     #[must_use]
     pub fn period_start(self, start: SystemTime) -> Self {
         Self { period_start: Some(start), ..self }
+    }
+
+    /// As a key that the cloud forgets to rotate, until [`forgotten`](Self#structfield.forgotten) is false again.
+    #[must_use]
+    pub fn forgotten(self) -> Self {
+        Self { forgotten: true, ..self }
     }
 
     /// When the cloud is to rotate it next, if nothing changes: the interval after the start of the period, or after

@@ -196,3 +196,37 @@ async fn a_changed_delay_causes_no_rotation_in_the_past() {
     assert_eq!(cloud.rotations().await.0, 1, "without rotation in the region");
     assert_eq!(cloud.at(500 * DAY + HOUR).rotations().await, (2, Some(500 * DAY + HOUR)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_forgotten_key_does_not_rotate_until_the_cloud_remembers_it() {
+    let keys = [Key::new(KEY).rotating(30).forgotten(), Key::new(UNKNOWN_KEY).rotating(30)];
+    let cloud = Cloud::start(Setup::new().project(project().keys(keys))).await;
+    let other = || cloud.simulator.handle().key(PROJECT, UNKNOWN_KEY).unwrap().rotations;
+    assert_eq!(cloud.at(400 * DAY).rotations().await, (0, None));
+    assert_eq!(other(), 13);
+    let key = cloud.simulator.handle().key(PROJECT, KEY).unwrap();
+    assert_eq!(key.due(), Some(moment(BEGIN + 30 * DAY)), "it is overdue");
+    assert_eq!(key.rotation, RotationSetting { enabled: true, interval_days: 30 });
+
+    cloud.change(|key| key.forgotten = false);
+    assert_eq!(cloud.rotations().await, (0, None), "not in retrospect");
+    assert_eq!(cloud.at(400 * DAY + 2 * HOUR).rotations().await, (1, Some(400 * DAY + 2 * HOUR)));
+    cloud.at(500 * DAY).change(|key| key.forgotten = true);
+    let last = (4, Some(490 * DAY + 8 * HOUR));
+    assert_eq!(cloud.rotations().await, last, "from before it was forgotten");
+    assert_eq!(cloud.at(900 * DAY).rotations().await, last);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cloud_can_forget_to_rotate_every_key() {
+    let cloud = Cloud::start(setup_with(Key::new(KEY).rotating(30)).behave(|cloud| cloud.rotates = false)).await;
+    let rotates = |rotates| cloud.simulator.handle().behave(|cloud| cloud.rotates = rotates);
+    assert_eq!(cloud.at(100 * DAY).rotations().await, (0, None));
+    assert_eq!(update(&cloud.simulator, 30).await.status, 200, "settings can be changed");
+    assert_eq!(cloud.at(200 * DAY).rotations().await, (0, None));
+    rotates(true);
+    assert_eq!(cloud.rotations().await, (0, None));
+    cloud.at(200 * DAY + 3 * HOUR);
+    rotates(false);
+    assert_eq!(cloud.at(400 * DAY).rotations().await, (1, Some(200 * DAY + 2 * HOUR)));
+}
