@@ -105,7 +105,7 @@ pub use behaviour::{
 pub use delivery::Hold;
 pub use fault::BadListing;
 #[cfg(feature = "testing")]
-pub use fault::{Fault, Garbage};
+pub use fault::{BadRotation, Fault, Garbage};
 #[cfg(feature = "testing")]
 pub use handle::Handle;
 #[cfg(feature = "testing")]

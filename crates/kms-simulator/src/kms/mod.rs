@@ -14,11 +14,11 @@ use serde_json::json;
 use self::details::Details;
 use self::listing::list_keys;
 use self::parameters::{Body, check_sequence, interval_days, key_id, key_not_found};
-use self::status::status;
+use self::status::{Past, status};
 use self::tags::query;
 use crate::answer::Answer;
 use crate::behaviour::{Dialect, SuccessBody};
-use crate::fault::BadListing;
+use crate::fault::{BadRotation, WrongAnswer};
 use crate::job::Job;
 use crate::key::{Key, Refusal};
 use crate::keys::Keys;
@@ -33,7 +33,7 @@ pub(crate) fn answer(
     project_id: &str,
     request: &Request<'_>,
     body: Option<&Body>,
-    bad_listing: Option<BadListing>,
+    wrong: Option<WrongAnswer>,
 ) -> Result<Answer, Answer> {
     let now = world.now();
     let Some(project) = world.projects.get_mut(project_id) else { return Err(key_not_found()) };
@@ -44,10 +44,14 @@ pub(crate) fn answer(
     }
     let body = body.ok_or_else(|| Answer::kms(400, "KMS.0202", "The request is not a valid JSON message."))?;
     check_sequence(body)?;
+    let bad_listing = wrong.and_then(WrongAnswer::listing);
     match operation {
         Operation::ListKeys => list_keys(&mut project.keys, body, dialect, behaviour, bad_listing),
         Operation::QueryByTag => query(&mut project.keys, body, dialect, behaviour, bad_listing),
-        _ => answer_for_key(&mut project.keys, operation, body, dialect, &Job { behaviour, now }),
+        _ => {
+            let bad_rotation = wrong.and_then(WrongAnswer::rotation);
+            answer_for_key(&mut project.keys, operation, body, dialect, &Job { behaviour, now }, bad_rotation)
+        }
     }
 }
 
@@ -64,6 +68,7 @@ fn answer_for_key(
     body: &Body,
     dialect: Dialect,
     job: &Job<'_>,
+    bad_rotation: Option<BadRotation>,
 ) -> Result<Answer, Answer> {
     let Job { behaviour, now } = *job;
     let key_id = key_id(body)?;
@@ -89,7 +94,8 @@ fn answer_for_key(
                 return Err(refused(refusal));
             }
             let setting = stored.read();
-            return Ok(Answer::json(200, status(&stored.key, setting, dialect, behaviour.never_rotated)));
+            let past = Past::of(&stored.key, dialect, bad_rotation, now);
+            return Ok(Answer::json(200, status(setting, &past, dialect, behaviour.never_rotated)));
         }
     }
     .map_err(refused)?;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use kms_simulator::{Behaviour, Dialect, Key, KeyState, RotationSetting, Setup, Simulator};
+use kms_simulator::{
+    BadRotation, Behaviour, Dialect, Fault, Key, KeyState, Operation, RotationSetting, Rule, Setup, Simulator,
+};
 use serde_json::{Value, json};
 
 use crate::{KEY, PROJECT, UNKNOWN_KEY, clock, enable, project, send, setup_with, start, status, update};
@@ -229,4 +231,53 @@ async fn the_cloud_can_forget_to_rotate_every_key() {
     cloud.at(200 * DAY + 3 * HOUR);
     rotates(false);
     assert_eq!(cloud.at(400 * DAY).rotations().await, (1, Some(200 * DAY + 2 * HOUR)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn single_answers_about_rotations_can_be_wrong() {
+    let cloud = Cloud::of(Key::new(KEY).created(moment(BEGIN - 500 * DAY)).rotating(30)).await;
+    cloud.at(100 * DAY);
+    let right = status(&cloud.simulator).await.json();
+    let last = BEGIN + 90 * DAY + 6 * HOUR;
+    assert_eq!(right["last_rotation_time"], (last * 1000).to_string());
+    for (bad, field, wrong) in [
+        (BadRotation::CountBack, "number_of_rotations", json!(2)),
+        (BadRotation::TimeInSeconds, "last_rotation_time", json!(last.to_string())),
+        (BadRotation::TimeInTheFuture, "last_rotation_time", json!(((BEGIN + 101 * DAY) * 1000).to_string())),
+        (BadRotation::TimeBeforeCreation, "last_rotation_time", json!(((BEGIN - 501 * DAY) * 1000).to_string())),
+        (BadRotation::CountWithoutTime, "last_rotation_time", Value::Null),
+    ] {
+        let mut expected = right.clone();
+        expected[field] = wrong;
+        if bad == BadRotation::CountWithoutTime {
+            expected.as_object_mut().unwrap().remove(field);
+        }
+        let rule = Rule::next(1, Fault::rotation_answer(bad)).on(Operation::ReadStatus).key(KEY);
+        cloud.simulator.handle().fault(rule);
+        assert_eq!(status(&cloud.simulator).await.json(), expected, "{bad:?}");
+        assert_eq!(status(&cloud.simulator).await.json(), right, "{bad:?}: only once");
+    }
+    assert_eq!(cloud.simulator.handle().faults_injected(), BadRotation::ALL.len() as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_answers_about_rotations_affect_no_other_call_and_no_stored_key() {
+    let cloud = Cloud::of(Key::new(KEY).rotating(30)).await;
+    let key = cloud.at(100 * DAY).simulator.handle().key(PROJECT, KEY);
+    let views = async || {
+        let mut answers = Vec::new();
+        for (operation, body) in [("list-keys", json!({})), ("describe-key", json!({"key_id": KEY}))] {
+            answers.push(send(&cloud.simulator, operation, body).await.json());
+        }
+        answers
+    };
+    let right = views().await;
+    for bad in BadRotation::ALL {
+        cloud.simulator.handle().clear_faults();
+        cloud.simulator.handle().fault(Rule::always(Fault::rotation_answer(bad)));
+        assert_eq!(views().await, right, "{bad:?}");
+        assert_eq!(status(&cloud.simulator).await.json()["rotation_interval"], 30, "{bad:?}");
+        assert_eq!(cloud.simulator.handle().key(PROJECT, KEY), key, "{bad:?}");
+    }
+    assert_eq!(update(&cloud.simulator, 90).await.status, 200, "a write works");
 }
