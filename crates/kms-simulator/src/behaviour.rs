@@ -138,6 +138,9 @@ pub struct Behaviour {
     pub rotation_delay: Duration,
     /// Whether the cloud rotates keys that are due; if not, it forgets all of them.
     pub rotates: bool,
+    /// Of the keys that are added, the cloud forgets to rotate each one at a multiple of this number, and has done so
+    /// since before the last rotation.
+    pub forgets_every: Option<usize>,
     /// Whether `get-key-rotation-status` refuses keys that cannot rotate, with the code of the writes, instead of
     /// returning that rotation is off; not documented (`docs/kms-api.md` 2.2).
     pub status_refused_where_unrotatable: bool,
@@ -179,6 +182,7 @@ impl Default for Behaviour {
             rotation_offered: true,
             rotation_delay: Duration::from_secs(2 * 3600),
             rotates: true,
+            forgets_every: None,
             status_refused_where_unrotatable: false,
             unknown: OperationSet::NONE,
             forbidden: OperationSet::NONE,

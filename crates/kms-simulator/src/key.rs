@@ -218,6 +218,19 @@ impl Key {
         Self { forgotten: true, ..self }
     }
 
+    /// As a key that the cloud has forgotten since before its last rotation; if it has rotated, it is overdue.
+    pub(super) fn forgotten_before_its_last_rotation(self) -> Self {
+        let before = self.last_rotation.and_then(|last| last.checked_sub(self.interval()));
+        let (Some(before), true) = (before, self.rotation.enabled) else { return self.forgotten() };
+        let rotations = self.rotations.saturating_sub(1);
+        Self {
+            rotations,
+            last_rotation: (rotations > 0).then_some(before),
+            period_start: self.period_start.or(Some(before)),
+            ..self.forgotten()
+        }
+    }
+
     /// When the cloud is to rotate it next, if nothing changes: the interval after the start of the period, or after
     /// the last rotation in this period (`docs/kms-api.md` 2.1). `None` if rotation is off.
     #[must_use]
@@ -362,6 +375,23 @@ mod tests {
         assert_eq!(key.due(), Some(now() + DAY * (60 + 365)), "a new period, and the default interval");
         assert_eq!(Key::new(ID).rotating(0).period_start(now()).due(), None);
         assert_eq!(Key::new(ID).rotating(90).due(), None, "not added to a project yet");
+    }
+
+    #[test]
+    fn a_key_that_is_forgotten_before_its_last_rotation_is_due_since_then() {
+        let forgotten = |key: Key| {
+            let key = key.forgotten_before_its_last_rotation();
+            assert!(key.forgotten);
+            (key.rotations, key.last_rotation, key.due())
+        };
+        let key = Key::new(ID).created(now()).rotating(30);
+        let day = |day| Some(now() + DAY * day);
+        assert_eq!(forgotten(key.clone().rotated(3, now() + DAY * 90)), (2, day(60), day(90)));
+        assert_eq!(forgotten(key.clone().rotated(1, now() + DAY * 30)), (0, None, day(30)));
+        assert_eq!(forgotten(key.clone().period_start(now()).rotated(1, now() + DAY * 31)), (0, None, day(30)));
+        assert_eq!(forgotten(key.period_start(now())), (0, None, day(30)));
+        let off = Key::new(ID).rotated(2, now());
+        assert_eq!(forgotten(off), (2, day(0), None));
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(super) struct World {
     pub(super) metadata_tokens: HashMap<Box<str>, SystemTime>,
     /// How much is recorded of each call.
     pub(super) journal: Journal,
+    /// Number of keys that were added so far, to all projects.
+    keys_added: usize,
     clock: Clock,
     pub(super) rng: Rng,
 }
@@ -79,6 +81,7 @@ impl World {
             pod_token: setup.pod_token,
             metadata_tokens: HashMap::new(),
             journal: setup.journal,
+            keys_added: 0,
             clock: setup.clock,
             // Not the sequence of the faults, which must not depend on the number of logins.
             rng: Rng::with_seed(!setup.seed),
@@ -109,10 +112,14 @@ impl World {
 
     /// Adds keys, or replaces the keys with their ids. Does nothing if the project does not exist.
     pub(super) fn add_keys(&mut self, project_id: &str, keys: impl IntoIterator<Item = Key>) {
-        let now = self.now();
-        if let Some(project) = self.projects.get_mut(project_id) {
-            project.keys.extend(keys, now);
-        }
+        let (now, every) = (self.now(), self.behaviour.forgets_every);
+        let Some(project) = self.projects.get_mut(project_id) else { return };
+        let keys = keys.into_iter().map(|key| {
+            self.keys_added += 1;
+            let forgotten = every.is_some_and(|every| self.keys_added.is_multiple_of(every));
+            if forgotten { key.forgotten_before_its_last_rotation() } else { key }
+        });
+        project.keys.extend(keys, now);
     }
 
     /// The keys of a project, and the job that rotates them, at this moment.
