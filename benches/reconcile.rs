@@ -31,13 +31,8 @@ const CONCURRENCY: usize = 32;
 const PAGE: usize = 2_000;
 /// Calls for one key, in the daemon's order.
 const NOTHING: [&str; 1] = ["get-key-rotation-status"];
-const FULL: [&str; 5] = [
-    "get-key-rotation-status",
-    "enable-key-rotation",
-    "get-key-rotation-status",
-    "update-key-rotation-interval",
-    "get-key-rotation-status",
-];
+const FULL: [&str; 4] =
+    ["get-key-rotation-status", "enable-key-rotation", "update-key-rotation-interval", "get-key-rotation-status"];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Job {
@@ -131,7 +126,7 @@ fn bare(keys: usize, job: &str, url: &str) {
                 let send = &send;
                 async move {
                     for call in calls {
-                        let interval = if *call == FULL[3] { r#","rotation_interval":90"# } else { "" };
+                        let interval = if *call == FULL[2] { r#","rotation_interval":90"# } else { "" };
                         send(call, format!(r#"{{"key_id":"{}"{interval}}}"#, key_id(at))).await;
                     }
                 }

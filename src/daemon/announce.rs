@@ -84,8 +84,7 @@ impl Announcer {
         for key in &project.keys {
             let id = (Arc::clone(&project.name), key.subject.clone());
             let last = self.problems.get(&id);
-            // A key on policy has a reason if a write of `reapply: always` failed.
-            if project.coverage.is_problem(key.status) || (key.status == Status::Compliant && !key.reasons.is_empty()) {
+            if needs_attention(project, key) {
                 let problem = KeyProblem::of(key);
                 if last != Some(&problem) {
                     attention.new.push(key);
@@ -105,6 +104,33 @@ impl Announcer {
             log_problem(project, keys);
         }
         log_recovery(project, &recovered);
+        log_rotations(project);
+    }
+}
+
+/// A key on policy does if a write of `reapply: always` failed, or if its material is too old.
+fn needs_attention(project: &ProjectReport, key: &KeyReport) -> bool {
+    let is_more_than_a_note = |reason| reason != Reason::RotationUnproven;
+    project.coverage.is_problem(key.status)
+        || (key.status == Status::Compliant && key.reasons.iter().any(is_more_than_a_note))
+}
+
+/// Logs the rotations that the run has seen for the first time.
+fn log_rotations(project: &ProjectReport) {
+    let rotated: Vec<_> = project.keys.iter().filter(|key| key.new_rotations > 0).collect();
+    let project = &*project.name;
+    let last = |key: &KeyReport| key.material_since.map(|at| wording::rfc3339(at).to_string());
+    match &*rotated {
+        [first, ..] if rotated.len() > MAX_LINES => {
+            let (keys, alias, key_id) = (rotated.len(), first.alias.as_deref(), first.subject.as_str());
+            info!(keys, alias, key_id, project, at = last(first), "the cloud has rotated keys; the first one is named");
+        }
+        _ => {
+            for key in rotated {
+                let (alias, key_id, rotations) = (key.alias.as_deref(), key.subject.as_str(), key.new_rotations);
+                info!(alias, key_id, project, at = last(key), rotations, "the cloud has rotated the key");
+            }
+        }
     }
 }
 
@@ -129,6 +155,7 @@ fn log_problem(project: &ProjectReport, keys: &[&KeyReport]) {
     let shared = keys.len() > MAX_LINES;
     for key in keys.iter().take(if shared { 1 } else { MAX_LINES }) {
         let is_retried = RETRIED.into_iter().any(|reason| key.reasons.contains(reason));
+        let is_mild = is_retried || key.status == Status::Compliant;
         let reasons = key.reasons.to_string();
         let why = wording::why(key).to_string();
         macro_rules! line {
@@ -162,7 +189,7 @@ fn log_problem(project: &ProjectReport, keys: &[&KeyReport]) {
                 }
             };
         }
-        if is_retried { line!(Level::WARN) } else { line!(Level::ERROR) }
+        if is_mild { line!(Level::WARN) } else { line!(Level::ERROR) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The KMS over HTTP: what each call of the trait sends, and how its answer is read.
 
+use std::time::SystemTime;
+
 use super::client::KmsClient;
 use super::error::Error;
 use super::route::Route;
@@ -14,17 +16,21 @@ impl Kms for KmsClient {
         self.forget_last_run(start);
     }
 
-    async fn read_status(&self, key_id: KeyId) -> Result<Rotation, Error> {
+    fn cloud_time(&self) -> SystemTime {
+        self.executor.cloud_time()
+    }
+
+    async fn read_status(&self, key_id: KeyId, mode: SendMode) -> Result<Rotation, Error> {
         // Another 2xx has no documented meaning, so it is not read as a cloud that does not offer the setting either.
         let parse = |answer: &Answer| {
             if answer.status == 200 { wire::rotation_status(&answer.body) } else { Err(Unusable::Garbled) }
         };
-        self.key_call(Route::ReadStatus, key_id, None, parse, SendMode::Retried).await
+        self.key_call(Route::ReadStatus, key_id, None, parse, mode).await
     }
 
-    async fn describe(&self, key_id: KeyId) -> Result<KeyDescription, Error> {
+    async fn describe(&self, key_id: KeyId, mode: SendMode) -> Result<KeyDescription, Error> {
         let parse = |answer: &Answer| wire::description(&answer.body).ok_or(Unusable::Garbled);
-        self.key_call(Route::Describe, key_id, None, parse, SendMode::Retried).await
+        self.key_call(Route::Describe, key_id, None, parse, mode).await
     }
 
     async fn list_keys(&self) -> Result<Listed<ListedKey>, Error> {

@@ -1,7 +1,7 @@
 //! Calls of one project's KMS: authenticated, repeated, and with errors that name the missing permission.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -117,6 +117,7 @@ impl KmsClient {
             outages: std::array::from_fn(|_| Outage::none()),
             unreachable: RunBreaker::default(),
             skew_logged: AtomicBool::new(false),
+            cloud_ahead: AtomicI64::new(0),
         };
         let session = shared.session(&settings.credentials, &iam, &settings.scope)?;
         let scope = settings.scope;

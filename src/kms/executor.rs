@@ -4,7 +4,7 @@
 //! answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -42,6 +42,8 @@ pub(super) struct Executor {
     pub(super) unreachable: RunBreaker,
     /// The difference between the clocks was logged in this run.
     pub(super) skew_logged: AtomicBool,
+    /// How far the cloud's clock is ahead of this machine's, in seconds, by its last answer.
+    pub(super) cloud_ahead: AtomicI64,
 }
 
 /// One call.
@@ -68,6 +70,8 @@ pub enum SendMode {
     /// For an interval that is due when the program stops: made and repeated although it is stopping, for a few
     /// seconds. Its end is never [`ErrorKind::Unclear`], since there is no time to read.
     AtExit,
+    /// Repeated as the retry policy allows. A refusal is expected, and not counted as a failed operation.
+    Optional,
 }
 
 impl<'a> Call<'a> {
@@ -151,12 +155,13 @@ impl Executor {
         let result = result.map_err(|error| {
             if maybe_applied || is_server_error_of_write(&error) { error.maybe_applied() } else { error }
         });
-        self.count_end(operation, result.as_ref().err(), budget, began);
+        self.count_end(call, result.as_ref().err(), budget, began);
         result
     }
 
     /// Counts how an operation that began then has ended, and notes what follows for other calls.
-    fn count_end(&self, operation: Operation, error: Option<&Error>, budget: RetryBudget, began: Instant) {
+    fn count_end(&self, call: &Call<'_>, error: Option<&Error>, budget: RetryBudget, began: Instant) {
+        let operation = call.operation;
         let Some(error) = error else { return self.succeeded(operation) };
         match error.kind() {
             ErrorKind::Unclear | ErrorKind::Stopped => {}
@@ -180,7 +185,9 @@ impl Executor {
             _ => {
                 // A refusal is an answer: there is no outage.
                 self.outage(operation).answered();
-                self.observer.operation(operation, false);
+                if call.mode != SendMode::Optional {
+                    self.observer.operation(operation, false);
+                }
             }
         }
     }
@@ -315,6 +322,7 @@ impl Executor {
         let seconds = i64::try_from(apart).unwrap_or(i64::MAX);
         let ahead = if cloud < now { -seconds } else { seconds };
         self.observer.clock_skew(ahead);
+        self.cloud_ahead.store(ahead, Ordering::Relaxed);
         if apart > TOLERATED && !self.skew_logged.swap(true, Ordering::Relaxed) {
             warn!(
                 project = &*self.project,
@@ -322,6 +330,18 @@ impl Executor {
                 "this machine's clock differs from the cloud's by more than ten minutes; check its time synchronization"
             );
         }
+    }
+
+    /// The time of day by the cloud's clock. Answers have it in whole seconds and take a while, so clocks that are less
+    /// than a minute apart count as equal.
+    pub(super) fn cloud_time(&self) -> SystemTime {
+        let (now, ahead) = (self.clock.now(), self.cloud_ahead.load(Ordering::Relaxed));
+        let apart = Duration::from_secs(ahead.unsigned_abs());
+        if apart < Duration::from_secs(60) {
+            return now;
+        }
+        let corrected = if ahead < 0 { now.checked_sub(apart) } else { now.checked_add(apart) };
+        corrected.unwrap_or(now)
     }
 
     async fn turn(&self, call: &Call<'_>) -> Result<(), Error> {

@@ -43,20 +43,23 @@ pub trait Kms: Send + Sync {
     /// A run begins: what held only for the last one is forgotten, such as an outage or a login that failed.
     fn begin_run(&self, start: RunStart);
 
+    /// The time of day by the cloud's clock, as far as it is known.
+    fn cloud_time(&self) -> SystemTime;
+
     /// `get-key-rotation-status`.
     ///
     /// # Errors
     ///
     /// The call failed. [`ErrorKind::NotOffered`]: this answer does not contain the setting, which alone does not prove that
     /// the project's cloud never does.
-    fn read_status(&self, key_id: KeyId) -> impl Future<Output = Result<Rotation, Error>> + Send;
+    fn read_status(&self, key_id: KeyId, mode: SendMode) -> impl Future<Output = Result<Rotation, Error>> + Send;
 
-    /// `describe-key`: the key's alias, and what blocks its rotation.
+    /// `describe-key`: the key's alias, its state and creation, and what blocks its rotation.
     ///
     /// # Errors
     ///
     /// The call failed.
-    fn describe(&self, key_id: KeyId) -> impl Future<Output = Result<KeyDescription, Error>> + Send;
+    fn describe(&self, key_id: KeyId, mode: SendMode) -> impl Future<Output = Result<KeyDescription, Error>> + Send;
 
     /// `list-keys`, all pages: every key of the project, of every kind, without its tags.
     ///

@@ -85,6 +85,7 @@ struct Details {
     key_id: Option<Value>,
     key_alias: Option<Value>,
     key_state: Option<Value>,
+    creation_date: Option<Value>,
     default_key_flag: Option<Value>,
     origin: Option<Value>,
     key_spec: Option<Value>,
@@ -97,7 +98,8 @@ impl Details {
     fn description(&self) -> KeyDescription {
         let alias = non_empty(self.key_alias.as_ref());
         let blocker = self.blocker(alias.as_deref().unwrap_or_default());
-        KeyDescription { alias, blocker }
+        let created = number(self.creation_date.as_ref()).and_then(time);
+        KeyDescription { alias, blocker, state: self.state(), created }
     }
 
     /// What blocks the rotation; permanent blockers first. An unknown value blocks nothing: the cloud will refuse the
@@ -116,13 +118,17 @@ impl Details {
         } else if text(self.multi_region_key_type.as_ref()).eq_ignore_ascii_case("replica") {
             Some(RotationBlocker::ReplicaKey)
         } else {
-            match number(self.key_state.as_ref()).and_then(KeyState::from_code) {
+            match self.state() {
                 Some(KeyState::Disabled | KeyState::PendingActivation) => Some(RotationBlocker::Disabled),
                 Some(KeyState::PendingDeletion) => Some(RotationBlocker::PendingDeletion),
                 Some(KeyState::PendingImport) => Some(RotationBlocker::ImportedMaterial),
                 Some(KeyState::Enabled) | None => None,
             }
         }
+    }
+
+    fn state(&self) -> Option<KeyState> {
+        number(self.key_state.as_ref()).and_then(KeyState::from_code)
     }
 
     fn listed(&self) -> Option<ListedKey> {

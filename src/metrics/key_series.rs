@@ -4,20 +4,21 @@
 use std::sync::Arc;
 
 use super::exposition::{Family, Samples};
-use crate::rotation::decide::Status;
+use crate::rotation::decide::{Reason, Status};
 use crate::rotation::key::SECONDS_PER_DAY;
 use crate::rotation::report::{KeyReport, ProjectReport, Report};
 use crate::views::document::{Document, KeyCursor};
 
 const PROJECT_INFO: Family = gauge("kms_rotation_project_info", "Always 1; the labels describe the project.");
 const KEYS: Family = gauge("kms_rotation_keys", "Keys with this status.");
+const FINDINGS: Family = gauge("kms_rotation_findings", "Keys with this reason.");
 
 /// The series of one family for one key.
 type WriteSeries = fn(&mut Samples<'_>, &ProjectReport, &KeyReport);
 
 /// The families of keys, in the order of writing. Each one iterates over all keys, since the format requires a family
 /// in one piece.
-const FAMILIES: [(Family, WriteSeries); 9] = [
+const FAMILIES: [(Family, WriteSeries); 11] = [
     (
         gauge("kms_rotation_key_status", "1 for the status that the key has, 0 for the others."),
         |samples, project, key| {
@@ -38,13 +39,16 @@ const FAMILIES: [(Family, WriteSeries); 9] = [
             }
         },
     ),
-    (gauge("kms_rotation_key_enabled", "Whether the key's rotation is on."), |samples, project, key| {
-        if let Some(rotation) = key.rotation {
-            samples.write(&labels(project, key), rotation.enabled);
-        }
-    }),
     (
-        gauge("kms_rotation_key_interval_seconds", "The key's rotation interval in the cloud."),
+        gauge("kms_rotation_key_enabled", "Whether the key's rotation is on, by its last reading."),
+        |samples, project, key| {
+            if let Some(rotation) = key.rotation {
+                samples.write(&labels(project, key), rotation.enabled);
+            }
+        },
+    ),
+    (
+        gauge("kms_rotation_key_interval_seconds", "The key's rotation interval in the cloud, by its last reading."),
         |samples, project, key| {
             if let Some(days) = key.rotation.and_then(|rotation| rotation.interval_days) {
                 samples.write(&labels(project, key), u64::from(days) * SECONDS_PER_DAY);
@@ -76,7 +80,29 @@ const FAMILIES: [(Family, WriteSeries); 9] = [
         },
     ),
     (
-        gauge("kms_rotation_key_observed_timestamp_seconds", "When the key's rotation setting was read."),
+        gauge(
+            "kms_rotation_key_material_timestamp_seconds",
+            "Since when the key's present material is in use; absent when unknown.",
+        ),
+        |samples, project, key| {
+            if let Some(at) = key.material_since {
+                samples.write(&labels(project, key), at);
+            }
+        },
+    ),
+    (
+        gauge(
+            "kms_rotation_key_rotation_due_timestamp_seconds",
+            "When the key's next rotation is due; absent when unknown or when none is.",
+        ),
+        |samples, project, key| {
+            if let Some(at) = key.rotation_due {
+                samples.write(&labels(project, key), at);
+            }
+        },
+    ),
+    (
+        gauge("kms_rotation_key_observed_timestamp_seconds", "When the key's rotation setting was last read."),
         |samples, project, key| {
             if let Some(at) = key.observed {
                 samples.write(&labels(project, key), at);
@@ -109,6 +135,8 @@ pub(crate) struct KeySeries {
     described: usize,
     /// Number of projects whose number of keys by status is written.
     tallied: usize,
+    /// Number of projects whose number of keys by reason is written.
+    counted: usize,
     family: usize,
     begun: bool,
     cursor: KeyCursor,
@@ -117,7 +145,7 @@ pub(crate) struct KeySeries {
 impl KeySeries {
     /// The series of this report.
     pub(crate) fn new(report: Arc<Report>) -> Self {
-        Self { report, described: 0, tallied: 0, family: 0, begun: false, cursor: KeyCursor::default() }
+        Self { report, described: 0, tallied: 0, counted: 0, family: 0, begun: false, cursor: KeyCursor::default() }
     }
 }
 
@@ -130,6 +158,7 @@ impl Document for KeySeries {
                 ("region", &*project.region),
                 ("mode", project.mode.as_str()),
                 ("coverage", project.coverage.as_str()),
+                ("proof", project.proof.as_str()),
             ];
             Samples::resume(&PROJECT_INFO, piece, self.described > 0).write(&labels, true);
             self.described += 1;
@@ -142,6 +171,14 @@ impl Document for KeySeries {
                 samples.write(&[("project", &project.name), ("status", status.as_str())], tally.of(status) as u64);
             }
             self.tallied += 1;
+            return true;
+        }
+        if let Some(project) = self.report.projects.get(self.counted) {
+            let mut samples = Samples::resume(&FINDINGS, piece, self.counted > 0);
+            for (reason, keys) in Reason::ALL.iter().zip(project.findings()) {
+                samples.write(&[("project", &project.name), ("reason", reason.as_str())], keys as u64);
+            }
+            self.counted += 1;
             return true;
         }
         let Some((family, write)) = FAMILIES.get(self.family) else { return false };

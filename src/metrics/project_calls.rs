@@ -1,4 +1,4 @@
-//! The counters of one project's calls, in atomics. The KMS client reports each call.
+//! The counters of one project, in atomics. The KMS client reports each call, and each run the rotations that it saw.
 //!
 //! One HTTP attempt costs a few atomic additions: label values are resolved when they are written, not when they are
 //! counted. A project's counters are dropped with their last owner, so a reload has nothing to clean up.
@@ -35,6 +35,11 @@ const CLOCK_SKEW: Family = Family {
     name: "kms_rotation_clock_skew_seconds",
     kind: "gauge",
     help: "How far the cloud's clock is ahead of this machine's, by its last response; absent before the first.",
+};
+const ROTATIONS: Family = Family {
+    name: "kms_rotation_rotations_observed_total",
+    kind: "counter",
+    help: "Rotations of key material by the cloud that readings have shown.",
 };
 
 /// The usual codes, counted without a lock.
@@ -116,6 +121,7 @@ pub(crate) struct ProjectCalls {
     retries: ByCode,
     credentials_expiry: Mutex<Option<SystemTime>>,
     clock_skew: Mutex<Option<i64>>,
+    rotations: AtomicU64,
     /// By operation, shared by all projects.
     durations: Arc<[Histogram]>,
 }
@@ -128,8 +134,14 @@ impl ProjectCalls {
             retries: ByCode::default(),
             credentials_expiry: Mutex::new(None),
             clock_skew: Mutex::new(None),
+            rotations: AtomicU64::new(0),
             durations,
         }
+    }
+
+    /// A run has seen these rotations for the first time.
+    pub(crate) fn rotations_observed(&self, rotations: u64) {
+        self.rotations.fetch_add(rotations, Relaxed);
     }
 }
 
@@ -188,6 +200,10 @@ pub(crate) fn write(projects: &[(Arc<str>, Arc<ProjectCalls>)], out: &mut Vec<u8
         if let Some(seconds) = *calls.clock_skew.lock().unwrap_or_else(PoisonError::into_inner) {
             samples.write(&[("project", name)], seconds);
         }
+    }
+    let mut samples = Samples::of(&ROTATIONS, out);
+    for (name, calls) in projects {
+        samples.write(&[("project", name)], calls.rotations.load(Relaxed));
     }
 }
 

@@ -1,7 +1,9 @@
 //! Decodes one project of a policy. [`credentials`](super::credentials) decodes its login, [`entry`](super::entry) its
 //! keys.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::calendar::Zone;
 use super::credentials::{ASSUME_AGENCY, CREDENTIALS, Login, PROXY};
@@ -9,7 +11,7 @@ use super::draft::{Draft, ProjectIdentity};
 use super::endpoint::{Service, is_host_label};
 use super::entry::ENTRY;
 use super::types::Project;
-use crate::rotation::project::{Cloud, Coverage, Mode};
+use crate::rotation::project::{Cloud, Coverage, Mode, Proof, ProofRule};
 use crate::yaml::decode::{Decoder, Field, optional};
 use crate::yaml::schema::{FieldKind, FieldSchema, Form, Schema, Text};
 use crate::yaml::source::Span;
@@ -59,6 +61,18 @@ pub(super) const PROJECT: Schema = Schema::of(
             "\"reported\"",
             "`required` counts rotatable keys that no entry matches as failures",
         ),
+        FieldSchema::default(
+            "proof",
+            FieldKind::Choice(|| Proof::ALL.map(Proof::as_str).into()),
+            "\"reported\"",
+            "`required` counts keys whose material is older than the policy allows as off policy",
+        ),
+        FieldSchema::default(
+            "grace",
+            FieldKind::Duration(&GRACE),
+            "\"2d\"",
+            "time after the interval before material is too old, or a rotation overdue",
+        ),
         FieldSchema::required(
             "keys",
             FieldKind::List(&ENTRY),
@@ -70,6 +84,7 @@ pub(super) const PROJECT: Schema = Schema::of(
 
 /// Names become metric labels and log fields.
 const NAME: Text = Text { what: "a name for metrics and reports", longest: 128 };
+const GRACE: RangeInclusive<Duration> = Duration::ZERO..=ProofRule::MAX_GRACE;
 /// It becomes part of a host name.
 const REGION: Form = Form {
     what: "a region such as eu-de: lower-case letters, digits and hyphens",
@@ -106,6 +121,14 @@ impl Decoder<'_> {
         let coverage = match fields.get("coverage") {
             Some(field) => self.choice(field, &Coverage::ALL, Coverage::as_str),
             None => Some(Coverage::default()),
+        };
+        let proof = match fields.get("proof") {
+            Some(field) => self.choice(field, &Proof::ALL, Proof::as_str),
+            None => Some(Proof::default()),
+        };
+        let grace = match fields.get("grace") {
+            Some(field) => self.duration(field, &GRACE),
+            None => Some(ProofRule::default().grace),
         };
         let login = self.login(&fields);
         let identity = match &project_id {
@@ -147,6 +170,7 @@ impl Decoder<'_> {
                 assume_agency,
                 proxy,
                 coverage: coverage?,
+                proof: ProofRule { proof: proof?, grace: grace? },
                 keys: keys?,
             })
         })();

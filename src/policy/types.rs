@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::calendar::Calendar;
-use crate::rotation::project::{Cloud, Coverage, Mode};
+use crate::rotation::project::{Cloud, Coverage, Mode, ProofRule};
 use crate::rotation::rule::Rule;
 use crate::yaml::{NamedFile, Position};
 
@@ -109,6 +109,8 @@ pub struct Project {
     pub proxy: Option<Proxy>,
     /// Whether keys that no entry matches are only reported or count as failures.
     pub coverage: Coverage,
+    /// How its keys must be proven to rotate.
+    pub proof: ProofRule,
     /// The entries of `keys`, in the order of the file.
     pub keys: Vec<Rule>,
 }

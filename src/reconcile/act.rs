@@ -122,8 +122,7 @@ impl<K: Kms> ProjectRun<'_, K> {
         if write_failed != memory.recall(&self.project.name, key_id).write_failed {
             self.remember(key_id, |known| known.write_failed = write_failed);
         }
-        let verdict = key.verdict();
-        key.report(verdict)
+        self.report(key)
     }
 
     /// Waits; false when the program stops in the meantime.

@@ -4,10 +4,12 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use crate::rotation::assignment::{Action, Assignment};
-use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps, Verdict, decide};
-use crate::rotation::key::{Bound, CallFailure, DesiredRotation, KeyId, Reading, Rotation, RotationInterval};
+use crate::rotation::assignment::Assignment;
+use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps, Verdict, decide, decide_setting};
+use crate::rotation::key::{Bound, CallFailure, DesiredRotation, KeyId, KeyState, Reading, Rotation, RotationInterval};
+use crate::rotation::material::History;
 use crate::rotation::observed::{Enabling, ObservedKey, WrittenBefore};
+use crate::rotation::project::ProofRule;
 use crate::rotation::report::{Change, KeyError, KeyReport};
 use crate::rotation::rule::{Matcher, Requirement, Rule};
 
@@ -47,8 +49,14 @@ pub(super) enum Standing {
 pub(super) struct KeyRun<'a> {
     pub(super) task: KeyTask<'a>,
     pub(super) observed: ObservedKey,
-    /// The last setting that was read, and when; nothing once a write may have changed it.
-    pub(super) seen: Option<(Rotation, SystemTime)>,
+    /// What this reading and those of earlier runs have shown.
+    pub(super) history: History,
+    /// Rotations of its material that this run has seen for the first time.
+    pub(super) new_rotations: u64,
+    /// The key's state on a list of this run.
+    pub(super) state: Option<KeyState>,
+    /// A write has taken effect that no reading has followed yet.
+    pub(super) is_unread: bool,
     /// When the last reading ended.
     pub(super) read_at: Instant,
     /// Whether it is known what blocks its rotation: from `describe-key`, or from a list of this run.
@@ -73,7 +81,10 @@ impl<'a> KeyRun<'a> {
         Self {
             task,
             observed: ObservedKey::new(Reading::Failed(CallFailure::Other)),
-            seen: None,
+            history: History::default(),
+            new_rotations: 0,
+            state: None,
+            is_unread: false,
             read_at: Instant::now(),
             described: false,
             standing: Standing::Unguarded,
@@ -87,8 +98,9 @@ impl<'a> KeyRun<'a> {
         }
     }
 
+    /// The verdict on the key's setting, which the run acts on.
     pub(super) fn verdict(&self) -> Verdict {
-        decide(self.task.desired, &self.observed)
+        decide_setting(self.task.desired, &self.observed)
     }
 
     /// The setting that was last read; `None` if the last reading failed.
@@ -104,19 +116,24 @@ impl<'a> KeyRun<'a> {
         self.standing == Standing::Unplanned && step == Step::EnableRotation
     }
 
-    pub(super) fn report(mut self, verdict: Verdict) -> KeyReport {
+    /// The report at this time by the cloud's clock.
+    pub(super) fn report(mut self, proof: ProofRule, now: SystemTime) -> KeyReport {
+        self.observed.material = self.history.material();
+        let verdict = decide(self.task.desired, &self.observed, proof, now);
         if self.leaves_interval_unproven(verdict) {
             self.note_unproven_interval();
         }
         let has_nothing_to_explain = verdict.status == Status::Exempt || verdict.reasons.is_empty();
+        let history = &self.history;
+        let interval = verdict.steps.iter().find_map(Step::interval);
         KeyReport {
             alias: self.alias.or_else(|| alias_of(self.task.assignment.rule)),
-            rotation: self.seen.map(|(rotation, _)| rotation),
-            observed: self.seen.map(|(_, at)| at),
             planned: verdict.steps,
+            age_if_written: interval.and_then(|interval| history.age_after_write(interval, now)),
+            new_rotations: self.new_rotations,
             changes: self.changes,
             error: self.error.filter(|_| !has_nothing_to_explain),
-            ..unread(self.task.assignment, verdict.status, verdict.reasons)
+            ..unread(self.task.assignment, verdict.status, verdict.reasons, history, proof)
         }
     }
 
@@ -144,8 +161,14 @@ impl<'a> KeyRun<'a> {
     }
 }
 
-/// The report of a key that this run does not read.
-pub(super) fn unread(assignment: &Assignment<'_>, status: Status, reasons: Reasons) -> KeyReport {
+/// The report of a key that this run does not read: it shows the last reading that there was.
+pub(super) fn unread(
+    assignment: &Assignment<'_>,
+    status: Status,
+    reasons: Reasons,
+    history: &History,
+    proof: ProofRule,
+) -> KeyReport {
     let Assignment { subject, rule, listed, unsure, .. } = assignment;
     let (desired, exemption) = match rule.map(|rule| &rule.requirement) {
         Some(Requirement::Rotation(desired)) => (Some(*desired), None),
@@ -160,19 +183,17 @@ pub(super) fn unread(assignment: &Assignment<'_>, status: Status, reasons: Reaso
         exemption,
         status,
         reasons,
-        rotation: None,
-        observed: None,
+        created: listed.and_then(|key| key.description.created).or(history.created),
+        rotation: history.last().map(|last| last.rotation),
+        observed: history.last().map(|last| last.at),
+        material_since: history.material().since,
+        rotation_due: history.rotation_due(),
+        overdue_from: history.overdue_from(proof.grace),
         planned: Steps::NONE,
+        age_if_written: None,
+        new_rotations: 0,
         changes: Vec::new(),
         error: unsure.filter(|_| status == Status::Unknown).map(|unsure| KeyError::new(&unsure.to_string(), None)),
-    }
-}
-
-/// The report of a key whose project cannot be reached.
-pub(super) fn not_connected(assignment: &Assignment<'_>, reason: Reason) -> KeyReport {
-    match assignment.action {
-        Action::Observe(_) => unread(assignment, Status::Unknown, reason.into()),
-        Action::Skip(status, reasons) => unread(assignment, status, reasons),
     }
 }
 

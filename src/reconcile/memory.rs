@@ -1,5 +1,5 @@
-//! What this process remembers from run to run, for each project. The status of a key whose setting can be read never
-//! depends on it.
+//! What this process remembers from run to run, for each project. Whether a setting that can be read is on policy never
+//! depends on it; whether the cloud rotates the key does.
 //!
 //! It does not grow with runs or policies: a project that is no longer in the policy is forgotten, and so is a key that
 //! is missing on a complete list.
@@ -9,14 +9,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::policy::types::{Guards, Project};
-use crate::rotation::key::{KeyId, ListedKey, RotationBlocker, RotationInterval};
+use crate::rotation::key::{DAY, KeyId, ListedKey, RotationBlocker, RotationInterval};
+use crate::rotation::material::History;
 use crate::rotation::observed::WrittenBefore;
 use crate::rotation::project::Cloud;
 use crate::rotation::rule::{Matcher, Rule};
 
 /// How long a refused write is not sent again. The blocker may go away: a region gets rotation, a replica becomes a
 /// primary key.
-const REFUSAL_HOLDS: Duration = Duration::from_secs(24 * 60 * 60);
+const REFUSAL_HOLDS: Duration = DAY;
+/// How long an optional call about a key is not made again.
+const OPTIONAL_CALLS_EVERY: Duration = DAY;
 
 /// What is known of earlier runs, by the project's name.
 #[derive(Debug, Default)]
@@ -73,6 +76,10 @@ pub(super) struct Remembered {
     pub(super) alias: Option<Box<str>>,
     /// What blocks its rotation, from the refusal of a write; and when that was.
     pub(super) blocker: Option<(RotationBlocker, SystemTime)>,
+    /// What its readings have shown.
+    pub(super) history: History,
+    /// When a call was last made about it that a run can do without.
+    optional_call: Option<SystemTime>,
     /// When runs have repaired the key.
     repairs: Vec<SystemTime>,
 }
@@ -171,6 +178,16 @@ impl Remembered {
     pub(super) fn blocker(&self, now: SystemTime) -> Option<RotationBlocker> {
         let (blocker, since) = self.blocker?;
         now.duration_since(since).is_ok_and(|ago| ago < REFUSAL_HOLDS).then_some(blocker)
+    }
+
+    /// Whether a call about the key that a run can do without is due.
+    pub(super) fn is_optional_call_due(&self, now: SystemTime) -> bool {
+        self.optional_call.is_none_or(|at| now.duration_since(at).is_ok_and(|ago| ago >= OPTIONAL_CALLS_EVERY))
+    }
+
+    /// Such a call was made.
+    pub(super) fn optional_call_made(&mut self, now: SystemTime) {
+        self.optional_call = Some(now);
     }
 
     /// Whether the key was repaired so often lately that something seems to keep changing it back.

@@ -24,7 +24,7 @@ mod tests;
 mod write;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
@@ -34,10 +34,13 @@ use tracing::{error, info};
 
 use crate::kms::{Kms, Receipt, RunStart, SendMode, WriteOperation};
 use crate::policy::types::{Guards, Project};
-use crate::rotation::assignment::{Assignments, Listing, assign_rules};
-use crate::rotation::decide::Reason;
+use crate::rotation::assignment::{Action, Assignment, Assignments, Listing, assign_rules};
+use crate::rotation::decide::{Reason, Reasons, Status, Steps, Verdict};
+use crate::rotation::key::SECONDS_PER_DAY;
+use crate::rotation::material::Material;
 use crate::rotation::project::Mode;
-use crate::rotation::report::{ProjectReport, Report, Trigger};
+use crate::rotation::report::{KeyReport, ProjectReport, Report, Trigger};
+use crate::rotation::rule::Requirement;
 use crate::support::clock::Clock;
 use crate::support::error_chain::ErrorChain;
 use crate::support::write_gate::WriteGate;
@@ -46,6 +49,9 @@ pub use memory::Memory;
 use project_failure::ProjectFailure;
 use project_run::{Findings, ProjectRun};
 pub use run_progress::RunProgress;
+
+/// How long a reading of a key that is read once a day counts.
+const LAST_READING_HOLDS: Duration = Duration::from_secs(2 * SECONDS_PER_DAY);
 
 /// A project of the policy and the KMS that holds its keys.
 pub struct Target<K> {
@@ -121,7 +127,7 @@ impl Reconciler {
         let clients = targets.iter().filter_map(|target| target.kms.as_ref().ok());
         clients.for_each(|kms| kms.begin_run(RunStart { next_run, retry_refused }));
         let budget = ChangeBudget::new(guards, policy());
-        let projects = targets.iter().enumerate().map(|(at, target)| self.project(at, target, intent, &budget));
+        let projects = targets.iter().enumerate().map(|(at, target)| self.project(at, target, request, &budget));
         let projects = join_all(projects).await;
         if intent == Intent::Apply && self.stop.is_cancelled() {
             self.send_due_intervals(targets).await;
@@ -170,7 +176,7 @@ impl Reconciler {
         &self,
         index: usize,
         target: &Target<K>,
-        intent: Intent,
+        RunRequest { intent, next_run, .. }: RunRequest,
         budget: &ChangeBudget,
     ) -> ProjectReport {
         let Target { project, kms, concurrency } = target;
@@ -186,8 +192,8 @@ impl Reconciler {
             Ok(kms) => {
                 let may_write = intent == Intent::Apply && project.mode == Mode::Enforce;
                 let (kms, failure) = (&**kms, &failure);
-                let run =
-                    ProjectRun { kms, project, reconciler: self, may_write, listed: false, budget, index, failure };
+                let (reconciler, listed) = (self, false);
+                let run = ProjectRun { kms, project, reconciler, may_write, listed, budget, index, failure, next_run };
                 run.run(*concurrency, now).await
             }
         };
@@ -197,6 +203,7 @@ impl Reconciler {
             region: Arc::clone(&project.region),
             mode: project.mode,
             coverage: project.coverage,
+            proof: project.proof.proof,
             listed: is_complete,
             failure: failure.into_text(),
             idle_entries,
@@ -219,7 +226,38 @@ impl Reconciler {
         };
         let known = self.memory.listing(&project.name);
         let Assignments { all, .. } = assign_rules(&project.keys, Listing::Failed(reason, &known), now);
-        let keys = all.iter().map(|assignment| key_run::not_connected(assignment, reason)).collect();
+        let keys = all.iter().map(|assignment| {
+            let (status, reasons) = match assignment.action {
+                Action::Observe(_) => (Status::Unknown, reason.into()),
+                Action::Skip(status, reasons) => (status, reasons),
+            };
+            self.skipped(project, assignment, status, reasons, now)
+        });
+        let keys = keys.collect();
         Findings { keys, idle_entries: Vec::new(), is_complete: false }
+    }
+
+    /// The report of a key that a run does nothing to.
+    fn skipped(
+        &self,
+        project: &Project,
+        assignment: &Assignment<'_>,
+        status: Status,
+        reasons: Reasons,
+        now: SystemTime,
+    ) -> KeyReport {
+        let key_id = assignment.subject.key_id();
+        let history = key_id.map(|key_id| self.memory.recall(&project.name, key_id).history).unwrap_or_default();
+        let verdict = Verdict { status, reasons, steps: Steps::NONE };
+        // A key that is disabled or pending deletion does not rotate, and is read once a day: its material may be too old
+        // all the same, but no rotation is overdue.
+        let verdict = match (assignment.rule.map(|rule| &rule.requirement), history.last()) {
+            (Some(Requirement::Rotation(desired)), Some(last)) if last.at + LAST_READING_HOLDS > now => {
+                let material = Material { undisturbed_since: None, ..history.material() };
+                verdict.with_material(*desired, last.rotation, &material, project.proof, now)
+            }
+            _ => verdict,
+        };
+        key_run::unread(assignment, verdict.status, verdict.reasons, &history, project.proof)
     }
 }

@@ -1,12 +1,16 @@
 //! Reading one key: rules 1, 4 and 6 of "What a run does to a key" in `docs/how-it-works.md`. Writes nothing.
 
+use std::time::SystemTime;
+
 use tokio::time::Instant;
 
 use super::key_run::{KeyRun, KeyTask};
 use super::project_run::ProjectRun;
-use crate::kms::{Error, ErrorKind, Kms};
+use crate::kms::{Error, ErrorKind, Kms, SendMode};
+use crate::rotation::assignment::Assignment;
 use crate::rotation::decide::Status;
-use crate::rotation::key::{CallFailure, KeyDescription, Reading};
+use crate::rotation::key::{CallFailure, KeyDescription, KeyState, Reading, Rotation};
+use crate::rotation::material::{History, Observation};
 use crate::rotation::report::KeyError;
 
 impl<K: Kms> ProjectRun<'_, K> {
@@ -15,29 +19,39 @@ impl<K: Kms> ProjectRun<'_, K> {
         let mut key = KeyRun::new(task);
         let remembered = self.reconciler.memory.recall(&self.project.name, task.key_id);
         key.observed.written_before = remembered.written;
-        key.observed.blocker = remembered.blocker(self.reconciler.clock.now());
+        let now = self.reconciler.clock.now();
+        key.observed.blocker = remembered.blocker(now);
         match &task.assignment.listed {
             // A list has all that a description has.
             Some(listed) => (key.described, key.alias) = (self.listed, listed.description.alias.clone()),
-            None => key.alias = remembered.alias,
+            None => key.alias = remembered.alias.clone(),
         }
+        (key.history, key.state) = (remembered.history, self.listed_state(task.assignment));
+        key.history.created = created(task.assignment).or(key.history.created);
         self.read(&mut key).await;
         // Before the first write, so that a write that would be refused is not sent: the customer's audit log would
         // have a failed operation in every run.
         let verdict = key.verdict();
         if !key.described && verdict.status == Status::NonCompliant && !verdict.steps.is_empty() {
-            self.describe(&mut key).await;
+            self.describe(&mut key, SendMode::Retried).await;
+        }
+        if key.rotation().is_some() && !key.described && self.lacks_creation(&key.history) {
+            if remembered.is_optional_call_due(now) {
+                self.remember(task.key_id, |known| known.optional_call_made(now));
+                self.describe(&mut key, SendMode::Optional).await;
+            }
         }
         key
     }
 
     async fn read(&self, key: &mut KeyRun<'_>) {
-        let result = self.kms.read_status(key.task.key_id).await;
-        key.read_at = Instant::now();
+        let result = self.kms.read_status(key.task.key_id, SendMode::Retried).await;
+        (key.read_at, key.is_unread) = (Instant::now(), false);
         match result {
             Ok(rotation) => {
                 key.observed.reading = Reading::Rotation(rotation);
-                key.seen = Some((rotation, self.reconciler.clock.now()));
+                key.new_rotations += self.seen(rotation, key.state, &mut key.history);
+                self.remember(key.task.key_id, |known| known.history = key.history);
                 if rotation.enabled && rotation.interval_days.is_none() {
                     let text = "read_status: the answer shows rotation on, without an interval";
                     key.error = Some(KeyError::new(text, None));
@@ -58,7 +72,7 @@ impl<K: Kms> ProjectRun<'_, K> {
         self.note(key, error);
         // The description may explain the refusal.
         if error.kind() == ErrorKind::Refused && !key.described {
-            self.describe(key).await;
+            self.describe(key, SendMode::Retried).await;
         }
     }
 
@@ -73,14 +87,32 @@ impl<K: Kms> ProjectRun<'_, K> {
         }
     }
 
-    async fn describe(&self, key: &mut KeyRun<'_>) {
+    /// Adds a reading to what is known of a key. Returns how many rotations it shows for the first time.
+    pub(super) fn seen(&self, rotation: Rotation, state: Option<KeyState>, history: &mut History) -> u64 {
+        let at = self.kms.cloud_time();
+        history.observe(Observation { rotation, state, at, gap_after: self.gap_after(at) })
+    }
+
+    /// The key's state, if the list of this run shows it.
+    pub(super) fn listed_state(&self, assignment: &Assignment<'_>) -> Option<KeyState> {
+        assignment.listed.filter(|_| self.listed)?.description.state
+    }
+
+    /// Whether the key has never rotated, so that its age is that of the key, and that is unknown.
+    fn lacks_creation(&self, history: &History) -> bool {
+        history.created.is_none() && history.last().is_some_and(|last| last.rotation.last_rotated.is_none())
+    }
+
+    async fn describe(&self, key: &mut KeyRun<'_>, mode: SendMode) {
         key.described = true;
-        match self.kms.describe(key.task.key_id).await {
-            Ok(KeyDescription { alias, blocker }) => {
+        match self.kms.describe(key.task.key_id, mode).await {
+            Ok(KeyDescription { alias, blocker, created, .. }) => {
                 if key.alias != alias {
                     self.remember(key.task.key_id, |remembered| remembered.alias.clone_from(&alias));
                     key.alias = alias;
                 }
+                key.history.created = created.or(key.history.created);
+                self.remember(key.task.key_id, |known| known.history = key.history);
                 key.observed.blocker = blocker.or(key.observed.blocker);
             }
             Err(error) => match error.kind() {
@@ -101,4 +133,9 @@ impl<K: Kms> ProjectRun<'_, K> {
             key.error = Some(KeyError::new(&error.cause(), error.request_id()));
         }
     }
+}
+
+/// When the key was created, by the list.
+pub(super) fn created(assignment: &Assignment<'_>) -> Option<SystemTime> {
+    assignment.listed?.description.created
 }

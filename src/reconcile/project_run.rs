@@ -1,21 +1,25 @@
 //! The keys of one project in one run, stage by stage: list them, read all, judge all readings together, share the
 //! limit of changes, and then change the keys that need it, in the order of the policy.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use futures_util::stream::{self, StreamExt};
 
 use super::Reconciler;
 use super::guard::{ChangeBudget, Changes};
-use super::key_run::{self, KeyRun, KeyTask, Standing};
+use super::key_run::{KeyRun, KeyTask, Standing};
 use super::memory::Remembered;
+use super::observe::created;
 use super::project_failure::ProjectFailure;
-use crate::kms::Kms;
 use crate::kms::endpoint::may_lack_rotation;
+use crate::kms::{ErrorKind, Kms, SendMode};
 use crate::policy::types::Project;
 use crate::rotation::assignment::{Action, Assignment, Assignments, assign_rules};
 use crate::rotation::decide::Status;
 use crate::rotation::key::{Bound, CallFailure, KeyId, Reading, RotationBlocker};
+use crate::rotation::material::SHORTEST_GAP;
 use crate::rotation::observed::{Hold, WrittenBefore};
 use crate::rotation::project::Mode;
 use crate::rotation::report::KeyReport;
@@ -32,6 +36,8 @@ pub(super) struct ProjectRun<'a, K> {
     /// The project's index in the policy, by which the budget is shared.
     pub(super) index: usize,
     pub(super) failure: &'a ProjectFailure<'a>,
+    /// When the next run is due, where there is a schedule.
+    pub(super) next_run: Option<SystemTime>,
 }
 
 /// Which share of the run's changes a key takes.
@@ -68,14 +74,14 @@ impl<K: Kms> ProjectRun<'_, K> {
         let progress = &self.reconciler.progress;
         progress.add_found(assignments.len());
         let mut done: Vec<(usize, KeyReport)> = Vec::with_capacity(assignments.len());
-        let mut tasks = Vec::new();
+        let (mut tasks, mut others) = (Vec::new(), Vec::new());
         for (at, assignment) in assignments.iter().enumerate() {
             match assignment.action {
-                Action::Skip(status, reasons) => done.push((at, key_run::unread(assignment, status, reasons))),
+                Action::Skip(status, reasons) => others.push((at, assignment, status, reasons)),
                 Action::Observe(desired) => tasks.extend(KeyTask::of(assignment, desired).map(|task| (at, task))),
             }
         }
-        progress.add_done(done.len());
+        progress.add_done(others.len());
         let mut keys = self.observe_all(tasks, concurrency).await;
         self.judge_not_offered(&mut keys);
         self.hold_back(&mut keys).await;
@@ -85,6 +91,14 @@ impl<K: Kms> ProjectRun<'_, K> {
         while let Some(report) = reports.next().await {
             done.push(report);
         }
+        drop(reports);
+        let new_rotations = self.read_others(others.iter().map(|(_, assignment, ..)| *assignment), concurrency).await;
+        done.extend(others.into_iter().map(|(at, assignment, status, reasons)| {
+            let mut report = self.reconciler.skipped(self.project, assignment, status, reasons, self.kms.cloud_time());
+            let key_id = assignment.subject.key_id();
+            report.new_rotations = key_id.and_then(|key_id| new_rotations.get(&key_id).copied()).unwrap_or(0);
+            (at, report)
+        }));
         done.sort_unstable_by_key(|(at, _)| *at);
         done.into_iter().map(|(_, report)| report).collect()
     }
@@ -106,9 +120,9 @@ impl<K: Kms> ProjectRun<'_, K> {
 
     /// Changes the key where that is due and allowed.
     async fn finish(&self, key: KeyRun<'_>) -> KeyReport {
-        let (verdict, is_done) = (key.verdict(), key.is_done);
-        let acts = self.may_write && !verdict.steps.is_empty() && self.reconciler.gate.is_open();
-        let report = if acts { self.act(key).await } else { key.report(verdict) };
+        let is_done = key.is_done;
+        let acts = self.may_write && !key.verdict().steps.is_empty() && self.reconciler.gate.is_open();
+        let report = if acts { self.act(key).await } else { self.report(key) };
         self.reconciler.progress.add_done(usize::from(!is_done));
         report
     }
@@ -177,10 +191,76 @@ impl<K: Kms> ProjectRun<'_, K> {
         }
     }
 
+    /// Reads the keys that the run does nothing to, once a day: no key of the inventory is left without its setting.
+    /// Returns the rotations that were seen for the first time.
+    async fn read_others<'o>(
+        &self,
+        assignments: impl Iterator<Item = &'o Assignment<'o>>,
+        concurrency: usize,
+    ) -> HashMap<KeyId, u64> {
+        let now = self.reconciler.clock.now();
+        let (memory, project) = (&self.reconciler.memory, &self.project.name);
+        let due = assignments.filter(|assignment| can_rotate(assignment)).filter_map(|assignment| {
+            let key_id = assignment.subject.key_id()?;
+            let remembered = memory.recall(project, key_id);
+            remembered.is_optional_call_due(now).then_some((key_id, assignment, remembered.history))
+        });
+        let go_on = AtomicBool::new(true);
+        let read = stream::iter(due).map(async |(key_id, assignment, mut history)| {
+            if !go_on.load(Ordering::Relaxed) {
+                return None;
+            }
+            let new_rotations = match self.kms.read_status(key_id, SendMode::Optional).await {
+                Ok(rotation) => {
+                    memory.remember_readable(self.project);
+                    history.created = created(assignment).or(history.created);
+                    self.seen(rotation, self.listed_state(assignment), &mut history)
+                }
+                // The next run tries again.
+                Err(error) if ends_optional_calls(error.kind()) => {
+                    go_on.store(false, Ordering::Relaxed);
+                    return None;
+                }
+                Err(_) => 0,
+            };
+            self.remember(key_id, |known| {
+                known.history = history;
+                known.optional_call_made(now);
+            });
+            Some((key_id, new_rotations))
+        });
+        read.buffer_unordered(concurrency).filter_map(async |read| read).collect().await
+    }
+
+    /// The report of a key that the run is done with.
+    pub(super) fn report(&self, key: KeyRun<'_>) -> KeyReport {
+        key.report(self.project.proof, self.kms.cloud_time())
+    }
+
+    /// When a reading at this time is followed by a gap: after three scheduled runs, and not within a day.
+    pub(super) fn gap_after(&self, at: SystemTime) -> SystemTime {
+        let until_next = self.next_run.and_then(|next| next.duration_since(at).ok()).unwrap_or_default();
+        at + (3 * until_next).max(SHORTEST_GAP)
+    }
+
     /// Changes what later runs of this process remember of the key.
     pub(super) fn remember(&self, key_id: KeyId, change: impl FnOnce(&mut Remembered)) {
         self.reconciler.memory.update(&self.project.name, key_id, change);
     }
+}
+
+/// Whether an optional call failed for a reason that concerns other keys too and may pass.
+fn ends_optional_calls(kind: ErrorKind) -> bool {
+    use ErrorKind::{Credentials, LoginUnavailable, Stopped, Unreachable};
+    kind.is_transient() || matches!(kind, Credentials | LoginUnavailable | Unreachable | Stopped)
+}
+
+/// Whether the key can rotate by its kind.
+fn can_rotate(assignment: &Assignment<'_>) -> bool {
+    let is_known =
+        matches!(assignment.action, Action::Skip(Status::Exempt | Status::Uncovered | Status::NonCompliant, _));
+    let blocker = assignment.listed.and_then(|key| key.description.blocker);
+    is_known && !blocker.is_some_and(RotationBlocker::is_permanent)
 }
 
 /// Whether a key whose setting cannot be read is expected to be as this process has left it. Enabling is then sent only

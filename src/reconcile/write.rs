@@ -6,13 +6,15 @@
 //!  ├─ unclear end ─► wait, read ─► resolve ─┬──┘ send again
 //!  │                                        ├──► found applied
 //!  │                                        └──► given up
-//!  ├─ accepted ────────────────────────────────► applied, read back
+//!  ├─ accepted ────────────────────────────────► applied, read back; enabling first goes on to the interval
 //!  ├─ rotation is on (KMS.2901) ───────────────► found on, read back
 //!  ├─ rotation is off (KMS.0313) ──────────────► started over, read back
 //!  ├─ the key cannot rotate ───────────────────► blocked
 //!  ├─ not sent, another replica writes ────────► unchanged
 //!  └─ any other error ─────────────────────────► failed, read back if it may be applied
 //! ```
+
+use std::time::Duration;
 
 use tracing::info;
 
@@ -23,6 +25,7 @@ use super::project_run::ProjectRun;
 use crate::kms::{Error, ErrorKind, Kms, Receipt, SendMode, WriteOperation};
 use crate::rotation::decide::Step;
 use crate::rotation::key::{CallFailure, Reading, Rotation, RotationBlocker, RotationInterval};
+use crate::rotation::material::whole_days;
 use crate::rotation::observed::WrittenBefore;
 use crate::rotation::report::Change;
 
@@ -53,28 +56,55 @@ impl WriteAttempt {
 impl<K: Kms> ProjectRun<'_, K> {
     /// Takes one step: sends the write until it is known how it ended, and reads the key back where that shows more.
     pub(super) async fn write(&self, step: Step, key: &mut KeyRun<'_>) {
-        let (key_id, write) = (key.task.key_id, WriteAttempt::new(step, key.rotation()));
+        let (key_id, before) = (key.task.key_id, key.rotation());
         match step {
-            Step::EnableRotation => self.carry_out(write, self.kms.enable_rotation(key_id), key).await,
-            Step::UpdateInterval(interval) => {
-                let same = was_so_before(step, write.before);
-                let mode = if same { SendMode::Once } else { SendMode::Retried };
-                self.carry_out(write, self.kms.update_interval(key_id, interval, mode), key).await;
+            Step::EnableRotation => {
+                self.carry_out(WriteAttempt::new(step, before), self.kms.enable_rotation(key_id), key).await;
+                if self.goes_on_to_interval(key) {
+                    // Its interval is not read in between: whatever enabling has set, it is not the policy's for sure.
+                    let before = before.map(|before| Rotation { enabled: true, interval_days: None, ..before });
+                    self.write_interval(key.task.desired.interval, before, key).await;
+                }
+                if key.is_unread {
+                    self.read_back(key).await;
+                }
             }
+            Step::UpdateInterval(interval) => self.write_interval(interval, before, key).await,
         }
+    }
+
+    async fn write_interval(&self, interval: RotationInterval, before: Option<Rotation>, key: &mut KeyRun<'_>) {
+        let write = WriteAttempt::new(Step::UpdateInterval(interval), before);
+        let same = was_so_before(write.step, before);
+        let mode = if same { SendMode::Once } else { SendMode::Retried };
+        self.carry_out(write, self.kms.update_interval(key.task.key_id, interval, mode), key).await;
+    }
+
+    /// Rule 2: whether enabling was accepted, and the policy's interval can follow it without a reading.
+    fn goes_on_to_interval(&self, key: &KeyRun<'_>) -> bool {
+        let is_open = !self.reconciler.stop.is_cancelled() && self.reconciler.gate.is_open();
+        key.is_unread && key.interval_due && is_open
     }
 
     async fn carry_out(&self, mut write: WriteAttempt, mut operation: impl WriteOperation, key: &mut KeyRun<'_>) {
         loop {
             let result = operation.send().await;
             write.sent(&result);
+            if write.effect == Effect::MaybeApplied {
+                key.history.maybe_written();
+                self.remember(key.task.key_id, |known| known.history = key.history);
+            }
             if write.step == Step::EnableRotation && write.effect != Effect::NotApplied {
                 self.interval_became_due(&write, key);
             }
             let error = match result {
                 Ok(receipt) => {
                     self.applied(&write, receipt, key);
-                    return self.read_back(key).await;
+                    // The interval may come first.
+                    if write.step != Step::EnableRotation {
+                        self.read_back(key).await;
+                    }
+                    return;
                 }
                 Err(error) if error.kind() == ErrorKind::Unclear => error,
                 Err(error) => return self.not_accepted(&write, &error, key).await,
@@ -106,7 +136,6 @@ impl<K: Kms> ProjectRun<'_, K> {
             Some(wait) => self.pause(wait).await,
             None => false,
         };
-        key.seen = None;
         self.read_back(key).await;
         let evidence = Evidence::of(write.step, write.before, key.observed.reading);
         let resolution = resolve(evidence, may_go_on, write.sendings);
@@ -137,7 +166,6 @@ impl<K: Kms> ProjectRun<'_, K> {
                 key.observed.failure = Some(kind.into());
                 self.note(key, error);
                 if kind.is_transient() || write.effect == Effect::MaybeApplied {
-                    key.seen = None;
                     self.read_back(key).await;
                 }
             }
@@ -206,14 +234,18 @@ impl<K: Kms> ProjectRun<'_, K> {
             Step::EnableRotation => key.observed.enable_accepted(),
             Step::UpdateInterval(interval) => self.interval_applied(interval, key),
         }
-        self.log_change(write, &receipt, key);
+        let at = self.kms.cloud_time();
+        let age = write.step.interval().and_then(|interval| key.history.age_after_write(interval, at));
+        self.log_change(write, &receipt, age, key);
+        key.history.written(write.step, at);
+        self.remember(key.task.key_id, |known| known.history = key.history);
         // Why the setting cannot be read stays true.
         if key.observed.reading != Reading::NotOffered {
             key.error = None;
         }
         // A reading from before the write is out of date.
         if write.before.is_some() && !key.rotation().is_some_and(|now| is_in_effect(write.step, now)) {
-            key.seen = None;
+            key.is_unread = true;
         }
         let (at, request_id) = (self.reconciler.clock.now(), receipt.request_id);
         key.changes.push(Change { step: write.step, before: write.before, at, request_id });
@@ -229,11 +261,13 @@ impl<K: Kms> ProjectRun<'_, K> {
         }
     }
 
-    fn log_change(&self, write: &WriteAttempt, receipt: &Receipt, key: &KeyRun<'_>) {
+    /// `age`: how old the material will be when the cloud rotates it, if the write postpones that.
+    fn log_change(&self, write: &WriteAttempt, receipt: &Receipt, age: Option<Duration>, key: &KeyRun<'_>) {
         let from = match (write.before, write.step) {
             (Some(Rotation { enabled: false, .. }), _) | (None, Step::EnableRotation) => "off".to_owned(),
             (Some(Rotation { interval_days: Some(days), .. }), _) => format!("{days} days"),
-            _ => "unknown".to_owned(),
+            (Some(Rotation { interval_days: None, .. }), _) => "on".to_owned(),
+            (None, Step::UpdateInterval(_)) => "unknown".to_owned(),
         };
         let to = match write.step {
             Step::EnableRotation => "on".to_owned(),
@@ -246,6 +280,7 @@ impl<K: Kms> ProjectRun<'_, K> {
             from,
             to,
             request_id = receipt.request_id.as_deref(),
+            postpones = age.map(|age| format!("material up to {} days old before it is rotated", whole_days(age))),
             "rotation changed"
         );
     }

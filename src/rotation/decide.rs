@@ -4,11 +4,14 @@
 //! first step, read the key, and decide again until no step is left.
 
 use std::fmt;
+use std::time::SystemTime;
 
 pub use super::reason::{Reason, Reasons, Status};
 
-use super::key::{Bound, CallFailure, DesiredRotation, Reading, Reapply, RotationBlocker, RotationInterval};
+use super::key::{Bound, CallFailure, DesiredRotation, Reading, Reapply, Rotation, RotationBlocker, RotationInterval};
+use super::material::Material;
 use super::observed::{Enabling, Hold, ObservedKey, WrittenBefore};
+use super::project::{Proof, ProofRule};
 
 /// One write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,15 @@ impl Step {
         match self {
             Self::EnableRotation => "enable_rotation",
             Self::UpdateInterval(_) => "update_interval",
+        }
+    }
+
+    /// The interval that the step sets by its own words.
+    #[must_use]
+    pub(crate) fn interval(self) -> Option<RotationInterval> {
+        match self {
+            Self::EnableRotation => None,
+            Self::UpdateInterval(interval) => Some(interval),
         }
     }
 }
@@ -82,13 +94,45 @@ impl Steps {
 pub struct Verdict {
     /// The key's status, as observed.
     pub status: Status,
-    /// The reasons for the status. A compliant key has one only if the write of `reapply: always` failed.
+    /// The reasons for the status. A compliant key has one only if the write of `reapply: always` failed, or because of
+    /// its material.
     pub reasons: Reasons,
     /// The writes that bring the key to its policy.
     pub steps: Steps,
 }
 
 impl Verdict {
+    /// Adds what the material shows of a key that was read like this.
+    #[must_use]
+    pub(crate) fn with_material(
+        mut self,
+        desired: DesiredRotation,
+        rotation: Rotation,
+        material: &Material,
+        ProofRule { proof, grace }: ProofRule,
+        now: SystemTime,
+    ) -> Self {
+        if matches!(self.status, Status::Exempt | Status::Unknown) {
+            return self;
+        }
+        let age = material.age(now);
+        if age.is_none() || material.is_contradictory {
+            self.reasons = self.reasons.with(Reason::RotationUnproven);
+        }
+        if age.is_some_and(|age| age > desired.interval.as_duration() + grace) {
+            self.reasons = self.reasons.with(Reason::MaterialTooOld);
+            if proof == Proof::Required {
+                self.status = Status::NonCompliant;
+            }
+        }
+        let overdue_from = rotation.interval().and_then(|interval| material.overdue_from(interval, grace));
+        if overdue_from.is_some_and(|from| now > from) {
+            self.reasons = self.reasons.with(Reason::RotationOverdue);
+            self.status = Status::NonCompliant;
+        }
+        self
+    }
+
     fn without_steps(status: Status, reasons: impl Into<Reasons>) -> Self {
         Self { status, reasons: reasons.into(), steps: Steps::NONE }
     }
@@ -100,13 +144,25 @@ impl Verdict {
     }
 }
 
-/// Compares the observed key with the desired rotation, and decides which writes are due.
+/// Compares the observed key with the desired rotation at this time by the cloud's clock: its setting, as
+/// [`decide_setting`] does, and whether the cloud rotates it.
+#[must_use]
+pub fn decide(desired: DesiredRotation, observed: &ObservedKey, proof: ProofRule, now: SystemTime) -> Verdict {
+    let verdict = decide_setting(desired, observed);
+    match observed.reading {
+        Reading::Rotation(rotation) => verdict.with_material(desired, rotation, &observed.material, proof, now),
+        Reading::NotOffered | Reading::Failed(_) => verdict,
+    }
+}
+
+/// Compares the observed setting with the desired rotation, and decides which writes are due. Writes can mend a setting
+/// and nothing else, so a run acts on this verdict.
 ///
 /// The steps are a forecast: after each write the key is read and decided anew, so only the first step is carried out.
 /// Every interval in a step is on policy. A step that was accepted in this run is not repeated, unless the cloud
 /// reports that rotation is off again.
 #[must_use]
-pub fn decide(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
+pub fn decide_setting(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
     let on_policy = is_on_policy(desired, observed);
     if let Some(blocker) = observed.blocker {
         let (status, reason) = blocked(blocker);

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// The id of a customer master key: 36 characters in groups of 8-4-4-4-12.
 ///
@@ -91,6 +91,12 @@ impl RotationInterval {
     pub(crate) fn as_seconds(self) -> u64 {
         u64::from(self.0) * SECONDS_PER_DAY
     }
+
+    /// The interval as a duration.
+    #[must_use]
+    pub(crate) fn as_duration(self) -> Duration {
+        Duration::from_secs(self.as_seconds())
+    }
 }
 
 impl fmt::Display for RotationInterval {
@@ -101,6 +107,8 @@ impl fmt::Display for RotationInterval {
 
 /// Seconds in the day that rotation intervals are counted in.
 pub(crate) const SECONDS_PER_DAY: u64 = 86_400;
+/// That day as a duration.
+pub(crate) const DAY: Duration = Duration::from_secs(SECONDS_PER_DAY);
 
 /// Whether the interval is sent to a key that is on policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,6 +170,14 @@ pub struct Rotation {
     pub last_rotated: Option<SystemTime>,
     /// How often the key material was rotated.
     pub rotations: Option<u64>,
+}
+
+impl Rotation {
+    /// The interval, if it is one that can be set.
+    #[must_use]
+    pub(crate) fn interval(&self) -> Option<RotationInterval> {
+        RotationInterval::from_days(self.interval_days?.try_into().ok()?)
+    }
 }
 
 /// The result of reading a key's rotation setting.
@@ -261,6 +277,10 @@ pub struct KeyDescription {
     pub alias: Option<Box<str>>,
     /// What blocks its rotation.
     pub blocker: Option<RotationBlocker>,
+    /// Its state.
+    pub state: Option<KeyState>,
+    /// When it was created.
+    pub created: Option<SystemTime>,
 }
 
 /// A key in the list of a project's keys (`list-keys`), with its tags where a selector uses them.

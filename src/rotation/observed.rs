@@ -2,6 +2,7 @@
 //! [`decide`](super::decide()) decides from it.
 
 use super::key::{CallFailure, Reading, RotationBlocker, RotationInterval};
+use super::material::Material;
 
 /// Why a key that is off policy must not be written in this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub struct ObservedKey {
     pub failure: Option<CallFailure>,
     /// Why the key is not to be written.
     pub hold: Option<Hold>,
+    /// What this reading and those before it show of the key material.
+    pub material: Material,
 }
 
 impl ObservedKey {
@@ -68,6 +71,7 @@ impl ObservedKey {
             written_before: WrittenBefore::Nothing,
             failure: None,
             hold: None,
+            material: Material::default(),
         }
     }
 

@@ -1,5 +1,8 @@
-//! The types of a project: its cloud, its mode and its coverage.
+//! The types of a project: its cloud, its mode, its coverage, and what it requires as proof of rotation.
 
+use std::time::Duration;
+
+use super::key::DAY;
 use super::reason::Status;
 
 /// A cloud that speaks this KMS API.
@@ -83,5 +86,48 @@ impl Coverage {
             Status::Uncovered => self == Self::Required,
             Status::Compliant | Status::Exempt => false,
         }
+    }
+}
+
+/// Whether material that is older than the policy allows is only reported or makes a key off policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proof {
+    /// It is reported beside the key's status.
+    #[default]
+    Reported,
+    /// It makes the key off policy.
+    Required,
+}
+
+impl Proof {
+    /// Every proof.
+    pub const ALL: [Self; 2] = [Self::Reported, Self::Required];
+
+    /// The name in the policy and in reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Required => "required",
+        }
+    }
+}
+
+/// How a project's keys must be proven to rotate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProofRule {
+    pub proof: Proof,
+    /// The time after the interval before material is too old, or a rotation overdue.
+    pub grace: Duration,
+}
+
+impl ProofRule {
+    /// The longest grace.
+    pub(crate) const MAX_GRACE: Duration = Duration::from_secs(30 * DAY.as_secs());
+}
+
+impl Default for ProofRule {
+    fn default() -> Self {
+        Self { proof: Proof::default(), grace: 2 * DAY }
     }
 }

@@ -77,6 +77,10 @@ reasons! {
     IntervalMismatch = "interval_mismatch",
     /// The interval is above the longest that the policy accepts.
     IntervalTooLong = "interval_too_long",
+    /// The cloud has not rotated the key although it was due.
+    RotationOverdue = "rotation_overdue",
+    /// The key material is older than the policy allows.
+    MaterialTooOld = "material_too_old",
     /// The cloud does not offer the rotation setting, so nothing proves it.
     StatusUnreadable = "status_unreadable",
     /// Reading the rotation setting failed.
@@ -89,6 +93,8 @@ reasons! {
     Throttled = "throttled",
     /// A write is not confirmed by a reading.
     NotVerified = "not_verified",
+    /// The age of the key material is unknown, or readings contradict each other.
+    RotationUnproven = "rotation_unproven",
     /// A default key, made by a cloud service.
     DefaultKey = "default_key",
     /// The key material was imported.

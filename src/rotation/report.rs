@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use super::assignment::Subject;
 use super::decide::{Reason, Reasons, Status, Step, Steps};
 use super::key::{DesiredRotation, Rotation};
-use super::project::{Cloud, Coverage, Mode};
+use super::project::{Cloud, Coverage, Mode, Proof};
 use super::rule::Exemption;
 
 /// What started a run.
@@ -76,6 +76,8 @@ pub struct ProjectReport {
     pub mode: Mode,
     /// Whether uncovered keys count as failures.
     pub coverage: Coverage,
+    /// Whether material that is too old makes a key off policy.
+    pub proof: Proof,
     /// Whether its keys could be listed completely, so that none is missing here.
     pub listed: bool,
     /// Why the project's run ended early or is incomplete, for people.
@@ -99,14 +101,27 @@ pub struct KeyReport {
     /// Its exemption by the policy, if any.
     pub exemption: Option<Box<Exemption>>,
     pub status: Status,
-    /// The reasons for the status. A compliant key has one only if the write of `reapply: always` failed.
+    /// The reasons for the status. A compliant key has one only if the write of `reapply: always` failed, or because of
+    /// its material.
     pub reasons: Reasons,
-    /// The setting as last read in this run.
+    /// When it was created, where that is known.
+    pub created: Option<SystemTime>,
+    /// The setting as last read, in this run or an earlier one.
     pub rotation: Option<Rotation>,
     /// When that was read.
     pub observed: Option<SystemTime>,
+    /// Since when its present material is in use, by that reading.
+    pub material_since: Option<SystemTime>,
+    /// When its next rotation is due, as far as that is known.
+    pub rotation_due: Option<SystemTime>,
+    /// When it will be overdue beyond doubt, if nothing changes until then.
+    pub overdue_from: Option<SystemTime>,
+    /// Rotations of its material that this run has seen for the first time.
+    pub new_rotations: u64,
     /// The writes that would bring the key to its policy: the plan of a run that may not write.
     pub planned: Steps,
+    /// How old its material will be when the cloud rotates it after these writes, if they postpone that.
+    pub age_if_written: Option<Duration>,
     /// The writes that took effect in this run.
     pub changes: Vec<Change>,
     /// The last error of a call for this key, for people.
@@ -153,11 +168,14 @@ impl KeyReport {
         self.error.as_ref().map(KeyError::as_str)
     }
 
-    /// Whether the key is off policy for a reason that no run can repair.
-    fn awaits_a_person(&self) -> bool {
-        let mut reasons = self.reasons.iter();
-        self.status == Status::NonCompliant
-            && reasons.any(|reason| matches!(reason, Reason::KeyDisabled | Reason::PendingDeletion))
+    /// Whether the key is off policy only for reasons that no run can repair, and that do not fail one.
+    fn awaits_others(&self, proof: Proof) -> bool {
+        let is_beyond_a_run = |reason| match reason {
+            Reason::KeyDisabled | Reason::PendingDeletion | Reason::RotationUnproven => true,
+            Reason::MaterialTooOld | Reason::RotationOverdue => proof == Proof::Reported,
+            _ => false,
+        };
+        self.status == Status::NonCompliant && self.reasons.iter().all(is_beyond_a_run)
     }
 }
 
@@ -211,6 +229,22 @@ impl ProjectReport {
         tally
     }
 
+    /// How many keys have each reason, in the order of [`Reason::ALL`].
+    #[must_use]
+    pub(crate) fn findings(&self) -> [usize; Reason::ALL.len()] {
+        let mut findings = [0; Reason::ALL.len()];
+        for reason in self.keys.iter().flat_map(|key| key.reasons.iter()) {
+            findings[reason as usize] += 1;
+        }
+        findings
+    }
+
+    /// The rotations that the run has seen for the first time.
+    #[must_use]
+    pub(crate) fn new_rotations(&self) -> u64 {
+        self.keys.iter().fold(0, |sum, key| sum.saturating_add(key.new_rotations))
+    }
+
     /// The writes that a run would make: none in monitor mode.
     pub fn planned(&self) -> impl Iterator<Item = Steps> {
         let keys = self.keys.iter().filter(|_| self.mode == Mode::Enforce);
@@ -258,11 +292,12 @@ impl Report {
         self.projects.iter().map(ProjectReport::tally).sum()
     }
 
-    /// Whether the run did all that a run can do: every key was read, and none is off policy unless it is disabled or
-    /// pending deletion. Where a project requires coverage, a policy entry matches every key.
+    /// Whether the run did all that a run can do: every key was read, and none is off policy for a reason that a run can
+    /// repair. Where a project requires coverage, a policy entry matches every key; where it requires proof, no material
+    /// is too old and no rotation overdue.
     #[must_use]
     pub(crate) fn is_success(&self) -> bool {
-        self.all(|project| project.is_on_policy_but_for(KeyReport::awaits_a_person))
+        self.all(|project| project.is_on_policy_but_for(|key| key.awaits_others(project.proof)))
     }
 
     /// Whether every key was read and is on policy or exempt. Where a project requires coverage, a policy entry matches

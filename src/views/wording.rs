@@ -48,6 +48,9 @@ pub(crate) fn reason(reason: Reason) -> &'static str {
         Reason::RotationDisabled => "rotation is off",
         Reason::IntervalMismatch => "interval differs from policy",
         Reason::IntervalTooLong => "the interval is too long",
+        Reason::RotationOverdue => "the cloud has not rotated it when due",
+        Reason::MaterialTooOld => "key material older than the policy allows",
+        Reason::RotationUnproven => "its rotations cannot be proven",
         Reason::StatusUnreadable => "rotation setting cannot be read",
         Reason::ReadFailed => "reading the setting failed",
         Reason::WriteFailed => "a write failed",
@@ -200,7 +203,7 @@ pub(crate) fn count(number: usize, one: &str, many: &str) -> impl fmt::Display {
 }
 
 /// A time in RFC 3339, UTC, to the millisecond.
-pub(super) fn rfc3339(at: SystemTime) -> impl fmt::Display {
+pub(crate) fn rfc3339(at: SystemTime) -> impl fmt::Display {
     formatted(move |f| write!(f, "{:.3}", timestamp(at)))
 }
 

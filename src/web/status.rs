@@ -95,6 +95,9 @@ impl StatusStore {
     /// A run ended: it is counted, and its report is shown from now on.
     pub fn publish(&self, report: Arc<Report>) {
         self.metrics.run_ended(report.trigger, report.is_success(), report.took);
+        for project in &report.projects {
+            self.metrics.calls(&project.name).rotations_observed(project.new_rotations());
+        }
         self.current.send_modify(|Current { snapshot, series }| {
             if report.is_success() {
                 snapshot.last_success = Some(report.ended);

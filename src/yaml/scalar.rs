@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::SpanRelativeTo;
 
 use super::decode::{Decoder, Field, NamedFile};
 use super::nearest::nearest;
@@ -125,10 +125,11 @@ impl Decoder<'_> {
         None
     }
 
-    /// A duration with its unit.
+    /// A duration with its unit; a day has 24 hours.
     pub(crate) fn duration(&mut self, field: Field<'_>, range: &RangeInclusive<Duration>) -> Option<Duration> {
         let bounds = duration_range(range);
-        let parsed = field.node.text().and_then(|text| text.parse::<SignedDuration>().ok());
+        let span = field.node.text().and_then(|text| text.parse::<jiff::Span>().ok());
+        let parsed = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
         let Some(signed) = parsed else {
             let written = field.node.text().unwrap_or_else(|| self.source.slice(field.node.span)).trim();
             let help = is_decimal(written).then(|| format!("add a unit, such as `{written}s`"));
@@ -335,6 +336,12 @@ mod tests {
         assert_eq!(duration("100ms"), Ok(Duration::from_millis(100)));
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        let days =
+            |text| read(text, &|_| None, |d, f| d.duration(f, &(Duration::ZERO..=Duration::from_secs(30 * 86_400))));
+        assert_eq!(days("2d"), Ok(Duration::from_secs(2 * 86_400)));
+        assert_eq!(days("1d12h"), Ok(Duration::from_secs(36 * 3_600)));
+        assert_eq!(days("31d"), Err("p:1:1: `it` is the string `31d`, expected a duration from 0s to 30d".into()));
+        assert!(days("1mo").is_err(), "months differ in length");
         assert_eq!(duration("8"), Err("p:1:1: `it` is the number 8, expected a duration from 100ms to 5m, such as `500ms`, `30s`, `2m` or `1h30m`; add a unit, such as `8s`".into()));
         assert_eq!(
             duration("-8s"),

@@ -24,6 +24,10 @@ pub(crate) fn duration_range(range: &RangeInclusive<Duration>) -> String {
 
 /// A duration as a policy writes it, such as `1h30m`.
 pub(crate) fn duration_text(duration: Duration) -> String {
+    const DAY: u64 = 24 * 3600;
+    if duration.as_secs() > DAY && duration.as_secs().is_multiple_of(DAY) && duration.subsec_nanos() == 0 {
+        return format!("{}d", duration.as_secs() / DAY);
+    }
     SignedDuration::try_from(duration)
         .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}").replace(' ', ""))
 }

@@ -21,7 +21,7 @@ fn id(number: u32) -> KeyId {
 fn key(number: u32, alias: &str) -> ListedKey {
     ListedKey {
         key_id: id(number),
-        description: KeyDescription { alias: Some(alias.into()), blocker: None },
+        description: KeyDescription { alias: Some(alias.into()), ..KeyDescription::default() },
         key_spec: Some("AES_256".into()),
         enterprise_project_id: Some("0".into()),
         tags: Vec::new(),

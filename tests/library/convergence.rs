@@ -15,7 +15,7 @@ use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::key::{
     Bound, DesiredRotation, KeyDescription, KeyId, ListedKey, Reapply, Rotation, RotationBlocker, RotationInterval, Tag,
 };
-use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
+use kms_rotationd::rotation::project::{Cloud, Coverage, Mode, ProofRule};
 use kms_rotationd::rotation::report::{KeyReport, Trigger};
 use kms_rotationd::rotation::rule::{Matcher, Requirement, Rule};
 use kms_rotationd::support::clock::{BootClock, Clock};
@@ -125,7 +125,11 @@ impl FakeKms {
 impl Kms for FakeKms {
     fn begin_run(&self, _: RunStart) {}
 
-    async fn read_status(&self, _: KeyId) -> Result<Rotation, Error> {
+    fn cloud_time(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    async fn read_status(&self, _: KeyId, _: SendMode) -> Result<Rotation, Error> {
         let fault = self.next(Operation::ReadStatus)?;
         if matches!(fault, Fault::AppliedAnswerLost | Fault::LostUnclear | Fault::AppliedAndFailed) {
             return Err(Self::fail(Operation::ReadStatus, ErrorKind::Transient));
@@ -144,7 +148,7 @@ impl Kms for FakeKms {
         Ok(Rotation { enabled, interval_days: Some(days), last_rotated: None, rotations: None })
     }
 
-    async fn describe(&self, _: KeyId) -> Result<KeyDescription, Error> {
+    async fn describe(&self, _: KeyId, _: SendMode) -> Result<KeyDescription, Error> {
         let fault = self.next(Operation::DescribeKey)?;
         match fault {
             Fault::None => Ok(KeyDescription::default()),
@@ -255,6 +259,7 @@ impl Bench {
             assume_agency: None,
             proxy: None,
             coverage: Coverage::Reported,
+            proof: ProofRule::default(),
             keys: vec![Rule { matcher: Matcher::Key(key_id), requirement: Requirement::Rotation(desired), line: 1 }],
         };
         let now = Arc::<AtomicU64>::default();

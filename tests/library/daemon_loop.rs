@@ -32,13 +32,17 @@ impl Kms for Slow {
         self.runs.lock().unwrap().push(Instant::now());
     }
 
-    async fn read_status(&self, _: KeyId) -> Result<Rotation, Error> {
+    fn cloud_time(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    async fn read_status(&self, _: KeyId, _: SendMode) -> Result<Rotation, Error> {
         tokio::time::sleep(self.reading).await;
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         Ok(Rotation { enabled: true, interval_days: Some(90), last_rotated: None, rotations: None })
     }
 
-    async fn describe(&self, _: KeyId) -> Result<KeyDescription, Error> {
+    async fn describe(&self, _: KeyId, _: SendMode) -> Result<KeyDescription, Error> {
         Ok(KeyDescription::default())
     }
 

@@ -1,9 +1,10 @@
 //! Properties of the decision, for every desired and observed state.
 
-use kms_rotationd::rotation::decide::{Reason, Status, Step, decide};
+use kms_rotationd::rotation::decide::{Reason, Status, Step, decide_setting};
 use kms_rotationd::rotation::key::{
     Bound, CallFailure, DesiredRotation, Reading, Reapply, Rotation, RotationBlocker, RotationInterval,
 };
+use kms_rotationd::rotation::material::Material;
 use kms_rotationd::rotation::observed::{Enabling, Hold, ObservedKey, WrittenBefore};
 use proptest::option;
 use proptest::prelude::*;
@@ -83,7 +84,7 @@ prop_compose! {
         failure in option::weighted(0.2, write_failure()),
         hold in option::weighted(0.2, prop_oneof![Just(Hold::ChangeLimit), Just(Hold::Flapping)]),
     ) -> ObservedKey {
-        ObservedKey { reading, blocker, enabling, interval_sent, written_before, failure, hold }
+        ObservedKey { reading, blocker, enabling, interval_sent, written_before, failure, hold, material: Material::default() }
     }
 }
 
@@ -115,7 +116,7 @@ proptest! {
 
     #[test]
     fn only_a_proven_setting_is_compliant(desired in desired(), observed in observed()) {
-        let verdict = decide(desired, &observed);
+        let verdict = decide_setting(desired, &observed);
         if verdict.status == Status::Compliant {
             prop_assert!(on_policy(desired, &observed));
             // A key on policy has a reason only if a write was made nevertheless, and failed.
@@ -134,13 +135,13 @@ proptest! {
             rotations: None,
         };
         observed.reading = Reading::Rotation(rotation);
-        let verdict = decide(DesiredRotation::exactly(interval), &observed);
+        let verdict = decide_setting(DesiredRotation::exactly(interval), &observed);
         prop_assert!(verdict.steps.is_empty());
     }
 
     #[test]
     fn no_step_has_an_interval_other_than_the_policys(desired in desired(), observed in observed()) {
-        for step in decide(desired, &observed).steps.iter() {
+        for step in decide_setting(desired, &observed).steps.iter() {
             let own = observed.interval_days().filter(|_| on_policy(desired, &observed));
             let is_right = match step {
                 Step::EnableRotation => true,
@@ -152,7 +153,7 @@ proptest! {
 
     #[test]
     fn an_accepted_write_is_not_sent_again_in_the_run(desired in desired(), observed in observed()) {
-        let steps = decide(desired, &observed).steps;
+        let steps = decide_setting(desired, &observed).steps;
         if observed.enabling != Enabling::NotSent {
             prop_assert!(!steps.iter().any(|step| step == Step::EnableRotation));
         }
@@ -164,7 +165,7 @@ proptest! {
 
     #[test]
     fn a_blocked_failed_or_unread_key_is_not_written(desired in desired(), observed in observed()) {
-        let steps = decide(desired, &observed).steps;
+        let steps = decide_setting(desired, &observed).steps;
         let blocked = observed.blocker.is_some() && !on_policy(desired, &observed);
         let held = observed.hold.is_some() && !on_policy(desired, &observed);
         if blocked || held || observed.failure.is_some() || matches!(observed.reading, Reading::Failed(_)) {
@@ -174,7 +175,7 @@ proptest! {
 
     #[test]
     fn an_unread_key_is_unknown_unless_a_blocker_is_known(desired in desired(), observed in observed()) {
-        let verdict = decide(desired, &observed);
+        let verdict = decide_setting(desired, &observed);
         if !matches!(observed.reading, Reading::Rotation(_)) && observed.blocker.is_none() {
             prop_assert_eq!(verdict.status, Status::Unknown);
         }
@@ -194,7 +195,7 @@ proptest! {
         }
         let mut writes = 0;
         let last = loop {
-            let verdict = decide(desired, &key);
+            let verdict = decide_setting(desired, &key);
             let Some(step) = verdict.steps.first() else { break verdict };
             writes += 1;
             prop_assert!(writes <= 3, "does not end");

@@ -15,6 +15,7 @@ mod decision;
 mod layers;
 mod output;
 mod policy;
+mod proof;
 mod properties;
 mod schema;
 mod signing;

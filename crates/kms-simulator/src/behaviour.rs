@@ -115,6 +115,7 @@ pub enum ResourceDetail {
 /// Settings for what the documents leave open, and for limits and lifetimes; the defaults are as documented, where a
 /// document exists. A running simulator can be changed through `Handle::behave`.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Behaviour {
     /// The types of the answers, for projects without a dialect.
     pub dialect: Dialect,
@@ -132,6 +133,14 @@ pub struct Behaviour {
     pub token_refusal: TokenRefusal,
     /// Whether this region's KMS has rotation; if not, `KMS.0319`.
     pub rotation_offered: bool,
+    /// Time from the moment at which a key is due until the cloud rotates it. Documented are at most 24 hours, for an
+    /// overdue key that is enabled again (`docs/kms-api.md` 2.1).
+    pub rotation_delay: Duration,
+    /// Whether the cloud rotates keys that are due; if not, it forgets all of them.
+    pub rotates: bool,
+    /// Of the keys that are added, the cloud forgets to rotate each one at a multiple of this number, and has done so
+    /// since before the last rotation.
+    pub forgets_every: Option<usize>,
     /// Whether `get-key-rotation-status` refuses keys that cannot rotate, with the code of the writes, instead of
     /// returning that rotation is off; not documented (`docs/kms-api.md` 2.2).
     pub status_refused_where_unrotatable: bool,
@@ -171,6 +180,9 @@ impl Default for Behaviour {
             success_body: None,
             token_refusal: TokenRefusal::default(),
             rotation_offered: true,
+            rotation_delay: Duration::from_secs(2 * 3600),
+            rotates: true,
+            forgets_every: None,
             status_refused_where_unrotatable: false,
             unknown: OperationSet::NONE,
             forbidden: OperationSet::NONE,

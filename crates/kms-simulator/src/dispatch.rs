@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::answer::Answer;
 use super::delivery::{Delivery, Reply};
 use super::encoding::http_date;
-use super::fault::BadListing;
+use super::fault::WrongAnswer;
 use super::journal::Call;
 use super::key::is_key_id;
 use super::operation::{Operation, OperationSet};
@@ -38,9 +38,9 @@ pub(super) fn respond(world: &mut World, request: &Request<'_>) -> Reply {
             (answer, Delivery::Whole, applied)
         }
         Some(fault) => {
-            let bad = fault.bad_listing();
+            let wrong = fault.wrong_answer();
             let carried_out =
-                fault.carries_out().then(|| carry_out(world, route, request, body.as_ref(), &request_id, bad));
+                fault.carries_out().then(|| carry_out(world, route, request, body.as_ref(), &request_id, wrong));
             let applied = carried_out.as_ref().is_some_and(takes_effect);
             let counted = carried_out.as_ref().is_some_and(|answer| answer.status == 401);
             let (answer, delivery) = fault.apply(carried_out, &request_id);
@@ -65,14 +65,14 @@ pub(super) fn respond(world: &mut World, request: &Request<'_>) -> Reply {
     Reply { answer, delay: decision.delay, hold: decision.hold, delivery, request_id, service: route.service(), date }
 }
 
-/// Carries out the call, without a fault other than a wrong page of a listing.
+/// Carries out the call, without a fault other than an answer that is wrong in a part.
 fn carry_out(
     world: &mut World,
     route: Route<'_>,
     request: &Request<'_>,
     body: Option<&Map<String, Value>>,
     request_id: &str,
-    bad_listing: Option<BadListing>,
+    wrong: Option<WrongAnswer>,
 ) -> Answer {
     if request.body.is_none() {
         return Answer::gateway(413, "APIGW.0201", "The request body is too large", request_id);
@@ -88,7 +88,7 @@ fn carry_out(
             access::admit(world, request, project_id, operation, request_id)
                 .and_then(|()| match operation {
                     Operation::KeyTags | Operation::ProjectTags => kms::read_tags(world, project_id, key_id),
-                    _ => kms::answer(world, operation, project_id, request, body, bad_listing),
+                    _ => kms::answer(world, operation, project_id, request, body, wrong),
                 })
                 .unwrap_or_else(|refusal| refusal)
         }

@@ -77,6 +77,52 @@ impl BadListing {
     }
 }
 
+/// A wrong answer of `get-key-rotation-status`: what it states about past rotations. The setting is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadRotation {
+    /// The number of rotations is one smaller, as before the last one; 0 stays 0.
+    CountBack,
+    /// The time of the last rotation is in seconds, also in dialects with milliseconds (`docs/kms-api.md` 1.2).
+    TimeInSeconds,
+    /// The last rotation is a day in the future.
+    TimeInTheFuture,
+    /// The last rotation is a day before the key was created.
+    TimeBeforeCreation,
+    /// There was at least one rotation, and the time is that of a key that never rotated.
+    CountWithoutTime,
+}
+
+impl BadRotation {
+    /// Every kind.
+    pub const ALL: [Self; 5] =
+        [Self::CountBack, Self::TimeInSeconds, Self::TimeInTheFuture, Self::TimeBeforeCreation, Self::CountWithoutTime];
+}
+
+/// An answer that is wrong in a part, for the calls that have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WrongAnswer {
+    Listing(BadListing),
+    Rotation(BadRotation),
+}
+
+impl WrongAnswer {
+    /// How a listing is wrong.
+    pub(super) fn listing(self) -> Option<BadListing> {
+        match self {
+            Self::Listing(bad) => Some(bad),
+            Self::Rotation(_) => None,
+        }
+    }
+
+    /// How the status of a key's rotation is wrong.
+    pub(super) fn rotation(self) -> Option<BadRotation> {
+        match self {
+            Self::Rotation(bad) => Some(bad),
+            Self::Listing(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Effect {
     /// The answer is not changed.
@@ -89,8 +135,8 @@ enum Effect {
     Gateway(u16, &'static str, &'static str),
     /// A 200 with an unusable body instead of a 200 or 201.
     Garbage(Garbage),
-    /// A wrong page, if the request lists keys.
-    Listing(BadListing),
+    /// A wrong answer, if the request is one that has it.
+    Wrong(WrongAnswer),
     /// The answer is not sent normally.
     Delivery(Delivery),
 }
@@ -187,7 +233,14 @@ impl Fault {
     /// The request is carried out; if it lists or searches keys, the answer is a wrong page.
     #[must_use]
     pub fn listing(bad: BadListing) -> Self {
-        Self::new(Effect::Listing(bad), true)
+        Self::new(Effect::Wrong(WrongAnswer::Listing(bad)), true)
+    }
+
+    /// The request is carried out; if it reads the rotation status, what the answer states about past rotations is
+    /// wrong.
+    #[must_use]
+    pub fn rotation_answer(bad: BadRotation) -> Self {
+        Self::new(Effect::Wrong(WrongAnswer::Rotation(bad)), true)
     }
 
     /// The request is carried out, and answered after this delay.
@@ -225,10 +278,10 @@ impl Fault {
         self.carried_out
     }
 
-    /// How a listing is made wrong.
-    pub(super) fn bad_listing(&self) -> Option<BadListing> {
+    /// How the answer is wrong.
+    pub(super) fn wrong_answer(&self) -> Option<WrongAnswer> {
         match self.effect {
-            Effect::Listing(bad) => Some(bad),
+            Effect::Wrong(wrong) => Some(wrong),
             _ => None,
         }
     }
@@ -258,7 +311,7 @@ impl Fault {
             Effect::Kms(status, code, text) => (Answer::kms(status, code, text), Delivery::Whole),
             Effect::Gateway(status, code, text) => (Answer::gateway(status, code, text, request_id), Delivery::Whole),
             Effect::Garbage(garbage) if answer.status < 300 => (garble(garbage, answer), Delivery::Whole),
-            Effect::Nothing | Effect::Garbage(_) | Effect::Listing(_) => (answer, Delivery::Whole),
+            Effect::Nothing | Effect::Garbage(_) | Effect::Wrong(_) => (answer, Delivery::Whole),
             Effect::Delivery(delivery) => (with_a_body(answer), delivery),
         };
         answer.retry_after.clone_from(&self.retry_after);

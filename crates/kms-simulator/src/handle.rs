@@ -24,15 +24,15 @@ impl Handle {
 
     /// Adds a key, or replaces the key with this id. Does nothing if the project does not exist.
     pub fn set_key(&self, project_id: &str, key: Key) {
-        if let Some(project) = lock(&self.world).projects.get_mut(project_id) {
-            project.keys.extend([key]);
-        }
+        lock(&self.world).add_keys(project_id, [key]);
     }
 
     /// Changes everything of a key but its id: name, tags, state, rotation. Returns whether the key exists.
+    ///
+    /// A changed rotation setting starts a new period. If the key is overdue when it is enabled again, or no longer
+    /// forgotten, it rotates [`Behaviour::rotation_delay`] after the change (`docs/kms-api.md` 2.1).
     pub fn change_key(&self, project_id: &str, key_id: &str, change: impl FnOnce(&mut Key)) -> bool {
-        let mut world = lock(&self.world);
-        world.projects.get_mut(project_id).is_some_and(|project| project.keys.change(key_id, change))
+        lock(&self.world).keys(project_id).is_some_and(|(keys, job)| keys.change(key_id, &job, change))
     }
 
     /// Deletes a key.
@@ -42,23 +42,26 @@ impl Handle {
         }
     }
 
-    /// A key as stored, also if status reads still return the old setting.
+    /// A key as stored, with its rotations until now, also if status reads still return the old setting.
     #[must_use]
     pub fn key(&self, project_id: &str, key_id: &str) -> Option<Key> {
-        Some(lock(&self.world).projects.get(project_id)?.keys.get(key_id)?.key.clone())
+        let mut world = lock(&self.world);
+        let (keys, job) = world.keys(project_id)?;
+        Some(keys.get_mut(key_id, &job)?.key.clone())
     }
 
-    /// Every key of a project as stored, ordered by id.
+    /// Every key of a project as stored, with its rotations until now, ordered by id.
     #[must_use]
     pub fn keys(&self, project_id: &str) -> Vec<Key> {
-        let world = lock(&self.world);
-        let keys = world.projects.get(project_id).map(|project| project.keys.iter());
-        keys.into_iter().flatten().map(|stored| stored.key.clone()).collect()
+        let mut world = lock(&self.world);
+        let Some((keys, job)) = world.keys(project_id) else { return Vec::new() };
+        keys.all(&job).map(|stored| stored.key.clone()).collect()
     }
 
-    /// Changes the cloud's behaviour from the next request on.
+    /// Changes the cloud's behaviour from the next request on. If it rotates keys again, overdue ones rotate
+    /// [`Behaviour::rotation_delay`] after the change.
     pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
-        change(&mut lock(&self.world).behaviour);
+        lock(&self.world).behave(change);
     }
 
     /// Adds a rule for faults, after the existing ones.

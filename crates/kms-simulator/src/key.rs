@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 /// The interval that enabling sets, in days (`docs/kms-api.md` 2.2).
 pub const INTERVAL_AFTER_ENABLING: u32 = 365;
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// The state of a key, `key_state` (`docs/kms-api.md` 1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {
@@ -94,10 +96,15 @@ pub struct Key {
     pub created: SystemTime,
     /// Its rotation setting.
     pub rotation: RotationSetting,
+    /// When enabling or an accepted interval last started the rotation period. A key of a running cloud always has it;
+    /// when a key without it is added, the period starts at the last rotation, or at that moment if there is none.
+    pub period_start: Option<SystemTime>,
     /// When its material was last rotated.
     pub last_rotation: Option<SystemTime>,
     /// How often its material was rotated.
     pub rotations: u32,
+    /// The cloud forgets to rotate it, although rotation is on and the key is due.
+    pub forgotten: bool,
 }
 
 impl Key {
@@ -118,12 +125,15 @@ impl Key {
             tags: BTreeMap::new(),
             created: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
             rotation: RotationSetting::default(),
+            period_start: None,
             last_rotation: None,
             rotations: 0,
+            forgotten: false,
         }
     }
 
-    /// With rotation on at this interval.
+    /// With rotation on at this interval. It is due when the interval has passed since it was added to a project; with
+    /// [`rotated`](Self::rotated) or [`period_start`](Self::period_start), since that time.
     #[must_use]
     pub fn rotating(self, interval_days: u32) -> Self {
         Self { rotation: RotationSetting { enabled: true, interval_days }, ..self }
@@ -196,6 +206,44 @@ impl Key {
         Self { rotations, last_rotation: Some(last), ..self }
     }
 
+    /// With a rotation period that started at this time.
+    #[must_use]
+    pub fn period_start(self, start: SystemTime) -> Self {
+        Self { period_start: Some(start), ..self }
+    }
+
+    /// As a key that the cloud forgets to rotate, until [`forgotten`](Self#structfield.forgotten) is false again.
+    #[must_use]
+    pub fn forgotten(self) -> Self {
+        Self { forgotten: true, ..self }
+    }
+
+    /// As a key that the cloud has forgotten since before its last rotation; if it has rotated, it is overdue.
+    pub(super) fn forgotten_before_its_last_rotation(self) -> Self {
+        let before = self.last_rotation.and_then(|last| last.checked_sub(self.interval()));
+        let (Some(before), true) = (before, self.rotation.enabled) else { return self.forgotten() };
+        let rotations = self.rotations.saturating_sub(1);
+        Self {
+            rotations,
+            last_rotation: (rotations > 0).then_some(before),
+            period_start: self.period_start.or(Some(before)),
+            ..self.forgotten()
+        }
+    }
+
+    /// When the cloud is to rotate it next, if nothing changes: the interval after the start of the period, or after
+    /// the last rotation in this period (`docs/kms-api.md` 2.1). `None` if rotation is off.
+    #[must_use]
+    pub fn due(&self) -> Option<SystemTime> {
+        let rotates = self.rotation.enabled && self.rotation.interval_days > 0;
+        self.period_start.max(self.last_rotation).filter(|_| rotates)?.checked_add(self.interval())
+    }
+
+    /// The interval of its rotation.
+    pub(super) fn interval(&self) -> Duration {
+        DAY * self.rotation.interval_days
+    }
+
     /// Why rotation can never be set on this key (`docs/kms-api.md` 2.2).
     pub(super) fn unrotatable(&self) -> Option<Refusal> {
         let spec = self.spec.as_ref();
@@ -230,13 +278,14 @@ impl Key {
         })
     }
 
-    pub(super) fn enable_rotation(&mut self) -> Result<(), Refusal> {
+    pub(super) fn enable_rotation(&mut self, now: SystemTime) -> Result<(), Refusal> {
         self.refusal().map_or(Ok(()), Err)?;
         if self.rotation.enabled {
             // The text of the recording; the table has another one (`docs/kms-api.md` 3).
             return Err(Refusal("KMS.2901", "The rotation state of key is not disabled."));
         }
         self.rotation = RotationSetting { enabled: true, interval_days: INTERVAL_AFTER_ENABLING };
+        self.period_start = Some(now);
         Ok(())
     }
 
@@ -249,12 +298,14 @@ impl Key {
         Ok(())
     }
 
-    pub(super) fn update_interval(&mut self, interval_days: u32) -> Result<(), Refusal> {
+    /// Also the interval that it already has starts a new period; no source states it (`docs/kms-api.md` 2.1).
+    pub(super) fn update_interval(&mut self, interval_days: u32, now: SystemTime) -> Result<(), Refusal> {
         self.refusal().map_or(Ok(()), Err)?;
         if !self.rotation.enabled {
             return Err(NOT_ENABLED);
         }
         self.rotation.interval_days = interval_days;
+        self.period_start = Some(now);
         Ok(())
     }
 }
@@ -280,13 +331,17 @@ mod tests {
 
     const ID: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + DAY * 20_000
+    }
+
     #[test]
     fn enabling_sets_365_days_and_is_refused_the_second_time() {
         let mut key = Key::new(ID);
-        assert_eq!(key.enable_rotation(), Ok(()));
+        assert_eq!(key.enable_rotation(now()), Ok(()));
         assert_eq!(key.rotation, RotationSetting { enabled: true, interval_days: 365 });
-        assert_eq!(key.update_interval(90), Ok(()));
-        assert_eq!(key.enable_rotation().unwrap_err().0, "KMS.2901");
+        assert_eq!(key.update_interval(90, now()), Ok(()));
+        assert_eq!(key.enable_rotation(now()).unwrap_err().0, "KMS.2901");
         assert_eq!(key.rotation.interval_days, 90, "a refused enable changes nothing");
     }
 
@@ -294,9 +349,49 @@ mod tests {
     fn an_interval_needs_rotation_to_be_on() {
         let mut key = Key::new(ID).rotating(90);
         assert_eq!(key.disable_rotation(), Ok(()));
-        assert_eq!(key.update_interval(30).unwrap_err().0, "KMS.0313");
+        assert_eq!(key.update_interval(30, now()).unwrap_err().0, "KMS.0313");
         assert_eq!(key.disable_rotation().unwrap_err().0, "KMS.0313");
         assert_eq!(key.rotation, RotationSetting { enabled: false, interval_days: 90 });
+    }
+
+    #[test]
+    fn a_key_is_due_an_interval_after_its_period_started_or_its_last_rotation() {
+        let mut key = Key::new(ID);
+        assert_eq!(key.enable_rotation(now()), Ok(()));
+        assert_eq!(key.due(), Some(now() + DAY * 365));
+        assert_eq!(key.update_interval(90, now() + DAY), Ok(()));
+        assert_eq!(key.due(), Some(now() + DAY * 91));
+        assert_eq!(key.update_interval(90, now() + DAY * 2), Ok(()));
+        assert_eq!(key.due(), Some(now() + DAY * 92), "the same interval starts a new period");
+        let rotated = key.clone().rotated(1, now() + DAY * 93);
+        assert_eq!(rotated.due(), Some(now() + DAY * 183));
+        assert_eq!(key.clone().rotated(1, now()).due(), key.due(), "that was before this period");
+
+        assert_eq!(key.enable_rotation(now() + DAY * 50).unwrap_err().0, "KMS.2901");
+        assert_eq!(key.due(), Some(now() + DAY * 92), "a refused write starts no period");
+        assert_eq!(key.disable_rotation(), Ok(()));
+        assert_eq!(key.due(), None);
+        assert_eq!(key.enable_rotation(now() + DAY * 60), Ok(()));
+        assert_eq!(key.due(), Some(now() + DAY * (60 + 365)), "a new period, and the default interval");
+        assert_eq!(Key::new(ID).rotating(0).period_start(now()).due(), None);
+        assert_eq!(Key::new(ID).rotating(90).due(), None, "not added to a project yet");
+    }
+
+    #[test]
+    fn a_key_that_is_forgotten_before_its_last_rotation_is_due_since_then() {
+        let forgotten = |key: Key| {
+            let key = key.forgotten_before_its_last_rotation();
+            assert!(key.forgotten);
+            (key.rotations, key.last_rotation, key.due())
+        };
+        let key = Key::new(ID).created(now()).rotating(30);
+        let day = |day| Some(now() + DAY * day);
+        assert_eq!(forgotten(key.clone().rotated(3, now() + DAY * 90)), (2, day(60), day(90)));
+        assert_eq!(forgotten(key.clone().rotated(1, now() + DAY * 30)), (0, None, day(30)));
+        assert_eq!(forgotten(key.clone().period_start(now()).rotated(1, now() + DAY * 31)), (0, None, day(30)));
+        assert_eq!(forgotten(key.period_start(now())), (0, None, day(30)));
+        let off = Key::new(ID).rotated(2, now());
+        assert_eq!(forgotten(off), (2, day(0), None));
     }
 
     #[test]
@@ -315,11 +410,11 @@ mod tests {
             (Key::new(ID).replica(), "KMS.0106"),
         ];
         for (mut key, code) in kinds {
-            assert_eq!(key.enable_rotation().unwrap_err().0, code);
-            assert_eq!(key.update_interval(90).unwrap_err().0, code);
+            assert_eq!(key.enable_rotation(now()).unwrap_err().0, code);
+            assert_eq!(key.update_interval(90, now()).unwrap_err().0, code);
             assert_eq!(key.rotation, RotationSetting::default());
         }
-        assert_eq!(Key::new(ID).spec("SM4").enable_rotation(), Ok(()));
+        assert_eq!(Key::new(ID).spec("SM4").enable_rotation(now()), Ok(()));
     }
 
     #[test]

@@ -15,8 +15,10 @@
 //! changes the running cloud (stored keys, number of requests, every interval that was sent), and `seed::account`,
 //! which creates a whole account.
 //!
-//! The simulator keeps no state on disk, serves HTTP/1.1 without TLS, and does not rotate keys: only a test changes
-//! `last_rotation`.
+//! A key rotates some hours after it is due by [`Setup::clock`] (`docs/kms-api.md` 2.1): [`Key::due`] and
+//! [`Behaviour::rotation_delay`]. A key that was overdue before it was added rotates after that, never in the past.
+//!
+//! The simulator keeps no state on disk, and serves HTTP/1.1 without TLS.
 //!
 //! ```
 //! # #[cfg(feature = "testing")]
@@ -76,6 +78,7 @@ mod rule;
 // The parts of the state.
 mod behaviour;
 mod credentials;
+mod job;
 mod journal;
 mod key;
 mod keys;
@@ -102,7 +105,7 @@ pub use behaviour::{
 pub use delivery::Hold;
 pub use fault::BadListing;
 #[cfg(feature = "testing")]
-pub use fault::{Fault, Garbage};
+pub use fault::{BadRotation, Fault, Garbage};
 #[cfg(feature = "testing")]
 pub use handle::Handle;
 #[cfg(feature = "testing")]

@@ -1,6 +1,6 @@
 //! Named sets of faults for `rehearse --faults NAME`.
 //!
-//! Rates are moderate: with every preset, a client that retries correctly repairs every key within a few runs.
+//! Rates are moderate: with every preset, a client that retries correctly repairs every setting within a few runs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,14 +26,16 @@ pub enum Preset {
     Garbage,
     /// Credentials that expire early or are refused.
     Auth,
-    /// All of them, at lower rates.
+    /// All of the above, at lower rates.
     All,
+    /// Keys that the cloud forgets to rotate.
+    Forgetful,
 }
 
 impl Preset {
     /// Every preset.
-    pub const ALL: [Self; 7] =
-        [Self::Flaky, Self::Throttled, Self::Slow, Self::Lossy, Self::Garbage, Self::Auth, Self::All];
+    pub const ALL: [Self; 8] =
+        [Self::Flaky, Self::Throttled, Self::Slow, Self::Lossy, Self::Garbage, Self::Auth, Self::All, Self::Forgetful];
 
     /// The name on the command line.
     #[must_use]
@@ -46,6 +48,7 @@ impl Preset {
             Self::Garbage => "garbage",
             Self::Auth => "auth",
             Self::All => "all",
+            Self::Forgetful => "forgetful",
         }
     }
 
@@ -63,7 +66,10 @@ impl Preset {
             Self::Auth => {
                 "tokens and temporary keys live for 20 seconds, 2 % of KMS calls answer 401, 10 % of metadata calls 503"
             }
-            Self::All => "all of the other presets, at lower rates",
+            Self::All => "the faults of flaky, throttled, slow, lossy, garbage and auth, at lower rates",
+            Self::Forgetful => {
+                "the cloud forgets to rotate every third key: its last rotation is missing, and no other one follows"
+            }
         }
     }
 
@@ -92,6 +98,7 @@ impl Preset {
                     absent_metadata(0.05),
                 ]
             }
+            Self::Forgetful => Vec::new(),
         }
     }
 
@@ -103,6 +110,9 @@ impl Preset {
             behaviour.temporary_key_lifetime = Some(lifetime);
             // Without a token the client gets 401.
             behaviour.metadata_tokens = MetadataTokens::Required;
+        }
+        if self == Self::Forgetful {
+            behaviour.forgets_every = Some(3);
         }
     }
 }
@@ -186,13 +196,13 @@ mod tests {
         let error = "flakey".parse::<Preset>().unwrap_err().to_string();
         assert_eq!(
             error,
-            "no such preset of faults: expected one of flaky, throttled, slow, lossy, garbage, auth, all"
+            "no such preset of faults: expected one of flaky, throttled, slow, lossy, garbage, auth, all, forgetful"
         );
     }
 
     #[test]
     fn presets_have_their_rate_and_spare_iam() {
-        let shares = [0.10, 0.15, 0.02, 0.10, 0.05, 0.02, 0.12];
+        let shares = [0.10, 0.15, 0.02, 0.10, 0.05, 0.02, 0.12, 0.0];
         for (preset, share) in Preset::ALL.into_iter().zip(shares) {
             let mut rules = FaultRules::new(preset.rules(), 5);
             let calls = 20_000;

@@ -250,7 +250,8 @@ impl Setup {
         Self { journal, ..self }
     }
 
-    /// With this clock for tokens, lockouts and the times of calls.
+    /// With this clock for tokens, lockouts, the times of calls, and the rotation of keys: a key that is due by it
+    /// rotates, without waiting and however far it has jumped.
     #[must_use]
     pub fn clock(self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self { clock: Arc::new(clock), ..self }

@@ -14,7 +14,9 @@ use super::credentials::access_key::AccessKeys;
 use super::credentials::identity::{Agency, Permissions, Scope, Trust, User, made_up_id};
 use super::credentials::lockout::Lockout;
 use super::credentials::token::{Token, Tokens};
+use super::job::Job;
 use super::journal::{Counts, Journal, ProjectJournal};
+use super::key::Key;
 use super::keys::Keys;
 use super::rule::FaultRules;
 use super::setup::{Clock, ProjectSetup, Setup};
@@ -44,6 +46,8 @@ pub(super) struct World {
     pub(super) metadata_tokens: HashMap<Box<str>, SystemTime>,
     /// How much is recorded of each call.
     pub(super) journal: Journal,
+    /// Number of keys that were added so far, to all projects.
+    keys_added: usize,
     clock: Clock,
     pub(super) rng: Rng,
 }
@@ -77,6 +81,7 @@ impl World {
             pod_token: setup.pod_token,
             metadata_tokens: HashMap::new(),
             journal: setup.journal,
+            keys_added: 0,
             clock: setup.clock,
             // Not the sequence of the faults, which must not depend on the number of logins.
             rng: Rng::with_seed(!setup.seed),
@@ -95,14 +100,41 @@ impl World {
         for token in setup.tokens {
             self.add_token(token.into(), &setup.id, None);
         }
-        let project = self.projects.entry(setup.id).or_insert_with(|| Project {
+        self.projects.entry(setup.id.clone()).or_insert_with(|| Project {
             name: setup.name,
             domain_name: setup.domain_name,
             dialect: setup.dialect,
             keys: Keys::default(),
             journal: ProjectJournal::default(),
         });
-        project.keys.extend(setup.keys);
+        self.add_keys(&setup.id, setup.keys);
+    }
+
+    /// Adds keys, or replaces the keys with their ids. Does nothing if the project does not exist.
+    pub(super) fn add_keys(&mut self, project_id: &str, keys: impl IntoIterator<Item = Key>) {
+        let (now, every) = (self.now(), self.behaviour.forgets_every);
+        let Some(project) = self.projects.get_mut(project_id) else { return };
+        let keys = keys.into_iter().map(|key| {
+            self.keys_added += 1;
+            let forgotten = every.is_some_and(|every| self.keys_added.is_multiple_of(every));
+            if forgotten { key.forgotten_before_its_last_rotation() } else { key }
+        });
+        project.keys.extend(keys, now);
+    }
+
+    /// The keys of a project, and the job that rotates them, at this moment.
+    pub(super) fn keys(&mut self, project_id: &str) -> Option<(&mut Keys, Job<'_>)> {
+        let now = self.now();
+        let project = self.projects.get_mut(project_id)?;
+        Some((&mut project.keys, Job { behaviour: &self.behaviour, now }))
+    }
+
+    /// Changes the behaviour; rotations until now are those of the old one.
+    pub(super) fn behave(&mut self, change: impl FnOnce(&mut Behaviour)) {
+        let (now, before) = (self.now(), self.behaviour.clone());
+        change(&mut self.behaviour);
+        let (before, after) = (Job { behaviour: &before, now }, Job { behaviour: &self.behaviour, now });
+        self.projects.values_mut().for_each(|project| project.keys.change_job(&before, &after));
     }
 
     /// Adds a token for a project that IAM did not issue.

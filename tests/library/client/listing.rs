@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kms_rotationd::kms::{Error, Kms, Listed};
+use kms_rotationd::kms::{Error, Kms, Listed, SendMode};
 use kms_rotationd::rotation::key::{ListedKey, RotationBlocker};
 use kms_simulator::{
     BadListing, Dialect, Fault, Key, KeyState, LargestPage, Operation, ProjectSetup, ResourceDetail, Rule, Setup,
@@ -176,7 +176,7 @@ async fn the_list_has_the_same_details_as_a_description() {
         assert_eq!(blockers, expected, "{dialect:?}");
         let client = client(&cloud, token("good"), Clock::system(), &Arc::default());
         for key in listed {
-            assert_eq!(client.describe(key.key_id).await.unwrap(), key.description, "{dialect:?}");
+            assert_eq!(client.describe(key.key_id, SendMode::Retried).await.unwrap(), key.description, "{dialect:?}");
         }
     }
 }

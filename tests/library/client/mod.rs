@@ -132,7 +132,7 @@ async fn an_answer_that_is_not_from_kms_is_a_failure() {
     let cloud = Simulator::start(setup().fault(Rule::always(Fault::garbage(Garbage::NotJson)))).await.unwrap();
     let recorded = Arc::new(Recorded::default());
     let client = client(&cloud, token("good"), Clock::system(), &recorded);
-    let error = client.read_status(key()).await.unwrap_err();
+    let error = client.read_status(key(), SendMode::Retried).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Garbled);
     assert_eq!(recorded.operations(), ["authenticate true", "read_status false"]);
 }
@@ -161,7 +161,7 @@ async fn assert_not_sent_once(happens: impl FnOnce(&WriteGateHandle, &AtomicBool
     let (ended, at_most) = tokio::join!(async { client.enable_rotation(key()).send().await }, wait);
     assert_eq!(ended.unwrap_err().kind(), ErrorKind::Stopped);
     assert!(cloud.handle().requests(enable) <= at_most);
-    assert!(client.read_status(key()).await.is_ok(), "what only looks goes on");
+    assert!(client.read_status(key(), SendMode::Retried).await.is_ok(), "what only looks goes on");
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn refused_run(client: &KmsClient) {
 /// As [`refused_run`], with this start.
 async fn refused_run_after(client: &KmsClient, start: RunStart) {
     client.begin_run(start);
-    let results = join_all((0..16).map(|_| client.read_status(key()))).await;
+    let results = join_all((0..16).map(|_| client.read_status(key(), SendMode::Retried))).await;
     assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Credentials)));
     let error = results[0].as_ref().unwrap_err().to_string();
     assert!(error.contains("40"), "every run reports the cloud's answer: {error}");
@@ -311,7 +311,7 @@ async fn a_failing_login_service_has_refused_nothing() {
             )
             .unwrap();
             client.begin_run(RunStart::default());
-            let results = join_all((0..16).map(|_| client.read_status(self::key()))).await;
+            let results = join_all((0..16).map(|_| client.read_status(self::key(), SendMode::Retried))).await;
             let kinds: Vec<_> = results.iter().map(|result| result.as_ref().unwrap_err().kind()).collect();
             assert_eq!(kinds, [ErrorKind::LoginUnavailable; 16], "{way}");
             let logins = recorded.operations().iter().filter(|line| line.starts_with("authenticate")).count();
@@ -338,7 +338,10 @@ async fn an_outage_of_iam_in_every_second_run_fails_no_key() {
             }
             client.begin_run(before(hand.clock().now() + pause));
             for _ in 0..3 {
-                assert!(client.read_status(key()).await.is_ok(), "run {run} of {runs}, every {pause:?}");
+                assert!(
+                    client.read_status(key(), SendMode::Retried).await.is_ok(),
+                    "run {run} of {runs}, every {pause:?}"
+                );
             }
             hand.advance(pause);
         }
@@ -356,7 +359,7 @@ async fn a_short_lived_token_is_requested_once_in_each_run() {
         for run in 1..=4 {
             client.begin_run(before(hand.clock().now() + pause));
             for _ in 0..5 {
-                assert!(client.read_status(key()).await.is_ok());
+                assert!(client.read_status(key(), SendMode::Retried).await.is_ok());
                 hand.advance(MINUTE / 2);
             }
             assert_eq!(cloud.handle().requests(LOGIN), run, "every {pause:?}");
@@ -373,13 +376,13 @@ async fn an_unchanged_key_of_the_metadata_service_is_requested_once_more_in_a_ru
     let login = Login::EcsAgency { metadata_endpoint: Some(cloud.url()) };
     let client = client(&cloud, login.into(), hand.clock(), &Arc::new(Recorded::default()));
     let asked = || cloud.handle().requests(kms_simulator::Operation::InstanceKeys);
-    assert!(client.read_status(key()).await.is_ok());
+    assert!(client.read_status(key(), SendMode::Retried).await.is_ok());
     // The next one expires just after the next run has begun; one requested a minute later would not.
     cloud.handle().behave(|cloud| cloud.temporary_key_lifetime = Some(33 * MINUTE));
     hand.advance(1410 * MINUTE);
     client.begin_run(before(hand.clock().now() + 30 * MINUTE));
     for _ in 0..10 {
-        assert!(client.read_status(key()).await.is_ok());
+        assert!(client.read_status(key(), SendMode::Retried).await.is_ok());
         hand.advance(MINUTE);
     }
     assert_eq!(asked(), 2);
@@ -414,7 +417,7 @@ async fn a_token_that_expires_while_a_call_waits_is_replaced_before_sending() {
         },
     );
     client.begin_run(RunStart::default());
-    assert!(client.read_status(key()).await.is_ok());
+    assert!(client.read_status(key(), SendMode::Retried).await.is_ok());
     assert_eq!((cloud.handle().requests(LOGIN), cloud.handle().all_requests()), (2, 3));
 }
 
@@ -434,11 +437,11 @@ async fn a_refusal_after_the_expiry_of_a_token_ends_no_run() {
     };
     let client = hooked(&cloud, &hand, slow, || {});
     client.begin_run(RunStart::default());
-    assert!(client.read_status(key()).await.is_ok(), "within its budget");
+    assert!(client.read_status(key(), SendMode::Retried).await.is_ok(), "within its budget");
     assert_eq!(cloud.handle().requests(read), CALLS + 1);
     // With a valid token it is a refusal.
     cloud.handle().fault(Rule::always(Fault::kms(403, "KMS.0303")).on(read));
-    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), ErrorKind::Credentials);
+    assert_eq!(client.read_status(key(), SendMode::Retried).await.unwrap_err().kind(), ErrorKind::Credentials);
     assert_eq!(cloud.handle().requests(read), CALLS + 3);
 }
 
@@ -464,9 +467,9 @@ async fn a_refusal_after_the_expiry_of_a_key_does_not_affect_the_project_lookup(
         KmsClient::new(settings, &Shared::for_descriptors(1024), observer, hand.clock(), stop, WriteGate::default())
             .unwrap();
     client.begin_run(RunStart::default());
-    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), ErrorKind::Transient);
+    assert_eq!(client.read_status(key(), SendMode::Retried).await.unwrap_err().kind(), ErrorKind::Transient);
     assert_eq!(cloud.handle().requests(look_up), 1);
-    assert!(client.read_status(key()).await.is_ok());
+    assert!(client.read_status(key(), SendMode::Retried).await.is_ok());
 }
 
 /// Other projects of the same account.
@@ -525,7 +528,7 @@ async fn a_project_without_permission_does_not_block_other_logins() {
         refused_run(&refused).await;
         for other in &others {
             other.begin_run(RunStart::default());
-            assert!(other.read_status(key()).await.is_ok(), "run {run}");
+            assert!(other.read_status(key(), SendMode::Retried).await.is_ok(), "run {run}");
         }
         assert_eq!(cloud.handle().requests(LOGIN), 2 + run, "one more for the one that is refused");
         hand.advance(31 * MINUTE);
@@ -559,7 +562,7 @@ async fn a_refused_agency_does_not_mark_the_accepted_secret_as_refused() {
         assert_eq!(cloud.handle().requests(then), 3, "once for each project: {login:?}");
         cloud.handle().clear_faults();
         let own = client("own", None);
-        assert!(own.read_status(key()).await.is_ok(), "{login:?}");
+        assert!(own.read_status(key(), SendMode::Retried).await.is_ok(), "{login:?}");
     }
 }
 
@@ -582,11 +585,11 @@ async fn a_once_accepted_credential_is_retried_before_its_refusal_counts() {
         let reads = || cloud.handle().requests(Asked::ReadStatus);
         let refuse = |rule: fn(Fault) -> Rule| cloud.handle().fault(rule(Fault::unauthorized()).on(Asked::ReadStatus));
         client.begin_run(RunStart::default());
-        assert!(client.read_status(self::key()).await.is_ok(), "{name}");
+        assert!(client.read_status(self::key(), SendMode::Retried).await.is_ok(), "{name}");
         // One stray refusal in the middle of a run, and one of the first request of the next run.
         for run in 1..=2 {
             refuse(|fault| Rule::next(1, fault));
-            assert!(client.read_status(self::key()).await.is_ok(), "{name} in run {run}");
+            assert!(client.read_status(self::key(), SendMode::Retried).await.is_ok(), "{name} in run {run}");
             hand.advance(MINUTE);
             client.begin_run(RunStart::default());
         }
@@ -626,10 +629,10 @@ async fn a_key_accepted_for_one_project_is_blocked_only_for_the_other() {
         begin_run([&one, &other]);
         // In the first run one project is accepted before the other is refused; in the next ones the other comes first.
         if run == 1 {
-            assert!(one.read_status(key()).await.is_ok());
+            assert!(one.read_status(key(), SendMode::Retried).await.is_ok());
         }
-        assert_eq!(other.read_status(key()).await.unwrap_err().kind(), ErrorKind::Credentials);
-        assert!(one.read_status(key()).await.is_ok(), "run {run}");
+        assert_eq!(other.read_status(key(), SendMode::Retried).await.unwrap_err().kind(), ErrorKind::Credentials);
+        assert!(one.read_status(key(), SendMode::Retried).await.is_ok(), "run {run}");
         assert_eq!(refusing.handle().all_requests(), 1, "run {run}");
     }
 }
@@ -638,7 +641,9 @@ async fn a_key_accepted_for_one_project_is_blocked_only_for_the_other() {
 async fn many_calls_at_once_share_one_login() {
     let cloud = Simulator::start(setup().latency(Duration::from_millis(5))).await.unwrap();
     let client = client(&cloud, password(), Clock::system(), &Arc::new(Recorded::default()));
-    let ask = || async { join_all((0..16).map(|_| client.read_status(key()))).await.into_iter().flatten().count() };
+    let ask = || async {
+        join_all((0..16).map(|_| client.read_status(key(), SendMode::Retried))).await.into_iter().flatten().count()
+    };
     let logins = || cloud.handle().requests(kms_simulator::Operation::Authenticate);
     assert_eq!((ask().await, logins()), (16, 1));
     cloud.handle().revoke_tokens();
@@ -657,21 +662,21 @@ async fn a_password_that_is_refused_before_the_token_ends_is_not_tried_again_in_
     let cloud = Simulator::start(setup()).await.unwrap();
     let client = client(&cloud, password(), clock, &Arc::new(Recorded::default()));
     client.begin_run(RunStart::default());
-    assert!(client.read_status(key()).await.is_ok());
+    assert!(client.read_status(key(), SendMode::Retried).await.is_ok());
 
     // Nine minutes before the expiry, when a new token is due: the old one is still used.
     cloud.handle().set_password("u", "d", "changed");
     advance(nine_minutes_less);
     for _ in 0..8 {
-        assert!(client.read_status(key()).await.is_ok());
+        assert!(client.read_status(key(), SendMode::Retried).await.is_ok());
         advance(Duration::from_secs(61));
     }
     assert_eq!(cloud.handle().authentication_failures(), 1);
 
     // Its expiry, by this machine's clock, ends the project's run.
     advance(day);
-    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), ErrorKind::Credentials);
-    assert_eq!(client.read_status(key()).await.unwrap_err().kind(), ErrorKind::Credentials);
+    assert_eq!(client.read_status(key(), SendMode::Retried).await.unwrap_err().kind(), ErrorKind::Credentials);
+    assert_eq!(client.read_status(key(), SendMode::Retried).await.unwrap_err().kind(), ErrorKind::Credentials);
     assert_eq!(cloud.handle().authentication_failures(), 2);
 }
 
@@ -685,18 +690,18 @@ async fn an_outage_of_iam_has_no_effect_while_the_token_is_valid() {
     let cloud = Simulator::start(setup()).await.unwrap();
     let recorded = Arc::new(Recorded::default());
     let client = client(&cloud, password(), clock, &recorded);
-    assert!(client.read_status(key()).await.is_ok());
+    assert!(client.read_status(key(), SendMode::Retried).await.is_ok());
     let away = Rule::always(Fault::html(503)).on(kms_simulator::Operation::Authenticate);
     cloud.handle().fault(away);
     *now.lock().unwrap() += Duration::from_secs(86_400 - 300);
     for _ in 0..4 {
-        assert!(client.read_status(key()).await.is_ok());
+        assert!(client.read_status(key(), SendMode::Retried).await.is_ok());
     }
     let logins = |operations: Vec<String>| operations.into_iter().filter(|line| line == "authenticate false").count();
     assert_eq!(logins(recorded.operations()), 1, "one try, and then a pause");
     cloud.handle().clear_faults();
     *now.lock().unwrap() += Duration::from_secs(61);
-    assert!(client.read_status(key()).await.is_ok());
+    assert!(client.read_status(key(), SendMode::Retried).await.is_ok());
     assert_eq!(recorded.operations().iter().filter(|line| *line == "authenticate true").count(), 2);
 }
 
@@ -706,7 +711,7 @@ async fn a_wrong_key_is_tried_once_for_all_project_lookups() {
     let clients = by_name(&cloud, "wrong", &["a", "b", "c", "d", "e", "f"]);
     for _ in 0..3 {
         begin_run(&clients);
-        let results = join_all(clients.iter().map(|client| client.read_status(key()))).await;
+        let results = join_all(clients.iter().map(|client| client.read_status(key(), SendMode::Retried))).await;
         assert!(
             results.iter().all(|result| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Credentials))
         );
@@ -720,13 +725,13 @@ async fn an_unknown_project_name_affects_only_its_project() {
     let clients = by_name(&cloud, "right", &["nowhere", "eu-de"]);
     begin_run(&clients);
     for _ in 0..2 {
-        assert_eq!(clients[0].read_status(key()).await.unwrap_err().kind(), ErrorKind::Credentials);
-        assert!(clients[1].read_status(key()).await.is_ok());
+        assert_eq!(clients[0].read_status(key(), SendMode::Retried).await.unwrap_err().kind(), ErrorKind::Credentials);
+        assert!(clients[1].read_status(key(), SendMode::Retried).await.is_ok());
     }
     let looked_up = || cloud.handle().requests(kms_simulator::Operation::ListProjects);
     assert_eq!(looked_up(), 2, "once for each name");
     begin_run(&clients);
-    assert!(clients[0].read_status(key()).await.is_err());
+    assert!(clients[0].read_status(key(), SendMode::Retried).await.is_err());
     assert_eq!(looked_up(), 3, "and again in the next run");
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use kms_rotationd::kms::auth::{Credentials, Login};
-use kms_rotationd::kms::{Kms, KmsClient, RunStart};
+use kms_rotationd::kms::{Kms, KmsClient, RunStart, SendMode};
 use kms_rotationd::support::clock::Clock;
 use kms_simulator::{Fault, Handle, Operation, Rule, Setup, Simulator};
 
@@ -46,7 +46,7 @@ impl Machine {
     /// One successful call a minute.
     async fn call_for(&self, minutes: u64) {
         for minute in 0..minutes {
-            let read = self.client.read_status(key()).await;
+            let read = self.client.read_status(key(), SendMode::Retried).await;
             assert!(read.is_ok(), "minute {minute}: {:?}", read.err());
             *self.now.lock().unwrap() += MINUTE;
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use kms_rotationd::policy::{self, PolicyRefused};
-use kms_rotationd::rotation::decide::{Reason, Status, decide};
+use kms_rotationd::rotation::decide::{Reason, Status, decide_setting};
 use kms_rotationd::rotation::key::{DesiredRotation, Reading, Reapply};
 use kms_rotationd::rotation::observed::ObservedKey;
 use kms_rotationd::rotation::project::Mode;
@@ -79,7 +79,7 @@ fn a_repeated_interval_is_reported() {
     let mut always = changed(0);
     always.changes[0].before = always.rotation;
     let planned = KeyReport {
-        planned: decide(
+        planned: decide_setting(
             DesiredRotation { reapply: Reapply::Always, ..DesiredRotation::exactly(days(90)) },
             &ObservedKey::new(Reading::Rotation(always.rotation.unwrap())),
         )

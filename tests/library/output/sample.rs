@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kms_rotationd::rotation::assignment::Subject;
-use kms_rotationd::rotation::decide::{Reason, Reasons, Status, Step, Steps, decide};
+use kms_rotationd::rotation::decide::{Reason, Reasons, Status, Step, Steps, decide_setting};
 use kms_rotationd::rotation::key::{Bound, DesiredRotation, KeyId, Reading, Rotation, RotationInterval};
 use kms_rotationd::rotation::observed::ObservedKey;
-use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
+use kms_rotationd::rotation::project::{Cloud, Coverage, Mode, Proof};
 use kms_rotationd::rotation::report::{Change, KeyError, KeyReport, ProjectReport, Report, Trigger};
 use kms_rotationd::rotation::rule::{Exemption, LastDay};
 
@@ -30,12 +30,8 @@ pub(crate) fn key_id(number: u64) -> KeyId {
 
 /// A key on policy.
 pub(crate) fn compliant(number: u64) -> KeyReport {
-    let rotation = Rotation {
-        enabled: true,
-        interval_days: Some(90),
-        last_rotated: Some(at(86_400 * (number % 90))),
-        rotations: Some(number % 12),
-    };
+    let last_rotated = Some(at(86_400 * (number % 90)));
+    let rotation = Rotation { enabled: true, interval_days: Some(90), last_rotated, rotations: Some(1 + number % 12) };
     KeyReport {
         subject: Subject::Key(key_id(number)),
         entry_line: Some(12 + u32::try_from(number).unwrap()),
@@ -44,16 +40,22 @@ pub(crate) fn compliant(number: u64) -> KeyReport {
         exemption: None,
         status: Status::Compliant,
         reasons: decide_for(rotation).reasons,
+        created: Some(at(86_400 * 2_000)),
         rotation: Some(rotation),
         observed: Some(at(3)),
+        material_since: last_rotated,
+        rotation_due: last_rotated.map(|last| last + Duration::from_secs(90 * 86_400)),
+        overdue_from: last_rotated.map(|last| last + Duration::from_secs(92 * 86_400)),
+        new_rotations: 0,
         planned: decide_for(rotation).steps,
+        age_if_written: None,
         changes: Vec::new(),
         error: None,
     }
 }
 
 fn decide_for(rotation: Rotation) -> kms_rotationd::rotation::decide::Verdict {
-    decide(DesiredRotation::exactly(days(90)), &ObservedKey::new(Reading::Rotation(rotation)))
+    decide_setting(DesiredRotation::exactly(days(90)), &ObservedKey::new(Reading::Rotation(rotation)))
 }
 
 /// A key with rotation off, read and not written.
@@ -65,6 +67,9 @@ pub(crate) fn off(number: u64) -> KeyReport {
         reasons: verdict.reasons,
         planned: verdict.steps,
         rotation: Some(rotation),
+        material_since: Some(at(86_400 * 2_000)),
+        rotation_due: None,
+        overdue_from: None,
         ..compliant(number)
     }
 }
@@ -81,14 +86,13 @@ pub(crate) fn changed(number: u64) -> KeyReport {
     KeyReport { changes: vec![change], ..compliant(number) }
 }
 
-/// A key that could not be read, with text in it that must be escaped everywhere.
+/// A key that could not be read in this run, with text in it that must be escaped everywhere.
 pub(crate) fn unknown(number: u64) -> KeyReport {
     KeyReport {
         alias: Some("a<b>&\"c\\\n\u{1b}[31m'ü".into()),
         status: Status::Unknown,
         reasons: Reason::ReadFailed.into(),
-        rotation: None,
-        observed: None,
+        observed: Some(at(1_800)),
         planned: Steps::NONE,
         error: Some(KeyError::new("get-key-rotation-status: HTTP 502 <html>", None)),
         ..compliant(number)
@@ -99,16 +103,23 @@ pub(crate) fn unknown(number: u64) -> KeyReport {
 pub(crate) fn exempt(number: u64) -> KeyReport {
     KeyReport {
         alias: None,
-        status: Status::Exempt,
-        reasons: Reason::DefaultKey.into(),
-        rotation: None,
-        ..compliant(number)
+        ..settled(number, Status::Exempt, Reason::DefaultKey.into())
     }
 }
 
 /// A key with a result that needs no read.
 fn settled(number: u64, status: Status, reasons: Reasons) -> KeyReport {
-    KeyReport { status, reasons, rotation: None, observed: None, planned: Steps::NONE, ..compliant(number) }
+    KeyReport {
+        status,
+        reasons,
+        rotation: None,
+        observed: None,
+        material_since: None,
+        rotation_due: None,
+        overdue_from: None,
+        planned: Steps::NONE,
+        ..compliant(number)
+    }
 }
 
 /// A key that no entry matches.
@@ -134,6 +145,7 @@ pub(crate) fn project(name: &str, mode: Mode, keys: Vec<KeyReport>) -> ProjectRe
         region: "eu-de".into(),
         mode,
         coverage: Coverage::Reported,
+        proof: Proof::Reported,
         listed: true,
         failure: None,
         idle_entries: Vec::new(),
@@ -174,7 +186,8 @@ pub(crate) fn account() -> Arc<Report> {
         let rotation =
             key.rotation.map(|rotation| Rotation { enabled: true, interval_days: Some(interval_days), ..rotation });
         let desired = key.desired.unwrap_or(at_most);
-        let verdict = rotation.map(|rotation| decide(desired, &ObservedKey::new(Reading::Rotation(rotation)))).unwrap();
+        let verdict =
+            rotation.map(|rotation| decide_setting(desired, &ObservedKey::new(Reading::Rotation(rotation)))).unwrap();
         KeyReport { rotation, status: verdict.status, reasons: verdict.reasons, planned: verdict.steps, ..key }
     };
     let selected = |key| KeyReport { entry_line: Some(17), desired: Some(at_most), ..key };

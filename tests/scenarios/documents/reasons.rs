@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use kms_rotationd::rotation::assignment::Subject;
 use kms_rotationd::rotation::decide::{Reason, Reasons, Status, Steps};
-use kms_rotationd::rotation::project::{Cloud, Coverage, Mode};
+use kms_rotationd::rotation::project::{Cloud, Coverage, Mode, Proof};
 use kms_rotationd::rotation::report::{KeyReport, ProjectReport, Report, Trigger};
 use kms_rotationd::views::{Purpose, TextStyle, write_text};
 
@@ -28,9 +28,15 @@ fn words(reason: Reason, subject: Subject) -> String {
         exemption: None,
         status: Status::NonCompliant,
         reasons: Reasons::from(reason),
+        created: None,
         rotation: None,
         observed: None,
+        material_since: None,
+        rotation_due: None,
+        overdue_from: None,
+        new_rotations: 0,
         planned: Steps::NONE,
+        age_if_written: None,
         changes: Vec::new(),
         error: None,
     };
@@ -40,6 +46,7 @@ fn words(reason: Reason, subject: Subject) -> String {
         region: Arc::from("eu-de"),
         mode: Mode::Enforce,
         coverage: Coverage::Reported,
+        proof: Proof::Reported,
         listed: true,
         failure: None,
         idle_entries: Vec::new(),

@@ -56,7 +56,9 @@ pub(super) fn list_keys(
 
 /// A page of an endless list.
 fn endless(marker: u64, dialect: Dialect) -> Answer {
-    let stored = StoredKey::new(Key::new(format!("00000000-0000-0000-0000-{:012}", marker % 1_000_000_000_000)));
+    let key = Key::new(format!("00000000-0000-0000-0000-{:012}", marker % 1_000_000_000_000));
+    let created = key.created;
+    let stored = StoredKey::new(key, created);
     Answer::success(&Listing {
         keys: vec![&stored.key.id],
         key_details: Some(vec![Details::of(&stored, dialect)]),
@@ -92,6 +94,8 @@ fn filter(body: &Body, dialect: Dialect) -> Result<Filter, Answer> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use serde_json::{Value, json};
 
     use super::*;
@@ -99,7 +103,7 @@ mod tests {
 
     fn keys(keys: impl IntoIterator<Item = Key>) -> Keys {
         let mut stored = Keys::default();
-        stored.extend(keys);
+        stored.extend(keys, SystemTime::UNIX_EPOCH);
         stored
     }
 

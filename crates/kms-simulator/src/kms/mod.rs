@@ -14,11 +14,12 @@ use serde_json::json;
 use self::details::Details;
 use self::listing::list_keys;
 use self::parameters::{Body, check_sequence, interval_days, key_id, key_not_found};
-use self::status::status;
+use self::status::{Past, status};
 use self::tags::query;
 use crate::answer::Answer;
-use crate::behaviour::{Behaviour, Dialect, SuccessBody};
-use crate::fault::BadListing;
+use crate::behaviour::{Dialect, SuccessBody};
+use crate::fault::{BadRotation, WrongAnswer};
+use crate::job::Job;
 use crate::key::{Key, Refusal};
 use crate::keys::Keys;
 use crate::operation::Operation;
@@ -32,8 +33,9 @@ pub(crate) fn answer(
     project_id: &str,
     request: &Request<'_>,
     body: Option<&Body>,
-    bad_listing: Option<BadListing>,
+    wrong: Option<WrongAnswer>,
 ) -> Result<Answer, Answer> {
+    let now = world.now();
     let Some(project) = world.projects.get_mut(project_id) else { return Err(key_not_found()) };
     let behaviour = &world.behaviour;
     let dialect = project.dialect.unwrap_or(behaviour.dialect);
@@ -42,10 +44,14 @@ pub(crate) fn answer(
     }
     let body = body.ok_or_else(|| Answer::kms(400, "KMS.0202", "The request is not a valid JSON message."))?;
     check_sequence(body)?;
+    let bad_listing = wrong.and_then(WrongAnswer::listing);
     match operation {
         Operation::ListKeys => list_keys(&mut project.keys, body, dialect, behaviour, bad_listing),
         Operation::QueryByTag => query(&mut project.keys, body, dialect, behaviour, bad_listing),
-        _ => answer_for_key(&mut project.keys, operation, body, dialect, behaviour),
+        _ => {
+            let bad_rotation = wrong.and_then(WrongAnswer::rotation);
+            answer_for_key(&mut project.keys, operation, body, dialect, &Job { behaviour, now }, bad_rotation)
+        }
     }
 }
 
@@ -61,8 +67,10 @@ fn answer_for_key(
     operation: Operation,
     body: &Body,
     dialect: Dialect,
-    behaviour: &Behaviour,
+    job: &Job<'_>,
+    bad_rotation: Option<BadRotation>,
 ) -> Result<Answer, Answer> {
+    let Job { behaviour, now } = *job;
     let key_id = key_id(body)?;
     let interval_days = match operation {
         Operation::UpdateInterval => Some(interval_days(body)?),
@@ -71,12 +79,12 @@ fn answer_for_key(
     if !behaviour.rotation_offered && operation != Operation::DescribeKey {
         return Err(refused(Refusal("KMS.0319", "The current KMS version does not support key rotation.")));
     }
-    let stored = keys.get_mut(key_id).ok_or_else(key_not_found)?;
+    let stored = keys.get_mut(key_id, job).ok_or_else(key_not_found)?;
     let lag = behaviour.visibility_lag;
     match (operation, interval_days) {
-        (Operation::EnableRotation, _) => stored.write(lag, Key::enable_rotation),
+        (Operation::EnableRotation, _) => stored.write(lag, |key| key.enable_rotation(now)),
         (Operation::DisableRotation, _) => stored.write(lag, Key::disable_rotation),
-        (_, Some(days)) => stored.write(lag, |key| key.update_interval(days)),
+        (_, Some(days)) => stored.write(lag, |key| key.update_interval(days, now)),
         (Operation::DescribeKey, _) => {
             let details = json!({"key_info": Details::of(stored, dialect)});
             return Ok(Answer::value(200, &details));
@@ -86,7 +94,8 @@ fn answer_for_key(
                 return Err(refused(refusal));
             }
             let setting = stored.read();
-            return Ok(Answer::json(200, status(&stored.key, setting, dialect, behaviour.never_rotated)));
+            let past = Past::of(&stored.key, dialect, bad_rotation, now);
+            return Ok(Answer::json(200, status(setting, &past, dialect, behaviour.never_rotated)));
         }
     }
     .map_err(refused)?;

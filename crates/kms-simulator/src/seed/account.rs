@@ -364,6 +364,8 @@ mod tests {
             assert!(seen.insert(&key.alias), "{} twice", key.alias);
             assert!(key.created < now());
             assert!(key.last_rotation.is_none_or(|last| key.created < last && last <= now()));
+            assert!(key.due().is_none_or(|due| due > now()), "the cloud has missed a rotation of {key:?}");
+            assert_eq!(key.due().is_some(), key.rotation.enabled);
         }
     }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 #[cfg(feature = "testing")]
 pub use account::{Kind, KindCounts, RIGHT_INTERVAL, account};
 
-use super::key::{INTERVAL_AFTER_ENABLING, Key, KeyState, RotationSetting};
+use super::key::{INTERVAL_AFTER_ENABLING, Key, KeyState};
 use super::setup::ProjectSetup;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -250,17 +250,18 @@ fn age(position: usize) -> Duration {
     DAY * (200 + spread(position) * 37 % 700)
 }
 
-/// A key that has rotated at this interval since its creation.
+/// A key that has rotated at this interval since its creation; the next rotation is due after `now`.
 fn rotating(key: Key, interval_days: u32, position: usize, now: SystemTime) -> Key {
     let interval = DAY * interval_days.max(1);
     let rotations = u32::try_from(age(position).as_secs() / interval.as_secs()).unwrap_or_default();
-    let key = Key { rotation: RotationSetting { enabled: true, interval_days }, ..key };
+    let created = key.created;
+    let key = key.rotating(interval_days).period_start(created);
     if rotations == 0 {
         return key;
     }
     // The cloud's own job runs some hours after the due time.
     let late = Duration::from_secs(u64::from(spread(position) * 421 % 36_000));
-    let last = (key.created + interval * rotations + late).min(now);
+    let last = (created + interval * rotations + late).min(now);
     key.rotated(rotations, last)
 }
 
@@ -277,6 +278,7 @@ fn alias(position: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::key::RotationSetting;
     use super::*;
 
     fn now() -> SystemTime {
@@ -354,6 +356,9 @@ mod tests {
                 let since = now().duration_since(last).unwrap();
                 assert!(since <= DAY * key.rotation.interval_days, "{since:?} since the last rotation");
             }
+            let planned = key.period_start.map(|_| key.last_rotation.unwrap_or(key.created) + key.interval());
+            assert_eq!((key.due(), key.rotation.enabled), (planned, planned.is_some()));
+            assert!(key.due().is_none_or(|due| due > now()), "the cloud has missed a rotation of {key:?}");
         }
     }
 }

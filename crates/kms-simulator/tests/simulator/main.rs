@@ -13,6 +13,7 @@ mod kms;
 mod listings;
 mod metadata;
 mod presets;
+mod rotation;
 mod signatures;
 mod signing;
 mod tags;

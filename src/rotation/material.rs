@@ -1,0 +1,215 @@
+//! Proof of rotation: since when the present material of a key is in use, and whether the cloud replaces it in time.
+//!
+//! The cloud shows neither the start of a rotation period nor its end (`docs/kms-api.md` 1.2 and 2.1). So each reading of
+//! a key is added to its [`History`], which compares it with the readings before. [`decide`](super::decide()) takes the
+//! [`Material`] that follows. All times are by the cloud's clock, and a day has 86 400 seconds.
+
+use std::time::{Duration, SystemTime};
+
+use super::decide::Step;
+use super::key::{DAY, KeyState, Rotation, RotationInterval, SECONDS_PER_DAY};
+
+/// How far the cloud's clock may be ahead of ours without being noticed: a last rotation that is later is an error.
+const FUTURE_TOLERATED: Duration = Duration::from_secs(15 * 60);
+/// Readings that are this far apart always count as uninterrupted.
+pub(crate) const SHORTEST_GAP: Duration = DAY;
+
+/// What one reading shows of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// The setting.
+    pub rotation: Rotation,
+    /// The key's state, where that is known.
+    pub state: Option<KeyState>,
+    /// When it was read.
+    pub at: SystemTime,
+    /// A later reading after this time leaves a gap in which anything may have happened.
+    pub gap_after: SystemTime,
+}
+
+/// What the readings of a key have shown so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// When the key was created, where that is known.
+    pub created: Option<SystemTime>,
+    last: Option<Observation>,
+    /// The number and time of rotations that later readings are compared with.
+    trusted: Option<Rotations>,
+    /// The last reading's, if they contradict the trusted ones.
+    doubted: Option<Rotations>,
+    /// Enabled and interval, as they were read last or written since.
+    setting: Option<(bool, Option<u32>)>,
+    /// The last reading that showed the key enabled.
+    gap_after: Option<SystemTime>,
+    undisturbed_since: Option<SystemTime>,
+    /// The last accepted write, or the last change of the setting that was seen: the period began then.
+    period_began: Option<SystemTime>,
+}
+
+/// The cloud's record of rotations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rotations {
+    count: u64,
+    last: Option<SystemTime>,
+}
+
+/// What is known of a key's material.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Material {
+    /// Since when it is in use; `None` if that is unknown.
+    pub since: Option<SystemTime>,
+    /// Since when every reading showed the same setting and the same rotations of an enabled key, without a gap between
+    /// readings and without a write of ours; `None` if the last reading did not.
+    pub undisturbed_since: Option<SystemTime>,
+    /// The last two readings contradict each other.
+    pub is_contradictory: bool,
+}
+
+impl Material {
+    /// The age of the material; `None` if it is unknown.
+    #[must_use]
+    pub fn age(&self, now: SystemTime) -> Option<Duration> {
+        Some(now.duration_since(self.since?).unwrap_or_default())
+    }
+
+    /// When the cloud has broken its promise: it had to rotate the key by then, whenever the period began.
+    #[must_use]
+    pub fn overdue_from(&self, interval: RotationInterval, grace: Duration) -> Option<SystemTime> {
+        let began = self.undisturbed_since?.max(self.since.unwrap_or(SystemTime::UNIX_EPOCH));
+        Some(began + interval.as_duration() + grace)
+    }
+}
+
+impl History {
+    /// Adds a reading. Returns how many rotations of the material it shows that were not seen before.
+    pub fn observe(&mut self, observation: Observation) -> u64 {
+        let Observation { rotation, state, at, gap_after } = observation;
+        let read = Rotations { count: rotation.rotations.unwrap_or(0), last: rotation.last_rotated };
+        let was_doubted = self.doubted.take();
+        let mut new_rotations = 0;
+        let mut is_disturbed = was_doubted.is_some() || self.last.is_some_and(|last| at < last.at);
+        if self.trusted != Some(read) {
+            is_disturbed = true;
+            let is_doubtful = !self.is_sane(read, at) || self.trusted.is_some_and(|trusted| read.contradicts(trusted));
+            if is_doubtful && was_doubted != Some(read) {
+                self.doubted = Some(read);
+            } else {
+                if let Some(trusted) = self.trusted.filter(|_| !is_doubtful) {
+                    new_rotations = read.count.saturating_sub(trusted.count).max(1);
+                }
+                self.trusted = Some(read);
+            }
+        }
+        let setting = (rotation.enabled, rotation.interval_days);
+        if self.setting != Some(setting) {
+            if self.setting.is_some() {
+                self.period_began = Some(at);
+            }
+            self.setting = Some(setting);
+            is_disturbed = true;
+        }
+        if !rotation.enabled || self.doubted.is_some() || state.is_some_and(|state| state != KeyState::Enabled) {
+            (self.undisturbed_since, self.gap_after) = (None, None);
+            self.last = Some(observation);
+            return new_rotations;
+        }
+        let has_gap = self.gap_after.is_none_or(|end| at > end);
+        if state.is_some() {
+            if is_disturbed || has_gap || self.undisturbed_since.is_none() {
+                self.undisturbed_since = Some(at);
+            }
+            self.gap_after = Some(gap_after);
+        } else if is_disturbed || has_gap {
+            // Without the key's state, a reading proves nothing; but what it disproves counts.
+            (self.undisturbed_since, self.gap_after) = (None, None);
+        }
+        self.last = Some(observation);
+        new_rotations
+    }
+
+    /// A write of ours was accepted, which starts the period anew (`docs/kms-api.md` 2.1).
+    pub fn written(&mut self, step: Step, at: SystemTime) {
+        let interval = match step {
+            Step::EnableRotation => RotationInterval::AFTER_ENABLING,
+            Step::UpdateInterval(interval) => interval,
+        };
+        self.setting = Some((true, Some(interval.days().into())));
+        (self.undisturbed_since, self.period_began) = (Some(at), Some(at));
+        // Only an enabled key accepts a write.
+        self.gap_after = self.gap_after.max(Some(at + SHORTEST_GAP));
+    }
+
+    /// A write of ours may have been applied.
+    pub fn maybe_written(&mut self) {
+        (self.undisturbed_since, self.gap_after) = (None, None);
+    }
+
+    /// The last reading.
+    #[must_use]
+    pub fn last(&self) -> Option<Observation> {
+        self.last
+    }
+
+    /// What is known of the material by the last reading.
+    #[must_use]
+    pub fn material(&self) -> Material {
+        Material {
+            since: self.since(),
+            undisturbed_since: self.undisturbed_since,
+            is_contradictory: self.doubted.is_some(),
+        }
+    }
+
+    /// When the rotation will be overdue, if all readings until then show the same.
+    #[must_use]
+    pub fn overdue_from(&self, grace: Duration) -> Option<SystemTime> {
+        self.material().overdue_from(self.last?.rotation.interval()?, grace)
+    }
+
+    /// When the next rotation is due, as far as readings and our own writes show: another user's write that left the
+    /// setting as it was is not seen. `None` if no rotation is due or too little is known.
+    #[must_use]
+    pub fn rotation_due(&self) -> Option<SystemTime> {
+        let Observation { rotation, state, .. } = self.last?;
+        let rotates = rotation.enabled && state.is_none_or(|state| state == KeyState::Enabled);
+        let interval = rotation.interval().filter(|_| rotates)?;
+        Some(self.since().max(self.period_began)? + interval.as_duration())
+    }
+
+    /// How old the material will be when the cloud rotates the key after a write of this interval, if the write
+    /// postpones that: each interval write starts the period anew.
+    #[must_use]
+    pub fn age_after_write(&self, interval: RotationInterval, now: SystemTime) -> Option<Duration> {
+        let rotates_at = now + interval.as_duration();
+        let is_later = self.rotation_due().is_some_and(|due| due < rotates_at);
+        self.since().filter(|_| is_later).map(|since| rotates_at.duration_since(since).unwrap_or_default())
+    }
+
+    fn since(&self) -> Option<SystemTime> {
+        let Observation { rotation, at, .. } = self.last?;
+        let read = Rotations { count: rotation.rotations.unwrap_or(0), last: rotation.last_rotated };
+        match read.last {
+            _ if !self.is_sane(read, at) => None,
+            Some(last) => Some(last),
+            None => self.created.filter(|created| read.count == 0 && *created <= at + FUTURE_TOLERATED),
+        }
+    }
+
+    /// Whether the last rotation is neither in the future nor before the key's creation.
+    fn is_sane(&self, read: Rotations, at: SystemTime) -> bool {
+        read.last.is_none_or(|last| last <= at + FUTURE_TOLERATED && self.created.is_none_or(|created| created <= last))
+    }
+}
+
+impl Rotations {
+    /// Whether this cannot follow the earlier record: rotations are never undone, and each has its time.
+    fn contradicts(self, before: Self) -> bool {
+        self.count < before.count || self.last < before.last || (self.count > before.count && self.last == before.last)
+    }
+}
+
+/// The age of material in days, rounded up.
+#[must_use]
+pub(crate) fn whole_days(age: Duration) -> u64 {
+    age.as_secs().div_ceil(SECONDS_PER_DAY)
+}
