@@ -53,7 +53,7 @@ pub(super) const REHEARSE: &str = "Examples:
     kms-rotationd rehearse --policy policy.yaml
   The same, while one call in ten fails:
     kms-rotationd rehearse --policy policy.yaml --faults flaky
-  The last hundred days in some seconds, in a cloud that forgets to rotate every third key:
+  The last hundred days within a minute, in a cloud that forgets to rotate every third key:
     kms-rotationd rehearse --policy policy.yaml --fast-forward 100d --faults forgetful";
 
 pub(super) const HEALTHCHECK: &str = "Examples:

@@ -18,7 +18,7 @@ use super::filter::Filter;
 use super::snapshot::Snapshot;
 use super::wording::{self, PROBLEMS_FIRST};
 use crate::rotation::assignment::Subject;
-use crate::rotation::decide::{Reason, Status};
+use crate::rotation::decide::Status;
 use crate::rotation::key::{DesiredRotation, Rotation};
 use crate::rotation::report::{KeyReport, ProjectReport, Report, Tally};
 use crate::support::version::VERSION;
@@ -233,11 +233,6 @@ impl KeyRow<'_> {
             }
             _ => LastRotation::Unknown,
         }
-    }
-
-    /// Since when the rotation is overdue, if it is.
-    fn overdue_since(&self) -> Option<SystemTime> {
-        self.key.overdue_from.filter(|_| self.key.reasons.contains(Reason::RotationOverdue))
     }
 }
 

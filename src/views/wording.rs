@@ -100,7 +100,7 @@ pub(crate) fn why(key: &KeyReport) -> impl fmt::Display {
                     write!(f, ": {}", exemption.reason)?;
                 }
                 (Reason::MaterialTooOld, _, Some(since), _) => write!(f, ": in use since {}", day(since))?,
-                (Reason::RotationOverdue, .., Some(from)) => write!(f, ": overdue since {}", day(from))?,
+                (Reason::RotationOverdue, .., Some(from)) => write!(f, ": overdue from {}", day(from))?,
                 _ => {}
             }
         }
