@@ -22,6 +22,36 @@ pub(crate) fn prometheus_accepts_its_configuration_and_the_rules_pass_their_test
     promtool(&["test", "rules", "rules.test.yaml"], &folder);
 }
 
+/// The first day of a policy for an old account. promtool refuses queries with more than 10 000 samples.
+pub(crate) fn old_material_of_a_thousand_keys_raises_one_alert() {
+    let project = "job=\"kms-rotationd\",instance=\"a\",project=\"payments\"";
+    let folder = root().join(FOLDER);
+    let rules = ["thresholds.yaml", "rules.yaml"].map(|name| folder.join(name));
+    let mut test =
+        format!("rule_files: {rules:?}\nevaluation_interval: 30m\ntests:\n- interval: 30m\n  input_series:\n");
+    let mut series = |name: &str, labels: &str, value: u32| {
+        let _ = writeln!(test, "  - {{series: '{name}{{{labels}}}', values: '{value}x4'}}");
+    };
+    series("up", "job=\"kms-rotationd\",instance=\"a\"", 1);
+    series("kms_rotation_project_info", &format!("{project},mode=\"enforce\",proof=\"required\""), 1);
+    series("kms_rotation_findings", &format!("{project},reason=\"material_too_old\""), 1_000);
+    for key in 0..1_000 {
+        let key = format!("{project},key_id=\"{key}\"");
+        series("kms_rotation_key_status", &format!("{key},status=\"non_compliant\""), 1);
+        series("kms_rotation_key_finding", &format!("{key},reason=\"material_too_old\""), 1);
+        series("kms_rotation_key_info", &format!("{key},alias=\"\",entry=\"7\""), 1);
+    }
+    let alerts = "count by (alertname, severity) (ALERTS{project=\"payments\"})";
+    let only = "{alertname=\"KmsRotationMaterialTooOld\",severity=\"critical\"}";
+    let _ = writeln!(
+        test,
+        "  promql_expr_test:\n  - {{expr: '{alerts}', eval_time: 2h, exp_samples: [{{labels: '{only}', value: 1}}]}}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("test.yaml"), test).unwrap();
+    promtool(&["test", "rules", "test.yaml"], folder.path());
+}
+
 /// The documented queries, each as a rule, because promtool does not parse bare queries.
 fn queries_as_rules() -> String {
     let queries = [blocks("docs/monitoring.md", "promql"), blocks("docs/operations.md", "promql")].concat();
