@@ -80,15 +80,17 @@ pub(crate) fn the_documented_queries_find_a_key_of_each_of_two_replicas() {
             ("key_status", ",key_id=\"k\",status=\"exempt\"", 0),
             ("keys", ",status=\"compliant\"", 3),
             ("keys", ",status=\"non_compliant\"", 1),
-            ("key_last_rotation_timestamp_seconds", ",key_id=\"k\"", -100 * 86_400),
-            ("key_policy_interval_seconds", ",key_id=\"k\"", 90 * 86_400),
+            ("key_material_timestamp_seconds", ",key_id=\"k\"", -100 * 86_400),
+            ("key_rotation_due_timestamp_seconds", ",key_id=\"k\"", 20 * 86_400),
+            ("findings", ",reason=\"material_too_old\"", 1),
+            ("findings", ",reason=\"rotation_overdue\"", 0),
         ] {
             let series = format!("kms_rotation_{name}{{job=\"j\",instance=\"{instance}\",project=\"p\"{labels}}}");
             let _ = writeln!(test, "  - {{series: '{series}', values: '{value} {value}'}}");
         }
     }
     test.push_str("  promql_expr_test:\n");
-    for (at, samples) in [(0, 2), (1, 1), (2, 2)] {
+    for (at, samples) in [(0, 2), (1, 1), (2, 1), (3, 2), (4, 2)] {
         let expr = format!("count(readme:query{at})");
         let _ = writeln!(
             test,
