@@ -86,6 +86,7 @@ const TESTS: &[Test] = tests! {
         prometheus_accepts_the_documented_queries,
         the_documented_queries_find_a_key_of_each_of_two_replicas,
         the_dashboard_counts_a_key_of_two_replicas_once,
+        the_dashboard_shows_the_oldest_material_and_the_next_rotations,
     };
     has_jq: script::{the_script_in_the_help_of_apply_lists_only_keys_off_policy_or_unknown};
     has_browser: status_page::{
