@@ -1,6 +1,7 @@
 //! Commands and options, with the texts of `--help`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
@@ -8,6 +9,7 @@ use clap_complete::Shell;
 
 use super::examples;
 use crate::logging::Format;
+use crate::support::duration::parse_duration;
 use crate::web::{ListenAddress, Probe, Scheme};
 use kms_simulator::Preset;
 
@@ -80,6 +82,9 @@ pub(super) enum Command {
         /// Faults of the simulated cloud
         #[arg(long, value_name = "PRESET", value_parser = presets())]
         faults: Option<Preset>,
+        /// Begin this long ago, for example 100d, and jump from run to run until the present
+        #[arg(long, value_name = "DURATION", value_parser = span)]
+        fast_forward: Option<Duration>,
     },
     /// Check that the running daemon is alive, for containers without curl
     #[command(after_help = examples::HEALTHCHECK)]
@@ -259,6 +264,13 @@ fn log_formats() -> impl TypedValueParser<Value = Format> {
 fn presets() -> impl TypedValueParser<Value = Preset> {
     let values = Preset::ALL.map(|preset| PossibleValue::new(preset.as_str()).help(preset.description()));
     PossibleValuesParser::new(values).try_map(|name| name.parse::<Preset>())
+}
+
+/// A span of time into the past, of at most ten years.
+fn span(text: &str) -> Result<Duration, &'static str> {
+    const MAX: Duration = Duration::from_secs(3_660 * 24 * 3600);
+    let duration = parse_duration(text).and_then(|duration| Duration::try_from(duration).ok());
+    duration.filter(|duration| *duration <= MAX).ok_or("expected a duration such as 36h, 100d or 400d, at most 3660d")
 }
 
 #[cfg(test)]

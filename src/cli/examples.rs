@@ -52,7 +52,9 @@ pub(super) const REHEARSE: &str = "Examples:
   Watch the policy's keys on http://127.0.0.1:9847/:
     kms-rotationd rehearse --policy policy.yaml
   The same, while one call in ten fails:
-    kms-rotationd rehearse --policy policy.yaml --faults flaky";
+    kms-rotationd rehearse --policy policy.yaml --faults flaky
+  The last hundred days within a minute, in a cloud that forgets to rotate every third key:
+    kms-rotationd rehearse --policy policy.yaml --fast-forward 100d --faults forgetful";
 
 pub(super) const HEALTHCHECK: &str = "Examples:
   The daemon in the same container or machine, with the same --listen:

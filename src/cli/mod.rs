@@ -89,9 +89,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             let options = ListenOptions { listen: listen.address, systemd_sockets, web_config: web.web_config };
             runtime.block_on(serve::run(policy.file, options, lease, &log))
         }
-        Command::Rehearse { policy, listen, web, faults } => {
+        Command::Rehearse { policy, listen, web, faults, fast_forward } => {
             let options = ListenOptions { listen: listen.address, systemd_sockets, web_config: web.web_config };
-            runtime.block_on(serve::rehearse(policy.file, options, faults, &log))
+            runtime.block_on(serve::rehearse(policy.file, options, faults, fast_forward, &log))
         }
         Command::Healthcheck { options } => runtime.block_on(healthcheck::healthcheck(options)),
         Command::Generate { what: Generated::Completions { shell } } => generate::completions(shell),

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::Duration;
 
 use crate::connect::EndpointOverride;
 use crate::kms::auth::{Credentials, Login, Named, Password, SecretLocation};
@@ -16,9 +16,13 @@ use crate::kms::endpoint::Endpoints;
 use crate::policy::Policy;
 use crate::policy::types::Project;
 use crate::rotation::rule::{Matcher, Requirement, Rule, Selector};
+use crate::support::clock::Clock;
 use kms_simulator::seed::{Seed, Wanted};
 use kms_simulator::{Journal, Preset, Setup, Simulator};
 
+/// More requests per second than a rehearsal makes.
+const UNLIMITED: f64 = 1e6;
+const NO_WAIT: Duration = Duration::from_millis(1);
 const USER_NAME: &str = "rehearsal";
 const DOMAIN_NAME: &str = "simulated-account";
 
@@ -28,6 +32,8 @@ pub(super) struct Rehearsal {
     seeded: Arc<Mutex<Seeded>>,
     password: SecretLocation,
     faults: Option<Preset>,
+    /// Time is in fast-forward: nothing limits requests, and retries do not wait.
+    fast_forward: bool,
 }
 
 struct Seeded {
@@ -38,16 +44,23 @@ struct Seeded {
 
 impl Rehearsal {
     /// Starts a cloud with keys in various states, made from the policy's entries.
-    pub(super) async fn start(policy: &Policy, faults: Option<Preset>) -> io::Result<Self> {
+    pub(super) async fn start(
+        policy: &Policy,
+        faults: Option<Preset>,
+        fast_forward: bool,
+        clock: Clock,
+    ) -> io::Result<Self> {
         let password = uuid::Uuid::new_v4().to_string();
         let setup = Setup::new().journal(Journal::Counts).login(USER_NAME, DOMAIN_NAME, &password);
         let setup = faults.into_iter().fold(setup, Setup::preset);
-        let seeded = Seeded { seed: Seed::new(SystemTime::now()), keys: HashSet::new() };
+        let seeded = Seeded { seed: Seed::new(clock.now()), keys: HashSet::new() };
+        let setup = setup.clock(move || clock.now());
         let rehearsal = Self {
             simulator: Arc::new(Simulator::start(setup).await?),
             seeded: Arc::new(Mutex::new(seeded)),
             password: SecretLocation::in_memory(password, "the rehearsal"),
             faults,
+            fast_forward,
         };
         rehearsal.add_keys()(policy);
         Ok(rehearsal)
@@ -70,11 +83,16 @@ impl Rehearsal {
 
     /// Sets the simulated cloud's endpoints and credentials in a project's client.
     pub(super) fn endpoint_override(&self) -> EndpointOverride {
-        let (url, password) = (self.simulator.url(), self.password.clone());
+        let (url, password, fast_forward) = (self.simulator.url(), self.password.clone(), self.fast_forward);
         Box::new(move |project, settings| {
             settings.endpoints = Endpoints { kms: url.clone(), iam: url.clone() };
             settings.ca_file = None;
             settings.proxy = None;
+            if fast_forward {
+                // Thousands of runs take some seconds.
+                settings.requests_per_second = UNLIMITED;
+                (settings.retry.initial_interval, settings.retry.max_interval) = (NO_WAIT, NO_WAIT);
+            }
             settings.scope.id = Some(simulated_id(project));
             let login = Login::Password(Password {
                 user: Named::Name(USER_NAME.to_owned()),

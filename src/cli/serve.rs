@@ -13,7 +13,7 @@ use super::leadership::Leadership;
 use super::rehearsal::Rehearsal;
 use super::{Exit, fail, file_limit, load, variable};
 use crate::connect::{ClientCache, Connector};
-use crate::daemon::{CronAlarm, Daemon, PolicyFile, Signals, Supervisor};
+use crate::daemon::{Alarm, Announcer, CronAlarm, Daemon, FastForward, PastClock, PolicyFile, Signals, Supervisor};
 use crate::kms::KmsClient;
 use crate::logging::Format;
 use crate::policy::Policy;
@@ -85,7 +85,16 @@ pub(super) async fn run(file: PathBuf, mut options: ListenOptions, lease: LeaseO
         Err(exit) => return exit,
     };
     match Leadership::from_options(lease).await {
-        Ok(leadership) => serve(file, policy, options, web, None, leadership).await,
+        Ok(leadership) => {
+            let (clock, announcer) = (Clock::system(), Announcer::default());
+            match CronAlarm::new().await {
+                Ok(alarm) => {
+                    let timing = Timing { clock, alarm, announcer };
+                    serve(file, policy, options, web, None, leadership, timing).await
+                }
+                Err(error) => fail(Exit::Failed, &ErrorChain(&error)),
+            }
+        }
         Err(exit) => exit,
     }
 }
@@ -94,30 +103,46 @@ pub(super) async fn rehearse(
     file: PathBuf,
     mut options: ListenOptions,
     faults: Option<Preset>,
+    fast_forward: Option<Duration>,
     log: &LogOptions,
 ) -> Exit {
-    let mut file = PolicyFile::new(file, variable, Clock::system());
+    let past = PastClock::new(fast_forward.unwrap_or_default());
+    let clock = past.clock();
+    let mut file = PolicyFile::new(file, variable, clock.clone());
     let loaded = load(&mut file, log).and_then(|policy| Ok((policy, options.web(log)?)));
     let (policy, web) = match loaded {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    match Rehearsal::start(&policy, faults).await {
-        Ok(rehearsal) => serve(file, policy, options, web, Some(rehearsal), Leadership::default()).await,
-        Err(error) => fail(Exit::Failed, &format_args!("cannot start the simulated cloud: {error}")),
-    }
+    let rehearsal = Rehearsal::start(&policy, faults, fast_forward.is_some(), clock.clone()).await;
+    let (rehearsal, alarm) = match (rehearsal, CronAlarm::new().await) {
+        (Ok(rehearsal), Ok(alarm)) => (rehearsal, alarm),
+        (Err(error), _) => return fail(Exit::Failed, &format_args!("cannot start the simulated cloud: {error}")),
+        (_, Err(error)) => return fail(Exit::Failed, &ErrorChain(&error)),
+    };
+    let (alarm, announcer) = (FastForward::new(past.clone(), alarm), Announcer::brief(past));
+    let timing = Timing { clock, alarm, announcer };
+    serve(file, policy, options, web, Some(rehearsal), Leadership::default(), timing).await
 }
 
-async fn serve(
+/// How the daemon's time passes.
+struct Timing<A> {
+    clock: Clock,
+    alarm: A,
+    announcer: Announcer,
+}
+
+async fn serve<A: Alarm>(
     file: PolicyFile,
     policy: Policy,
     options: ListenOptions,
     web: Option<WebFile>,
     rehearsal: Option<Rehearsal>,
     mut leadership: Leadership,
+    timing: Timing<A>,
 ) -> Exit {
     let scheme = if web.as_ref().is_some_and(WebFile::uses_tls) { "https" } else { "http" };
-    match prepare(file, options, web, rehearsal.as_ref(), &leadership).await {
+    match prepare(file, options, web, rehearsal.as_ref(), &leadership, timing).await {
         Ok(Prepared { daemon, server, signals }) => {
             info!(address = %server.address(), "serving");
             if let Some(rehearsal) = &rehearsal {
@@ -146,23 +171,23 @@ async fn serve(
     }
 }
 
-struct Prepared<C> {
-    daemon: Daemon<CronAlarm, C>,
+struct Prepared<A, C> {
+    daemon: Daemon<A, C>,
     server: Server,
     signals: Signals,
 }
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-async fn prepare(
+async fn prepare<A: Alarm>(
     policy_file: PolicyFile,
     options: ListenOptions,
     web: Option<WebFile>,
     rehearsal: Option<&Rehearsal>,
     leadership: &Leadership,
-) -> Result<Prepared<impl FnMut(&Policy) -> Vec<Target<KmsClient>> + use<>>, AnyError> {
+    Timing { clock, alarm, announcer }: Timing<A>,
+) -> Result<Prepared<A, impl FnMut(&Policy) -> Vec<Target<KmsClient>> + use<A>>, AnyError> {
     let signals = Signals::listen().map_err(|error| format!("cannot install signal handlers: {error}"))?;
-    let clock = Clock::system();
     let gate = leadership.gate.clone();
     let store = Arc::new(StatusStore::new()?.behind(gate.clone()));
     let health = Health::new(HEARTBEAT_TIMEOUT);
@@ -195,7 +220,8 @@ async fn prepare(
             }
             connector.connect(policy)
         },
-        alarm: CronAlarm::new().await?,
+        alarm,
+        announcer,
         reconciler: Arc::new(Reconciler {
             clock: clock.clone(),
             stop: signals.stop.clone(),

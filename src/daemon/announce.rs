@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tracing::{Level, info, warn};
 
+use super::fast_forward::PastClock;
 use crate::rotation::assignment::Subject;
 use crate::rotation::decide::{Reason, Reasons, Status};
 use crate::rotation::report::{KeyError, KeyReport, ProjectReport, Report};
@@ -36,6 +37,8 @@ type KeyProblems = HashMap<(Arc<str>, Subject), KeyProblem>;
 #[derive(Debug, Default)]
 pub struct Announcer {
     problems: KeyProblems,
+    /// While it is behind, a run without news is not logged.
+    brief: Option<PastClock>,
 }
 
 /// The reasons of a key's problem, and a hash of the cause: a new cause is logged, a new request id is not.
@@ -65,6 +68,12 @@ struct Attention<'r> {
 }
 
 impl Announcer {
+    /// Logs only runs with news as long as this clock is behind.
+    #[must_use]
+    pub fn brief(clock: PastClock) -> Self {
+        Self { brief: Some(clock), ..Self::default() }
+    }
+
     /// Logs what is new in this report.
     pub fn announce(&mut self, report: &Report) {
         if report.interrupted {
@@ -74,7 +83,10 @@ impl Announcer {
         for project in &report.projects {
             self.project(project, &mut attention);
         }
-        summarise(report, &attention);
+        let has_news = !attention.new.is_empty() || report.changes() > 0;
+        if has_news || self.brief.as_ref().is_none_or(PastClock::has_caught_up) {
+            summarise(report, &attention);
+        }
         self.problems = attention.problems;
     }
 

@@ -5,6 +5,7 @@
 //! read at once, so that its errors are reported without delay, and takes effect after the run.
 
 mod announce;
+mod fast_forward;
 mod lifecycle;
 mod policy_file;
 mod schedule;
@@ -16,6 +17,7 @@ use futures_util::FutureExt;
 use tracing::{debug, error, info, warn};
 
 pub use announce::Announcer;
+pub use fast_forward::{FastForward, PastClock};
 pub use lifecycle::{Signals, Supervisor};
 pub(crate) use policy_file::warn_of_exposed_secrets;
 pub use policy_file::{DirectoryWatch, PolicyFile};
@@ -40,6 +42,8 @@ pub struct Daemon<A, C> {
     pub alarm: A,
     /// Makes the runs. Shared, so that the loop can check the policy during a run.
     pub reconciler: Arc<Reconciler>,
+    /// Logs the runs.
+    pub announcer: Announcer,
     /// Requests made by signals.
     pub signals: Signals,
     /// The status that the server shows.
@@ -59,7 +63,6 @@ impl<A: Alarm, C> Daemon<A, C> {
         C: FnMut(&Policy) -> Vec<Target<K>>,
     {
         let mut watch = DirectoryWatch::beside(self.policy_file.path());
-        let mut announcer = Announcer::default();
         let mut schedule = Schedule::new(&policy.schedule, self.clock.now());
         let mut alarm_set_for = None;
         let mut run_on_start = policy.schedule.run_on_start;
@@ -82,7 +85,7 @@ impl<A: Alarm, C> Daemon<A, C> {
                     }
                     let request = RunRequest { trigger, intent: Intent::Apply, guards, next_run: schedule.due() };
                     let (report, reloaded) = self.run_once(&targets, request).await;
-                    announcer.announce(&report);
+                    self.announcer.announce(&report);
                     run_when_active = report.standby && run_on_start;
                     if !report.interrupted {
                         self.store.publish(Arc::new(report));

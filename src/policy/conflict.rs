@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::calendar::Calendar;
 use super::draft::{Draft, ProjectIdentity};
 use crate::rotation::key::SECONDS_PER_DAY;
+use crate::support::duration::duration_text;
 use crate::yaml::decode::Decoder;
 use crate::yaml::source::Span;
-use crate::yaml::wording::{duration_text, quoted};
+use crate::yaml::wording::quoted;
 
 /// The request rate that KMS documents for one user; it answers more with 429.
 const CLOUD_REQUESTS_PER_SECOND: f64 = 20.0;

@@ -9,11 +9,12 @@ use super::project::PROJECT;
 use super::types::{Guards, Limits, Policy, Retry, Schedule};
 use crate::rotation::key::SECONDS_PER_DAY;
 use crate::rotation::project::Mode;
+use crate::support::duration::duration_text;
 use crate::yaml::decode::{Decoder, Field, optional};
 use crate::yaml::schema::{Count, FieldKind, FieldSchema, Form, Rate, Schema};
 use crate::yaml::source::Span;
 use crate::yaml::tree::Node;
-use crate::yaml::wording::{duration_text, quoted};
+use crate::yaml::wording::quoted;
 
 pub(super) const POLICY: Schema = Schema::of(
     "the policy",

@@ -46,6 +46,7 @@ pub(super) enum Standing {
 }
 
 /// The state of one key in one run.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct KeyRun<'a> {
     pub(super) task: KeyTask<'a>,
     pub(super) observed: ObservedKey,

@@ -35,11 +35,10 @@ impl<K: Kms> ProjectRun<'_, K> {
         if !key.described && verdict.status == Status::NonCompliant && !verdict.steps.is_empty() {
             self.describe(&mut key, SendMode::Retried).await;
         }
-        if key.rotation().is_some() && !key.described && self.lacks_creation(&key.history) {
-            if remembered.is_optional_call_due(now) {
-                self.remember(task.key_id, |known| known.optional_call_made(now));
-                self.describe(&mut key, SendMode::Optional).await;
-            }
+        let needs_creation = key.rotation().is_some() && !key.described && lacks_creation(&key.history);
+        if needs_creation && remembered.is_optional_call_due(now) {
+            self.remember(task.key_id, |known| known.optional_call_made(now));
+            self.describe(&mut key, SendMode::Optional).await;
         }
         key
     }
@@ -98,11 +97,6 @@ impl<K: Kms> ProjectRun<'_, K> {
         assignment.listed.filter(|_| self.listed)?.description.state
     }
 
-    /// Whether the key has never rotated, so that its age is that of the key, and that is unknown.
-    fn lacks_creation(&self, history: &History) -> bool {
-        history.created.is_none() && history.last().is_some_and(|last| last.rotation.last_rotated.is_none())
-    }
-
     async fn describe(&self, key: &mut KeyRun<'_>, mode: SendMode) {
         key.described = true;
         match self.kms.describe(key.task.key_id, mode).await {
@@ -138,4 +132,9 @@ impl<K: Kms> ProjectRun<'_, K> {
 /// When the key was created, by the list.
 pub(super) fn created(assignment: &Assignment<'_>) -> Option<SystemTime> {
     assignment.listed?.description.created
+}
+
+/// Whether the age of the material is the age of the key, and that is unknown.
+fn lacks_creation(history: &History) -> bool {
+    history.created.is_none() && history.last().is_some_and(|last| last.rotation.last_rotated.is_none())
 }

@@ -205,8 +205,7 @@ pub fn decide_setting(desired: DesiredRotation, observed: &ObservedKey) -> Verdi
 }
 
 fn is_on_policy(desired: DesiredRotation, observed: &ObservedKey) -> bool {
-    matches!(observed.reading, Reading::Rotation(rotation)
-        if rotation.enabled && rotation.interval_days.is_some_and(|days| desired.accepts(days)))
+    matches!(observed.reading, Reading::Rotation(rotation) if desired.is_met_by(rotation))
 }
 
 fn rotation_off(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {

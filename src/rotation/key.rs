@@ -148,6 +148,12 @@ impl DesiredRotation {
         Self { interval, bound: Bound::Exact, reapply: Reapply::OnDrift }
     }
 
+    /// Whether the setting is on policy.
+    #[must_use]
+    pub(crate) fn is_met_by(self, rotation: Rotation) -> bool {
+        rotation.enabled && rotation.interval_days.is_some_and(|days| self.accepts(days))
+    }
+
     /// Whether an interval of this many days is on policy.
     #[must_use]
     pub fn accepts(self, days: u32) -> bool {

@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 use super::decide::Step;
 use super::key::{DAY, KeyState, Rotation, RotationInterval, SECONDS_PER_DAY};
 
-/// How far the cloud's clock may be ahead of ours without being noticed: a last rotation that is later is an error.
-const FUTURE_TOLERATED: Duration = Duration::from_secs(15 * 60);
+/// How far apart the cloud's clock and ours may be: a last rotation that is later is an error, and a reading that is
+/// earlier than the one before is one after a clock was set.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(15 * 60);
 /// Readings that are this far apart always count as uninterrupted.
 pub(crate) const SHORTEST_GAP: Duration = DAY;
 
@@ -87,7 +88,7 @@ impl History {
         let read = Rotations { count: rotation.rotations.unwrap_or(0), last: rotation.last_rotated };
         let was_doubted = self.doubted.take();
         let mut new_rotations = 0;
-        let mut is_disturbed = was_doubted.is_some() || self.last.is_some_and(|last| at < last.at);
+        let mut is_disturbed = was_doubted.is_some() || self.last.is_some_and(|last| at + CLOCK_TOLERANCE < last.at);
         if self.trusted != Some(read) {
             is_disturbed = true;
             let is_doubtful = !self.is_sane(read, at) || self.trusted.is_some_and(|trusted| read.contradicts(trusted));
@@ -191,13 +192,13 @@ impl History {
         match read.last {
             _ if !self.is_sane(read, at) => None,
             Some(last) => Some(last),
-            None => self.created.filter(|created| read.count == 0 && *created <= at + FUTURE_TOLERATED),
+            None => self.created.filter(|created| read.count == 0 && *created <= at + CLOCK_TOLERANCE),
         }
     }
 
     /// Whether the last rotation is neither in the future nor before the key's creation.
     fn is_sane(&self, read: Rotations, at: SystemTime) -> bool {
-        read.last.is_none_or(|last| last <= at + FUTURE_TOLERATED && self.created.is_none_or(|created| created <= last))
+        read.last.is_none_or(|last| last <= at + CLOCK_TOLERANCE && self.created.is_none_or(|created| created <= last))
     }
 }
 

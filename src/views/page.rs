@@ -27,7 +27,7 @@ const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 /// What the page may load and run: its own style and script, named by their hash, and fresh copies of itself.
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-1BRsHTXmy9XHTyDbRZQZzX1s6Smo/GpSEdns8jHkfrg='; \
+    style-src 'sha256-jqMFFDjOzi5uVT4U0vrxqrB+0CGjnxUQ3wvQt+AlRZM='; \
     script-src 'sha256-nKnYxA7QHaMbW3MpzLDTwSntoq5PgnkoaWnius6Ba8w='; \
     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -182,7 +182,16 @@ enum Interval {
     Off,
     Days(u32),
     Unknown,
-    /// Not read, because the policy requires no rotation of the key.
+    NotRead,
+}
+
+/// What the last rotation's column shows.
+enum LastRotation {
+    At(SystemTime),
+    /// Never, and when the key was created, where that is known.
+    Never(Option<SystemTime>),
+    /// What the cloud shows makes no sense.
+    Unknown,
     NotRead,
 }
 
@@ -196,13 +205,14 @@ impl KeyRow<'_> {
         match self.key.rotation {
             Some(Rotation { enabled: false, .. }) => Interval::Off,
             Some(Rotation { interval_days: Some(days), .. }) => Interval::Days(days),
-            _ if matches!(self.key.subject, Subject::Key(_))
-                && matches!(self.key.status, Status::NonCompliant | Status::Unknown) =>
-            {
-                Interval::Unknown
-            }
-            _ => Interval::NotRead,
+            None if !self.could_not_be_read() => Interval::NotRead,
+            Some(Rotation { interval_days: None, .. }) | None => Interval::Unknown,
         }
+    }
+
+    /// Whether the key was to be read, unlike an exempt one.
+    fn could_not_be_read(&self) -> bool {
+        matches!(self.key.subject, Subject::Key(_)) && matches!(self.key.status, Status::NonCompliant | Status::Unknown)
     }
 
     /// The policy's interval, if the key's differs.
@@ -214,8 +224,15 @@ impl KeyRow<'_> {
         self.key.desired.filter(|desired| !accepts(desired)).map(wording::wanted)
     }
 
-    fn last_rotated(&self) -> Option<SystemTime> {
-        self.key.rotation.and_then(|rotation| rotation.last_rotated)
+    fn last_rotation(&self) -> LastRotation {
+        match (self.key.rotation, self.key.material_since) {
+            (None, _) if !self.could_not_be_read() => LastRotation::NotRead,
+            (Some(Rotation { last_rotated: Some(at), .. }), Some(_)) => LastRotation::At(at),
+            (Some(Rotation { last_rotated: None, rotations: None | Some(0), .. }), _) => {
+                LastRotation::Never(self.key.created)
+            }
+            _ => LastRotation::Unknown,
+        }
     }
 }
 

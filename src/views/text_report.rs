@@ -86,6 +86,7 @@ enum Section {
     OffPolicy,
     Unknown,
     Unconfirmed,
+    TooOld,
     Uncovered,
     EndsSoon,
     Exempt,
@@ -93,13 +94,14 @@ enum Section {
 }
 
 impl Section {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Change,
         Self::IfEnforced,
         Self::HeldBack,
         Self::OffPolicy,
         Self::Unknown,
         Self::Unconfirmed,
+        Self::TooOld,
         Self::Uncovered,
         Self::EndsSoon,
         Self::Exempt,
@@ -119,8 +121,11 @@ impl Section {
             Status::Uncovered => Self::Uncovered,
             Status::Exempt if key.reasons.contains(Reason::ExemptionEndsSoon) => Self::EndsSoon,
             Status::Exempt => Self::Exempt,
-            Status::Compliant if !key.reasons.is_empty() => Self::Unconfirmed,
-            Status::Compliant => Self::OnPolicy,
+            Status::Compliant if key.reasons.contains(Reason::MaterialTooOld) => Self::TooOld,
+            Status::Compliant if key.reasons.is_empty() || key.reasons == Reason::RotationUnproven.into() => {
+                Self::OnPolicy
+            }
+            Status::Compliant => Self::Unconfirmed,
         }
     }
 
@@ -135,6 +140,7 @@ impl Section {
             (Self::OffPolicy, _, Mode::Monitor) => "off policy (monitor mode)",
             (Self::Unknown, ..) => "unknown",
             (Self::Unconfirmed, ..) => "on policy, but the interval could not be sent again",
+            (Self::TooOld, ..) => "on policy, but the key material is too old",
             (Self::Uncovered, ..) if project.coverage == Coverage::Required => "uncovered, though coverage is required",
             (Self::Uncovered, ..) => "uncovered, not matched by any policy entry",
             (Self::EndsSoon, ..) => "exempt, ends soon",
@@ -146,7 +152,7 @@ impl Section {
     fn sign(self) -> &'static str {
         match self {
             Self::Change | Self::IfEnforced => "~",
-            Self::HeldBack | Self::Unconfirmed | Self::EndsSoon => "!",
+            Self::HeldBack | Self::Unconfirmed | Self::TooOld | Self::EndsSoon => "!",
             Self::OffPolicy => wording::sign(Status::NonCompliant),
             Self::Unknown => wording::sign(Status::Unknown),
             Self::Uncovered => wording::sign(Status::Uncovered),
@@ -159,7 +165,9 @@ impl Section {
         match self {
             Self::Change | Self::IfEnforced => BLUE,
             Self::OffPolicy => RED,
-            Self::HeldBack | Self::Unknown | Self::Unconfirmed | Self::Uncovered | Self::EndsSoon => YELLOW,
+            Self::HeldBack | Self::Unknown | Self::Unconfirmed | Self::TooOld | Self::Uncovered | Self::EndsSoon => {
+                YELLOW
+            }
             Self::Exempt => DIM,
             Self::OnPolicy => GREEN,
         }
@@ -171,7 +179,7 @@ impl Section {
             _ if all => usize::MAX,
             Self::Change | Self::IfEnforced | Self::OffPolicy | Self::EndsSoon => usize::MAX,
             // An outage, a mistake in a selector or a first policy: these keys are alike.
-            Self::HeldBack | Self::Unknown | Self::Unconfirmed | Self::Uncovered => LISTED,
+            Self::HeldBack | Self::Unknown | Self::Unconfirmed | Self::TooOld | Self::Uncovered => LISTED,
             Self::Exempt | Self::OnPolicy => 0,
         }
     }
@@ -313,7 +321,11 @@ fn setting(section: Section, purpose: Purpose, key: &KeyReport) -> String {
         (Section::Exempt | Section::EndsSoon | Section::Uncovered, ..) | (_, None, _) => {
             now.map(with_unit).unwrap_or_default()
         }
-        (_, Some(desired), _) if key.status == Status::Compliant => {
+        (Section::Unknown, Some(desired), _) => {
+            let last = now.map(|now| format!(", last {}", with_unit(now))).unwrap_or_default();
+            format!("? → {} days{last}", limit(desired))
+        }
+        (_, Some(desired), _) if key.rotation.is_some_and(|rotation| desired.is_met_by(rotation)) => {
             let now = now.map(with_unit).unwrap_or_default();
             match desired.bound {
                 Bound::Exact => now,
@@ -352,8 +364,9 @@ fn details(section: Section, purpose: Purpose, mode: Mode, key: &KeyReport) -> S
     match (section, purpose) {
         // The setting shows the change, unless it was right before.
         (Section::Change, Purpose::Applied) if !key.changes.iter().all(is_same) => {}
-        (Section::Change | Section::IfEnforced, _) if key.reasons.is_empty() => {
-            details.push_str("sent again, by reapply: always");
+        (Section::Change | Section::IfEnforced, _) if key.status == Status::Compliant => {
+            let separator = if details.is_empty() { "" } else { "; " };
+            let _ = write!(details, "{separator}sent again, by reapply: always");
         }
         (Section::Unknown, Purpose::Planned) if mode == Mode::Enforce && !key.planned.is_empty() => {
             let _ = write!(details, "; {}", wording::unread_steps(key.planned));
@@ -364,6 +377,9 @@ fn details(section: Section, purpose: Purpose, mode: Mode, key: &KeyReport) -> S
                 let _ = write!(details, "{separator}{}", wording::taken(change.step));
             }
         }
+    }
+    if let Some(age) = key.age_if_written.filter(|_| purpose == Purpose::Planned) {
+        let _ = write!(details, "; {}", wording::age_if_written(age));
     }
     details
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use crate::rotation::assignment::Subject;
 use crate::rotation::decide::{Reason, Status, Step, Steps};
 use crate::rotation::key::{Bound, DesiredRotation};
+use crate::rotation::material::whole_days;
 use crate::rotation::report::{KeyReport, Report, Tally};
 
 /// Text that is written directly to its destination, without a `String`.
@@ -91,11 +92,16 @@ pub(crate) fn why(key: &KeyReport) -> impl fmt::Display {
                 Subject::Key(_) => reason(each),
                 Subject::Entry(_) => reason_of_entry(each),
             })?;
-            if let (Reason::Exempted, Some(exemption)) = (each, &key.exemption) {
-                if let Some(until) = &exemption.until {
-                    write!(f, " until {}", until.date)?;
+            match (each, &key.exemption, key.material_since, key.overdue_from) {
+                (Reason::Exempted, Some(exemption), ..) => {
+                    if let Some(until) = &exemption.until {
+                        write!(f, " until {}", until.date)?;
+                    }
+                    write!(f, ": {}", exemption.reason)?;
                 }
-                write!(f, ": {}", exemption.reason)?;
+                (Reason::MaterialTooOld, _, Some(since), _) => write!(f, ": in use since {}", day(since))?,
+                (Reason::RotationOverdue, .., Some(from)) => write!(f, ": overdue from {}", day(from))?,
+                _ => {}
             }
         }
         Ok(())
@@ -122,6 +128,12 @@ pub(crate) fn postponed(report: &Report) -> [impl fmt::Display; 2] {
         "To change all of them at once, as with the first policy of an account: kms-rotationd apply --allow-many"
             .to_owned(),
     ]
+}
+
+/// What the planned writes mean for the material of a key whose rotation they postpone.
+pub(crate) fn age_if_written(age: Duration) -> impl fmt::Display {
+    let days = whole_days(age);
+    formatted(move |f| write!(f, "its material will be up to {days} days old before the cloud rotates it"))
 }
 
 /// A sign for readers who do not see the colour; the word is next to it or above it.

@@ -4,14 +4,13 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::SpanRelativeTo;
-
 use super::decode::{Decoder, Field, NamedFile};
 use super::nearest::nearest;
 use super::schema::{Count, Rate, Text};
 use super::source::Span;
 use super::tree::Value;
 use super::wording::{duration_range, or_list, quoted};
+use crate::support::duration::parse_duration;
 use crate::support::printable::is_unprintable;
 
 impl Decoder<'_> {
@@ -128,8 +127,7 @@ impl Decoder<'_> {
     /// A duration with its unit; a day has 24 hours.
     pub(crate) fn duration(&mut self, field: Field<'_>, range: &RangeInclusive<Duration>) -> Option<Duration> {
         let bounds = duration_range(range);
-        let span = field.node.text().and_then(|text| text.parse::<jiff::Span>().ok());
-        let parsed = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
+        let parsed = field.node.text().and_then(parse_duration);
         let Some(signed) = parsed else {
             let written = field.node.text().unwrap_or_else(|| self.source.slice(field.node.span)).trim();
             let help = is_decimal(written).then(|| format!("add a unit, such as `{written}s`"));

@@ -3,8 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use jiff::SignedDuration;
-
+use crate::support::duration::duration_text;
 use crate::support::printable::is_unprintable;
 
 /// Names as in ``` `a`, `b` or `c` ```.
@@ -20,16 +19,6 @@ pub(crate) fn or_list(names: &[&str]) -> String {
 /// The bounds of a duration in words.
 pub(crate) fn duration_range(range: &RangeInclusive<Duration>) -> String {
     format!("a duration from {} to {}", duration_text(*range.start()), duration_text(*range.end()))
-}
-
-/// A duration as a policy writes it, such as `1h30m`.
-pub(crate) fn duration_text(duration: Duration) -> String {
-    const DAY: u64 = 24 * 3600;
-    if duration.as_secs() > DAY && duration.as_secs().is_multiple_of(DAY) && duration.subsec_nanos() == 0 {
-        return format!("{}d", duration.as_secs() / DAY);
-    }
-    SignedDuration::try_from(duration)
-        .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}").replace(' ', ""))
 }
 
 /// The most characters of the file that a message quotes.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use kms_rotationd::daemon::{Alarm, Daemon, PolicyFile, Signals, Supervisor};
+use kms_rotationd::daemon::{Alarm, Announcer, Daemon, PolicyFile, Signals, Supervisor};
 use kms_rotationd::kms::observe::Operation;
 use kms_rotationd::kms::{Error, ErrorKind, Kms, Listed, Receipt, RunStart, SendMode, WriteOperation};
 use kms_rotationd::policy::Policy;
@@ -170,6 +170,7 @@ async fn beside_daemon_with(
         policy_file,
         connect,
         alarm,
+        announcer: Announcer::default(),
         reconciler: Arc::new(Reconciler {
             clock: clock.clone(),
             stop: signals.stop.clone(),

@@ -257,6 +257,7 @@ fn a_last_rotation_before_the_creation_is_not_believed() {
 fn a_last_rotation_in_the_future_is_not_believed_beyond_a_quarter_of_an_hour() {
     let (mut near, mut far) = (Watched::rotated(1, 10), Watched::rotated(1, 10));
     assert_eq!(near.read(day(10) - HOUR / 4), Reasons::NONE);
+    assert_eq!(near.history.overdue_from(48 * HOUR), Some(day(102)), "from the rotation, not from the reading");
     // Our clock is 20 minutes slow, and nothing shows that.
     assert_eq!(far.read(day(10) - HOUR / 3), only(UNPROVEN));
     assert_eq!(far.material_since(), None);
@@ -277,6 +278,7 @@ fn a_count_that_rises_without_a_time_is_a_contradiction() {
     key.read(day(6));
     key.rotation.rotations = Some(4);
     assert_eq!((key.observe(day(7)), key.verdict(day(7)).reasons), (0, only(UNPROVEN)));
+    assert_eq!((key.observe(day(8)), key.verdict(day(8)).reasons), (0, Reasons::NONE), "believed, but no rotation");
 }
 
 #[test]

@@ -245,7 +245,9 @@ const APART: &str =
 #[test]
 fn a_clock_skew_of_twenty_minutes_is_in_log_and_metric() {
     for (offset, expected) in [(1200, 1200.0), (-1200, -1200.0)] {
-        let cloud = Cloud::start(keyed([off()]).behave(|cloud| cloud.date_offset_seconds = offset));
+        // Not created within the skew.
+        let key = off().created(SystemTime::now() - Duration::from_secs(86_400));
+        let cloud = Cloud::start(keyed([key]).behave(|cloud| cloud.date_offset_seconds = offset));
         let site = site(&Policy::of_one_key(cloud.url()).with(BY_VALUE));
         let daemon = site.run();
         daemon.await_runs(1);

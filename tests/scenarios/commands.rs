@@ -526,14 +526,14 @@ fn plan_names_selectors_without_keys_and_uncovered_keys() {
     let planned = in_text(&Site::new(&policy), "plan");
     assert_eq!(planned.code, Some(1));
     let lines: Vec<_> = planned.stdout.lines().map(str::trim_end).collect();
-    let missing = format!("    ? {:36}       policy.yaml:16  no key of this project has this alias", "alias/gone");
+    let missing = format!("    ? {:36}            policy.yaml:16  no key of this project has this alias", "alias/gone");
     let expected = [
         "payments  open-telekom-cloud eu-de, enforce",
         "  warning: policy.yaml:15: the selector matches no key",
         "  unknown: 1",
         &missing,
         "  uncovered, not matched by any policy entry: 1",
-        &format!("    ○ {}  web", key_id(1)),
+        &format!("    ○ {}  web  off", key_id(1)),
         "",
         "1 of 3 keys on policy; 1 unknown; 1 uncovered; 1 policy entry counts as one unknown key. No changes found, but \
          1 key could not be read.",

@@ -215,6 +215,6 @@ fn a_rehearsal_ignores_the_project_of_the_environment() {
         }
         let daemon = rehearse(&site, &[]);
         daemon.await_runs(1);
-        assert_eq!(daemon.status().key(KEY), "compliant", "{variable}");
+        assert_eq!(daemon.status().key_status(KEY), "compliant", "{variable}");
     }
 }

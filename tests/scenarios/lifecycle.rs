@@ -312,7 +312,7 @@ fn each_change_logs_key_step_before_after_and_the_clouds_request_id() {
         told,
         [
             [&*first, "enable_rotation", "off", "on", "payments"],
-            [&*first, "update_interval", "365 days", "90 days", "payments"],
+            [&*first, "update_interval", "on", "90 days", "payments"],
             [&*second, "update_interval", "365 days", "90 days", "payments"],
         ]
     );

@@ -34,6 +34,7 @@ mod networks;
 mod open_files;
 mod program;
 mod projects;
+mod proof;
 mod proxy_faults;
 mod rehearsal;
 mod reload;

@@ -180,6 +180,13 @@ impl Report {
         if reasons.is_empty() { status.to_owned() } else { format!("{status}: {}", reasons.join(", ")) }
     }
 
+    /// A key's status, whatever the reasons are.
+    #[track_caller]
+    pub(crate) fn key_status(&self, key_id: &str) -> String {
+        let key = self.key(key_id);
+        key.split(':').next().unwrap_or_default().to_owned()
+    }
+
     /// A key's last error.
     #[track_caller]
     pub(crate) fn key_error(&self, key_id: &str) -> String {

@@ -29,12 +29,12 @@ fn a_rehearsal_without_faults_ends_with_every_rotatable_key_on_policy() {
     let daemon = rehearse(&site, &[]);
     daemon.await_runs(1);
     let report = daemon.status();
-    assert!(rotatable(40).all(|n| report.key(&key_id(n)) == "compliant"));
+    assert!(rotatable(40).all(|n| report.key_status(&key_id(n)) == "compliant"));
     let others = [3, 5, 9, 11, 13].map(|n| report.key(&key_id(n)));
     assert_eq!(
         others,
         [
-            "non_compliant: key_disabled",
+            "non_compliant: key_disabled, material_too_old",
             "exempt: imported_material",
             "exempt: default_key",
             "exempt: unsupported_key_type",
@@ -88,7 +88,7 @@ fn assert_converges(preset: Preset) {
     let daemon = rehearse(&site, &["--faults", preset.as_str()]);
     eventually(&format!("{preset}: every rotatable key is on policy"), || {
         let report = daemon.status();
-        report.keys().count() == 12 && rotatable(12).all(|n| report.key(&key_id(n)) == "compliant")
+        report.keys().count() == 12 && rotatable(12).all(|n| report.key_status(&key_id(n)) == "compliant")
     });
     let on_policy = |n: usize| {
         let labels = format!("project=\"payments\",key_id=\"{}\",status=\"compliant\"", key_id(n));
@@ -128,7 +128,7 @@ fn the_smallest_policy_has_something_to_rehearse() {
     });
     let daemon = rehearse(&site, &[]);
     daemon.await_runs(1);
-    assert_eq!(daemon.status().key(KEY), "compliant");
+    assert_eq!(daemon.status().key(KEY), "compliant: material_too_old");
     assert_eq!(daemon.stop().messages("rotation changed").len(), 2);
 }
 
@@ -176,4 +176,45 @@ fn a_rehearsal_ignores_incomplete_credentials_in_the_environment() {
     let daemon = rehearse(&site, &[]);
     daemon.await_runs(1);
     assert_eq!(daemon.status().count("compliant"), 3);
+}
+
+/// The last hundred days in a cloud that forgets the third key, which is on policy at first.
+#[test]
+fn a_fast_forward_shows_which_keys_the_cloud_has_rotated_and_which_it_has_forgotten() {
+    let site = Site::new(&Policy { schedule: r#"{cron: "30 6 * * *"}"#, ..policy(3) });
+    let daemon = rehearse(&site, &["--fast-forward", "100d", "--faults", "forgetful"]);
+    eventually("the present", || {
+        let next: Option<jiff::Timestamp> = daemon.status().0["next_run_at"].as_str().map(|at| at.parse().unwrap());
+        next.is_some_and(|next| next > jiff::Timestamp::now())
+    });
+    let report = daemon.status();
+    let key = |n: usize| report.keys().find(|key| key["key_id"] == key_id(n)).unwrap().clone();
+    assert_eq!(report.key(&key_id(2)), "non_compliant: rotation_overdue, material_too_old");
+    assert!(key(2)["rotation_due_at"].as_str() < report.0["run"]["ended_at"].as_str());
+    for n in [0, 1] {
+        // Too old at first; 90 days after the repair the cloud has rotated them.
+        assert_eq!((&*report.key(&key_id(n)), &key(n)["material_since"]), ("compliant", &key(n)["last_rotation_at"]));
+        assert!(key(n)["rotation_due_at"].as_str() > report.0["run"]["ended_at"].as_str());
+    }
+    let finding = |reason: &str| {
+        let labels = format!("project=\"payments\",reason=\"{reason}\"");
+        daemon.metric(&format!("kms_rotation_findings{{{labels}}}"))
+    };
+    assert_eq!((finding("rotation_overdue"), finding("material_too_old")), (Some(1.0), Some(1.0)));
+    assert_eq!(daemon.metric("kms_rotation_rotations_observed_total{project=\"payments\"}"), Some(2.0));
+    let log = daemon.stop();
+    assert_eq!(log.messages("the cloud has rotated the key").len(), 2);
+    let runs = log.messages("run finished").len() + log.messages("run finished with keys off policy").len();
+    assert!(runs < 10, "a run without news is not logged: {runs}");
+}
+
+#[test]
+fn a_fast_forward_goes_at_most_ten_years_back() {
+    let site = Site::new(&policy(1));
+    for (span, text) in [("3661d", "at most 3660d"), ("soon", "expected a duration such as 36h"), ("-1d", "")] {
+        let ended = site.command(&["rehearse", "--policy", "policy.yaml", "--fast-forward", span]).output().unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{span}");
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(said.contains(text), "{said}");
+    }
 }

@@ -242,7 +242,8 @@ fn a_status_without_an_interval_causes_no_write_to_a_key_that_is_on() {
         assert!(kms.bodies("update-key-rotation-interval").is_empty());
     }
     let kms = StandIn::start(|_| answer("200 OK", "", r#"{"key_rotation_enabled":true,"rotation_interval":90.0}"#));
-    assert_eq!(Site::new(&Policy::of_one_key(&kms.url())).apply().key(KEY), "compliant");
+    let read = "compliant: rotation_unproven";
+    assert_eq!(Site::new(&Policy::of_one_key(&kms.url())).apply().key(KEY), read, "nothing shows its age");
 }
 
 #[test]

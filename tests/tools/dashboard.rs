@@ -27,14 +27,16 @@ pub(crate) fn queries(dashboard: &Value) -> Vec<(&str, &str)> {
 
 /// The query as Grafana sends it.
 fn filled(query: &str, project: &str, key: &str) -> String {
-    let filled = query.replace("$__rate_interval", "5s").replace("$project", project).replace("$key", key);
+    let filled = query.replace("$__rate_interval", "5s").replace("$__range", "1m");
+    let filled = filled.replace("$project", project).replace("$key", key);
     assert!(!filled.contains('$'), "{filled} has an unknown variable");
     filled
 }
 
 pub(crate) fn every_query_of_the_dashboard_finds_something_in_a_rehearsal() {
-    // With faults, because otherwise there are no retries.
-    let site = Site::new(&Policy::of_keys("https://kms.invalid", (0..12).map(key_id)).every_second());
+    // With faults, because otherwise there are no retries; and with an interval that ends within 30 days.
+    let policy = Policy::of_keys("https://kms.invalid", (0..12).map(key_id)).key(&key_id(12), 30);
+    let site = Site::new(&policy.every_second());
     let arguments = ["rehearse", "--policy", "policy.yaml", "--listen", "127.0.0.1:0", "--log-format", "json"];
     let daemon = Daemon::start(site.command(&[&arguments[..], &["--faults", Preset::Flaky.as_str()]].concat()));
     let prometheus = Prometheus::watching(&daemon);
@@ -78,7 +80,9 @@ pub(crate) fn the_panels_of_the_dashboard_do_not_overlap_and_use_the_data_source
     let queries = queries(&dashboard);
     assert!(queries.len() > 25, "{}", queries.len());
     let asked: String = queries.iter().map(|(_, query)| *query).collect();
-    for part in ["keys{", "runs_total", "requests_total", "retries_total", "key_finding", "expiry", "429"] {
+    let parts = ["keys{", "runs_total", "requests_total", "retries_total", "key_finding", "expiry", "429"];
+    let of_rotation = ["key_material", "rotation_due", "rotations_observed_total", "_findings{"];
+    for part in parts.into_iter().chain(of_rotation) {
         assert!(asked.contains(part), "no panel asks for {part}");
     }
 }

@@ -67,6 +67,8 @@ const TESTS: &[Test] = tests! {
     has_prometheus: alerting::{
         a_key_off_policy_fires_an_alert_until_it_is_repaired,
         a_target_label_does_not_silence_an_alert,
+        old_material_fires_one_alert_for_each_project_until_the_cloud_rotates_the_keys,
+        a_cloud_that_forgets_a_rotation_fires_an_alert_until_it_rotates_the_key,
     };
     has_prometheus: dashboard::{every_query_of_the_dashboard_finds_something_in_a_rehearsal};
     NOTHING: dashboard::{the_panels_of_the_dashboard_do_not_overlap_and_use_the_data_source};
@@ -80,9 +82,11 @@ const TESTS: &[Test] = tests! {
     has_readable_memory: memory::{a_secret_for_logins_is_wiped_after_the_login, a_secret_for_signing_is_in_memory_once};
     has_promtool: promtool::{
         prometheus_accepts_its_configuration_and_the_rules_pass_their_tests,
+        old_material_of_a_thousand_keys_raises_one_alert,
         prometheus_accepts_the_documented_queries,
         the_documented_queries_find_a_key_of_each_of_two_replicas,
         the_dashboard_counts_a_key_of_two_replicas_once,
+        the_dashboard_shows_the_oldest_material_and_the_next_rotations,
     };
     has_jq: script::{the_script_in_the_help_of_apply_lists_only_keys_off_policy_or_unknown};
     has_browser: status_page::{

@@ -22,6 +22,36 @@ pub(crate) fn prometheus_accepts_its_configuration_and_the_rules_pass_their_test
     promtool(&["test", "rules", "rules.test.yaml"], &folder);
 }
 
+/// The first day of a policy for an old account. promtool refuses queries with more than 10 000 samples.
+pub(crate) fn old_material_of_a_thousand_keys_raises_one_alert() {
+    let project = "job=\"kms-rotationd\",instance=\"a\",project=\"payments\"";
+    let folder = root().join(FOLDER);
+    let rules = ["thresholds.yaml", "rules.yaml"].map(|name| folder.join(name));
+    let mut test =
+        format!("rule_files: {rules:?}\nevaluation_interval: 30m\ntests:\n- interval: 30m\n  input_series:\n");
+    let mut series = |name: &str, labels: &str, value: u32| {
+        let _ = writeln!(test, "  - {{series: '{name}{{{labels}}}', values: '{value}x4'}}");
+    };
+    series("up", "job=\"kms-rotationd\",instance=\"a\"", 1);
+    series("kms_rotation_project_info", &format!("{project},mode=\"enforce\",proof=\"required\""), 1);
+    series("kms_rotation_findings", &format!("{project},reason=\"material_too_old\""), 1_000);
+    for key in 0..1_000 {
+        let key = format!("{project},key_id=\"{key}\"");
+        series("kms_rotation_key_status", &format!("{key},status=\"non_compliant\""), 1);
+        series("kms_rotation_key_finding", &format!("{key},reason=\"material_too_old\""), 1);
+        series("kms_rotation_key_info", &format!("{key},alias=\"\",entry=\"7\""), 1);
+    }
+    let alerts = "count by (alertname, severity) (ALERTS{project=\"payments\"})";
+    let only = "{alertname=\"KmsRotationMaterialTooOld\",severity=\"critical\"}";
+    let _ = writeln!(
+        test,
+        "  promql_expr_test:\n  - {{expr: '{alerts}', eval_time: 2h, exp_samples: [{{labels: '{only}', value: 1}}]}}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("test.yaml"), test).unwrap();
+    promtool(&["test", "rules", "test.yaml"], folder.path());
+}
+
 /// The documented queries, each as a rule, because promtool does not parse bare queries.
 fn queries_as_rules() -> String {
     let queries = [blocks("docs/monitoring.md", "promql"), blocks("docs/operations.md", "promql")].concat();
@@ -50,15 +80,17 @@ pub(crate) fn the_documented_queries_find_a_key_of_each_of_two_replicas() {
             ("key_status", ",key_id=\"k\",status=\"exempt\"", 0),
             ("keys", ",status=\"compliant\"", 3),
             ("keys", ",status=\"non_compliant\"", 1),
-            ("key_last_rotation_timestamp_seconds", ",key_id=\"k\"", -100 * 86_400),
-            ("key_policy_interval_seconds", ",key_id=\"k\"", 90 * 86_400),
+            ("key_material_timestamp_seconds", ",key_id=\"k\"", -100 * 86_400),
+            ("key_rotation_due_timestamp_seconds", ",key_id=\"k\"", 20 * 86_400),
+            ("findings", ",reason=\"material_too_old\"", 1),
+            ("findings", ",reason=\"rotation_overdue\"", 0),
         ] {
             let series = format!("kms_rotation_{name}{{job=\"j\",instance=\"{instance}\",project=\"p\"{labels}}}");
             let _ = writeln!(test, "  - {{series: '{series}', values: '{value} {value}'}}");
         }
     }
     test.push_str("  promql_expr_test:\n");
-    for (at, samples) in [(0, 2), (1, 1), (2, 2)] {
+    for (at, samples) in [(0, 2), (1, 1), (2, 1), (3, 2), (4, 2)] {
         let expr = format!("count(readme:query{at})");
         let _ = writeln!(
             test,
@@ -74,13 +106,17 @@ pub(crate) fn the_documented_queries_find_a_key_of_each_of_two_replicas() {
 pub(crate) fn the_dashboard_counts_a_key_of_two_replicas_once() {
     let dashboard = dashboard::dashboard();
     let counts = dashboard::queries(&dashboard).into_iter().map(|(_, query)| query).filter(|query| {
-        query.contains("kms_rotation_keys{") && !query.contains('/') || query.starts_with("count by (reason)")
+        query.contains("kms_rotation_keys{") && !query.contains('/')
+            || query.contains("kms_rotation_findings{")
+            || query.starts_with("count by")
     });
     let mut test = "evaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n".to_owned();
     for (instance, acting) in [("a", 1), ("b", 0)] {
         for (name, labels, value) in [
             ("keys", ",project=\"p\",status=\"non_compliant\"", 1),
             ("key_finding", ",project=\"p\",key_id=\"k\",reason=\"rotation_disabled\"", 1),
+            ("key_rotation_due_timestamp_seconds", ",project=\"p\",key_id=\"k\"", 20 * 86_400),
+            ("findings", ",project=\"p\",reason=\"material_too_old\"", 1),
             ("acting", "", acting),
         ] {
             let series = format!("kms_rotation_{name}{{job=\"j\",instance=\"{instance}\"{labels}}}");
@@ -94,7 +130,55 @@ pub(crate) fn the_dashboard_counts_a_key_of_two_replicas_once() {
         let _ = writeln!(test, "  - {{expr: '{expr}', eval_time: 1m, exp_samples: [{{labels: '{{}}', value: 1}}]}}");
         found += 1;
     }
-    assert!(found >= 4, "{found}");
+    assert!(found >= 6, "{found}");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("test.yaml"), test).unwrap();
+    promtool(&["test", "rules", "test.yaml"], folder.path());
+}
+
+pub(crate) fn the_dashboard_shows_the_oldest_material_and_the_next_rotations() {
+    let dashboard = dashboard::dashboard();
+    let queries = dashboard::queries(&dashboard);
+    let query = |panel: &str| {
+        let (_, query) = queries.iter().find(|(title, _)| *title == panel).unwrap();
+        query.replace("$project", ".*").replace("$key", ".*")
+    };
+    let mut test = "evaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n".to_owned();
+    let mut series = |name: &str, labels: &str, value: i64| {
+        let _ =
+            writeln!(test, "  - {{series: 'kms_rotation_{name}{{job=\"j\",{labels}}}', values: '{value} {value}'}}");
+    };
+    series("acting", "instance=\"a\"", 1);
+    series("acting", "instance=\"standby\"", 0);
+    // Days after the beginning: when the material was made, and when the rotation is due.
+    for (instance, key, made, due) in [
+        ("a", "oldest", -100, 40),
+        ("a", "late", -91, -1),
+        ("a", "soon", -80, 10),
+        ("a", "exempt", -900, 20),
+        ("standby", "oldest", -500, 5),
+    ] {
+        let of_key = format!("instance=\"{instance}\",project=\"p\",key_id=\"{key}\"");
+        series("key_material_timestamp_seconds", &of_key, made * 86_400);
+        series("key_rotation_due_timestamp_seconds", &of_key, due * 86_400);
+        series("key_status", &format!("{of_key},status=\"exempt\""), i64::from(key == "exempt"));
+        series("key_info", &format!("{of_key},alias=\"the {key} one\",entry=\"7\""), 1);
+    }
+    test.push_str("  promql_expr_test:\n");
+    let mut expect = |expr: String, samples: &[(&str, i64)]| {
+        let samples: Vec<_> =
+            samples.iter().map(|(labels, value)| format!("{{labels: '{{{labels}}}', value: {value}}}")).collect();
+        let samples = samples.join(", ");
+        let _ = writeln!(test, "  - {{expr: '{expr}', eval_time: 1m, exp_samples: [{samples}]}}");
+    };
+    expect(format!("round({})", query("Oldest key material")), &[("project=\"p\"", 100)]);
+    expect(query("Due within 30 days"), &[("project=\"p\"", 2)]);
+    let next = [("soon", 10), ("exempt", 20), ("oldest", 40)].map(|(key, due)| {
+        let labels = format!("job=\"j\",instance=\"a\",project=\"p\",key_id=\"{key}\",alias=\"the {key} one\"");
+        (labels, due * 86_400_000)
+    });
+    let next = next.each_ref().map(|(labels, milliseconds)| (labels.as_str(), *milliseconds));
+    expect(query("Next rotations"), &next);
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("test.yaml"), test).unwrap();
     promtool(&["test", "rules", "test.yaml"], folder.path());

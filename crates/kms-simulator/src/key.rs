@@ -92,8 +92,8 @@ pub struct Key {
     pub enterprise_project: Cow<'static, str>,
     /// Its tags: key and value.
     pub tags: BTreeMap<Cow<'static, str>, Cow<'static, str>>,
-    /// When it was created.
-    pub created: SystemTime,
+    /// When it was created; if `None`, when it is added to the cloud, or before its last rotation.
+    pub created: Option<SystemTime>,
     /// Its rotation setting.
     pub rotation: RotationSetting,
     /// When enabling or an accepted interval last started the rotation period. A key of a running cloud always has it;
@@ -123,7 +123,7 @@ impl Key {
             replica: false,
             enterprise_project: Cow::Borrowed("0"),
             tags: BTreeMap::new(),
-            created: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+            created: None,
             rotation: RotationSetting::default(),
             period_start: None,
             last_rotation: None,
@@ -197,7 +197,7 @@ impl Key {
     /// Created at this time.
     #[must_use]
     pub fn created(self, created: SystemTime) -> Self {
-        Self { created, ..self }
+        Self { created: Some(created), ..self }
     }
 
     /// With this number of rotations and the time of the last one.

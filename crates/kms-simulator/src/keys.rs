@@ -30,7 +30,9 @@ impl StoredKey {
     }
 
     fn start_period(&mut self, now: SystemTime) {
-        self.key.period_start.get_or_insert(self.key.last_rotation.unwrap_or(now));
+        let start = self.key.last_rotation.unwrap_or(now);
+        self.key.period_start.get_or_insert(start);
+        self.key.created.get_or_insert(start);
     }
 
     /// Carries out the rotations until now.

@@ -2,6 +2,7 @@
 
 mod listing;
 mod renewal;
+mod rotating;
 mod unclear;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

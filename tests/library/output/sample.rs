@@ -101,10 +101,7 @@ pub(crate) fn unknown(number: u64) -> KeyReport {
 
 /// A key that cannot rotate, without a known name.
 pub(crate) fn exempt(number: u64) -> KeyReport {
-    KeyReport {
-        alias: None,
-        ..settled(number, Status::Exempt, Reason::DefaultKey.into())
-    }
+    KeyReport { alias: None, ..settled(number, Status::Exempt, Reason::DefaultKey.into()) }
 }
 
 /// A key with a result that needs no read.

@@ -258,7 +258,7 @@ async fn metrics_are_as_documented() {
     observer.credentials_expire(Some(UNIX_EPOCH + ENDED + Duration::from_secs(86_400)));
     observer.clock_skew(-2);
     let text = steady(running.get("/metrics", "").await.text());
-    assert_eq!(text.matches("# TYPE kms_rotation_").count(), 26, "every documented metric is there");
+    assert_eq!(text.matches("# TYPE kms_rotation_").count(), 30, "every documented metric is there");
     assert_golden("metrics.txt", &text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
 }
 
@@ -422,7 +422,7 @@ async fn the_page_shows_coverage_and_exemptions() {
         ("pay-00008", "exempted by the policy until 2027-03-31: retired in March, &lt;SEC-112&gt;</p>"),
         ("pay-00009", "; the exemption ends soon</p>"),
         ("pay-00012", "not matched by any policy entry</p>"),
-        ("pay-00012", "<span class=\"none\">–</span></td><td data-label=\"Last rotated\">"),
+        ("pay-00012", "<span class=\"none\">not read</span></td><td data-label=\"Last rotated\">"),
         ("alias/legacy-hsm", "no key of this project has this alias</p><p class=\"more\">policy line 22</p>"),
         ("entry@44", "the project's keys cannot all be listed".replace('\'', "&#39;").as_str()),
         ("pay-00003", "365 days<p class=\"more\">policy: 90 days or less</p>"),

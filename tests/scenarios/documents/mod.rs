@@ -67,7 +67,7 @@ fn the_policies_in_the_documents_are_valid() {
     }
     let of = |document: &str| clouds.get(document).cloned().unwrap_or_default();
     assert_eq!(of("README.md"), [Cloud::OpenTelekomCloud]);
-    assert_eq!(of("docs/policy.md"), [Cloud::HuaweiCloud, Cloud::OpenTelekomCloud]);
+    assert_eq!(of("docs/policy.md"), [Cloud::HuaweiCloud, Cloud::OpenTelekomCloud, Cloud::OpenTelekomCloud]);
     assert_eq!(of("docs/monitoring.md"), [Cloud::OpenTelekomCloud]);
 }
 

@@ -89,7 +89,7 @@ impl<'a> Details<'a> {
                 "ENCRYPT_DECRYPT"
             },
             key_description: "",
-            creation_date: number(milliseconds(key.created)),
+            creation_date: number(key.created.map_or(0, milliseconds)),
             scheduled_deletion_date: "",
             key_state: number(key.state.code().into()),
             default_key_flag: number(key.default.into()),

@@ -27,7 +27,9 @@ impl Past {
             Some(BadRotation::CountBack) => Self { rotations: key.rotations.saturating_sub(1), ..past },
             Some(BadRotation::TimeInSeconds) => Self { in_seconds: true, ..past },
             Some(BadRotation::TimeInTheFuture) => Self { last: now.checked_add(DAY), ..past },
-            Some(BadRotation::TimeBeforeCreation) => Self { last: key.created.checked_sub(DAY), ..past },
+            Some(BadRotation::TimeBeforeCreation) => {
+                Self { last: key.created.and_then(|created| created.checked_sub(DAY)), ..past }
+            }
             Some(BadRotation::CountWithoutTime) => Self { rotations: key.rotations.max(1), last: None, ..past },
         }
     }

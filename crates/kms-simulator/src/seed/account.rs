@@ -362,8 +362,9 @@ mod tests {
         for key in &keys {
             assert!(is_key_id(&key.id) && seen.insert(&key.id), "{}", key.id);
             assert!(seen.insert(&key.alias), "{} twice", key.alias);
-            assert!(key.created < now());
-            assert!(key.last_rotation.is_none_or(|last| key.created < last && last <= now()));
+            let created = key.created.unwrap();
+            assert!(created < now());
+            assert!(key.last_rotation.is_none_or(|last| created < last && last <= now()));
             assert!(key.due().is_none_or(|due| due > now()), "the cloud has missed a rotation of {key:?}");
             assert_eq!(key.due().is_some(), key.rotation.enabled);
         }

@@ -254,7 +254,7 @@ fn age(position: usize) -> Duration {
 fn rotating(key: Key, interval_days: u32, position: usize, now: SystemTime) -> Key {
     let interval = DAY * interval_days.max(1);
     let rotations = u32::try_from(age(position).as_secs() / interval.as_secs()).unwrap_or_default();
-    let created = key.created;
+    let created = now - age(position);
     let key = key.rotating(interval_days).period_start(created);
     if rotations == 0 {
         return key;
@@ -349,14 +349,15 @@ mod tests {
         let mut names = std::collections::HashSet::new();
         for key in &project.keys {
             assert!(key.default || names.insert(key.alias.clone()), "{} twice", key.alias);
-            assert!(key.created < now());
+            let created = key.created.unwrap();
+            assert!(created < now());
             assert_eq!(key.rotations == 0, key.last_rotation.is_none());
             if let Some(last) = key.last_rotation {
-                assert!(key.created < last && last <= now());
+                assert!(created < last && last <= now());
                 let since = now().duration_since(last).unwrap();
                 assert!(since <= DAY * key.rotation.interval_days, "{since:?} since the last rotation");
             }
-            let planned = key.period_start.map(|_| key.last_rotation.unwrap_or(key.created) + key.interval());
+            let planned = key.period_start.map(|_| key.last_rotation.unwrap_or(created) + key.interval());
             assert_eq!((key.due(), key.rotation.enabled), (planned, planned.is_some()));
             assert!(key.due().is_none_or(|due| due > now()), "the cloud has missed a rotation of {key:?}");
         }

@@ -172,7 +172,8 @@ async fn keys_that_cannot_be_changed_refuse_writes_and_return_their_status() {
 
 #[tokio::test(start_paused = true)]
 async fn keys_are_described_and_listed_as_text() {
-    let simulator = start(setup_with(Key::new(KEY).rotating(90).alias("pay \"main\""))).await;
+    let created = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let simulator = start(setup_with(Key::new(KEY).created(created).rotating(90).alias("pay \"main\""))).await;
     let described = send(&simulator, "describe-key", json!({"key_id": KEY})).await.json();
     let details = &described["key_info"];
     assert!(details.as_object().unwrap().values().all(Value::is_string), "{details}");

@@ -1,5 +1,7 @@
 //! Tags: the search by tags and names, the tags of a key and of a project.
 
+use std::time::{Duration, SystemTime};
+
 use kms_simulator::{Dialect, Fault, Key, KeyState, Operation, ResourceDetail, Rule, Simulator};
 use serde_json::{Value, json};
 
@@ -75,7 +77,8 @@ async fn a_search_returns_pages_of_ten_or_of_the_requested_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn each_dialect_describes_keys_in_its_own_types() {
-    let simulator = start(setup_with(Key::new(KEY).alias("pay").tag("pci", "true"))).await;
+    let created = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let simulator = start(setup_with(Key::new(KEY).created(created).alias("pay").tag("pci", "true"))).await;
     let handle = simulator.handle();
     let found = async |dialect, detail| {
         handle.behave(|cloud| (cloud.dialect, cloud.resource_detail) = (dialect, detail));
