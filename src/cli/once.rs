@@ -105,7 +105,7 @@ async fn run(
         [project] => project.name.to_string(),
         projects => format!("{} projects", projects.len()),
     };
-    let request = RunRequest { trigger: Trigger::Start, intent, guards, next_run: None };
+    let request = RunRequest { trigger: Trigger::Start, intent, guards, next_run: None, gap_after: None };
     let mut report = std::pin::pin!(reconciler.run(&targets, request));
     let mut progress = std::pin::pin!(async {
         match progress_line {

@@ -83,7 +83,8 @@ impl<A: Alarm, C> Daemon<A, C> {
                     if let Some(policy) = &environment_policy {
                         targets = (self.connect)(policy);
                     }
-                    let request = RunRequest { trigger, intent: Intent::Apply, guards, next_run: schedule.due() };
+                    let (next_run, gap_after) = (schedule.due(), schedule.third_over());
+                    let request = RunRequest { trigger, intent: Intent::Apply, guards, next_run, gap_after };
                     let (report, reloaded) = self.run_once(&targets, request).await;
                     self.announcer.announce(&report);
                     run_when_active = report.standby && run_on_start;

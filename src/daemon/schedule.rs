@@ -72,6 +72,15 @@ impl Schedule {
         self.next.map(|tick| tick.due.into())
     }
 
+    /// When three more runs should be over; `None` while that cannot be computed.
+    #[must_use]
+    pub(crate) fn third_over(&self) -> Option<SystemTime> {
+        /// What jitter, waiting for the run before and a long run may add.
+        const MARGIN: Duration = Duration::from_secs(3_600);
+        let third = (0..3).try_fold(self.since, |after, _| self.calendar.next_after(after));
+        Some(SystemTime::from(third.ok()?) + self.jitter + MARGIN)
+    }
+
     /// Whether a run is due now. If the clock was set back before the last run, ticks count from `now`. A failed
     /// computation is repeated from `now`, since from the same start it would fail again.
     pub(crate) fn is_due(&mut self, now: SystemTime) -> bool {

@@ -42,7 +42,7 @@ pub(super) struct Executor {
     pub(super) unreachable: RunBreaker,
     /// The difference between the clocks was logged in this run.
     pub(super) skew_logged: AtomicBool,
-    /// How far the cloud's clock is ahead of this machine's, in seconds, by its last answer.
+    /// How far the KMS's clock is ahead of this machine's, in seconds, by its last success.
     pub(super) cloud_ahead: AtomicI64,
 }
 
@@ -269,8 +269,12 @@ impl Executor {
         if !matches!(result, Err(NoAnswer { fault: Fault::NotAttempted, .. })) {
             self.observer.request(operation, code, took);
         }
-        if let Some(date) = result.as_ref().ok().and_then(Answer::date) {
-            self.compare_clocks(date);
+        if let Ok(answer) = result
+            && let Some(date) = answer.date()
+        {
+            // Others than the KMS answer too: gateways and proxies, with clocks of their own.
+            let is_of_kms = operation != Operation::Authenticate && matches!(answer.status, 200..=299);
+            self.compare_clocks(date, is_of_kms);
         }
         debug!(
             project = &*self.project,
@@ -315,14 +319,16 @@ impl Executor {
 
     /// Compares this machine's clock with the cloud's: a signature that is 15 minutes off is refused, and the end of a
     /// token is misread by the difference.
-    fn compare_clocks(&self, cloud: SystemTime) {
+    fn compare_clocks(&self, cloud: SystemTime, is_of_kms: bool) {
         const TOLERATED: u64 = 600;
         let now = self.clock.now();
         let apart = cloud.duration_since(now).unwrap_or_else(|behind| behind.duration()).as_secs();
         let seconds = i64::try_from(apart).unwrap_or(i64::MAX);
         let ahead = if cloud < now { -seconds } else { seconds };
         self.observer.clock_skew(ahead);
-        self.cloud_ahead.store(ahead, Ordering::Relaxed);
+        if is_of_kms {
+            self.cloud_ahead.store(ahead, Ordering::Relaxed);
+        }
         if apart > TOLERATED && !self.skew_logged.swap(true, Ordering::Relaxed) {
             warn!(
                 project = &*self.project,

@@ -30,7 +30,10 @@ const FAMILIES: [(Family, WriteSeries); 11] = [
         },
     ),
     (
-        gauge("kms_rotation_key_finding", "Reason for the key's status; absent when it does not apply."),
+        gauge(
+            "kms_rotation_key_finding",
+            "Reason for the key's status, or finding beside it; absent when it does not apply.",
+        ),
         |samples, project, key| {
             for reason in key.reasons.iter() {
                 let labels =
@@ -126,6 +129,16 @@ const fn gauge(name: &'static str, help: &'static str) -> Family {
 
 fn labels<'r>(project: &'r ProjectReport, key: &'r KeyReport) -> [(&'static str, &'r str); 2] {
     [("project", &project.name), ("key_id", key.subject.as_str())]
+}
+
+/// Writes that no key of these projects has a finding: what the first run will find is not known yet.
+pub(crate) fn write_no_findings<'p>(projects: impl Iterator<Item = &'p str>, out: &mut Vec<u8>) {
+    let mut samples = Samples::of(&FINDINGS, out);
+    for project in projects {
+        for reason in Reason::ALL {
+            samples.write(&[("project", project), ("reason", reason.as_str())], 0_u64);
+        }
+    }
 }
 
 /// The series of a report.

@@ -13,6 +13,7 @@ use prometheus::{
 };
 
 use super::exposition::sample;
+use super::key_series::write_no_findings;
 use super::process;
 use super::project_calls::{self, ProjectCalls};
 use crate::kms::observe::Operation;
@@ -110,7 +111,12 @@ impl Metrics {
             tracing::error!(%error, "encoding the metrics failed");
         }
         write_gauges(snapshot, out);
-        project_calls::write(&self.projects(), out);
+        let projects = self.projects();
+        project_calls::write(&projects, out);
+        if snapshot.report.is_none() {
+            write_no_findings(projects.iter().map(|(name, _)| &**name), out);
+        }
+        drop(projects);
         process::write(out);
     }
 
@@ -154,6 +160,7 @@ fn write_gauges(snapshot: &Snapshot, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::kms::observe::{Code, Observer};
+    use crate::rotation::decide::Reason;
 
     fn text(metrics: &Metrics) -> String {
         let mut out = Vec::new();
@@ -170,6 +177,17 @@ mod tests {
                     format!("kms_rotation_runs_total{{result=\"{result}\",trigger=\"{}\"}} 0\n", trigger.as_str());
                 assert!(text.contains(&line), "{line} is not in\n{text}");
             }
+        }
+    }
+
+    #[test]
+    fn every_finding_is_there_before_the_first_run() {
+        let metrics = Metrics::new().unwrap();
+        metrics.set_projects([&"p".into()]);
+        let text = text(&metrics);
+        for reason in Reason::ALL {
+            let line = format!("kms_rotation_findings{{project=\"p\",reason=\"{reason}\"}} 0\n");
+            assert!(text.contains(&line), "{line} is not in\n{text}");
         }
     }
 

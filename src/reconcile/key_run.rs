@@ -120,7 +120,8 @@ impl<'a> KeyRun<'a> {
     /// The report at this time by the cloud's clock.
     pub(super) fn report(mut self, proof: ProofRule, now: SystemTime) -> KeyReport {
         self.observed.material = self.history.material();
-        let verdict = decide(self.task.desired, &self.observed, proof, now);
+        let read_at = self.history.last().map_or(now, |last| last.at);
+        let verdict = decide(self.task.desired, &self.observed, proof, read_at);
         if self.leaves_interval_unproven(verdict) {
             self.note_unproven_interval();
         }
@@ -134,7 +135,7 @@ impl<'a> KeyRun<'a> {
             new_rotations: self.new_rotations,
             changes: self.changes,
             error: self.error.filter(|_| !has_nothing_to_explain),
-            ..unread(self.task.assignment, verdict.status, verdict.reasons, history, proof)
+            ..last_known(self.task.assignment, verdict.status, verdict.reasons, history, proof)
         }
     }
 
@@ -162,8 +163,8 @@ impl<'a> KeyRun<'a> {
     }
 }
 
-/// The report of a key that this run does not read: it shows the last reading that there was.
-pub(super) fn unread(
+/// The report of a key with this status. It shows the last reading that there was.
+pub(super) fn last_known(
     assignment: &Assignment<'_>,
     status: Status,
     reasons: Reasons,
@@ -186,7 +187,7 @@ pub(super) fn unread(
         reasons,
         created: listed.and_then(|key| key.description.created).or(history.created),
         rotation: history.last().map(|last| last.rotation),
-        observed: history.last().map(|last| last.at),
+        observed: history.last().map(|last| last.read_at),
         material_since: history.material().since,
         rotation_due: history.rotation_due(),
         overdue_from: history.overdue_from(proof.grace),

@@ -76,6 +76,8 @@ pub(super) struct Remembered {
     pub(super) alias: Option<Box<str>>,
     /// What blocks its rotation, from the refusal of a write; and when that was.
     pub(super) blocker: Option<(RotationBlocker, SystemTime)>,
+    /// What blocks its rotation, from its last description.
+    pub(super) described: Option<RotationBlocker>,
     /// What its readings have shown.
     pub(super) history: History,
     /// When a call was last made about it that a run can do without.
@@ -182,7 +184,9 @@ impl Remembered {
 
     /// Whether a call about the key that a run can do without is due.
     pub(super) fn is_optional_call_due(&self, now: SystemTime) -> bool {
-        self.optional_call.is_none_or(|at| now.duration_since(at).is_ok_and(|ago| ago >= OPTIONAL_CALLS_EVERY))
+        // A clock that was set back leaves times in the future.
+        self.optional_call
+            .is_none_or(|at| now.duration_since(at).is_ok_and(|ago| ago >= OPTIONAL_CALLS_EVERY) || now < at)
     }
 
     /// Such a call was made.

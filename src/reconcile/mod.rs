@@ -2,8 +2,8 @@
 //!
 //! All keys of a project are read before any is written. So a property of the project, such as that its cloud does not
 //! offer the rotation setting, is decided from all readings and not from one odd answer; and a run with a limit of
-//! changes picks the same keys as the plan before it. Then each key is written step by step and read after each step,
-//! so a report has what was last read, never what a write should have done. A run that may not write ends after the
+//! changes picks the same keys as the plan before it. Then each key is written and read back, so a report has what was
+//! last read, never what a write should have done. A run that may not write ends after the
 //! first reading.
 //!
 //! A run is made of project runs (`project_run`), and these of key runs (`key_run`), which are observed (`observe`) and
@@ -24,7 +24,7 @@ mod tests;
 mod write;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
@@ -36,7 +36,6 @@ use crate::kms::{Kms, Receipt, RunStart, SendMode, WriteOperation};
 use crate::policy::types::{Guards, Project};
 use crate::rotation::assignment::{Action, Assignment, Assignments, Listing, assign_rules};
 use crate::rotation::decide::{Reason, Reasons, Status, Steps, Verdict};
-use crate::rotation::key::SECONDS_PER_DAY;
 use crate::rotation::material::Material;
 use crate::rotation::project::Mode;
 use crate::rotation::report::{KeyReport, ProjectReport, Report, Trigger};
@@ -49,9 +48,6 @@ pub use memory::Memory;
 use project_failure::ProjectFailure;
 use project_run::{Findings, ProjectRun};
 pub use run_progress::RunProgress;
-
-/// How long a reading of a key that is read once a day counts.
-const LAST_READING_HOLDS: Duration = Duration::from_secs(2 * SECONDS_PER_DAY);
 
 /// A project of the policy and the KMS that holds its keys.
 pub struct Target<K> {
@@ -92,6 +88,8 @@ pub struct RunRequest {
     pub guards: Guards,
     /// When the run after this one is due, where there is a schedule.
     pub next_run: Option<SystemTime>,
+    /// When three more scheduled runs should be over: a reading after that leaves a gap.
+    pub gap_after: Option<SystemTime>,
 }
 
 /// Dependencies and state shared by all runs.
@@ -112,7 +110,7 @@ impl Reconciler {
     /// Reads every key and, where the request, the project's mode and the guards allow it, brings it to its policy.
     /// Projects run concurrently, and wait for each other only to share the limit of changes.
     pub async fn run<K: Kms>(&self, targets: &[Target<K>], request: RunRequest) -> Report {
-        let RunRequest { trigger, intent, guards, next_run } = request;
+        let RunRequest { trigger, intent, guards, next_run, .. } = request;
         let (started, began) = (self.clock.now(), Instant::now());
         let acts = self.gate.is_open();
         self.progress.reset();
@@ -176,7 +174,7 @@ impl Reconciler {
         &self,
         index: usize,
         target: &Target<K>,
-        RunRequest { intent, next_run, .. }: RunRequest,
+        RunRequest { intent, gap_after, .. }: RunRequest,
         budget: &ChangeBudget,
     ) -> ProjectReport {
         let Target { project, kms, concurrency } = target;
@@ -193,7 +191,7 @@ impl Reconciler {
                 let may_write = intent == Intent::Apply && project.mode == Mode::Enforce;
                 let (kms, failure) = (&**kms, &failure);
                 let (reconciler, listed) = (self, false);
-                let run = ProjectRun { kms, project, reconciler, may_write, listed, budget, index, failure, next_run };
+                let run = ProjectRun { kms, project, reconciler, may_write, listed, budget, index, failure, gap_after };
                 run.run(*concurrency, now).await
             }
         };
@@ -249,15 +247,15 @@ impl Reconciler {
         let key_id = assignment.subject.key_id();
         let history = key_id.map(|key_id| self.memory.recall(&project.name, key_id).history).unwrap_or_default();
         let verdict = Verdict { status, reasons, steps: Steps::NONE };
-        // A key that is disabled or pending deletion does not rotate, and is read once a day: its material may be too old
-        // all the same, but no rotation is overdue.
+        // A key that is disabled or pending deletion does not rotate: no rotation is overdue, but its material may be too
+        // old all the same.
         let verdict = match (assignment.rule.map(|rule| &rule.requirement), history.last()) {
-            (Some(Requirement::Rotation(desired)), Some(last)) if last.at + LAST_READING_HOLDS > now => {
+            (Some(Requirement::Rotation(desired)), Some(last)) => {
                 let material = Material { undisturbed_since: None, ..history.material() };
                 verdict.with_material(*desired, last.rotation, &material, project.proof, now)
             }
             _ => verdict,
         };
-        key_run::unread(assignment, verdict.status, verdict.reasons, &history, project.proof)
+        key_run::last_known(assignment, verdict.status, verdict.reasons, &history, project.proof)
     }
 }

@@ -28,7 +28,15 @@ impl<K: Kms> ProjectRun<'_, K> {
         }
         (key.history, key.state) = (remembered.history, self.listed_state(task.assignment));
         key.history.created = created(task.assignment).or(key.history.created);
+        let was_blocked = task.assignment.listed.and_then(|listed| listed.description.blocker).or(remembered.described);
+        let was_blocked = was_blocked.filter(|blocker| !blocker.is_permanent());
         self.read(&mut key).await;
+        // The setting of a key that is disabled or pending deletion stays as it was, and no list of this run shows
+        // whether the key still is.
+        if key.rotation().is_some() && !key.described && was_blocked.is_some() {
+            key.observed.blocker = was_blocked;
+            self.describe(&mut key, SendMode::Retried).await;
+        }
         // Before the first write, so that a write that would be refused is not sent: the customer's audit log would
         // have a failed operation in every run.
         let verdict = key.verdict();
@@ -88,8 +96,14 @@ impl<K: Kms> ProjectRun<'_, K> {
 
     /// Adds a reading to what is known of a key. Returns how many rotations it shows for the first time.
     pub(super) fn seen(&self, rotation: Rotation, state: Option<KeyState>, history: &mut History) -> u64 {
-        let at = self.kms.cloud_time();
-        history.observe(Observation { rotation, state, at, gap_after: self.gap_after(at) })
+        let (at, read_at) = (self.kms.cloud_time(), self.reconciler.clock.now());
+        let new_rotations =
+            history.observe(Observation { rotation, state, at, read_at, gap_after: self.gap_after(at) });
+        // The lease holder writes, which this process does not see.
+        if !self.reconciler.gate.is_open() {
+            history.maybe_written();
+        }
+        new_rotations
     }
 
     /// The key's state, if the list of this run shows it.
@@ -106,9 +120,10 @@ impl<K: Kms> ProjectRun<'_, K> {
                     key.alias = alias;
                 }
                 key.history.created = created.or(key.history.created);
-                self.remember(key.task.key_id, |known| known.history = key.history);
-                key.observed.blocker = blocker.or(key.observed.blocker);
+                self.remember(key.task.key_id, |known| (known.history, known.described) = (key.history, blocker));
+                key.observed.blocker = blocker.or(key.observed.blocker.filter(|known| known.is_permanent()));
             }
+            Err(_) if mode == SendMode::Optional => {}
             Err(error) => match error.kind() {
                 ErrorKind::NotFound | ErrorKind::Credentials | ErrorKind::LoginUnavailable | ErrorKind::Unreachable => {
                     key.observed.reading = Reading::Failed(error.kind().into());

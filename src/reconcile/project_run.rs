@@ -36,8 +36,8 @@ pub(super) struct ProjectRun<'a, K> {
     /// The project's index in the policy, by which the budget is shared.
     pub(super) index: usize,
     pub(super) failure: &'a ProjectFailure<'a>,
-    /// When the next run is due, where there is a schedule.
-    pub(super) next_run: Option<SystemTime>,
+    /// When three more scheduled runs should be over.
+    pub(super) gap_after: Option<SystemTime>,
 }
 
 /// Which share of the run's changes a key takes.
@@ -81,7 +81,6 @@ impl<K: Kms> ProjectRun<'_, K> {
                 Action::Observe(desired) => tasks.extend(KeyTask::of(assignment, desired).map(|task| (at, task))),
             }
         }
-        progress.add_done(others.len());
         let mut keys = self.observe_all(tasks, concurrency).await;
         self.judge_not_offered(&mut keys);
         self.hold_back(&mut keys).await;
@@ -93,6 +92,7 @@ impl<K: Kms> ProjectRun<'_, K> {
         }
         drop(reports);
         let new_rotations = self.read_others(others.iter().map(|(_, assignment, ..)| *assignment), concurrency).await;
+        progress.add_done(others.len() - new_rotations.len());
         done.extend(others.into_iter().map(|(at, assignment, status, reasons)| {
             let mut report = self.reconciler.skipped(self.project, assignment, status, reasons, self.kms.cloud_time());
             let key_id = assignment.subject.key_id();
@@ -216,13 +216,15 @@ impl<K: Kms> ProjectRun<'_, K> {
                     history.created = created(assignment).or(history.created);
                     self.seen(rotation, self.listed_state(assignment), &mut history)
                 }
-                // The next run tries again.
-                Err(error) if ends_optional_calls(error.kind()) => {
-                    go_on.store(false, Ordering::Relaxed);
-                    return None;
+                Err(error) => {
+                    // The next run goes on with the keys after it.
+                    if ends_optional_calls(error.kind()) {
+                        go_on.store(false, Ordering::Relaxed);
+                    }
+                    0
                 }
-                Err(_) => 0,
             };
+            self.reconciler.progress.add_done(1);
             self.remember(key_id, |known| {
                 known.history = history;
                 known.optional_call_made(now);
@@ -239,8 +241,7 @@ impl<K: Kms> ProjectRun<'_, K> {
 
     /// When a reading at this time is followed by a gap: after three scheduled runs, and not within a day.
     pub(super) fn gap_after(&self, at: SystemTime) -> SystemTime {
-        let until_next = self.next_run.and_then(|next| next.duration_since(at).ok()).unwrap_or_default();
-        at + (3 * until_next).max(SHORTEST_GAP)
+        self.gap_after.max(Some(at + SHORTEST_GAP)).unwrap_or(at)
     }
 
     /// Changes what later runs of this process remember of the key.

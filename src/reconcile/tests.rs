@@ -10,7 +10,7 @@ use crate::kms::{Error, ErrorKind, Listed};
 use crate::policy::types::Credentials;
 use crate::rotation::decide::Status;
 use crate::rotation::key::{
-    DesiredRotation, KeyDescription, KeyId, KeyState, ListedKey, Rotation, RotationInterval, Tag,
+    DesiredRotation, KeyDescription, KeyId, KeyState, ListedKey, Rotation, RotationBlocker, RotationInterval, Tag,
 };
 use crate::rotation::project::{Cloud, Coverage, ProofRule};
 use crate::rotation::report::KeyReport;
@@ -45,6 +45,10 @@ struct Key {
     read_takes: Duration,
     /// The interval cannot be set.
     set_fails: bool,
+    /// The interval is refused with a code for keys that cannot rotate.
+    set_blocked: bool,
+    /// After it is enabled, this many reads still show it off, and the interval is refused until then.
+    lag: u32,
 }
 
 /// A cloud, and a journal of its calls: `list`, `read 1`, `enable 1`, `set 1`.
@@ -105,6 +109,12 @@ impl Fake {
         if operation == "set" && self.key(key_id).set_fails {
             return Err(Error::new(kind, ErrorKind::Transient, "HTTP 500"));
         }
+        if operation == "set" && self.key(key_id).set_blocked {
+            return Err(Error::new(kind, ErrorKind::Blocked(RotationBlocker::RotationUnsupported), "KMS.0319"));
+        }
+        if operation == "set" && self.key(key_id).lag > 0 {
+            return Err(Error::new(kind, ErrorKind::NotOn, "KMS.0313"));
+        }
         let to = if operation == "enable" { self.enabling_sets.unwrap_or(to) } else { to };
         let is_on = self.key(key_id).on.is_some();
         match operation {
@@ -127,9 +137,13 @@ impl Kms for Fake {
         if self.stops_at.as_ref().is_some_and(|(_, stop)| stop.is_cancelled()) {
             return Err(Error::new(Operation::ReadStatus, ErrorKind::Stopped, "stopping"));
         }
-        let Key { on, answers, read_takes, .. } = self.key(key_id);
+        let Key { mut on, answers, read_takes, lag, .. } = self.key(key_id);
         tokio::time::sleep(read_takes).await;
         self.note("read", key_id);
+        if on.is_some() && lag > 0 {
+            self.change(number(key_id), |key| key.lag -= 1);
+            on = None;
+        }
         match answers {
             Answers::Setting => {
                 Ok(Rotation { enabled: on.is_some(), interval_days: on, last_rotated: None, rotations: None })
@@ -251,7 +265,7 @@ fn reconciler() -> Reconciler {
 
 fn request(intent: Intent, max_changes_per_run: usize) -> RunRequest {
     let guards = Guards { max_changes_per_run, flap_repairs: 100, flap_window: Duration::from_secs(86_400) };
-    RunRequest { trigger: Trigger::Schedule, intent, guards, next_run: None }
+    RunRequest { trigger: Trigger::Schedule, intent, guards, next_run: None, gap_after: None }
 }
 
 async fn run(reconciler: &Reconciler, targets: &[Target<Fake>], most: usize) -> Report {
@@ -443,6 +457,54 @@ async fn a_full_repair_takes_four_calls_and_one_that_stops_half_way_shows_the_in
     assert_eq!(cloud.journal(), ["list", "read 1", "enable 1", "set 1", "read 1"]);
     assert_eq!(shown(&report), ["1 non_compliant interval_mismatch, write_failed"]);
     assert_eq!(report.projects[0].keys[0].rotation.unwrap().interval_days, Some(365));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_accepted_enabling_is_not_sent_again_while_the_cloud_does_not_show_it() {
+    for lag in 1..=4 {
+        let cloud = Fake::of([(1, Key { lag, ..off() })]);
+        // The first reading finds it off, whatever the lag is.
+        let report = run(&reconciler(), &[target("p", &cloud, false)], 50).await;
+        assert_eq!(shown(&report), ["1 compliant"], "{lag}");
+        assert_eq!(cloud.writes(), ["enable 1", "set 1", "set 1"], "{lag}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_that_is_refused_after_enabling_leaves_no_key_exempt_at_365_days() {
+    let cloud = Fake::of([(1, Key { set_blocked: true, ..off() })]);
+    let report = run(&reconciler(), &[target("p", &cloud, false)], 50).await;
+    assert_eq!(shown(&report), ["1 non_compliant interval_mismatch, write_failed"]);
+    // Without an enabling before it, it is what the code says.
+    let cloud = Fake::of([(1, Key { set_blocked: true, ..on(365) })]);
+    let report = run(&reconciler(), &[target("p", &cloud, false)], 50).await;
+    assert_eq!(shown(&report), ["1 exempt rotation_unsupported"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_does_not_blame_the_cloud_for_what_the_lease_holder_writes() {
+    let cloud = Fake::of([(1, on(90))]);
+    for (open, is_watched) in [(true, true), (false, false)] {
+        let (handle, gate) = WriteGate::closed(BootClock::from_fn(|| Duration::ZERO));
+        if open {
+            handle.open_until(Duration::from_secs(1));
+        }
+        let reconciler = Reconciler { gate, ..reconciler() };
+        run(&reconciler, &[target("p", &cloud, false)], 50).await;
+        let history = reconciler.memory.recall(&"p".into(), id(1)).history;
+        assert_eq!(history.material().undisturbed_since.is_some(), is_watched);
+    }
+}
+
+#[test]
+fn an_optional_call_is_made_once_a_day_also_after_the_clock_was_set_back() {
+    let (day, now) = (Duration::from_secs(86_400), SystemTime::now());
+    let mut known = super::memory::Remembered::default();
+    assert!(known.is_optional_call_due(now));
+    known.optional_call_made(now);
+    assert!(!known.is_optional_call_due(now + day / 2));
+    assert!(known.is_optional_call_due(now + day));
+    assert!(known.is_optional_call_due(now - day));
 }
 
 #[tokio::test(start_paused = true)]

@@ -61,7 +61,7 @@ impl<K: Kms> ProjectRun<'_, K> {
             Step::EnableRotation => {
                 self.carry_out(WriteAttempt::new(step, before), self.kms.enable_rotation(key_id), key).await;
                 if self.goes_on_to_interval(key) {
-                    // Its interval is not read in between: whatever enabling has set, it is not the policy's for sure.
+                    // Its interval is not read in between: enabling is documented to set another one.
                     let before = before.map(|before| Rotation { enabled: true, interval_days: None, ..before });
                     self.write_interval(key.task.desired.interval, before, key).await;
                 }
@@ -154,12 +154,18 @@ impl<K: Kms> ProjectRun<'_, K> {
             }
             (ErrorKind::NotOn, Step::UpdateInterval(_)) if key.restarts < RESTARTS => {
                 key.restarts += 1;
-                key.observed.interval_found_off();
+                // Enabling was accepted and is not sent again before a reading shows rotation off.
+                if !key.is_unread {
+                    key.observed.interval_found_off();
+                }
                 // Enabling may just not be visible yet.
                 self.pause(READ_BACK_WAITS[0] * key.restarts).await;
                 self.read_back(key).await;
             }
-            (ErrorKind::Blocked(blocker), _) => self.blocked(blocker, error, key),
+            // Rotation is on, so the key can rotate.
+            (ErrorKind::Blocked(blocker), _) if !(key.is_unread && blocker.is_permanent()) => {
+                self.blocked(blocker, error, key);
+            }
             // Another replica writes from now on.
             (ErrorKind::Stopped, _) if !self.reconciler.gate.is_open() => {}
             (kind, _) => {
@@ -208,7 +214,10 @@ impl<K: Kms> ProjectRun<'_, K> {
         let (key_id, interval) = (key.task.key_id, key.task.desired.interval);
         let write = WriteAttempt::new(Step::UpdateInterval(interval), key.rotation());
         match self.kms.update_interval(key_id, interval, SendMode::AtExit).send().await {
-            Ok(receipt) => self.applied(&write, receipt, key),
+            Ok(receipt) => {
+                key.observed.failure = None;
+                self.applied(&write, receipt, key);
+            }
             Err(error) => {
                 key.observed.failure = Some(error.kind().into());
                 self.note(key, &error);

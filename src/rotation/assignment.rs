@@ -104,7 +104,7 @@ impl fmt::Display for Unsure<'_> {
 pub enum Action {
     /// Read it and compare it with this.
     Observe(DesiredRotation),
-    /// Do not read it: its status is known.
+    /// Its status is known without its setting, which is read at most once a day, to be shown.
     Skip(Status, Reasons),
 }
 

@@ -1,7 +1,7 @@
 //! The decision: desired rotation × observed key → verdict.
 //!
 //! [`decide`] is pure and total. `plan` prints its verdict, `monitor` mode reports it, `apply` and `run` carry out its
-//! first step, read the key, and decide again until no step is left.
+//! steps, read the key, and decide again until no step is left.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -158,7 +158,7 @@ pub fn decide(desired: DesiredRotation, observed: &ObservedKey, proof: ProofRule
 /// Compares the observed setting with the desired rotation, and decides which writes are due. Writes can mend a setting
 /// and nothing else, so a run acts on this verdict.
 ///
-/// The steps are a forecast: after each write the key is read and decided anew, so only the first step is carried out.
+/// The steps are a forecast: after its writes the key is read and decided anew.
 /// Every interval in a step is on policy. A step that was accepted in this run is not repeated, unless the cloud
 /// reports that rotation is off again.
 #[must_use]

@@ -22,8 +22,10 @@ pub struct Observation {
     pub rotation: Rotation,
     /// The key's state, where that is known.
     pub state: Option<KeyState>,
-    /// When it was read.
+    /// When it was read, by the cloud's clock.
     pub at: SystemTime,
+    /// The same by this machine's clock, to be shown.
+    pub read_at: SystemTime,
     /// A later reading after this time leaves a gap in which anything may have happened.
     pub gap_after: SystemTime,
 }
@@ -38,9 +40,11 @@ pub struct History {
     trusted: Option<Rotations>,
     /// The last reading's, if they contradict the trusted ones.
     doubted: Option<Rotations>,
+    /// The highest number and the latest time that were believed.
+    furthest: Rotations,
     /// Enabled and interval, as they were read last or written since.
     setting: Option<(bool, Option<u32>)>,
-    /// The last reading that showed the key enabled.
+    /// A reading after this time leaves a gap; `None` if the last one did not show an enabled key.
     gap_after: Option<SystemTime>,
     undisturbed_since: Option<SystemTime>,
     /// The last accepted write, or the last change of the setting that was seen: the period began then.
@@ -48,7 +52,7 @@ pub struct History {
 }
 
 /// The cloud's record of rotations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Rotations {
     count: u64,
     last: Option<SystemTime>,
@@ -73,7 +77,7 @@ impl Material {
         Some(now.duration_since(self.since?).unwrap_or_default())
     }
 
-    /// When the cloud has broken its promise: it had to rotate the key by then, whenever the period began.
+    /// When the rotation is overdue, as far as readings show.
     #[must_use]
     pub fn overdue_from(&self, interval: RotationInterval, grace: Duration) -> Option<SystemTime> {
         let began = self.undisturbed_since?.max(self.since.unwrap_or(SystemTime::UNIX_EPOCH));
@@ -84,23 +88,12 @@ impl Material {
 impl History {
     /// Adds a reading. Returns how many rotations of the material it shows that were not seen before.
     pub fn observe(&mut self, observation: Observation) -> u64 {
-        let Observation { rotation, state, at, gap_after } = observation;
-        let read = Rotations { count: rotation.rotations.unwrap_or(0), last: rotation.last_rotated };
-        let was_doubted = self.doubted.take();
-        let mut new_rotations = 0;
-        let mut is_disturbed = was_doubted.is_some() || self.last.is_some_and(|last| at + CLOCK_TOLERANCE < last.at);
-        if self.trusted != Some(read) {
-            is_disturbed = true;
-            let is_doubtful = !self.is_sane(read, at) || self.trusted.is_some_and(|trusted| read.contradicts(trusted));
-            if is_doubtful && was_doubted != Some(read) {
-                self.doubted = Some(read);
-            } else {
-                if let Some(trusted) = self.trusted.filter(|_| !is_doubtful) {
-                    new_rotations = read.count.saturating_sub(trusted.count).max(1);
-                }
-                self.trusted = Some(read);
-            }
-        }
+        let Observation { rotation, state, at, gap_after, .. } = observation;
+        let (has_moved, new_rotations) = match Rotations::of(rotation) {
+            Some(read) => self.compare(read, at),
+            None => (false, 0),
+        };
+        let mut is_disturbed = has_moved || self.last.is_some_and(|last| at + CLOCK_TOLERANCE < last.at);
         let setting = (rotation.enabled, rotation.interval_days);
         if self.setting != Some(setting) {
             if self.setting.is_some() {
@@ -109,23 +102,43 @@ impl History {
             self.setting = Some(setting);
             is_disturbed = true;
         }
-        if !rotation.enabled || self.doubted.is_some() || state.is_some_and(|state| state != KeyState::Enabled) {
-            (self.undisturbed_since, self.gap_after) = (None, None);
-            self.last = Some(observation);
-            return new_rotations;
-        }
         let has_gap = self.gap_after.is_none_or(|end| at > end);
-        if state.is_some() {
+        let rotates = rotation.enabled && state.is_none_or(|state| state == KeyState::Enabled);
+        if !rotates || self.doubted.is_some() {
+            self.maybe_written();
+        } else if state.is_some() {
             if is_disturbed || has_gap || self.undisturbed_since.is_none() {
                 self.undisturbed_since = Some(at);
             }
             self.gap_after = Some(gap_after);
         } else if is_disturbed || has_gap {
             // Without the key's state, a reading proves nothing; but what it disproves counts.
-            (self.undisturbed_since, self.gap_after) = (None, None);
+            self.maybe_written();
         }
         self.last = Some(observation);
         new_rotations
+    }
+
+    /// Compares the record of rotations with the ones before: whether it differs from the trusted one, or did the last
+    /// time, and how many rotations it shows for the first time.
+    fn compare(&mut self, read: Rotations, at: SystemTime) -> (bool, u64) {
+        let was_doubted = self.doubted.take();
+        if self.trusted == Some(read) {
+            return (was_doubted.is_some(), 0);
+        }
+        let is_sane = self.is_sane(read, at);
+        let is_doubtful = !is_sane || self.trusted.is_some_and(|trusted| read.contradicts(trusted));
+        if is_doubtful && was_doubted != Some(read) {
+            self.doubted = Some(read);
+            return (true, 0);
+        }
+        let is_new = self.trusted.replace(read).is_some() && !is_doubtful && read.is_beyond(self.furthest);
+        let new_rotations = if is_new { read.count.saturating_sub(self.furthest.count).max(1) } else { 0 };
+        if is_sane {
+            self.furthest.count = self.furthest.count.max(read.count);
+            self.furthest.last = self.furthest.last.max(read.last);
+        }
+        (true, new_rotations)
     }
 
     /// A write of ours was accepted, which starts the period anew (`docs/kms-api.md` 2.1).
@@ -188,7 +201,7 @@ impl History {
 
     fn since(&self) -> Option<SystemTime> {
         let Observation { rotation, at, .. } = self.last?;
-        let read = Rotations { count: rotation.rotations.unwrap_or(0), last: rotation.last_rotated };
+        let read = Rotations::of(rotation).or(self.trusted).unwrap_or_default();
         match read.last {
             _ if !self.is_sane(read, at) => None,
             Some(last) => Some(last),
@@ -203,6 +216,19 @@ impl History {
 }
 
 impl Rotations {
+    /// The record of a reading. The cloud may show none while rotation is off (`docs/kms-api.md` 1.2).
+    fn of(rotation: Rotation) -> Option<Self> {
+        let read = Self { count: rotation.rotations.unwrap_or(0), last: rotation.last_rotated };
+        (rotation.enabled || read != Self::default()).then_some(read)
+    }
+
+    /// Whether this shows a rotation after the furthest record: a later time, and where rotations had no time before, a
+    /// higher number.
+    fn is_beyond(self, furthest: Self) -> bool {
+        let had_times = furthest.last.is_some() || furthest.count == 0;
+        self.last > furthest.last && (had_times || self.count > furthest.count)
+    }
+
     /// Whether this cannot follow the earlier record: rotations are never undone, and each has its time.
     fn contradicts(self, before: Self) -> bool {
         self.count < before.count || self.last < before.last || (self.count > before.count && self.last == before.last)

@@ -114,7 +114,7 @@ pub struct KeyReport {
     pub material_since: Option<SystemTime>,
     /// When its next rotation is due, as far as that is known.
     pub rotation_due: Option<SystemTime>,
-    /// When it will be overdue beyond doubt, if nothing changes until then.
+    /// When it will be overdue, if all readings until then show the same.
     pub overdue_from: Option<SystemTime>,
     /// Rotations of its material that this run has seen for the first time.
     pub new_rotations: u64,
@@ -168,14 +168,23 @@ impl KeyReport {
         self.error.as_ref().map(KeyError::as_str)
     }
 
-    /// Whether the key is off policy only for reasons that no run can repair, and that do not fail one.
+    /// Whether the key is off policy only for reasons that no run can repair, and that do not fail one. A key that is
+    /// disabled or pending deletion fails none for its material either: it would fail all of them.
     fn awaits_others(&self, proof: Proof) -> bool {
+        let cannot_rotate =
+            [Reason::KeyDisabled, Reason::PendingDeletion].iter().any(|each| self.reasons.contains(*each));
         let is_beyond_a_run = |reason| match reason {
             Reason::KeyDisabled | Reason::PendingDeletion | Reason::RotationUnproven => true,
-            Reason::MaterialTooOld | Reason::RotationOverdue => proof == Proof::Reported,
+            Reason::MaterialTooOld | Reason::RotationOverdue => cannot_rotate || proof == Proof::Reported,
             _ => false,
         };
         self.status == Status::NonCompliant && self.reasons.iter().all(is_beyond_a_run)
+    }
+
+    /// Whether the key is off policy because of its material, which no write makes younger.
+    fn has_failing_material(&self, proof: Proof) -> bool {
+        self.reasons.contains(Reason::RotationOverdue)
+            || proof == Proof::Required && self.reasons.contains(Reason::MaterialTooOld)
     }
 }
 
@@ -311,7 +320,10 @@ impl Report {
     /// not count.
     #[must_use]
     pub(crate) fn is_on_policy_but_for_monitor_mode(&self) -> bool {
-        self.could_read_all() && self.all(|project| project.is_on_policy_but_for(|key| project.holds_back(key)))
+        let holds_back = |project: &ProjectReport, key: &KeyReport| {
+            project.holds_back(key) && !key.has_failing_material(project.proof)
+        };
+        self.could_read_all() && self.all(|project| project.is_on_policy_but_for(|key| holds_back(project, key)))
     }
 
     /// Whether every key was read and none is unknown. Where a project requires coverage, its keys could be listed.

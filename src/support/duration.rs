@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 const DAY: u64 = 24 * 3600;
 
-/// Reads a duration with its units; a day has 24 hours. `None` if the text is none, or is negative.
+/// Reads a duration with its units; a day has 24 hours. `None` if the text is not one.
 pub(crate) fn parse_duration(text: &str) -> Option<SignedDuration> {
     text.parse::<Span>().ok()?.to_duration(SpanRelativeTo::days_are_24_hours()).ok()
 }

@@ -27,7 +27,7 @@ const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 /// What the page may load and run: its own style and script, named by their hash, and fresh copies of itself.
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-jqMFFDjOzi5uVT4U0vrxqrB+0CGjnxUQ3wvQt+AlRZM='; \
+    style-src 'sha256-TBLugmG/8sJmwrnl2w4F1kKqFQX99j2RcbhA5dmRmCw='; \
     script-src 'sha256-nKnYxA7QHaMbW3MpzLDTwSntoq5PgnkoaWnius6Ba8w='; \
     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 

@@ -325,7 +325,7 @@ fn setting(section: Section, purpose: Purpose, key: &KeyReport) -> String {
             let last = now.map(|now| format!(", last {}", with_unit(now))).unwrap_or_default();
             format!("? → {} days{last}", limit(desired))
         }
-        (_, Some(desired), _) if key.rotation.is_some_and(|rotation| desired.is_met_by(rotation)) => {
+        (_, Some(desired), _) if is_met(key) => {
             let now = now.map(with_unit).unwrap_or_default();
             match desired.bound {
                 Bound::Exact => now,
@@ -353,6 +353,11 @@ fn limit(desired: DesiredRotation) -> String {
     format!("{most}{}", desired.interval.days())
 }
 
+/// Whether the setting is as the policy requires.
+fn is_met(key: &KeyReport) -> bool {
+    key.desired.zip(key.rotation).is_some_and(|(desired, rotation)| desired.is_met_by(rotation))
+}
+
 /// The reasons, and the changes if the setting does not show them.
 fn details(section: Section, purpose: Purpose, mode: Mode, key: &KeyReport) -> String {
     let mut details = match section {
@@ -364,7 +369,7 @@ fn details(section: Section, purpose: Purpose, mode: Mode, key: &KeyReport) -> S
     match (section, purpose) {
         // The setting shows the change, unless it was right before.
         (Section::Change, Purpose::Applied) if !key.changes.iter().all(is_same) => {}
-        (Section::Change | Section::IfEnforced, _) if key.status == Status::Compliant => {
+        (Section::Change | Section::IfEnforced, _) if is_met(key) => {
             let separator = if details.is_empty() { "" } else { "; " };
             let _ = write!(details, "{separator}sent again, by reapply: always");
         }

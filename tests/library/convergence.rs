@@ -281,7 +281,8 @@ impl Bench {
     }
 
     fn run(&self, intent: Intent) -> KeyReport {
-        let request = RunRequest { trigger: Trigger::Start, intent, guards: UNGUARDED, next_run: None };
+        let request =
+            RunRequest { trigger: Trigger::Start, intent, guards: UNGUARDED, next_run: None, gap_after: None };
         let run = self.reconciler.run(&self.targets, request);
         let report = self.runtime.block_on(run);
         report.projects[0].keys[0].clone()

@@ -53,7 +53,7 @@ impl Watched {
     /// Reads it once. Returns the rotations that the reading shows for the first time.
     fn observe(&mut self, at: SystemTime) -> u64 {
         let gap_after = at + 24 * HOUR;
-        self.history.observe(Observation { rotation: self.rotation, state: self.state, at, gap_after })
+        self.history.observe(Observation { rotation: self.rotation, state: self.state, at, read_at: at, gap_after })
     }
 
     fn verdict(&self, now: SystemTime) -> Verdict {
@@ -152,7 +152,7 @@ fn our_own_write_starts_the_period_anew_and_makes_no_material_younger() {
 fn somebody_elses_change_between_two_readings_starts_the_period_anew() {
     let mut key = Watched::rotated(1, 10);
     key.read_until(11, 80);
-    (key.rotation.interval_days, key.proof) = (Some(60), Proof::Reported);
+    key.rotation.interval_days = Some(60);
     let reasons = key.read_until(81, 95);
     assert!(!reasons.contains(OVERDUE), "85 days are over since the rotation, and 14 since the change");
     assert_eq!(key.history.rotation_due(), Some(day(141)), "60 days after the reading that shows the change");
@@ -297,6 +297,48 @@ fn a_time_that_moves_without_the_count_is_a_rotation() {
     key.rotate(3, 95);
     assert_eq!((key.observe(day(96)), key.verdict(day(96)).reasons), (1, Reasons::NONE));
     assert_eq!(key.history.rotation_due(), Some(day(185)));
+}
+
+#[test]
+fn a_record_that_was_seen_before_is_no_new_rotation() {
+    // A replica that lags shows the record before the last rotation, twice.
+    let mut key = Watched::rotated(4, 5);
+    key.read(day(6));
+    key.rotate(5, 95);
+    assert_eq!(key.observe(day(96)), 1);
+    for at in [97, 98] {
+        key.rotate(4, 5);
+        assert_eq!(key.observe(day(at)), 0);
+    }
+    key.rotate(5, 95);
+    assert_eq!(key.observe(day(99)), 0);
+    // The time of a rotation that was counted before.
+    let mut key = Watched::new();
+    key.rotation.rotations = Some(3);
+    key.read(day(1));
+    key.rotation.last_rotated = Some(day(1));
+    assert_eq!(key.observe(day(2)), 0);
+}
+
+#[test]
+fn a_key_that_shows_no_record_while_it_is_off_has_not_rotated_when_it_is_on_again() {
+    let mut key = Watched::rotated(5, 10);
+    key.read(day(11));
+    let on = std::mem::replace(
+        &mut key.rotation,
+        Rotation { enabled: false, interval_days: None, last_rotated: None, rotations: None },
+    );
+    assert_eq!((key.observe(day(12)), key.material_since()), (0, Some(day(10))));
+    assert_eq!(key.verdict(day(12)).reasons, only(Reason::RotationDisabled));
+    key.rotation = on;
+    assert_eq!((key.observe(day(13)), key.material_since()), (0, Some(day(10))));
+    // The same from the first reading on.
+    let mut key = Watched::new();
+    (key.rotation.enabled, key.rotation.rotations) = (false, None);
+    key.read(day(20));
+    key.rotation.enabled = true;
+    key.rotate(5, 10);
+    assert_eq!((key.observe(day(21)), key.verdict(day(21)).reasons), (0, Reasons::NONE));
 }
 
 #[test]
@@ -445,9 +487,16 @@ fn play(
     };
     let mut disturbances = Disturbances { last_read: day(0), hidden: None };
     let step = Duration::from_secs(hours * 3_600);
+    // Their last write since the last reading.
+    let mut theirs = None;
     for (readings, event) in events.into_iter().chain([(1_200, Event::Enable)]) {
         for at in 0..readings {
             cloud.pass(step);
+            let setting = |rotation: Rotation| (rotation.enabled, rotation.interval_days);
+            if setting(key.rotation) == setting(cloud.rotation) {
+                disturbances.hidden = theirs.or(disturbances.hidden);
+            }
+            theirs = None;
             key.rotation = cloud.rotation;
             key.state = Some(if cloud.is_enabled { KeyState::Enabled } else { KeyState::Disabled });
             key.blocker = (!cloud.is_enabled).then_some(RotationBlocker::Disabled);
@@ -464,13 +513,12 @@ fn play(
                 key.history.written(Step::UpdateInterval(interval(days)), cloud.now);
             }
             (Event::TheirWrite(days), _) if cloud.is_enabled => {
-                let is_hidden = on == Some(days.into());
-                disturbances.hidden = is_hidden.then_some(cloud.now).or(disturbances.hidden);
+                theirs = Some(cloud.now);
                 cloud.write(days);
             }
             (Event::SameAgain | Event::OffAndOn, Some(on)) => {
                 cloud.write(u16::try_from(on).unwrap());
-                disturbances.hidden = Some(cloud.now);
+                theirs = Some(cloud.now);
             }
             (Event::SwitchOff, Some(_)) => cloud.rotation.enabled = false,
             (Event::Disable, _) => cloud.is_enabled = false,

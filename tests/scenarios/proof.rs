@@ -153,6 +153,32 @@ fn without_a_list_a_key_that_never_rotated_is_described_once_for_its_age() {
 }
 
 #[test]
+fn without_a_list_a_key_that_was_found_disabled_is_described_until_it_is_enabled_again() {
+    let cloud = Cloud::start(unlisted(rotating(90).state(KeyState::Disabled)));
+    let site = Site::new(&Policy::of_one_key(cloud.url()));
+    let daemon = site.run();
+    daemon.await_runs(1);
+    assert_eq!(daemon.status().key(KEY), "non_compliant: key_disabled");
+    assert_eq!(run_again(&daemon).key(KEY), "non_compliant: key_disabled");
+    cloud.change_key(PROJECT, KEY, |key| key.state = KeyState::Enabled);
+    assert_eq!(run_again(&daemon).key(KEY), "compliant");
+    run_again(&daemon);
+    assert_eq!(cloud.requests(Operation::DescribeKey), 3, "and no longer");
+}
+
+#[test]
+fn a_key_that_was_listed_as_disabled_stays_so_while_the_list_fails() {
+    let cloud = Cloud::of([rotating(90).state(KeyState::Disabled)]);
+    let site = Site::new(&Policy { max_elapsed: "200ms", ..Policy::of_one_key(cloud.url()) });
+    let daemon = site.run();
+    daemon.await_runs(1);
+    cloud.fault(Rule::always(Fault::html(500)).on(Operation::ListKeys));
+    for _ in 0..2 {
+        assert_eq!(run_again(&daemon).key(KEY), "non_compliant: key_disabled");
+    }
+}
+
+#[test]
 fn a_write_that_postpones_a_rotation_is_shown_by_plan_and_logged_by_apply() {
     let key = rotating(365).created(days_ago(1_000)).rotated(2, days_ago(300) - Duration::from_secs(12 * 3_600));
     let cloud = Cloud::of([key, Key::new(key_id(1)).rotating(365)]);

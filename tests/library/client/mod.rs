@@ -128,6 +128,30 @@ fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<KmsClient> {
     names.iter().map(client).collect()
 }
 
+/// The last rotation is compared with the cloud's clock, not with this machine's.
+#[tokio::test]
+async fn the_clouds_time_is_that_of_its_last_success_if_the_clocks_are_a_minute_apart() {
+    let here = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000);
+    for (offset, expected) in [(0, 0), (59, 0), (-59, 0), (1_200, 1_200), (-1_200, -1_200)] {
+        let setup = setup().clock(move || here).behave(|cloud| cloud.date_offset_seconds = offset);
+        let cloud = Simulator::start(setup).await.unwrap();
+        let client = client(&cloud, token("good"), Clock::from_fn(move || here), &Arc::default());
+        assert_eq!(client.cloud_time(), here, "before the first answer");
+        client.read_status(key(), SendMode::Retried).await.unwrap();
+        let apart = |later: SystemTime, earlier| later.duration_since(earlier).map(|apart| apart.as_secs());
+        let ahead = match apart(client.cloud_time(), here) {
+            Ok(ahead) => i64::try_from(ahead).unwrap(),
+            Err(_) => -i64::try_from(apart(here, client.cloud_time()).unwrap()).unwrap(),
+        };
+        assert_eq!(ahead, expected);
+        // A gateway has a clock of its own.
+        cloud.handle().behave(|cloud| cloud.date_offset_seconds = 999_999);
+        cloud.handle().fault(Rule::always(Fault::kms(403, "KMS.0307")));
+        client.read_status(key(), SendMode::Optional).await.unwrap_err();
+        assert!(!apart(client.cloud_time(), here).is_ok_and(|ahead| ahead > 1_200));
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_is_not_from_kms_is_a_failure() {
     let cloud = Simulator::start(setup().fault(Rule::always(Fault::garbage(Garbage::NotJson)))).await.unwrap();

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use kms_rotationd::kms::{KmsClient, Shared};
 use kms_rotationd::policy::types::{self, Guards, Project};
@@ -117,8 +117,8 @@ async fn only_a_key_that_the_cloud_forgets_is_called_overdue_in_four_hundred_day
         let guards = Guards { max_changes_per_run: 50, flap_repairs: usize::MAX, flap_window: DAY };
         let mut rotations = 0;
         for day in 0..DAYS {
-            let next_run: Option<SystemTime> = Some(clock.now() + DAY);
-            let request = RunRequest { trigger: Trigger::Schedule, intent: Intent::Apply, guards, next_run };
+            let (trigger, intent, gap_after) = (Trigger::Schedule, Intent::Apply, Some(clock.now() + 3 * DAY));
+            let request = RunRequest { trigger, intent, guards, next_run: None, gap_after };
             let report = reconciler.run(&targets, request).await;
             // Its last disturbance is its creation.
             let is_due = day > u32::from(interval(FORGOTTEN).days()) + 2;
