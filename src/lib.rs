@@ -15,7 +15,7 @@
 //!
 //! # Evidence
 //!
-//! [`evidence`] is the base of a log that third parties can verify: its Merkle tree and proofs.
+//! [`evidence`] is the base of a log that third parties can verify: its Merkle tree, signed checkpoints and proofs.
 //!
 //! # The daemon
 //!

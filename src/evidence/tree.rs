@@ -169,6 +169,11 @@ impl TryFrom<String> for Hash {
     }
 }
 
+/// A decimal number without sign and leading zeros, as all formats of c2sp.org write it.
+pub(super) fn decimal(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number: &u64| number.to_string() == text)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Write;
@@ -265,6 +270,15 @@ mod tests {
             let error = wrong.parse::<Hash>().unwrap_err().to_string();
             assert!(error.ends_with("expected 32 bytes in base64: 43 characters and one `=`"), "{error}");
             assert!(!error.contains('\u{1b}'), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_has_one_notation() {
+        assert_eq!(decimal("0"), Some(0));
+        assert_eq!(decimal("18446744073709551615"), Some(u64::MAX));
+        for wrong in ["", "00", "01", "+1", "-1", " 1", "1 ", "1e3", "0x1", "１", "18446744073709551616"] {
+            assert_eq!(decimal(wrong), None, "{wrong:?}");
         }
     }
 }
