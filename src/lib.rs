@@ -13,6 +13,10 @@
 //! uses them: it reads every key, decides, writes one step at a time and reads back, until no step is left or none can
 //! be taken. The result is a [`rotation::Report`].
 //!
+//! # Evidence
+//!
+//! [`evidence`] is the base of a log that third parties can verify: its Merkle tree, signed checkpoints and proofs.
+//!
 //! # The daemon
 //!
 //! [`daemon`] is one loop that makes such runs on a schedule; `leadership` lets only one of several replicas write.
@@ -27,6 +31,7 @@
 pub mod cli;
 mod connect;
 pub mod daemon;
+pub mod evidence;
 pub mod kms;
 mod leadership;
 mod logging;

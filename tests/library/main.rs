@@ -12,6 +12,7 @@ mod client;
 mod convergence;
 mod daemon_loop;
 mod decision;
+mod evidence;
 mod layers;
 mod output;
 mod policy;

@@ -14,6 +14,7 @@ mod browser;
 #[path = "../scenarios/cloud.rs"]
 mod cloud;
 mod dashboard;
+mod evidence;
 #[expect(dead_code, reason = "the scenarios need more of it")]
 #[path = "../scenarios/guest.rs"]
 mod guest;
@@ -72,6 +73,10 @@ const TESTS: &[Test] = tests! {
     };
     has_prometheus: dashboard::{every_query_of_the_dashboard_finds_something_in_a_rehearsal};
     NOTHING: dashboard::{the_panels_of_the_dashboard_do_not_overlap_and_use_the_data_source};
+    has_openssl: evidence::{
+        openssl_and_this_program_read_each_others_keys,
+        openssl_verifies_the_signature_of_a_checkpoint,
+    };
     has_ipv6: ipv6::{a_cloud_on_ipv6_works};
     has_kubectl: manifests::{
         kustomize_changes_the_number_of_the_example,
@@ -131,6 +136,10 @@ fn has_prometheus() -> Result<(), String> {
 
 fn has_promtool() -> Result<(), String> {
     installed("promtool")
+}
+
+fn has_openssl() -> Result<(), String> {
+    installed("openssl")
 }
 
 fn has_jq() -> Result<(), String> {
