@@ -5,10 +5,19 @@
 //! formats are public ones, so that other programs can verify them: RFC 6962, c2sp.org/signed-note,
 //! c2sp.org/tlog-checkpoint and c2sp.org/tlog-proof.
 //!
-//! Nothing here reads or writes a file.
+//! [`log`] writes the records and checkpoints into a folder ([`folder`]) and goes on after a crash; [`verify`] finds out
+//! whether a log is complete and unchanged, as far as its checkpoints and those that were kept elsewhere show
+//! ([`anchor`]).
+//!
+//! No command uses it yet.
 
+pub mod anchor;
+pub mod folder;
 pub mod inclusion;
 pub mod key;
+mod line;
+pub mod log;
 pub mod note;
 pub mod proof;
 pub mod tree;
+pub mod verify;

@@ -17,7 +17,7 @@ use crate::support::printable::excerpt;
 pub const MAX_LEAVES: u64 = 1 << 62;
 
 /// A SHA-256 hash. Its text is standard base64 with padding, as in checkpoints.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Hash(pub [u8; 32]);
 

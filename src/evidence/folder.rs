@@ -1,0 +1,159 @@
+//! The files of a log in its folder.
+//!
+//! | file | content |
+//! |---|---|
+//! | `log.json` | the log's [`Identity`] |
+//! | `00000000000000000000.jsonl` | a segment, named by the number of its first record; closed ones are `.jsonl.gz` |
+//! | `checkpoint` | the newest checkpoint, a signed note |
+//! | `checkpoints.jsonl` | each checkpoint with its time |
+//! | `signing-key`, `lock` | the private key, unless it is kept elsewhere; the lock of the writer |
+//! | `after-…` | the log that continues this one, if this one could not be continued |
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+use serde::{Deserialize, Serialize};
+
+pub(super) const IDENTITY: &str = "log.json";
+pub(super) const CHECKPOINT: &str = "checkpoint";
+pub(super) const CHECKPOINTS: &str = "checkpoints.jsonl";
+pub(super) const SIGNING_KEY: &str = "signing-key";
+pub(super) const LOCK: &str = "lock";
+/// The beginning of the names of sub-folders with a log that continues this one.
+pub(super) const SUCCESSOR: &str = "after-";
+
+/// What a log is: the content of `log.json`, which never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The version of the format.
+    pub version: u32,
+    /// The name of the log, unlike that of every other one.
+    pub origin: String,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+    /// The public key, as a vkey of c2sp.org/signed-note.
+    pub public_key: String,
+    /// The origin of the log that this one continues, since it could not be continued itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<String>,
+}
+
+/// The version of the format of this program.
+pub(super) const VERSION: u32 = 1;
+
+/// One file with records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The number of its first record.
+    pub first: u64,
+    pub path: PathBuf,
+    /// Whether it is closed and compressed.
+    pub is_compressed: bool,
+}
+
+impl Segment {
+    /// The content, decompressed.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is not compressed as its name says.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        let file = File::open(&self.path)?;
+        if self.is_compressed {
+            MultiGzDecoder::new(file).read_to_end(&mut content)?;
+        } else {
+            (&file).read_to_end(&mut content)?;
+        }
+        Ok(content)
+    }
+}
+
+/// The name of a segment that is not closed.
+pub(super) fn segment_name(first: u64) -> String {
+    format!("{first:020}.jsonl")
+}
+
+/// The segments in a folder, in order. A closed segment that is still there in both forms counts once, uncompressed:
+/// the program was killed while it compressed it.
+///
+/// # Errors
+///
+/// The folder cannot be read.
+pub fn segments(folder: &Path) -> io::Result<Vec<Segment>> {
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let Some(name) = path.file_name().and_then(OsStr::to_str) else { continue };
+        let (number, is_compressed) = match (name.strip_suffix(".jsonl"), name.strip_suffix(".jsonl.gz")) {
+            (Some(number), _) => (number, false),
+            (None, Some(number)) => (number, true),
+            (None, None) => continue,
+        };
+        if number.len() == 20
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+            && let Ok(first) = number.parse()
+        {
+            segments.push(Segment { first, path, is_compressed });
+        }
+    }
+    segments.sort_by_key(|segment| (segment.first, segment.is_compressed));
+    segments.dedup_by_key(|segment| segment.first);
+    Ok(segments)
+}
+
+/// Reads `log.json`; `None` if there is none.
+///
+/// # Errors
+///
+/// It cannot be read, or is not a log's.
+pub fn identity(folder: &Path) -> io::Result<Option<Identity>> {
+    let text = match fs::read(folder.join(IDENTITY)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    serde_json::from_slice(&text).map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// The log that continues the one in this folder, if any; of several the one that was begun last.
+///
+/// # Errors
+///
+/// The folder cannot be read.
+pub fn successor(folder: &Path) -> io::Result<Option<PathBuf>> {
+    let mut newest: Option<(String, PathBuf)> = None;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_named_so = path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with(SUCCESSOR));
+        if !is_named_so || !path.is_dir() {
+            continue;
+        }
+        if let Ok(Some(Identity { created_at, .. })) = identity(&path)
+            && newest.as_ref().is_none_or(|(newest, _)| *newest < created_at)
+        {
+            newest = Some((created_at, path));
+        }
+    }
+    Ok(newest.map(|(_, path)| path))
+}
+
+/// Writes a file so that a crash leaves the old content or the new one: into a temporary file, which is synced and then
+/// renamed. The folder is synced as well.
+pub(super) fn replace(folder: &Path, name: &str, mode: u32, content: &[u8]) -> io::Result<()> {
+    let temporary = folder.join(format!(".{name}.new"));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&temporary, folder.join(name))?;
+    sync_folder(folder)
+}
+
+/// Makes names in the folder durable.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
