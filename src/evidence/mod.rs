@@ -5,7 +5,7 @@
 //! formats are public ones, so that other programs can verify them: RFC 6962, c2sp.org/signed-note,
 //! c2sp.org/tlog-checkpoint and c2sp.org/tlog-proof.
 //!
-//! [`log`] writes the records and checkpoints into a folder ([`folder`]) and goes on after a crash; [`verify`] finds out
+//! [`record`] has what is recorded of keys. [`log`] writes the records and checkpoints into a folder ([`folder`]) and goes on after a crash; [`verify`] finds out
 //! whether a log is complete and unchanged, as far as its checkpoints and those that were kept elsewhere show
 //! ([`anchor`]).
 //!
@@ -19,5 +19,6 @@ mod line;
 pub mod log;
 pub mod note;
 pub mod proof;
+pub mod record;
 pub mod tree;
 pub mod verify;

@@ -34,7 +34,7 @@ pub enum Listing<'a> {
 }
 
 /// The subject of a line of a report.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     Key(KeyId),
     /// A policy entry whose keys are not known: `alias/NAME`, or `entry@LINE` for a selector.

@@ -23,7 +23,7 @@ const WALLS: &[(&str, &[&str])] = &[
     // It creates the targets of a run.
     ("connect", &["policy", "yaml", "kms", "reconcile", "support"]),
     ("leadership", &["support"]),
-    ("evidence", &["support"]),
+    ("evidence", &["rotation", "support"]),
     // The log and the page give a key's reasons in the same words.
     ("daemon", &["rotation", "policy", "kms", "reconcile", "views::wording", "web", "support"]),
     (

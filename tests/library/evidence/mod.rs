@@ -3,5 +3,6 @@
 
 mod log;
 mod notes;
+mod records;
 mod trees;
 mod verify;

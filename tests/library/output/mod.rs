@@ -3,5 +3,5 @@
 mod announcements;
 mod connections;
 mod documents;
-mod sample;
+pub(crate) mod sample;
 mod server;
