@@ -145,9 +145,19 @@ pub fn successor(folder: &Path) -> io::Result<Option<PathBuf>> {
 /// Writes a file so that a crash leaves the old content or the new one: into a temporary file, which is synced and then
 /// renamed. The folder is synced as well.
 pub(super) fn replace(folder: &Path, name: &str, mode: u32, content: &[u8]) -> io::Result<()> {
+    replace_with(folder, name, mode, |file| file.write_all(content))
+}
+
+/// The same with a content that `write` writes.
+pub(super) fn replace_with(
+    folder: &Path,
+    name: &str,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = folder.join(format!(".{name}.new"));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
-    file.write_all(content)?;
+    write(&mut file)?;
     file.sync_all()?;
     fs::rename(&temporary, folder.join(name))?;
     sync_folder(folder)

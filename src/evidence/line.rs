@@ -20,16 +20,17 @@ struct Line<'a, T> {
     fields: &'a T,
 }
 
-/// The head of a record that was read.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Head {
-    pub v: u8,
+/// The head of a record that was read. Its texts have no escapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Head<'a> {
+    v: u8,
     /// Its number in the log, counted from 0.
-    pub seq: u64,
+    seq: u64,
     /// When it was written: RFC 3339, UTC, to the millisecond.
-    pub at: String,
+    #[serde(rename = "at")]
+    _at: &'a str,
     #[serde(rename = "type")]
-    pub kind: String,
+    pub(super) kind: &'a str,
 }
 
 /// A record as the bytes of its line, without the line break.
@@ -42,8 +43,8 @@ pub(super) fn encode(seq: u64, at: SystemTime, kind: &str, fields: &impl Seriali
 }
 
 /// The head of a line, if the line is the record with this number.
-pub(super) fn head(line: &[u8], seq: u64) -> Option<Head> {
-    let head: Head = serde_json::from_slice(line).ok()?;
+pub(super) fn head(line: &[u8], seq: u64) -> Option<Head<'_>> {
+    let head: Head<'_> = serde_json::from_slice(line).ok()?;
     (head.v == VERSION && head.seq == seq).then_some(head)
 }
 

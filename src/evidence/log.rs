@@ -496,7 +496,7 @@ impl Replay {
         let (mut valid, mut opening) = (0, None);
         for (text, is_complete) in line::lines(content) {
             let Some(head) = line::head(text, self.tree.size()).filter(|_| is_complete) else { break };
-            if opening.is_none() && !matches!(&*head.kind, SEGMENT | "policy" | "snapshot") {
+            if opening.is_none() && !matches!(head.kind, SEGMENT | "policy" | "snapshot") {
                 opening = Some(valid as u64);
             }
             self.tree.append(leaf_hash(text));
@@ -575,9 +575,11 @@ fn lock(folder: &Path) -> Result<File, LogError> {
 /// Compresses a closed segment, and removes it once that is durable.
 fn compress(folder: &Path, path: &Path) -> io::Result<()> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(&fs::read(path)?)?;
-    folder::replace(folder, &format!("{name}.gz"), PRIVATE, &encoder.finish()?)?;
+    folder::replace_with(folder, &format!("{name}.gz"), PRIVATE, |file| {
+        let mut encoder = GzEncoder::new(file, Compression::default());
+        io::copy(&mut File::open(path)?, &mut encoder)?;
+        encoder.finish().map(drop)
+    })?;
     fs::remove_file(path)?;
     folder::sync_folder(folder)
 }
