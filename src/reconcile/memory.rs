@@ -34,7 +34,8 @@ pub struct Memory {
 #[derive(Debug)]
 struct KnownProject {
     cloud_project: CloudProject,
-    keys: HashMap<KeyId, Remembered>,
+    /// Boxed, since a table has up to twice as many places as keys.
+    keys: HashMap<KeyId, Box<Remembered>>,
     /// Its keys on the last complete list.
     listing: Arc<[ListedKey]>,
 }
@@ -114,7 +115,9 @@ impl Memory {
     }
 
     pub(super) fn recall(&self, project: &Arc<str>, key_id: KeyId) -> Remembered {
-        self.of(project, |known| known.keys.get(&key_id).cloned()).flatten().unwrap_or_default()
+        self.of(project, |known| known.keys.get(&key_id).map(|key| Remembered::clone(key)))
+            .flatten()
+            .unwrap_or_default()
     }
 
     pub(super) fn update(&self, project: &Arc<str>, key_id: KeyId, change: impl FnOnce(&mut Remembered)) {

@@ -38,8 +38,8 @@ pub struct History {
     last: Option<Observation>,
     /// The number and time of rotations that later readings are compared with.
     trusted: Option<Rotations>,
-    /// The last reading's, if they contradict the trusted ones.
-    doubted: Option<Rotations>,
+    /// Whether those of the last reading contradict them.
+    is_doubted: bool,
     /// The highest number and the latest time that were believed.
     furthest: Rotations,
     /// Enabled and interval, as they were read last or written since.
@@ -104,7 +104,7 @@ impl History {
         }
         let has_gap = self.gap_after.is_none_or(|end| at > end);
         let rotates = rotation.enabled && state.is_none_or(|state| state == KeyState::Enabled);
-        if !rotates || self.doubted.is_some() {
+        if !rotates || self.is_doubted {
             self.maybe_written();
         } else if state.is_some() {
             if is_disturbed || has_gap || self.undisturbed_since.is_none() {
@@ -122,14 +122,15 @@ impl History {
     /// Compares the record of rotations with the ones before: whether it differs from the trusted one, or did the last
     /// time, and how many rotations it shows for the first time.
     fn compare(&mut self, read: Rotations, at: SystemTime) -> (bool, u64) {
-        let was_doubted = self.doubted.take();
+        let was_doubted = std::mem::take(&mut self.is_doubted);
         if self.trusted == Some(read) {
-            return (was_doubted.is_some(), 0);
+            return (was_doubted, 0);
         }
+        let is_repeated = was_doubted && self.last.and_then(|last| Rotations::of(last.rotation)) == Some(read);
         let is_sane = self.is_sane(read, at);
         let is_doubtful = !is_sane || self.trusted.is_some_and(|trusted| read.contradicts(trusted));
-        if is_doubtful && was_doubted != Some(read) {
-            self.doubted = Some(read);
+        if is_doubtful && !is_repeated {
+            self.is_doubted = true;
             return (true, 0);
         }
         let is_new = self.trusted.replace(read).is_some() && !is_doubtful && read.is_beyond(self.furthest);
@@ -167,11 +168,7 @@ impl History {
     /// What is known of the material by the last reading.
     #[must_use]
     pub fn material(&self) -> Material {
-        Material {
-            since: self.since(),
-            undisturbed_since: self.undisturbed_since,
-            is_contradictory: self.doubted.is_some(),
-        }
+        Material { since: self.since(), undisturbed_since: self.undisturbed_since, is_contradictory: self.is_doubted }
     }
 
     /// When the rotation will be overdue, if all readings until then show the same.
