@@ -176,6 +176,9 @@ impl Log {
         }
         let identity = match folder::identity(&active) {
             Ok(Some(identity)) => identity,
+            Ok(None) if has_records(&active).map_err(at(active.clone()))? => {
+                return Self::leave(&active, lock, options, None, format!("{IDENTITY} is missing"), now);
+            }
             Ok(None) => return Ok((Self::begin(active, lock, options, None, now)?, Opened::New)),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 return Self::leave(&active, lock, options, None, format!("{IDENTITY} is damaged: {error}"), now);
@@ -270,12 +273,14 @@ impl Log {
         let mut last = segments.pop().ok_or_else(|| Damage("it has no segment".to_owned()))?;
         let mut content = last.read().map_err(damage("its last segment"))?;
         // The program was killed before the first record of a new segment was durable.
-        while last.first > signed
+        let mut unopened = Vec::new();
+        while last.first >= signed
             && opening(&content, last.first).is_none()
             && segments.last().is_some_and(|previous| !previous.is_compressed)
             && let Some(previous) = segments.pop()
         {
             fs::remove_file(&last.path).map_err(damage("its last segment"))?;
+            unopened.append(&mut content);
             last = previous;
             content = last.read().map_err(damage("its last segment"))?;
         }
@@ -303,6 +308,7 @@ impl Log {
             }));
         }
         let (whole, tail) = content.split_at(valid);
+        let tail = &[tail, &unopened].concat();
         let torn = TornTail { bytes: tail.len() as u64, sha256: Hash(Sha256::digest(tail).into()) };
         let torn = (!tail.is_empty()).then_some(torn);
         let segment = OpenSegment::reopen(&last, whole, opening).map_err(damage("its last segment"))?;
@@ -582,6 +588,12 @@ fn compress(folder: &Path, path: &Path) -> io::Result<()> {
     })?;
     fs::remove_file(path)?;
     folder::sync_folder(folder)
+}
+
+/// Whether the folder has segments with content.
+fn has_records(folder: &Path) -> io::Result<bool> {
+    let segments = folder::segments(folder)?;
+    Ok(segments.iter().any(|segment| fs::metadata(&segment.path).is_ok_and(|file| file.len() > 0)))
 }
 
 /// Whether the origin is of a log of a simulated cloud.

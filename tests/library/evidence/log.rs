@@ -208,6 +208,34 @@ fn a_checkpoint_of_a_longer_log_or_by_another_key_is_not_continued() {
 }
 
 #[test]
+fn records_without_their_identity_are_left_as_they_are() {
+    let folder = written(3, 0);
+    let content = fs::read(first_segment(folder.path())).unwrap();
+    fs::remove_file(folder.path().join("log.json")).unwrap();
+    assert!(matches!(open(folder.path()).1, Opened::Left(why) if why.contains("log.json is missing")));
+    assert_eq!(fs::read(first_segment(folder.path())).unwrap(), content);
+    let damaged = written(3, 0);
+    fs::write(damaged.path().join("log.json"), "{").unwrap();
+    assert!(matches!(open(damaged.path()).1, Opened::Left(why) if why.contains("log.json is damaged")));
+    // The program was killed while it began a log.
+    let begun = TempDir::new().unwrap();
+    fs::write(first_segment(begun.path()), "").unwrap();
+    assert_eq!(open(begun.path()).1, Opened::New);
+}
+
+#[test]
+fn a_segment_that_was_cut_in_its_first_record_is_begun_again() {
+    let folder = written(3, 0);
+    let half = br#"{"v":1,"seq":4,"at":"#;
+    fs::write(folder.path().join("00000000000000000004.jsonl"), half).unwrap();
+    let (mut log, opened) = open(folder.path());
+    assert!(matches!(opened, Opened::Recovered(tail) if tail.bytes == half.len() as u64));
+    assert_eq!(log.size(), 5, "four records, and that of the torn one");
+    log.begin_segment(at(5)).unwrap();
+    assert_eq!(log.checkpoint(at(6)).unwrap().root, tree(folder.path()).root());
+}
+
+#[test]
 fn a_key_that_is_kept_elsewhere_is_not_written_to_the_folder() {
     let folder = TempDir::new().unwrap();
     let options = LogOptions { signing_key: Some(SigningKey::generate_pem().unwrap()), ..options() };
