@@ -19,7 +19,7 @@ use super::folder::{self, CHECKPOINT, CHECKPOINTS, IDENTITY, Identity, LOCK, SIG
 use super::key::{KeyError, SigningKey};
 use super::line;
 use super::note::{Checkpoint, NoteError};
-use super::tree::{Frontier, FrontierError, Hash, leaf_hash};
+use super::tree::{Frontier, Hash, leaf_hash};
 
 /// A segment ends when it is larger, not counting the records that it opens with.
 const SEGMENT_BYTES: u64 = 16 << 20;
@@ -105,8 +105,16 @@ pub struct PreviousSegment {
     pub sha256: Hash,
 }
 
+impl SegmentRecord {
+    /// The tree that it states, if that is one of `first` records.
+    pub(super) fn tree(&self, first: u64) -> Option<Frontier> {
+        let tree = Frontier::from_hashes(self.tree_size, self.frontier.clone()).ok()?;
+        (tree.size() == first && tree.root() == self.root).then_some(tree)
+    }
+}
+
 /// The type of [`SegmentRecord`].
-pub(super) const SEGMENT: &str = "segment";
+const SEGMENT: &str = "segment";
 const RECOVERED: &str = "recovered";
 const GAP: &str = "gap";
 
@@ -135,7 +143,7 @@ pub struct Log {
     /// Holds the lock as long as it is open.
     _lock: File,
     segment: OpenSegment,
-    /// The tree of all records, also of those that wait.
+    /// The tree of all records, written or waiting.
     tree: Frontier,
     /// The tree of the records on the disk.
     durable: Frontier,
@@ -160,7 +168,7 @@ struct OpenSegment {
 }
 
 impl Log {
-    /// Opens the log in a folder, or begins one. `opening` are the records that each segment opens with, by type.
+    /// Opens the log in a folder, or begins one.
     ///
     /// # Errors
     ///
@@ -189,19 +197,9 @@ impl Log {
             return Err(LogError::OtherKind { folder: active, simulated: !options.simulated });
         }
         match Self::resume(&active, &identity, options) {
-            Ok(Resumed { key, segment, tree, torn, signed }) => {
-                let opened = torn.clone().map_or(Opened::Continued, Opened::Recovered);
-                let durable = tree.clone();
-                let (pending, gap) = (Vec::new(), None);
-                let mut log =
-                    Self { folder: active, identity, key, _lock: lock, segment, tree, durable, pending, gap, signed };
-                if log.size() == 0 {
-                    log.append_opening(now, None);
-                }
-                if let Some(torn) = torn {
-                    log.append(now, RECOVERED, &torn);
-                }
-                Ok((log, opened))
+            Ok(resumed) => {
+                let opened = resumed.torn.clone().map_or(Opened::Continued, Opened::Recovered);
+                Ok((Self::go_on(active, lock, identity, resumed, now), opened))
             }
             Err(Damage(why)) => Self::leave(&active, lock, options, Some(identity.origin), why, now),
         }
@@ -246,10 +244,23 @@ impl Log {
         // The log exists from here on.
         let text = serde_json::to_vec_pretty(&identity).unwrap_or_default();
         folder::replace(&folder, IDENTITY, 0o644, &text).map_err(at(folder.join(IDENTITY)))?;
-        let (tree, durable, pending, gap, signed) = (Frontier::new(), Frontier::new(), Vec::new(), None, None);
+        let empty = Resumed { key, segment, tree: Frontier::new(), torn: None, signed: None };
+        Ok(Self::go_on(folder, lock, identity, empty, now))
+    }
+
+    /// The log after what is on the disk.
+    fn go_on(folder: PathBuf, lock: File, identity: Identity, resumed: Resumed, now: SystemTime) -> Self {
+        let Resumed { key, segment, tree, torn, signed } = resumed;
+        let durable = tree.clone();
+        let (pending, gap) = (Vec::new(), None);
         let mut log = Self { folder, identity, key, _lock: lock, segment, tree, durable, pending, gap, signed };
-        log.append_opening(now, None);
-        Ok(log)
+        if log.size() == 0 {
+            log.append_opening(now, None);
+        }
+        if let Some(torn) = torn {
+            log.append(now, RECOVERED, &torn);
+        }
+        log
     }
 
     /// Reads the last segment, from the frontier that it opens with, and compares it with the newest checkpoint.
@@ -327,7 +338,7 @@ impl Log {
         &self.identity
     }
 
-    /// The number of records, with those that wait.
+    /// The number of records, written or waiting.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.tree.size()
@@ -486,13 +497,8 @@ impl Replay {
         let broken = || Damage(format!("the segment {first} does not begin with a record of the tree before it"));
         match opening(content, first) {
             Some(record) => {
-                let tree = Frontier::from_hashes(record.tree_size, record.frontier);
-                let tree = tree.map_err(|_: FrontierError| broken())?;
-                let follows = self.tree == Frontier::new() || self.tree == tree;
-                if record.tree_size != first || tree.root() != record.root || !follows {
-                    return Err(broken());
-                }
-                self.tree = tree;
+                let follows = |tree: &Frontier| self.tree == Frontier::new() || self.tree == *tree;
+                self.tree = record.tree(first).filter(follows).ok_or_else(broken)?;
             }
             // A log that was begun, and killed before its first record was durable.
             None if first == 0 && self.signed == 0 => {}
@@ -520,7 +526,7 @@ impl Replay {
 }
 
 /// The first record of a segment, if it is complete.
-fn opening(content: &[u8], first: u64) -> Option<SegmentRecord> {
+pub(super) fn opening(content: &[u8], first: u64) -> Option<SegmentRecord> {
     let (text, is_complete) = line::lines(content).next()?;
     let head = line::head(text, first).filter(|_| is_complete)?;
     if head.kind == SEGMENT { serde_json::from_slice(text).ok() } else { None }

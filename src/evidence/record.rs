@@ -116,8 +116,8 @@ impl KnownKeys {
             records.extend(changes(project, key, before, &known));
             self.keys.insert((Arc::clone(&project.name), key.subject.clone()), known);
         }
-        let mut is_complete: HashMap<&str, bool> = HashMap::new();
-        is_complete.extend(report.projects.iter().map(|project| (&*project.name, project.listed)));
+        let listed = report.projects.iter().map(|project| (&*project.name, project.listed));
+        let is_complete: HashMap<_, _> = listed.collect();
         let run = self.run;
         self.keys.retain(|(project, subject), known| {
             if known.run == run || report.interrupted || is_complete.get(&**project) == Some(&false) {

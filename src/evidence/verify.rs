@@ -11,7 +11,7 @@ use super::anchor::Anchor;
 use super::folder::{self, CHECKPOINT, CHECKPOINTS, Identity};
 use super::key::VerifyingKey;
 use super::line;
-use super::log::{SEGMENT, SegmentRecord, SignedAt, is_simulated};
+use super::log::{SignedAt, is_simulated, opening};
 use super::note::Checkpoint;
 use super::tree::{Frontier, Hash, leaf_hash};
 
@@ -66,13 +66,10 @@ impl fmt::Display for Problem {
                 write!(f, "TRUNCATED: the log has {found} records, and a checkpoint or anchor states {size}")
             }
             Self::Rewritten { size, unchanged: Some(unchanged) } => {
-                write!(
-                    f,
-                    "REWRITTEN: records between number {unchanged} and number {size} are not those that were signed"
-                )
+                write!(f, "REWRITTEN: records between number {unchanged} and number {size} differ from what was signed")
             }
             Self::Rewritten { size, unchanged: None } => {
-                write!(f, "REWRITTEN: records before number {size} are not those that were signed")
+                write!(f, "REWRITTEN: records before number {size} differ from what was signed")
             }
             Self::Forked { size } => write!(f, "FORKED: the log's key has signed two different logs of {size} records"),
             Self::NotARecord { record } => write!(f, "REWRITTEN: the line of record {record} is no record"),
@@ -105,7 +102,7 @@ struct Mark {
     is_anchor: bool,
 }
 
-/// The marks of a log, and what is wrong with those that its key has not signed.
+/// The marks of a log, and the notes that its key has not signed.
 struct Marks {
     key: Option<VerifyingKey>,
     all: Vec<Mark>,
@@ -143,19 +140,13 @@ pub fn verify(folder: &Path, anchors: &[Anchor]) -> io::Result<Vec<Verification>
 fn verify_one(folder: &Path, anchors: &[Anchor]) -> io::Result<Verification> {
     let no_log = || io::Error::new(io::ErrorKind::NotFound, "the folder has no log.json");
     let identity = folder::identity(folder)?.ok_or_else(no_log)?;
-    let mut problems = Vec::new();
     let key = match identity.public_key.parse::<VerifyingKey>() {
-        Ok(key) if key.name() == identity.origin => Some(key),
-        Ok(_) => {
-            problems.push(Problem::Key("it is named after another log".to_owned()));
-            None
-        }
-        Err(error) => {
-            problems.push(Problem::Key(error.to_string()));
-            None
-        }
+        Ok(key) if key.name() == identity.origin => Ok(key),
+        Ok(_) => Err("it is named after another log".to_owned()),
+        Err(error) => Err(error.to_string()),
     };
-    let mut marks = Marks { key, all: Vec::new(), problems };
+    let problems = key.as_ref().err().map(|why| Problem::Key(why.clone())).into_iter().collect();
+    let mut marks = Marks { key: key.ok(), all: Vec::new(), problems };
     let newest = optional(fs::read_to_string(folder.join(CHECKPOINT)))?;
     let signed = newest.and_then(|note| marks.add_note(&note, "the checkpoint", false));
     // It is not synced, so its last line may be missing or cut.
@@ -182,14 +173,17 @@ fn verify_one(folder: &Path, anchors: &[Anchor]) -> io::Result<Verification> {
     }
     let Marks { all: mut marks, mut problems, .. } = marks;
     marks.sort_by_key(|mark| mark.checkpoint.size);
-    let forks = marks.iter().flat_map(|one| marks.iter().map(move |other| (one, other))).filter(|(one, other)| {
-        let differ = one.checkpoint.size == other.checkpoint.size && one.checkpoint.root < other.checkpoint.root;
-        differ && one.is_signed && other.is_signed
-    });
-    problems.extend(forks.map(|(one, _)| Problem::Forked { size: one.checkpoint.size }));
+    for same_size in marks.chunk_by(|one, other| one.checkpoint.size == other.checkpoint.size) {
+        let signed: Vec<_> = same_size.iter().filter(|mark| mark.is_signed).map(|mark| &mark.checkpoint).collect();
+        if let [one, others @ ..] = &signed[..]
+            && others.iter().any(|other| other.root != one.root)
+        {
+            problems.push(Problem::Forked { size: one.size });
+        }
+    }
     problems.dedup();
     let mut walk = Walk { tree: Frontier::new(), first: None, unchanged: None, marks: &marks, problems, incomplete: 0 };
-    let until = marks.iter().map(|mark| mark.checkpoint.size).max().unwrap_or(0);
+    let until = marks.last().map_or(0, |mark| mark.checkpoint.size);
     let mut previous = None;
     for segment in folder::segments(folder)? {
         let content = segment.read()?;
@@ -224,20 +218,19 @@ impl Walk<'_> {
     /// Reads a segment. `previous` is the hash of the one before it, and `until` the number of records that must be
     /// there.
     fn segment(&mut self, content: &[u8], first: u64, previous: Option<&Hash>, until: u64) {
-        let opening = line::lines(content).next().filter(|(_, is_complete)| *is_complete);
-        let head = opening.and_then(|(text, _)| line::head(text, first));
+        let is_first_record = |(text, is_complete)| is_complete && line::head(text, first).is_some();
         // A segment that was begun right before a crash has no record yet.
-        if head.is_none() && self.tree.size() >= until && self.first.is_some() {
+        if !line::lines(content).next().is_some_and(is_first_record)
+            && self.tree.size() >= until
+            && self.first.is_some()
+        {
             self.incomplete = content.len() as u64;
             return;
         }
-        let record = opening.and_then(|(text, _)| serde_json::from_slice::<SegmentRecord>(text).ok());
-        let record = record.filter(|_| head.is_some_and(|head| head.kind == SEGMENT));
         let mut wrong = |why| self.problems.push(Problem::Segment { first, why });
-        match record {
+        match opening(content, first) {
             Some(record) => {
-                let tree = Frontier::from_hashes(record.tree_size, record.frontier).ok();
-                match tree.filter(|tree| tree.size() == first && tree.root() == record.root) {
+                match record.tree(first) {
                     None => wrong("begins with a record of another tree"),
                     Some(tree) if self.first.is_none() => self.tree = tree,
                     Some(tree) if tree != self.tree => wrong("does not follow the one before it"),
