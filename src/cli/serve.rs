@@ -86,14 +86,9 @@ pub(super) async fn run(file: PathBuf, mut options: ListenOptions, lease: LeaseO
     };
     match Leadership::from_options(lease).await {
         Ok(leadership) => {
-            let (clock, announcer) = (Clock::system(), Announcer::default());
-            match CronAlarm::new().await {
-                Ok(alarm) => {
-                    let timing = Timing { clock, alarm, announcer };
-                    serve(file, policy, options, web, None, leadership, timing).await
-                }
-                Err(error) => fail(Exit::Failed, &ErrorChain(&error)),
-            }
+            let timing =
+                Timing { clock: Clock::system(), alarm: std::convert::identity, announcer: Announcer::default() };
+            serve(file, policy, options, web, None, leadership, timing).await
         }
         Err(exit) => exit,
     }
@@ -114,32 +109,32 @@ pub(super) async fn rehearse(
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    let rehearsal = Rehearsal::start(&policy, faults, fast_forward.is_some(), clock.clone()).await;
-    let (rehearsal, alarm) = match (rehearsal, CronAlarm::new().await) {
-        (Ok(rehearsal), Ok(alarm)) => (rehearsal, alarm),
-        (Err(error), _) => return fail(Exit::Failed, &format_args!("cannot start the simulated cloud: {error}")),
-        (_, Err(error)) => return fail(Exit::Failed, &ErrorChain(&error)),
-    };
-    let (alarm, announcer) = (FastForward::new(past.clone(), alarm), Announcer::brief(past));
-    let timing = Timing { clock, alarm, announcer };
-    serve(file, policy, options, web, Some(rehearsal), Leadership::default(), timing).await
+    match Rehearsal::start(&policy, faults, fast_forward.is_some(), clock.clone()).await {
+        Ok(rehearsal) => {
+            let announcer = Announcer::brief(past.clone());
+            let timing = Timing { clock, alarm: |alarm| FastForward::new(past, alarm), announcer };
+            serve(file, policy, options, web, Some(rehearsal), Leadership::default(), timing).await
+        }
+        Err(error) => fail(Exit::Failed, &format_args!("cannot start the simulated cloud: {error}")),
+    }
 }
 
 /// How the daemon's time passes.
-struct Timing<A> {
+struct Timing<F> {
     clock: Clock,
-    alarm: A,
+    /// Makes the daemon's alarm of one that rings at wall-clock times.
+    alarm: F,
     announcer: Announcer,
 }
 
-async fn serve<A: Alarm>(
+async fn serve<A: Alarm, F: FnOnce(CronAlarm) -> A>(
     file: PolicyFile,
     policy: Policy,
     options: ListenOptions,
     web: Option<WebFile>,
     rehearsal: Option<Rehearsal>,
     mut leadership: Leadership,
-    timing: Timing<A>,
+    timing: Timing<F>,
 ) -> Exit {
     let scheme = if web.as_ref().is_some_and(WebFile::uses_tls) { "https" } else { "http" };
     match prepare(file, options, web, rehearsal.as_ref(), &leadership, timing).await {
@@ -179,14 +174,14 @@ struct Prepared<A, C> {
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-async fn prepare<A: Alarm>(
+async fn prepare<A: Alarm, F: FnOnce(CronAlarm) -> A>(
     policy_file: PolicyFile,
     options: ListenOptions,
     web: Option<WebFile>,
     rehearsal: Option<&Rehearsal>,
     leadership: &Leadership,
-    Timing { clock, alarm, announcer }: Timing<A>,
-) -> Result<Prepared<A, impl FnMut(&Policy) -> Vec<Target<KmsClient>> + use<A>>, AnyError> {
+    Timing { clock, alarm, announcer }: Timing<F>,
+) -> Result<Prepared<A, impl FnMut(&Policy) -> Vec<Target<KmsClient>> + use<A, F>>, AnyError> {
     let signals = Signals::listen().map_err(|error| format!("cannot install signal handlers: {error}"))?;
     let gate = leadership.gate.clone();
     let store = Arc::new(StatusStore::new()?.behind(gate.clone()));
@@ -220,7 +215,7 @@ async fn prepare<A: Alarm>(
             }
             connector.connect(policy)
         },
-        alarm,
+        alarm: alarm(CronAlarm::new().await?),
         announcer,
         reconciler: Arc::new(Reconciler {
             clock: clock.clone(),
