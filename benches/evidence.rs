@@ -61,7 +61,7 @@ fn main() {
     println!("peak memory: {:.1} MiB", peak_mib());
 }
 
-/// What a run with so many changes writes.
+/// Writes what a run writes that has found `changes` changes.
 fn append(log: &mut Log, changes: usize, at: SystemTime) {
     for number in 0..changes {
         log.append(at, "key", &change(number));

@@ -15,7 +15,7 @@ use crate::support::clock::Clock;
 pub struct PastClock(Arc<Mutex<Duration>>);
 
 impl PastClock {
-    /// A clock that is so far behind.
+    /// A clock that is behind the system's by this time.
     #[must_use]
     pub fn new(behind: Duration) -> Self {
         Self(Arc::new(Mutex::new(behind)))

@@ -5,9 +5,9 @@
 //! formats are public ones, so that other programs can verify them: RFC 6962, c2sp.org/signed-note,
 //! c2sp.org/tlog-checkpoint and c2sp.org/tlog-proof.
 //!
-//! [`record`] has what is recorded of keys. [`log`] writes the records and checkpoints into a folder ([`folder`]) and goes on after a crash; [`verify`] finds out
-//! whether a log is complete and unchanged, as far as its checkpoints and those that were kept elsewhere show
-//! ([`anchor`]).
+//! [`record`] has what is recorded of keys. [`log`] writes the records and checkpoints into a folder ([`folder`]) and
+//! goes on after a crash. [`verify`] compares a log with its own checkpoints and with copies of them that were kept
+//! elsewhere ([`anchor`]), and so finds out whether it is complete and unchanged.
 //!
 //! No command uses it yet.
 

@@ -3,8 +3,7 @@
 //! All keys of a project are read before any is written. So a property of the project, such as that its cloud does not
 //! offer the rotation setting, is decided from all readings and not from one odd answer; and a run with a limit of
 //! changes picks the same keys as the plan before it. Then each key is written and read back, so a report has what was
-//! last read, never what a write should have done. A run that may not write ends after the
-//! first reading.
+//! last read, never what a write should have done. A run that may not write ends after the first reading.
 //!
 //! A run is made of project runs (`project_run`), and these of key runs (`key_run`), which are observed (`observe`) and
 //! acted on (`act`, `write`, `effect`).

@@ -414,7 +414,7 @@ enum Event {
     SwitchOff,
     Disable,
     Enable,
-    /// Nobody reads the key for so many days.
+    /// Nobody reads the key for this number of days.
     Away(u32),
 }
 
@@ -453,7 +453,8 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// A key that is read each few hours, and events after so many readings each.
+/// A history: the hours between two readings, how late the cloud rotates, and the events, each with the number of
+/// readings before it.
 fn history() -> impl Strategy<Value = (u64, Duration, Vec<(usize, Event)>)> {
     let hours = 6..=23u64;
     let late = (0..47u64).prop_map(|hours| Duration::from_secs(hours * 3_600));

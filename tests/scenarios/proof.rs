@@ -15,7 +15,7 @@ fn days_ago(days: u32) -> SystemTime {
     SystemTime::now() - days * Duration::from_secs(86_400)
 }
 
-/// The key of most tests at 90 days, last rotated so many days ago.
+/// The key of most tests at 90 days. The cloud rotated it `days` days ago.
 fn rotated(days: u32) -> Key {
     rotating(90).created(days_ago(1_000)).rotated(7, days_ago(days))
 }
