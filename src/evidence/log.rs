@@ -140,8 +140,7 @@ pub struct Log {
     folder: PathBuf,
     identity: Identity,
     key: SigningKey,
-    /// Holds the lock as long as it is open.
-    _lock: File,
+    _lock: Lock,
     segment: OpenSegment,
     /// The tree of all records, written or waiting.
     tree: Frontier,
@@ -208,7 +207,7 @@ impl Log {
     /// Begins a new log in a sub-folder, and leaves the one in the folder as it is.
     fn leave(
         folder: &Path,
-        lock: File,
+        lock: Lock,
         options: &LogOptions,
         continues: Option<String>,
         why: String,
@@ -222,7 +221,7 @@ impl Log {
 
     fn begin(
         folder: PathBuf,
-        lock: File,
+        lock: Lock,
         options: &LogOptions,
         continues: Option<String>,
         now: SystemTime,
@@ -249,7 +248,7 @@ impl Log {
     }
 
     /// The log after what is on the disk.
-    fn go_on(folder: PathBuf, lock: File, identity: Identity, resumed: Resumed, now: SystemTime) -> Self {
+    fn go_on(folder: PathBuf, lock: Lock, identity: Identity, resumed: Resumed, now: SystemTime) -> Self {
         let Resumed { key, segment, tree, torn, signed } = resumed;
         let durable = tree.clone();
         let (pending, gap) = (Vec::new(), None);
@@ -573,12 +572,24 @@ impl OpenSegment {
     }
 }
 
-fn lock(folder: &Path) -> Result<File, LogError> {
+/// The lock of a folder.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    /// A child process that was forked and has not yet executed its program has the file open too, and closing it here
+    /// would not release the lock.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(folder: &Path) -> Result<Lock, LogError> {
     let path = folder.join(LOCK);
     let open = OpenOptions::new().write(true).create(true).truncate(false).mode(PRIVATE).open(&path);
     let file = open.map_err(|error| LogError::File { path: path.clone(), error })?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(LogError::Locked(folder.to_owned())),
         Err(TryLockError::Error(error)) => Err(LogError::File { path, error }),
     }
@@ -612,4 +623,20 @@ fn random() -> String {
     let mut text = uuid::Uuid::new_v4().simple().to_string();
     text.truncate(16);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_released_even_while_another_process_has_its_file_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = lock(folder.path()).unwrap();
+        // The same open file as a child process has it.
+        let _inherited = held.0.try_clone().unwrap();
+        assert!(matches!(lock(folder.path()), Err(LogError::Locked(_))));
+        drop(held);
+        assert!(lock(folder.path()).is_ok());
+    }
 }
