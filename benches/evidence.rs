@@ -21,7 +21,7 @@ const LARGE: usize = 10_000;
 
 fn main() {
     let folder = tempfile::tempdir().unwrap();
-    let options = LogOptions { name: "bench".to_owned(), signing_key: None, simulated: false };
+    let options = LogOptions { name: "bench".to_owned(), signing_key: None, simulated: false, sync: true };
     let began = UNIX_EPOCH + Duration::from_secs(1_730_000_000);
     let (mut log, _) = Log::open(folder.path(), &options, began).unwrap();
     let (mut at, mut longest) = (began, Duration::ZERO);
@@ -30,9 +30,8 @@ fn main() {
         let run = Instant::now();
         append(&mut log, USUAL, at);
         longest = longest.max(run.elapsed());
-        if log.is_segment_full() {
-            log.begin_segment(at).unwrap();
-            log.opened_segment();
+        if log.is_segment_due(at) {
+            log.begin_segment(at, 0, |_| ()).unwrap();
         }
         at += Duration::from_secs(1_800);
     }
@@ -64,7 +63,7 @@ fn main() {
 /// Writes what a run writes that has found `changes` changes.
 fn append(log: &mut Log, changes: usize, at: SystemTime) {
     for number in 0..changes {
-        log.append(at, "key", &change(number));
+        log.append(at, &change(number));
     }
     log.commit(at).unwrap();
     log.checkpoint(at).unwrap();
@@ -78,10 +77,13 @@ fn change(number: usize) -> KeyRecord {
         enabled: Some(true),
         interval_days: Some(days),
         policy_interval_days: Some(90),
+        policy_max_interval_days: None,
+        exemption: None,
         created_at: Some("2024-03-02T10:00:00.000Z".to_owned()),
         last_rotation_at: Some("2026-08-01T02:13:00.000Z".to_owned()),
         rotations: Some(7),
         material_since: Some("2026-08-01T02:13:00.000Z".to_owned()),
+        rotation_due_at: Some("2026-10-30T02:13:00.000Z".to_owned()),
     };
     KeyRecord {
         project: "payments-prod".to_owned(),
@@ -93,6 +95,8 @@ fn change(number: usize) -> KeyRecord {
         seen_after: Some("2026-11-29T09:30:00.000Z".to_owned()),
         seen_by: Some("2026-11-29T10:00:00.000Z".to_owned()),
         material_age_seconds: None,
+        error: None,
+        memory: None,
     }
 }
 

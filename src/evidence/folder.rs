@@ -11,12 +11,16 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
+
+use super::line;
+use super::reader::parse_time;
 
 pub(super) const IDENTITY: &str = "log.json";
 pub(super) const CHECKPOINT: &str = "checkpoint";
@@ -70,6 +74,23 @@ impl Segment {
             (&file).read_to_end(&mut content)?;
         }
         Ok(content)
+    }
+
+    /// When its first record was written; `None` if it has none.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Segment::read`].
+    pub(super) fn began(&self) -> io::Result<Option<SystemTime>> {
+        let file = File::open(&self.path)?;
+        let mut first = Vec::new();
+        if self.is_compressed {
+            BufReader::new(MultiGzDecoder::new(file)).read_until(b'\n', &mut first)?;
+        } else {
+            BufReader::new(file).read_until(b'\n', &mut first)?;
+        }
+        let head = line::head(first.trim_ascii_end(), self.first);
+        Ok(head.and_then(|head| parse_time(head.at)))
     }
 }
 
@@ -145,22 +166,25 @@ pub fn successor(folder: &Path) -> io::Result<Option<PathBuf>> {
 /// Writes a file so that a crash leaves the old content or the new one: into a temporary file, which is synced and then
 /// renamed. The folder is synced as well.
 pub(super) fn replace(folder: &Path, name: &str, mode: u32, content: &[u8]) -> io::Result<()> {
-    replace_with(folder, name, mode, |file| file.write_all(content))
+    replace_with(folder, name, mode, true, |file| file.write_all(content))
 }
 
-/// The same with a content that `write` writes.
+/// The same with a content that `write` writes. Without `sync`, only a crash of the program leaves one of the two.
 pub(super) fn replace_with(
     folder: &Path,
     name: &str,
     mode: u32,
+    sync: bool,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
     let temporary = folder.join(format!(".{name}.new"));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
     write(&mut file)?;
-    file.sync_all()?;
+    if sync {
+        file.sync_all()?;
+    }
     fs::rename(&temporary, folder.join(name))?;
-    sync_folder(folder)
+    if sync { sync_folder(folder) } else { Ok(()) }
 }
 
 /// Makes names in the folder durable.

@@ -11,6 +11,8 @@ use std::time::SystemTime;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -19,12 +21,16 @@ use super::folder::{self, CHECKPOINT, CHECKPOINTS, IDENTITY, Identity, LOCK, SIG
 use super::key::{KeyError, SigningKey};
 use super::line;
 use super::note::{Checkpoint, NoteError};
+use super::reader::parse_time;
+use super::record::{GapRecord, PreviousSegment, PruneRecord, RecordType, SegmentRecord, TornTail};
 use super::tree::{Frontier, Hash, leaf_hash};
 
 /// A segment ends when it is larger, not counting the records that it opens with.
 const SEGMENT_BYTES: u64 = 16 << 20;
 /// Records wait in memory up to this size while they cannot be written.
 const PENDING_BYTES: usize = 1 << 20;
+/// Records are written, and not yet synced, when they are this large together.
+const FLUSH_BYTES: usize = 64 << 10;
 /// Only the user of the program may read its files.
 const PRIVATE: u32 = 0o600;
 
@@ -37,6 +43,8 @@ pub struct LogOptions {
     pub signing_key: Option<Zeroizing<String>>,
     /// Whether the log is of a simulated cloud, which its origin says.
     pub simulated: bool,
+    /// Whether records are synced to the disk. Only a rehearsal in fast-forward does without.
+    pub sync: bool,
 }
 
 /// Why a log cannot be opened.
@@ -74,57 +82,12 @@ pub enum Opened {
     Left(String),
 }
 
-/// What a crash has left of a record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TornTail {
-    /// Its length in bytes.
-    pub bytes: u64,
-    /// Its SHA-256, in base64.
-    pub sha256: Hash,
-}
-
-/// The first record of a segment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SegmentRecord {
-    /// The segment before it; `None` for the first one.
-    pub previous: Option<PreviousSegment>,
-    /// The number of records before this one.
-    pub tree_size: u64,
-    /// The root of their tree.
-    pub root: Hash,
-    /// The frontier of their tree, from which it is continued without them.
-    pub frontier: Vec<Hash>,
-}
-
-/// A closed segment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PreviousSegment {
-    /// Its name while it was written.
-    pub file: String,
-    /// The SHA-256 of its content, not compressed, in base64.
-    pub sha256: Hash,
-}
-
 impl SegmentRecord {
     /// The tree that it states, if that is one of `first` records.
     pub(super) fn tree(&self, first: u64) -> Option<Frontier> {
         let tree = Frontier::from_hashes(self.tree_size, self.frontier.clone()).ok()?;
         (tree.size() == first && tree.root() == self.root).then_some(tree)
     }
-}
-
-/// The type of [`SegmentRecord`].
-const SEGMENT: &str = "segment";
-const RECOVERED: &str = "recovered";
-const GAP: &str = "gap";
-
-/// Records that were given up, since they could not be written.
-#[derive(Clone, Debug, Serialize)]
-struct Gap {
-    from: String,
-    to: String,
-    records: u64,
-    why: String,
 }
 
 /// A line of `checkpoints.jsonl`.
@@ -148,9 +111,13 @@ pub struct Log {
     durable: Frontier,
     /// Records that wait to be written.
     pending: Vec<u8>,
-    gap: Option<Gap>,
+    /// When records could not be written for the first time since the last success.
+    failing_since: Option<SystemTime>,
+    /// Since when records are given up.
+    gap: Option<GapRecord>,
     /// The size of the newest checkpoint.
     signed: Option<u64>,
+    sync: bool,
 }
 
 /// The last segment.
@@ -159,11 +126,36 @@ struct OpenSegment {
     first: u64,
     file: File,
     path: PathBuf,
-    /// The bytes that are written and synced.
-    length: u64,
+    /// The length and the hash of what is synced.
+    synced: Content,
+    /// The same of what is written.
+    written: Content,
     /// The length after its opening records.
     opening: u64,
+    /// Whether all of its opening records are there.
+    is_opened: bool,
+    /// When its first record was written.
+    began: SystemTime,
+}
+
+/// The length and the hash of the beginning of a file.
+#[derive(Clone, Debug, Default)]
+struct Content {
+    length: u64,
     hash: Sha256,
+}
+
+impl Content {
+    fn of(text: &[u8]) -> Self {
+        let mut content = Self::default();
+        content.add(text);
+        content
+    }
+
+    fn add(&mut self, text: &[u8]) {
+        self.length += text.len() as u64;
+        self.hash.update(text);
+    }
 }
 
 impl Log {
@@ -198,7 +190,7 @@ impl Log {
         match Self::resume(&active, &identity, options) {
             Ok(resumed) => {
                 let opened = resumed.torn.clone().map_or(Opened::Continued, Opened::Recovered);
-                Ok((Self::go_on(active, lock, identity, resumed, now), opened))
+                Ok((Self::go_on(active, lock, identity, resumed, options.sync, now), opened))
             }
             Err(Damage(why)) => Self::leave(&active, lock, options, Some(identity.origin), why, now),
         }
@@ -239,26 +231,41 @@ impl Log {
         let key = SigningKey::from_pem(&origin, &pem)?;
         let (version, created_at) = (folder::VERSION, line::time(now));
         let identity = Identity { version, origin, created_at, public_key: key.verifying_key().to_string(), continues };
-        let segment = OpenSegment::create(&folder, 0).map_err(at(folder.clone()))?;
+        let segment = OpenSegment::create(&folder, 0, now).map_err(at(folder.clone()))?;
         // The log exists from here on.
         let text = serde_json::to_vec_pretty(&identity).unwrap_or_default();
         folder::replace(&folder, IDENTITY, 0o644, &text).map_err(at(folder.join(IDENTITY)))?;
         let empty = Resumed { key, segment, tree: Frontier::new(), torn: None, signed: None };
-        Ok(Self::go_on(folder, lock, identity, empty, now))
+        Ok(Self::go_on(folder, lock, identity, empty, options.sync, now))
     }
 
     /// The log after what is on the disk.
-    fn go_on(folder: PathBuf, lock: Lock, identity: Identity, resumed: Resumed, now: SystemTime) -> Self {
+    fn go_on(folder: PathBuf, lock: Lock, identity: Identity, resumed: Resumed, sync: bool, now: SystemTime) -> Self {
         let Resumed { key, segment, tree, torn, signed } = resumed;
         let durable = tree.clone();
-        let (pending, gap) = (Vec::new(), None);
-        let mut log = Self { folder, identity, key, _lock: lock, segment, tree, durable, pending, gap, signed };
+        let (pending, failing_since, gap) = (Vec::new(), None, None);
+        let mut log = Self {
+            folder,
+            identity,
+            key,
+            _lock: lock,
+            segment,
+            tree,
+            durable,
+            pending,
+            failing_since,
+            gap,
+            signed,
+            sync,
+        };
         if log.size() == 0 {
-            log.append_opening(now, None);
+            log.append_opening(now, None, 0);
         }
         if let Some(torn) = torn {
-            log.append(now, RECOVERED, &torn);
+            log.append(now, &torn);
         }
+        // Left by a crash, or by a disk that was full; the next segment tries again.
+        let _ = log.compress_closed();
         log
     }
 
@@ -306,7 +313,7 @@ impl Log {
                 return Err(Damage(format!("the segment {} is incomplete", segment.first)));
             }
         }
-        let Replayed { valid, opening } = replay.segment(&content, last.first)?;
+        let Replayed { valid, opening, began } = replay.segment(&content, last.first)?;
         let Replay { tree, root, .. } = replay;
         if let Some(known) = &checkpoint
             && root != Some(known.root)
@@ -321,7 +328,9 @@ impl Log {
         let tail = &[tail, &unopened].concat();
         let torn = TornTail { bytes: tail.len() as u64, sha256: Hash(Sha256::digest(tail).into()) };
         let torn = (!tail.is_empty()).then_some(torn);
-        let segment = OpenSegment::reopen(&last, whole, opening).map_err(damage("its last segment"))?;
+        let mut segment = OpenSegment::reopen(&last, whole).map_err(damage("its last segment"))?;
+        (segment.opening, segment.is_opened) = (opening.unwrap_or(0), opening.is_some());
+        segment.began = began.unwrap_or(segment.began);
         Ok(Resumed { key, segment, tree, torn, signed: checkpoint.map(|known| known.size) })
     }
 
@@ -343,29 +352,36 @@ impl Log {
         self.tree.size()
     }
 
-    /// Appends a record, which waits in memory until [`Log::commit`].
-    pub fn append(&mut self, at: SystemTime, kind: &str, fields: &impl Serialize) {
-        if self.pending.is_empty()
-            && let Some(gap) = &self.gap
-        {
-            let gap = Gap { to: line::time(at), ..gap.clone() };
-            self.push(at, GAP, &gap);
+    /// Appends a record, which is durable after [`Log::commit`].
+    pub fn append(&mut self, at: SystemTime, record: &impl RecordType) {
+        if let Some(gap) = &mut self.gap {
+            gap.records += 1;
+            return;
         }
-        self.push(at, kind, fields);
+        self.push(at, record);
+        // A disk that is full is not tried again with each record.
+        if self.pending.len() >= FLUSH_BYTES && self.failing_since.is_none() {
+            match self.segment.write(&self.pending) {
+                Ok(()) => self.pending.clear(),
+                Err(_) => self.failing_since = Some(at),
+            }
+        } else if self.pending.len() > PENDING_BYTES {
+            self.give_up(at, "the records that waited for the disk took more than 1 MiB");
+        }
     }
 
-    fn push(&mut self, at: SystemTime, kind: &str, fields: &impl Serialize) {
+    fn push<T: RecordType>(&mut self, at: SystemTime, record: &T) {
         // Records have no maps with keys other than text, so that this never fails.
-        let Ok(text) = line::encode(self.tree.size(), at, kind, fields) else { return };
+        let Ok(text) = line::encode(self.tree.size(), at, T::NAME, record) else { return };
         self.tree.append(leaf_hash(&text));
         self.pending.extend_from_slice(&text);
         self.pending.push(b'\n');
     }
 
     /// Appends the first record of a segment.
-    fn append_opening(&mut self, at: SystemTime, previous: Option<PreviousSegment>) {
+    fn append_opening(&mut self, at: SystemTime, previous: Option<PreviousSegment>, opening: u64) {
         let (tree_size, root, frontier) = (self.tree.size(), self.tree.root(), self.tree.hashes().to_vec());
-        self.append(at, SEGMENT, &SegmentRecord { previous, tree_size, root, frontier });
+        self.append(at, &SegmentRecord { previous, tree_size, root, frontier, opening });
     }
 
     /// Writes the records that wait, and syncs them.
@@ -375,35 +391,59 @@ impl Log {
     /// They could not be written. They still wait, up to a mebibyte; then they are given up, and the next success
     /// records a gap.
     pub fn commit(&mut self, now: SystemTime) -> io::Result<()> {
-        match self.segment.write(&self.pending) {
+        if let Some(gap) = &self.gap {
+            let gap = GapRecord { to: line::time(now), ..gap.clone() };
+            self.push(now, &gap);
+        }
+        let written = self.segment.write(&self.pending);
+        let is_written = written.is_ok();
+        if is_written {
+            self.pending.clear();
+        }
+        match written.and_then(|()| self.segment.sync(self.sync)) {
             Ok(()) => {
-                if !self.pending.is_empty() {
-                    self.gap = None;
-                }
-                self.pending.clear();
+                (self.gap, self.failing_since) = (None, None);
                 self.durable = self.tree.clone();
                 Ok(())
             }
             Err(error) => {
-                if self.gap.is_some() || self.pending.len() > PENDING_BYTES {
-                    self.give_up(now, &error);
+                self.failing_since.get_or_insert(now);
+                // After a failed sync nobody knows what is on the disk.
+                if is_written || self.gap.is_some() || self.pending.len() > PENDING_BYTES {
+                    self.give_up(now, &error.to_string());
                 }
                 Err(error)
             }
         }
     }
 
-    /// Forgets the records that wait.
-    fn give_up(&mut self, now: SystemTime, error: &io::Error) {
-        let given_up = self.tree.size() - self.durable.size();
-        let (from, records) = match self.gap.take() {
-            // The record of the gap itself is one of them.
-            Some(gap) => (gap.from, gap.records + given_up - 1),
-            None => (line::time(now), given_up),
-        };
-        self.gap = Some(Gap { from, to: line::time(now), records, why: error.to_string() });
+    /// Forgets the records that are not durable.
+    fn give_up(&mut self, now: SystemTime, why: &str) {
+        self.segment.forget_unsynced();
+        self.gap = Some(match self.gap.take() {
+            Some(gap) => GapRecord { why: why.to_owned(), ..gap },
+            None => GapRecord {
+                from: line::time(*self.failing_since.get_or_insert(now)),
+                to: line::time(now),
+                records: self.tree.size() - self.durable.size(),
+                why: why.to_owned(),
+            },
+        });
         self.tree = self.durable.clone();
         self.pending.clear();
+    }
+
+    /// Whether records are given up, so that the log does not have what a later process must know. A segment is begun
+    /// after the next success.
+    #[must_use]
+    pub fn has_gap(&self) -> bool {
+        self.gap.is_some()
+    }
+
+    /// Whether the file of the segment was deleted or replaced: the log must be opened again.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.segment.is_in_place().is_err()
     }
 
     /// Signs what is written, if it is not signed yet. Returns the newest checkpoint.
@@ -418,7 +458,7 @@ impl Log {
             return Ok(checkpoint);
         }
         let note = checkpoint.sign(&self.key).map_err(io::Error::other)?;
-        folder::replace(&self.folder, CHECKPOINT, 0o644, note.as_bytes())?;
+        folder::replace_with(&self.folder, CHECKPOINT, 0o644, self.sync, |file| file.write_all(note.as_bytes()))?;
         self.signed = Some(size);
         let mut line = serde_json::to_vec(&SignedAt { at: line::time(now), note })?;
         line.push(b'\n');
@@ -427,32 +467,88 @@ impl Log {
         Ok(checkpoint)
     }
 
-    /// Whether the segment is full, so that [`Log::begin_segment`] is due.
+    /// Whether a new segment is due: this one is full, is of another quarter, or lacks some of its opening records.
     #[must_use]
-    pub fn is_segment_full(&self) -> bool {
-        self.segment.length.saturating_sub(self.segment.opening) > SEGMENT_BYTES
+    pub fn is_segment_due(&self, now: SystemTime) -> bool {
+        let OpenSegment { written, opening, is_opened, began, .. } = &self.segment;
+        written.length.saturating_sub(*opening) > SEGMENT_BYTES || !is_opened || quarter(*began) < quarter(now)
     }
 
-    /// Closes the segment and begins the next one. The caller appends the records that it opens with, and then calls
-    /// [`Log::opened_segment`]. All records must be written.
+    /// Closes the segment and begins the next one with a number of opening records, which `append_all` appends.
     ///
     /// # Errors
     ///
-    /// The new file could not be made, and the old one goes on.
-    pub fn begin_segment(&mut self, now: SystemTime) -> io::Result<()> {
+    /// The new file could not be made, and the old one goes on; or not all is written, and a later commit writes it.
+    pub fn begin_segment(
+        &mut self,
+        now: SystemTime,
+        opening: u64,
+        append_all: impl FnOnce(&mut Self),
+    ) -> io::Result<()> {
         self.commit(now)?;
-        let next = OpenSegment::create(&self.folder, self.tree.size())?;
+        let next = OpenSegment::create(&self.folder, self.tree.size(), now)?;
         let closed = std::mem::replace(&mut self.segment, next);
-        let sha256 = Hash(closed.hash.finalize().into());
-        self.append_opening(now, Some(PreviousSegment { file: folder::segment_name(closed.first), sha256 }));
+        let sha256 = Hash(closed.synced.hash.finalize().into());
+        let previous = PreviousSegment { file: folder::segment_name(closed.first), sha256 };
+        self.append_opening(now, Some(previous), opening);
+        append_all(self);
         self.commit(now)?;
-        compress(&self.folder, &closed.path)
+        self.segment.opening = self.segment.written.length;
+        self.compress_closed()
     }
 
-    /// The records that a segment opens with are written: what follows counts for its size.
-    pub fn opened_segment(&mut self) {
-        self.segment.opening = self.segment.length;
+    /// Compresses every segment but the last one.
+    fn compress_closed(&self) -> io::Result<()> {
+        let segments = folder::segments(&self.folder)?;
+        let closed = segments.iter().filter(|segment| segment.first < self.segment.first && !segment.is_compressed);
+        closed.into_iter().try_for_each(|segment| compress(&self.folder, &segment.path, self.sync))
     }
+
+    /// Removes the segments whose records are all older than this time, and records that. Returns their number.
+    ///
+    /// # Errors
+    ///
+    /// One could not be read or removed.
+    pub fn prune(&mut self, before: SystemTime, now: SystemTime) -> io::Result<usize> {
+        let segments = folder::segments(&self.folder)?;
+        let mut old = 0;
+        // The records of a segment are older than the first one of the next.
+        while let Some(next) = segments.get(old + 1) {
+            match next.began()? {
+                Some(began) if began < before => old += 1,
+                _ => break,
+            }
+        }
+        let Some(first) = segments.get(old).map(|segment| segment.first).filter(|_| old > 0) else { return Ok(0) };
+        let files = segments[..old].iter().map(|segment| folder::segment_name(segment.first)).collect();
+        self.append(now, &PruneRecord { first, files });
+        self.commit(now)?;
+        for segment in &segments[..old] {
+            fs::remove_file(&segment.path)?;
+        }
+        self.forget_checkpoints(first)?;
+        folder::sync_folder(&self.folder)?;
+        Ok(old)
+    }
+
+    /// Removes the checkpoints of fewer records than this from `checkpoints.jsonl`.
+    fn forget_checkpoints(&self, first: u64) -> io::Result<()> {
+        let all = fs::read(self.folder.join(CHECKPOINTS))?;
+        let size = |note: &str| Checkpoint::parse_unverified(note).map(|checkpoint| checkpoint.size);
+        let is_kept = |text: &&[u8]| {
+            serde_json::from_slice(text).is_ok_and(|SignedAt { note, .. }| size(&note).is_ok_and(|size| size >= first))
+        };
+        folder::replace_with(&self.folder, CHECKPOINTS, 0o644, self.sync, |file| {
+            let kept = all.split_inclusive(|byte| *byte == b'\n').filter(is_kept);
+            kept.into_iter().try_for_each(|line| file.write_all(line))
+        })
+    }
+}
+
+/// The quarter of a year, counted from the year 0.
+fn quarter(at: SystemTime) -> i32 {
+    let date = Timestamp::try_from(at).unwrap_or_default().to_zoned(TimeZone::UTC).date();
+    i32::from(date.year()) * 4 + i32::from(date.month() - 1) / 3
 }
 
 /// A log that was read and can go on.
@@ -486,16 +582,20 @@ struct Replay {
 struct Replayed {
     /// The length of its valid records.
     valid: usize,
-    /// The length of the records that it opens with.
-    opening: u64,
+    /// The length of the records that it opens with, if all of them are there.
+    opening: Option<u64>,
+    /// When its first record was written.
+    began: Option<SystemTime>,
 }
 
 impl Replay {
     /// Replays a segment, up to its first line that is no record.
     fn segment(&mut self, content: &[u8], first: u64) -> Result<Replayed, Damage> {
         let broken = || Damage(format!("the segment {first} does not begin with a record of the tree before it"));
+        let mut opening_records = 1;
         match opening(content, first) {
             Some(record) => {
+                opening_records += record.opening;
                 let follows = |tree: &Frontier| self.tree == Frontier::new() || self.tree == *tree;
                 self.tree = record.tree(first).filter(follows).ok_or_else(broken)?;
             }
@@ -504,17 +604,18 @@ impl Replay {
             None => return Err(broken()),
         }
         self.look();
-        let (mut valid, mut opening) = (0, None);
+        let (mut valid, mut opening, mut began) = (0, None, None);
         for (text, is_complete) in line::lines(content) {
             let Some(head) = line::head(text, self.tree.size()).filter(|_| is_complete) else { break };
-            if opening.is_none() && !matches!(head.kind, SEGMENT | "policy" | "snapshot") {
-                opening = Some(valid as u64);
-            }
+            began = began.or_else(|| parse_time(head.at));
             self.tree.append(leaf_hash(text));
             self.look();
             valid += text.len() + 1;
+            if self.tree.size() - first == opening_records {
+                opening = Some(valid as u64);
+            }
         }
-        Ok(Replayed { valid, opening: opening.unwrap_or(valid as u64) })
+        Ok(Replayed { valid, opening, began })
     }
 
     fn look(&mut self) {
@@ -528,47 +629,67 @@ impl Replay {
 pub(super) fn opening(content: &[u8], first: u64) -> Option<SegmentRecord> {
     let (text, is_complete) = line::lines(content).next()?;
     let head = line::head(text, first).filter(|_| is_complete)?;
-    if head.kind == SEGMENT { serde_json::from_slice(text).ok() } else { None }
+    if head.kind == SegmentRecord::NAME { serde_json::from_slice(text).ok() } else { None }
 }
 
 impl OpenSegment {
     /// A new segment. One of the same name without a synced record may be left by a crash.
-    fn create(folder: &Path, first: u64) -> io::Result<Self> {
+    fn create(folder: &Path, first: u64, began: SystemTime) -> io::Result<Self> {
         let path = folder.join(folder::segment_name(first));
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE).open(&path)?;
         folder::sync_folder(folder)?;
-        Ok(Self { first, file, path, length: 0, opening: 0, hash: Sha256::new() })
+        let (synced, written) = (Content::default(), Content::default());
+        Ok(Self { first, file, path, synced, written, opening: 0, is_opened: true, began })
     }
 
     /// A segment with this content, and nothing after it.
-    fn reopen(segment: &folder::Segment, content: &[u8], opening: u64) -> io::Result<Self> {
+    fn reopen(segment: &folder::Segment, content: &[u8]) -> io::Result<Self> {
         let mut file = OpenOptions::new().write(true).open(&segment.path)?;
         let length = content.len() as u64;
-        if file.metadata()?.len() != length {
+        let metadata = file.metadata()?;
+        if metadata.len() != length {
             file.set_len(length)?;
             file.sync_all()?;
         }
         file.seek(SeekFrom::Start(length))?;
-        let (first, path, hash) = (segment.first, segment.path.clone(), Sha256::new_with_prefix(content));
-        Ok(Self { first, file, path, length, opening, hash })
+        let synced = Content::of(content);
+        let (first, path, began) = (segment.first, segment.path.clone(), metadata.modified()?);
+        Ok(Self { first, file, path, written: synced.clone(), synced, opening: 0, is_opened: true, began })
     }
 
-    /// Appends and syncs. After an error the file is as before, as far as the disk allows.
-    fn write(&mut self, text: &[u8]) -> io::Result<()> {
-        // A file that was deleted or replaced takes records that no reader will find.
+    /// A file that was deleted or replaced takes records that no reader will find.
+    fn is_in_place(&self) -> io::Result<()> {
         let (ours, named) = (self.file.metadata()?, fs::metadata(&self.path)?);
         if (ours.dev(), ours.ino()) != (named.dev(), named.ino()) {
             return Err(io::Error::other("the file of the segment was replaced"));
         }
-        self.file.seek(SeekFrom::Start(self.length))?;
-        let written = self.file.write_all(text).and_then(|()| self.file.sync_data());
-        if let Err(error) = written {
-            let _ = self.file.set_len(self.length);
+        Ok(())
+    }
+
+    /// Appends. After an error the file is as before, as far as the disk allows.
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        self.is_in_place()?;
+        self.file.seek(SeekFrom::Start(self.written.length))?;
+        if let Err(error) = self.file.write_all(text) {
+            let _ = self.file.set_len(self.written.length);
             return Err(error);
         }
-        self.length += text.len() as u64;
-        self.hash.update(text);
+        self.written.add(text);
         Ok(())
+    }
+
+    /// Makes durable what is written.
+    fn sync(&mut self, is_synced: bool) -> io::Result<()> {
+        if is_synced {
+            self.file.sync_data()?;
+        }
+        self.synced = self.written.clone();
+        Ok(())
+    }
+
+    fn forget_unsynced(&mut self) {
+        let _ = self.file.set_len(self.synced.length);
+        self.written = self.synced.clone();
     }
 }
 
@@ -596,15 +717,15 @@ fn lock(folder: &Path) -> Result<Lock, LogError> {
 }
 
 /// Compresses a closed segment, and removes it once that is durable.
-fn compress(folder: &Path, path: &Path) -> io::Result<()> {
+fn compress(folder: &Path, path: &Path, sync: bool) -> io::Result<()> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
-    folder::replace_with(folder, &format!("{name}.gz"), PRIVATE, |file| {
+    folder::replace_with(folder, &format!("{name}.gz"), PRIVATE, sync, |file| {
         let mut encoder = GzEncoder::new(file, Compression::default());
         io::copy(&mut File::open(path)?, &mut encoder)?;
         encoder.finish().map(drop)
     })?;
     fs::remove_file(path)?;
-    folder::sync_folder(folder)
+    if sync { folder::sync_folder(folder) } else { Ok(()) }
 }
 
 /// Whether the folder has segments with content.

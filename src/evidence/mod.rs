@@ -5,13 +5,14 @@
 //! formats are public ones, so that other programs can verify them: RFC 6962, c2sp.org/signed-note,
 //! c2sp.org/tlog-checkpoint and c2sp.org/tlog-proof.
 //!
-//! [`record`] has what is recorded of keys. [`log`] writes the records and checkpoints into a folder ([`folder`]) and
-//! goes on after a crash. [`verify`] compares a log with its own checkpoints and with copies of them that were kept
+//! [`record`] has the records, [`changes`] finds what changed of keys from run to run, and [`reader`] reads records.
+//! [`log`] writes them and checkpoints into a folder ([`folder`]) and goes on after a crash. [`verify`] compares a log with its own checkpoints and with copies of them that were kept
 //! elsewhere ([`anchor`]), and so finds out whether it is complete and unchanged.
 //!
 //! No command uses it yet.
 
 pub mod anchor;
+pub mod changes;
 pub mod folder;
 pub mod inclusion;
 pub mod key;
@@ -19,6 +20,7 @@ mod line;
 pub mod log;
 pub mod note;
 pub mod proof;
+pub mod reader;
 pub mod record;
 pub mod tree;
 pub mod verify;

@@ -9,6 +9,7 @@ use kms_rotationd::evidence::folder::{Identity, identity, segments};
 use kms_rotationd::evidence::key::{SigningKey, VerifyingKey};
 use kms_rotationd::evidence::log::{Log, LogError, LogOptions, Opened};
 use kms_rotationd::evidence::note::Checkpoint;
+use kms_rotationd::evidence::record::RecordType;
 use kms_rotationd::evidence::tree::{Frontier, leaf_hash};
 use proptest::prelude::*;
 use serde::Serialize;
@@ -20,12 +21,16 @@ struct Note<'a> {
     text: &'a str,
 }
 
+impl RecordType for Note<'_> {
+    const NAME: &'static str = "note";
+}
+
 pub(super) fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_795_000_000 + seconds)
 }
 
 pub(super) fn options() -> LogOptions {
-    LogOptions { name: "payments".to_owned(), signing_key: None, simulated: false }
+    LogOptions { name: "payments".to_owned(), signing_key: None, simulated: false, sync: true }
 }
 
 pub(super) fn open(folder: &Path) -> (Log, Opened) {
@@ -34,7 +39,7 @@ pub(super) fn open(folder: &Path) -> (Log, Opened) {
 
 /// Appends a record and makes it durable, without a checkpoint.
 pub(super) fn record(log: &mut Log, text: &str) {
-    log.append(at(1), "note", &Note { text });
+    log.append(at(1), &Note { text });
     log.commit(at(1)).unwrap();
 }
 
@@ -107,7 +112,7 @@ fn nothing_is_signed_before_it_is_durable_and_nothing_twice() {
     let folder = TempDir::new().unwrap();
     let (mut log, _) = open(folder.path());
     log.commit(at(1)).unwrap();
-    log.append(at(1), "note", &Note { text: "waits" });
+    log.append(at(1), &Note { text: "waits" });
     assert_eq!((log.checkpoint(at(2)).unwrap().size, log.size()), (1, 2));
     log.commit(at(3)).unwrap();
     for _ in 0..2 {
@@ -231,7 +236,7 @@ fn a_segment_that_was_cut_in_its_first_record_is_begun_again() {
     let (mut log, opened) = open(folder.path());
     assert!(matches!(opened, Opened::Recovered(tail) if tail.bytes == half.len() as u64));
     assert_eq!(log.size(), 5, "four records, and that of the torn one");
-    log.begin_segment(at(5)).unwrap();
+    log.begin_segment(at(5), 0, |_| ()).unwrap();
     assert_eq!(log.checkpoint(at(6)).unwrap().root, tree(folder.path()).root());
 }
 
@@ -269,9 +274,8 @@ fn a_segment_stands_alone_and_the_tree_goes_on_through_it() {
     let (mut log, _) = open(folder.path());
     for segment in 0..3 {
         (0..=segment).for_each(|number| record(&mut log, &format!("{segment} {number}")));
-        log.begin_segment(at(3)).unwrap();
-        log.opened_segment();
-        assert!(!log.is_segment_full());
+        log.begin_segment(at(3), 2, |log| (0..2).for_each(|_| log.append(at(3), &Note { text: "opening" }))).unwrap();
+        assert!(!log.is_segment_due(at(4)));
     }
     record(&mut log, "last");
     let signed = log.checkpoint(at(4)).unwrap();
@@ -298,7 +302,7 @@ fn records_that_cannot_be_written_wait_and_are_given_up_as_a_gap_beyond_a_mebiby
     record(&mut log, "before");
     let (path, aside) = (first_segment(folder.path()), folder.path().join("aside"));
     fs::rename(&path, &aside).unwrap();
-    log.append(at(10), "note", &Note { text: "waits" });
+    log.append(at(10), &Note { text: "waits" });
     assert!(log.commit(at(10)).is_err());
     fs::rename(&aside, &path).unwrap();
     log.commit(at(11)).unwrap();
@@ -307,15 +311,18 @@ fn records_that_cannot_be_written_wait_and_are_given_up_as_a_gap_beyond_a_mebiby
     fs::rename(&path, &aside).unwrap();
     let text = "x".repeat(600 * 1024);
     for seconds in 20..25 {
-        log.append(at(seconds), "note", &Note { text: &text });
+        log.append(at(seconds), &Note { text: &text });
         assert!(log.commit(at(seconds)).is_err());
     }
     fs::rename(&aside, &path).unwrap();
+    assert!(log.has_gap());
+    log.commit(at(1)).unwrap();
+    assert!(!log.has_gap());
     record(&mut log, "after");
     let records = records(folder.path());
     let [.., gap, after] = &records[..] else { panic!("{records:?}") };
     assert_eq!((&gap["type"], &gap["records"], &after["text"]), (&"gap".into(), &5.into(), &"after".into()));
-    assert_eq!((&gap["from"], &gap["to"]), (&"2026-11-18T11:07:01.000Z".into(), &"2026-11-18T11:06:41.000Z".into()));
+    assert_eq!((&gap["from"], &gap["to"]), (&"2026-11-18T11:07:00.000Z".into(), &"2026-11-18T11:06:41.000Z".into()));
     let signed = log.checkpoint(at(30)).unwrap();
     assert_eq!((signed.size, signed.root), (records.len() as u64, tree(folder.path()).root()));
 }
@@ -363,7 +370,7 @@ proptest! {
             assert!(log.size() >= committed);
             for act in acts {
                 match act {
-                    Act::Append(length) => log.append(at(1), "note", &Note { text: &"x".repeat(length) }),
+                    Act::Append(length) => log.append(at(1), &Note { text: &"x".repeat(length) }),
                     Act::Commit => {
                         log.commit(at(2)).unwrap();
                         committed = log.size();
@@ -372,8 +379,7 @@ proptest! {
                         log.checkpoint(at(3)).unwrap();
                     }
                     Act::Segment => {
-                        log.begin_segment(at(4)).unwrap();
-                        log.opened_segment();
+                        log.begin_segment(at(4), 1, |log| log.append(at(4), &Note { text: "opening" })).unwrap();
                         committed = log.size();
                     }
                 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_rotationd::evidence::record::{Cause, Event, KeyRecord, KeyState, KnownKeys, SnapshotRecord};
+use kms_rotationd::evidence::changes::{Change, Recorded};
+use kms_rotationd::evidence::record::{Cause, Event, KeyRecord, KeyState, SnapshotRecord};
 use kms_rotationd::rotation::decide::{Reason, Reasons, Status};
 use kms_rotationd::rotation::key::Rotation;
 use kms_rotationd::rotation::project::Mode;
@@ -17,12 +18,17 @@ fn run(keys: Vec<KeyReport>) -> Arc<Report> {
 }
 
 /// A run, and the changes since the runs before it.
-fn after(before: &[Arc<Report>], last: &Report) -> Vec<KeyRecord> {
-    let mut known = KnownKeys::default();
+fn after(before: &[Arc<Report>], last: &Arc<Report>) -> Vec<KeyRecord> {
+    let mut recorded = Recorded::default();
     for run in before {
-        known.update(run);
+        recorded.update(run, |_| ());
     }
-    known.update(last)
+    let mut keys = Vec::new();
+    recorded.update(last, |change| match change {
+        Change::Key(key) => keys.push(*key),
+        other => panic!("{other:?}"),
+    });
+    keys
 }
 
 fn events(records: &[KeyRecord]) -> Vec<(Event, Option<Cause>)> {
@@ -43,6 +49,9 @@ fn the_first_run_has_every_key_and_a_run_without_changes_has_none() {
     assert_eq!(after(&[run(keys())], &run(keys())), []);
     let later = KeyReport { observed: Some(at(1)), ..compliant(1) };
     assert_eq!(after(&[run(vec![compliant(1)])], &run(vec![later])), [], "that it was read again is no change");
+    // What a later process continues with is no change of the status, and recorded all the same.
+    let watched = KeyReport { overdue_from: Some(at(1)), ..compliant(1) };
+    assert_eq!(events(&after(&[run(vec![compliant(1)])], &run(vec![watched]))), [(Event::Status, None)]);
 }
 
 #[test]
@@ -92,6 +101,45 @@ fn a_key_that_cannot_be_read_changes_its_status_and_nothing_else() {
 }
 
 #[test]
+fn a_project_of_which_no_key_can_be_read_has_one_record_and_then_goes_on_as_before() {
+    let mut recorded = Recorded::default();
+    let mut changes = |run: &Arc<Report>| {
+        let mut changes = Vec::new();
+        recorded.update(run, |change| changes.push(change));
+        changes
+    };
+    let keys = || (0..20).map(compliant).collect::<Vec<_>>();
+    let unread = |key: KeyReport| KeyReport {
+        status: Status::Unknown,
+        reasons: Reason::LoginUnavailable.into(),
+        observed: None,
+        ..key
+    };
+    let outage = || run(keys().into_iter().map(unread).collect());
+    assert_eq!(changes(&run(keys())).len(), 20);
+    let [Change::Unreadable(unreadable)] = &changes(&outage())[..] else { panic!("expected one record") };
+    assert_eq!((&*unreadable.project, &unreadable.reasons[..]), ("payments", &["login_unavailable".to_owned()][..]));
+    assert_eq!(changes(&outage()), []);
+    // One key is different when they can be read again.
+    let after = keys().into_iter().enumerate().map(|(at, key)| if at == 3 { with_setting(key, true, 60) } else { key });
+    let [Change::Readable(_), Change::Key(drift)] = &changes(&run(after.collect()))[..] else { panic!("two records") };
+    assert_eq!((drift.event, &*drift.key_id), (Event::Drift, keys()[3].subject.as_str()));
+}
+
+#[test]
+fn the_digest_depends_on_every_state_and_not_on_the_order() {
+    let digest = |keys: Vec<KeyReport>| {
+        let mut recorded = Recorded::default();
+        recorded.update(&run(keys), |_| ());
+        recorded.digest()
+    };
+    let both = digest(vec![compliant(1), off(2)]);
+    assert_eq!(digest(vec![off(2), compliant(1)]), both);
+    assert_ne!(digest(vec![compliant(1)]), both);
+    assert_ne!(digest(vec![compliant(1), with_setting(off(2), false, 60)]), both);
+}
+
+#[test]
 fn a_new_exemption_is_named_and_a_new_day_of_it_is_not() {
     let exempt = |reasons| KeyReport { status: Status::Exempt, reasons, desired: None, ..compliant(1) };
     let records = after(&[run(vec![compliant(1)])], &run(vec![exempt(Reason::Exempted.into())]));
@@ -109,7 +157,7 @@ fn a_key_is_gone_only_if_a_complete_list_lacks_it() {
     let doubtful =
         report(vec![ProjectReport { listed: false, ..project("payments", Mode::Enforce, vec![compliant(1)]) }]);
     assert_eq!(after(&[before()], &doubtful), []);
-    let stopped = Report { interrupted: true, ..(*run(vec![compliant(1)])).clone() };
+    let stopped = Arc::new(Report { interrupted: true, ..(*run(vec![compliant(1)])).clone() });
     assert_eq!(after(&[before()], &stopped), []);
     let without_project = report(vec![project("another", Mode::Enforce, Vec::new())]);
     assert_eq!(events(&after(&[before()], &without_project)), [(Event::Vanished, None); 2]);
@@ -120,12 +168,13 @@ fn a_key_is_gone_only_if_a_complete_list_lacks_it() {
 
 #[test]
 fn a_snapshot_has_every_key_in_full_in_a_stable_order() {
-    let mut known = KnownKeys::default();
-    known.update(&report(vec![
+    let mut recorded = Recorded::default();
+    let run = report(vec![
         project("b", Mode::Enforce, vec![compliant(3), compliant(1)]),
         project("a", Mode::Monitor, vec![off(2)]),
-    ]));
-    let snapshot: Vec<_> = known.snapshot().collect();
+    ]);
+    recorded.update(&run, |_| ());
+    let snapshot: Vec<_> = recorded.snapshot().map(|(_, _, record)| record).collect();
     assert_eq!(snapshot.iter().map(|record| &*record.project).collect::<Vec<_>>(), ["a", "b", "b"]);
     let text = serde_json::to_string(&snapshot[0]).unwrap();
     assert!(

@@ -146,8 +146,7 @@ fn a_changed_or_missing_segment_is_found_and_pruned_ones_are_not_missed() {
         record(&mut log, &format!("of segment {segment}"));
         log.checkpoint(at(2)).unwrap();
         notes.push(anchor(folder.path()));
-        log.begin_segment(at(3)).unwrap();
-        log.opened_segment();
+        log.begin_segment(at(3), 0, |_| ()).unwrap();
     }
     record(&mut log, "last");
     log.checkpoint(at(4)).unwrap();
