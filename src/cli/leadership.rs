@@ -16,6 +16,8 @@ pub(super) struct Leadership {
     pub(super) gate: WriteGate,
     /// The lease duration, if there is a lease.
     pub(super) duration: Option<Duration>,
+    /// The name of this replica, if there is a lease.
+    pub(super) replica: Option<String>,
     /// Not started yet.
     election: Option<BoxFuture<'static, ()>>,
     running: Option<JoinHandle<()>>,
@@ -34,14 +36,16 @@ impl Leadership {
 
         let Some(lease) = options.lease else { return Ok(Self::default()) };
         let duration = Duration::from_secs(options.duration.into());
-        let candidate = Candidate { namespace: lease.namespace, lease: lease.name, identity: identity(), duration };
+        let identity = identity();
+        let replica = Some(identity.clone());
+        let candidate = Candidate { namespace: lease.namespace, lease: lease.name, identity, duration };
         let (election, gate) = match LeaderElection::new(candidate, BootClock::system()).await {
             Ok(election) => election,
             Err(error) => return Err(fail(Exit::Failed, &format_args!("cannot {}", ErrorChain(&error)))),
         };
         let shutdown = CancellationToken::new();
         let election = election.run(shutdown.clone()).boxed();
-        Ok(Self { gate, duration: Some(duration), election: Some(election), running: None, shutdown })
+        Ok(Self { gate, duration: Some(duration), replica, election: Some(election), running: None, shutdown })
     }
 
     #[cfg(not(feature = "kubernetes"))]

@@ -9,6 +9,7 @@ mod healthcheck;
 mod leadership;
 mod once;
 mod progress_line;
+mod recording;
 mod rehearsal;
 mod serve;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::arguments::{LogOptions, OutputFormat, ReportOptions};
 use super::progress_line::ProgressLine;
-use super::{Exit, fail, file_limit, print, print_refusal, variable, wants_colour};
+use super::{Exit, fail, file_limit, print, print_refusal, recording, variable, wants_colour};
 use crate::connect::{ClientCache, Connector};
 use crate::daemon::{PolicyFile, Signals, warn_of_exposed_secrets};
 use crate::policy::Policy;
@@ -24,11 +24,11 @@ pub(super) async fn apply(
     log: &LogOptions,
     progress_line: Option<&ProgressLine>,
 ) -> Exit {
-    let policy = match load(file, options, log) {
-        Ok(policy) => policy,
+    let (policy, text) = match load(file, options, log) {
+        Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    match run(&policy, Intent::Apply, allow_many, progress_line).await {
+    match run(&policy, text, Intent::Apply, allow_many, progress_line).await {
         Ok(report) => {
             let exit = if report.is_on_policy() { Exit::Success } else { Exit::Failed };
             print_report(&report, Purpose::Applied, file, options, exit)
@@ -43,11 +43,11 @@ pub(super) async fn plan(
     log: &LogOptions,
     progress_line: Option<&ProgressLine>,
 ) -> Exit {
-    let policy = match load(file, options, log) {
-        Ok(policy) => policy,
+    let (policy, text) = match load(file, options, log) {
+        Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    match run(&policy, Intent::Plan, false, progress_line).await {
+    match run(&policy, text, Intent::Plan, false, progress_line).await {
         Ok(report) => {
             let exit = if report.could_read_all() && report.planned().next().is_some() {
                 Exit::Changes
@@ -62,12 +62,13 @@ pub(super) async fn plan(
     }
 }
 
-/// Loads the policy; or prints its problems and returns the exit code.
-fn load(file: &Path, options: &ReportOptions, log: &LogOptions) -> Result<Policy, Exit> {
-    match PolicyFile::new(file.to_owned(), variable, Clock::system()).read() {
+/// Loads the policy, and its text if that is recorded; or prints its problems and returns the exit code.
+fn load(file: &Path, options: &ReportOptions, log: &LogOptions) -> Result<(Policy, Option<Arc<str>>), Exit> {
+    let mut policy_file = PolicyFile::new(file.to_owned(), variable, Clock::system());
+    match policy_file.read() {
         Ok(policy) => {
             warn_of_exposed_secrets(&policy);
-            Ok(policy)
+            Ok((policy, policy_file.text()))
         }
         Err(refused) => {
             let exit = print_refusal(&refused, log);
@@ -80,25 +81,28 @@ fn load(file: &Path, options: &ReportOptions, log: &LogOptions) -> Result<Policy
 
 async fn run(
     policy: &Policy,
+    text: Option<Arc<str>>,
     intent: Intent,
     allow_many: bool,
     progress_line: Option<&ProgressLine>,
-) -> Result<Report, Exit> {
+) -> Result<Arc<Report>, Exit> {
     let signals = Signals::listen_unless_ignored()
         .map_err(|error| fail(Exit::Failed, &format_args!("cannot install signal handlers: {error}")))?;
-    let clock = Clock::system();
+    let (clock, memory) = (Clock::system(), Memory::default());
+    let (block, gate) = WriteGate::default().blockable();
+    let recorder = recording::of_command(policy, text, intent, block, &memory).await?;
     let mut connector = Connector {
         clock: clock.clone(),
         stop: signals.stop.clone(),
-        gate: WriteGate::default(),
+        gate: gate.clone(),
         observer: Box::new(|_| Arc::new(())),
         environment: variable,
         endpoint_override: None,
         cache: ClientCache::for_descriptors(file_limit()),
     };
     let targets = connector.connect(policy);
-    let (gate, memory) = (WriteGate::default(), Memory::default());
-    let reconciler = Reconciler { clock, stop: signals.stop.clone(), gate, memory, progress: RunProgress::default() };
+    let reconciler =
+        Reconciler { clock, stop: signals.stop.clone(), gate, memory, progress: RunProgress::default(), recorder };
     let max_changes_per_run = if allow_many { usize::MAX } else { policy.guards.max_changes_per_run };
     let guards = Guards { max_changes_per_run, ..policy.guards };
     let scope = match &policy.projects[..] {

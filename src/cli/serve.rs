@@ -11,7 +11,7 @@ use tracing::{error, info};
 use super::arguments::{LeaseOptions, LogOptions};
 use super::leadership::Leadership;
 use super::rehearsal::Rehearsal;
-use super::{Exit, fail, file_limit, load, variable};
+use super::{Exit, fail, file_limit, load, recording, variable};
 use crate::connect::{ClientCache, Connector};
 use crate::daemon::{Alarm, Announcer, CronAlarm, Daemon, FastForward, PastClock, PolicyFile, Signals, Supervisor};
 use crate::kms::KmsClient;
@@ -137,8 +137,10 @@ async fn serve<A: Alarm, F: FnOnce(CronAlarm) -> A>(
     timing: Timing<F>,
 ) -> Exit {
     let scheme = if web.as_ref().is_some_and(WebFile::uses_tls) { "https" } else { "http" };
-    match prepare(file, options, web, rehearsal.as_ref(), &leadership, timing).await {
-        Ok(Prepared { daemon, server, signals }) => {
+    let prepared = prepare(file, &policy, options, web, rehearsal.as_ref(), &leadership, timing).await;
+    match prepared {
+        Ok(Err(exit)) => exit,
+        Ok(Ok(Prepared { daemon, server, signals })) => {
             info!(address = %server.address(), "serving");
             if let Some(rehearsal) = &rehearsal {
                 let printed =
@@ -174,16 +176,18 @@ struct Prepared<A, C> {
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Everything that the daemon needs; or the exit code, if the reason is printed.
 async fn prepare<A: Alarm, F: FnOnce(CronAlarm) -> A>(
     policy_file: PolicyFile,
+    policy: &Policy,
     options: ListenOptions,
     web: Option<WebFile>,
     rehearsal: Option<&Rehearsal>,
     leadership: &Leadership,
     Timing { clock, alarm, announcer }: Timing<F>,
-) -> Result<Prepared<A, impl FnMut(&Policy) -> Vec<Target<KmsClient>> + use<A, F>>, AnyError> {
+) -> Result<Result<Prepared<A, impl FnMut(&Policy) -> Vec<Target<KmsClient>> + use<A, F>>, Exit>, AnyError> {
     let signals = Signals::listen().map_err(|error| format!("cannot install signal handlers: {error}"))?;
-    let gate = leadership.gate.clone();
+    let (block, gate) = leadership.gate.clone().blockable();
     let store = Arc::new(StatusStore::new()?.behind(gate.clone()));
     let health = Health::new(HEARTBEAT_TIMEOUT);
     let supervisor = Supervisor::from_environment(health.clone());
@@ -207,6 +211,22 @@ async fn prepare<A: Alarm, F: FnOnce(CronAlarm) -> A>(
         cache: ClientCache::for_descriptors(if rehearsal.is_some() { file_limit() / 2 } else { file_limit() }),
     };
     let add_keys = rehearsal.map(Rehearsal::add_keys);
+    // A rehearsal leaves the log of the policy alone.
+    let settings = if rehearsal.is_some() { |_: &Policy| None } else { recording::settings };
+    let recorder = Arc::new(recording::recorder(clock.clone(), leadership.replica.clone(), block, {
+        let store = Arc::clone(&store);
+        move |status| store.evidence(status)
+    }));
+    let memory = Memory::default();
+    match recording::open(&recorder, settings(policy), policy_file.text()) {
+        Ok(restored) => restored.into_iter().for_each(|restored| memory.restore(restored.projects)),
+        Err(exit) => return Ok(Err(exit)),
+    }
+    let policy_in_force = {
+        let recorder = Arc::clone(&recorder);
+        // An error is logged, and the next run tries again.
+        move |policy: &Policy, text| drop(recorder.policy_in_force(settings(policy), text))
+    };
     let daemon = Daemon {
         policy_file,
         connect: move |policy: &Policy| {
@@ -221,14 +241,16 @@ async fn prepare<A: Alarm, F: FnOnce(CronAlarm) -> A>(
             clock: clock.clone(),
             stop: signals.stop.clone(),
             gate,
-            memory: Memory::default(),
+            memory,
             progress: RunProgress::default(),
+            recorder: Some(recorder),
         }),
         signals: signals.clone(),
         store,
         supervisor,
         clock,
         lease_duration: leadership.duration,
+        policy_in_force: Box::new(policy_in_force),
     };
-    Ok(Prepared { daemon, server, signals })
+    Ok(Ok(Prepared { daemon, server, signals }))
 }

@@ -54,7 +54,12 @@ pub struct Daemon<A, C> {
     pub clock: Clock,
     /// The lease duration, if a lease decides which replica writes.
     pub lease_duration: Option<Duration>,
+    /// Called with each policy that comes into force, and its text if that is kept.
+    pub policy_in_force: PolicyInForce,
 }
+
+/// Takes a policy that comes into force, and its text if that is kept.
+pub type PolicyInForce = Box<dyn FnMut(&Policy, Option<Arc<str>>) + Send>;
 
 impl<A: Alarm, C> Daemon<A, C> {
     /// Makes runs on the schedule of `policy`, and of its later versions, until a signal stops it.
@@ -89,7 +94,7 @@ impl<A: Alarm, C> Daemon<A, C> {
                     self.announcer.announce(&report);
                     run_when_active = report.standby && run_on_start;
                     if !report.interrupted {
-                        self.store.publish(Arc::new(report));
+                        self.store.publish(report);
                     }
                     reloaded
                 }
@@ -116,10 +121,17 @@ impl<A: Alarm, C> Daemon<A, C> {
         }
         self.supervisor.stopping();
         self.reconciler.send_due_intervals(&targets).await;
+        if let Some(recorder) = &self.reconciler.recorder {
+            recorder.flush().await;
+        }
     }
 
     /// Makes one run; also returns the last valid policy that was loaded during it.
-    async fn run_once<K: Kms>(&mut self, targets: &[Target<K>], request: RunRequest) -> (Report, Option<Reloaded>) {
+    async fn run_once<K: Kms>(
+        &mut self,
+        targets: &[Target<K>],
+        request: RunRequest,
+    ) -> (Arc<Report>, Option<Reloaded>) {
         let mut reloaded = None;
         let reconciler = Arc::clone(&self.reconciler);
         let mut run = std::pin::pin!(reconciler.run(targets, request));
@@ -226,6 +238,7 @@ impl<A: Alarm, C> Daemon<A, C> {
         C: FnMut(&Policy) -> Vec<Target<K>>,
     {
         warn_of_exposed_secrets(&policy);
+        (self.policy_in_force)(&policy, self.policy_file.text());
         self.warn_of_long_requests(policy.limits.request_timeout);
         // Before the clients are made: they find the counters of their projects in the store.
         let projects = policy.projects.iter().map(|project| &project.name);

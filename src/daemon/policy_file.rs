@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -26,6 +27,9 @@ pub struct PolicyFile {
     environment: fn(&str) -> Option<String>,
     clock: Clock,
     last_read: Option<LastRead>,
+    /// The text of the last valid policy, if it is recorded.
+    text: Option<Arc<str>>,
+    keeps_text: bool,
     /// When the file was first found missing.
     gone_since: Option<Instant>,
 }
@@ -35,7 +39,20 @@ impl PolicyFile {
     /// compared with this clock.
     #[must_use]
     pub fn new(path: PathBuf, environment: fn(&str) -> Option<String>, clock: Clock) -> Self {
-        Self { path, environment, clock, last_read: None, gone_since: None }
+        Self { path, environment, clock, last_read: None, text: None, keeps_text: false, gone_since: None }
+    }
+
+    /// The same, which keeps the text of every valid policy. Otherwise only that of a policy with an evidence log is
+    /// kept.
+    #[must_use]
+    pub fn keeping_text(self) -> Self {
+        Self { keeps_text: true, ..self }
+    }
+
+    /// The text of the last valid policy, if it is kept.
+    #[must_use]
+    pub fn text(&self) -> Option<Arc<str>> {
+        self.text.clone()
     }
 
     #[must_use]
@@ -56,8 +73,10 @@ impl PolicyFile {
         });
         self.last_read = Some(last_read);
         let file = self.path.display().to_string();
+        let content = content?;
         let (policy, warnings) =
-            policy::read(&content?, &file, self.environment, self.clock.now()).map_err(PolicyRefused::Invalid)?;
+            policy::read(&content, &file, self.environment, self.clock.now()).map_err(PolicyRefused::Invalid)?;
+        self.text = (self.keeps_text || policy.evidence.is_some()).then(|| String::from_utf8_lossy(&content).into());
         for warning in warnings.render_plain().lines() {
             warn!(problem = warning, "policy warning");
         }

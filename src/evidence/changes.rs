@@ -107,10 +107,9 @@ impl Recorded {
         })
     }
 
-    /// The number of keys, and the projects of which no key could be read.
-    pub fn totals(&self) -> (usize, impl Iterator<Item = &Arc<str>>) {
-        let keys = self.projects.values().map(|project| project.keys().count()).sum();
-        (keys, self.projects.iter().filter(|(_, project)| project.is_unreadable).map(|(name, _)| name))
+    /// The number of keys.
+    pub(super) fn len(&self) -> usize {
+        self.projects.values().map(|project| project.keys().count()).sum()
     }
 
     /// The SHA-256 of the states of all keys, as `docs/evidence.md` has it: a line for each key in the order of
@@ -277,9 +276,8 @@ fn changes(project: &ProjectReport, key: &KeyReport, before: Option<&KeyReport>,
         emit(repaired);
         is_recorded = true;
     }
-    let judged = |key: &KeyReport| {
-        (key.status, key.reasons, key.alias.clone(), key.desired.map(requirement), key.exemption.clone())
-    };
+    let judged =
+        |key: &KeyReport| (key.status, key.reasons, key.alias.clone(), key.desired.map(requirement), exemption(key));
     let is_judged_otherwise = judged(was) != judged(key);
     // What a later process continues with.
     let proof = |key: &KeyReport| (key.rotation_due, key.overdue_from, key.material_since);
@@ -292,6 +290,12 @@ fn changes(project: &ProjectReport, key: &KeyReport, before: Option<&KeyReport>,
 /// What the policy requires of the interval.
 fn requirement(desired: DesiredRotation) -> (u16, Bound) {
     (desired.interval.days(), desired.bound)
+}
+
+fn exemption(key: &KeyReport) -> Option<ExemptionState> {
+    let exemption = key.exemption.as_ref()?;
+    let until = exemption.until.as_ref().map(|until| until.date.to_string());
+    Some(ExemptionState { reason: exemption.reason.to_string(), until })
 }
 
 fn reasons(reasons: Reasons) -> Vec<String> {
@@ -313,10 +317,7 @@ impl KeyState {
             interval_days: rotation.and_then(|rotation| rotation.interval_days),
             policy_interval_days: interval(Bound::Exact),
             policy_max_interval_days: interval(Bound::Longest),
-            exemption: key.exemption.as_ref().map(|exemption| ExemptionState {
-                reason: exemption.reason.to_string(),
-                until: exemption.until.as_ref().map(|until| until.date.to_string()),
-            }),
+            exemption: exemption(key),
             created_at: key.created.map(time),
             last_rotation_at: rotation.and_then(|rotation| rotation.last_rotated).map(time),
             rotations: rotation.and_then(|rotation| rotation.rotations),

@@ -39,6 +39,8 @@ const PRIVATE: u32 = 0o600;
 pub struct LogOptions {
     /// The name in the origin of a new log: `[a-z0-9.-]{1,64}`.
     pub name: String,
+    /// The end of the origin of a new log, `[a-z0-9]+`; random if it is not set.
+    pub origin_suffix: Option<String>,
     /// The private key in PEM, if it is kept elsewhere.
     pub signing_key: Option<Zeroizing<String>>,
     /// Whether the log is of a simulated cloud, which its origin says.
@@ -136,6 +138,8 @@ struct OpenSegment {
     is_opened: bool,
     /// When its first record was written.
     began: SystemTime,
+    /// The segment before it, for its first record.
+    previous: Option<PreviousSegment>,
 }
 
 /// The length and the hash of the beginning of a file.
@@ -220,7 +224,8 @@ impl Log {
     ) -> Result<Self, LogError> {
         let at = |path: PathBuf| move |error| LogError::File { path, error };
         let simulated = if options.simulated { "simulated/" } else { "" };
-        let origin = format!("kms-rotationd/{simulated}{}/{}", options.name, random());
+        let suffix = options.origin_suffix.clone().unwrap_or_else(random);
+        let origin = format!("kms-rotationd/{simulated}{}/{suffix}", options.name);
         let pem = if let Some(pem) = &options.signing_key {
             pem.clone()
         } else {
@@ -259,7 +264,7 @@ impl Log {
             sync,
         };
         if log.size() == 0 {
-            log.append_opening(now, None, 0);
+            log.push_opening(now, 0);
         }
         if let Some(torn) = torn {
             log.append(now, &torn);
@@ -352,6 +357,12 @@ impl Log {
         self.tree.size()
     }
 
+    /// The number of records on the disk.
+    #[must_use]
+    pub fn durable_size(&self) -> u64 {
+        self.durable.size()
+    }
+
     /// Appends a record, which is durable after [`Log::commit`].
     pub fn append(&mut self, at: SystemTime, record: &impl RecordType) {
         if let Some(gap) = &mut self.gap {
@@ -378,10 +389,11 @@ impl Log {
         self.pending.push(b'\n');
     }
 
-    /// Appends the first record of a segment.
-    fn append_opening(&mut self, at: SystemTime, previous: Option<PreviousSegment>, opening: u64) {
+    /// Appends the first record of the segment.
+    fn push_opening(&mut self, at: SystemTime, opening: u64) {
         let (tree_size, root, frontier) = (self.tree.size(), self.tree.root(), self.tree.hashes().to_vec());
-        self.append(at, &SegmentRecord { previous, tree_size, root, frontier, opening });
+        let previous = self.segment.previous.clone();
+        self.push(at, &SegmentRecord { previous, tree_size, root, frontier, opening });
     }
 
     /// Writes the records that wait, and syncs them.
@@ -393,6 +405,10 @@ impl Log {
     pub fn commit(&mut self, now: SystemTime) -> io::Result<()> {
         if let Some(gap) = &self.gap {
             let gap = GapRecord { to: line::time(now), ..gap.clone() };
+            // The first record of the segment was given up too.
+            if self.segment.synced.length == 0 {
+                self.push_opening(now, 0);
+            }
             self.push(now, &gap);
         }
         let written = self.segment.write(&self.pending);
@@ -408,7 +424,7 @@ impl Log {
             }
             Err(error) => {
                 self.failing_since.get_or_insert(now);
-                // After a failed sync nobody knows what is on the disk.
+                // After a failed sync, the content of the disk is unknown.
                 if is_written || self.gap.is_some() || self.pending.len() > PENDING_BYTES {
                     self.give_up(now, &error.to_string());
                 }
@@ -489,16 +505,19 @@ impl Log {
         let next = OpenSegment::create(&self.folder, self.tree.size(), now)?;
         let closed = std::mem::replace(&mut self.segment, next);
         let sha256 = Hash(closed.synced.hash.finalize().into());
-        let previous = PreviousSegment { file: folder::segment_name(closed.first), sha256 };
-        self.append_opening(now, Some(previous), opening);
+        self.segment.previous = Some(PreviousSegment { file: folder::segment_name(closed.first), sha256 });
+        self.push_opening(now, opening);
         append_all(self);
-        self.commit(now)?;
-        self.segment.opening = self.segment.written.length;
-        self.compress_closed()
+        self.segment.opening = self.segment.written.length + self.pending.len() as u64;
+        self.commit(now)
     }
 
     /// Compresses every segment but the last one.
-    fn compress_closed(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// A segment cannot be read, or the compressed one cannot be written.
+    pub fn compress_closed(&self) -> io::Result<()> {
         let segments = folder::segments(&self.folder)?;
         let closed = segments.iter().filter(|segment| segment.first < self.segment.first && !segment.is_compressed);
         closed.into_iter().try_for_each(|segment| compress(&self.folder, &segment.path, self.sync))
@@ -639,7 +658,7 @@ impl OpenSegment {
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE).open(&path)?;
         folder::sync_folder(folder)?;
         let (synced, written) = (Content::default(), Content::default());
-        Ok(Self { first, file, path, synced, written, opening: 0, is_opened: true, began })
+        Ok(Self { first, file, path, synced, written, opening: 0, is_opened: true, began, previous: None })
     }
 
     /// A segment with this content, and nothing after it.
@@ -654,7 +673,17 @@ impl OpenSegment {
         file.seek(SeekFrom::Start(length))?;
         let synced = Content::of(content);
         let (first, path, began) = (segment.first, segment.path.clone(), metadata.modified()?);
-        Ok(Self { first, file, path, written: synced.clone(), synced, opening: 0, is_opened: true, began })
+        Ok(Self {
+            first,
+            file,
+            path,
+            written: synced.clone(),
+            synced,
+            opening: 0,
+            is_opened: true,
+            began,
+            previous: None,
+        })
     }
 
     /// A file that was deleted or replaced takes records that no reader will find.

@@ -11,16 +11,31 @@
 //!
 //! No command uses it yet.
 
+use std::fmt::Write as _;
+
 pub mod anchor;
 pub mod changes;
 pub mod folder;
 pub mod inclusion;
+mod journal;
 pub mod key;
 mod line;
 pub mod log;
+mod memory;
 pub mod note;
 pub mod proof;
 pub mod reader;
 pub mod record;
+pub mod recorder;
+pub mod restore;
 pub mod tree;
 pub mod verify;
+
+/// Hexadecimal digits, as `sha256sum` prints them.
+#[must_use]
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -215,7 +215,7 @@ pub struct WriteRecord {
     pub key_id: String,
     /// `enable_rotation` or `update_interval`.
     pub step: String,
-    /// The interval that the step sets.
+    /// The interval that the step sets, or that is to be sent after enabling.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval_days: Option<u16>,
     pub phase: WritePhase,
@@ -282,7 +282,7 @@ pub struct RunRecord {
     /// The SHA-256 of the sorted states of all keys, see `docs/evidence.md`.
     pub states_sha256: Hash,
     pub next_run_at: Option<String>,
-    /// A run that starts later leaves a gap: nobody has looked in between.
+    /// A run that starts later leaves a gap: no run has read the keys in between.
     pub gap_after: Option<String>,
 }
 

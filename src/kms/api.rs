@@ -10,10 +10,15 @@ use super::wire::{self, Unusable};
 use super::write::KmsWrite;
 use super::{Kms, Listed, RunStart, SendMode, WriteOperation};
 use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
+use crate::rotation::project::CloudAccess;
 
 impl Kms for KmsClient {
     fn begin_run(&self, start: RunStart) {
         self.forget_last_run(start);
+    }
+
+    fn access(&self) -> CloudAccess {
+        self.access()
     }
 
     fn cloud_time(&self) -> SystemTime {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::auth::{Credential, Credentials, ProjectScope, Session};
 use super::endpoint::Endpoints;
 use super::error::{Error, ErrorKind, classify_contradiction, parse_body};
-use super::executor::{Call, Executor};
+use super::executor::{Call, Executor, UNKNOWN_SKEW};
 use super::observe::{Code, Observer, Operation};
 use super::outage::Outage;
 use super::retry::RetryPolicy;
@@ -23,6 +23,7 @@ use super::transport::{Answer, HeaderText, Proxy, Request, SetUpError, Transport
 use super::wire::{self, Unusable};
 use super::{RunStart, SendMode};
 use crate::rotation::key::{KeyId, RotationInterval};
+use crate::rotation::project::CloudAccess;
 use crate::support::clock::Clock;
 use crate::support::write_gate::WriteGate;
 
@@ -54,7 +55,9 @@ pub struct KmsClient {
     pub(super) executor: Executor,
     session: Arc<Session>,
     scope: ProjectScope,
-    kms: String,
+    kms: Arc<str>,
+    /// Who logs in, for the record.
+    principal: Arc<str>,
     addresses: OnceLock<Addresses>,
     /// Closed after a failed login. Each project has its own: one may be accepted where another is refused.
     login: RunBreaker,
@@ -117,11 +120,11 @@ impl KmsClient {
             outages: std::array::from_fn(|_| Outage::none()),
             unreachable: RunBreaker::default(),
             skew_logged: AtomicBool::new(false),
-            cloud_ahead: AtomicI64::new(0),
+            cloud_ahead: AtomicI64::new(UNKNOWN_SKEW),
         };
         let session = shared.session(&settings.credentials, &iam, &settings.scope)?;
-        let scope = settings.scope;
-        Ok(Self { session, scope, kms, addresses: OnceLock::new(), login: RunBreaker::default(), executor })
+        let (scope, kms, principal) = (settings.scope, kms.into(), settings.credentials.principal().into());
+        Ok(Self { session, scope, kms, principal, addresses: OnceLock::new(), login: RunBreaker::default(), executor })
     }
 
     /// A run begins: what was true only for the last run is forgotten.
@@ -133,6 +136,17 @@ impl KmsClient {
         self.session.begin_run(next_run);
         self.executor.begin_run();
         self.login.begin_run();
+    }
+
+    /// How the project is reached.
+    pub(super) fn access(&self) -> CloudAccess {
+        let id = || self.addresses.get().map(|addresses| &*addresses.project_id).or(self.scope.id.as_deref());
+        CloudAccess {
+            endpoint: Some(Arc::clone(&self.kms)),
+            project_id: id().map(Into::into),
+            principal: Some(Arc::clone(&self.principal)),
+            clock_skew_seconds: self.executor.clock_skew(),
+        }
     }
 
     /// The URLs of the calls. They contain the project's id, which is looked up at IAM where the policy has none.

@@ -27,6 +27,9 @@ use crate::support::write_gate::WriteGate;
 /// shipped units and Kubernetes kill the process.
 const LAST_CALL: Duration = Duration::from_secs(5);
 
+/// No answer has shown the cloud's clock.
+pub(super) const UNKNOWN_SKEW: i64 = i64::MIN;
+
 /// What one project's calls share.
 pub(super) struct Executor {
     pub(super) project: Arc<str>,
@@ -338,10 +341,15 @@ impl Executor {
         }
     }
 
+    /// How far the cloud's clock is ahead of this machine's, in seconds; `None` if no answer has shown it.
+    pub(super) fn clock_skew(&self) -> Option<i64> {
+        Some(self.cloud_ahead.load(Ordering::Relaxed)).filter(|ahead| *ahead != UNKNOWN_SKEW)
+    }
+
     /// The time of day by the cloud's clock. Answers have it in whole seconds and take a while, so clocks that are less
     /// than a minute apart count as equal.
     pub(super) fn cloud_time(&self) -> SystemTime {
-        let (now, ahead) = (self.clock.now(), self.cloud_ahead.load(Ordering::Relaxed));
+        let (now, ahead) = (self.clock.now(), self.clock_skew().unwrap_or(0));
         let apart = Duration::from_secs(ahead.unsigned_abs());
         if apart < Duration::from_secs(60) {
             return now;

@@ -37,11 +37,15 @@ pub use transport::{HttpError, NoProxy, Proxy, ProxyOrigin, SetUpError};
 use std::time::{Duration, SystemTime};
 
 use crate::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
+use crate::rotation::project::CloudAccess;
 
 /// The KMS of one project. Every call is repeated as the retry policy allows, where that is safe.
 pub trait Kms: Send + Sync {
     /// A run begins: what held only for the last one is forgotten, such as an outage or a login that failed.
     fn begin_run(&self, start: RunStart);
+
+    /// How the project is reached, as far as that is known.
+    fn access(&self) -> CloudAccess;
 
     /// The time of day by the cloud's clock, as far as it is known.
     fn cloud_time(&self) -> SystemTime;

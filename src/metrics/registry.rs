@@ -12,14 +12,14 @@ use prometheus::{
     TextEncoder,
 };
 
-use super::exposition::sample;
+use super::exposition::{Family, Samples, sample};
 use super::key_series::write_no_findings;
 use super::process;
 use super::project_calls::{self, ProjectCalls};
 use crate::kms::observe::Operation;
 use crate::rotation::report::Trigger;
 use crate::support::version::{REVISION, VERSION};
-use crate::views::snapshot::Snapshot;
+use crate::views::snapshot::{EvidenceStatus, Snapshot};
 
 /// Seconds. A KMS call on a warm connection takes 10 to 100 ms; 8 s is the default timeout, and the buckets
 /// around it separate slow requests from timeouts.
@@ -111,6 +111,9 @@ impl Metrics {
             tracing::error!(%error, "encoding the metrics failed");
         }
         write_gauges(snapshot, out);
+        if let Some(evidence) = &snapshot.evidence {
+            write_evidence(evidence, out);
+        }
         let projects = self.projects();
         project_calls::write(&projects, out);
         if snapshot.report.is_none() {
@@ -154,6 +157,29 @@ fn write_gauges(snapshot: &Snapshot, out: &mut Vec<u8>) {
     sample(out, "kms_rotation_policy_reload_successful", "gauge", help, is_successful);
     let help = "Whether this replica may write; without a lease always 1.";
     sample(out, "kms_rotation_acting", "gauge", help, snapshot.acting);
+}
+
+/// Gauges of the evidence log.
+fn write_evidence(evidence: &EvidenceStatus, out: &mut Vec<u8>) {
+    let origin = ("origin", &*evidence.origin);
+    let gauge = |name, help| Family { name, kind: "gauge", help };
+    let records = gauge(
+        "kms_rotation_evidence_records",
+        "Records of the evidence log on the disk, counted from the beginning of the log.",
+    );
+    Samples::of(&records, out).write(&[origin], evidence.records);
+    if let Some((size, root)) = &evidence.checkpoint {
+        let checkpoint = gauge(
+            "kms_rotation_evidence_checkpoint_info",
+            "Always 1; the labels are a checkpoint of the evidence log, renewed at most hourly.",
+        );
+        Samples::of(&checkpoint, out).write(&[origin, ("size", &size.to_string()), ("root", root)], true);
+    }
+    let successful = gauge(
+        "kms_rotation_evidence_write_successful",
+        "Whether the evidence log could be written when that was last tried.",
+    );
+    Samples::of(&successful, out).write(&[origin], evidence.write_successful);
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::calendar::{Calendar, InvalidCalendar, LargeStep, Zone};
 use super::conflict;
+use super::evidence::{EVIDENCE, evidence};
 use super::project::PROJECT;
 use super::types::{Guards, Limits, Policy, Retry, Schedule};
 use crate::rotation::key::SECONDS_PER_DAY;
@@ -27,6 +28,11 @@ pub(super) const POLICY: Schema = Schema::of(
             "limits of the requests to the cloud, for each project",
         ),
         FieldSchema::optional("guards", FieldKind::Mapping(&GUARDS), "limits the damage of a mistake"),
+        FieldSchema::optional(
+            "evidence",
+            FieldKind::Mapping(&EVIDENCE),
+            "records what the daemon observes and does, for auditors",
+        ),
         FieldSchema::default(
             "mode",
             FieldKind::Choice(|| Mode::ALL.map(Mode::as_str).into()),
@@ -164,6 +170,7 @@ pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Polic
         Some(field) => guards(decoder, field),
         None => Some(Guards::default()),
     };
+    let evidence = fields.get("evidence").map(|field| evidence(decoder, field));
     let mode =
         fields.get("mode").and_then(|field| Some((decoder.choice(field, &Mode::ALL, Mode::as_str)?, field.span())));
     let items = decoder.items(fields.get("projects")?, "project");
@@ -176,7 +183,8 @@ pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Polic
     conflict::check(decoder, &drafts, schedule.as_ref().map(|schedule| &schedule.calendar), rate);
     let projects = drafts.into_iter().filter_map(|draft| draft.project).collect();
     let files = std::mem::take(&mut decoder.files);
-    Some(Policy { schedule: schedule?, retry: retry?, limits: limits?, guards: guards?, projects, files })
+    let (schedule, retry, limits, guards) = (schedule?, retry?, limits?, guards?);
+    Some(Policy { schedule, retry, limits, guards, evidence: optional(evidence)?, projects, files })
 }
 
 /// The schedule and its zone.

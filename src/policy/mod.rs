@@ -4,8 +4,8 @@
 //! [`types`] has the result, [`calendar`] computes when runs are due. This module opens no connection and none of the
 //! files that a policy names.
 //!
-//! [`yaml`] decodes files by tables of fields. The tables of the policy are in `document`, `project`, `credentials`,
-//! `entry` and `selector`; `conflict` compares projects. [`json_schema`] renders the same tables for editors.
+//! [`yaml`] decodes files by tables of fields. The tables of the policy are in `document`, `evidence`, `project`,
+//! `credentials`, `entry` and `selector`; `conflict` compares projects. [`json_schema`] renders the same tables for editors.
 
 pub mod calendar;
 mod conflict;
@@ -14,6 +14,7 @@ mod document;
 mod draft;
 mod endpoint;
 mod entry;
+mod evidence;
 pub mod file;
 mod json_schema;
 mod project;

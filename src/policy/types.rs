@@ -20,6 +20,8 @@ pub struct Policy {
     pub limits: Limits,
     /// Limits of the damage of a mistake.
     pub guards: Guards,
+    /// Where the evidence log is, if there is one.
+    pub evidence: Option<Evidence>,
     /// The projects, in the order of the file.
     pub projects: Vec<Project>,
     /// Every file that the policy names.
@@ -77,6 +79,45 @@ pub struct Guards {
 impl Default for Guards {
     fn default() -> Self {
         Self { max_changes_per_run: 50, flap_repairs: 3, flap_window: Duration::from_secs(24 * 3600) }
+    }
+}
+
+/// The evidence log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// Its folder.
+    pub directory: PathBuf,
+    /// Its name, `[a-z0-9.-]{1,64}`; if it is not set, that of the pod or the host.
+    pub name: Option<String>,
+    /// The file with the private key that signs it; if it is not set, a key is made in the folder.
+    pub signing_key_file: Option<PathBuf>,
+    /// How long records are kept; if it is not set, none is removed.
+    pub retention: Option<Duration>,
+    /// What to do while nothing can be recorded.
+    pub on_failure: OnFailure,
+}
+
+/// What to do while the evidence log cannot be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Go on.
+    #[default]
+    Continue,
+    /// Read, but write nothing to the cloud.
+    Stop,
+}
+
+impl OnFailure {
+    /// Every choice.
+    pub const ALL: [Self; 2] = [Self::Continue, Self::Stop];
+
+    /// The name in the policy.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Continue => "continue",
+            Self::Stop => "stop",
+        }
     }
 }
 

@@ -27,6 +27,12 @@ impl<'a> KeyTask<'a> {
         Some(Self { key_id: assignment.subject.key_id()?, desired, assignment })
     }
 
+    /// The interval that the step sets, or that is to be sent after enabling, which sets another one.
+    pub(super) fn interval_with(&self, step: Step) -> Option<RotationInterval> {
+        let after_enabling = Some(self.desired.interval).filter(|wanted| *wanted != RotationInterval::AFTER_ENABLING);
+        step.interval().or(after_enabling)
+    }
+
     /// Whether a selector matches the key, instead of an entry that names it.
     pub(super) fn is_selected(&self) -> bool {
         self.assignment.rule.is_some_and(|rule| matches!(rule.matcher, Matcher::Select(_)))

@@ -12,6 +12,7 @@ use crate::policy::types::{Guards, Project};
 use crate::rotation::key::{DAY, KeyId, ListedKey, RotationBlocker, RotationInterval};
 use crate::rotation::material::History;
 use crate::rotation::observed::WrittenBefore;
+use crate::rotation::past::KeyPast;
 use crate::rotation::project::Cloud;
 use crate::rotation::rule::{Matcher, Rule};
 
@@ -28,6 +29,32 @@ pub struct Memory {
     /// Projects of which a key was ever read. They are never removed: a cloud that offered the setting once is expected
     /// to keep offering it.
     readable: Mutex<HashSet<CloudProject>>,
+    /// What an earlier process has recorded, by the project's name; used when the project first runs.
+    restored: Mutex<HashMap<Arc<str>, RestoredProject>>,
+}
+
+/// What an earlier process has recorded of a project.
+#[derive(Clone, Debug)]
+pub struct RestoredProject {
+    pub cloud: String,
+    pub region: String,
+    pub endpoint: Option<String>,
+    pub project_id: Option<String>,
+    /// Whether a key of it was ever read.
+    pub readable: bool,
+    pub keys: Vec<(KeyId, KeyPast)>,
+}
+
+impl RestoredProject {
+    /// Whether it is this project of the cloud, as far as the policy states which one.
+    fn is(&self, project: &CloudProject) -> bool {
+        let fits =
+            |stated: Option<&str>, recorded: &Option<String>| stated.is_none_or(|it| Some(it) == recorded.as_deref());
+        self.cloud == project.cloud.as_str()
+            && self.region == *project.region
+            && fits(project.kms_endpoint.as_deref(), &self.endpoint)
+            && fits(project.project.as_deref().ok(), &self.project_id)
+    }
 }
 
 /// What is known of one project.
@@ -100,10 +127,36 @@ impl Memory {
                 let at = renamed.iter().position(|known| known.cloud_project == cloud_project)?;
                 Some(renamed.swap_remove(at))
             });
-            let new = || KnownProject { cloud_project, keys: HashMap::new(), listing: Arc::default() };
+            let new = || KnownProject {
+                keys: self.restored_keys(&project.name, &cloud_project),
+                cloud_project,
+                listing: Arc::default(),
+            };
             (Arc::clone(&project.name), known.unwrap_or_else(new))
         });
         *self.lock() = known.collect();
+    }
+
+    /// Continues where an earlier process ended.
+    pub fn restore(&self, projects: HashMap<Arc<str>, RestoredProject>) {
+        *self.restored.lock().unwrap_or_else(PoisonError::into_inner) = projects;
+    }
+
+    /// What an earlier process has recorded of the keys of a project that now runs for the first time.
+    fn restored_keys(&self, name: &Arc<str>, project: &CloudProject) -> HashMap<KeyId, Box<Remembered>> {
+        let restored = self.restored.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let Some(restored) = restored.filter(|restored| restored.is(project)) else { return HashMap::new() };
+        if restored.readable {
+            self.readable.lock().unwrap_or_else(PoisonError::into_inner).insert(project.clone());
+        }
+        let keys = restored.keys.into_iter();
+        keys.map(|(key_id, past)| (key_id, Box::new(Remembered::from(past)))).collect()
+    }
+
+    /// What a later process must know of a key.
+    pub(super) fn past(&self, project: &Arc<str>, key_id: KeyId) -> KeyPast {
+        let Remembered { history, repairs, blocker, interval_due, .. } = self.recall(project, key_id);
+        KeyPast { history, repairs, refused: blocker, interval_due }
     }
 
     /// Takes the intervals that are still to be sent to keys of the project. The caller sends them.
@@ -175,6 +228,13 @@ impl Memory {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, KnownProject>> {
         self.projects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<KeyPast> for Remembered {
+    fn from(KeyPast { history, repairs, refused, interval_due }: KeyPast) -> Self {
+        let written = if interval_due.is_some() { WrittenBefore::IntervalDue } else { WrittenBefore::Nothing };
+        Self { written, interval_due, history, repairs, blocker: refused, ..Self::default() }
     }
 }
 

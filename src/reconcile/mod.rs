@@ -16,6 +16,7 @@ mod memory;
 mod observe;
 mod project_failure;
 mod project_run;
+mod recorder;
 mod run_progress;
 mod survey;
 #[cfg(test)]
@@ -34,18 +35,19 @@ use tracing::{error, info};
 use crate::kms::{Kms, Receipt, RunStart, SendMode, WriteOperation};
 use crate::policy::types::{Guards, Project};
 use crate::rotation::assignment::{Action, Assignment, Assignments, Listing, assign_rules};
-use crate::rotation::decide::{Reason, Reasons, Status, Steps, Verdict};
+use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps, Verdict};
 use crate::rotation::material::Material;
-use crate::rotation::project::Mode;
+use crate::rotation::project::{CloudAccess, Mode};
 use crate::rotation::report::{KeyReport, ProjectReport, Report, Trigger};
 use crate::rotation::rule::Requirement;
 use crate::support::clock::Clock;
 use crate::support::error_chain::ErrorChain;
 use crate::support::write_gate::WriteGate;
 use guard::{ChangeBudget, Changes};
-pub use memory::Memory;
+pub use memory::{Memory, RestoredProject};
 use project_failure::ProjectFailure;
 use project_run::{Findings, ProjectRun};
+pub use recorder::{RunRecorder, RunTiming, WriteEnd, WriteIntent};
 pub use run_progress::RunProgress;
 
 /// A project of the policy and the KMS that holds its keys.
@@ -103,13 +105,18 @@ pub struct Reconciler {
     pub memory: Memory,
     /// How far the run under way has come.
     pub progress: RunProgress,
+    /// The evidence log, if there is one.
+    pub recorder: Option<Arc<dyn RunRecorder>>,
 }
 
 impl Reconciler {
     /// Reads every key and, where the request, the project's mode and the guards allow it, brings it to its policy.
     /// Projects run concurrently, and wait for each other only to share the limit of changes.
-    pub async fn run<K: Kms>(&self, targets: &[Target<K>], request: RunRequest) -> Report {
-        let RunRequest { trigger, intent, guards, next_run, .. } = request;
+    pub async fn run<K: Kms>(&self, targets: &[Target<K>], request: RunRequest) -> Arc<Report> {
+        let RunRequest { trigger, intent, guards, next_run, gap_after } = request;
+        if let Some(recorder) = &self.recorder {
+            recorder.begin_run().await;
+        }
         let (started, began) = (self.clock.now(), Instant::now());
         let acts = self.gate.is_open();
         self.progress.reset();
@@ -132,7 +139,12 @@ impl Reconciler {
         let (ended, took) = (self.clock.now(), began.elapsed());
         let standby = !(acts && self.gate.is_open());
         let (interrupted, max_changes) = (self.stop.is_cancelled(), guards.max_changes_per_run);
-        Report { trigger, started, ended, took, interrupted, standby, max_changes, projects }
+        let report = Arc::new(Report { trigger, started, ended, took, interrupted, standby, max_changes, projects });
+        if let Some(recorder) = &self.recorder {
+            let timing = RunTiming { next_run, gap_after };
+            recorder.run_ended(&report, timing, &|project, key_id| self.memory.past(project, key_id)).await;
+        }
+        report
     }
 
     /// Sends the intervals that are due when the program stops, each once: those of keys that it has switched on and
@@ -142,13 +154,27 @@ impl Reconciler {
         for Target { project, kms, concurrency } in enforced {
             let Ok(kms) = kms else { continue };
             let due = self.memory.take_due_intervals(&project.name);
-            let sent = stream::iter(due).map(|(key_id, interval)| async move {
-                (key_id, interval, kms.update_interval(key_id, interval, SendMode::AtExit).send().await)
+            let intents = due.iter().map(|(key_id, interval)| WriteIntent {
+                project: Arc::clone(&project.name),
+                key_id: *key_id,
+                step: Step::UpdateInterval(*interval),
+                interval: Some(*interval),
+                before: None,
+            });
+            let intents: Vec<_> = intents.collect();
+            if let Some(recorder) = self.recorder.as_ref().filter(|_| !intents.is_empty()) {
+                recorder.intend(&self.head(project, kms.access(), false), intents.clone()).await;
+            }
+            let sent = stream::iter(due.into_iter().zip(intents)).map(|((key_id, interval), intent)| async move {
+                (key_id, interval, intent, kms.update_interval(key_id, interval, SendMode::AtExit).send().await)
             });
             let mut sent = std::pin::pin!(sent.buffer_unordered(*concurrency));
-            while let Some((key_id, interval, result)) = sent.next().await {
+            while let Some((key_id, interval, intent, result)) = sent.next().await {
                 let (project, key_id) = (&*project.name, key_id.as_str());
                 let to = interval.to_string();
+                if let Some(recorder) = &self.recorder {
+                    recorder.write_ended(&intent, (&result).into());
+                }
                 match result {
                     Ok(Receipt { request_id }) => {
                         let request_id = request_id.as_deref();
@@ -189,11 +215,29 @@ impl Reconciler {
             Ok(kms) => {
                 let may_write = intent == Intent::Apply && project.mode == Mode::Enforce;
                 let (kms, failure) = (&**kms, &failure);
-                let (reconciler, listed) = (self, false);
-                let run = ProjectRun { kms, project, reconciler, may_write, listed, budget, index, failure, gap_after };
+                let (reconciler, listed, is_complete) = (self, false, false);
+                let run = ProjectRun {
+                    kms,
+                    project,
+                    reconciler,
+                    may_write,
+                    listed,
+                    is_complete,
+                    budget,
+                    index,
+                    failure,
+                    gap_after,
+                };
                 run.run(*concurrency, now).await
             }
         };
+        let access = kms.as_ref().map(|kms| kms.access()).unwrap_or_default();
+        let head = self.head(project, access, is_complete);
+        ProjectReport { failure: failure.into_text(), idle_entries, keys, ..head }
+    }
+
+    /// The report of a project without its keys.
+    fn head(&self, project: &Project, access: CloudAccess, listed: bool) -> ProjectReport {
         ProjectReport {
             name: Arc::clone(&project.name),
             cloud: project.cloud,
@@ -201,10 +245,13 @@ impl Reconciler {
             mode: project.mode,
             coverage: project.coverage,
             proof: project.proof.proof,
-            listed: is_complete,
-            failure: failure.into_text(),
-            idle_entries,
-            keys,
+            grace: project.proof.grace,
+            access,
+            listed,
+            readable: self.memory.is_readable(project),
+            failure: None,
+            idle_entries: Vec::new(),
+            keys: Vec::new(),
         }
     }
 

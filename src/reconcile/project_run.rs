@@ -2,6 +2,7 @@
 //! limit of changes, and then change the keys that need it, in the order of the policy.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
@@ -13,6 +14,7 @@ use super::key_run::{KeyRun, KeyTask, Standing};
 use super::memory::Remembered;
 use super::observe::created;
 use super::project_failure::ProjectFailure;
+use super::recorder::WriteIntent;
 use crate::kms::endpoint::may_lack_rotation;
 use crate::kms::{ErrorKind, Kms, SendMode};
 use crate::policy::types::Project;
@@ -22,7 +24,7 @@ use crate::rotation::key::{Bound, CallFailure, KeyId, Reading, RotationBlocker};
 use crate::rotation::material::SHORTEST_GAP;
 use crate::rotation::observed::{Hold, WrittenBefore};
 use crate::rotation::project::Mode;
-use crate::rotation::report::KeyReport;
+use crate::rotation::report::{KeyReport, ProjectReport};
 
 /// The run of one project: what its keys share.
 pub(super) struct ProjectRun<'a, K> {
@@ -32,6 +34,8 @@ pub(super) struct ProjectRun<'a, K> {
     pub(super) may_write: bool,
     /// Whether descriptions in the list of keys are of this run.
     pub(super) listed: bool,
+    /// Whether no key of the project can be missing.
+    pub(super) is_complete: bool,
     pub(super) budget: &'a ChangeBudget,
     /// The project's index in the policy, by which the budget is shared.
     pub(super) index: usize,
@@ -63,7 +67,7 @@ impl<K: Kms> ProjectRun<'_, K> {
     /// The whole run, with at most `concurrency` keys at a time.
     pub(super) async fn run(mut self, concurrency: usize, now: SystemTime) -> Findings {
         let survey = self.reconciler.survey(self.kms, self.project, now, self.failure).await;
-        self.listed = survey.is_current();
+        (self.listed, self.is_complete) = (survey.is_current(), survey.is_complete());
         let Assignments { all, idle } = assign_rules(&self.project.keys, survey.listing(), now);
         let keys = self.all_keys(&all, concurrency).await;
         Findings { keys, idle_entries: idle.iter().map(|rule| rule.line).collect(), is_complete: survey.is_complete() }
@@ -84,6 +88,7 @@ impl<K: Kms> ProjectRun<'_, K> {
         let mut keys = self.observe_all(tasks, concurrency).await;
         self.judge_not_offered(&mut keys);
         self.hold_back(&mut keys).await;
+        self.record_intents(&keys).await;
         let mut reports = stream::iter(keys)
             .map(|(at, key)| async move { (at, self.finish(key).await) })
             .buffer_unordered(concurrency);
@@ -118,11 +123,40 @@ impl<K: Kms> ProjectRun<'_, K> {
         keys
     }
 
+    /// Makes the intents of all writes durable that follow from the readings.
+    async fn record_intents(&self, keys: &[(usize, KeyRun<'_>)]) {
+        let Some(recorder) = &self.reconciler.recorder else { return };
+        let intents = keys.iter().filter(|(_, key)| self.acts(key)).flat_map(|(_, key)| {
+            let (task, before) = (key.task, key.rotation());
+            let intent = move |step| WriteIntent {
+                project: Arc::clone(&self.project.name),
+                key_id: task.key_id,
+                step,
+                interval: task.interval_with(step),
+                before,
+            };
+            key.verdict().steps.iter().map(intent)
+        });
+        let intents: Vec<_> = intents.collect();
+        if !intents.is_empty() {
+            recorder.intend(&self.head(), intents).await;
+        }
+    }
+
+    /// The project's report without its keys.
+    pub(super) fn head(&self) -> ProjectReport {
+        self.reconciler.head(self.project, self.kms.access(), self.is_complete)
+    }
+
+    /// Whether a change of the key is due and allowed.
+    fn acts(&self, key: &KeyRun<'_>) -> bool {
+        self.may_write && !key.verdict().steps.is_empty() && self.reconciler.gate.is_open()
+    }
+
     /// Changes the key where that is due and allowed.
     async fn finish(&self, key: KeyRun<'_>) -> KeyReport {
         let is_done = key.is_done;
-        let acts = self.may_write && !key.verdict().steps.is_empty() && self.reconciler.gate.is_open();
-        let report = if acts { self.act(key).await } else { self.report(key) };
+        let report = if self.acts(&key) { self.act(key).await } else { self.report(key) };
         self.reconciler.progress.add_done(usize::from(!is_done));
         report
     }

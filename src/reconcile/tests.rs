@@ -12,7 +12,7 @@ use crate::rotation::decide::Status;
 use crate::rotation::key::{
     DesiredRotation, KeyDescription, KeyId, KeyState, ListedKey, Rotation, RotationBlocker, RotationInterval, Tag,
 };
-use crate::rotation::project::{Cloud, Coverage, ProofRule};
+use crate::rotation::project::{Cloud, CloudAccess, Coverage, ProofRule};
 use crate::rotation::report::KeyReport;
 use crate::rotation::rule::{Matcher, Requirement, Rule, Selector};
 use crate::support::clock::BootClock;
@@ -127,6 +127,10 @@ impl Fake {
 }
 
 impl Kms for Fake {
+    fn access(&self) -> CloudAccess {
+        CloudAccess::default()
+    }
+
     fn begin_run(&self, _: RunStart) {}
 
     fn cloud_time(&self) -> SystemTime {
@@ -260,6 +264,7 @@ fn reconciler() -> Reconciler {
         gate: WriteGate::default(),
         memory: Memory::default(),
         progress: RunProgress::default(),
+        recorder: None,
     }
 }
 
@@ -269,7 +274,7 @@ fn request(intent: Intent, max_changes_per_run: usize) -> RunRequest {
 }
 
 async fn run(reconciler: &Reconciler, targets: &[Target<Fake>], most: usize) -> Report {
-    reconciler.run(targets, request(Intent::Apply, most)).await
+    Arc::unwrap_or_clone(reconciler.run(targets, request(Intent::Apply, most)).await)
 }
 
 /// Each key's number, status and reasons.

@@ -14,6 +14,7 @@
 //!  └─ any other error ─────────────────────────► failed, read back if it may be applied
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::info;
@@ -22,6 +23,7 @@ use super::act::READ_BACK_WAITS;
 use super::effect::{Effect, Evidence, Resolution, is_in_effect, resolve, was_so_before};
 use super::key_run::KeyRun;
 use super::project_run::ProjectRun;
+use super::recorder::{WriteEnd, WriteIntent};
 use crate::kms::{Error, ErrorKind, Kms, Receipt, SendMode, WriteOperation};
 use crate::rotation::decide::Step;
 use crate::rotation::key::{CallFailure, Reading, Rotation, RotationBlocker, RotationInterval};
@@ -87,6 +89,7 @@ impl<K: Kms> ProjectRun<'_, K> {
     }
 
     async fn carry_out(&self, mut write: WriteAttempt, mut operation: impl WriteOperation, key: &mut KeyRun<'_>) {
+        self.intend(&write, key).await;
         loop {
             let result = operation.send().await;
             write.sent(&result);
@@ -117,6 +120,7 @@ impl<K: Kms> ProjectRun<'_, K> {
                 }
                 Resolution::GiveUp(failure) => {
                     key.observed.failure = Some(failure);
+                    self.record(&write, WriteEnd::Unclear { error: error.cause() }, key);
                     return;
                 }
             }
@@ -145,8 +149,38 @@ impl<K: Kms> ProjectRun<'_, K> {
         resolution
     }
 
+    /// Makes the intent durable, if it is not one of those that follow from the first readings.
+    async fn intend(&self, write: &WriteAttempt, key: &KeyRun<'_>) {
+        if let Some(recorder) = &self.reconciler.recorder {
+            recorder.intend(&self.head(), vec![self.intent(write, key)]).await;
+        }
+    }
+
+    /// The write as the log has it.
+    fn intent(&self, write: &WriteAttempt, key: &KeyRun<'_>) -> WriteIntent {
+        let (project, key_id) = (Arc::clone(&self.project.name), key.task.key_id);
+        WriteIntent {
+            project,
+            key_id,
+            step: write.step,
+            interval: key.task.interval_with(write.step),
+            before: write.before,
+        }
+    }
+
+    fn record(&self, write: &WriteAttempt, end: WriteEnd, key: &KeyRun<'_>) {
+        if let Some(recorder) = &self.reconciler.recorder {
+            recorder.write_ended(&self.intent(write, key), end);
+        }
+    }
+
+    fn record_failure(&self, write: &WriteAttempt, error: &Error, key: &KeyRun<'_>) {
+        self.record(write, WriteEnd::without_effect(error, write.effect == Effect::MaybeApplied), key);
+    }
+
     /// The write was refused or failed: rules 4, 6 and 7.
     async fn not_accepted(&self, write: &WriteAttempt, error: &Error, key: &mut KeyRun<'_>) {
+        self.record_failure(write, error, key);
         match (error.kind(), write.step) {
             (ErrorKind::AlreadyOn, Step::EnableRotation) => {
                 self.found_on(write, key);
@@ -213,6 +247,7 @@ impl<K: Kms> ProjectRun<'_, K> {
     pub(super) async fn send_due_interval(&self, key: &mut KeyRun<'_>) {
         let (key_id, interval) = (key.task.key_id, key.task.desired.interval);
         let write = WriteAttempt::new(Step::UpdateInterval(interval), key.rotation());
+        self.intend(&write, key).await;
         match self.kms.update_interval(key_id, interval, SendMode::AtExit).send().await {
             Ok(receipt) => {
                 key.observed.failure = None;
@@ -220,6 +255,7 @@ impl<K: Kms> ProjectRun<'_, K> {
             }
             Err(error) => {
                 key.observed.failure = Some(error.kind().into());
+                self.record_failure(&write, &error, key);
                 self.note(key, &error);
             }
         }
@@ -246,6 +282,7 @@ impl<K: Kms> ProjectRun<'_, K> {
         let at = self.kms.cloud_time();
         let age = write.step.interval().and_then(|interval| key.history.age_after_write(interval, at));
         self.log_change(write, &receipt, age, key);
+        self.record(write, WriteEnd::Applied { request_id: receipt.request_id.clone() }, key);
         key.history.written(write.step, at);
         self.remember(key.task.key_id, |known| known.history = key.history);
         // Why the setting cannot be read stays true.

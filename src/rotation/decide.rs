@@ -292,7 +292,7 @@ fn unproven(observed: &ObservedKey, reason: Reason) -> Reasons {
     if observed.was_written() { reasons.with(Reason::NotVerified) } else { reasons }
 }
 
-pub(super) fn blocked(blocker: RotationBlocker) -> (Status, Reason) {
+pub(crate) fn blocked(blocker: RotationBlocker) -> (Status, Reason) {
     match blocker {
         RotationBlocker::DefaultKey => (Status::Exempt, Reason::DefaultKey),
         RotationBlocker::ImportedMaterial => (Status::Exempt, Reason::ImportedMaterial),

@@ -239,6 +239,18 @@ pub enum RotationBlocker {
 }
 
 impl RotationBlocker {
+    /// Every blocker.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::DefaultKey,
+        Self::ImportedMaterial,
+        Self::UnsupportedKeyType,
+        Self::CustomKeystore,
+        Self::ReplicaKey,
+        Self::RotationUnsupported,
+        Self::Disabled,
+        Self::PendingDeletion,
+    ];
+
     /// Whether no user can lift it. A key can be enabled again, and its deletion can be cancelled.
     #[must_use]
     pub(crate) fn is_permanent(self) -> bool {
@@ -262,6 +274,27 @@ pub enum KeyState {
 }
 
 impl KeyState {
+    const ALL: [Self; 5] =
+        [Self::PendingActivation, Self::Enabled, Self::Disabled, Self::PendingDeletion, Self::PendingImport];
+
+    /// The name in records.
+    #[must_use]
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::PendingActivation => "pending_activation",
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+            Self::PendingDeletion => "pending_deletion",
+            Self::PendingImport => "pending_import",
+        }
+    }
+
+    /// The state with this name.
+    #[must_use]
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
     /// The state behind the cloud's number.
     #[must_use]
     pub(crate) fn from_code(code: u64) -> Option<Self> {

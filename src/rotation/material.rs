@@ -35,27 +35,27 @@ pub struct Observation {
 pub struct History {
     /// When the key was created, where that is known.
     pub created: Option<SystemTime>,
-    last: Option<Observation>,
+    pub(crate) last: Option<Observation>,
     /// The number and time of rotations that later readings are compared with.
-    trusted: Option<Rotations>,
+    pub(crate) trusted: Option<Rotations>,
     /// Whether those of the last reading contradict them.
-    is_doubted: bool,
+    pub(crate) is_doubted: bool,
     /// The highest number and the latest time that were believed.
-    furthest: Rotations,
+    pub(crate) furthest: Rotations,
     /// Enabled and interval, as they were read last or written since.
-    setting: Option<(bool, Option<u32>)>,
+    pub(crate) setting: Option<(bool, Option<u32>)>,
     /// A reading after this time leaves a gap; `None` if the last one did not show an enabled key.
-    gap_after: Option<SystemTime>,
-    undisturbed_since: Option<SystemTime>,
+    pub(crate) gap_after: Option<SystemTime>,
+    pub(crate) undisturbed_since: Option<SystemTime>,
     /// The last accepted write, or the last change of the setting that was seen: the period began then.
-    period_began: Option<SystemTime>,
+    pub(crate) period_began: Option<SystemTime>,
 }
 
 /// The cloud's record of rotations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Rotations {
-    count: u64,
-    last: Option<SystemTime>,
+pub(crate) struct Rotations {
+    pub(crate) count: u64,
+    pub(crate) last: Option<SystemTime>,
 }
 
 /// What is known of a key's material.
@@ -214,7 +214,7 @@ impl History {
 
 impl Rotations {
     /// The record of a reading. The cloud may show none while rotation is off (`docs/kms-api.md` 1.2).
-    fn of(rotation: Rotation) -> Option<Self> {
+    pub(crate) fn of(rotation: Rotation) -> Option<Self> {
         let read = Self { count: rotation.rotations.unwrap_or(0), last: rotation.last_rotated };
         (rotation.enabled || read != Self::default()).then_some(read)
     }

@@ -9,6 +9,7 @@ pub mod decide;
 pub mod key;
 pub mod material;
 pub mod observed;
+pub mod past;
 pub mod project;
 pub mod reason;
 pub mod report;

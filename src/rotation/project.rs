@@ -1,5 +1,6 @@
 //! The types of a project: its cloud, its mode, its coverage, and what it requires as proof of rotation.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::key::DAY;
@@ -111,6 +112,19 @@ impl Proof {
             Self::Required => "required",
         }
     }
+}
+
+/// How a project is reached in its cloud. Nothing is decided from it; it is recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CloudAccess {
+    /// The URL of the KMS.
+    pub endpoint: Option<Arc<str>>,
+    /// The project's id in the cloud.
+    pub project_id: Option<Arc<str>>,
+    /// The user, access key or agency that logs in.
+    pub principal: Option<Arc<str>>,
+    /// How far the cloud's clock is ahead of this machine's, in seconds; negative if it is behind.
+    pub clock_skew_seconds: Option<i64>,
 }
 
 /// How a project's keys must be proven to rotate.

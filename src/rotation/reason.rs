@@ -21,6 +21,12 @@ impl Status {
     /// Every status, in the order in which they are shown.
     pub const ALL: [Self; 5] = [Self::Compliant, Self::NonCompliant, Self::Unknown, Self::Exempt, Self::Uncovered];
 
+    /// The status with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+
     /// The name in metrics and reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -50,6 +56,12 @@ macro_rules! reasons {
         impl Reason {
             /// Every reason, the most important first.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The reason with this name.
+            #[must_use]
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
+            }
 
             /// The name in metrics and reports.
             #[must_use]

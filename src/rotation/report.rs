@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use super::assignment::Subject;
 use super::decide::{Reason, Reasons, Status, Step, Steps};
 use super::key::{DesiredRotation, Rotation};
-use super::project::{Cloud, Coverage, Mode, Proof};
+use super::project::{Cloud, CloudAccess, Coverage, Mode, Proof};
 use super::rule::Exemption;
 
 /// What started a run.
@@ -78,8 +78,14 @@ pub struct ProjectReport {
     pub coverage: Coverage,
     /// Whether material that is too old makes a key off policy.
     pub proof: Proof,
+    /// The time after the interval before material is too old.
+    pub grace: Duration,
+    /// How it is reached.
+    pub access: CloudAccess,
     /// Whether its keys could be listed completely, so that none is missing here.
     pub listed: bool,
+    /// Whether the setting of a key of it was ever read.
+    pub readable: bool,
     /// Why the project's run ended early or is incomplete, for people.
     pub failure: Option<Box<str>>,
     /// The lines of selectors that match no key.

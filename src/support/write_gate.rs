@@ -2,7 +2,8 @@
 //!
 //! It opens for a limited time and then closes by itself, so that a lease holder that hangs or dies leaves no open
 //! gate. It is checked right before each write, and compares the clock then: a timer may be late. `leadership` opens
-//! and closes it. Without a lease it is always open.
+//! and closes it. Without a lease it is always open, unless it is blocked: the evidence log does that while it cannot
+//! be written, if the policy says so.
 
 use std::time::Duration;
 
@@ -10,9 +11,16 @@ use tokio::sync::watch;
 
 use super::clock::BootClock;
 
-/// Whether this process may write. Always open unless it was made with a [`WriteGateHandle`].
+/// Whether this process may write. Always open unless it was made with a [`WriteGateHandle`] or can be blocked.
 #[derive(Clone, Debug, Default)]
-pub struct WriteGate(Option<Limit>);
+pub struct WriteGate {
+    limit: Option<Limit>,
+    blocked: Option<watch::Receiver<bool>>,
+}
+
+/// Blocks a gate, whether it is open or not.
+#[derive(Debug)]
+pub struct WriteBlock(watch::Sender<bool>);
 
 #[derive(Clone, Debug)]
 struct Limit {
@@ -30,24 +38,51 @@ impl WriteGate {
     #[must_use]
     pub fn closed(clock: BootClock) -> (WriteGateHandle, Self) {
         let (sender, until) = watch::channel(None);
-        (WriteGateHandle(sender), Self(Some(Limit { until, clock })))
+        (WriteGateHandle(sender), Self { limit: Some(Limit { until, clock }), blocked: None })
+    }
+
+    /// The same gate, which can also be blocked.
+    #[must_use]
+    pub fn blockable(self) -> (WriteBlock, Self) {
+        let (sender, blocked) = watch::channel(false);
+        (WriteBlock(sender), Self { blocked: Some(blocked), ..self })
     }
 
     /// Whether a write may begin now.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.0.as_ref().is_none_or(|limit| limit.until.borrow().is_some_and(|until| limit.clock.now() < until))
+        let is_blocked = self.blocked.as_ref().is_some_and(|blocked| *blocked.borrow());
+        let is_within = |limit: &Limit| limit.until.borrow().is_some_and(|until| limit.clock.now() < until);
+        !is_blocked && self.limit.as_ref().is_none_or(is_within)
     }
 
     /// Waits until it is open.
     pub async fn opened(&self) {
-        let Some(Limit { mut until, .. }) = self.0.clone() else { return };
+        let (mut until, mut blocked) = (self.limit.clone().map(|limit| limit.until), self.blocked.clone());
         while !self.is_open() {
-            if until.changed().await.is_err() {
-                // The handle is gone: it never opens.
-                return std::future::pending().await;
+            tokio::select! {
+                () = changed(&mut until) => {}
+                () = changed(&mut blocked) => {}
             }
         }
+    }
+}
+
+/// Waits for a change. If the handle is gone, nothing changes any more.
+async fn changed<T>(receiver: &mut Option<watch::Receiver<T>>) {
+    let has_changed = match receiver {
+        Some(receiver) => receiver.changed().await.is_ok(),
+        None => false,
+    };
+    if !has_changed {
+        std::future::pending::<()>().await;
+    }
+}
+
+impl WriteBlock {
+    /// Allows no write from now on, or allows writes again as far as the gate is open.
+    pub fn set(&self, is_blocked: bool) {
+        self.0.send_if_modified(|blocked| std::mem::replace(blocked, is_blocked) != is_blocked);
     }
 }
 
@@ -95,6 +130,26 @@ mod tests {
         assert!(gate.is_open());
         seconds.store(60, Ordering::SeqCst);
         assert!(!gate.is_open());
+    }
+
+    #[tokio::test]
+    async fn a_blocked_gate_is_closed_until_the_block_ends() {
+        let (block, gate) = WriteGate::default().blockable();
+        assert!(gate.is_open());
+        block.set(true);
+        assert!(!gate.is_open());
+        let waits = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.opened().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waits.is_finished());
+        block.set(false);
+        waits.await.unwrap();
+        let (_, clock) = seconds();
+        let (_handle, closed) = WriteGate::closed(clock);
+        let (_block, both) = closed.blockable();
+        assert!(!both.is_open(), "the lease still counts");
     }
 
     #[tokio::test(start_paused = true)]

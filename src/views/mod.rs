@@ -13,5 +13,6 @@ pub(crate) mod status_json;
 mod text_report;
 pub(crate) mod wording;
 
+pub use snapshot::EvidenceStatus;
 pub use status_json::{RefusedPolicy, write_json, write_json_without_run};
 pub use text_report::{Purpose, TextStyle, write_text};

@@ -20,6 +20,21 @@ pub(crate) struct Snapshot {
     pub(crate) last_success: Option<SystemTime>,
     /// The report of the last run.
     pub(crate) report: Option<Arc<Report>>,
+    /// The evidence log, if there is one.
+    pub(crate) evidence: Option<Arc<EvidenceStatus>>,
+}
+
+/// The state of the evidence log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EvidenceStatus {
+    /// The name of the log; empty if it could never be opened.
+    pub origin: String,
+    /// The records on the disk.
+    pub records: u64,
+    /// The size and the root of a checkpoint, which changes at most hourly.
+    pub checkpoint: Option<(u64, String)>,
+    /// Whether the last attempt to write it succeeded.
+    pub write_successful: bool,
 }
 
 /// The last policy file that was valid.

@@ -16,7 +16,7 @@ use crate::kms::observe::Observer;
 use crate::metrics::{Archive, KeySeries, Metrics, MetricsError};
 use crate::rotation::report::Report;
 use crate::support::write_gate::WriteGate;
-use crate::views::snapshot::{LoadedPolicy, ReloadError, Snapshot};
+use crate::views::snapshot::{EvidenceStatus, LoadedPolicy, ReloadError, Snapshot};
 use crate::views::wording;
 
 /// Holds the state for its readers.
@@ -85,6 +85,11 @@ impl StatusStore {
     /// programs.
     pub fn reload_failed(&self, message: String, problems: Value) {
         self.change(|snapshot| snapshot.reload_error = Some(Arc::new(ReloadError { message, problems })));
+    }
+
+    /// The state of the evidence log; none if the policy has none.
+    pub fn evidence(&self, status: Option<EvidenceStatus>) {
+        self.change(|snapshot| snapshot.evidence = status.map(Arc::new));
     }
 
     /// When the next run is due; none if no run is due.

@@ -167,6 +167,21 @@ impl Decoder<'_> {
     /// The path of a file. `${NAME}` is expanded from the environment; any other `$` stays. A relative path is relative
     /// to the working directory of the process.
     pub(crate) fn file_path(&mut self, field: Field<'_>) -> Option<PathBuf> {
+        let (path, suspicious) = self.path(field)?;
+        if !suspicious {
+            let position = self.source.position(field.span().start);
+            self.files.push(NamedFile { field: field.name, position, path: path.clone() });
+        }
+        Some(path)
+    }
+
+    /// The path of a folder, which need not exist yet.
+    pub(crate) fn folder_path(&mut self, field: Field<'_>) -> Option<PathBuf> {
+        self.path(field).map(|(path, _)| path)
+    }
+
+    /// A path, and whether there was a warning about it.
+    fn path(&mut self, field: Field<'_>) -> Option<(PathBuf, bool)> {
         let text = self.text(field, "the path of a file")?;
         // The text is neither repeated nor drawn: it may be a secret.
         if text.is_empty() {
@@ -198,12 +213,7 @@ impl Decoder<'_> {
             rest = after;
         }
         path.push_str(rest);
-        let path = complete.then(|| PathBuf::from(path))?;
-        if !suspicious {
-            let position = self.source.position(field.span().start);
-            self.files.push(NamedFile { field: field.name, position, path: path.clone() });
-        }
-        Some(path)
+        complete.then(|| (PathBuf::from(path), suspicious))
     }
 
     /// Warns of `~` and `$NAME`, which only a shell expands, and of invisible characters. Returns whether it warned.

@@ -15,7 +15,7 @@ use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::key::{
     Bound, DesiredRotation, KeyDescription, KeyId, ListedKey, Reapply, Rotation, RotationBlocker, RotationInterval, Tag,
 };
-use kms_rotationd::rotation::project::{Cloud, Coverage, Mode, ProofRule};
+use kms_rotationd::rotation::project::{Cloud, CloudAccess, Coverage, Mode, ProofRule};
 use kms_rotationd::rotation::report::{KeyReport, Trigger};
 use kms_rotationd::rotation::rule::{Matcher, Requirement, Rule};
 use kms_rotationd::support::clock::{BootClock, Clock};
@@ -123,6 +123,10 @@ impl FakeKms {
 }
 
 impl Kms for FakeKms {
+    fn access(&self) -> CloudAccess {
+        CloudAccess::default()
+    }
+
     fn begin_run(&self, _: RunStart) {}
 
     fn cloud_time(&self) -> SystemTime {
@@ -275,6 +279,7 @@ impl Bench {
                 gate: WriteGate::default(),
                 memory: Memory::default(),
                 progress: RunProgress::default(),
+                recorder: None,
             },
             targets: [Target { project, kms: Ok(Arc::new(FakeKms(Mutex::new(model)))), concurrency: 4 }],
         }

@@ -12,6 +12,7 @@ use kms_rotationd::kms::{Error, ErrorKind, Kms, Listed, Receipt, RunStart, SendM
 use kms_rotationd::policy::Policy;
 use kms_rotationd::reconcile::{Memory, Reconciler, RunProgress, Target};
 use kms_rotationd::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
+use kms_rotationd::rotation::project::CloudAccess;
 use kms_rotationd::support::clock::{BootClock, Clock};
 use kms_rotationd::support::write_gate::WriteGate;
 use kms_rotationd::web::{Health, StatusStore};
@@ -26,6 +27,10 @@ struct Slow {
 }
 
 impl Kms for Slow {
+    fn access(&self) -> CloudAccess {
+        CloudAccess::default()
+    }
+
     fn begin_run(&self, start: RunStart) {
         self.next_runs.lock().unwrap().push(start.next_run);
         assert_eq!(self.in_flight.fetch_add(1, Ordering::SeqCst), 0, "runs overlap");
@@ -177,11 +182,13 @@ async fn beside_daemon_with(
             gate,
             memory: Memory::default(),
             progress: RunProgress::default(),
+            recorder: None,
         }),
         signals: signals.clone(),
         store: Arc::new(StatusStore::new().unwrap()),
         supervisor: Supervisor::from_environment(Health::new(Duration::from_secs(120))),
         clock,
+        policy_in_force: Box::new(|_, _| ()),
         lease_duration: None,
     };
     let world = World { path, runs, next_runs, policies, signals, begin };

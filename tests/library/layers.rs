@@ -23,7 +23,8 @@ const WALLS: &[(&str, &[&str])] = &[
     // It creates the targets of a run.
     ("connect", &["policy", "yaml", "kms", "reconcile", "support"]),
     ("leadership", &["support"]),
-    ("evidence", &["rotation", "support"]),
+    // The recorder is what runs record to.
+    ("evidence", &["rotation", "reconcile", "support"]),
     // The log and the page give a key's reasons in the same words.
     ("daemon", &["rotation", "policy", "kms", "reconcile", "views::wording", "web", "support"]),
     (
@@ -39,6 +40,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "web",
             "connect",
             "leadership",
+            "evidence",
             "daemon",
             "support",
         ],

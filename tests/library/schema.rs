@@ -172,7 +172,7 @@ fn the_schema_accepts_every_policy_and_refuses_what_it_can() {
 
 /// A policy with a value at this path, in addition to the required fields.
 fn with(path: &[&str], value: Value) -> Value {
-    let mut document = json!({"projects": [{
+    let mut document = json!({"evidence": {"directory": "/e"}, "projects": [{
         "name": "p", "cloud": "huawei-cloud", "region": "eu-west-101", "credentials": {"token_file": "/t"},
         "keys": [{"select": {}}],
     }]});
@@ -242,7 +242,7 @@ fn an_absent_field_has_the_default_of_the_schema() {
         assert_eq!(with_default, without, "{path:?}");
         defaults += 1;
     }
-    assert_eq!(defaults, 19);
+    assert_eq!(defaults, 20);
 }
 
 #[test]

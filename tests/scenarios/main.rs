@@ -36,6 +36,7 @@ mod program;
 mod projects;
 mod proof;
 mod proxy_faults;
+mod recording;
 mod rehearsal;
 mod reload;
 #[cfg(feature = "kubernetes")]

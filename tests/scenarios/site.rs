@@ -28,6 +28,8 @@ pub(crate) struct Policy {
     pub(crate) region: &'static str,
     /// The guards; empty for the defaults.
     pub(crate) guards: &'static str,
+    /// The evidence log; empty for none.
+    pub(crate) evidence: String,
     /// Further fields of the project, one a line.
     pub(crate) more: Vec<String>,
     pub(crate) keys: Vec<String>,
@@ -51,6 +53,7 @@ impl Policy {
             cloud: "open-telekom-cloud",
             region: "eu-de",
             guards: "",
+            evidence: String::new(),
             more: Vec::new(),
             keys: Vec::new(),
         }
@@ -111,10 +114,11 @@ impl Policy {
 
     /// The whole file.
     pub(crate) fn text(&self) -> String {
-        let Self { schedule, max_elapsed, concurrency, request_timeout, guards, .. } = self;
+        let Self { schedule, max_elapsed, concurrency, request_timeout, guards, evidence, .. } = self;
         let guards = if guards.is_empty() { String::new() } else { format!("guards: {guards}\n") };
+        let evidence = if evidence.is_empty() { String::new() } else { format!("evidence: {evidence}\n") };
         format!(
-            "{guards}schedule: {schedule}\n\
+            "{evidence}{guards}schedule: {schedule}\n\
              retry: {{initial_interval: 10ms, max_interval: 50ms, max_elapsed: {max_elapsed}}}\n\
              limits: {{requests_per_second: 10000, concurrency: {concurrency}, request_timeout: {request_timeout}}}\n\
              projects:\n{}",

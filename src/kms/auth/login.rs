@@ -23,6 +23,15 @@ impl Credentials {
     pub fn need_iam(&self) -> bool {
         self.agency.is_some() || matches!(self.login, Login::Password(_) | Login::IdToken(_))
     }
+
+    /// Who logs in, for the record; contains no secret.
+    pub(in crate::kms) fn principal(&self) -> String {
+        let login = self.login.principal();
+        match &self.agency {
+            Some(Agency { account, name, .. }) => format!("{login}, as agency {name} of account {account}"),
+            None => login,
+        }
+    }
 }
 
 impl From<Login> for Credentials {
@@ -74,6 +83,22 @@ impl Login {
     /// Whether its credential is for every project of the user, as an access key is.
     pub(in crate::kms) fn is_for_any_project(&self) -> bool {
         !matches!(self, Self::Token(_) | Self::Password(_))
+    }
+
+    /// Who logs in.
+    fn principal(&self) -> String {
+        match self {
+            Self::Token(source) => format!("owner of the token from {source}"),
+            Self::Password(Password { user, domain: Some(domain), .. }) => format!("user {user} of account {domain}"),
+            Self::Password(Password { user, domain: None, .. }) => format!("user {user}"),
+            Self::AccessKey(AccessKeyFiles { id, .. }) => format!("access key {id}"),
+            Self::EcsAgency { .. } => "agency of the virtual machine".to_owned(),
+            Self::IdToken(IdToken { provider_id, .. }) => format!("identity provider {provider_id}"),
+            Self::OidcAgency(OidcAgency { provider_urn, agency_urn, .. }) => {
+                format!("identity provider {provider_urn}, agency {agency_urn}")
+            }
+            Self::Pod(_) => "identity of the pod".to_owned(),
+        }
     }
 
     /// The location of the secret, for the error of a refusal.

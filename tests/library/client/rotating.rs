@@ -113,6 +113,7 @@ async fn only_a_key_that_the_cloud_forgets_is_called_overdue_in_four_hundred_day
             gate: WriteGate::default(),
             memory: Memory::default(),
             progress: RunProgress::default(),
+            recorder: None,
         };
         let guards = Guards { max_changes_per_run: 50, flap_repairs: usize::MAX, flap_window: DAY };
         let mut rotations = 0;

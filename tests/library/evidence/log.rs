@@ -30,7 +30,7 @@ pub(super) fn at(seconds: u64) -> SystemTime {
 }
 
 pub(super) fn options() -> LogOptions {
-    LogOptions { name: "payments".to_owned(), signing_key: None, simulated: false, sync: true }
+    LogOptions { name: "payments".to_owned(), origin_suffix: None, signing_key: None, simulated: false, sync: true }
 }
 
 pub(super) fn open(folder: &Path) -> (Log, Opened) {
@@ -275,6 +275,7 @@ fn a_segment_stands_alone_and_the_tree_goes_on_through_it() {
     for segment in 0..3 {
         (0..=segment).for_each(|number| record(&mut log, &format!("{segment} {number}")));
         log.begin_segment(at(3), 2, |log| (0..2).for_each(|_| log.append(at(3), &Note { text: "opening" }))).unwrap();
+        log.compress_closed().unwrap();
         assert!(!log.is_segment_due(at(4)));
     }
     record(&mut log, "last");

@@ -4,5 +4,6 @@
 mod log;
 mod notes;
 mod records;
+mod restart;
 mod trees;
 mod verify;

@@ -7,7 +7,7 @@ use kms_rotationd::rotation::assignment::Subject;
 use kms_rotationd::rotation::decide::{Reason, Reasons, Status, Step, Steps, decide_setting};
 use kms_rotationd::rotation::key::{Bound, DesiredRotation, KeyId, Reading, Rotation, RotationInterval};
 use kms_rotationd::rotation::observed::ObservedKey;
-use kms_rotationd::rotation::project::{Cloud, Coverage, Mode, Proof};
+use kms_rotationd::rotation::project::{Cloud, CloudAccess, Coverage, Mode, Proof};
 use kms_rotationd::rotation::report::{Change, KeyError, KeyReport, ProjectReport, Report, Trigger};
 use kms_rotationd::rotation::rule::{Exemption, LastDay};
 
@@ -143,7 +143,10 @@ pub(crate) fn project(name: &str, mode: Mode, keys: Vec<KeyReport>) -> ProjectRe
         mode,
         coverage: Coverage::Reported,
         proof: Proof::Reported,
+        grace: Duration::from_secs(2 * 86_400),
+        access: CloudAccess::default(),
         listed: true,
+        readable: true,
         failure: None,
         idle_entries: Vec::new(),
         keys,

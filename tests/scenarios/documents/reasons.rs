@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use kms_rotationd::rotation::assignment::Subject;
 use kms_rotationd::rotation::decide::{Reason, Reasons, Status, Steps};
-use kms_rotationd::rotation::project::{Cloud, Coverage, Mode, Proof};
+use kms_rotationd::rotation::project::{Cloud, CloudAccess, Coverage, Mode, Proof};
 use kms_rotationd::rotation::report::{KeyReport, ProjectReport, Report, Trigger};
 use kms_rotationd::views::{Purpose, TextStyle, write_text};
 
@@ -47,7 +47,10 @@ fn words(reason: Reason, subject: Subject) -> String {
         mode: Mode::Enforce,
         coverage: Coverage::Reported,
         proof: Proof::Reported,
+        grace: Duration::from_secs(2 * 86_400),
+        access: CloudAccess::default(),
         listed: true,
+        readable: true,
         failure: None,
         idle_entries: Vec::new(),
         keys: vec![key],
