@@ -340,8 +340,8 @@ fn a_policy_can_begin_and_end_its_log_while_the_daemon_runs() {
     site.write("policy.yaml", &policy.text());
     run_again(&daemon);
     assert_eq!(evidence_metric(&daemon, "records"), None);
-    let size = records(&site.path("evidence")).len();
+    let recorded = records(&site.path("evidence")).len();
     run_again(&daemon);
     daemon.stop();
-    assert_eq!(records(&site.path("evidence")).len(), size);
+    assert_eq!(records(&site.path("evidence")).len(), recorded);
 }

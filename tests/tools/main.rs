@@ -81,6 +81,7 @@ const TESTS: &[Test] = tests! {
     has_kubectl: manifests::{
         kustomize_changes_the_number_of_the_example,
         kustomize_builds_every_resource,
+        the_component_for_the_evidence_log_adds_a_volume,
         the_component_adds_a_replica_and_the_permissions_for_the_lease,
     };
     has_kubernetes_validate: manifests::{every_version_of_kubernetes_accepts_the_manifests};

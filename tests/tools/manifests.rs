@@ -36,10 +36,31 @@ pub(crate) fn kustomize_builds_every_resource() {
     }
 }
 
+pub(crate) fn the_component_for_the_evidence_log_adds_a_volume() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("evidence")).unwrap();
+    for file in files(FOLDER).into_iter().filter(|file| !file.contains("/monitoring/") && !file.contains("/replicas/"))
+    {
+        let text =
+            text(&file).replace("\n# components:\n#   - replicas\n#   - evidence", "\ncomponents:\n  - evidence");
+        std::fs::write(folder.path().join(file.strip_prefix(FOLDER).unwrap().trim_start_matches('/')), text).unwrap();
+    }
+    let built = Command::new("kubectl").arg("kustomize").arg(folder.path()).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let built = documents(&String::from_utf8(built.stdout).unwrap());
+    let of = |kind: &str| built.iter().find(|document| document["kind"] == kind).unwrap();
+    let pod = &of("Deployment")["spec"]["template"]["spec"];
+    let claim = &named(list(pod, "volumes"), "evidence")["persistentVolumeClaim"]["claimName"];
+    assert_eq!(*claim, of("PersistentVolumeClaim")["metadata"]["name"]);
+    let mount = named(list(&list(pod, "containers")[0], "volumeMounts"), "evidence");
+    assert_eq!((&mount["mountPath"], mount["readOnly"].is_null()), (&"/var/lib/kms-rotationd".into(), true));
+}
+
 pub(crate) fn the_component_adds_a_replica_and_the_permissions_for_the_lease() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("replicas")).unwrap();
-    for file in files(FOLDER).into_iter().filter(|file| !file.contains("/monitoring/")) {
+    for file in files(FOLDER).into_iter().filter(|file| !file.contains("/monitoring/") && !file.contains("/evidence/"))
+    {
         let text = text(&file).replace("\n# components:\n#   - replicas\n", "\ncomponents:\n  - replicas\n");
         std::fs::write(folder.path().join(file.strip_prefix(FOLDER).unwrap().trim_start_matches('/')), text).unwrap();
     }

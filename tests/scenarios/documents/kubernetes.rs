@@ -21,7 +21,7 @@ fn resource(kind: &str, name: &str) -> Value {
 /// Every pod of the manifests, with its file.
 fn pods() -> Vec<(String, Value)> {
     let pod = |document: &Value| match document["kind"].as_str() {
-        Some("Deployment") => Some(document["spec"]["template"].clone()),
+        Some("Deployment" | "StatefulSet") => Some(document["spec"]["template"].clone()),
         Some("CronJob") => Some(document["spec"]["jobTemplate"]["spec"]["template"].clone()),
         _ => None,
     };
@@ -39,14 +39,16 @@ fn each_pod_mounts_the_policy_and_the_secret_that_the_policy_reads() {
         panic!("the secret is a password");
     };
     let pods = pods();
-    assert_eq!(pods.len(), 3, "a pod of its own, a job, a sidecar");
+    assert_eq!(pods.len(), 4, "a pod of its own, several of them, a job, a sidecar");
     for (file, pod) in pods {
         let container = named(list(&pod["spec"], "containers"), "kms-rotationd");
         assert_eq!(container["image"], concat!("kms-rotationd:", env!("CARGO_PKG_VERSION")), "{file}");
         let mounts = list(container, "volumeMounts");
         assert_eq!(named(mounts, "policy")["mountPath"], "/etc/kms-rotationd", "{file}");
         assert_eq!(named(mounts, "secret")["mountPath"], password_file.parent().unwrap().to_str().unwrap(), "{file}");
-        assert!(mounts.iter().all(|mount| mount["subPath"].is_null() && mount["readOnly"] == true), "{file}");
+        let is_right =
+            |mount: &Value| mount["subPath"].is_null() && (mount["readOnly"] == true || mount["name"] == "evidence");
+        assert!(mounts.iter().all(is_right), "{file}");
         let volumes = list(&pod["spec"], "volumes");
         assert_eq!(named(volumes, "policy")["configMap"]["name"], "kms-rotationd", "{file}");
         assert_eq!(named(volumes, "secret")["secret"]["secretName"], "kms-rotationd", "{file}");
@@ -96,7 +98,11 @@ fn each_pod_conforms_to_the_restricted_profile_and_requests_resources() {
         let spec = &pod["spec"];
         let own = &spec["securityContext"];
         assert_eq!((&own["runAsNonRoot"], &own["seccompProfile"]["type"]), (&true.into(), &"RuntimeDefault".into()));
-        assert_eq!(spec["automountServiceAccountToken"], false, "{file}");
+        let daemon = named(list(spec, "containers"), "kms-rotationd");
+        // Only a lease needs the API of the cluster.
+        let has_lease =
+            daemon["env"].as_array().is_some_and(|env| env.iter().any(|it| it["name"] == "KMS_ROTATIOND_LEASE"));
+        assert_eq!(spec["automountServiceAccountToken"], has_lease, "{file}");
         for forbidden in ["hostNetwork", "hostPID", "hostIPC"] {
             assert!(spec[forbidden].is_null(), "{file}: {forbidden}");
         }
@@ -112,7 +118,6 @@ fn each_pod_conforms_to_the_restricted_profile_and_requests_resources() {
             let resources = &container["resources"];
             assert!(resources["requests"]["cpu"].is_string() && resources["limits"]["memory"].is_string(), "{file}");
         }
-        let daemon = named(list(spec, "containers"), "kms-rotationd");
         assert_eq!(daemon["securityContext"]["readOnlyRootFilesystem"], true, "{file}");
         let user = [&own["runAsUser"], &daemon["securityContext"]["runAsUser"]];
         assert!(user.iter().any(|user| **user == 65532), "{file}: the Containerfile's user");
