@@ -27,8 +27,7 @@ pub(super) struct Head<'a> {
     /// Its number in the log, counted from 0.
     seq: u64,
     /// When it was written: RFC 3339, UTC, to the millisecond.
-    #[serde(rename = "at")]
-    _at: &'a str,
+    pub(super) at: &'a str,
     #[serde(rename = "type")]
     pub(super) kind: &'a str,
 }

@@ -7,9 +7,8 @@
 //!
 //! [`record`] has what is recorded of keys. [`log`] writes the records and checkpoints into a folder ([`folder`]) and
 //! goes on after a crash. [`verify`] compares a log with its own checkpoints and with copies of them that were kept
-//! elsewhere ([`anchor`]), and so finds out whether it is complete and unchanged.
-//!
-//! No command uses it yet.
+//! elsewhere ([`anchor`]), and so finds out whether it is complete and unchanged; [`verdict`] says that in words.
+//! [`prove`] makes the proof of one record, and [`pack`] collects a log for an auditor.
 
 pub mod anchor;
 pub mod folder;
@@ -18,7 +17,11 @@ pub mod key;
 mod line;
 pub mod log;
 pub mod note;
+pub mod pack;
+pub mod problem;
 pub mod proof;
+pub mod prove;
 pub mod record;
 pub mod tree;
+pub mod verdict;
 pub mod verify;
