@@ -16,6 +16,10 @@ mod cloud;
 mod dashboard;
 mod evidence;
 #[expect(dead_code, reason = "the scenarios need more of it")]
+#[path = "../scenarios/evidence_log.rs"]
+mod evidence_log;
+mod evidence_verifier;
+#[expect(dead_code, reason = "the scenarios need more of it")]
 #[path = "../scenarios/guest.rs"]
 mod guest;
 #[path = "../scenarios/help.rs"]
@@ -77,6 +81,15 @@ const TESTS: &[Test] = tests! {
         openssl_and_this_program_read_each_others_keys,
         openssl_verifies_the_signature_of_a_checkpoint,
     };
+    has_python: evidence_verifier::{
+        without_a_package_for_signatures_the_tree_is_verified_and_the_gap_is_named,
+        each_flipped_bit_and_each_cut_in_the_records_is_found,
+        every_log_gets_the_findings_of_the_program,
+    };
+    has_cryptography: evidence_verifier::{the_signatures_are_checked_with_cryptography};
+    has_pynacl: evidence_verifier::{the_signatures_are_checked_with_pynacl};
+    has_openssl: evidence_verifier::{the_commands_in_the_guide_check_a_signature_with_openssl};
+    has_jq: evidence_verifier::{the_command_in_the_guide_lists_what_happened_to_keys};
     has_ipv6: ipv6::{a_cloud_on_ipv6_works};
     has_kubectl: manifests::{
         kustomize_changes_the_number_of_the_example,
@@ -140,6 +153,18 @@ fn has_promtool() -> Result<(), String> {
 
 fn has_openssl() -> Result<(), String> {
     installed("openssl")
+}
+
+fn has_python() -> Result<(), String> {
+    installed("python3")
+}
+
+fn has_cryptography() -> Result<(), String> {
+    evidence_verifier::python_with("cryptography").map(drop)
+}
+
+fn has_pynacl() -> Result<(), String> {
+    evidence_verifier::python_with("nacl").map(drop)
 }
 
 fn has_jq() -> Result<(), String> {

@@ -76,7 +76,7 @@ class Key:
         """The size and the root that a note states, if this key has signed it."""
         text, signatures = note.split("\n\n", 1)
         origin, size, root = text.split("\n")[:3]
-        for line in signatures.splitlines():
+        for line in signatures.split("\n")[:-1]:  # each ends with a line break
             dash, name, signature = line.split(" ")
             signature = decode(signature)
             if (dash, name, signature[:4]) == ("\u2014", self.name, self.id) and origin == self.name:
@@ -96,14 +96,16 @@ def read(path):
 
 class Log:
     def __init__(self, folder, notes, verify):
-        self.folder, self.problems, self.tree, self.first, self.incomplete = folder, [], Tree(), None, 0
-        identity = json.loads(read(os.path.join(folder, "log.json")))
-        self.origin, self.anchored, self.unchanged, self.newest, self.at = identity["origin"], None, None, (0, ""), None
+        self.folder, self.origin, self.problems, self.tree, self.first = folder, "unknown", [], Tree(), None
         self.roots = {}  # size -> root -> what states it
+        self.anchored = self.unchanged = self.at = None
+        self.newest, self.incomplete = (0, ""), 0
         try:
+            identity = json.loads(read(os.path.join(folder, "log.json")))
+            self.origin = identity["origin"]
             key = Key(identity["public_key"], self.origin)
-        except (ValueError, KeyError) as error:
-            self.problems.append(f"UNKNOWN KEY: {error}")
+        except (ValueError, KeyError, TypeError) as error:
+            self.problems.append(f"UNKNOWN KEY: log.json is damaged: {error}")
             return
         for what, time, note in self.notes(notes):
             try:
@@ -176,8 +178,8 @@ class Log:
             self.unchanged = size
         elif not any(problem.startswith("REWRITTEN") for problem in self.problems):
             matches = f"; {self.stated(self.unchanged)}, matches" if self.unchanged else ""
-            self.problems.append(f"REWRITTEN: a record between number {self.unchanged or 0} and number {size - 1} differs "
-                                 f"from what was stated by {self.stated(size)}{matches}")
+            self.problems.append(f"REWRITTEN: a record between number {self.unchanged or 0} and number {size - 1} "
+                                 f"differs from what was stated by {self.stated(size)}{matches}")
         if size and "an anchor" in self.roots[size].get(root, []):
             self.anchored = (size, self.at)
 
@@ -231,7 +233,7 @@ def main():
     folders = arguments.folder or sorted(entry.path for entry in os.scandir(here) if entry.is_dir())
     notes, verify = [read(path) for path in arguments.anchor], ed25519()
     if not all("\n\n" in note for note in notes):
-        arguments.error("an anchor is a file with a signed checkpoint, as `kms-rotationd evidence checkpoint` prints it")
+        arguments.error("expected a signed checkpoint in each NOTE, as `kms-rotationd evidence checkpoint` prints it")
     if not folders or not all(os.path.isfile(os.path.join(folder, "log.json")) for folder in folders):
         arguments.error("expected folders with log.json")
     logs = [Log(folder, notes, verify) for folder in folders]
@@ -240,8 +242,8 @@ def main():
         print(f"An anchor of the log {origin} is not used: this log was not given.\n")
     is_consistent, is_anchored = (all(result[at] for result in results) for at in (0, 1))
     if not verify:
-        print("THE SIGNATURES WERE NOT CHECKED: there is no Python package for Ed25519. Run `pip install cryptography` and "
-              "this script again, or check the signature of each `checkpoint` with openssl as in README.md.\n")
+        print("THE SIGNATURES WERE NOT CHECKED: there is no Python package for Ed25519. Run `pip install cryptography` "
+              "and this script again, or check the signature of each `checkpoint` with openssl as in README.md.\n")
     if not (is_consistent and is_anchored and verify):
         print("What a log that is consistent and anchored shows:")
     print(CLAIM)
