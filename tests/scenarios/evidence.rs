@@ -12,6 +12,7 @@ use kms_rotationd::evidence::verdict::CLAIM;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::documents::repository::{all_blocks, text};
 use super::evidence_log::{
     Kept, ReadOnly, at, continued, copy_of, first_segment, of_days, open, record, signed, written,
 };
@@ -81,6 +82,28 @@ fn a_log_that_agrees_with_an_anchor_ends_with_0_and_states_what_is_proven() {
 "
         )
     );
+}
+
+#[test]
+fn the_output_in_the_documents_is_that_of_the_program() {
+    let folder = written();
+    let kept = Kept::of(folder.path());
+    continued(folder.path(), "three", 10);
+    record(&mut open(folder.path(), false, 11), "four", 11);
+    let ended = verify(folder.path(), &[&kept]);
+    let blocks = all_blocks("docs/evidence.md");
+    let shown = &blocks.iter().find(|block| block.mark == "verified").unwrap().text;
+    let shown = Finished { code: Some(0), stdout: format!("{shown}\n"), stderr: String::new() };
+    let shown = steady(&shown, Path::new("/var/lib/kms-rotationd/evidence"));
+    assert_eq!(shown, steady(&ended, folder.path()));
+}
+
+#[test]
+fn the_documents_state_what_a_log_shows_in_the_same_words() {
+    for document in ["docs/evidence.md", "src/evidence/pack/verify.py"] {
+        let words = text(document).replace("\"\n         \"", "");
+        assert!(words.contains(CLAIM), "{document}");
+    }
 }
 
 #[test]

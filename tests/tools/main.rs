@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod alerting;
+mod anchors;
 #[path = "../scenarios/basics.rs"]
 mod basics;
 mod browser;
@@ -81,6 +82,8 @@ const TESTS: &[Test] = tests! {
         openssl_and_this_program_read_each_others_keys,
         openssl_verifies_the_signature_of_a_checkpoint,
     };
+    has_git: anchors::{a_git_repository_keeps_anchors};
+    has_openssl: anchors::{a_timestamp_of_a_checkpoint_verifies};
     has_python: evidence_verifier::{
         without_a_package_for_signatures_the_tree_is_verified_and_the_gap_is_named,
         each_flipped_bit_and_each_cut_in_the_records_is_found,
@@ -153,6 +156,10 @@ fn has_promtool() -> Result<(), String> {
 
 fn has_openssl() -> Result<(), String> {
     installed("openssl")
+}
+
+fn has_git() -> Result<(), String> {
+    installed("git")
 }
 
 fn has_python() -> Result<(), String> {
