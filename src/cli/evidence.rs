@@ -11,10 +11,10 @@ use super::evidence_arguments::EvidenceCommand;
 use super::output_file::OutputFile;
 use super::{Exit, fail, print};
 use crate::evidence::anchor::{Anchor, EXPECTED, anchors};
+use crate::evidence::conclusion::{Conclusion, Outcome};
 use crate::evidence::folder::ReadError;
 use crate::evidence::pack::{self, PackError, Period};
 use crate::evidence::prove::{ProveError, newest_note, prove};
-use crate::evidence::verdict::{Outcome, Verdict};
 use crate::support::error_chain::ErrorChain;
 
 /// Runs a command.
@@ -56,19 +56,19 @@ fn verify(folders: &[PathBuf], files: &[PathBuf], format: OutputFormat) -> Exit 
             Err(why) => return fail(Exit::Invalid, &why),
         }
     }
-    let verdict = match Verdict::of(folders, &all) {
-        Ok(verdict) => verdict,
+    let conclusion = match Conclusion::of(folders, &all) {
+        Ok(conclusion) => conclusion,
         Err(error) => return fail(Exit::Invalid, &ErrorChain(&error)),
     };
-    let exit = match verdict.outcome() {
+    let exit = match conclusion.outcome() {
         Outcome::Anchored => Exit::Success,
         Outcome::NotAnchored => Exit::Unfinished,
         Outcome::Inconsistent => Exit::Failed,
     };
     print(exit, |out| match format {
-        OutputFormat::Text => write!(out, "{verdict}"),
+        OutputFormat::Text => write!(out, "{conclusion}"),
         OutputFormat::Json => {
-            serde_json::to_writer_pretty(&mut *out, &verdict.json())?;
+            serde_json::to_writer_pretty(&mut *out, &conclusion.json())?;
             writeln!(out)
         }
     })

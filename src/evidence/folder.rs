@@ -117,6 +117,18 @@ pub(super) fn segment_name(first: u64) -> String {
 ///
 /// The folder cannot be read.
 pub fn segments(folder: &Path) -> io::Result<Vec<Segment>> {
+    // While a segment gets its other name, a list may lack both.
+    let mut segments = list_segments(folder)?;
+    loop {
+        let again = list_segments(folder)?;
+        if again == segments {
+            return Ok(segments);
+        }
+        segments = again;
+    }
+}
+
+fn list_segments(folder: &Path) -> io::Result<Vec<Segment>> {
     let mut segments = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

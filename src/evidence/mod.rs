@@ -7,10 +7,11 @@
 //!
 //! [`record`] has what is recorded of keys. [`log`] writes the records and checkpoints into a folder ([`folder`]) and
 //! goes on after a crash. [`verify`] compares a log with its own checkpoints and with copies of them that were kept
-//! elsewhere ([`anchor`]), and so finds out whether it is complete and unchanged; [`verdict`] says that in words.
+//! elsewhere ([`anchor`]), and so finds out whether it is complete and unchanged; [`conclusion`] says that in words.
 //! [`prove`] makes the proof of one record, and [`pack`] collects a log for an auditor.
 
 pub mod anchor;
+pub mod conclusion;
 pub mod folder;
 pub mod inclusion;
 pub mod key;
@@ -23,5 +24,4 @@ pub mod proof;
 pub mod prove;
 pub mod record;
 pub mod tree;
-pub mod verdict;
 pub mod verify;

@@ -12,12 +12,12 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use tar::{Builder, EntryType, Header};
 
+use super::conclusion::CLAIM;
 use super::folder::{self, CHECKPOINT, CHECKPOINTS, IDENTITY, ReadError, Segment};
 use super::line;
 use super::log::{SignedAt, is_simulated};
 use super::note::Checkpoint;
 use super::problem::records;
-use super::verdict::CLAIM;
 use super::verify::optional;
 use crate::support::printable::printable;
 
@@ -126,7 +126,7 @@ pub fn pack(
     }
     let times = logs.iter().filter_map(|log| log.about.signed_at.as_ref().max(log.created_at.as_ref()));
     let modified = times.max().and_then(|at| at.parse::<Timestamp>().ok()).map_or(0, Timestamp::as_second);
-    let mut archive = Archive { builder: Builder::new(out), modified: u64::try_from(modified).unwrap_or(0) };
+    let mut archive = TarFile { builder: Builder::new(out), modified: u64::try_from(modified).unwrap_or(0) };
     archive.add("README.md", guide(&logs).as_bytes())?;
     archive.add("verify.py", VERIFIER.as_bytes())?;
     for (name, content) in extra {
@@ -149,12 +149,12 @@ pub fn pack(
 }
 
 /// The tar file. All entries have the same owner, mode and time.
-struct Archive<W: Write> {
+struct TarFile<W: Write> {
     builder: Builder<W>,
     modified: u64,
 }
 
-impl<W: Write> Archive<W> {
+impl<W: Write> TarFile<W> {
     fn add(&mut self, name: &str, content: &[u8]) -> Result<(), PackError> {
         let mut header = Header::new_gnu();
         header.set_entry_type(EntryType::Regular);
@@ -233,7 +233,7 @@ fn select(folder: &Path, period: &Period) -> Result<Option<Selected>, PackError>
 }
 
 /// A line of `checkpoints.jsonl`.
-struct Known {
+struct SignedLine {
     checkpoint: Checkpoint,
     at: String,
     note: String,
@@ -241,11 +241,11 @@ struct Known {
     line: Vec<u8>,
 }
 
-fn checkpoints(lines: &[u8]) -> Vec<Known> {
+fn checkpoints(lines: &[u8]) -> Vec<SignedLine> {
     let known = line::lines(lines).filter_map(|(text, is_complete)| {
         let SignedAt { at, note } = serde_json::from_slice(text).ok().filter(|_| is_complete)?;
         let checkpoint = Checkpoint::parse_unverified(&note).ok()?;
-        Some(Known { checkpoint, at, note, line: [text, b"\n"].concat() })
+        Some(SignedLine { checkpoint, at, note, line: [text, b"\n"].concat() })
     });
     known.collect()
 }
@@ -275,7 +275,7 @@ fn wanted(segments: &[Segment], period: &Period) -> Result<Option<Wanted>, PackE
 }
 
 /// The last segment to pack, so that a checkpoint covers all wanted records and states no more than what is packed.
-fn covered(segments: &[Segment], to: usize, wanted: u64, checkpoints: &[Known]) -> usize {
+fn covered(segments: &[Segment], to: usize, wanted: u64, checkpoints: &[SignedLine]) -> usize {
     let covers = |to: &usize| match segments.get(to + 1) {
         Some(next) => checkpoints.iter().any(|known| (wanted..=next.first).contains(&known.checkpoint.size)),
         None => true,

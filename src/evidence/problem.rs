@@ -37,7 +37,7 @@ pub enum Problem {
 impl fmt::Display for Stated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { size, at, is_anchor } = self;
-        f.write_str(if *is_anchor { "an anchor over " } else { "the checkpoint over " })?;
+        f.write_str(if *is_anchor { "the anchor over " } else { "the checkpoint over " })?;
         f.write_str(&records(*size))?;
         at.as_ref().map_or(Ok(()), |at| write!(f, ", signed {at}"))
     }
@@ -51,19 +51,21 @@ impl fmt::Display for Problem {
                 until.as_ref().map_or(Ok(()), |until| write!(f, ", the last one of {until}"))?;
                 write!(f, "; missing records are stated by {stated}")
             }
-            Self::Rewritten { stated, unchanged: Some(unchanged) } => write!(
-                f,
-                "REWRITTEN: a record between number {} and number {} differs from what was stated: {unchanged}, \
-                 matches; {stated}, does not",
-                unchanged.size,
-                stated.size.saturating_sub(1)
-            ),
-            Self::Rewritten { stated, unchanged: None } => {
-                write!(f, "REWRITTEN: a record before number {} differs from what was stated by {stated}", stated.size)
+            Self::Rewritten { stated, unchanged } => {
+                let first = unchanged.as_ref().map_or(0, |unchanged| unchanged.size);
+                let last = stated.size.saturating_sub(1);
+                f.write_str("REWRITTEN: ")?;
+                if first < last {
+                    write!(f, "a record between number {first} and number {last} differs")?;
+                } else {
+                    write!(f, "record number {last} differs")?;
+                }
+                write!(f, " from what was stated by {stated}")?;
+                unchanged.as_ref().map_or(Ok(()), |unchanged| write!(f, "; {unchanged}, still matches"))
             }
             Self::Forked { one, other } => write!(
                 f,
-                "FORKED: the log's key has signed two different logs of {}: {one}; and {other}",
+                "FORKED: the log's key has signed two different logs of {}: {one}, and {other}",
                 records(one.size)
             ),
             Self::NotARecord { record } => {

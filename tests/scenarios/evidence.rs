@@ -4,11 +4,11 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Stdio;
 
+use kms_rotationd::evidence::conclusion::CLAIM;
 use kms_rotationd::evidence::folder::identity;
 use kms_rotationd::evidence::key::VerifyingKey;
 use kms_rotationd::evidence::log::{Log, LogOptions};
 use kms_rotationd::evidence::proof::Proof;
-use kms_rotationd::evidence::verdict::CLAIM;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -168,7 +168,7 @@ fn a_truncated_log_ends_with_1_and_what_is_missing_is_named() {
     let kept = Kept::of(folder.path());
     // An older copy, of which nothing in the folder shows that it is one.
     let restored = [
-        "TRUNCATED: 3 records found, the last one of 2026-11-18T11:06:42.000Z; missing records are stated by an anchor \
+        "TRUNCATED: 3 records found, the last one of 2026-11-18T11:06:42.000Z; missing records are stated by the anchor \
          over 4 records",
         "INCONSISTENT.",
     ];
@@ -192,9 +192,8 @@ fn a_rewritten_log_ends_with_1_and_the_checkpoints_around_the_change_are_named()
     let text = fs::read_to_string(first_segment(folder.path())).unwrap();
     fs::write(first_segment(folder.path()), text.replace("\"two\"", "\"2.0\"")).unwrap();
     let texts = [
-        "REWRITTEN: a record between number 2 and number 2 differs from what was stated: the checkpoint over 2 records, \
-         signed 2026-11-18T11:06:41.000Z, matches; the checkpoint over 3 records, signed 2026-11-18T11:06:42.000Z, does \
-         not",
+        "REWRITTEN: record number 2 differs from what was stated by the checkpoint over 3 records, signed \
+         2026-11-18T11:06:42.000Z; the checkpoint over 2 records, signed 2026-11-18T11:06:41.000Z, still matches",
         "none that agrees with it",
     ];
     let ended = verify(folder.path(), &[&kept]);
@@ -214,8 +213,8 @@ fn an_older_copy_that_was_continued_is_rewritten_or_forked() {
     continued(older.path(), "another story", 10);
     let texts = [
         "FORKED: the log's key has signed two different logs of 4 records: the checkpoint over 4 records, signed \
-         2026-11-18T11:06:50.000Z; and an anchor over 4 records",
-        "REWRITTEN: a record between number 3 and number 3 differs",
+         2026-11-18T11:06:50.000Z, and the anchor over 4 records",
+        "REWRITTEN: record number 3 differs from what was stated by the anchor over 4 records",
         "INCONSISTENT. Up to record number 2 of 2026-11-18T11:06:42.000Z, the records are those of an anchor.",
     ];
     assert_found(&verify(older.path(), &[&oldest, &kept]), 1, &texts);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use kms_rotationd::evidence::verdict::CLAIM;
+use kms_rotationd::evidence::conclusion::CLAIM;
 use tempfile::TempDir;
 
 use super::evidence_log::{DAY, Kept, ReadOnly, at, of_days, open, signed, written};

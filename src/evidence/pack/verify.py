@@ -177,9 +177,10 @@ class Log:
         if list(self.roots[size]) == [root]:
             self.unchanged = size
         elif not any(problem.startswith("REWRITTEN") for problem in self.problems):
-            matches = f"; {self.stated(self.unchanged)}, matches" if self.unchanged else ""
-            self.problems.append(f"REWRITTEN: a record between number {self.unchanged or 0} and number {size - 1} "
-                                 f"differs from what was stated by {self.stated(size)}{matches}")
+            first, last = self.unchanged or 0, size - 1
+            which = f"a record between number {first} and number {last}" if first < last else f"record number {last}"
+            matches = f"; {self.stated(first)}, still matches" if first else ""
+            self.problems.append(f"REWRITTEN: {which} differs from what was stated by {self.stated(size)}{matches}")
         if size and "an anchor" in self.roots[size].get(root, []):
             self.anchored = (size, self.at)
 

@@ -32,13 +32,13 @@ pub enum Outcome {
 
 /// What was found of some logs.
 #[derive(Clone, Debug)]
-pub struct Verdict {
+pub struct Conclusion {
     pub logs: Vec<Verification>,
     /// The origins that are of none of these logs, with the number of their anchors.
     pub foreign: BTreeMap<String, usize>,
 }
 
-impl Verdict {
+impl Conclusion {
     /// Verifies the logs in these folders, and those that continue them.
     ///
     /// # Errors
@@ -84,7 +84,7 @@ impl Outcome {
 }
 
 /// The text for people.
-impl fmt::Display for Verdict {
+impl fmt::Display for Conclusion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for log in &self.logs {
             writeln!(f, "{}", LogText(log))?;
@@ -154,7 +154,7 @@ impl fmt::Display for LogText<'_> {
         for problem in &log.problems {
             writeln!(f, "  {}", printable(&problem.to_string()))?;
         }
-        writeln!(f, "  {}", conclusion(log))
+        writeln!(f, "  {}", statement(log))
     }
 }
 
@@ -175,7 +175,7 @@ fn anchors(log: &Verification) -> String {
 }
 
 /// What is proven, and up to when.
-fn conclusion(log: &Verification) -> String {
+fn statement(log: &Verification) -> String {
     let proven = log.anchored.last().map(|newest| {
         let last = newest.checkpoint.size.saturating_sub(1);
         let until = newest.until.as_ref().map_or(String::new(), |until| format!(" of {}", printable(until)));
