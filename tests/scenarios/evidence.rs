@@ -275,6 +275,28 @@ fn a_log_in_a_sub_folder_is_verified_with_the_one_it_continues_and_each_needs_an
 }
 
 #[test]
+fn no_sub_folder_hides_another_and_links_are_not_followed() {
+    let folder = written();
+    fs::remove_file(folder.path().join("signing-key")).unwrap();
+    let mut log = open(folder.path(), false, 20);
+    signed(&mut log, "after", 21);
+    let damaged = log.folder().to_owned();
+    drop(log);
+    // One that was begun later, and one that was damaged.
+    let other = copy_of(written().path());
+    fs::rename(other.path(), folder.path().join("after-zzz")).unwrap();
+    let text = fs::read_to_string(first_segment(&damaged)).unwrap();
+    fs::write(first_segment(&damaged), text.replace("after", "AFTER")).unwrap();
+    std::os::unix::fs::symlink(".", folder.path().join("after-link")).unwrap();
+    // Empty, or not of this program.
+    fs::create_dir(folder.path().join("after-all")).unwrap();
+    fs::create_dir(folder.path().join("lost+found")).unwrap();
+    let ended = verify(folder.path(), &[]);
+    assert_found(&ended, 1, &["REWRITTEN", "/after-zzz\n", damaged.to_str().unwrap()]);
+    assert_eq!(ended.stdout.matches("\n  root  ").count(), 3, "{}", ended.stdout);
+}
+
+#[test]
 fn a_simulated_log_is_called_simulated_first() {
     let folder = TempDir::new().unwrap();
     signed(&mut open(folder.path(), true, 0), "one", 1);

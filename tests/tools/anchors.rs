@@ -1,13 +1,19 @@
-//! The recipes for anchors in docs/evidence.md, run as they stand there: git, and a timestamp authority with openssl.
+//! The recipes for anchors in docs/evidence.md, run as they stand there: git, a timestamp authority with openssl, and
+//! Prometheus.
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::eventually;
 use crate::evidence_log::{continued, copy_of, written};
+use crate::prometheus::Prometheus;
 use crate::repository::all_blocks;
 
 const LOG: &str = "/var/lib/kms-rotationd/evidence";
@@ -106,4 +112,29 @@ pub(crate) fn a_timestamp_of_a_checkpoint_verifies() {
     fs::write(outer.join("checkpoint"), changed).unwrap();
     let refused = shell(outer, &recipe("timestamp: verify", log.path()));
     assert!(!refused.1 && refused.0.contains("Verification: FAILED"), "{}", refused.0);
+}
+
+pub(crate) fn a_prometheus_keeps_anchors() {
+    let (folder, log) = (TempDir::new().unwrap(), written());
+    // What it has scraped within the last day.
+    let notes = fs::read_to_string(log.path().join("checkpoints.jsonl")).unwrap();
+    let mut samples = String::new();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    for (number, line) in (1..).zip(notes.lines()) {
+        let note: Value = serde_json::from_str(line).unwrap();
+        let [origin, size, root] = note["note"].as_str().unwrap().lines().collect::<Vec<_>>()[..3] else { panic!() };
+        let labels = format!("origin=\"{origin}\",size=\"{size}\",root=\"{root}\"");
+        let time = now - 80_000 + number * 600;
+        let _ = writeln!(samples, "kms_rotation_evidence_checkpoint_info{{{labels}}} 1 {time}");
+    }
+    fs::write(folder.path().join("samples"), samples + "# EOF\n").unwrap();
+    let stored = shell(folder.path(), "promtool tsdb create-blocks-from openmetrics samples data");
+    assert!(stored.1, "{}", stored.0);
+    let prometheus = Prometheus::of(&folder.path().join("data"));
+    let recipe = recipe("prometheus", log.path());
+    let (request, verification) = recipe.split_once('\n').unwrap();
+    let query = request.split('\'').nth(1).and_then(|data| data.strip_prefix("query=")).unwrap();
+    eventually("the stored samples", || prometheus.query(query).len() == 2);
+    fs::write(folder.path().join("kept-elsewhere"), prometheus.answer(query).1).unwrap();
+    assert_verified(&shell(folder.path(), verification), true, "2 agree with it");
 }

@@ -84,6 +84,7 @@ const TESTS: &[Test] = tests! {
     };
     has_git: anchors::{a_git_repository_keeps_anchors};
     has_openssl: anchors::{a_timestamp_of_a_checkpoint_verifies};
+    has_prometheus_and_promtool: anchors::{a_prometheus_keeps_anchors};
     has_python: evidence_verifier::{
         without_a_package_for_signatures_the_tree_is_verified_and_the_gap_is_named,
         each_flipped_bit_and_each_cut_in_the_records_is_found,
@@ -148,6 +149,10 @@ fn every_test_is_in_the_list() {
 
 fn has_prometheus() -> Result<(), String> {
     installed("prometheus")
+}
+
+fn has_prometheus_and_promtool() -> Result<(), String> {
+    has_prometheus().and_then(|()| has_promtool())
 }
 
 fn has_promtool() -> Result<(), String> {
