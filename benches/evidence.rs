@@ -1,4 +1,5 @@
-//! Measures the evidence log: appending the changes of a run, opening a log, and verifying one.
+//! Measures the evidence log: appending the changes of a run, opening a log, verifying one, proving a record, and
+//! packing all of it.
 //!
 //! `cargo bench --bench evidence` writes a log of two years with 360 000 records below the temporary folder: each run
 //! changes some keys, and one changes 10 000 at once. Linux only: memory is read from /proc.
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use kms_rotationd::evidence::anchor::anchors;
 use kms_rotationd::evidence::folder::segments;
 use kms_rotationd::evidence::log::{Log, LogOptions};
+use kms_rotationd::evidence::pack::{Period, pack};
+use kms_rotationd::evidence::prove::prove;
 use kms_rotationd::evidence::record::{Cause, Event, KeyRecord, KeyState};
 use kms_rotationd::evidence::verify::verify;
 
@@ -58,6 +61,17 @@ fn main() {
     let found = verify(folder.path(), &anchored).unwrap();
     println!("verifying {} records: {:.2} s", found[0].size, verifying.elapsed().as_secs_f64());
     assert!(found[0].is_consistent() && found[0].anchored.len() == 1, "{:?}", found[0].problems);
+    for seq in [0, RECORDS / 2, RECORDS] {
+        let proving = Instant::now();
+        prove(folder.path(), seq).unwrap();
+        println!("proving record {seq}: {:.2} s", proving.elapsed().as_secs_f64());
+    }
+    for from in [None, Some("2025-06-01")] {
+        let period = Period { from: from.map(|day| day.parse().unwrap()), to: None };
+        let packing = Instant::now();
+        let packed = pack(&[folder.path().to_owned()], &period, &[], std::io::sink()).unwrap();
+        println!("packing {} segments: {:.2} s", packed[0].segments, packing.elapsed().as_secs_f64());
+    }
     println!("peak memory: {:.1} MiB", peak_mib());
 }
 

@@ -15,7 +15,8 @@
 //!
 //! # Evidence
 //!
-//! [`evidence`] is the base of a log that third parties can verify: its Merkle tree, signed checkpoints and proofs.
+//! [`evidence`] is a log that third parties can verify: its Merkle tree, signed checkpoints and proofs, its verification,
+//! and packs for auditors.
 //!
 //! # The daemon
 //!

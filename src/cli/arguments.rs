@@ -7,6 +7,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::evidence_arguments::EvidenceCommand;
 use super::examples;
 use crate::logging::Format;
 use crate::support::duration::parse_duration;
@@ -85,6 +86,12 @@ pub(super) enum Command {
         /// Begin this long ago, for example 100d, and jump from run to run until the present
         #[arg(long, value_name = "DURATION", value_parser = span)]
         fast_forward: Option<Duration>,
+    },
+    /// Verify the evidence log, print checkpoints and proofs, and collect it for an auditor; needs no network
+    #[command(after_help = examples::EVIDENCE)]
+    Evidence {
+        #[command(subcommand)]
+        what: EvidenceCommand,
     },
     /// Check that the running daemon is alive, for containers without curl
     #[command(after_help = examples::HEALTHCHECK)]
@@ -294,6 +301,11 @@ mod tests {
             examples::CHECK,
             examples::SCHEMA,
             examples::REHEARSE,
+            examples::EVIDENCE,
+            examples::EVIDENCE_VERIFY,
+            examples::EVIDENCE_CHECKPOINT,
+            examples::EVIDENCE_PROVE,
+            examples::EVIDENCE_PACK,
             examples::HEALTHCHECK,
             examples::GENERATE,
         ];

@@ -6,7 +6,7 @@ pub(super) const ALL: &str = "Start with:
   kms-rotationd plan --policy policy.yaml
 
 Exit codes: 0 success; 1 a key failed, is unknown or still off policy, or the program cannot continue; 2 usage error \
-or invalid policy; 3 plan found changes to make and could read every key.";
+or invalid policy; 3 plan found changes to make and could read every key, or evidence verify found no anchor to compare the log with.";
 
 pub(super) const RUN: &str = "Examples:
   With the policy in /etc/kms-rotationd/policy.yaml:
@@ -55,6 +55,47 @@ pub(super) const REHEARSE: &str = "Examples:
     kms-rotationd rehearse --policy policy.yaml --faults flaky
   The last hundred days within a minute, in a cloud that forgets to rotate every third key:
     kms-rotationd rehearse --policy policy.yaml --fast-forward 100d --faults forgetful";
+
+pub(super) const EVIDENCE: &str = "Examples:
+  kms-rotationd evidence verify /var/lib/kms-rotationd/evidence --anchor kept-elsewhere
+  kms-rotationd evidence checkpoint /var/lib/kms-rotationd/evidence > checkpoint
+
+No command below uses the network, and none locks or changes the log: they work beside the running daemon and on a \
+read-only copy.";
+
+pub(super) const EVIDENCE_VERIFY: &str = "Examples:
+  Compare the log with a checkpoint that was kept elsewhere:
+    kms-rotationd evidence verify /var/lib/kms-rotationd/evidence --anchor kept-elsewhere
+  With the journal that another machine collects:
+    journalctl -u kms-rotationd | kms-rotationd evidence verify /var/lib/kms-rotationd/evidence --anchor -
+  The logs of two replicas, as JSON:
+    kms-rotationd evidence verify evidence-0 evidence-1 --anchor kept-elsewhere --output json
+
+Exit codes: 0 consistent and anchored; 1 inconsistent: truncated, rewritten or forked; 2 usage error, no log, or a file \
+without an anchor; 3 consistent, and no anchor could be checked. Logs in sub-folders after-... continue a log and are \
+verified with it; each log needs an anchor of its own. The exit code is that of the worst log: 1, then 3, then 0.";
+
+pub(super) const EVIDENCE_CHECKPOINT: &str = "Examples:
+  Keep the checkpoint in a git repository that this machine can only append to:
+    kms-rotationd evidence checkpoint /var/lib/kms-rotationd/evidence > anchors/checkpoint
+
+If the log is continued in a sub-folder after-..., the checkpoint is that of the log that is written now.";
+
+pub(super) const EVIDENCE_PROVE: &str = "Examples:
+  Prove that record number 4711 is in the log:
+    kms-rotationd evidence prove /var/lib/kms-rotationd/evidence --seq 4711 --output-file 4711.tlog-proof
+
+The log is the one in DIR itself. For a log in a sub-folder after-..., name the sub-folder.";
+
+pub(super) const EVIDENCE_PACK: &str = "Examples:
+  Everything:
+    kms-rotationd evidence pack /var/lib/kms-rotationd/evidence --output-file evidence.tar
+  Half a year:
+    kms-rotationd evidence pack /var/lib/kms-rotationd/evidence --from 2026-01-01 --to 2026-06-30 \
+--output-file 2026-1.tar
+
+The pack never contains a private key. With --to, it ends with the last segment that has a wanted record, and with a \
+checkpoint that covers it: an anchor over more records cannot be compared with it.";
 
 pub(super) const HEALTHCHECK: &str = "Examples:
   The daemon in the same container or machine, with the same --listen:

@@ -3,11 +3,14 @@
 //! Only this part writes to standard output and reads the environment, except what systemd sets for the supervisor.
 
 mod arguments;
+mod evidence;
+mod evidence_arguments;
 mod examples;
 mod generate;
 mod healthcheck;
 mod leadership;
 mod once;
+mod output_file;
 mod progress_line;
 mod recording;
 mod rehearsal;
@@ -43,12 +46,13 @@ use crate::yaml::{NamedFile, Position, Problems, Severity};
 pub enum Exit {
     /// Success; for `plan`: nothing to change.
     Success = 0,
-    /// A key failed, is unknown or still off policy, or the program cannot continue.
+    /// A key failed, is unknown or still off policy, a log of evidence is inconsistent, or the program cannot continue.
     Failed = 1,
     /// A usage error or an invalid policy.
     Invalid = 2,
-    /// `plan` found changes to make, and could read every key.
-    Changes = 3,
+    /// Nothing failed, and something remains: `plan` found changes to make, and could read every key; `evidence verify`
+    /// found a consistent log, and no anchor to compare it with.
+    Unfinished = 3,
 }
 
 /// Runs the command of these arguments.
@@ -94,6 +98,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             let options = ListenOptions { listen: listen.address, systemd_sockets, web_config: web.web_config };
             runtime.block_on(serve::rehearse(policy.file, options, faults, fast_forward, &log))
         }
+        Command::Evidence { what } => evidence::evidence(what),
         Command::Healthcheck { options } => runtime.block_on(healthcheck::healthcheck(options)),
         Command::Generate { what: Generated::Completions { shell } } => generate::completions(shell),
         Command::Generate { what: Generated::Man { folder } } => generate::man(&folder),

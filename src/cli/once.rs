@@ -50,7 +50,7 @@ pub(super) async fn plan(
     match run(&policy, text, Intent::Plan, false, progress_line).await {
         Ok(report) => {
             let exit = if report.could_read_all() && report.planned().next().is_some() {
-                Exit::Changes
+                Exit::Unfinished
             } else if report.is_on_policy_but_for_monitor_mode() {
                 Exit::Success
             } else {

@@ -59,6 +59,27 @@ pub struct Segment {
     pub is_compressed: bool,
 }
 
+/// Why a log cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is none.
+    #[error("{} has no evidence log; expected a folder with log.json and segments such as {}", .0.display(), segment_name(0))]
+    NoLog(PathBuf),
+    /// A file or folder of it.
+    #[error("cannot read {} of the evidence log", .path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+}
+
+impl ReadError {
+    pub(super) fn at(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::File { path: path.into(), error }
+    }
+}
+
 impl Segment {
     /// The content, decompressed.
     ///
@@ -67,11 +88,11 @@ impl Segment {
     /// The file cannot be read, or is not compressed as its name says.
     pub fn read(&self) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
-        let file = File::open(&self.path)?;
-        if self.is_compressed {
+        let (mut file, is_compressed) = self.open()?;
+        if is_compressed {
             MultiGzDecoder::new(file).read_to_end(&mut content)?;
         } else {
-            (&file).read_to_end(&mut content)?;
+            file.read_to_end(&mut content)?;
         }
         Ok(content)
     }
@@ -82,15 +103,26 @@ impl Segment {
     ///
     /// As of [`Segment::read`].
     pub(super) fn began(&self) -> io::Result<Option<SystemTime>> {
-        let file = File::open(&self.path)?;
+        let (file, is_compressed) = self.open()?;
         let mut first = Vec::new();
-        if self.is_compressed {
+        if is_compressed {
             BufReader::new(MultiGzDecoder::new(file)).read_until(b'\n', &mut first)?;
         } else {
             BufReader::new(file).read_until(b'\n', &mut first)?;
         }
         let head = line::head(first.trim_ascii_end(), self.first);
         Ok(head.and_then(|head| parse_time(head.at)))
+    }
+
+    /// The file, and whether it is compressed: the writer may have closed and compressed the segment since it was
+    /// listed.
+    pub(super) fn open(&self) -> io::Result<(File, bool)> {
+        match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_compressed => {
+                Ok((File::open(self.path.with_extension("jsonl.gz"))?, true))
+            }
+            opened => Ok((opened?, self.is_compressed)),
+        }
     }
 }
 
@@ -106,6 +138,18 @@ pub(super) fn segment_name(first: u64) -> String {
 ///
 /// The folder cannot be read.
 pub fn segments(folder: &Path) -> io::Result<Vec<Segment>> {
+    // While a segment gets its other name, a list may lack both.
+    let mut segments = list_segments(folder)?;
+    loop {
+        let again = list_segments(folder)?;
+        if again == segments {
+            return Ok(segments);
+        }
+        segments = again;
+    }
+}
+
+fn list_segments(folder: &Path) -> io::Result<Vec<Segment>> {
     let mut segments = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -141,26 +185,69 @@ pub fn identity(folder: &Path) -> io::Result<Option<Identity>> {
     serde_json::from_slice(&text).map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
+/// The sub-folders of the logs that continue the one in this folder, by the time when they were begun. There is one at
+/// most, unless a log was damaged twice. Links are not followed, since they could lead back.
+///
+/// # Errors
+///
+/// The folder cannot be read.
+pub fn successors(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_name().as_encoded_bytes().starts_with(SUCCESSOR.as_bytes())
+            && entry.file_type()?.is_dir()
+            && has_log(&path)?
+        {
+            let begun = identity(&path).ok().flatten().map(|identity| identity.created_at);
+            found.push((begun, path));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
 /// The log that continues the one in this folder, if any; of several the one that was begun last.
 ///
 /// # Errors
 ///
 /// The folder cannot be read.
 pub fn successor(folder: &Path) -> io::Result<Option<PathBuf>> {
-    let mut newest: Option<(String, PathBuf)> = None;
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let is_named_so = path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with(SUCCESSOR));
-        if !is_named_so || !path.is_dir() {
-            continue;
-        }
-        if let Ok(Some(Identity { created_at, .. })) = identity(&path)
-            && newest.as_ref().is_none_or(|(newest, _)| *newest < created_at)
-        {
-            newest = Some((created_at, path));
-        }
+    let has_identity = |path: &PathBuf| matches!(identity(path), Ok(Some(_)));
+    Ok(successors(folder)?.into_iter().rev().find(has_identity))
+}
+
+/// The folder of the log that is written now: the one in this folder, or the last one that continues it.
+///
+/// # Errors
+///
+/// The folder cannot be read, or has no log.
+pub fn newest(folder: &Path) -> Result<PathBuf, ReadError> {
+    expect_log(folder)?;
+    let mut newest = folder.to_owned();
+    while let Some(next) = successor(&newest).map_err(ReadError::at(&newest))? {
+        newest = next;
     }
-    Ok(newest.map(|(_, path)| path))
+    Ok(newest)
+}
+
+/// Returns an error if the folder has neither the identity of a log nor records, nor a log that continues it.
+pub(super) fn expect_log(folder: &Path) -> Result<(), ReadError> {
+    match has_log(folder).and_then(|has_log| Ok(has_log || !successors(folder)?.is_empty())) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(ReadError::NoLog(folder.to_owned())),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(ReadError::NoLog(folder.to_owned()))
+        }
+        Err(error) => Err(ReadError::at(folder)(error)),
+    }
+}
+
+/// Whether the folder has the identity of a log, or records without it.
+fn has_log(folder: &Path) -> io::Result<bool> {
+    let has_records = |segment: &Segment| fs::metadata(&segment.path).is_ok_and(|file| file.len() > 0);
+    Ok(folder.join(IDENTITY).exists() || segments(folder)?.iter().any(has_records))
 }
 
 /// Writes a file so that a crash leaves the old content or the new one: into a temporary file, which is synced and then

@@ -6,15 +6,18 @@
 //! c2sp.org/tlog-checkpoint and c2sp.org/tlog-proof.
 //!
 //! [`record`] has the records, [`changes`] finds what changed of keys from run to run, and [`reader`] reads records.
-//! [`log`] writes them and checkpoints into a folder ([`folder`]) and goes on after a crash. [`verify`] compares a log with its own checkpoints and with copies of them that were kept
-//! elsewhere ([`anchor`]), and so finds out whether it is complete and unchanged.
+//! [`recorder`] records the runs of a process, [`log`] writes records and checkpoints into a folder ([`folder`]) and
+//! goes on after a crash, and [`restore`] reads what a later process continues with.
 //!
-//! No command uses it yet.
+//! [`verify`] compares a log with its own checkpoints and with copies of them that were kept elsewhere ([`anchor`]), and
+//! so finds out whether it is complete and unchanged; [`conclusion`] says that in words. [`prove`] makes the proof of
+//! one record, and [`pack`] collects a log for an auditor.
 
 use std::fmt::Write as _;
 
 pub mod anchor;
 pub mod changes;
+pub mod conclusion;
 pub mod folder;
 pub mod inclusion;
 mod journal;
@@ -23,7 +26,10 @@ mod line;
 pub mod log;
 mod memory;
 pub mod note;
+pub mod pack;
+pub mod problem;
 pub mod proof;
+pub mod prove;
 pub mod reader;
 pub mod record;
 pub mod recorder;

@@ -1,25 +1,31 @@
 //! Verification of a log: whether its records are complete and unchanged, as far as checkpoints and anchors show.
 //!
-//! It reads the folder of a log that may be written meanwhile, and changes and locks nothing.
+//! It reads the folder of a log that may be written meanwhile, and changes and locks nothing. [`super::conclusion`] puts
+//! the result into words.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::{fmt, fs, io};
+use std::{fs, io};
 
 use sha2::{Digest, Sha256};
 
 use super::anchor::Anchor;
-use super::folder::{self, CHECKPOINT, CHECKPOINTS, Identity};
+use super::folder::{self, CHECKPOINT, CHECKPOINTS, IDENTITY, Identity, ReadError, Segment};
 use super::key::VerifyingKey;
 use super::line;
 use super::log::{SignedAt, is_simulated, opening};
 use super::note::Checkpoint;
+use super::problem::{Problem, Stated};
 use super::tree::{Frontier, Hash, leaf_hash};
 
 /// What was found of one log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verification {
     pub folder: PathBuf,
-    pub identity: Identity,
+    /// Nothing if `log.json` is missing or damaged, and with it the checkpoint.
+    pub origin: Option<String>,
+    /// The origin of the log that this one continues.
+    pub continues: Option<String>,
     /// Whether it is the log of a simulated cloud.
     pub simulated: bool,
     /// The number of its first record that is kept here; older segments were moved or pruned.
@@ -30,54 +36,24 @@ pub struct Verification {
     pub root: Hash,
     /// The newest checkpoint in the folder.
     pub signed: Option<Checkpoint>,
+    /// When it was signed, if `checkpoints.jsonl` has it.
+    pub signed_at: Option<String>,
     /// The bytes after the last record: a write that was cut, or is under way.
     pub incomplete: u64,
-    /// The anchors of this log that were compared with it.
-    pub anchored: Vec<Checkpoint>,
-    /// The anchors of this log that are older than its first record here.
+    /// The anchors of this log that it agrees with, by size.
+    pub anchored: Vec<Anchored>,
+    /// The anchors of this log that cover none of the records that are here, and cannot be checked.
     pub too_old: Vec<Checkpoint>,
     /// What is wrong.
     pub problems: Vec<Problem>,
 }
 
-/// What is wrong with a log.
+/// An anchor that the log agrees with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
-    /// It is shorter than a checkpoint or anchor.
-    Truncated { size: u64, found: u64 },
-    /// Records differ from those that a checkpoint or anchor states. They were right at `unchanged`, if at any size.
-    Rewritten { size: u64, unchanged: Option<u64> },
-    /// The log's key has signed two roots of the same size.
-    Forked { size: u64 },
-    /// A line that a checkpoint states is no record.
-    NotARecord { record: u64 },
-    /// A segment does not follow the one before it.
-    Segment { first: u64, why: &'static str },
-    /// A checkpoint or anchor that the log's key has not signed.
-    NotSigned { what: String },
-    /// The public key in `log.json` cannot be read.
-    Key(String),
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Truncated { size, found } => {
-                write!(f, "TRUNCATED: the log has {found} records, and a checkpoint or anchor states {size}")
-            }
-            Self::Rewritten { size, unchanged: Some(unchanged) } => {
-                write!(f, "REWRITTEN: records between number {unchanged} and number {size} differ from what was signed")
-            }
-            Self::Rewritten { size, unchanged: None } => {
-                write!(f, "REWRITTEN: records before number {size} differ from what was signed")
-            }
-            Self::Forked { size } => write!(f, "FORKED: the log's key has signed two different logs of {size} records"),
-            Self::NotARecord { record } => write!(f, "REWRITTEN: the line of record {record} is no record"),
-            Self::Segment { first, why } => write!(f, "REWRITTEN: the segment with the first record {first} {why}"),
-            Self::NotSigned { what } => write!(f, "{what} is not signed by the log's key"),
-            Self::Key(error) => write!(f, "the public key of the log cannot be used: {error}"),
-        }
-    }
+pub struct Anchored {
+    pub checkpoint: Checkpoint,
+    /// The time of the last record that it covers; nothing if that record is not here.
+    pub until: Option<String>,
 }
 
 impl Verification {
@@ -97,9 +73,16 @@ impl Verification {
 /// A root that the log must have at a size.
 struct Mark {
     checkpoint: Checkpoint,
+    at: Option<String>,
     /// The log's key has signed it.
     is_signed: bool,
     is_anchor: bool,
+}
+
+impl Mark {
+    fn stated(&self) -> Stated {
+        Stated { size: self.checkpoint.size, at: self.at.clone(), is_anchor: self.is_anchor }
+    }
 }
 
 /// The marks of a log, and the notes that its key has not signed.
@@ -110,15 +93,71 @@ struct Marks {
 }
 
 impl Marks {
-    fn add_note(&mut self, note: &str, what: &str, is_anchor: bool) -> Option<Checkpoint> {
-        let checkpoint = self.key.as_ref().and_then(|key| Checkpoint::parse(note, key).ok());
-        match &checkpoint {
-            Some(known) => self.all.push(Mark { checkpoint: known.clone(), is_signed: true, is_anchor }),
-            // Without the key nothing can be said of any note.
-            None if self.key.is_none() => {}
-            None => self.problems.push(Problem::NotSigned { what: what.to_owned() }),
+    fn add_note(&mut self, note: &str, what: &str, at: Option<String>, is_anchor: bool) {
+        // Without the key, nothing is known of any note.
+        let Some(key) = &self.key else { return };
+        match Checkpoint::parse(note, key) {
+            Ok(checkpoint) => self.all.push(Mark { checkpoint, at, is_signed: true, is_anchor }),
+            Err(_) => self.problems.push(Problem::NotSigned { what: what.to_owned() }),
         }
-        checkpoint
+    }
+
+    /// The checkpoints in the folder.
+    fn add_own(&mut self, folder: &Path) -> Result<(), ReadError> {
+        let newest = optional(&folder.join(CHECKPOINT))?;
+        if let Some(note) = newest {
+            self.add_note(&String::from_utf8_lossy(&note), "the checkpoint", None, false);
+        }
+        // It is not synced, so its last line may be missing or cut.
+        let all = optional(&folder.join(CHECKPOINTS))?.unwrap_or_default();
+        for (text, is_complete) in line::lines(&all) {
+            match serde_json::from_slice(text) {
+                Ok(SignedAt { at, note }) => {
+                    self.add_note(&note, &format!("the checkpoint of {at} in {CHECKPOINTS}"), Some(at), false);
+                }
+                Err(_) if is_complete && !text.iter().all(|byte| *byte == 0) => {
+                    self.problems.push(Problem::NotSigned { what: format!("a line of {CHECKPOINTS}") });
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The anchors of this log.
+    fn add_anchors(&mut self, anchors: &[Anchor], origin: &str) {
+        for Anchor { checkpoint, note } in anchors.iter().filter(|anchor| anchor.checkpoint.origin == origin) {
+            if let Some(note) = note {
+                self.add_note(note, "an anchor", None, true);
+            } else {
+                let checkpoint = checkpoint.clone();
+                self.all.push(Mark { checkpoint, at: None, is_signed: false, is_anchor: true });
+            }
+        }
+    }
+
+    /// Sorts them by size, those in the folder first, and removes the ones that occur twice.
+    fn sort(&mut self) {
+        let times =
+            self.all.iter().filter_map(|mark| Some(((mark.checkpoint.size, mark.checkpoint.root), mark.at.clone()?)));
+        let times: BTreeMap<_, _> = times.collect();
+        for mark in &mut self.all {
+            mark.at = times.get(&(mark.checkpoint.size, mark.checkpoint.root)).cloned();
+        }
+        self.all.sort_by_key(|mark| (mark.checkpoint.size, mark.is_anchor, mark.checkpoint.root, !mark.is_signed));
+        self.all.dedup_by(|one, other| one.checkpoint == other.checkpoint && one.is_anchor == other.is_anchor);
+        self.problems.dedup();
+    }
+
+    fn find_forks(&mut self) {
+        for same_size in self.all.chunk_by(|one, other| one.checkpoint.size == other.checkpoint.size) {
+            let mut signed = same_size.iter().filter(|mark| mark.is_signed);
+            if let Some(one) = signed.next()
+                && let Some(other) = signed.find(|other| other.checkpoint.root != one.checkpoint.root)
+            {
+                self.problems.push(Problem::Forked { one: one.stated(), other: other.stated() });
+            }
+        }
     }
 }
 
@@ -127,137 +166,217 @@ impl Marks {
 /// # Errors
 ///
 /// The folder has no log, or a file of it cannot be read.
-pub fn verify(folder: &Path, anchors: &[Anchor]) -> io::Result<Vec<Verification>> {
-    let mut found = Vec::new();
-    let mut next = Some(folder.to_owned());
-    while let Some(folder) = next {
-        found.push(verify_one(&folder, anchors)?);
-        next = folder::successor(&folder)?;
+pub fn verify(folder: &Path, anchors: &[Anchor]) -> Result<Vec<Verification>, ReadError> {
+    folder::expect_log(folder)?;
+    let (mut found, mut next) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = next.pop() {
+        let successors = folder::successors(&folder).map_err(ReadError::at(&folder))?;
+        next.extend(successors.into_iter().rev());
+        found.push(verify_settled(&folder, anchors)?);
     }
     Ok(found)
 }
 
-fn verify_one(folder: &Path, anchors: &[Anchor]) -> io::Result<Verification> {
-    let no_log = || io::Error::new(io::ErrorKind::NotFound, "the folder has no log.json");
-    let identity = folder::identity(folder)?.ok_or_else(no_log)?;
-    let key = match identity.public_key.parse::<VerifyingKey>() {
+/// Verifies one log again if its segments changed while it was read: the checkpoint may state records of a segment that
+/// was not on the list yet, and a segment on the list may have been pruned.
+fn verify_settled(folder: &Path, anchors: &[Anchor]) -> Result<Verification, ReadError> {
+    let list = || folder::segments(folder).map_err(ReadError::at(folder));
+    let mut before = list()?;
+    loop {
+        let found = verify_one(folder, &before, anchors);
+        let after = list()?;
+        if found.as_ref().is_ok_and(Verification::is_consistent) || before == after {
+            return found;
+        }
+        before = after;
+    }
+}
+
+fn verify_one(folder: &Path, segments: &[Segment], anchors: &[Anchor]) -> Result<Verification, ReadError> {
+    let mut problems = Vec::new();
+    let identity = match folder::identity(folder) {
+        Ok(Some(identity)) => Some(identity),
+        Ok(None) => {
+            problems.push(Problem::Identity(format!("{IDENTITY} is missing")));
+            None
+        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            problems.push(Problem::Identity(format!("{IDENTITY} is damaged: {error}")));
+            None
+        }
+        Err(error) => return Err(ReadError::at(folder.join(IDENTITY))(error)),
+    };
+    let key = identity.as_ref().and_then(|identity| match key(identity) {
+        Ok(key) => Some(key),
+        Err(why) => {
+            problems.push(Problem::Identity(format!("the public key in {IDENTITY} cannot be used: {why}")));
+            None
+        }
+    });
+    let origin = match &identity {
+        Some(identity) => Some(identity.origin.clone()),
+        None => optional(&folder.join(CHECKPOINT))?
+            .and_then(|note| Checkpoint::parse_unverified(&String::from_utf8_lossy(&note)).ok())
+            .map(|checkpoint| checkpoint.origin),
+    };
+    let mut marks = Marks { key, all: Vec::new(), problems };
+    marks.add_own(folder)?;
+    marks.add_anchors(anchors, origin.as_deref().unwrap_or_default());
+    marks.sort();
+    marks.find_forks();
+    let Marks { all: marks, problems, .. } = marks;
+    let mut walk = Walk::new(&marks, problems);
+    for segment in segments {
+        walk.read(segment)?;
+    }
+    walk.find_missing();
+    let Walk { tree, first, mut anchored, problems, incomplete, .. } = walk;
+    let first = first.unwrap_or(0);
+    // An anchor over nothing shows nothing.
+    anchored.retain(|anchored| anchored.checkpoint.size >= first.max(1));
+    let too_old = marks.iter().filter(|mark| mark.is_anchor && mark.checkpoint.size < first.max(1));
+    let newest = marks.iter().rfind(|mark| !mark.is_anchor);
+    Ok(Verification {
+        folder: folder.to_owned(),
+        simulated: origin.as_deref().is_some_and(is_simulated),
+        origin,
+        continues: identity.and_then(|identity| identity.continues),
+        first,
+        size: tree.size(),
+        root: tree.root(),
+        signed: newest.map(|mark| mark.checkpoint.clone()),
+        signed_at: newest.and_then(|mark| mark.at.clone()),
+        incomplete,
+        anchored,
+        too_old: too_old.map(|mark| mark.checkpoint.clone()).collect(),
+        problems,
+    })
+}
+
+/// The public key of a log.
+pub(super) fn key(identity: &Identity) -> Result<VerifyingKey, String> {
+    match identity.public_key.parse::<VerifyingKey>() {
         Ok(key) if key.name() == identity.origin => Ok(key),
         Ok(_) => Err("it is named after another log".to_owned()),
         Err(error) => Err(error.to_string()),
-    };
-    let problems = key.as_ref().err().map(|why| Problem::Key(why.clone())).into_iter().collect();
-    let mut marks = Marks { key: key.ok(), all: Vec::new(), problems };
-    let newest = optional(fs::read_to_string(folder.join(CHECKPOINT)))?;
-    let signed = newest.and_then(|note| marks.add_note(&note, "the checkpoint", false));
-    // It is not synced, so its last line may be missing or cut.
-    let all = optional(fs::read(folder.join(CHECKPOINTS)))?.unwrap_or_default();
-    for (text, is_complete) in line::lines(&all) {
-        match serde_json::from_slice::<SignedAt>(text) {
-            Ok(SignedAt { at, note }) => {
-                marks.add_note(&note, &format!("the checkpoint of {at}"), false);
-            }
-            Err(_) if is_complete && !text.iter().all(|byte| *byte == 0) => {
-                marks.problems.push(Problem::NotSigned { what: "a line of checkpoints.jsonl".to_owned() });
-            }
-            Err(_) => {}
-        }
     }
-    let ours = anchors.iter().filter(|anchor| anchor.checkpoint.origin == identity.origin);
-    for Anchor { checkpoint, note } in ours {
-        match note {
-            Some(note) => {
-                marks.add_note(note, "an anchor", true);
-            }
-            None => marks.all.push(Mark { checkpoint: checkpoint.clone(), is_signed: false, is_anchor: true }),
-        }
-    }
-    let Marks { all: mut marks, mut problems, .. } = marks;
-    marks.sort_by_key(|mark| mark.checkpoint.size);
-    for same_size in marks.chunk_by(|one, other| one.checkpoint.size == other.checkpoint.size) {
-        let signed: Vec<_> = same_size.iter().filter(|mark| mark.is_signed).map(|mark| &mark.checkpoint).collect();
-        if let [one, others @ ..] = &signed[..]
-            && others.iter().any(|other| other.root != one.root)
-        {
-            problems.push(Problem::Forked { size: one.size });
-        }
-    }
-    problems.dedup();
-    let mut walk = Walk { tree: Frontier::new(), first: None, unchanged: None, marks: &marks, problems, incomplete: 0 };
-    let until = marks.last().map_or(0, |mark| mark.checkpoint.size);
-    let mut previous = None;
-    for segment in folder::segments(folder)? {
-        let content = segment.read()?;
-        walk.segment(&content, segment.first, previous.as_ref(), until);
-        previous = Some(Hash(Sha256::digest(&content).into()));
-    }
-    let Walk { tree, first, mut problems, incomplete, .. } = walk;
-    let first = first.unwrap_or(0);
-    if let Some(longest) = marks.last().filter(|mark| mark.checkpoint.size > tree.size()) {
-        problems.push(Problem::Truncated { size: longest.checkpoint.size, found: tree.size() });
-    }
-    let anchors = marks.iter().filter(|mark| mark.is_anchor).map(|mark| mark.checkpoint.clone());
-    let (too_old, anchored) = anchors.partition(|anchor| anchor.size < first);
-    let (folder, simulated, size, root) = (folder.to_owned(), is_simulated(&identity.origin), tree.size(), tree.root());
-    Ok(Verification { folder, identity, simulated, first, size, root, signed, incomplete, anchored, too_old, problems })
 }
 
 /// The way through the segments of a log.
 struct Walk<'a> {
+    /// By size.
+    marks: &'a [Mark],
+    /// The number of records that must be there.
+    until: u64,
     tree: Frontier,
     /// The number of the first record, once there is one.
     first: Option<u64>,
-    /// The last size at which the tree was the one of a mark.
-    unchanged: Option<u64>,
-    /// By size.
-    marks: &'a [Mark],
+    /// The time of the last record.
+    at: Option<String>,
+    /// The hash of the segment before.
+    previous: Option<Hash>,
+    /// The last mark that the tree agreed with, before any that it did not agree with.
+    unchanged: Option<Stated>,
+    is_rewritten: bool,
+    /// What follows is not looked at: it cannot lead to any root that was stated.
+    is_broken: bool,
+    anchored: Vec<Anchored>,
     problems: Vec<Problem>,
     incomplete: u64,
 }
 
-impl Walk<'_> {
-    /// Reads a segment. `previous` is the hash of the one before it, and `until` the number of records that must be
-    /// there.
-    fn segment(&mut self, content: &[u8], first: u64, previous: Option<&Hash>, until: u64) {
+impl<'a> Walk<'a> {
+    fn new(marks: &'a [Mark], problems: Vec<Problem>) -> Self {
+        Self {
+            marks,
+            until: marks.last().map_or(0, |mark| mark.checkpoint.size),
+            tree: Frontier::new(),
+            first: None,
+            at: None,
+            previous: None,
+            unchanged: None,
+            is_rewritten: false,
+            is_broken: false,
+            anchored: Vec::new(),
+            problems,
+            incomplete: 0,
+        }
+    }
+
+    fn read(&mut self, segment: &Segment) -> Result<(), ReadError> {
+        use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        if self.is_broken {
+            return Ok(());
+        }
+        match segment.read() {
+            Ok(content) => {
+                self.segment(&content, segment.first);
+                self.previous = Some(Hash(Sha256::digest(&content).into()));
+                Ok(())
+            }
+            Err(error) if matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof) => {
+                self.broken(Problem::Segment { first: segment.first, why: "cannot be decompressed" });
+                Ok(())
+            }
+            Err(error) => Err(ReadError::at(&segment.path)(error)),
+        }
+    }
+
+    fn broken(&mut self, problem: Problem) {
+        self.problems.push(problem);
+        self.is_broken = true;
+    }
+
+    fn segment(&mut self, content: &[u8], first: u64) {
         let is_first_record = |(text, is_complete)| is_complete && line::head(text, first).is_some();
         // A segment that was begun right before a crash has no record yet.
         if !line::lines(content).next().is_some_and(is_first_record)
-            && self.tree.size() >= until
+            && self.tree.size() >= self.until
             && self.first.is_some()
         {
             self.incomplete = content.len() as u64;
             return;
         }
-        let mut wrong = |why| self.problems.push(Problem::Segment { first, why });
+        let wrong = |why| Problem::Segment { first, why };
         match opening(content, first) {
             Some(record) => {
                 match record.tree(first) {
-                    None => wrong("begins with a record of another tree"),
+                    None => return self.broken(wrong("begins with a record of another tree")),
                     Some(tree) if self.first.is_none() => self.tree = tree,
-                    Some(tree) if tree != self.tree => wrong("does not follow the one before it"),
+                    Some(tree) if tree != self.tree => {
+                        return self.broken(wrong("does not follow the one before it"));
+                    }
                     Some(_) => {}
                 }
-                if let (Some(stated), Some(found)) = (record.previous, previous)
+                if let (Some(stated), Some(found)) = (record.previous, &self.previous)
                     && stated.sha256 != *found
                 {
-                    wrong("states another content of the one before it");
+                    self.problems.push(wrong("states another content of the one before it"));
                 }
             }
-            None if until == 0 => {}
-            None => wrong("does not begin with a record of the tree before it"),
+            None if self.until == 0 => {}
+            // Only a part of the first record is there: the log is truncated.
+            None if !content.contains(&b'\n') => {}
+            None => return self.broken(wrong("does not begin with a record of the tree before it")),
         }
-        self.first.get_or_insert(first);
-        self.look();
+        if self.first.is_none() {
+            self.first = Some(first);
+            self.look();
+        }
         self.incomplete = 0;
         let mut valid = 0;
         for (text, is_complete) in line::lines(content) {
-            if line::head(text, self.tree.size()).is_none() || !is_complete {
-                if self.tree.size() < until {
-                    self.problems.push(Problem::NotARecord { record: self.tree.size() });
-                }
+            let Some(head) = line::head(text, self.tree.size()).filter(|_| is_complete) else {
                 self.incomplete = (content.len() - valid) as u64;
+                if self.tree.size() < self.until && is_complete {
+                    self.broken(Problem::NotARecord { record: self.tree.size() });
+                }
                 return;
-            }
+            };
             valid += text.len() + 1;
+            let at = self.at.get_or_insert_default();
+            at.clear();
+            at.push_str(head.at);
             self.tree.append(leaf_hash(text));
             self.look();
         }
@@ -267,24 +386,44 @@ impl Walk<'_> {
     fn look(&mut self) {
         let size = self.tree.size();
         let from = self.marks.partition_point(|mark| mark.checkpoint.size < size);
-        let here: Vec<_> = self.marks[from..].iter().take_while(|mark| mark.checkpoint.size == size).collect();
-        if here.is_empty() {
+        let here = self.marks[from..].iter().take_while(|mark| mark.checkpoint.size == size);
+        if here.clone().next().is_none() {
             return;
         }
         let root = self.tree.root();
-        if here.iter().all(|mark| mark.checkpoint.root == root) {
-            self.unchanged = Some(size);
+        let (right, wrong): (Vec<_>, Vec<_>) = here.partition(|mark| mark.checkpoint.root == root);
+        let anchors = right.iter().filter(|mark| mark.is_anchor);
+        self.anchored
+            .extend(anchors.map(|mark| Anchored { checkpoint: mark.checkpoint.clone(), until: self.at.clone() }));
+        // Of a rewritten log, every later checkpoint differs.
+        if self.is_rewritten {
+            return;
+        }
+        if let Some(wrong) = wrong.first() {
+            let (stated, unchanged) = (wrong.stated(), self.unchanged.clone());
+            self.problems.push(Problem::Rewritten { stated, unchanged });
+            self.is_rewritten = true;
         } else {
-            self.problems.push(Problem::Rewritten { size, unchanged: self.unchanged });
+            self.unchanged = right.last().map(|mark| mark.stated());
+        }
+    }
+
+    /// Reports missing records at the end.
+    fn find_missing(&mut self) {
+        if let Some(longest) = self.marks.last().filter(|mark| mark.checkpoint.size > self.tree.size())
+            && !self.is_broken
+        {
+            let (stated, found, until) = (longest.stated(), self.tree.size(), self.at.clone());
+            self.problems.push(Problem::Truncated { stated, found, until });
         }
     }
 }
 
 /// The content of a file that need not exist.
-fn optional<T>(read: io::Result<T>) -> io::Result<Option<T>> {
-    match read {
+pub(super) fn optional(path: &Path) -> Result<Option<Vec<u8>>, ReadError> {
+    match fs::read(path) {
         Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => Err(ReadError::at(path)(error)),
     }
 }

@@ -2,7 +2,8 @@
 
 use super::program::{Program, binary};
 
-const COMMANDS: [&str; 8] = ["run", "apply", "plan", "check", "schema", "rehearse", "healthcheck", "generate"];
+const COMMANDS: [&str; 9] =
+    ["run", "apply", "plan", "check", "schema", "rehearse", "evidence", "healthcheck", "generate"];
 
 #[test]
 fn completions_have_every_command_in_every_shell() {
@@ -30,6 +31,7 @@ fn the_manual_has_a_page_for_every_command_and_nothing_of_this_machine() {
         let page = page(&format!("kms-rotationd-{name}.1"));
         assert!(page.contains(".SH OPTIONS") && !page.contains("4711"), "{page}");
     }
+    assert!(page("kms-rotationd-evidence-verify.1").replace('\\', "").contains("--anchor"));
     assert!(page("kms-rotationd-run.1").replace('\\', "").contains("KMS_ROTATIOND_WEB_CONFIG"));
     std::fs::write(folder.path().join("file"), "").unwrap();
     let mut command = binary(&["generate", "man"]);
@@ -41,8 +43,10 @@ fn the_manual_has_a_page_for_every_command_and_nothing_of_this_machine() {
 
 #[test]
 fn the_help_of_every_command_has_an_example() {
-    for name in COMMANDS {
-        let help = Program::start(binary(&[name, "--help"])).finish();
+    let below = ["verify", "checkpoint", "prove", "pack"].map(|name| format!("evidence {name}"));
+    for name in COMMANDS.into_iter().chain(below.iter().map(String::as_str)) {
+        let words: Vec<_> = name.split(' ').chain(["--help"]).collect();
+        let help = Program::start(binary(&words)).finish();
         let (_, examples) = help.stdout.split_once("\nExamples:\n").unwrap();
         assert!(examples.contains(&format!("  kms-rotationd {name}")), "{examples}");
     }

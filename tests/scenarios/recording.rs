@@ -100,7 +100,7 @@ fn a_run_records_its_intents_before_its_writes_and_then_what_it_found_and_did() 
     let verified = only(&folder, &anchors(&line.to_string()));
     assert!(verified.is_consistent() && verified.anchored.len() == 1, "{verified:?}");
     assert_eq!(line["size"], verified.size);
-    let origin = &verified.identity.origin;
+    let origin = verified.origin.as_deref().unwrap();
     assert!(origin.starts_with("kms-rotationd/payments/"), "{origin}");
     for (name, value) in [("records", verified.size), ("write_successful", 1)] {
         let series = format!("kms_rotation_evidence_{name}{{origin=\"{origin}\"}} {value}");
@@ -233,7 +233,7 @@ fn a_deleted_segment_is_reported_and_a_new_log_is_begun_while_keys_are_kept_on_p
     assert!(in_short(&records(&begun)).contains(&"key appeared".to_owned()), "the new log has every key");
     let [old, new] = verify(&folder, &[]).unwrap().try_into().unwrap();
     assert!(!old.is_consistent() && new.is_consistent(), "{old:?} {new:?}");
-    assert_eq!(new.identity.continues, Some(old.identity.origin));
+    assert_eq!(new.continues, old.origin);
 }
 
 #[test]

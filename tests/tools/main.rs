@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod alerting;
+mod anchors;
 #[path = "../scenarios/basics.rs"]
 mod basics;
 mod browser;
@@ -15,6 +16,10 @@ mod browser;
 mod cloud;
 mod dashboard;
 mod evidence;
+#[expect(dead_code, reason = "the scenarios need more of it")]
+#[path = "../scenarios/evidence_log.rs"]
+mod evidence_log;
+mod evidence_verifier;
 #[expect(dead_code, reason = "the scenarios need more of it")]
 #[path = "../scenarios/guest.rs"]
 mod guest;
@@ -77,6 +82,18 @@ const TESTS: &[Test] = tests! {
         openssl_and_this_program_read_each_others_keys,
         openssl_verifies_the_signature_of_a_checkpoint,
     };
+    has_git: anchors::{a_git_repository_keeps_anchors};
+    has_openssl: anchors::{a_timestamp_of_a_checkpoint_verifies};
+    has_prometheus_and_promtool: anchors::{a_prometheus_keeps_anchors};
+    has_python: evidence_verifier::{
+        without_a_package_for_signatures_the_tree_is_verified_and_the_gap_is_named,
+        each_flipped_bit_and_each_cut_in_the_records_is_found,
+        every_log_gets_the_findings_of_the_program,
+    };
+    has_cryptography: evidence_verifier::{the_signatures_are_checked_with_cryptography};
+    has_pynacl: evidence_verifier::{the_signatures_are_checked_with_pynacl};
+    has_openssl: evidence_verifier::{the_commands_in_the_guide_check_a_signature_with_openssl};
+    has_jq: evidence_verifier::{the_command_in_the_guide_lists_what_happened_to_keys};
     has_ipv6: ipv6::{a_cloud_on_ipv6_works};
     has_kubectl: manifests::{
         kustomize_changes_the_number_of_the_example,
@@ -135,12 +152,32 @@ fn has_prometheus() -> Result<(), String> {
     installed("prometheus")
 }
 
+fn has_prometheus_and_promtool() -> Result<(), String> {
+    has_prometheus().and_then(|()| has_promtool())
+}
+
 fn has_promtool() -> Result<(), String> {
     installed("promtool")
 }
 
 fn has_openssl() -> Result<(), String> {
     installed("openssl")
+}
+
+fn has_git() -> Result<(), String> {
+    installed("git")
+}
+
+fn has_python() -> Result<(), String> {
+    installed("python3")
+}
+
+fn has_cryptography() -> Result<(), String> {
+    evidence_verifier::python_with("cryptography").map(drop)
+}
+
+fn has_pynacl() -> Result<(), String> {
+    evidence_verifier::python_with("nacl").map(drop)
 }
 
 fn has_jq() -> Result<(), String> {

@@ -34,8 +34,21 @@ impl Prometheus {
             fs::write(folder.path().join(file), hastened(&fs::read_to_string(shipped).unwrap(), daemon, labels))
                 .unwrap();
         }
+        let data = folder.path().join("data");
+        Self::start(folder, &data)
+    }
+
+    /// A Prometheus that scrapes nothing and has these data.
+    pub(crate) fn of(data: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("prometheus.yaml"), "global: {}\n").unwrap();
+        Self::start(folder, data)
+    }
+
+    fn start(folder: TempDir, data: &Path) -> Self {
         let mut command = Command::new("prometheus");
-        command.args(["--config.file=prometheus.yaml", "--storage.tsdb.path=data", "--log.format=json"]);
+        command.args(["--config.file=prometheus.yaml", "--log.format=json"]);
+        command.arg(format!("--storage.tsdb.path={}", data.display()));
         let program = Program::start({
             command.args(["--web.listen-address=127.0.0.1:0"]).current_dir(folder.path());
             command
@@ -44,10 +57,15 @@ impl Prometheus {
         Self { address, _program: program, _folder: folder }
     }
 
+    /// Status and body of the answer to a query.
+    pub(crate) fn answer(&self, expression: &str) -> (u16, String) {
+        get(&self.address, &format!("/api/v1/query?query={}", escaped(expression)))
+    }
+
     /// The current result of a query.
     #[track_caller]
     pub(crate) fn query(&self, expression: &str) -> Vec<Value> {
-        let (status, body) = get(&self.address, &format!("/api/v1/query?query={}", escaped(expression)));
+        let (status, body) = self.answer(expression);
         // It is not ready yet.
         if status == 503 {
             return Vec::new();

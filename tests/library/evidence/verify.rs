@@ -7,8 +7,9 @@ use kms_rotationd::evidence::anchor::{Anchor, anchors};
 use kms_rotationd::evidence::folder::{identity, segments};
 use kms_rotationd::evidence::key::SigningKey;
 use kms_rotationd::evidence::note::Checkpoint;
+use kms_rotationd::evidence::problem::{Problem, Stated};
 use kms_rotationd::evidence::tree::leaf_hash;
-use kms_rotationd::evidence::verify::{Problem, Verification, verify};
+use kms_rotationd::evidence::verify::{Anchored, Verification, verify};
 
 use super::log::{at, checkpoint, copy_of, first_segment, open, record, written};
 
@@ -23,6 +24,16 @@ fn anchor(folder: &Path) -> Anchor {
     one
 }
 
+/// The time of checkpoints that are signed at this second.
+fn time(seconds: u64) -> String {
+    format!("2026-11-18T11:06:{}.000Z", 40 + seconds)
+}
+
+/// What a checkpoint in the folder, or an anchor, states.
+fn stated(size: u64, at: Option<String>, is_anchor: bool) -> Stated {
+    Stated { size, at, is_anchor }
+}
+
 #[test]
 fn an_unchanged_log_is_consistent_and_its_unsigned_records_are_counted() {
     let folder = written(4, 2);
@@ -30,7 +41,8 @@ fn an_unchanged_log_is_consistent_and_its_unsigned_records_are_counted() {
     assert_eq!(found.problems, []);
     assert_eq!((found.first, found.size, found.unsigned(), found.incomplete), (0, 7, 2, 0));
     assert_eq!(found.signed, Some(checkpoint(folder.path())));
-    assert_eq!(found.anchored, [checkpoint(folder.path())]);
+    assert_eq!(found.signed_at, Some(time(2)));
+    assert_eq!(found.anchored, [Anchored { checkpoint: checkpoint(folder.path()), until: Some(time(1)) }]);
     assert!(!found.simulated);
     // Also while it is written, in the middle of a line.
     let mut content = fs::read(first_segment(folder.path())).unwrap();
@@ -64,7 +76,8 @@ fn every_cut_in_what_is_signed_is_called_truncated() {
         let copy = copy_of(folder.path());
         fs::write(first_segment(copy.path()), &content[..length]).unwrap();
         let problems = only(copy.path(), &[]).problems;
-        let is_truncated = problems.iter().any(|problem| matches!(problem, Problem::Truncated { size: 4, .. }));
+        let is_truncated =
+            problems.iter().any(|problem| matches!(problem, Problem::Truncated { stated: Stated { size: 4, .. }, .. }));
         assert!(is_truncated, "{length}: {problems:?}");
         assert!(length < first_line || problems[0].to_string().starts_with("REWRITTEN") || problems.len() == 1);
     }
@@ -81,14 +94,20 @@ fn an_older_copy_is_found_by_an_anchor_alone_and_named_after_what_was_done_with_
     let anchored = [anchor(folder.path())];
     assert!(only(folder.path(), &anchored).is_consistent());
     assert!(only(older.path(), &[]).is_consistent(), "nothing in the folder shows it");
-    assert_eq!(only(older.path(), &anchored).problems, [Problem::Truncated { size: 5, found: 4 }]);
+    assert_eq!(
+        only(older.path(), &anchored).problems,
+        [Problem::Truncated { stated: stated(5, None, true), found: 4, until: Some(time(1)) }]
+    );
     // And continued, as if nothing had been lost.
     let (mut log, _) = open(older.path());
     record(&mut log, "another story");
     record(&mut log, "of two records");
     log.checkpoint(at(6)).unwrap();
     drop(log);
-    assert_eq!(only(older.path(), &anchored).problems, [Problem::Rewritten { size: 5, unchanged: Some(4) }]);
+    assert_eq!(
+        only(older.path(), &anchored).problems,
+        [Problem::Rewritten { stated: stated(5, None, true), unchanged: Some(stated(4, Some(time(2)), false)) }]
+    );
     // A second checkpoint of the same size.
     let forked = copy_of(folder.path());
     let (mut log, _) = open(forked.path());
@@ -100,7 +119,8 @@ fn an_older_copy_is_found_by_an_anchor_alone_and_named_after_what_was_done_with_
     log.checkpoint(at(7)).unwrap();
     drop(log);
     let problems = only(folder.path(), &[anchor(forked.path())]).problems;
-    assert!(problems.contains(&Problem::Forked { size: 6 }), "{problems:?}");
+    let forked = Problem::Forked { one: stated(6, Some(time(7)), false), other: stated(6, None, true) };
+    assert!(problems.contains(&forked), "{problems:?}");
 }
 
 #[test]
@@ -115,7 +135,10 @@ fn two_lines_that_are_swapped_are_found() {
     let renumbered =
         swapped.replace("\"seq\":2", "\"seq\":9").replace("\"seq\":1,", "\"seq\":2,").replace("\"seq\":9", "\"seq\":1");
     fs::write(first_segment(folder.path()), renumbered).unwrap();
-    assert_eq!(only(folder.path(), &[]).problems, [Problem::Rewritten { size: 4, unchanged: None }]);
+    assert_eq!(
+        only(folder.path(), &[]).problems,
+        [Problem::Rewritten { stated: stated(4, Some(time(2)), false), unchanged: None }]
+    );
 }
 
 #[test]
@@ -184,7 +207,7 @@ fn a_log_that_continues_a_damaged_one_is_verified_with_it() {
     drop(log);
     let found = verify(folder.path(), &[]).unwrap();
     assert_eq!(found.iter().map(Verification::is_consistent).collect::<Vec<_>>(), [false, true]);
-    assert_eq!(found[1].identity.continues.as_ref(), Some(&found[0].identity.origin));
+    assert_eq!(found[1].continues, found[0].origin);
 }
 
 #[test]

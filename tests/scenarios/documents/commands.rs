@@ -27,7 +27,7 @@ fn in_text(document: &str) -> Vec<String> {
 }
 
 /// The help of a command of this program.
-fn help(command: &[&str]) -> String {
+fn help(command: &[String]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_kms-rotationd")).args(command).arg("--help").env_clear().output();
     let output = output.unwrap();
     assert!(output.status.success(), "there is no command {command:?}");
@@ -53,8 +53,10 @@ fn each_command_and_each_option_in_the_documents_exists() {
         let in_blocks = blocks(&document, "sh");
         for command in in_blocks.iter().chain(&in_text(&document)).flat_map(|text| commands(text)) {
             let Some(arguments) = arguments(&command) else { continue };
-            let name = arguments.first().copied().unwrap_or_default().to_owned();
-            let help = helps.entry(name.clone()).or_insert_with(|| help(&[&name]));
+            // `evidence` has commands of its own.
+            let words = if arguments.first() == Some(&"evidence") { 2 } else { 1 };
+            let name: Vec<_> = arguments.iter().take(words).map(|word| (*word).to_owned()).collect();
+            let help = helps.entry(name.clone()).or_insert_with(|| help(&name));
             let options = arguments.iter().filter_map(|word| word.strip_prefix("--"));
             for option in options.map(|option| option.split('=').next().unwrap()) {
                 let there = help.split(|c: char| c.is_whitespace() || matches!(c, ',' | '=' | '['));

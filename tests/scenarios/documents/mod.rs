@@ -12,7 +12,7 @@ mod links;
 mod metrics;
 mod reasons;
 mod reference;
-mod repository;
+pub(crate) mod repository;
 mod resources;
 mod sessions;
 mod units;
