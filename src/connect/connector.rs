@@ -149,6 +149,7 @@ fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<
             initial_interval: retry.initial_interval,
             max_interval: retry.max_interval,
             max_elapsed: retry.max_elapsed,
+            skip_waits: false,
         },
     })
 }
