@@ -80,12 +80,8 @@ pub(super) enum Command {
         listen: ListenOption,
         #[command(flatten)]
         web: WebOption,
-        /// Faults of the simulated cloud
-        #[arg(long, value_name = "PRESET", value_parser = presets())]
-        faults: Option<Preset>,
-        /// Begin this long ago, for example 100d, and jump from run to run until the present
-        #[arg(long, value_name = "DURATION", value_parser = span)]
-        fast_forward: Option<Duration>,
+        #[command(flatten)]
+        options: RehearseOptions,
     },
     /// Verify the evidence log, print checkpoints and proofs, and collect it for an auditor; needs no network
     #[command(after_help = examples::EVIDENCE)]
@@ -158,6 +154,28 @@ pub(super) struct WebOption {
         help = "Web configuration file with TLS and logins, in the format of the Prometheus exporters"
     )]
     pub(super) web_config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RehearseOptions {
+    /// Faults of the simulated cloud
+    #[arg(long, value_name = "PRESET", value_parser = presets())]
+    pub(super) faults: Option<Preset>,
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = span,
+        help = "Begin this long ago, for example 400d, and jump from run to run until the present. Meanwhile a story \
+                happens, as far as the policy allows it: rotation is switched off, the cloud is down or misses a \
+                rotation, a key appears, an exemption ends, the daemon is down. With --faults forgetful there is no story"
+    )]
+    pub(super) fast_forward: Option<Duration>,
+    /// The same number gives the same keys, faults and story
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(super) seed: u64,
+    /// End after the first run, or when the fast-forward has reached the present, and open no port
+    #[arg(long)]
+    pub(super) once: bool,
 }
 
 #[derive(Args, Debug)]

@@ -53,8 +53,12 @@ pub(super) const REHEARSE: &str = "Examples:
     kms-rotationd rehearse --policy policy.yaml
   The same, while one call in ten fails:
     kms-rotationd rehearse --policy policy.yaml --faults flaky
-  The last hundred days within a minute, in a cloud that forgets to rotate every third key:
-    kms-rotationd rehearse --policy policy.yaml --fast-forward 100d --faults forgetful";
+  The last 400 days within a minute, with an outage, a rotation that the cloud misses, and more:
+    kms-rotationd rehearse --policy config/policy.story.yaml --fast-forward 400d
+  The same with other keys and times, in a cloud that forgets to rotate every third key; end without serving:
+    kms-rotationd rehearse --policy policy.yaml --fast-forward 400d --seed 2 --faults forgetful --once
+
+With --once the exit code is 0 in whatever state the keys are.";
 
 pub(super) const EVIDENCE: &str = "Examples:
   kms-rotationd evidence verify /var/lib/kms-rotationd/evidence --anchor kept-elsewhere

@@ -11,10 +11,12 @@ mod healthcheck;
 mod leadership;
 mod once;
 mod output_file;
+mod population;
 mod progress_line;
 mod recording;
 mod rehearsal;
 mod serve;
+mod story;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -94,9 +96,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             let options = ListenOptions { listen: listen.address, systemd_sockets, web_config: web.web_config };
             runtime.block_on(serve::run(policy.file, options, lease, &log))
         }
-        Command::Rehearse { policy, listen, web, faults, fast_forward } => {
-            let options = ListenOptions { listen: listen.address, systemd_sockets, web_config: web.web_config };
-            runtime.block_on(serve::rehearse(policy.file, options, faults, fast_forward, &log))
+        Command::Rehearse { policy, listen, web, options } => {
+            let listen = ListenOptions { listen: listen.address, systemd_sockets, web_config: web.web_config };
+            runtime.block_on(serve::rehearse(policy.file, listen, options, &log))
         }
         Command::Evidence { what } => evidence::evidence(what),
         Command::Healthcheck { options } => runtime.block_on(healthcheck::healthcheck(options)),

@@ -8,12 +8,12 @@ use std::time::Duration;
 use listenfd::ListenFd;
 use tracing::{error, info};
 
-use super::arguments::{LeaseOptions, LogOptions};
+use super::arguments::{LeaseOptions, LogOptions, RehearseOptions};
 use super::leadership::Leadership;
-use super::rehearsal::Rehearsal;
+use super::rehearsal::{self, Rehearsal};
 use super::{Exit, fail, file_limit, load, recording, variable};
 use crate::connect::{ClientCache, Connector};
-use crate::daemon::{Alarm, Announcer, CronAlarm, Daemon, FastForward, PastClock, PolicyFile, Signals, Supervisor};
+use crate::daemon::{Alarm, Announcer, CronAlarm, Daemon, FastForward, PolicyFile, Signals, Supervisor};
 use crate::kms::KmsClient;
 use crate::logging::Format;
 use crate::policy::Policy;
@@ -21,7 +21,6 @@ use crate::reconcile::{Memory, Reconciler, RunProgress, Target};
 use crate::support::clock::Clock;
 use crate::support::error_chain::ErrorChain;
 use crate::web::{Health, ListenAddress, Server, StatusStore, WebError, WebFile};
-use kms_simulator::Preset;
 
 /// `/healthz` fails after this time without a heartbeat of the loop: several heartbeat intervals.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2 * 60);
@@ -87,8 +86,8 @@ pub(super) async fn run(file: PathBuf, mut options: ListenOptions, lease: LeaseO
     match Leadership::from_options(lease).await {
         Ok(leadership) => {
             let timing =
-                Timing { clock: Clock::system(), alarm: std::convert::identity, announcer: Announcer::default() };
-            serve(file, policy, options, web, None, leadership, timing).await
+                Timing { clock: Clock::system(), alarm: |alarm, _: &Signals| alarm, announcer: Announcer::default() };
+            serve(file, policy, Some((options, web)), None, leadership, timing).await
         }
         Err(exit) => exit,
     }
@@ -96,24 +95,27 @@ pub(super) async fn run(file: PathBuf, mut options: ListenOptions, lease: LeaseO
 
 pub(super) async fn rehearse(
     file: PathBuf,
-    mut options: ListenOptions,
-    faults: Option<Preset>,
-    fast_forward: Option<Duration>,
+    mut listen: ListenOptions,
+    options: RehearseOptions,
     log: &LogOptions,
 ) -> Exit {
-    let past = PastClock::new(fast_forward.unwrap_or_default());
+    let past = rehearsal::clock(&options);
     let clock = past.clock();
     let mut file = PolicyFile::new(file, variable, clock.clone());
-    let loaded = load(&mut file, log).and_then(|policy| Ok((policy, options.web(log)?)));
-    let (policy, web) = match loaded {
+    let loaded = load(&mut file, log).and_then(|policy| Ok((policy, listen.web(log)?)));
+    let (mut policy, web) = match loaded {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    match Rehearsal::start(&policy, faults, fast_forward.is_some(), clock.clone()).await {
+    // Otherwise it would end without a run.
+    policy.schedule.run_on_start |= options.once && options.fast_forward.is_none();
+    match Rehearsal::start(&policy, &options, past.clone()).await {
         Ok(rehearsal) => {
-            let announcer = Announcer::brief(past.clone());
-            let timing = Timing { clock, alarm: |alarm| FastForward::new(past, alarm), announcer };
-            serve(file, policy, options, web, Some(rehearsal), Leadership::default(), timing).await
+            let (announcer, course) = (Announcer::brief(past.clone()), rehearsal.course());
+            let alarm = |alarm, signals: &Signals| FastForward::new(past, course(&signals.stop), alarm);
+            let server = (!options.once).then_some((listen, web));
+            let timing = Timing { clock, alarm, announcer };
+            serve(file, policy, server, Some(rehearsal), Leadership::default(), timing).await
         }
         Err(error) => fail(Exit::Failed, &format_args!("cannot start the simulated cloud: {error}")),
     }
@@ -127,36 +129,39 @@ struct Timing<F> {
     announcer: Announcer,
 }
 
-async fn serve<A: Alarm, F: FnOnce(CronAlarm) -> A>(
+async fn serve<A: Alarm, F: FnOnce(CronAlarm, &Signals) -> A>(
     file: PolicyFile,
     policy: Policy,
-    options: ListenOptions,
-    web: Option<WebFile>,
+    server: Option<(ListenOptions, Option<WebFile>)>,
     rehearsal: Option<Rehearsal>,
     mut leadership: Leadership,
     timing: Timing<F>,
 ) -> Exit {
-    let scheme = if web.as_ref().is_some_and(WebFile::uses_tls) { "https" } else { "http" };
-    let prepared = prepare(file, &policy, options, web, rehearsal.as_ref(), &leadership, timing).await;
-    match prepared {
+    let uses_tls = server.as_ref().is_some_and(|(_, web)| web.as_ref().is_some_and(WebFile::uses_tls));
+    let scheme = if uses_tls { "https" } else { "http" };
+    match prepare(file, &policy, server, rehearsal.as_ref(), &leadership, timing).await {
         Ok(Err(exit)) => exit,
         Ok(Ok(Prepared { daemon, server, signals })) => {
-            info!(address = %server.address(), "serving");
+            if let Some(server) = &server {
+                info!(address = %server.address(), "serving");
+            }
             if let Some(rehearsal) = &rehearsal {
-                let printed =
-                    super::print(Exit::Success, |out| rehearsal.introduce(scheme, server.local_address(), out));
+                let address = server.as_ref().map(|server| (scheme, server.local_address()));
+                let printed = super::print(Exit::Success, |out| rehearsal.introduce(address, out));
                 if printed != Exit::Success {
                     return printed;
                 }
             }
             leadership.start();
-            let server = tokio::spawn(server.serve(signals.stop.clone()));
+            let server = server.map(|server| tokio::spawn(server.serve(signals.stop.clone())));
             let daemon = async {
                 daemon.run(policy).await;
                 leadership.release().await;
                 // The loop has ended, so the server stops as well.
                 signals.stop.cancel();
-                let _ = server.await;
+                if let Some(server) = server {
+                    let _ = server.await;
+                }
             };
             tokio::select! {
                 biased;
@@ -170,18 +175,17 @@ async fn serve<A: Alarm, F: FnOnce(CronAlarm) -> A>(
 
 struct Prepared<A, C> {
     daemon: Daemon<A, C>,
-    server: Server,
+    server: Option<Server>,
     signals: Signals,
 }
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Everything that the daemon needs; or the exit code, if the reason is printed.
-async fn prepare<A: Alarm, F: FnOnce(CronAlarm) -> A>(
+async fn prepare<A: Alarm, F: FnOnce(CronAlarm, &Signals) -> A>(
     policy_file: PolicyFile,
     policy: &Policy,
-    options: ListenOptions,
-    web: Option<WebFile>,
+    server: Option<(ListenOptions, Option<WebFile>)>,
     rehearsal: Option<&Rehearsal>,
     leadership: &Leadership,
     Timing { clock, alarm, announcer }: Timing<F>,
@@ -191,10 +195,12 @@ async fn prepare<A: Alarm, F: FnOnce(CronAlarm) -> A>(
     let store = Arc::new(StatusStore::new()?.behind(gate.clone()));
     let health = Health::new(HEARTBEAT_TIMEOUT);
     let supervisor = Supervisor::from_environment(health.clone());
-    let server = options.server(Arc::clone(&store), health).await?;
-    let server = match web {
-        Some(web) => server.guarded_by(web),
-        None => server,
+    let server = match server {
+        Some((options, web)) => {
+            let server = options.server(Arc::clone(&store), health).await?;
+            Some(web.into_iter().fold(server, Server::guarded_by))
+        }
+        None => None,
     };
     let mut connector = Connector {
         clock: clock.clone(),
@@ -208,7 +214,11 @@ async fn prepare<A: Alarm, F: FnOnce(CronAlarm) -> A>(
         environment: if rehearsal.is_some() { |_| None } else { variable },
         endpoint_override: rehearsal.map(Rehearsal::endpoint_override),
         // The simulated cloud opens the other end of each connection in this process.
-        cache: ClientCache::for_descriptors(if rehearsal.is_some() { file_limit() / 2 } else { file_limit() }),
+        cache: match rehearsal {
+            Some(rehearsal) if rehearsal.is_repeatable() => ClientCache::one_at_a_time(),
+            Some(_) => ClientCache::for_descriptors(file_limit() / 2),
+            None => ClientCache::for_descriptors(file_limit()),
+        },
     };
     let add_keys = rehearsal.map(Rehearsal::add_keys);
     // A rehearsal leaves the log of the policy alone.
@@ -235,7 +245,7 @@ async fn prepare<A: Alarm, F: FnOnce(CronAlarm) -> A>(
             }
             connector.connect(policy)
         },
-        alarm: alarm(CronAlarm::new().await?),
+        alarm: alarm(CronAlarm::new().await?, &signals),
         announcer,
         reconciler: Arc::new(Reconciler {
             clock: clock.clone(),

@@ -58,7 +58,17 @@ impl ClientCache {
     /// An empty cache, for a process with this limit of open files.
     #[must_use]
     pub(crate) fn for_descriptors(limit: u64) -> Self {
-        Self { clients: Vec::new(), shared: Shared::for_descriptors(limit), no_proxy_warned: false }
+        Self::over(Shared::for_descriptors(limit))
+    }
+
+    /// An empty cache of clients that together make one request at a time.
+    #[must_use]
+    pub(crate) fn one_at_a_time() -> Self {
+        Self::over(Shared::one_at_a_time())
+    }
+
+    fn over(shared: Shared) -> Self {
+        Self { clients: Vec::new(), shared, no_proxy_warned: false }
     }
 }
 
@@ -149,6 +159,7 @@ fn settings(policy: &Policy, project: &Project, variables: Variables) -> Result<
             initial_interval: retry.initial_interval,
             max_interval: retry.max_interval,
             max_elapsed: retry.max_elapsed,
+            skip_waits: false,
         },
     })
 }

@@ -77,17 +77,22 @@ impl Announcer {
     /// Logs what is new in this report.
     pub fn announce(&mut self, report: &Report) {
         if report.interrupted {
-            return summarise(report, &Attention::default());
+            return summarise(report, &Attention::default(), self.is_behind());
         }
         let mut attention = Attention::default();
         for project in &report.projects {
             self.project(project, &mut attention);
         }
         let has_news = !attention.new.is_empty() || report.changes() > 0;
-        if has_news || self.brief.as_ref().is_none_or(PastClock::has_caught_up) {
-            summarise(report, &attention);
+        let is_behind = self.is_behind();
+        if has_news || !is_behind {
+            summarise(report, &attention, is_behind);
         }
         self.problems = attention.problems;
+    }
+
+    fn is_behind(&self) -> bool {
+        self.brief.as_ref().is_some_and(|clock| !clock.has_caught_up())
     }
 
     fn project<'r>(&self, project: &'r ProjectReport, attention: &mut Attention<'r>) {
@@ -205,7 +210,8 @@ fn log_problem(project: &ProjectReport, keys: &[&KeyReport]) {
     }
 }
 
-fn summarise(report: &Report, attention: &Attention<'_>) {
+/// Logs the summary of a run, with its own time if that is not the time of the log.
+fn summarise(report: &Report, attention: &Attention<'_>, is_behind: bool) {
     let postponed = report.postponed();
     if postponed > 0 {
         warn!(
@@ -235,6 +241,7 @@ fn summarise(report: &Report, attention: &Attention<'_>) {
                 changes = report.changes(),
                 standby = report.standby.then_some(true),
                 took_ms,
+                at = is_behind.then(|| wording::rfc3339(report.started).to_string()),
                 $text
             )
         };

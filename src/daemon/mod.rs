@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use tracing::{debug, error, info, warn};
 
 pub use announce::Announcer;
-pub use fast_forward::{FastForward, PastClock};
+pub use fast_forward::{Course, FastForward, MOST_RUNS, PastClock, thinned};
 pub use lifecycle::{Signals, Supervisor};
 pub(crate) use policy_file::warn_of_exposed_secrets;
 pub use policy_file::{DirectoryWatch, PolicyFile};

@@ -34,6 +34,11 @@ impl Connections {
         Arc::new(Self { in_flight, idle: share, servers: AtomicUsize::new(0) })
     }
 
+    /// A single one, for a rehearsal that can be repeated: requests are then made in the same order each time.
+    pub(super) fn one_at_a_time() -> Arc<Self> {
+        Arc::new(Self { in_flight: Semaphore::new(1), idle: 1, servers: AtomicUsize::new(0) })
+    }
+
     /// Waits until one more request may be in flight. Dropping the permit ends the request.
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         // It is never closed.

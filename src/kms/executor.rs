@@ -398,7 +398,7 @@ impl Executor {
             text.push_str(" (redirects are not followed; is the endpoint right?)");
         }
         let retry_after = answer.retry_after(self.clock.now()).map(|asked| asked.min(LONGEST_RETRY_AFTER));
-        if let Some(asked) = retry_after
+        if let Some(asked) = retry_after.filter(|_| !self.retry.skip_waits)
             && (kind.is_transient() || kind == ErrorKind::Unclear)
         {
             self.limit.pause(asked);

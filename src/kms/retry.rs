@@ -20,6 +20,15 @@ pub struct RetryPolicy {
     pub max_interval: Duration,
     /// The longest time of one operation, attempts and waits together.
     pub max_elapsed: Duration,
+    /// Waits only count, and no time passes: for a rehearsal in fast-forward, which makes the same attempts in no time.
+    pub skip_waits: bool,
+}
+
+impl RetryPolicy {
+    /// The wait before an attempt, after an answer that has asked for a wait too.
+    pub(super) fn wait(self, wait: Duration, asked: Duration) -> Duration {
+        if self.skip_waits { Duration::ZERO } else { wait.max(asked) }
+    }
 }
 
 /// The waits of one operation: exponential with full jitter, ending when the operation's time is used up.
@@ -31,6 +40,8 @@ pub(super) struct Backoff {
     attempt: u32,
     retries: bool,
     deadline: Instant,
+    /// The sum of the waits that were skipped.
+    skipped: Duration,
     rng: fastrand::Rng,
 }
 
@@ -42,6 +53,7 @@ impl Backoff {
             attempt: 0,
             retries: true,
             deadline: Instant::now() + policy.max_elapsed,
+            skipped: Duration::ZERO,
             rng: fastrand::Rng::new(),
         }
     }
@@ -56,7 +68,12 @@ impl Backoff {
     }
 
     fn fits(&self, wait: Duration) -> bool {
-        Instant::now() + wait <= self.deadline
+        if self.policy.skip_waits {
+            // How long attempts take must not change how many there are: a rehearsal can be repeated.
+            self.skipped + wait <= self.policy.max_elapsed
+        } else {
+            Instant::now() + wait <= self.deadline
+        }
     }
 }
 
@@ -71,7 +88,11 @@ impl Iterator for Backoff {
         let doubled = self.policy.initial_interval.saturating_mul(1u32.checked_shl(self.attempt).unwrap_or(u32::MAX));
         self.attempt += 1;
         let wait = doubled.min(self.policy.max_interval).mul_f64(self.rng.f64());
-        self.fits(wait).then_some(wait)
+        if !self.fits(wait) {
+            return None;
+        }
+        self.skipped += wait;
+        Some(self.policy.wait(wait, Duration::ZERO))
     }
 }
 
@@ -86,11 +107,15 @@ pub(super) async fn with_retries<T, F>(
 where
     F: Future<Output = Result<T, Error>>,
 {
-    let deadline = backoff.deadline;
+    let (policy, deadline) = (backoff.policy, backoff.deadline);
     let stop = stop.clone();
     let wait = move |duration: Duration| {
         let stop = stop.clone();
         async move {
+            if duration.is_zero() {
+                // Not even the millisecond of a timer: the order of requests must not depend on it.
+                return;
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
@@ -104,8 +129,8 @@ where
         .when(|error| error.kind().is_transient())
         .adjust(move |error, wait| {
             let asked = error.retry_after().unwrap_or_default();
-            let wait = wait?.max(asked);
-            (Instant::now() + wait <= deadline).then_some(wait)
+            let wait = policy.wait(wait?, asked);
+            (policy.skip_waits || Instant::now() + wait <= deadline).then_some(wait)
         })
         .notify(notify)
         .await
@@ -123,6 +148,7 @@ mod tests {
         initial_interval: Duration::from_millis(500),
         max_interval: Duration::from_secs(30),
         max_elapsed: Duration::from_secs(120),
+        skip_waits: false,
     };
 
     fn error(kind: ErrorKind, retry_after: Option<u64>) -> Error {
@@ -202,5 +228,19 @@ mod tests {
             let most = Duration::from_millis(500 * (1 << attempt.min(10))).min(policy.max_interval);
             assert!(backoff.next().unwrap() <= most, "wait {attempt}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn skipped_waits_take_no_time_and_still_limit_the_attempts() {
+        let (stop, begin) = (CancellationToken::new(), Instant::now());
+        let made = Cell::new(0);
+        let attempt = || {
+            made.set(made.get() + 1);
+            async { Err::<(), _>(error(ErrorKind::Throttled, Some(30))) }
+        };
+        let skipping = Backoff::new(RetryPolicy { skip_waits: true, ..POLICY });
+        assert!(with_retries(skipping, &stop, attempt, |_, _| {}).await.is_err());
+        assert!((6..200).contains(&made.get()), "{}", made.get());
+        assert_eq!(begin.elapsed(), Duration::ZERO);
     }
 }

@@ -30,8 +30,18 @@ impl Shared {
     /// Nothing is in use yet, in a process with this limit of open files.
     #[must_use]
     pub fn for_descriptors(limit: u64) -> Self {
+        Self::over(Connections::for_descriptors(limit))
+    }
+
+    /// Nothing is in use yet, and the clients of all projects together make one request at a time.
+    #[must_use]
+    pub fn one_at_a_time() -> Self {
+        Self::over(Connections::one_at_a_time())
+    }
+
+    fn over(connections: Arc<Connections>) -> Self {
         Self {
-            connections: Connections::for_descriptors(limit),
+            connections,
             transports: Mutex::default(),
             sessions: Mutex::default(),
             limits: Mutex::default(),

@@ -78,7 +78,7 @@ impl WriteOperation for KmsWrite<'_> {
     fn next_wait(&mut self) -> Option<Duration> {
         let UnclearEnd { retry_after, .. } = self.unclear.as_ref()?;
         let wait = self.backoff.as_mut()?.next()?;
-        Some(wait.max(*retry_after))
+        Some(self.executor().retry.wait(wait, *retry_after))
     }
 
     fn found_applied(mut self) {

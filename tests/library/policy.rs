@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use kms_rotationd::policy::types::{AccessKeyId, AgencyDomain, AssumeAgency, Credentials, Project, Proxy};
 use kms_rotationd::policy::{self, Accepted, Policy};
+use kms_rotationd::rotation::rule::Requirement;
 use kms_rotationd::yaml::{self, Problems, Severity};
 use proptest::prelude::*;
 
@@ -76,14 +77,29 @@ fn every_golden_text_has_its_policy() {
 fn every_example_is_accepted_without_a_warning() {
     let examples: Vec<_> =
         files("config", "yaml").into_iter().filter(|path| path.display().to_string().contains("policy")).collect();
-    assert_eq!(examples.len(), 3, "{examples:?}");
+    assert_eq!(examples.len(), 4, "{examples:?}");
     for path in examples {
+        // The exemptions of the story end one after the other.
+        let now = if path.ends_with("policy.story.yaml") { SystemTime::UNIX_EPOCH } else { now() };
         // Without any variable, as in a clean clone.
-        match policy::load(&path, |_| None, now()) {
+        match policy::load(&path, |_| None, now) {
             Ok((_, warnings)) => assert!(warnings.is_empty(), "{warnings}"),
             Err(refused) => panic!("{refused}"),
         }
     }
+}
+
+#[test]
+fn an_exemption_of_the_policy_for_the_story_ends_each_year() {
+    let policy = example("policy.story.yaml");
+    let requirements = policy.projects.iter().flat_map(|project| &project.keys).map(|rule| &rule.requirement);
+    let days: Vec<_> = requirements
+        .filter_map(|requirement| match requirement {
+            Requirement::Exempt(exemption) => exemption.until.as_ref().map(|until| until.date.to_string()),
+            Requirement::Rotation(_) => None,
+        })
+        .collect();
+    assert_eq!(days, ["2026-06-30", "2027-06-30", "2028-06-30"]);
 }
 
 fn example(name: &str) -> Policy {

@@ -61,6 +61,7 @@ fn examples() -> Vec<(String, String)> {
         "config/policy.yaml",
         "config/policy.minimal.yaml",
         "config/policy.account.yaml",
+        "config/policy.story.yaml",
         "config/kubernetes/policy.yaml",
     ]
     .map(file)

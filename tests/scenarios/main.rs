@@ -52,6 +52,7 @@ mod service_manager;
 mod site;
 mod stalled_log;
 mod stand_in;
+mod story;
 mod unclear;
 mod web;
 mod workload;

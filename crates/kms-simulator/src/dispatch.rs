@@ -20,6 +20,7 @@ use super::{access, iam, kms, metadata};
 
 /// Carries out a request, with the fault that is due.
 pub(super) fn respond(world: &mut World, request: &Request<'_>) -> Reply {
+    world.catch_up();
     let request_id = world.request_id();
     let body = request.body.and_then(|body| serde_json::from_slice::<Map<String, Value>>(body).ok());
     let route = Route::of(request.method, request.path, body.as_ref());

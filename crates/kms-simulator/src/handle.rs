@@ -46,6 +46,7 @@ impl Handle {
     #[must_use]
     pub fn key(&self, project_id: &str, key_id: &str) -> Option<Key> {
         let mut world = lock(&self.world);
+        world.catch_up();
         let (keys, job) = world.keys(project_id)?;
         Some(keys.get_mut(key_id, &job)?.key.clone())
     }
@@ -54,6 +55,7 @@ impl Handle {
     #[must_use]
     pub fn keys(&self, project_id: &str) -> Vec<Key> {
         let mut world = lock(&self.world);
+        world.catch_up();
         let Some((keys, job)) = world.keys(project_id) else { return Vec::new() };
         keys.all(&job).map(|stored| stored.key.clone()).collect()
     }

@@ -239,6 +239,12 @@ impl Key {
         self.period_start.max(self.last_rotation).filter(|_| rotates)?.checked_add(self.interval())
     }
 
+    /// Whether rotation can be set on it now, by its kind and its state (`docs/kms-api.md` 2.2).
+    #[must_use]
+    pub fn can_rotate(&self) -> bool {
+        self.refusal().is_none()
+    }
+
     /// The interval of its rotation.
     pub(super) fn interval(&self) -> Duration {
         DAY * self.rotation.interval_days

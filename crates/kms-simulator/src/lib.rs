@@ -9,7 +9,8 @@
 //! * projects with [`Key`]s: [`ProjectSetup`],
 //! * logins: passwords, access keys, agencies, identity providers,
 //! * a [`Behaviour`]: what the documents leave open, and limits and lifetimes,
-//! * faults: a named [`Preset`], or with the feature `testing` a `Rule` for each `Fault`.
+//! * faults: a named [`Preset`], or with the feature `testing` a `Rule` for each `Fault`,
+//! * a timeline: each [`Action`] happens when the clock has reached its time.
 //!
 //! [`seed`] creates a realistic mix of keys for a policy. The feature `testing` adds `Handle`, which inspects and
 //! changes the running cloud (stored keys, number of requests, every interval that was sent), and `seed::account`,
@@ -82,6 +83,7 @@ mod job;
 mod journal;
 mod key;
 mod keys;
+mod timeline;
 
 // Requests and answers.
 mod answer;
@@ -117,6 +119,7 @@ pub use preset::{Preset, UnknownPreset};
 #[cfg(feature = "testing")]
 pub use rule::Rule;
 pub use setup::{ProjectSetup, Setup};
+pub use timeline::Action;
 
 /// The example of the README, compiled as a doc test.
 #[cfg(doctest)]

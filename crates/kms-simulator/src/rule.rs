@@ -101,6 +101,8 @@ impl Rule {
 #[derive(Debug)]
 pub(super) struct FaultRules {
     rules: Vec<Rule>,
+    /// The faults of an outage, if there is one.
+    outage: Option<Arc<[Fault]>>,
     rng: Rng,
     injected: u64,
 }
@@ -120,7 +122,7 @@ impl FaultDecision {
 
 impl FaultRules {
     pub(super) fn new(rules: Vec<Rule>, seed: u64) -> Self {
-        Self { rules, rng: Rng::with_seed(seed), injected: 0 }
+        Self { rules, outage: None, rng: Rng::with_seed(seed), injected: 0 }
     }
 
     pub(super) fn add(&mut self, rule: Rule) {
@@ -132,13 +134,24 @@ impl FaultRules {
         self.rules.clear();
     }
 
+    /// Begins or ends an outage of KMS and IAM: their gateway answers every call. It comes before all rules.
+    pub(super) fn set_outage(&mut self, begins: bool) {
+        self.outage = begins.then(|| [Fault::html(502), Fault::html(504)].into());
+    }
+
     /// Number of requests with a fault other than a delay.
     pub(super) fn faults_injected(&self) -> u64 {
         self.injected
     }
 
-    /// The first rule with a fault decides. The delays of the rules up to it add up; the last hold applies.
+    /// An outage decides, or else the first rule with a fault. The delays of the rules up to it add up; the last hold applies.
     pub(super) fn decide(&mut self, operation: Operation, key_id: Option<&str>) -> FaultDecision {
+        let is_metadata = OperationSet::METADATA.contains(operation);
+        if let Some(faults) = self.outage.as_ref().filter(|_| !is_metadata) {
+            self.injected += 1;
+            let fault = (Arc::clone(faults), self.rng.usize(..faults.len()));
+            return FaultDecision { delay: Duration::ZERO, hold: None, fault: Some(fault) };
+        }
         let (mut delay, mut hold) = (Duration::ZERO, None);
         for rule in &mut self.rules {
             if !rule.fires(operation, key_id, &mut self.rng) {

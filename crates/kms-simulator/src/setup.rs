@@ -11,6 +11,7 @@ use super::key::Key;
 use super::operation::OperationSet;
 use super::preset::Preset;
 use super::rule::Rule;
+use super::timeline::Action;
 
 /// Returns the current time.
 pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -93,6 +94,7 @@ pub struct Setup {
     pub(super) pod_token: Option<String>,
     pub(super) behaviour: Behaviour,
     pub(super) rules: Vec<Rule>,
+    pub(super) timeline: Vec<(SystemTime, Action)>,
     pub(super) seed: u64,
     pub(super) journal: Journal,
     pub(super) clock: Clock,
@@ -121,6 +123,7 @@ impl Setup {
             pod_token: None,
             behaviour: Behaviour::default(),
             rules: Vec::new(),
+            timeline: Vec::new(),
             seed: 1,
             journal: Journal::default(),
             clock: Arc::new(SystemTime::now),
@@ -228,6 +231,14 @@ impl Setup {
     pub fn preset(mut self, preset: Preset) -> Self {
         preset.apply_to(&mut self.behaviour);
         self.rules.extend(preset.rules());
+        self
+    }
+
+    /// Adds what happens at certain times by [`clock`](Self::clock). Before each request, all actions until then are
+    /// carried out, each as of its own time.
+    #[must_use]
+    pub fn timeline(mut self, actions: impl IntoIterator<Item = (SystemTime, Action)>) -> Self {
+        self.timeline.extend(actions);
         self
     }
 

@@ -20,6 +20,7 @@ use super::key::Key;
 use super::keys::Keys;
 use super::rule::FaultRules;
 use super::setup::{Clock, ProjectSetup, Setup};
+use super::timeline::{Action, Timeline};
 
 /// The simulated cloud.
 pub(super) struct World {
@@ -48,6 +49,7 @@ pub(super) struct World {
     pub(super) journal: Journal,
     /// Number of keys that were added so far, to all projects.
     keys_added: usize,
+    timeline: Timeline,
     clock: Clock,
     pub(super) rng: Rng,
 }
@@ -82,6 +84,7 @@ impl World {
             metadata_tokens: HashMap::new(),
             journal: setup.journal,
             keys_added: 0,
+            timeline: Timeline::new(setup.timeline),
             clock: setup.clock,
             // Not the sequence of the faults, which must not depend on the number of logins.
             rng: Rng::with_seed(!setup.seed),
@@ -112,7 +115,11 @@ impl World {
 
     /// Adds keys, or replaces the keys with their ids. Does nothing if the project does not exist.
     pub(super) fn add_keys(&mut self, project_id: &str, keys: impl IntoIterator<Item = Key>) {
-        let (now, every) = (self.now(), self.behaviour.forgets_every);
+        self.add_keys_at(project_id, keys, self.now());
+    }
+
+    fn add_keys_at(&mut self, project_id: &str, keys: impl IntoIterator<Item = Key>, now: SystemTime) {
+        let every = self.behaviour.forgets_every;
         let Some(project) = self.projects.get_mut(project_id) else { return };
         let keys = keys.into_iter().map(|key| {
             self.keys_added += 1;
@@ -124,9 +131,29 @@ impl World {
 
     /// The keys of a project, and the job that rotates them, at this moment.
     pub(super) fn keys(&mut self, project_id: &str) -> Option<(&mut Keys, Job<'_>)> {
-        let now = self.now();
+        self.keys_at(project_id, self.now())
+    }
+
+    fn keys_at(&mut self, project_id: &str, now: SystemTime) -> Option<(&mut Keys, Job<'_>)> {
         let project = self.projects.get_mut(project_id)?;
         Some((&mut project.keys, Job { behaviour: &self.behaviour, now }))
+    }
+
+    /// Carries out the actions of the timeline until now.
+    pub(super) fn catch_up(&mut self) {
+        let now = self.now();
+        while let Some((at, action)) = self.timeline.take_due(now) {
+            match action {
+                Action::AddKey { project_id, key } => self.add_keys_at(&project_id, [*key], at),
+                Action::ChangeKey { project_id, key_id, change } => {
+                    if let Some((keys, job)) = self.keys_at(&project_id, at) {
+                        keys.change(&key_id, &job, change);
+                    }
+                }
+                Action::BeginOutage => self.fault_rules.set_outage(true),
+                Action::EndOutage => self.fault_rules.set_outage(false),
+            }
+        }
     }
 
     /// Changes the behaviour; rotations until now are those of the old one.

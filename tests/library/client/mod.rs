@@ -108,6 +108,7 @@ fn settings(cloud: &Simulator, credentials: Credentials) -> ClientSettings {
             initial_interval: Duration::from_millis(1),
             max_interval: Duration::from_millis(5),
             max_elapsed: Duration::from_secs(600),
+            skip_waits: false,
         },
     }
 }

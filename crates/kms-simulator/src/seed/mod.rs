@@ -22,6 +22,8 @@ use super::setup::ProjectSetup;
 const DAY: Duration = Duration::from_secs(86_400);
 /// Number of keys after which the mix repeats.
 const PERIOD: usize = 40;
+/// Number of positions after which age and names repeat: it has no common divisor with the periods of the mixes.
+const SPREAD: usize = 9973;
 /// The wrong interval for keys for which the policy requires 365 days, in days.
 const ANOTHER_INTERVAL: u32 = 180;
 
@@ -188,13 +190,22 @@ impl Wanted {
 pub struct Seed {
     now: SystemTime,
     mix: Mix,
+    /// Each key has the age of the key that is this number of positions later.
+    shift: usize,
 }
 
 impl Seed {
     /// A mix with dates before `now`.
     #[must_use]
     pub fn new(now: SystemTime) -> Self {
-        Self { now, mix: Mix::default() }
+        Self { now, mix: Mix::default(), shift: 0 }
+    }
+
+    /// With other ages of the keys, and so other times of their rotations, for each number; 1 changes nothing.
+    #[must_use]
+    pub fn numbered(self, number: u64) -> Self {
+        let shift = number.wrapping_sub(1) % SPREAD as u64;
+        Self { shift: usize::try_from(shift).unwrap_or_default(), ..self }
     }
 
     /// A project with these keys.
@@ -218,19 +229,20 @@ impl Seed {
         let position = self.mix.total();
         let condition = Condition::at(position);
         self.mix.count(condition);
-        let key = Key::new(key_id).alias(alias(position)).created(self.now - age(position));
+        let aged = position + self.shift;
+        let key = Key::new(key_id).alias(alias(position)).created(self.now - age(aged));
         Some(match condition {
             Condition::Off => key,
             Condition::OtherInterval => {
                 let other =
                     if wanted_days == INTERVAL_AFTER_ENABLING { ANOTHER_INTERVAL } else { INTERVAL_AFTER_ENABLING };
-                rotating(key, other, position, self.now)
+                rotating(key, other, aged, self.now)
             }
-            Condition::Right => rotating(key, wanted_days, position, self.now),
+            Condition::Right => rotating(key, wanted_days, aged, self.now),
             Condition::Disabled => key.state(KeyState::Disabled),
             Condition::Imported => key.imported(),
             Condition::PendingDeletion => {
-                let key = rotating(key, wanted_days, position, self.now);
+                let key = rotating(key, wanted_days, aged, self.now);
                 key.state(KeyState::PendingDeletion)
             }
             Condition::Default => key.default_of(["evs", "obs", "rds", "sfs"][position / PERIOD % 4]),
@@ -240,9 +252,9 @@ impl Seed {
     }
 }
 
-/// A number for spreading age and names: its multipliers have no common divisor with the periods of the mixes.
+/// A number for spreading age and names.
 fn spread(position: usize) -> u32 {
-    u32::try_from(position % 9973).unwrap_or_default()
+    u32::try_from(position % SPREAD).unwrap_or_default()
 }
 
 /// The age of the key at this position.
@@ -290,7 +302,11 @@ mod tests {
     }
 
     fn seeded(count: usize, interval_days: u32) -> (ProjectSetup, Mix) {
-        let mut seed = Seed::new(now());
+        numbered(1, count, interval_days)
+    }
+
+    fn numbered(number: u64, count: usize, interval_days: u32) -> (ProjectSetup, Mix) {
+        let mut seed = Seed::new(now()).numbered(number);
         let ids = ids(count);
         let project = seed.project("p", "eu-de", ids.iter().map(|id| Wanted::new(id, interval_days)));
         (project, seed.mix())
@@ -344,8 +360,26 @@ mod tests {
     }
 
     #[test]
+    fn another_number_changes_the_ages_and_nothing_else() {
+        let created = |number| {
+            let (project, mix) = numbered(number, 20, 90);
+            (project.keys.iter().map(|key| key.created).collect::<Vec<_>>(), mix)
+        };
+        assert_eq!(created(7), created(7));
+        assert_ne!(created(7).0, created(1).0);
+        assert_eq!(created(u64::MAX).1, created(0).1);
+    }
+
+    #[test]
     fn times_are_plausible_and_names_differ() {
-        let (project, _) = seeded(2000, 90);
+        for number in [1, 2, 700, u64::MAX] {
+            assert_plausible(number);
+        }
+    }
+
+    #[track_caller]
+    fn assert_plausible(number: u64) {
+        let (project, _) = numbered(number, 2000, 90);
         let mut names = std::collections::HashSet::new();
         for key in &project.keys {
             assert!(key.default || names.insert(key.alias.clone()), "{} twice", key.alias);

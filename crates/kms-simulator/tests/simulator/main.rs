@@ -17,6 +17,7 @@ mod rotation;
 mod signatures;
 mod signing;
 mod tags;
+mod timeline;
 mod wire;
 mod workload;
 
