@@ -24,8 +24,14 @@ const LARGE: usize = 10_000;
 
 fn main() {
     let folder = tempfile::tempdir().unwrap();
-    let options =
-        LogOptions { name: "bench".to_owned(), origin_suffix: None, signing_key: None, simulated: false, sync: true };
+    let options = LogOptions {
+        name: "bench".to_owned(),
+        origin_suffix: None,
+        signing_key: None,
+        simulated: false,
+        sync: true,
+        replaced: None,
+    };
     let began = UNIX_EPOCH + Duration::from_secs(1_730_000_000);
     let (mut log, _) = Log::open(folder.path(), &options, began).unwrap();
     let (mut at, mut longest) = (began, Duration::ZERO);

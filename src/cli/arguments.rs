@@ -173,6 +173,13 @@ pub(super) struct RehearseOptions {
     /// The same number gives the same keys, faults and story
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub(super) seed: u64,
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        help = "Record the rehearsal in an evidence log in this folder, which must be missing or empty; the evidence log \
+                of the policy is left alone"
+    )]
+    pub(super) evidence: Option<PathBuf>,
     /// End after the first run, or when the fast-forward has reached the present, and open no port
     #[arg(long)]
     pub(super) once: bool,

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tracing::warn;
 
 use super::{Exit, fail, variable};
 use crate::evidence::hex;
+use crate::evidence::key::SigningKey;
 use crate::evidence::log::LogError;
 use crate::evidence::record::StartRecord;
 use crate::evidence::recorder::{Recorder, RecorderSettings, RecorderStatus, SigningKeySource};
@@ -35,17 +37,77 @@ pub(super) fn settings(policy: &Policy) -> Option<RecorderSettings> {
         stops_writes: on_failure == OnFailure::Stop,
         simulated: false,
         sync: true,
+        replaced: None,
     })
 }
 
-/// A recorder without a log yet. `replica` is the name of this one among several.
+/// The log of a rehearsal, which is marked as simulated.
+pub(super) struct RehearsalLog {
+    folder: PathBuf,
+    is_temporary: bool,
+    seed: u64,
+    sync: bool,
+}
+
+impl RehearsalLog {
+    /// A log in this folder, which must be missing or empty, or in a temporary one. The seed decides its name and its
+    /// signing key, which everyone can compute.
+    pub(super) fn new(folder: Option<&Path>, seed: u64, sync: bool) -> io::Result<Self> {
+        let Some(folder) = folder else {
+            let folder = std::env::temp_dir().join(format!("kms-rotationd-{}", uuid::Uuid::new_v4().simple()));
+            return Ok(Self { folder, is_temporary: true, seed, sync });
+        };
+        match std::fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {
+            Ok(false) => return Err(io::Error::other("it is not empty; a rehearsal needs a folder of its own")),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(true) | Err(_) => {}
+        }
+        Ok(Self { folder: folder.to_owned(), is_temporary: false, seed, sync })
+    }
+
+    /// Its settings, for a simulated cloud at this address, which is another one each time.
+    pub(super) fn settings(&self, address: &str) -> RecorderSettings {
+        let digest =
+            |what: &str| <[u8; 32]>::from(Sha256::digest(format!("kms-rotationd rehearsal {} {what}", self.seed)));
+        RecorderSettings {
+            folder: self.folder.clone(),
+            name: "rehearsal".to_owned(),
+            signing_key: Some(SigningKeySource::Pem(SigningKey::pem_from_seed(&digest("signing key")))),
+            origin_suffix: Some(hex(&digest("origin")[..8])),
+            retention: None,
+            stops_writes: false,
+            simulated: true,
+            sync: self.sync,
+            replaced: Some((address.to_owned(), "simulated-cloud".to_owned())),
+        }
+    }
+}
+
+impl Drop for RehearsalLog {
+    fn drop(&mut self) {
+        if self.is_temporary {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// What the record of a process's start has.
+#[derive(Clone)]
+pub(super) enum Process {
+    /// This one, with the name of the replica among several.
+    Real(Option<String>),
+    /// A rehearsal.
+    Simulated,
+}
+
+/// A recorder without a log yet.
 pub(super) fn recorder(
     clock: Clock,
-    replica: Option<String>,
+    process: Process,
     block: WriteBlock,
     show: impl Fn(Option<EvidenceStatus>) + Send + Sync + 'static,
 ) -> Recorder {
-    let start = move || start_record(replica.clone());
+    let start = move || start_record(process.clone());
     let status = |RecorderStatus { origin, records, checkpoint, write_successful }| EvidenceStatus {
         origin,
         records,
@@ -85,7 +147,7 @@ pub(super) async fn of_command(
         }
         return Ok(None);
     }
-    let recorder = recorder(Clock::system(), None, block, |_| ());
+    let recorder = recorder(Clock::system(), Process::Real(None), block, |_| ());
     if let Some(restored) = open_for_apply(&recorder, settings, text).await? {
         memory.restore(restored.projects);
     }
@@ -128,15 +190,20 @@ async fn open_for_apply(
 }
 
 /// What a process is, for the log.
-fn start_record(replica: Option<String>) -> StartRecord {
+fn start_record(process: Process) -> StartRecord {
+    let simulated = matches!(process, Process::Simulated);
     StartRecord {
         version: VERSION.to_owned(),
         revision: REVISION.to_owned(),
         executable_sha256: executable_sha256().ok(),
-        host: kernel("hostname"),
-        boot_id: kernel("random/boot_id"),
-        replica,
-        simulated: false,
+        // A rehearsal is the same on every machine.
+        host: if simulated { Some("rehearsal".to_owned()) } else { kernel("hostname") },
+        boot_id: if simulated { None } else { kernel("random/boot_id") },
+        replica: match process {
+            Process::Real(replica) => replica,
+            Process::Simulated => None,
+        },
+        simulated,
     }
 }
 

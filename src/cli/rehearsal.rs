@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -13,9 +14,12 @@ use tracing::warn;
 
 use super::arguments::RehearseOptions;
 use super::population::{Population, simulated_id};
+use super::recording::RehearsalLog;
 use super::story::{Story, minute};
+use super::{Exit, fail};
 use crate::connect::EndpointOverride;
 use crate::daemon::{Course, MOST_RUNS, PastClock, thinned};
+use crate::evidence::recorder::RecorderSettings;
 use crate::kms::auth::{Credentials, Login, Named, Password, SecretLocation};
 use crate::kms::endpoint::Endpoints;
 use crate::policy::Policy;
@@ -38,6 +42,7 @@ pub(super) struct Rehearsal {
     /// It ends by itself, so there is nothing to watch.
     once: bool,
     past: Option<Past>,
+    log: Option<RehearsalLog>,
 }
 
 /// The past through which a rehearsal goes in fast-forward.
@@ -61,10 +66,27 @@ pub(super) fn clock(options: &RehearseOptions) -> PastClock {
     PastClock::standing(present - options.fast_forward.unwrap_or_default(), present)
 }
 
+/// The evidence log of a rehearsal with these options; or the exit code, if the reason is printed.
+pub(super) fn log(options: &RehearseOptions) -> Result<Option<RehearsalLog>, Exit> {
+    if options.evidence.is_none() && options.fast_forward.is_none() {
+        return Ok(None);
+    }
+    let log = RehearsalLog::new(options.evidence.as_deref(), options.seed, options.fast_forward.is_none());
+    log.map(Some).map_err(|error| {
+        let folder = options.evidence.as_deref().unwrap_or(Path::new("")).display();
+        fail(Exit::Invalid, &format_args!("cannot use {folder} for the evidence log: {error}"))
+    })
+}
+
 impl Rehearsal {
     /// Starts a cloud with keys in various states, made from the policy's entries.
-    pub(super) async fn start(policy: &Policy, options: &RehearseOptions, clock: PastClock) -> io::Result<Self> {
-        let &RehearseOptions { faults, fast_forward, seed, once } = options;
+    pub(super) async fn start(
+        policy: &Policy,
+        options: &RehearseOptions,
+        log: Option<RehearsalLog>,
+        clock: PastClock,
+    ) -> io::Result<Self> {
+        let &RehearseOptions { faults, fast_forward, seed, once, .. } = options;
         // Jitter of the schedule and of retries.
         fastrand::seed(seed);
         let start = clock.now();
@@ -91,6 +113,7 @@ impl Rehearsal {
             faults,
             once,
             past,
+            log,
         };
         rehearsal.add_keys()(policy);
         Ok(rehearsal)
@@ -113,6 +136,12 @@ impl Rehearsal {
             shortest_step: shortest_step.unwrap_or_default(),
             stop: once.then(|| stop.clone()),
         }
+    }
+
+    /// The settings of its evidence log, if it has one.
+    pub(super) fn log_settings(&self) -> Option<RecorderSettings> {
+        let url = self.simulator.url();
+        self.log.as_ref().map(|log| log.settings(url.trim_start_matches("http://")))
     }
 
     /// Whether every request must be made in the same order each time.

@@ -10,6 +10,7 @@ use tracing::{error, info};
 
 use super::arguments::{LeaseOptions, LogOptions, RehearseOptions};
 use super::leadership::Leadership;
+use super::recording::Process;
 use super::rehearsal::{self, Rehearsal};
 use super::{Exit, fail, file_limit, load, recording, variable};
 use crate::connect::{ClientCache, Connector};
@@ -101,7 +102,11 @@ pub(super) async fn rehearse(
 ) -> Exit {
     let past = rehearsal::clock(&options);
     let clock = past.clock();
-    let mut file = PolicyFile::new(file, variable, clock.clone());
+    let evidence = match rehearsal::log(&options) {
+        Ok(evidence) => evidence,
+        Err(exit) => return exit,
+    };
+    let mut file = PolicyFile::new(file, variable, clock.clone()).keeping_text();
     let loaded = load(&mut file, log).and_then(|policy| Ok((policy, listen.web(log)?)));
     let (mut policy, web) = match loaded {
         Ok(loaded) => loaded,
@@ -109,7 +114,7 @@ pub(super) async fn rehearse(
     };
     // Otherwise it would end without a run.
     policy.schedule.run_on_start |= options.once && options.fast_forward.is_none();
-    match Rehearsal::start(&policy, &options, past.clone()).await {
+    match Rehearsal::start(&policy, &options, evidence, past.clone()).await {
         Ok(rehearsal) => {
             let (announcer, course) = (Announcer::brief(past.clone()), rehearsal.course());
             let alarm = |alarm, signals: &Signals| FastForward::new(past, course(&signals.stop), alarm);
@@ -222,8 +227,13 @@ async fn prepare<A: Alarm, F: FnOnce(CronAlarm, &Signals) -> A>(
     };
     let add_keys = rehearsal.map(Rehearsal::add_keys);
     // A rehearsal leaves the log of the policy alone.
-    let settings = if rehearsal.is_some() { |_: &Policy| None } else { recording::settings };
-    let recorder = Arc::new(recording::recorder(clock.clone(), leadership.replica.clone(), block, {
+    let rehearsed = rehearsal.map(Rehearsal::log_settings);
+    let settings = move |policy: &Policy| rehearsed.clone().unwrap_or_else(|| recording::settings(policy));
+    let process = match rehearsal {
+        Some(_) => Process::Simulated,
+        None => Process::Real(leadership.replica.clone()),
+    };
+    let recorder = Arc::new(recording::recorder(clock.clone(), process, block, {
         let store = Arc::clone(&store);
         move |status| store.evidence(status)
     }));

@@ -188,7 +188,7 @@ impl Journal {
             result: result.to_owned(),
             acting: !report.standby,
             started_at: time(report.started),
-            duration_seconds: (report.took.as_secs_f64() * 1_000.0).round() / 1_000.0,
+            duration_seconds: (self.duration(report).as_secs_f64() * 1_000.0).round() / 1_000.0,
             keys: counts(&report.tally()),
             listed: report.projects.iter().all(|project| project.listed),
             changes: report.changes(),
@@ -197,6 +197,11 @@ impl Journal {
             next_run_at: timing.next_run.map(time),
             gap_after: timing.gap_after.max(Some(report.started + SHORTEST_GAP)).map(time),
         }
+    }
+
+    /// How long a run took. A log that is not synced is of a rehearsal whose clock jumps: it is the same each time.
+    fn duration(&self, report: &Report) -> Duration {
+        if self.is_synced { report.took } else { report.ended.duration_since(report.started).unwrap_or_default() }
     }
 
     /// Begins a segment, which opens with the policy, the projects and every key.

@@ -47,6 +47,8 @@ pub struct LogOptions {
     pub simulated: bool,
     /// Whether records are synced to the disk. Only a rehearsal in fast-forward does without.
     pub sync: bool,
+    /// A text, and what records have instead: the address of a simulated cloud, which is another one each time.
+    pub replaced: Option<(String, String)>,
 }
 
 /// Why a log cannot be opened.
@@ -120,6 +122,7 @@ pub struct Log {
     /// The size of the newest checkpoint.
     signed: Option<u64>,
     sync: bool,
+    replaced: Option<(String, String)>,
 }
 
 /// The last segment.
@@ -194,7 +197,7 @@ impl Log {
         match Self::resume(&active, &identity, options) {
             Ok(resumed) => {
                 let opened = resumed.torn.clone().map_or(Opened::Continued, Opened::Recovered);
-                Ok((Self::go_on(active, lock, identity, resumed, options.sync, now), opened))
+                Ok((Self::go_on(active, lock, identity, resumed, options, now), opened))
             }
             Err(Damage(why)) => Self::leave(&active, lock, options, Some(identity.origin), why, now),
         }
@@ -241,11 +244,18 @@ impl Log {
         let text = serde_json::to_vec_pretty(&identity).unwrap_or_default();
         folder::replace(&folder, IDENTITY, 0o644, &text).map_err(at(folder.join(IDENTITY)))?;
         let empty = Resumed { key, segment, tree: Frontier::new(), torn: None, signed: None };
-        Ok(Self::go_on(folder, lock, identity, empty, options.sync, now))
+        Ok(Self::go_on(folder, lock, identity, empty, options, now))
     }
 
     /// The log after what is on the disk.
-    fn go_on(folder: PathBuf, lock: Lock, identity: Identity, resumed: Resumed, sync: bool, now: SystemTime) -> Self {
+    fn go_on(
+        folder: PathBuf,
+        lock: Lock,
+        identity: Identity,
+        resumed: Resumed,
+        options: &LogOptions,
+        now: SystemTime,
+    ) -> Self {
         let Resumed { key, segment, tree, torn, signed } = resumed;
         let durable = tree.clone();
         let (pending, failing_since, gap) = (Vec::new(), None, None);
@@ -261,7 +271,8 @@ impl Log {
             failing_since,
             gap,
             signed,
-            sync,
+            sync: options.sync,
+            replaced: options.replaced.clone(),
         };
         if log.size() == 0 {
             log.push_opening(now, 0);
@@ -383,7 +394,12 @@ impl Log {
 
     fn push<T: RecordType>(&mut self, at: SystemTime, record: &T) {
         // Records have no maps with keys other than text, so that this never fails.
-        let Ok(text) = line::encode(self.tree.size(), at, T::NAME, record) else { return };
+        let Ok(mut text) = line::encode(self.tree.size(), at, T::NAME, record) else { return };
+        if let (Some((from, to)), Ok(line)) = (&self.replaced, std::str::from_utf8(&text))
+            && line.contains(from)
+        {
+            text = line.replace(from, to).into_bytes();
+        }
         self.tree.append(leaf_hash(&text));
         self.pending.extend_from_slice(&text);
         self.pending.push(b'\n');

@@ -48,6 +48,8 @@ pub struct RecorderSettings {
     pub simulated: bool,
     /// Whether records are synced to the disk.
     pub sync: bool,
+    /// A text, and what records have instead.
+    pub replaced: Option<(String, String)>,
 }
 
 /// Where a private key comes from.
@@ -234,6 +236,7 @@ impl State {
             signing_key: settings.signing_key.as_ref().map(key).transpose()?,
             simulated: settings.simulated,
             sync: settings.sync,
+            replaced: settings.replaced.clone(),
         };
         let file = |error| LogError::File { path: settings.folder.clone(), error };
         let (mut journal, restored) = Journal::open(&settings.folder, &options, settings.retention, now)?;

@@ -481,6 +481,7 @@ fn a_signing_key_kept_elsewhere_makes_no_difference() {
         signing_key: Some(pem),
         simulated: false,
         sync: true,
+        replaced: None,
     };
     let (mut log, _) = Log::open(folder.path(), &options, at(0)).unwrap();
     signed(&mut log, "one", 1);

@@ -29,8 +29,14 @@ pub(crate) fn at(seconds: u64) -> SystemTime {
 pub(crate) const DAY: u64 = 86_400;
 
 pub(crate) fn open(folder: &Path, simulated: bool, seconds: u64) -> Log {
-    let options =
-        LogOptions { name: "payments".to_owned(), origin_suffix: None, signing_key: None, simulated, sync: true };
+    let options = LogOptions {
+        name: "payments".to_owned(),
+        origin_suffix: None,
+        signing_key: None,
+        simulated,
+        sync: true,
+        replaced: None,
+    };
     Log::open(folder, &options, at(seconds)).unwrap().0
 }
 

@@ -283,8 +283,14 @@ fn apply_waits_for_the_lock_and_then_goes_on_or_ends_as_the_policy_says() {
 #[test]
 fn a_real_run_refuses_the_log_of_a_simulated_cloud() {
     let site = Site::new(&with_log(Policy::of_one_key("http://127.0.0.1:1")));
-    let options =
-        LogOptions { name: "payments".to_owned(), origin_suffix: None, signing_key: None, simulated: true, sync: true };
+    let options = LogOptions {
+        name: "payments".to_owned(),
+        origin_suffix: None,
+        signing_key: None,
+        simulated: true,
+        sync: true,
+        replaced: None,
+    };
     drop(Log::open(&site.path("evidence"), &options, SystemTime::now()).unwrap());
     for command in ["run", "apply"] {
         let arguments = [command, "--policy", "policy.yaml"];

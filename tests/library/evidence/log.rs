@@ -30,7 +30,14 @@ pub(super) fn at(seconds: u64) -> SystemTime {
 }
 
 pub(super) fn options() -> LogOptions {
-    LogOptions { name: "payments".to_owned(), origin_suffix: None, signing_key: None, simulated: false, sync: true }
+    LogOptions {
+        name: "payments".to_owned(),
+        origin_suffix: None,
+        signing_key: None,
+        simulated: false,
+        sync: true,
+        replaced: None,
+    }
 }
 
 pub(super) fn open(folder: &Path) -> (Log, Opened) {
