@@ -17,6 +17,7 @@ pub mod inclusion;
 pub mod key;
 mod line;
 pub mod log;
+mod marks;
 pub mod note;
 pub mod pack;
 pub mod problem;
