@@ -24,6 +24,7 @@ mod journal;
 pub mod key;
 mod line;
 pub mod log;
+mod marks;
 mod memory;
 pub mod note;
 pub mod pack;

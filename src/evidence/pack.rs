@@ -1,7 +1,7 @@
 //! The pack for an auditor: one tar file with logs, their public keys, a guide and a verifier in Python.
 //!
-//! It contains what [`FILES`](super::folder) of a log third parties need, by name, and so never a private key. The same
-//! logs give the same bytes. It reads folders of logs that may be written meanwhile, and changes and locks nothing.
+//! The files of a log are packed by name, so a pack never has a private key. The same logs give the same bytes. It reads
+//! folders of logs that may be written meanwhile, and changes and locks nothing.
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
@@ -16,9 +16,9 @@ use super::conclusion::CLAIM;
 use super::folder::{self, CHECKPOINT, CHECKPOINTS, IDENTITY, ReadError, Segment};
 use super::line;
 use super::log::{SignedAt, is_simulated};
+use super::marks::optional;
 use super::note::Checkpoint;
 use super::problem::records;
-use super::verify::optional;
 use crate::support::printable::printable;
 
 /// The folder in the pack.

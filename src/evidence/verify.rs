@@ -3,17 +3,17 @@
 //! It reads the folder of a log that may be written meanwhile, and changes and locks nothing. [`super::conclusion`] puts
 //! the result into words.
 
-use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use sha2::{Digest, Sha256};
 
 use super::anchor::Anchor;
-use super::folder::{self, CHECKPOINT, CHECKPOINTS, IDENTITY, Identity, ReadError, Segment};
+use super::folder::{self, CHECKPOINT, IDENTITY, Identity, ReadError, Segment};
 use super::key::VerifyingKey;
 use super::line;
-use super::log::{SignedAt, is_simulated, opening};
+use super::log::{is_simulated, opening};
+use super::marks::{Mark, Marks, optional};
 use super::note::Checkpoint;
 use super::problem::{Problem, Stated};
 use super::tree::{Frontier, Hash, leaf_hash};
@@ -67,97 +67,6 @@ impl Verification {
     #[must_use]
     pub fn unsigned(&self) -> u64 {
         self.size - self.signed.as_ref().map_or(0, |signed| signed.size.min(self.size))
-    }
-}
-
-/// A root that the log must have at a size.
-struct Mark {
-    checkpoint: Checkpoint,
-    at: Option<String>,
-    /// The log's key has signed it.
-    is_signed: bool,
-    is_anchor: bool,
-}
-
-impl Mark {
-    fn stated(&self) -> Stated {
-        Stated { size: self.checkpoint.size, at: self.at.clone(), is_anchor: self.is_anchor }
-    }
-}
-
-/// The marks of a log, and the notes that its key has not signed.
-struct Marks {
-    key: Option<VerifyingKey>,
-    all: Vec<Mark>,
-    problems: Vec<Problem>,
-}
-
-impl Marks {
-    fn add_note(&mut self, note: &str, what: &str, at: Option<String>, is_anchor: bool) {
-        // Without the key, nothing is known of any note.
-        let Some(key) = &self.key else { return };
-        match Checkpoint::parse(note, key) {
-            Ok(checkpoint) => self.all.push(Mark { checkpoint, at, is_signed: true, is_anchor }),
-            Err(_) => self.problems.push(Problem::NotSigned { what: what.to_owned() }),
-        }
-    }
-
-    /// The checkpoints in the folder.
-    fn add_own(&mut self, folder: &Path) -> Result<(), ReadError> {
-        let newest = optional(&folder.join(CHECKPOINT))?;
-        if let Some(note) = newest {
-            self.add_note(&String::from_utf8_lossy(&note), "the checkpoint", None, false);
-        }
-        // It is not synced, so its last line may be missing or cut.
-        let all = optional(&folder.join(CHECKPOINTS))?.unwrap_or_default();
-        for (text, is_complete) in line::lines(&all) {
-            match serde_json::from_slice(text) {
-                Ok(SignedAt { at, note }) => {
-                    self.add_note(&note, &format!("the checkpoint of {at} in {CHECKPOINTS}"), Some(at), false);
-                }
-                Err(_) if is_complete && !text.iter().all(|byte| *byte == 0) => {
-                    self.problems.push(Problem::NotSigned { what: format!("a line of {CHECKPOINTS}") });
-                }
-                Err(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// The anchors of this log.
-    fn add_anchors(&mut self, anchors: &[Anchor], origin: &str) {
-        for Anchor { checkpoint, note } in anchors.iter().filter(|anchor| anchor.checkpoint.origin == origin) {
-            if let Some(note) = note {
-                self.add_note(note, "an anchor", None, true);
-            } else {
-                let checkpoint = checkpoint.clone();
-                self.all.push(Mark { checkpoint, at: None, is_signed: false, is_anchor: true });
-            }
-        }
-    }
-
-    /// Sorts them by size, those in the folder first, and removes the ones that occur twice.
-    fn sort(&mut self) {
-        let times =
-            self.all.iter().filter_map(|mark| Some(((mark.checkpoint.size, mark.checkpoint.root), mark.at.clone()?)));
-        let times: BTreeMap<_, _> = times.collect();
-        for mark in &mut self.all {
-            mark.at = times.get(&(mark.checkpoint.size, mark.checkpoint.root)).cloned();
-        }
-        self.all.sort_by_key(|mark| (mark.checkpoint.size, mark.is_anchor, mark.checkpoint.root, !mark.is_signed));
-        self.all.dedup_by(|one, other| one.checkpoint == other.checkpoint && one.is_anchor == other.is_anchor);
-        self.problems.dedup();
-    }
-
-    fn find_forks(&mut self) {
-        for same_size in self.all.chunk_by(|one, other| one.checkpoint.size == other.checkpoint.size) {
-            let mut signed = same_size.iter().filter(|mark| mark.is_signed);
-            if let Some(one) = signed.next()
-                && let Some(other) = signed.find(|other| other.checkpoint.root != one.checkpoint.root)
-            {
-                self.problems.push(Problem::Forked { one: one.stated(), other: other.stated() });
-            }
-        }
     }
 }
 
@@ -416,14 +325,5 @@ impl<'a> Walk<'a> {
             let (stated, found, until) = (longest.stated(), self.tree.size(), self.at.clone());
             self.problems.push(Problem::Truncated { stated, found, until });
         }
-    }
-}
-
-/// The content of a file that need not exist.
-pub(super) fn optional(path: &Path) -> Result<Option<Vec<u8>>, ReadError> {
-    match fs::read(path) {
-        Ok(content) => Ok(Some(content)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ReadError::at(path)(error)),
     }
 }

@@ -24,6 +24,7 @@ mod errors;
 mod evidence;
 mod evidence_log;
 mod evidence_pack;
+mod evidence_proof;
 mod faults;
 mod front;
 mod generate;
