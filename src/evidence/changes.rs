@@ -279,8 +279,9 @@ fn changes(project: &ProjectReport, key: &KeyReport, before: Option<&KeyReport>,
     let judged =
         |key: &KeyReport| (key.status, key.reasons, key.alias.clone(), key.desired.map(requirement), exemption(key));
     let is_judged_otherwise = judged(was) != judged(key);
-    // What a later process continues with.
-    let proof = |key: &KeyReport| (key.rotation_due, key.overdue_from, key.material_since);
+    // What a later process continues with. Keys that need not rotate are read once a day only, which leaves gaps.
+    let overdue_from = |key: &KeyReport| key.overdue_from.filter(|_| key.desired.is_some());
+    let proof = |key: &KeyReport| (key.rotation_due, overdue_from(key), key.material_since);
     if is_judged_otherwise || !is_recorded && proof(was) != proof(key) {
         let is_new = key.reasons.contains(Reason::Exempted) && !was.reasons.contains(Reason::Exempted);
         emit(record(if is_new { Event::Exempted } else { Event::Status }, None));

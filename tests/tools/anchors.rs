@@ -2,19 +2,18 @@
 //! Prometheus.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::cloud::{Cloud, off};
 use crate::eventually;
 use crate::evidence_log::{continued, copy_of, written};
 use crate::prometheus::Prometheus;
 use crate::repository::all_blocks;
+use crate::site::{Policy, Site};
 
 const LOG: &str = "/var/lib/kms-rotationd/evidence";
 
@@ -115,26 +114,23 @@ pub(crate) fn a_timestamp_of_a_checkpoint_verifies() {
 }
 
 pub(crate) fn a_prometheus_keeps_anchors() {
-    let (folder, log) = (TempDir::new().unwrap(), written());
-    // What it has scraped within the last day.
-    let notes = fs::read_to_string(log.path().join("checkpoints.jsonl")).unwrap();
-    let mut samples = String::new();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    for (number, line) in (1..).zip(notes.lines()) {
-        let note: Value = serde_json::from_str(line).unwrap();
-        let [origin, size, root] = note["note"].as_str().unwrap().lines().collect::<Vec<_>>()[..3] else { panic!() };
-        let labels = format!("origin=\"{origin}\",size=\"{size}\",root=\"{root}\"");
-        let time = now - 80_000 + number * 600;
-        let _ = writeln!(samples, "kms_rotation_evidence_checkpoint_info{{{labels}}} 1 {time}");
-    }
-    fs::write(folder.path().join("samples"), samples + "# EOF\n").unwrap();
-    let stored = shell(folder.path(), "promtool tsdb create-blocks-from openmetrics samples data");
-    assert!(stored.1, "{}", stored.0);
-    let prometheus = Prometheus::of(&folder.path().join("data"));
-    let recipe = recipe("prometheus", log.path());
+    let cloud = Cloud::of([off()]);
+    let evidence = "{directory: evidence, name: payments}".to_owned();
+    let site = Site::new(&Policy { evidence, ..Policy::of_one_key(cloud.url()) });
+    let daemon = site.run();
+    let prometheus = Prometheus::watching(&daemon);
+    let recipe = recipe("prometheus", &site.path("evidence"));
     let (request, verification) = recipe.split_once('\n').unwrap();
     let query = request.split('\'').nth(1).and_then(|data| data.strip_prefix("query=")).unwrap();
-    eventually("the stored samples", || prometheus.query(query).len() == 2);
-    fs::write(folder.path().join("kept-elsewhere"), prometheus.answer(query).1).unwrap();
-    assert_verified(&shell(folder.path(), verification), true, "2 agree with it");
+    eventually("the metric of a checkpoint", || prometheus.query(query).len() == 1);
+    fs::write(site.path("kept-elsewhere"), prometheus.answer(query).1).unwrap();
+    daemon.stop();
+    assert_verified(&shell(site.folder(), verification), true, "1 agrees with it");
+    // Somebody removes what the first run has recorded.
+    let segment = site.path("evidence").join("00000000000000000000.jsonl");
+    let content = fs::read_to_string(&segment).unwrap();
+    let kept: Vec<_> = content.split_inclusive('\n').take(3).collect();
+    fs::write(&segment, kept.concat()).unwrap();
+    let cut = shell(site.folder(), verification);
+    assert!(!cut.1 && cut.0.contains("TRUNCATED: 3 records found"), "{}", cut.0);
 }

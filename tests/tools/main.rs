@@ -20,6 +20,7 @@ mod evidence;
 #[path = "../scenarios/evidence_log.rs"]
 mod evidence_log;
 mod evidence_verifier;
+mod full_disk;
 #[expect(dead_code, reason = "the scenarios need more of it")]
 #[path = "../scenarios/guest.rs"]
 mod guest;
@@ -94,6 +95,7 @@ const TESTS: &[Test] = tests! {
     has_pynacl: evidence_verifier::{the_signatures_are_checked_with_pynacl};
     has_openssl: evidence_verifier::{the_commands_in_the_guide_check_a_signature_with_openssl};
     has_jq: evidence_verifier::{the_command_in_the_guide_lists_what_happened_to_keys};
+    has_mountable_disk: full_disk::{records_wait_while_the_disk_is_full_and_none_is_lost};
     has_ipv6: ipv6::{a_cloud_on_ipv6_works};
     has_kubectl: manifests::{
         kustomize_changes_the_number_of_the_example,
@@ -197,6 +199,10 @@ fn has_browser() -> Result<(), String> {
     installed("chromium")?;
     installed("chromedriver")?;
     STARTS.get_or_init(browser::Browser::starts).clone()
+}
+
+fn has_mountable_disk() -> Result<(), String> {
+    full_disk::can_be_mounted()
 }
 
 fn has_ipv6() -> Result<(), String> {

@@ -38,13 +38,6 @@ impl Prometheus {
         Self::start(folder, &data)
     }
 
-    /// A Prometheus that scrapes nothing and has these data.
-    pub(crate) fn of(data: &Path) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("prometheus.yaml"), "global: {}\n").unwrap();
-        Self::start(folder, data)
-    }
-
     fn start(folder: TempDir, data: &Path) -> Self {
         let mut command = Command::new("prometheus");
         command.args(["--config.file=prometheus.yaml", "--log.format=json"]);

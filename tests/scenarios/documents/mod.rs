@@ -27,6 +27,7 @@ use std::time::SystemTime;
 use kms_rotationd::policy::{self, Policy};
 use kms_rotationd::rotation::project::{Cloud, Mode};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::{eventually, program};
 use repository::{all_blocks, blocks, files, root, text};
@@ -136,7 +137,7 @@ fn ci_runs_the_test_command_of_readme() {
 }
 
 /// Ends the program with the test, however that ends.
-struct Running(Child);
+struct Running(Child, #[expect(dead_code, reason = "removed with it")] Option<TempDir>);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -150,14 +151,17 @@ fn rehearsal() -> (Running, String) {
     let commands = blocks("README.md", "sh");
     let (cargo, arguments) = commands[0].split_once(" -- ").unwrap();
     assert!(cargo.starts_with("cargo run"), "{cargo}");
+    let folder = tempfile::tempdir().unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_kms-rotationd"))
         .args(arguments.split_whitespace())
+        .arg("--evidence")
+        .arg(folder.path())
         .args(["--listen", "127.0.0.1:0"])
         .current_dir(root())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn();
-    let mut running = Running(child.unwrap());
+    let mut running = Running(child.unwrap(), Some(folder));
     let out = running.0.stdout.take().unwrap();
     let line = BufReader::new(out).lines().map(Result::unwrap).find(|line| line.ends_with("status page")).unwrap();
     let address = line.trim().strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned();

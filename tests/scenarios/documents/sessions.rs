@@ -109,7 +109,7 @@ impl Session {
         let arguments = command.split_whitespace().skip(1);
         let mut daemon = self.command(env!("CARGO_BIN_EXE_kms-rotationd"));
         daemon.args(arguments).args(["--listen", "127.0.0.1:0"]).stderr(Stdio::piped());
-        let mut daemon = Running(daemon.spawn().unwrap());
+        let mut daemon = Running(daemon.spawn().unwrap(), None);
         let mut first = Vec::new();
         let log = daemon.0.stderr.as_mut().unwrap();
         while !first.ends_with(b"\n") {
