@@ -16,6 +16,7 @@
 //! # Evidence
 //!
 //! [`evidence`] is the base of a log that third parties can verify: its Merkle tree, signed checkpoints and proofs.
+//! [`audit`] reports from such logs whether each key was on policy over a period.
 //!
 //! # The daemon
 //!
@@ -28,6 +29,7 @@
 //!
 //! The simulated cloud of `rehearse`, of tests and of benchmarks is the separate crate `kms-simulator`.
 
+pub mod audit;
 pub mod cli;
 mod connect;
 pub mod daemon;

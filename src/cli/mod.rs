@@ -10,6 +10,7 @@ mod leadership;
 mod once;
 mod progress_line;
 mod rehearsal;
+mod report;
 mod serve;
 
 use std::collections::BTreeSet;
@@ -48,6 +49,8 @@ pub enum Exit {
     Invalid = 2,
     /// `plan` found changes to make, and could read every key.
     Changes = 3,
+    /// `report` was made of an evidence log that does not verify.
+    Unverified = 4,
 }
 
 /// Runs the command of these arguments.
@@ -93,6 +96,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             let options = ListenOptions { listen: listen.address, systemd_sockets, web_config: web.web_config };
             runtime.block_on(serve::rehearse(policy.file, options, faults, fast_forward, &log))
         }
+        Command::Report { options } => report::report(&options),
         Command::Healthcheck { options } => runtime.block_on(healthcheck::healthcheck(options)),
         Command::Generate { what: Generated::Completions { shell } } => generate::completions(shell),
         Command::Generate { what: Generated::Man { folder } } => generate::man(&folder),

@@ -2,7 +2,8 @@
 
 use super::program::{Program, binary};
 
-const COMMANDS: [&str; 8] = ["run", "apply", "plan", "check", "schema", "rehearse", "healthcheck", "generate"];
+const COMMANDS: [&str; 9] =
+    ["run", "apply", "plan", "check", "schema", "rehearse", "report", "healthcheck", "generate"];
 
 #[test]
 fn completions_have_every_command_in_every_shell() {

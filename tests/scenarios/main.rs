@@ -21,6 +21,9 @@ mod environment_agencies;
 mod environment_files;
 mod environment_projects;
 mod errors;
+#[expect(dead_code, reason = "the tests of the library need more of it")]
+#[path = "../library/audit/evidence_log.rs"]
+mod evidence_log;
 mod faults;
 mod front;
 mod generate;
@@ -40,6 +43,7 @@ mod rehearsal;
 mod reload;
 #[cfg(feature = "kubernetes")]
 mod replicas;
+mod report;
 mod rules;
 mod schedule;
 mod secrets;
@@ -48,6 +52,8 @@ mod service_manager;
 mod site;
 mod stalled_log;
 mod stand_in;
+#[path = "../library/audit/story.rs"]
+mod story;
 mod unclear;
 mod web;
 mod workload;
