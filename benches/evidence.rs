@@ -1,5 +1,5 @@
-//! Measures the evidence log: appending the changes of a run, opening a log, verifying one, proving a record, and
-//! packing all of it.
+//! Measures the evidence log: appending the changes of a run, opening a log, verifying one, proving a record, packing all
+//! of it, and reporting from it.
 //!
 //! `cargo bench --bench evidence` writes a log of two years with 360 000 records below the temporary folder: each run
 //! changes some keys, and one changes 10 000 at once. Linux only: memory is read from /proc.
@@ -9,12 +9,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use kms_rotationd::audit::{Request, html, json, make};
 use kms_rotationd::evidence::anchor::anchors;
 use kms_rotationd::evidence::folder::segments;
 use kms_rotationd::evidence::log::{Log, LogOptions};
 use kms_rotationd::evidence::pack::{Period, pack};
 use kms_rotationd::evidence::prove::prove;
-use kms_rotationd::evidence::record::{Cause, Event, KeyRecord, KeyState};
+use kms_rotationd::evidence::record::{Cause, Counts, Event, KeyRecord, KeyState, RunRecord};
+use kms_rotationd::evidence::tree::Hash;
 use kms_rotationd::evidence::verify::verify;
 
 const RECORDS: u64 = 360_000;
@@ -79,6 +81,24 @@ fn main() {
         println!("packing {} segments: {:.2} s", packed[0].segments, packing.elapsed().as_secs_f64());
     }
     println!("peak memory: {:.1} MiB", peak_mib());
+
+    let reporting = Instant::now();
+    let request = Request { folders: vec![folder.path().to_owned()], sample: 25, seed: 1, ..Request::default() };
+    let report = make(&request).unwrap();
+    println!("report, with verification: {:.2} s", reporting.elapsed().as_secs_f64());
+    assert!(report.verified && report.observers[0].keys.len() == LARGE);
+    println!("peak memory: {:.1} MiB", peak_mib());
+    for (name, write) in [("json", json::write as Format), ("html", html::write)] {
+        let (writing, mut out) = (Instant::now(), Vec::new());
+        write(&report, &mut out).unwrap();
+        println!("{name}: {:.1} MB in {:.2} s", megabytes(out.len()), writing.elapsed().as_secs_f64());
+    }
+}
+
+type Format = fn(&kms_rotationd::audit::model::Report, &mut dyn std::io::Write) -> std::io::Result<()>;
+
+fn megabytes(bytes: usize) -> f64 {
+    f64::from(u32::try_from(bytes / 1_000).unwrap()) / 1_000.0
 }
 
 /// Writes what a run writes that has found `changes` changes.
@@ -86,8 +106,27 @@ fn append(log: &mut Log, changes: usize, at: SystemTime) {
     for number in 0..changes {
         log.append(at, &change(number));
     }
+    log.append(at, &run(at));
     log.commit(at).unwrap();
     log.checkpoint(at).unwrap();
+}
+
+fn run(at: SystemTime) -> RunRecord {
+    let text = |at: SystemTime| format!("{:.3}", jiff::Timestamp::try_from(at).unwrap());
+    RunRecord {
+        trigger: "schedule".to_owned(),
+        result: "success".to_owned(),
+        acting: true,
+        started_at: text(at),
+        duration_seconds: 12.5,
+        keys: Counts { compliant: LARGE, ..Counts::default() },
+        listed: true,
+        changes: 0,
+        clock_skew_seconds: Some(0),
+        states_sha256: Hash([0; 32]),
+        next_run_at: Some(text(at + Duration::from_secs(1_800))),
+        gap_after: Some(text(at + Duration::from_secs(86_400))),
+    }
 }
 
 fn change(number: usize) -> KeyRecord {

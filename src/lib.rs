@@ -17,6 +17,8 @@
 //!
 //! [`evidence`] is a log that third parties can verify: its Merkle tree, signed checkpoints and proofs, its verification,
 //! and packs for auditors.
+//! [`evidence`] is the base of a log that third parties can verify: its Merkle tree, signed checkpoints and proofs.
+//! [`audit`] reports from such logs whether each key was on policy over a period.
 //!
 //! # The daemon
 //!
@@ -29,6 +31,7 @@
 //!
 //! The simulated cloud of `rehearse`, of tests and of benchmarks is the separate crate `kms-simulator`.
 
+pub mod audit;
 pub mod cli;
 mod connect;
 pub mod daemon;

@@ -9,6 +9,7 @@ use clap_complete::Shell;
 
 use super::evidence_arguments::EvidenceCommand;
 use super::examples;
+use crate::audit::time::Day;
 use crate::logging::Format;
 use crate::support::duration::parse_duration;
 use crate::web::{ListenAddress, Probe, Scheme};
@@ -88,6 +89,12 @@ pub(super) enum Command {
     Evidence {
         #[command(subcommand)]
         what: EvidenceCommand,
+    },
+    /// Report from the evidence log whether each key was on policy over a period, for auditors; needs no network
+    #[command(after_help = examples::REPORT)]
+    Report {
+        #[command(flatten)]
+        options: AuditOptions,
     },
     /// Check that the running daemon is alive, for containers without curl
     #[command(after_help = examples::HEALTHCHECK)]
@@ -278,6 +285,58 @@ pub(super) struct ReportOptions {
     pub(super) all: bool,
 }
 
+#[derive(Args, Debug)]
+pub(super) struct AuditOptions {
+    /// Directory of an evidence log; several show several replicas side by side
+    #[arg(long, value_name = "DIR", required = true, num_args = 1..)]
+    pub(super) evidence: Vec<PathBuf>,
+    /// First day, in UTC, such as 2026-01-01 (default: the first record)
+    #[arg(long, value_name = "DAY")]
+    pub(super) from: Option<Day>,
+    /// Last day, in UTC, inclusive (default: the newest record)
+    #[arg(long, value_name = "DAY")]
+    pub(super) to: Option<Day>,
+    /// Only this project; may be repeated (default: all)
+    #[arg(long = "project", value_name = "NAME")]
+    pub(super) projects: Vec<String>,
+    /// Format of the report
+    #[arg(long, value_name = "FORMAT", default_value = "html")]
+    pub(super) format: AuditFormat,
+    /// File to write; for csv a folder (default: standard output)
+    #[arg(long, value_name = "FILE")]
+    pub(super) output_file: Option<PathBuf>,
+    /// Number of keys in the sample
+    #[arg(long, value_name = "KEYS", default_value_t = 25)]
+    pub(super) sample: usize,
+    /// Number that decides which keys are in the sample
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(super) seed: u64,
+    #[arg(
+        long = "anchor",
+        value_name = "FILE",
+        help = "File with checkpoints that were kept elsewhere: a signed note, a piece of the journal, or the JSON of a \
+                Prometheus query; may be repeated"
+    )]
+    pub(super) anchors: Vec<PathBuf>,
+}
+
+/// The format of a report from evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum AuditFormat {
+    /// One file for a browser and for paper
+    Html,
+    /// One document with everything
+    Json,
+    /// A folder of tables for spreadsheets
+    Csv,
+    /// OCSF 1.5.0 Compliance Findings, one in a line
+    Ocsf,
+    /// OSCAL 1.1.3 assessment results
+    Oscal,
+    #[value(help = "CycloneDX 1.6 bill of cryptographic materials")]
+    Cbom,
+}
+
 /// The format of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum OutputFormat {
@@ -331,6 +390,7 @@ mod tests {
             examples::EVIDENCE_CHECKPOINT,
             examples::EVIDENCE_PROVE,
             examples::EVIDENCE_PACK,
+            examples::REPORT,
             examples::HEALTHCHECK,
             examples::GENERATE,
         ];

@@ -75,7 +75,7 @@ fn verify(folders: &[PathBuf], files: &[PathBuf], format: OutputFormat) -> Exit 
 }
 
 /// The anchors in a file; `-` is standard input.
-fn read_anchors(file: &Path) -> Result<Vec<Anchor>, String> {
+pub(super) fn read_anchors(file: &Path) -> Result<Vec<Anchor>, String> {
     let is_input = file == Path::new("-");
     let name = if is_input { "standard input".to_owned() } else { file.display().to_string() };
     let content = if is_input { read_input() } else { fs::read(file) };

@@ -6,7 +6,8 @@ pub(super) const ALL: &str = "Start with:
   kms-rotationd plan --policy policy.yaml
 
 Exit codes: 0 success; 1 a key failed, is unknown or still off policy, or the program cannot continue; 2 usage error \
-or invalid policy; 3 plan found changes to make and could read every key, or evidence verify found no anchor to compare the log with.";
+or invalid policy; 3 plan found changes to make and could read every key, or evidence verify found no anchor to compare \
+the log with; 4 report found that the evidence log does not verify.";
 
 pub(super) const RUN: &str = "Examples:
   With the policy in /etc/kms-rotationd/policy.yaml:
@@ -100,6 +101,19 @@ pub(super) const EVIDENCE_PACK: &str = "Examples:
 
 The pack never contains a private key. With --to, it ends with the last segment that has a wanted record, and with a \
 checkpoint that covers it: an anchor over more records cannot be compared with it.";
+
+pub(super) const REPORT: &str = "Examples:
+  The first half of a year, for a browser and for paper:
+    kms-rotationd report --evidence /var/lib/kms-rotationd/evidence --from 2026-01-01 --to 2026-06-30 --output-file report.html
+  With a checkpoint that was kept elsewhere, so that it shows that nothing older was changed:
+    kms-rotationd report --evidence /var/lib/kms-rotationd/evidence --anchor checkpoint --output-file report.html
+  Keys that did not meet the policy, in a script:
+    kms-rotationd report --evidence /var/lib/kms-rotationd/evidence --format json |
+      jq -r '.observers[].keys[] | select(.verdict == \"not_met\" or .verdict == \"not_shown\") | .key_id'
+
+Without --from and --to the report is of the whole log. Days are in UTC and inclusive; after the newest record the \
+report is cut, and says so. Exit codes: 0 every key that must rotate met the policy; 1 some did not, or the log does not \
+show it; 2 usage error: no log, bad days, unknown project; 4 the log does not verify, and the report says so.";
 
 pub(super) const HEALTHCHECK: &str = "Examples:
   The daemon in the same container or machine, with the same --listen:

@@ -15,6 +15,7 @@ mod population;
 mod progress_line;
 mod recording;
 mod rehearsal;
+mod report;
 mod serve;
 mod story;
 
@@ -55,6 +56,8 @@ pub enum Exit {
     /// Nothing failed, and something remains: `plan` found changes to make, and could read every key; `evidence verify`
     /// found a consistent log, and no anchor to compare it with.
     Unfinished = 3,
+    /// `report` was made of an evidence log that does not verify.
+    Unverified = 4,
 }
 
 /// Runs the command of these arguments.
@@ -101,6 +104,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             runtime.block_on(serve::rehearse(policy.file, listen, options, &log))
         }
         Command::Evidence { what } => evidence::evidence(what),
+        Command::Report { options } => report::report(&options),
         Command::Healthcheck { options } => runtime.block_on(healthcheck::healthcheck(options)),
         Command::Generate { what: Generated::Completions { shell } } => generate::completions(shell),
         Command::Generate { what: Generated::Man { folder } } => generate::man(&folder),

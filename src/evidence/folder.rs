@@ -75,7 +75,7 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    pub(super) fn at(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn at(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::File { path: path.into(), error }
     }
 }

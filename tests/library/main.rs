@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod assignment;
+mod audit;
 mod citations;
 mod client;
 mod convergence;

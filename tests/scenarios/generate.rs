@@ -2,8 +2,8 @@
 
 use super::program::{Program, binary};
 
-const COMMANDS: [&str; 9] =
-    ["run", "apply", "plan", "check", "schema", "rehearse", "evidence", "healthcheck", "generate"];
+const COMMANDS: [&str; 10] =
+    ["run", "apply", "plan", "check", "schema", "rehearse", "evidence", "report", "healthcheck", "generate"];
 
 #[test]
 fn completions_have_every_command_in_every_shell() {

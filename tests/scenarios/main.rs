@@ -8,6 +8,9 @@
 mod access_keys;
 mod account;
 mod agencies;
+#[expect(dead_code, reason = "the tests of the library need more of it")]
+#[path = "../library/audit/audit_log.rs"]
+mod audit_log;
 mod authentication;
 mod basics;
 mod certificates;
@@ -45,6 +48,7 @@ mod rehearsal;
 mod reload;
 #[cfg(feature = "kubernetes")]
 mod replicas;
+mod report;
 mod rules;
 mod schedule;
 mod secrets;
@@ -53,6 +57,7 @@ mod service_manager;
 mod site;
 mod stalled_log;
 mod stand_in;
+#[path = "../library/audit/story.rs"]
 mod story;
 mod unclear;
 mod web;

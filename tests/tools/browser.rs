@@ -5,8 +5,11 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -45,6 +48,29 @@ impl Browser {
         let browser = Self::start(address).unwrap();
         browser.open("/");
         browser
+    }
+
+    /// A window with a document on the disk.
+    #[track_caller]
+    pub(crate) fn of_file(file: &Path) -> Self {
+        let browser = Self::start("").unwrap();
+        browser.command("/url", &json!({"url": format!("file://{}", file.display())}));
+        browser
+    }
+
+    /// The page as a PDF, in the size of its print style.
+    #[track_caller]
+    pub(crate) fn pdf(&self) -> Vec<u8> {
+        let parameters = json!({"preferCSSPageSize": true, "printBackground": true});
+        let printed = self.command("/goog/cdp/execute", &json!({"cmd": "Page.printToPDF", "params": parameters}));
+        BASE64_STANDARD.decode(printed["data"].as_str().unwrap()).unwrap()
+    }
+
+    /// The window as a PNG.
+    #[track_caller]
+    pub(crate) fn screenshot(&self) -> Vec<u8> {
+        let taken = self.driver.command("GET", &format!("{}/screenshot", self.session), &json!({}));
+        BASE64_STANDARD.decode(taken.as_str().unwrap()).unwrap()
     }
 
     fn start(address: &str) -> Result<Self, String> {

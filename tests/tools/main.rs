@@ -8,6 +8,10 @@
 
 mod alerting;
 mod anchors;
+mod audit;
+#[expect(dead_code, reason = "the tests of the library need more of it")]
+#[path = "../library/audit/audit_log.rs"]
+mod audit_log;
 #[path = "../scenarios/basics.rs"]
 mod basics;
 mod browser;
@@ -47,6 +51,8 @@ mod site;
 #[path = "../scenarios/stand_in.rs"]
 mod stand_in;
 mod status_page;
+#[path = "../library/audit/story.rs"]
+mod story;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -76,6 +82,17 @@ const TESTS: &[Test] = tests! {
         a_target_label_does_not_silence_an_alert,
         old_material_fires_one_alert_for_each_project_until_the_cloud_rotates_the_keys,
         a_cloud_that_forgets_a_rotation_fires_an_alert_until_it_rotates_the_key,
+    };
+    has_report_validators: audit::{
+        the_published_validators_accept_the_machine_formats,
+        the_published_validators_refuse_broken_documents,
+    };
+    has_browser: audit::{
+        the_report_is_readable_in_light_and_dark_and_needs_no_network,
+        the_report_is_printed_on_pages_with_every_part,
+        rows_are_filtered_by_mouse_and_keyboard_and_all_are_there_without_a_script,
+        two_thousand_keys_are_shown_and_filtered,
+        the_report_fits_a_narrow_window,
     };
     has_prometheus: dashboard::{every_query_of_the_dashboard_finds_something_in_a_rehearsal};
     NOTHING: dashboard::{the_panels_of_the_dashboard_do_not_overlap_and_use_the_data_source};
@@ -192,6 +209,11 @@ fn has_kubectl() -> Result<(), String> {
 
 fn has_kubernetes_validate() -> Result<(), String> {
     installed("kubernetes-validate")
+}
+
+/// A Python interpreter with the packages that `.ci/run` installs.
+fn has_report_validators() -> Result<(), String> {
+    installed(audit::PYTHON)
 }
 
 fn has_browser() -> Result<(), String> {

@@ -27,7 +27,7 @@ const FOCUS: &str = r#"
 "#;
 /// The texts with a contrast below 4.5 to 1, the minimum of WCAG 2.2 (criterion 1.4.3, with its definitions of contrast
 /// ratio and relative luminance).
-const HARD_TO_READ: &str = r#"
+pub(crate) const HARD_TO_READ: &str = r#"
     const linear = (part) => part <= 0.04045 * 255 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4;
     const parts = (colour) => colour.match(/[\d.]+/g).map(Number);
     const light = ([red, green, blue]) => 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue);
