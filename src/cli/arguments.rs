@@ -17,6 +17,9 @@ use kms_simulator::Preset;
 
 const LISTEN: &str = "127.0.0.1:9847";
 const LISTEN_VARIABLE: &str = "KMS_ROTATIOND_LISTEN";
+/// The sample of a report.
+pub(super) const SAMPLE: usize = 25;
+pub(super) const SEED: u64 = 1;
 
 /// Makes the keys of a cloud's Key Management Service follow a rotation policy, and reports on each key.
 #[derive(Debug, Parser)]
@@ -187,6 +190,9 @@ pub(super) struct RehearseOptions {
                 of the policy is left alone"
     )]
     pub(super) evidence: Option<PathBuf>,
+    /// Write the audit report on the whole span to this HTML file when the fast-forward has reached the present
+    #[arg(long, value_name = "FILE", requires = "fast_forward")]
+    pub(super) report: Option<PathBuf>,
     /// End after the first run, or when the fast-forward has reached the present, and open no port
     #[arg(long)]
     pub(super) once: bool,
@@ -306,10 +312,10 @@ pub(super) struct AuditOptions {
     #[arg(long, value_name = "FILE")]
     pub(super) output_file: Option<PathBuf>,
     /// Number of keys in the sample
-    #[arg(long, value_name = "KEYS", default_value_t = 25)]
+    #[arg(long, value_name = "KEYS", default_value_t = SAMPLE)]
     pub(super) sample: usize,
     /// Number that decides which keys are in the sample
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(long, value_name = "NUMBER", default_value_t = SEED)]
     pub(super) seed: u64,
     #[arg(
         long = "anchor",

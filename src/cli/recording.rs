@@ -65,6 +65,10 @@ impl RehearsalLog {
         Ok(Self { folder: folder.to_owned(), is_temporary: false, seed, sync })
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Its settings, for a simulated cloud at this address, which is another one each time.
     pub(super) fn settings(&self, address: &str) -> RecorderSettings {
         let digest =

@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -43,6 +43,9 @@ pub(super) struct Rehearsal {
     once: bool,
     past: Option<Past>,
     log: Option<RehearsalLog>,
+    report: Option<PathBuf>,
+    /// Cancelled when the fast-forward has reached the present.
+    present: CancellationToken,
 }
 
 /// The past through which a rehearsal goes in fast-forward.
@@ -114,6 +117,8 @@ impl Rehearsal {
             once,
             past,
             log,
+            report: options.report.clone(),
+            present: CancellationToken::new(),
         };
         rehearsal.add_keys()(policy);
         Ok(rehearsal)
@@ -130,12 +135,26 @@ impl Rehearsal {
             );
         }
         let absences = self.past.iter().flat_map(|past| past.story.absences()).collect();
-        let once = self.once;
+        let (once, present) = (self.once, self.present.clone());
         move |stop| Course {
             absences,
             shortest_step: shortest_step.unwrap_or_default(),
+            reached: present,
             stop: once.then(|| stop.clone()),
         }
+    }
+
+    /// Writes the report that was asked for, once the fast-forward has reached the present. `Success` whatever it says.
+    pub(super) async fn report(&self) -> Exit {
+        self.present.cancelled().await;
+        let (Some(file), Some(log)) = (self.report.clone(), &self.log) else { return Exit::Success };
+        let folder = log.folder().to_owned();
+        let written = tokio::task::spawn_blocking(move || super::report::of_rehearsal(&folder, &file)).await;
+        written.unwrap_or(Exit::Failed)
+    }
+
+    pub(super) fn has_reached_present(&self) -> bool {
+        self.present.is_cancelled()
     }
 
     /// The settings of its evidence log, if it has one.

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::arguments::{AuditFormat, AuditOptions};
+use super::arguments::{AuditFormat, AuditOptions, SAMPLE, SEED};
 use super::evidence::read_anchors;
 use super::output_file::OutputFile;
 use super::{Exit, fail, print};
@@ -50,6 +50,18 @@ pub(super) fn report(options: &AuditOptions) -> Exit {
             written(&report, exit, path, OutputFile::new(path).write(|out| write(&report, out)))
         }
         Destination::Folder(path) => written(&report, exit, path, write_folder(&report, path)),
+    }
+}
+
+/// Writes the report on a rehearsal as HTML. It is no failure if keys were off policy in it.
+pub(super) fn of_rehearsal(folder: &Path, file: &Path) -> Exit {
+    let request = Request { folders: vec![folder.to_owned()], sample: SAMPLE, seed: SEED, ..Request::default() };
+    match make(&request) {
+        Ok(report) => {
+            let result = OutputFile::new(file).write(|out| html::write(&report, out));
+            written(&report, Exit::Success, file, result)
+        }
+        Err(error) => fail(Exit::Failed, &ErrorChain(&error)),
     }
 }
 

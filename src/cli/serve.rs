@@ -168,10 +168,24 @@ async fn serve<A: Alarm, F: FnOnce(CronAlarm, &Signals) -> A>(
                     let _ = server.await;
                 }
             };
+            let with_report = async {
+                let Some(rehearsal) = &rehearsal else {
+                    daemon.await;
+                    return Exit::Success;
+                };
+                let (mut daemon, mut report) = (std::pin::pin!(daemon), std::pin::pin!(rehearsal.report()));
+                tokio::select! {
+                    exit = &mut report => {
+                        daemon.await;
+                        exit
+                    }
+                    () = &mut daemon => if rehearsal.has_reached_present() { report.await } else { Exit::Success },
+                }
+            };
             tokio::select! {
                 biased;
                 () = signals.exit_now.cancelled() => Exit::Failed,
-                () = daemon => Exit::Success,
+                exit = with_report => exit,
             }
         }
         Err(error) => fail(Exit::Failed, &ErrorChain(&*error)),

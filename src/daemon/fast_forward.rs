@@ -73,6 +73,8 @@ pub struct Course {
     pub absences: Vec<Range<SystemTime>>,
     /// The shortest time between two runs.
     pub shortest_step: Duration,
+    /// Cancelled when the present is reached.
+    pub reached: CancellationToken,
     /// Stops the daemon at the present. Otherwise it goes on in real time.
     pub stop: Option<CancellationToken>,
 }
@@ -129,6 +131,7 @@ impl<A> FastForward<A> {
         if last < self.clock.present {
             info!(jumps = self.jumps, "fast-forward has reached the present");
         }
+        self.course.reached.cancel();
         match &self.course.stop {
             Some(stop) => stop.cancel(),
             None => *shown = None,
