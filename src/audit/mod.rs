@@ -16,6 +16,7 @@ pub mod html;
 mod ids;
 pub mod json;
 mod judge;
+mod key;
 mod keyline;
 mod looks;
 pub mod model;

@@ -114,7 +114,7 @@ pub(super) fn why(key: &Key) -> String {
         Verdict::NotMet => summary(&key.off_policy),
         Verdict::NotShown => summary(&key.not_shown),
         Verdict::NotApplicable => not_applicable(key).unwrap_or_default(),
-        Verdict::Met => String::new(),
+        Verdict::Met => not_applicable(key).map_or_else(String::new, |why| format!("at the end {why}")),
     }
 }
 

@@ -155,7 +155,7 @@ pub(crate) fn two_thousand_keys_are_shown_and_filtered() {
     assert!(size < 8 << 20, "{size} bytes");
     let browser = Browser::of_file(&file);
     assert_eq!(browser.find(VISIBLE_ROWS), 2_000);
-    browser.click(".controls input");
+    browser.click("#verdicts-1 .controls input");
     browser.press("cards-7".chars());
     assert_eq!(browser.find(VISIBLE_ROWS), 11, "7 and 70 to 79");
     assert_eq!(browser.complaints(), Vec::<Value>::new());
@@ -186,5 +186,9 @@ fn take_pictures(browser: &Browser, file: &Path, folder: &Path) {
         browser.devtools("Emulation.setDeviceMetricsOverride", &size);
         std::fs::write(folder.join(format!("{name}.png")), browser.screenshot()).unwrap();
     }
+    let size = json!({"width": 1_200, "height": 800, "deviceScaleFactor": 1, "mobile": false});
+    browser.devtools("Emulation.setDeviceMetricsOverride", &size);
+    browser.find("location.hash = 'verdicts-1'");
+    std::fs::write(folder.join("verdicts.png"), browser.screenshot()).unwrap();
     std::fs::write(folder.join("report.pdf"), browser.pdf()).unwrap();
 }
