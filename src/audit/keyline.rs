@@ -129,6 +129,11 @@ impl KeyLine {
             request_ids: Vec::new(),
             error: record.error.as_deref().map(|error| context.texts.shared(error)),
         };
+        // The exemption has ended, and the same run has changed the key.
+        let is_exempt = |state: Option<State>| state.is_some_and(|state| state.status == Status::Exempt);
+        if matches!(record.event, Event::Repaired | Event::Drift) && is_exempt(before) && !is_exempt(after) {
+            self.departures.push(Departure { kind: DepartureKind::NoLongerExempt, by: None, ..departure.clone() });
+        }
         departure.kind = match record.event {
             Event::Vanished => return,
             Event::Rotated => {
@@ -250,9 +255,12 @@ fn change(before: Option<State>, after: Option<State>) -> Option<DepartureKind> 
     let (before, after) = (before.map(|before| before.status), after?.status);
     match (before, after) {
         _ if before == Some(after) => None,
+        // Also where it is off policy from then on, which its stretches show.
+        (Some(Status::Exempt), Status::Compliant | Status::NonCompliant | Status::Uncovered) => {
+            Some(DepartureKind::NoLongerExempt)
+        }
         (_, Status::NonCompliant) => Some(DepartureKind::OffPolicy),
         (_, Status::Unknown) => Some(DepartureKind::Unknown),
-        (Some(Status::Exempt), _) => Some(DepartureKind::NoLongerExempt),
         (Some(Status::NonCompliant | Status::Unknown), Status::Compliant) => Some(DepartureKind::OnPolicy),
         _ => None,
     }

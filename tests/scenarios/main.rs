@@ -11,6 +11,8 @@ mod agencies;
 #[expect(dead_code, reason = "the tests of the library need more of it")]
 #[path = "../library/audit/audit_log.rs"]
 mod audit_log;
+#[path = "../library/audit/story.rs"]
+mod audit_story;
 mod authentication;
 mod basics;
 mod certificates;
@@ -57,8 +59,8 @@ mod service_manager;
 mod site;
 mod stalled_log;
 mod stand_in;
-#[path = "../library/audit/story.rs"]
 mod story;
+mod story_report;
 mod unclear;
 mod web;
 mod workload;

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::audit_log::{EvidenceLog, id};
+use super::audit_story::story;
 use super::program::{Finished, Program, binary};
-use super::story::story;
 
 const P: &str = "payments";
 

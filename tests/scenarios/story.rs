@@ -10,7 +10,7 @@ use super::rehearsal::policy;
 use super::site::{Policy, Site};
 
 /// A site with the policy for the story and this schedule: every 30 minutes would take a minute without optimisation.
-fn story_site(schedule: &str) -> Site {
+pub(crate) fn story_site(schedule: &str) -> Site {
     let text = include_str!("../../config/policy.story.yaml");
     let (begin, rest) = text.split_once("schedule: {").unwrap();
     let (_, end) = rest.split_once("}\n").unwrap();
@@ -31,7 +31,7 @@ fn requests(ended: &Finished) -> Vec<[Value; 4]> {
 }
 
 /// The sentences of the story.
-fn sentences(ended: &Finished) -> Vec<&str> {
+pub(crate) fn sentences(ended: &Finished) -> Vec<&str> {
     let lines = ended.stdout.lines().skip_while(|line| *line != "What happens in the story:").skip(1);
     lines.map_while(|line| line.strip_prefix("  ")).collect()
 }
