@@ -44,6 +44,7 @@ fn main() {
         longest = longest.max(run.elapsed());
         if log.is_segment_due(at) {
             log.begin_segment(at, 0, |_| ()).unwrap();
+            log.compress_closed().unwrap();
         }
         at += Duration::from_secs(1_800);
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::arguments::OutputFormat;
 use super::evidence_arguments::EvidenceCommand;
 use super::output_file::OutputFile;
+use super::report;
 use super::{Exit, fail, print};
 use crate::evidence::anchor::{Anchor, EXPECTED, anchors};
 use crate::evidence::conclusion::{Conclusion, Outcome};
@@ -100,9 +101,17 @@ fn pack(folders: &[PathBuf], period: &Period, file: &Path) -> Exit {
     if is_in(file, folders) {
         return fail_inside(file);
     }
+    // Whatever is wrong with the log, it is packed.
+    let extra = match report::packed(folders, period) {
+        Ok(html) => vec![("report.html".to_owned(), html)],
+        Err(error) => {
+            let _ = fail(Exit::Success, &format_args!("packing without a report: {error}"));
+            Vec::new()
+        }
+    };
     let mut packed = Ok(Vec::new());
     let written = OutputFile::new(file).write(|out| {
-        packed = pack::pack(folders, period, &[], out);
+        packed = pack::pack(folders, period, &extra, out);
         // Without a pack, the temporary file is removed.
         packed.as_ref().map(drop).map_err(|_| io::ErrorKind::Other.into())
     });

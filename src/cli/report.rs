@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::arguments::{AuditFormat, AuditOptions, SAMPLE, SEED};
 use super::evidence::read_anchors;
@@ -11,6 +11,7 @@ use super::{Exit, fail, print};
 use crate::audit::model::Report;
 use crate::audit::{ReportError, Request, cbom, csv, html, json, make, ocsf, oscal};
 use crate::evidence::folder::ReadError;
+use crate::evidence::pack;
 use crate::support::error_chain::ErrorChain;
 
 /// A function that writes a report in one file.
@@ -63,6 +64,23 @@ pub(super) fn of_rehearsal(folder: &Path, file: &Path) -> Exit {
         }
         Err(error) => fail(Exit::Failed, &ErrorChain(&error)),
     }
+}
+
+/// The report over the period of a pack, as HTML; or why there is none.
+pub(super) fn packed(folders: &[PathBuf], period: &pack::Period) -> Result<Vec<u8>, String> {
+    let day = |day: &Option<pack::Day>| day.as_ref().and_then(|day| day.to_string().parse().ok());
+    let request = Request {
+        folders: folders.to_vec(),
+        from: day(&period.from),
+        to: day(&period.to),
+        sample: SAMPLE,
+        seed: SEED,
+        ..Request::default()
+    };
+    let report = make(&request).map_err(|error| ErrorChain(&error).to_string())?;
+    let mut html = Vec::new();
+    html::write(&report, &mut html).map_err(|error| error.to_string())?;
+    Ok(html)
 }
 
 /// Where the report goes, and what writes it there.

@@ -3,6 +3,7 @@
 //! The files of a log are packed by name, so a pack never has a private key. The same logs give the same bytes. It reads
 //! folders of logs that may be written meanwhile, and changes and locks nothing.
 
+use std::fmt;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -42,6 +43,12 @@ impl FromStr for Day {
     fn from_str(text: &str) -> Result<Self, NotADay> {
         let date: Date = text.parse().map_err(|_| NotADay)?;
         if date.to_string() == text { Ok(Self(text.to_owned())) } else { Err(NotADay) }
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
