@@ -100,7 +100,7 @@ pub fn make(request: &Request) -> Result<Report, ReportError> {
     let ends = to.map_or(Time(i64::MAX), Day::end);
     let mut logs = Vec::new();
     for folder in &request.folders {
-        let collector = Collector::new(&projects, begins, ends);
+        let collector = || Collector::new(&projects, begins, ends);
         let log = observer::read(folder, &request.anchors, collector)?;
         if log.collected.first.is_none() {
             return Err(ReportError::Empty(folder.clone()));

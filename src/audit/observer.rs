@@ -1,7 +1,9 @@
 //! What one log shows over the period: the verdict over each of its keys, and all that is the same for them.
 
-use std::path::Path;
+use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use sha2::{Digest, Sha256};
 
@@ -10,7 +12,7 @@ use super::judge::{ProjectScene, Scene, judge};
 use super::model::{Gap, GapKind, Key, LogFacts, Observer, Project, Totals, Verdict};
 use super::time::{DAY, Time};
 use crate::evidence::anchor::Anchor;
-use crate::evidence::folder::{Identity, ReadError, identity, segments};
+use crate::evidence::folder::{Identity, ReadError, expect_log, identity, segments, with_successors};
 use crate::evidence::reader::{parse_time, read_segment};
 use crate::evidence::verify::{Verification, verify};
 use crate::rotation::decide::Status;
@@ -22,32 +24,60 @@ pub(super) struct ReadLog<'a> {
     identities: Vec<Option<Identity>>,
 }
 
-/// Reads the log in a folder and those that continue it.
+/// Reads the log in a folder and those that continue it. It is verified meanwhile.
 pub(super) fn read<'a>(
     folder: &Path,
     anchors: &[Anchor],
-    mut collected: Collector<'a>,
+    collector: impl Fn() -> Collector<'a>,
 ) -> Result<ReadLog<'a>, ReadError> {
-    let verifications = verify(folder, anchors)?;
-    let mut identities = Vec::new();
-    for (at, log) in verifications.iter().enumerate() {
+    expect_log(folder)?;
+    let folders = with_successors(folder)?;
+    let (verifications, mut read) = thread::scope(|scope| {
+        let verified = scope.spawn(|| verify(folder, anchors));
+        let read = collect(&folders, None, collector());
+        (verified.join(), read)
+    });
+    let verifications = verifications.unwrap_or_else(|_| verify(folder, anchors))?;
+    let sizes: Vec<_> = verifications.iter().map(|log| log.size).collect();
+    // The log is being written: what was written since it was verified is left out.
+    if read.as_ref().is_ok_and(|(_, read)| *read != sizes) {
+        read = collect(&folders, Some(&sizes), collector());
+    }
+    // A damaged one is a finding of the verification.
+    let identities = folders.iter().map(|folder| identity(folder).ok().flatten()).collect();
+    Ok(ReadLog { verifications, collected: read?.0, identities })
+}
+
+/// Reads the records of some logs, up to these sizes. Returns the size of each log as well.
+fn collect<'a>(
+    folders: &[PathBuf],
+    sizes: Option<&[u64]>,
+    mut collected: Collector<'a>,
+) -> Result<(Collector<'a>, Vec<u64>), ReadError> {
+    let mut read = Vec::new();
+    for (at, folder) in folders.iter().enumerate() {
         if at > 0 {
             collected.continue_with_next_log();
         }
-        for segment in segments(&log.folder).map_err(ReadError::at(&log.folder))? {
+        let limit = sizes.and_then(|sizes| sizes.get(at)).copied().unwrap_or(u64::MAX);
+        let mut size = 0;
+        for segment in segments(folder).map_err(ReadError::at(folder))? {
             let taken = read_segment(&segment, &mut |entry| {
-                // What was written since it was verified is left out.
-                if entry.seq < log.size {
+                if entry.seq < limit {
+                    size = entry.seq + 1;
                     collected.take(entry);
                 }
             });
-            taken.map_err(ReadError::at(&segment.path))?;
+            match taken {
+                // That it is damaged is a finding of the verification.
+                Err(error) if matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof) => {}
+                taken => taken.map_err(ReadError::at(&segment.path))?,
+            }
         }
-        // A damaged one is a finding of the verification.
-        identities.push(identity(&log.folder).ok().flatten());
+        read.push(size);
     }
     collected.finish();
-    Ok(ReadLog { verifications, collected, identities })
+    Ok((collected, read))
 }
 
 /// The common period and the parameters of the sample.

@@ -208,6 +208,20 @@ pub fn successors(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
+/// The folder of a log, and those of the logs that continue it.
+///
+/// # Errors
+///
+/// A folder cannot be read.
+pub fn with_successors(folder: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    let (mut found, mut next) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = next.pop() {
+        next.extend(successors(&folder).map_err(ReadError::at(&folder))?.into_iter().rev());
+        found.push(folder);
+    }
+    Ok(found)
+}
+
 /// The log that continues the one in this folder, if any; of several the one that was begun last.
 ///
 /// # Errors
@@ -233,7 +247,7 @@ pub fn newest(folder: &Path) -> Result<PathBuf, ReadError> {
 }
 
 /// Returns an error if the folder has neither the identity of a log nor records, nor a log that continues it.
-pub(super) fn expect_log(folder: &Path) -> Result<(), ReadError> {
+pub(crate) fn expect_log(folder: &Path) -> Result<(), ReadError> {
     match has_log(folder).and_then(|has_log| Ok(has_log || !successors(folder)?.is_empty())) {
         Ok(true) => Ok(()),
         Ok(false) => Err(ReadError::NoLog(folder.to_owned())),

@@ -1,8 +1,9 @@
 //! The roots that a log must have at some sizes: those of its own checkpoints, and those of anchors.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::path::Path;
-use std::{fs, io};
+use std::{fs, io, thread};
 
 use super::anchor::Anchor;
 use super::folder::{CHECKPOINT, CHECKPOINTS, ReadError};
@@ -38,9 +39,14 @@ impl Marks {
     fn add_note(&mut self, note: &str, what: &str, at: Option<String>, is_anchor: bool) {
         // Without the key, nothing is known of any note.
         let Some(key) = &self.key else { return };
-        match Checkpoint::parse(note, key) {
-            Ok(checkpoint) => self.all.push(Mark { checkpoint, at, is_signed: true, is_anchor }),
-            Err(_) => self.problems.push(Problem::NotSigned { what: what.to_owned() }),
+        let found = mark(note, key, at, is_anchor).ok_or_else(|| Problem::NotSigned { what: what.to_owned() });
+        self.add(found);
+    }
+
+    fn add(&mut self, found: Result<Mark, Problem>) {
+        match found {
+            Ok(mark) => self.all.push(mark),
+            Err(problem) => self.problems.push(problem),
         }
     }
 
@@ -50,19 +56,20 @@ impl Marks {
         if let Some(note) = newest {
             self.add_note(&String::from_utf8_lossy(&note), "the checkpoint", None, false);
         }
-        // It is not synced, so its last line may be missing or cut.
+        let Some(key) = self.key.clone() else { return Ok(()) };
         let all = optional(&folder.join(CHECKPOINTS))?.unwrap_or_default();
-        for (text, is_complete) in line::lines(&all) {
-            match serde_json::from_slice(text) {
-                Ok(SignedAt { at, note }) => {
-                    self.add_note(&note, &format!("the checkpoint of {at} in {CHECKPOINTS}"), Some(at), false);
-                }
-                Err(_) if is_complete && !text.iter().all(|byte| *byte == 0) => {
-                    self.problems.push(Problem::NotSigned { what: format!("a line of {CHECKPOINTS}") });
-                }
-                Err(_) => {}
-            }
-        }
+        let lines: Vec<_> = line::lines(&all).collect();
+        // Signatures take most of the time: a log of two years has 36 000 of them.
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        let found = thread::scope(|scope| {
+            let parts = lines.chunks(lines.len().div_ceil(threads).max(1));
+            let key = &key;
+            let parts: Vec<_> = parts
+                .map(|part| scope.spawn(move || part.iter().filter_map(|line| signed(*line, key)).collect::<Vec<_>>()))
+                .collect();
+            parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect::<Vec<_>>()
+        });
+        found.into_iter().for_each(|found| self.add(found));
         Ok(())
     }
 
@@ -100,6 +107,26 @@ impl Marks {
                 self.problems.push(Problem::Forked { one: one.stated(), other: other.stated() });
             }
         }
+    }
+}
+
+/// The mark of a note; nothing if the log's key has not signed it.
+fn mark(note: &str, key: &VerifyingKey, at: Option<String>, is_anchor: bool) -> Option<Mark> {
+    let checkpoint = Checkpoint::parse(note, key).ok()?;
+    Some(Mark { checkpoint, at, is_signed: true, is_anchor })
+}
+
+/// The mark of a line of `checkpoints.jsonl`. The file is not synced, so its last line may be missing or cut.
+fn signed((text, is_complete): (&[u8], bool), key: &VerifyingKey) -> Option<Result<Mark, Problem>> {
+    match serde_json::from_slice(text) {
+        Ok(SignedAt { at, note }) => {
+            let not_signed = || Problem::NotSigned { what: format!("the checkpoint of {at} in {CHECKPOINTS}") };
+            Some(mark(&note, key, Some(at.clone()), false).ok_or_else(not_signed))
+        }
+        Err(_) if is_complete && !text.iter().all(|byte| *byte == 0) => {
+            Some(Err(Problem::NotSigned { what: format!("a line of {CHECKPOINTS}") }))
+        }
+        Err(_) => None,
     }
 }
 

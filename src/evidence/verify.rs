@@ -3,8 +3,8 @@
 //! It reads the folder of a log that may be written meanwhile, and changes and locks nothing. [`super::conclusion`] puts
 //! the result into words.
 
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{io, thread};
 
 use sha2::{Digest, Sha256};
 
@@ -77,13 +77,7 @@ impl Verification {
 /// The folder has no log, or a file of it cannot be read.
 pub fn verify(folder: &Path, anchors: &[Anchor]) -> Result<Vec<Verification>, ReadError> {
     folder::expect_log(folder)?;
-    let (mut found, mut next) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = next.pop() {
-        let successors = folder::successors(&folder).map_err(ReadError::at(&folder))?;
-        next.extend(successors.into_iter().rev());
-        found.push(verify_settled(&folder, anchors)?);
-    }
-    Ok(found)
+    folder::with_successors(folder)?.iter().map(|folder| verify_settled(folder, anchors)).collect()
 }
 
 /// Verifies one log again if its segments changed while it was read: the checkpoint may state records of a segment that
@@ -135,9 +129,7 @@ fn verify_one(folder: &Path, segments: &[Segment], anchors: &[Anchor]) -> Result
     marks.find_forks();
     let Marks { all: marks, problems, .. } = marks;
     let mut walk = Walk::new(&marks, problems);
-    for segment in segments {
-        walk.read(segment)?;
-    }
+    walk.read_all(segments)?;
     walk.find_missing();
     let Walk { tree, first, mut anchored, problems, incomplete, .. } = walk;
     let first = first.unwrap_or(0);
@@ -212,15 +204,31 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn read(&mut self, segment: &Segment) -> Result<(), ReadError> {
+    /// Reads the segments. The next one is read while one is walked through, and its hash is computed meanwhile.
+    fn read_all(&mut self, segments: &[Segment]) -> Result<(), ReadError> {
+        thread::scope(|scope| {
+            let mut ahead = segments.first().map(|first| scope.spawn(|| first.read()));
+            for (at, segment) in segments.iter().enumerate() {
+                let read = ahead.take().and_then(|ahead| ahead.join().ok()).unwrap_or_else(|| segment.read());
+                if self.is_broken {
+                    break;
+                }
+                ahead = segments.get(at + 1).map(|next| scope.spawn(|| next.read()));
+                self.read(segment, read)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn read(&mut self, segment: &Segment, read: io::Result<Vec<u8>>) -> Result<(), ReadError> {
         use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-        if self.is_broken {
-            return Ok(());
-        }
-        match segment.read() {
+        match read {
             Ok(content) => {
-                self.segment(&content, segment.first);
-                self.previous = Some(Hash(Sha256::digest(&content).into()));
+                self.previous = thread::scope(|scope| {
+                    let hash = scope.spawn(|| Hash(Sha256::digest(&content).into()));
+                    self.segment(&content, segment.first);
+                    hash.join().ok()
+                });
                 Ok(())
             }
             Err(error) if matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof) => {
