@@ -88,7 +88,7 @@ pub(super) async fn run(file: PathBuf, mut options: ListenOptions, lease: LeaseO
         Ok(leadership) => {
             let timing =
                 Timing { clock: Clock::system(), alarm: |alarm, _: &Signals| alarm, announcer: Announcer::default() };
-            serve(file, policy, Some((options, web)), None, leadership, timing).await
+            Box::pin(serve(file, policy, Some((options, web)), None, leadership, timing)).await
         }
         Err(exit) => exit,
     }
@@ -120,7 +120,7 @@ pub(super) async fn rehearse(
             let alarm = |alarm, signals: &Signals| FastForward::new(past, course(&signals.stop), alarm);
             let server = (!options.once).then_some((listen, web));
             let timing = Timing { clock, alarm, announcer };
-            serve(file, policy, server, Some(rehearsal), Leadership::default(), timing).await
+            Box::pin(serve(file, policy, server, Some(rehearsal), Leadership::default(), timing)).await
         }
         Err(error) => fail(Exit::Failed, &format_args!("cannot start the simulated cloud: {error}")),
     }

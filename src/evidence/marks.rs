@@ -69,7 +69,9 @@ impl Marks {
                 .collect();
             parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect::<Vec<_>>()
         });
-        found.into_iter().for_each(|found| self.add(found));
+        for found in found {
+            self.add(found);
+        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use kms_rotationd::evidence::log::{Log, LogError, LogOptions, Opened};
 use kms_rotationd::evidence::note::Checkpoint;
 use kms_rotationd::evidence::record::RecordType;
 use kms_rotationd::evidence::tree::{Frontier, leaf_hash};
+use kms_rotationd::evidence::verify::verify;
 use proptest::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
@@ -398,4 +399,44 @@ proptest! {
         let signed = log.checkpoint(at(6)).unwrap();
         assert_eq!((signed.size, signed.root), (log.size(), tree(folder.path()).root()));
     }
+}
+
+#[test]
+fn a_segment_ends_with_its_quarter_and_old_ones_are_removed_by_the_retention() {
+    const DAY: u64 = 86_400;
+    let folder = TempDir::new().unwrap();
+    // 2026-11-18.
+    let (mut log, _) = open(folder.path());
+    record(&mut log, "in November");
+    log.checkpoint(at(2)).unwrap();
+    assert!(!log.is_segment_due(at(43 * DAY)));
+    let quarters = [at(45 * DAY), at(45 * DAY + 90 * DAY)];
+    for quarter in quarters {
+        assert!(log.is_segment_due(quarter));
+        log.begin_segment(quarter, 0, |_| ()).unwrap();
+        log.compress_closed().unwrap();
+        assert!(!log.is_segment_due(quarter));
+        log.checkpoint(quarter).unwrap();
+    }
+    let before = log.size();
+    assert_eq!(log.prune(quarters[0], quarters[1]).unwrap(), 0, "its last record is not older");
+    assert_eq!(log.size(), before);
+    assert_eq!(log.prune(quarters[0] + Duration::from_secs(1), quarters[1]).unwrap(), 1);
+    let signed = log.checkpoint(quarters[1]).unwrap();
+    drop(log);
+    let kept = records(folder.path());
+    let (first, last) = (&kept[0], &kept[kept.len() - 1]);
+    assert_eq!((&first["seq"], &first["type"]), (&2.into(), &"segment".into()));
+    assert_eq!(
+        (&last["type"], &last["first"], &last["files"][0]),
+        (&"prune".into(), &2.into(), &"00000000000000000000.jsonl".into())
+    );
+    let notes = fs::read_to_string(folder.path().join("checkpoints.jsonl")).unwrap();
+    // That of two records covers all that was removed, so the kept ones are compared with it.
+    assert_eq!(notes.lines().count(), 4, "{notes}");
+    let [verified] = verify(folder.path(), &[]).unwrap().try_into().unwrap();
+    assert!(verified.is_consistent(), "{verified:?}");
+    assert_eq!((verified.first, verified.size, verified.root), (2, signed.size, signed.root));
+    let (log, opened) = open(folder.path());
+    assert_eq!((opened, log.size()), (Opened::Continued, signed.size));
 }
