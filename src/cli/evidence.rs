@@ -102,12 +102,9 @@ fn pack(folders: &[PathBuf], period: &Period, file: &Path) -> Exit {
         return fail_inside(file);
     }
     // Whatever is wrong with the log, it is packed.
-    let extra = match report::packed(folders, period) {
-        Ok(html) => vec![("report.html".to_owned(), html)],
-        Err(error) => {
-            let _ = fail(Exit::Success, &format_args!("packing without a report: {error}"));
-            Vec::new()
-        }
+    let (extra, without_report) = match report::packed(folders, period) {
+        Ok(html) => (vec![("report.html".to_owned(), html)], None),
+        Err(why) => (Vec::new(), Some(why)),
     };
     let mut packed = Ok(Vec::new());
     let written = OutputFile::new(file).write(|out| {
@@ -123,7 +120,8 @@ fn pack(folders: &[PathBuf], period: &Period, file: &Path) -> Exit {
         }
         (Ok(packed), Ok(())) => print(Exit::Success, |out| {
             writeln!(out, "{}:", file.display())?;
-            packed.iter().try_for_each(|log| writeln!(out, "  {}", log.summary()))
+            packed.iter().try_for_each(|log| writeln!(out, "  {}", log.summary()))?;
+            without_report.iter().try_for_each(|why| writeln!(out, "  without report.html: {why}"))
         }),
     }
 }

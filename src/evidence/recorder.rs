@@ -165,7 +165,7 @@ impl Recorder {
         self.publish(&state);
     }
 
-    /// Makes durable what is appended, on a thread that may wait for the disk.
+    /// Makes durable what is appended, on a thread that may wait for the disk if anything is synced.
     async fn commit(&self, also: impl FnOnce(&mut Journal, SystemTime) -> std::io::Result<()> + Send + 'static) {
         let (state, now) = (Arc::clone(&self.state), self.clock.now());
         let commit = move || {
@@ -175,8 +175,13 @@ impl Recorder {
                 state.ended(done);
             }
         };
-        // It ends with an error only if it panicked.
-        let _ = tokio::task::spawn_blocking(commit).await;
+        let waits = self.state().settings.as_ref().is_some_and(|settings| settings.sync);
+        if waits {
+            // It ends with an error only if it panicked.
+            let _ = tokio::task::spawn_blocking(commit).await;
+        } else {
+            commit();
+        }
         self.publish(&self.state());
     }
 
