@@ -100,6 +100,11 @@ impl Journal {
         self.log.append(at, record);
     }
 
+    /// Sets how long records are kept.
+    pub(super) fn keep_for(&mut self, retention: Option<Duration>) {
+        self.retention = retention;
+    }
+
     /// A policy with this text is in force; it is recorded if it is another one.
     pub(super) fn policy_in_force(&mut self, text: &str, now: SystemTime) {
         let record = PolicyRecord { sha256: hex(&Sha256::digest(text)), text: text.to_owned() };

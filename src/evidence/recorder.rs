@@ -156,7 +156,8 @@ impl Recorder {
         match state.open(&*self.start, now) {
             Ok(_) => {
                 if let Some(journal) = &mut state.journal {
-                    let done = journal.commit(now);
+                    // Also the checkpoint, which a full disk refuses longer than a record.
+                    let done = journal.commit(now).and_then(|()| journal.end_run(now));
                     state.ended(done);
                 }
             }
@@ -222,8 +223,11 @@ impl State {
     fn open(&mut self, start: &dyn Fn() -> StartRecord, now: SystemTime) -> Result<Option<Restored>, LogError> {
         let Some(settings) = &self.settings else { return Ok(None) };
         if self.journal.as_ref().is_some_and(|journal| !journal.is_lost()) {
-            if let (Some(journal), Some(policy)) = (&mut self.journal, &self.policy) {
-                journal.policy_in_force(policy, now);
+            if let Some(journal) = &mut self.journal {
+                journal.keep_for(settings.retention);
+                if let Some(policy) = &self.policy {
+                    journal.policy_in_force(policy, now);
+                }
             }
             return Ok(None);
         }

@@ -351,3 +351,22 @@ fn a_policy_can_begin_and_end_its_log_while_the_daemon_runs() {
     daemon.stop();
     assert_eq!(records(&site.path("evidence")).len(), recorded);
 }
+
+#[test]
+fn a_rehearsal_leaves_the_log_of_the_policy_alone_and_records_only_into_an_empty_folder() {
+    let site = Site::new(&with_log(Policy::of_one_key("http://127.0.0.1:1")));
+    let rehearse = |more: &[&str]| {
+        let arguments = ["rehearse", "--policy", "policy.yaml", "--once"];
+        super::program::Program::start(site.command(&[&arguments, more].concat())).finish()
+    };
+    assert_eq!(rehearse(&[]).code, Some(0));
+    assert!(!site.path("evidence").exists());
+    assert_eq!(rehearse(&["--evidence", "rehearsed"]).code, Some(0));
+    let log = only(&site.path("rehearsed"), &[]);
+    assert!(log.simulated && log.is_consistent(), "{log:?}");
+    assert!(log.origin.is_some_and(|origin| origin.starts_with("kms-rotationd/simulated/rehearsal/")));
+    let again = rehearse(&["--evidence", "rehearsed"]);
+    assert_eq!(again.code, Some(2), "{again:?}");
+    assert!(again.stderr.contains("it is not empty; a rehearsal needs a folder of its own"), "{again:?}");
+    assert!(!site.path("evidence").exists());
+}
