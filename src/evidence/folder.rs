@@ -270,7 +270,14 @@ pub(super) fn replace(folder: &Path, name: &str, mode: u32, content: &[u8]) -> i
     replace_with(folder, name, mode, true, |file| file.write_all(content))
 }
 
-/// The same with a content that `write` writes. Without `sync`, only a crash of the program leaves one of the two.
+/// Writes a file in its place. A rename makes some file systems write the content to the disk.
+pub(super) fn overwrite(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(mode).open(path)?;
+    file.write_all(content)?;
+    file.set_len(content.len() as u64)
+}
+
+/// The same as [`replace`] with a content that `write` writes. Without `sync`, only a crash of the program leaves one of the two.
 pub(super) fn replace_with(
     folder: &Path,
     name: &str,

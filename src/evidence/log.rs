@@ -490,7 +490,11 @@ impl Log {
             return Ok(checkpoint);
         }
         let note = checkpoint.sign(&self.key).map_err(io::Error::other)?;
-        folder::replace_with(&self.folder, CHECKPOINT, 0o644, self.sync, |file| file.write_all(note.as_bytes()))?;
+        if self.sync {
+            folder::replace(&self.folder, CHECKPOINT, 0o644, note.as_bytes())?;
+        } else {
+            folder::overwrite(&self.folder.join(CHECKPOINT), 0o644, note.as_bytes())?;
+        }
         self.signed = Some(size);
         let mut line = serde_json::to_vec(&SignedAt { at: line::time(now), note })?;
         line.push(b'\n');
