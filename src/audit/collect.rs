@@ -125,7 +125,7 @@ impl<'a> Collector<'a> {
         self.first.get_or_insert(at);
         if at >= self.until {
             if let Record::Run(run) = &entry.record
-                && run.result != INTERRUPTED
+                && run.result != RunRecord::INTERRUPTED
             {
                 self.looks.add_after_period(Time::parse(&run.started_at).unwrap_or(at));
             }
@@ -286,7 +286,7 @@ impl<'a> Collector<'a> {
     fn run(&mut self, at: Time, run: &RunRecord) {
         self.end_applied();
         let started = Time::parse(&run.started_at).unwrap_or(at).min(at);
-        if run.result == INTERRUPTED {
+        if run.result == RunRecord::INTERRUPTED {
             let (kind, project, why) = (GapKind::Interrupted, None, None);
             self.gaps.push(Gap { kind, from: started, to: at, counts: false, project, why });
             return;
@@ -337,5 +337,3 @@ impl<'a> Collector<'a> {
         }
     }
 }
-
-const INTERRUPTED: &str = "interrupted";

@@ -176,7 +176,7 @@ fn pieces(scene: &Scene<'_>, project: &ProjectScene<'_>, held: &Held, timeline: 
 }
 
 fn reasons_of(outage: &Outage) -> Reasons {
-    let known = |name: &String| Reason::ALL.iter().copied().find(|reason| reason.as_str() == name);
+    let known = |name: &String| Reason::named(name);
     outage.record.reasons.iter().filter_map(known).fold(Reasons::NONE, Reasons::with)
 }
 

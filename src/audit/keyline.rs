@@ -215,10 +215,10 @@ impl KeyLine {
         }
         let time = |text: &Option<String>| text.as_deref().and_then(Time::parse);
         self.created = time(&state.created_at).or(self.created);
-        let known = |name: &String| Reason::ALL.iter().copied().find(|reason| reason.as_str() == name);
+        let known = |name: &String| Reason::named(name);
         let exactly = state.policy_interval_days.map(|days| Required { days, at_most: false });
         State {
-            status: Status::ALL.into_iter().find(|it| it.as_str() == state.status).unwrap_or(Status::Unknown),
+            status: Status::named(&state.status).unwrap_or(Status::Unknown),
             reasons: state.reasons.iter().filter_map(known).fold(Reasons::NONE, Reasons::with),
             setting: setting(state),
             required: exactly.or(state.policy_max_interval_days.map(|days| Required { days, at_most: true })),

@@ -10,7 +10,6 @@ use sha2::{Digest, Sha256};
 use tracing::warn;
 
 use super::{Exit, fail, variable};
-use crate::evidence::hex;
 use crate::evidence::key::SigningKey;
 use crate::evidence::log::LogError;
 use crate::evidence::record::StartRecord;
@@ -21,6 +20,7 @@ use crate::policy::types::{Evidence, OnFailure};
 use crate::reconcile::{Intent, Memory, RunRecorder};
 use crate::support::clock::Clock;
 use crate::support::error_chain::ErrorChain;
+use crate::support::hex::hex;
 use crate::support::version::{REVISION, VERSION};
 use crate::support::write_gate::WriteBlock;
 use crate::views::EvidenceStatus;

@@ -232,18 +232,27 @@ pub fn successor(folder: &Path) -> io::Result<Option<PathBuf>> {
     Ok(successors(folder)?.into_iter().rev().find(has_identity))
 }
 
-/// The folder of the log that is written now: the one in this folder, or the last one that continues it.
+/// The folder of the log that is written now: this one, or that of the last log that continues it.
+///
+/// # Errors
+///
+/// A folder cannot be read.
+pub(super) fn active(folder: &Path) -> io::Result<PathBuf> {
+    let mut active = folder.to_owned();
+    while let Some(next) = successor(&active)? {
+        active = next;
+    }
+    Ok(active)
+}
+
+/// The same of a folder that must have a log.
 ///
 /// # Errors
 ///
 /// The folder cannot be read, or has no log.
 pub fn newest(folder: &Path) -> Result<PathBuf, ReadError> {
     expect_log(folder)?;
-    let mut newest = folder.to_owned();
-    while let Some(next) = successor(&newest).map_err(ReadError::at(&newest))? {
-        newest = next;
-    }
-    Ok(newest)
+    active(folder).map_err(ReadError::at(folder))
 }
 
 /// Returns an error if the folder has neither the identity of a log nor records, nor a log that continues it.
@@ -260,8 +269,12 @@ pub(crate) fn expect_log(folder: &Path) -> Result<(), ReadError> {
 
 /// Whether the folder has the identity of a log, or records without it.
 fn has_log(folder: &Path) -> io::Result<bool> {
-    let has_records = |segment: &Segment| fs::metadata(&segment.path).is_ok_and(|file| file.len() > 0);
-    Ok(folder.join(IDENTITY).exists() || segments(folder)?.iter().any(has_records))
+    Ok(folder.join(IDENTITY).exists() || has_records(folder)?)
+}
+
+/// Whether the folder has segments with content.
+pub(super) fn has_records(folder: &Path) -> io::Result<bool> {
+    Ok(segments(folder)?.iter().any(|segment| fs::metadata(&segment.path).is_ok_and(|file| file.len() > 0)))
 }
 
 /// Writes a file so that a crash leaves the old content or the new one: into a temporary file, which is synced and then
@@ -277,7 +290,8 @@ pub(super) fn overwrite(path: &Path, mode: u32, content: &[u8]) -> io::Result<()
     file.set_len(content.len() as u64)
 }
 
-/// The same as [`replace`] with a content that `write` writes. Without `sync`, only a crash of the program leaves one of the two.
+/// The same as [`replace`] with a content that `write` writes. Without `sync`, only a crash of the program leaves one of
+/// the two.
 pub(super) fn replace_with(
     folder: &Path,
     name: &str,

@@ -10,7 +10,6 @@ use sha2::{Digest, Sha256};
 use tracing::{error, warn};
 
 use super::changes::{Change, Recorded};
-use super::hex;
 use super::line::time;
 use super::log::{Log, LogError, LogOptions, Opened};
 use super::note::Checkpoint;
@@ -22,9 +21,10 @@ use crate::rotation::key::{DAY, KeyId};
 use crate::rotation::material::SHORTEST_GAP;
 use crate::rotation::past::KeyPast;
 use crate::rotation::report::{ProjectReport, Report, Tally};
+use crate::support::hex::hex;
 
 /// Returns what the process remembers of a key.
-type PastOf<'a> = &'a (dyn Fn(&Arc<str>, KeyId) -> KeyPast + Sync);
+type PastOf<'a> = &'a (dyn Fn(&str, KeyId) -> KeyPast + Sync);
 
 /// An open log.
 pub(super) struct Journal {
@@ -132,14 +132,10 @@ impl Journal {
             self.projects.retain(|name, _| report.projects.iter().any(|project| project.name == *name));
         }
         let log = &mut self.log;
-        let mut names =
-            report.projects.iter().map(|project| (&*project.name, &project.name)).collect::<HashMap<_, _>>();
         self.recorded.update(report, |change| match change {
             Change::Key(mut key) => {
-                if let (Some(name), Ok(key_id), true) =
-                    (names.get_mut(&*key.project), key.key_id.parse(), key.after.is_some())
-                {
-                    key.memory = Some(KeyMemory::of(&past(name, key_id)));
+                if let (Ok(key_id), true) = (key.key_id.parse(), key.after.is_some()) {
+                    key.memory = Some(KeyMemory::of(&past(&key.project, key_id)));
                 }
                 log.append(now, &*key);
             }
@@ -154,8 +150,15 @@ impl Journal {
         }
     }
 
+    /// Records a project if the log does not have it. That it has changed is recorded at the end of the run.
+    pub(super) fn new_project(&mut self, project: &ProjectReport, now: SystemTime) {
+        if !self.projects.contains_key(&project.name) {
+            self.project(project, now);
+        }
+    }
+
     /// Records a project if it is new or has changed. What is not known now stays as it was.
-    pub(super) fn project(&mut self, project: &ProjectReport, now: SystemTime) {
+    fn project(&mut self, project: &ProjectReport, now: SystemTime) {
         let known = self.projects.get(&project.name);
         let access = &project.access;
         let or_known = |new: &Option<Arc<str>>, known: Option<&Option<String>>| {
@@ -183,7 +186,7 @@ impl Journal {
 
     fn run_record(&self, report: &Report, timing: RunTiming) -> RunRecord {
         let result = match (report.interrupted, report.is_success()) {
-            (true, _) => "interrupted",
+            (true, _) => RunRecord::INTERRUPTED,
             (false, true) => "success",
             (false, false) => "failure",
         };

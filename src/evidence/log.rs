@@ -176,13 +176,10 @@ impl Log {
         let at = |path: PathBuf| move |error| LogError::File { path, error };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at(folder.to_owned()))?;
         let lock = lock(folder)?;
-        let mut active = folder.to_owned();
-        while let Some(successor) = folder::successor(&active).map_err(at(active.clone()))? {
-            active = successor;
-        }
+        let active = folder::active(folder).map_err(at(folder.to_owned()))?;
         let identity = match folder::identity(&active) {
             Ok(Some(identity)) => identity,
-            Ok(None) if has_records(&active).map_err(at(active.clone()))? => {
+            Ok(None) if folder::has_records(&active).map_err(at(active.clone()))? => {
                 return Self::leave(&active, lock, options, None, format!("{IDENTITY} is missing"), now);
             }
             Ok(None) => return Ok((Self::begin(active, lock, options, None, now)?, Opened::New)),
@@ -775,12 +772,6 @@ fn compress(folder: &Path, path: &Path, sync: bool) -> io::Result<()> {
     })?;
     fs::remove_file(path)?;
     if sync { folder::sync_folder(folder) } else { Ok(()) }
-}
-
-/// Whether the folder has segments with content.
-fn has_records(folder: &Path) -> io::Result<bool> {
-    let segments = folder::segments(folder)?;
-    Ok(segments.iter().any(|segment| fs::metadata(&segment.path).is_ok_and(|file| file.len() > 0)))
 }
 
 /// Whether the origin is of a log of a simulated cloud.

@@ -13,8 +13,6 @@
 //! so finds out whether it is complete and unchanged; [`conclusion`] says that in words. [`prove`] makes the proof of
 //! one record, and [`pack`] collects a log for an auditor.
 
-use std::fmt::Write as _;
-
 pub mod anchor;
 pub mod changes;
 pub mod conclusion;
@@ -37,12 +35,3 @@ pub mod recorder;
 pub mod restore;
 pub mod tree;
 pub mod verify;
-
-/// Hexadecimal digits, as `sha256sum` prints them.
-#[must_use]
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}

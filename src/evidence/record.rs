@@ -286,6 +286,11 @@ pub struct RunRecord {
     pub gap_after: Option<String>,
 }
 
+impl RunRecord {
+    /// The result of a run that was stopped before it had finished.
+    pub(crate) const INTERRUPTED: &str = "interrupted";
+}
+
 /// How many keys have each status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {

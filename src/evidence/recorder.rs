@@ -3,7 +3,7 @@
 //! A log that cannot be written or opened never ends a run. It is tried again with each run, and meanwhile the write
 //! gate is blocked if the policy says so.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -101,8 +101,8 @@ struct State {
 /// The writes of the run under way.
 #[derive(Default)]
 struct Writes {
-    /// Those with an intent and without an end.
-    open: HashSet<(Arc<str>, KeyId, Option<u16>)>,
+    /// Those with an intent and without an end, in a stable order.
+    open: BTreeMap<(Arc<str>, KeyId, Option<u16>), WriteIntent>,
     /// Records that are not appended yet.
     ended: Vec<WriteRecord>,
 }
@@ -317,7 +317,7 @@ impl RunRecorder for Recorder {
         async move {
             let new: Vec<_> = {
                 let mut writes = self.writes();
-                intents.into_iter().filter(|intent| writes.open.insert(id(intent))).collect()
+                intents.into_iter().filter(|intent| writes.open.insert(id(intent), intent.clone()).is_none()).collect()
             };
             if new.is_empty() || self.state().journal.is_none() {
                 return;
@@ -327,7 +327,8 @@ impl RunRecorder for Recorder {
                 self.append_ended(&mut state);
                 let now = self.clock.now();
                 if let Some(journal) = &mut state.journal {
-                    journal.project(project, now);
+                    // A process that is killed now leaves the project to the next one.
+                    journal.new_project(project, now);
                     for intent in &new {
                         journal.append(now, &record(intent, WritePhase::Intent));
                     }
@@ -355,7 +356,7 @@ impl RunRecorder for Recorder {
         &'a self,
         report: &'a Arc<Report>,
         timing: RunTiming,
-        past: &'a (dyn Fn(&Arc<str>, KeyId) -> KeyPast + Sync),
+        past: &'a (dyn Fn(&str, KeyId) -> KeyPast + Sync),
     ) -> BoxFuture<'a, ()> {
         async move {
             {
@@ -364,8 +365,8 @@ impl RunRecorder for Recorder {
                 self.append_ended(&mut state);
                 let now = self.clock.now();
                 let Some(journal) = &mut state.journal else { return };
-                for (project, key_id, interval_days) in unsent {
-                    journal.append(now, &not_sent(&project, key_id, interval_days));
+                for intent in unsent.values() {
+                    journal.append(now, &record(intent, WritePhase::NotSent));
                 }
                 journal.run_ended(report, timing, past, now);
             }
@@ -413,20 +414,6 @@ fn record(WriteIntent { project, key_id, step, interval, before }: &WriteIntent,
         interval_days: interval.map(RotationInterval::days),
         phase,
         before: before.map(setting),
-        request_id: None,
-        error: None,
-    }
-}
-
-fn not_sent(project: &str, key_id: KeyId, interval_days: Option<u16>) -> WriteRecord {
-    let step = if interval_days.is_some() { "update_interval" } else { "enable_rotation" };
-    WriteRecord {
-        project: project.to_owned(),
-        key_id: key_id.to_string(),
-        step: step.to_owned(),
-        interval_days,
-        phase: WritePhase::NotSent,
-        before: None,
         request_id: None,
         error: None,
     }

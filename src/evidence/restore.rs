@@ -46,11 +46,7 @@ pub struct Restored {
 ///
 /// A file cannot be read.
 pub fn restore(folder: &Path) -> io::Result<Restored> {
-    let mut active = folder.to_owned();
-    while let Some(successor) = folder::successor(&active)? {
-        active = successor;
-    }
-    let segments = match folder::segments(&active) {
+    let segments = match folder::active(folder).and_then(|active| folder::segments(&active)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Restored::default()),
         segments => segments?,
     };

@@ -154,7 +154,7 @@ impl Memory {
     }
 
     /// What a later process must know of a key.
-    pub(super) fn past(&self, project: &Arc<str>, key_id: KeyId) -> KeyPast {
+    pub(super) fn past(&self, project: &str, key_id: KeyId) -> KeyPast {
         let Remembered { history, repairs, blocker, interval_due, .. } = self.recall(project, key_id);
         KeyPast { history, repairs, refused: blocker, interval_due }
     }
@@ -167,7 +167,7 @@ impl Memory {
         .unwrap_or_default()
     }
 
-    pub(super) fn recall(&self, project: &Arc<str>, key_id: KeyId) -> Remembered {
+    pub(super) fn recall(&self, project: &str, key_id: KeyId) -> Remembered {
         self.of(project, |known| known.keys.get(&key_id).map(|key| Remembered::clone(key)))
             .flatten()
             .unwrap_or_default()
@@ -222,7 +222,7 @@ impl Memory {
     }
 
     /// Calls `look` with a project of the run under way.
-    fn of<T>(&self, project: &Arc<str>, look: impl FnOnce(&mut KnownProject) -> T) -> Option<T> {
+    fn of<T>(&self, project: &str, look: impl FnOnce(&mut KnownProject) -> T) -> Option<T> {
         self.lock().get_mut(project).map(look)
     }
 

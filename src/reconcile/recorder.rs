@@ -31,7 +31,7 @@ pub trait RunRecorder: Send + Sync {
         &'a self,
         report: &'a Arc<Report>,
         timing: RunTiming,
-        past: &'a (dyn Fn(&Arc<str>, KeyId) -> KeyPast + Sync),
+        past: &'a (dyn Fn(&str, KeyId) -> KeyPast + Sync),
     ) -> BoxFuture<'a, ()>;
 
     /// Makes durable what was recorded since the last run.

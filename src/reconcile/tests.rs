@@ -496,7 +496,7 @@ async fn a_standby_does_not_blame_the_cloud_for_what_the_lease_holder_writes() {
         }
         let reconciler = Reconciler { gate, ..reconciler() };
         run(&reconciler, &[target("p", &cloud, false)], 50).await;
-        let history = reconciler.memory.recall(&"p".into(), id(1)).history;
+        let history = reconciler.memory.recall("p", id(1)).history;
         assert_eq!(history.material().undisturbed_since.is_some(), is_watched);
     }
 }

@@ -5,6 +5,7 @@ pub mod clock;
 pub(crate) mod duration;
 pub mod error_chain;
 pub(crate) mod file_stamp;
+pub(crate) mod hex;
 pub(crate) mod printable;
 pub(crate) mod shortage;
 pub(crate) mod small_file;

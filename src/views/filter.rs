@@ -23,7 +23,7 @@ impl Filter {
         let mut filter = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
-                "status" => filter.status = Status::ALL.into_iter().find(|status| status.as_str() == value),
+                "status" => filter.status = Status::named(&value),
                 "q" => value.trim().clone_into(&mut filter.text),
                 _ => {}
             }

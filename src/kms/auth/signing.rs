@@ -7,6 +7,7 @@
 use std::fmt::{Display, Write};
 use std::time::SystemTime;
 
+use crate::support::hex::hex;
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
@@ -103,13 +104,6 @@ pub(super) fn encode(bytes: &[u8]) -> impl Display {
 fn keyed_hash(key: &[u8], text: &[u8]) -> [u8; 32] {
     // HMAC takes a key of any length.
     Hmac::<Sha256>::new_from_slice(key).map_or([0; 32], |hash| hash.chain_update(text).finalize().into_bytes().into())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]
