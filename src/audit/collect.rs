@@ -33,7 +33,7 @@ pub(super) struct Collector<'a> {
     pub(super) policies: Vec<PolicyInForce>,
     policy_texts: HashMap<Arc<str>, Arc<str>>,
     pub(super) projects: BTreeMap<Arc<str>, ProjectLine>,
-    /// All projects of the log, also those that the report leaves out.
+    /// All projects of the log, also if the report leaves them out.
     pub(super) names: HashSet<Box<str>>,
     pub(super) texts: Texts,
     /// The opening records of a segment that are still to come.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::model::{Departure, DepartureKind, Required, Rotation, Setting, State, Stretch, StretchCause};
 use super::time::{DAY, Time};
 use crate::evidence::record::{Cause, Event, ExemptionState, KeyRecord, KeyState, WritePhase, WriteRecord};
-use crate::rotation::decide::{Reason, Reasons, Status};
-use crate::rotation::key::RotationInterval;
+use crate::rotation::decide::{Reason, Reasons, Status, why_interval_wrong};
+use crate::rotation::key::Bound;
 
 /// Texts that occur often, each kept once.
 #[derive(Default)]
@@ -275,13 +275,11 @@ fn why_off(state: &State) -> Reasons {
     let (Some(setting), Some(Required { days, at_most })) = (state.setting, state.required) else {
         return Reasons::NONE;
     };
-    let days = u32::from(days);
+    let bound = if at_most { Bound::Longest } else { Bound::Exact };
     match setting.interval_days {
         _ if !setting.enabled => Reason::RotationDisabled.into(),
-        Some(found) if at_most && found > days => Reason::IntervalTooLong.into(),
-        Some(found) if at_most && found >= u32::from(RotationInterval::MIN_DAYS) => Reasons::NONE,
-        Some(found) if !at_most && found == days => Reasons::NONE,
-        _ => Reason::IntervalMismatch.into(),
+        Some(found) if bound.accepts(days, found) => Reasons::NONE,
+        found => why_interval_wrong(bound, days, found).into(),
     }
 }
 

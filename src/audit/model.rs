@@ -131,13 +131,13 @@ impl Totals {
     }
 }
 
-/// One evidence log with those that continue it, and what they show.
+/// One evidence log with the logs that continue it, and what they show.
 #[derive(Clone, Debug, Serialize)]
 pub struct Observer {
     /// The origin of its first log.
     pub origin: String,
     pub simulated: bool,
-    /// Of each log: the first, and then those that continue it.
+    /// The first log, and then the logs that continue it.
     pub logs: Vec<LogFacts>,
     pub first_record_at: Time,
     pub newest_record_at: Time,

@@ -24,7 +24,7 @@ pub(super) struct ReadLog<'a> {
     identities: Vec<Option<Identity>>,
 }
 
-/// Reads the log in a folder and those that continue it. It is verified meanwhile.
+/// Reads the log in a folder and the logs that continue it, and verifies them meanwhile.
 pub(super) fn read<'a>(
     folder: &Path,
     anchors: &[Anchor],

@@ -39,7 +39,7 @@ pub struct Conclusion {
 }
 
 impl Conclusion {
-    /// Verifies the logs in these folders, and those that continue them.
+    /// Verifies the logs in these folders and the logs that continue them.
     ///
     /// # Errors
     ///

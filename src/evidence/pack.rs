@@ -112,7 +112,7 @@ struct Selected {
     created_at: Option<String>,
 }
 
-/// Writes a pack with the logs in these folders, those that continue them, and further files.
+/// Writes a pack with the logs in these folders, the logs that continue them, and further files.
 ///
 /// # Errors
 ///
@@ -126,7 +126,13 @@ pub fn pack(
     let mut logs = Vec::new();
     for folder in folders {
         folder::expect_log(folder)?;
-        select_all(folder, period, &mut logs)?;
+        for folder in folder::with_successors(folder)? {
+            // A log without records of these days is left out.
+            if let Some(mut log) = select(&folder, period)? {
+                log.about.name = free_name(log.about.name, &logs);
+                logs.push(log);
+            }
+        }
     }
     if logs.is_empty() {
         return Err(PackError::NoRecords);
@@ -172,25 +178,6 @@ impl<W: Write> TarFile<W> {
         header.set_size(content.len() as u64);
         self.builder.append_data(&mut header, format!("{ROOT}/{name}"), content).map_err(PackError::Write)
     }
-}
-
-/// Selects from the log in a folder and from those that continue it. A log without records of these days is left out.
-fn select_all(folder: &Path, period: &Period, logs: &mut Vec<Selected>) -> Result<(), PackError> {
-    if let Some(mut log) = select(folder, period)? {
-        let name = log.about.name.clone();
-        let taken = |name: &str| logs.iter().any(|other| other.about.name == name);
-        for number in 2.. {
-            if !taken(&log.about.name) {
-                break;
-            }
-            log.about.name = format!("{name}-{number}");
-        }
-        logs.push(log);
-    }
-    for successor in folder::successors(folder).map_err(ReadError::at(folder))? {
-        select_all(&successor, period, logs)?;
-    }
-    Ok(())
 }
 
 fn select(folder: &Path, period: &Period) -> Result<Option<Selected>, PackError> {
@@ -297,6 +284,16 @@ fn folder_name(origin: &str) -> String {
     let name: String = origin.chars().take(150).map(|c| if is_plain(c) { c } else { '-' }).collect();
     let name = name.trim_start_matches('.');
     if name.is_empty() { "log".to_owned() } else { name.to_owned() }
+}
+
+/// This name, with a number if another log of the pack has it.
+fn free_name(name: String, logs: &[Selected]) -> String {
+    let is_taken = |name: &String| logs.iter().any(|log| log.about.name == *name);
+    if !is_taken(&name) {
+        return name;
+    }
+    let mut numbered = (2_u64..).map(|number| format!("{name}-{number}"));
+    numbered.find(|name| !is_taken(name)).unwrap_or(name)
 }
 
 /// The guide with the list of logs.

@@ -20,7 +20,7 @@ pub struct Stated {
 pub enum Problem {
     /// It is shorter than a checkpoint or anchor.
     Truncated { stated: Stated, found: u64, until: Option<String> },
-    /// The first records differ from those that a checkpoint or anchor states. At the size of `unchanged` they did not.
+    /// The first records differ from what a checkpoint or anchor states. At the size of `unchanged` they did not.
     Rewritten { stated: Stated, unchanged: Option<Stated> },
     /// The log's key has signed two roots of the same size.
     Forked { one: Stated, other: Stated },

@@ -149,7 +149,7 @@ impl<K: Kms> ProjectRun<'_, K> {
         resolution
     }
 
-    /// Makes the intent durable, if it is not one of those that follow from the first readings.
+    /// Makes the intent durable. An intent that follows from the first readings is durable already.
     async fn intend(&self, write: &WriteAttempt, key: &KeyRun<'_>) {
         if let Some(recorder) = &self.reconciler.recorder {
             recorder.intend(&self.head(), vec![self.intent(write, key)]).await;

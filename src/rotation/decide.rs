@@ -229,17 +229,21 @@ fn rotation_right(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
 }
 
 fn interval_wrong(desired: DesiredRotation, observed: &ObservedKey) -> Verdict {
-    let days = observed.interval_days();
-    let longer = days.is_some_and(|days| days > u32::from(desired.interval.days()));
-    let reason = match desired.bound {
-        Bound::Longest if longer => Reason::IntervalTooLong,
-        _ => Reason::IntervalMismatch,
-    };
+    let reason = why_interval_wrong(desired.bound, desired.interval.days(), observed.interval_days());
     let wrong = Verdict::without_steps(Status::NonCompliant, reason);
     if observed.interval_sent {
         Verdict { reasons: wrong.reasons.with(Reason::NotVerified), ..wrong }
     } else {
         Verdict { steps: Steps::interval(desired.interval), ..wrong }
+    }
+}
+
+/// Why the policy does not accept an interval.
+pub(crate) fn why_interval_wrong(bound: Bound, policy_days: u16, days: Option<u32>) -> Reason {
+    let is_longer = days.is_some_and(|days| days > u32::from(policy_days));
+    match bound {
+        Bound::Longest if is_longer => Reason::IntervalTooLong,
+        _ => Reason::IntervalMismatch,
     }
 }
 

@@ -130,6 +130,17 @@ pub enum Bound {
     Longest,
 }
 
+impl Bound {
+    /// Whether a key's interval is on policy if the policy's has this many days.
+    pub(crate) fn accepts(self, policy_days: u16, days: u32) -> bool {
+        let longest = u32::from(policy_days);
+        match self {
+            Self::Exact => days == longest,
+            Self::Longest => (u32::from(RotationInterval::MIN_DAYS)..=longest).contains(&days),
+        }
+    }
+}
+
 /// The rotation that the policy requires of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DesiredRotation {
@@ -157,11 +168,7 @@ impl DesiredRotation {
     /// Whether an interval of this many days is on policy.
     #[must_use]
     pub fn accepts(self, days: u32) -> bool {
-        let longest = u32::from(self.interval.days());
-        match self.bound {
-            Bound::Exact => days == longest,
-            Bound::Longest => (u32::from(RotationInterval::MIN_DAYS)..=longest).contains(&days),
-        }
+        self.bound.accepts(self.interval.days(), days)
     }
 }
 
