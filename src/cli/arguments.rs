@@ -1,5 +1,6 @@
 //! Commands and options, with the texts of `--help`.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ const LISTEN: &str = "127.0.0.1:9847";
 const LISTEN_VARIABLE: &str = "KMS_ROTATIOND_LISTEN";
 /// The sample of a report.
 pub(super) const SAMPLE: usize = 25;
+/// Of a rehearsal, and of the sample of a report.
 pub(super) const SEED: u64 = 1;
 
 /// Makes the keys of a cloud's Key Management Service follow a rotation policy, and reports on each key.
@@ -122,10 +124,10 @@ pub(super) struct LogOptions {
         long,
         global = true,
         value_name = "LEVEL",
-        default_value = "info",
-        help = "Log level: off, error, warn, info, debug or trace; or a list such as info,kms_rotationd::kms=debug"
+        help = "Log level: off, error, warn, info, debug or trace; or a list such as info,kms_rotationd::kms=debug \
+                (default: info; `rehearse` also shows each retry)"
     )]
-    pub(super) log_level: String,
+    pub(super) log_level: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -171,6 +173,9 @@ pub(super) struct RehearseOptions {
     /// Faults of the simulated cloud
     #[arg(long, value_name = "PRESET", value_parser = presets())]
     pub(super) faults: Option<Preset>,
+    /// Time between two runs, for example 10s (default: the policy's schedule)
+    #[arg(long, value_name = "DURATION", value_parser = interval)]
+    pub(super) every: Option<Duration>,
     #[arg(
         long,
         value_name = "DURATION",
@@ -181,7 +186,7 @@ pub(super) struct RehearseOptions {
     )]
     pub(super) fast_forward: Option<Duration>,
     /// The same number gives the same keys, faults and story
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(long, value_name = "NUMBER", default_value_t = SEED)]
     pub(super) seed: u64,
     #[arg(
         long,
@@ -289,6 +294,26 @@ pub(super) struct ReportOptions {
     /// List every key, also those on policy or exempt; JSON always lists all
     #[arg(long)]
     pub(super) all: bool,
+    #[arg(
+        long,
+        value_name = "PRESET",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = Simulation::WITHOUT_FAULTS,
+        value_parser = simulations(),
+        help = "Use a simulated cloud with keys made from the policy, optionally with faults; needs no account and no network"
+    )]
+    pub(super) simulated: Option<Simulation>,
+}
+
+/// The simulated cloud of a command.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Simulation {
+    pub(super) faults: Option<Preset>,
+}
+
+impl Simulation {
+    const WITHOUT_FAULTS: &str = "none";
 }
 
 #[derive(Args, Debug)]
@@ -363,11 +388,26 @@ fn presets() -> impl TypedValueParser<Value = Preset> {
     PossibleValuesParser::new(values).try_map(|name| name.parse::<Preset>())
 }
 
+fn simulations() -> impl TypedValueParser<Value = Simulation> {
+    let none = PossibleValue::new(Simulation::WITHOUT_FAULTS).help("no faults, also if no preset is given");
+    let presets = Preset::ALL.map(|preset| PossibleValue::new(preset.as_str()).help(preset.description()));
+    PossibleValuesParser::new(std::iter::once(none).chain(presets)).map(|name| Simulation { faults: name.parse().ok() })
+}
+
 /// A span of time into the past, of at most ten years.
 fn span(text: &str) -> Result<Duration, &'static str> {
     const MAX: Duration = Duration::from_secs(3_660 * 24 * 3600);
     let duration = parse_duration(text).and_then(|duration| Duration::try_from(duration).ok());
     duration.filter(|duration| *duration <= MAX).ok_or("expected a duration such as 36h, 100d or 400d, at most 3660d")
+}
+
+/// A time between two runs, from a second to a year.
+fn interval(text: &str) -> Result<Duration, &'static str> {
+    const ALLOWED: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3600);
+    let duration = parse_duration(text).and_then(|duration| Duration::try_from(duration).ok());
+    duration
+        .filter(|duration| ALLOWED.contains(duration))
+        .ok_or("expected a duration such as 10s or 5m, from 1s to 366d")
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ use serve::ListenOptions;
 
 use crate::connect::environment::{self, FoundCredentials, NamedProject};
 use crate::daemon::{PolicyFile, warn_of_exposed_secrets};
+use crate::kms::RETRY_TARGET;
 use crate::kms::auth::Named;
 use crate::logging::{self, FlushOnDrop, LogQueue};
 use crate::policy::types::{Credentials, Policy};
@@ -144,12 +145,17 @@ fn start_logging(
 ) -> Result<Option<FlushOnDrop>, logging::LoggingError> {
     let colour = wants_colour(io::stderr().is_terminal());
     let is_daemon = matches!(command, Command::Run { .. } | Command::Rehearse { .. });
+    let level = log.log_level.clone().unwrap_or_else(|| match command {
+        // A year in a minute has too many of them.
+        Command::Rehearse { options, .. } if options.fast_forward.is_none() => format!("info,{RETRY_TARGET}=debug"),
+        _ => "info".to_owned(),
+    });
     if is_daemon && let Ok((queue, flush_on_drop)) = LogQueue::start(io::stderr()) {
-        logging::init(log.log_format, &log.log_level, colour, move || queue.clone())?;
+        logging::init(log.log_format, &level, colour, move || queue.clone())?;
         return Ok(Some(flush_on_drop));
     }
     let progress_line = progress_line.clone();
-    logging::init(log.log_format, &log.log_level, colour, move || progress_line.log_writer())?;
+    logging::init(log.log_format, &level, colour, move || progress_line.log_writer())?;
     Ok(None)
 }
 

@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::arguments::{LogOptions, OutputFormat, ReportOptions};
+use super::arguments::{LogOptions, OutputFormat, ReportOptions, Simulation};
 use super::progress_line::ProgressLine;
+use super::rehearsal::Rehearsal;
 use super::{Exit, fail, file_limit, print, print_refusal, recording, variable, wants_colour};
 use crate::connect::{ClientCache, Connector};
 use crate::daemon::{PolicyFile, Signals, warn_of_exposed_secrets};
 use crate::policy::Policy;
 use crate::policy::types::Guards;
-use crate::reconcile::{Intent, Memory, Reconciler, RunProgress, RunRequest};
+use crate::reconcile::{Intent, Memory, Reconciler, RunRequest};
 use crate::rotation::report::{Report, Trigger};
 use crate::support::clock::Clock;
 use crate::support::error_chain::ErrorChain;
@@ -28,7 +29,7 @@ pub(super) async fn apply(
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    match run(&policy, text, Intent::Apply, allow_many, progress_line).await {
+    match run(&policy, text, Intent::Apply, allow_many, options.simulated, progress_line).await {
         Ok(report) => {
             let exit = if report.is_on_policy() { Exit::Success } else { Exit::Failed };
             print_report(&report, Purpose::Applied, file, options, exit)
@@ -47,7 +48,7 @@ pub(super) async fn plan(
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    match run(&policy, text, Intent::Plan, false, progress_line).await {
+    match run(&policy, text, Intent::Plan, false, options.simulated, progress_line).await {
         Ok(report) => {
             let exit = if report.could_read_all() && report.planned().next().is_some() {
                 Exit::Unfinished
@@ -84,25 +85,41 @@ async fn run(
     text: Option<Arc<str>>,
     intent: Intent,
     allow_many: bool,
+    simulated: Option<Simulation>,
     progress_line: Option<&ProgressLine>,
 ) -> Result<Arc<Report>, Exit> {
     let signals = Signals::listen_unless_ignored()
         .map_err(|error| fail(Exit::Failed, &format_args!("cannot install signal handlers: {error}")))?;
     let (clock, memory) = (Clock::system(), Memory::default());
     let (block, gate) = WriteGate::default().blockable();
-    let recorder = recording::of_command(policy, text, intent, block, &memory).await?;
+    let rehearsal = match simulated {
+        Some(Simulation { faults }) => Some(
+            Rehearsal::of_command(policy, faults)
+                .await
+                .map_err(|error| fail(Exit::Failed, &format_args!("cannot start the simulated cloud: {error}")))?,
+        ),
+        None => None,
+    };
+    let recorder = match rehearsal {
+        // The evidence log of the policy is of the real cloud.
+        Some(_) => None,
+        None => recording::of_command(policy, text, intent, block, &memory).await?,
+    };
     let mut connector = Connector {
         clock: clock.clone(),
         stop: signals.stop.clone(),
         gate: gate.clone(),
         observer: Box::new(|_| Arc::new(())),
-        environment: variable,
-        endpoint_override: None,
-        cache: ClientCache::for_descriptors(file_limit()),
+        environment: if rehearsal.is_some() { |_| None } else { variable },
+        endpoint_override: rehearsal.as_ref().map(Rehearsal::endpoint_override),
+        cache: match rehearsal {
+            // The simulated cloud opens the other end of each connection in this process.
+            Some(_) => ClientCache::for_descriptors(file_limit() / 2),
+            None => ClientCache::for_descriptors(file_limit()),
+        },
     };
     let targets = connector.connect(policy);
-    let reconciler =
-        Reconciler { clock, stop: signals.stop.clone(), gate, memory, progress: RunProgress::default(), recorder };
+    let reconciler = Reconciler { clock, stop: signals.stop.clone(), gate, memory, progress: Arc::default(), recorder };
     let max_changes_per_run = if allow_many { usize::MAX } else { policy.guards.max_changes_per_run };
     let guards = Guards { max_changes_per_run, ..policy.guards };
     let scope = match &policy.projects[..] {
@@ -127,9 +144,10 @@ async fn run(
 
 fn print_report(report: &Report, purpose: Purpose, policy_file: &Path, options: &ReportOptions, exit: Exit) -> Exit {
     let colour = wants_colour(std::io::IsTerminal::is_terminal(&std::io::stdout()));
+    let (all, simulated) = (options.all, options.simulated.is_some());
     print(exit, |out| match options.output.format {
-        OutputFormat::Text => write_text(report, TextStyle { purpose, policy_file, all: options.all, colour }, out),
-        OutputFormat::Json => write_json(report, out),
+        OutputFormat::Text => write_text(report, TextStyle { purpose, policy_file, all, colour, simulated }, out),
+        OutputFormat::Json => write_json(report, simulated, out),
     })
 }
 
@@ -137,6 +155,6 @@ fn print_report(report: &Report, purpose: Purpose, policy_file: &Path, options: 
 fn print_without_report(options: &ReportOptions, refused: Option<RefusedPolicy<'_>>, exit: Exit) -> Exit {
     match options.output.format {
         OutputFormat::Text => exit,
-        OutputFormat::Json => print(exit, |out| write_json_without_run(refused, out)),
+        OutputFormat::Json => print(exit, |out| write_json_without_run(refused, options.simulated.is_some(), out)),
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::reconcile::RunProgress;
+use crate::rotation::progress::RunProgress;
 use crate::support::printable::printable;
 
 /// Delay before the first progress line, and refresh interval.

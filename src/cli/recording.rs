@@ -65,6 +65,11 @@ impl RehearsalLog {
         Ok(Self { folder: folder.to_owned(), is_temporary: false, seed, sync })
     }
 
+    /// Whether it is removed at the end.
+    pub(super) fn is_temporary(&self) -> bool {
+        self.is_temporary
+    }
+
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }

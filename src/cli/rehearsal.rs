@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::arguments::RehearseOptions;
+use super::arguments::{RehearseOptions, SEED};
 use super::population::{Population, simulated_id};
 use super::recording::RehearsalLog;
 use super::story::{Story, minute};
@@ -23,6 +23,10 @@ use crate::evidence::recorder::RecorderSettings;
 use crate::kms::auth::{Credentials, Login, Named, Password, SecretLocation};
 use crate::kms::endpoint::Endpoints;
 use crate::policy::Policy;
+use crate::rotation::report::Report;
+use crate::support::duration::duration_text;
+use crate::support::printable::printable;
+use crate::views::wording;
 use kms_simulator::{Journal, Preset, Setup, Simulator};
 
 /// More requests per second than a rehearsal makes.
@@ -31,6 +35,8 @@ const UNLIMITED: f64 = 1e6;
 const SHORT_TOKEN: usize = 256;
 const USER_NAME: &str = "rehearsal";
 const DOMAIN_NAME: &str = "simulated-account";
+/// The most keys that the end of a rehearsal names.
+const MAX_NAMED: usize = 8;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A running simulated cloud; it ends when it is dropped.
@@ -41,6 +47,7 @@ pub(super) struct Rehearsal {
     faults: Option<Preset>,
     /// It ends by itself, so there is nothing to watch.
     once: bool,
+    every: Option<Duration>,
     past: Option<Past>,
     log: Option<RehearsalLog>,
     report: Option<PathBuf>,
@@ -89,14 +96,14 @@ impl Rehearsal {
         log: Option<RehearsalLog>,
         clock: PastClock,
     ) -> io::Result<Self> {
-        let &RehearseOptions { faults, fast_forward, seed, once, .. } = options;
+        let &RehearseOptions { faults, every, fast_forward, seed, once, .. } = options;
         // Jitter of the schedule and of retries.
         fastrand::seed(seed);
         let start = clock.now();
         let past = fast_forward.map(|span| Past {
             start,
             seed,
-            shortest_step: thinned(&policy.schedule, start..start + span),
+            shortest_step: thinned(&policy.schedule, every, start..start + span),
             // There it would not be the story that decides which rotations are missed.
             story: match faults {
                 Some(Preset::Forgetful) => Story::default(),
@@ -115,6 +122,7 @@ impl Rehearsal {
             password: SecretLocation::in_memory(password, "the rehearsal"),
             faults,
             once,
+            every,
             past,
             log,
             report: options.report.clone(),
@@ -122,6 +130,25 @@ impl Rehearsal {
         };
         rehearsal.add_keys()(policy);
         Ok(rehearsal)
+    }
+
+    /// Starts a cloud for the one run of a command.
+    pub(super) async fn of_command(policy: &Policy, faults: Option<Preset>) -> io::Result<Self> {
+        let options = RehearseOptions {
+            faults,
+            every: None,
+            fast_forward: None,
+            seed: SEED,
+            evidence: None,
+            report: None,
+            once: true,
+        };
+        Self::start(policy, &options, None, PastClock::running()).await
+    }
+
+    /// The time between two runs, if it is not the policy that says when they start.
+    pub(super) fn every(&self) -> Option<Duration> {
+        self.every
     }
 
     /// How the daemon's time passes, where a token stops the daemon.
@@ -214,6 +241,9 @@ impl Rehearsal {
             past.introduce(out)?;
         }
         let Some((scheme, listen)) = server else { return Ok(()) };
+        if let Some(every) = self.every {
+            writeln!(out, "A run starts every {}.", duration_text(every))?;
+        }
         writeln!(out, "Watch the daemon:")?;
         for (path, what) in
             [("/", "status page"), ("/metrics", "Prometheus metrics"), ("/api/v1/status", "status as JSON")]
@@ -221,6 +251,42 @@ impl Rehearsal {
             writeln!(out, "  {:<42} {what}", format!("{scheme}://{listen}{path}"))?;
         }
         writeln!(out, "Stop with Ctrl-C.")
+    }
+
+    /// Prints how it has ended, and what to look at.
+    pub(super) fn conclude(&self, report: Option<&Report>, retries: u64, out: &mut dyn Write) -> io::Result<()> {
+        let Some(report) = report else { return writeln!(out, "The rehearsal ended before its first run.") };
+        writeln!(out, "The rehearsal ended: {}.", wording::headline(&report.tally()))?;
+        let need_attention = || report.keys().filter(|(project, key)| project.coverage.is_problem(key.status));
+        for (project, key) in need_attention().take(MAX_NAMED) {
+            let name = key.alias.as_deref().unwrap_or(key.subject.as_str());
+            writeln!(
+                out,
+                "  {}: {}: {}",
+                printable(&project.name),
+                printable(name),
+                printable(&wording::why(key).to_string())
+            )?;
+        }
+        let others = need_attention().count().saturating_sub(MAX_NAMED);
+        if others > 0 {
+            writeln!(out, "  and {others} more")?;
+        }
+        if self.faults.is_some() {
+            let retries = wording::count(usize::try_from(retries).unwrap_or(usize::MAX), "request", "requests");
+            writeln!(out, "{retries} failed and were sent again.")?;
+        }
+        if let Some(file) = &self.report {
+            writeln!(out, "Next, open {} in a browser.", file.display())?;
+        }
+        if let Some(log) = self.log.as_ref().filter(|log| !log.is_temporary()) {
+            let folder = log.folder().display();
+            writeln!(out, "Next, verify what was recorded: kms-rotationd evidence verify {folder}")?;
+        }
+        writeln!(
+            out,
+            "Next, for your own account: kms-rotationd init prints a policy for it, plan shows what it would change."
+        )
     }
 }
 

@@ -14,11 +14,11 @@ use super::recording::Process;
 use super::rehearsal::{self, Rehearsal};
 use super::{Exit, fail, file_limit, load, recording, variable};
 use crate::connect::{ClientCache, Connector};
-use crate::daemon::{Alarm, Announcer, CronAlarm, Daemon, FastForward, PolicyFile, Signals, Supervisor};
+use crate::daemon::{Alarm, Announcer, CronAlarm, Daemon, FastForward, Histories, PolicyFile, Signals, Supervisor};
 use crate::kms::KmsClient;
 use crate::logging::Format;
 use crate::policy::Policy;
-use crate::reconcile::{Memory, Reconciler, RunProgress, Target};
+use crate::reconcile::{Memory, Reconciler, Target};
 use crate::support::clock::Clock;
 use crate::support::error_chain::ErrorChain;
 use crate::web::{Health, ListenAddress, Server, StatusStore, WebError, WebFile};
@@ -78,7 +78,7 @@ impl ListenOptions {
 }
 
 pub(super) async fn run(file: PathBuf, mut options: ListenOptions, lease: LeaseOptions, log: &LogOptions) -> Exit {
-    let mut file = PolicyFile::new(file, variable, Clock::system());
+    let mut file = PolicyFile::new(file, variable, Clock::system()).keeping_text();
     let loaded = load(&mut file, log).and_then(|policy| Ok((policy, options.web(log)?)));
     let (policy, web) = match loaded {
         Ok(loaded) => loaded,
@@ -147,6 +147,7 @@ async fn serve<A: Alarm, F: FnOnce(CronAlarm, &Signals) -> A>(
     match prepare(file, &policy, server, rehearsal.as_ref(), &leadership, timing).await {
         Ok(Err(exit)) => exit,
         Ok(Ok(Prepared { daemon, server, signals })) => {
+            let store = Arc::clone(&daemon.store);
             if let Some(server) = &server {
                 info!(address = %server.address(), "serving");
             }
@@ -174,13 +175,15 @@ async fn serve<A: Alarm, F: FnOnce(CronAlarm, &Signals) -> A>(
                     return Exit::Success;
                 };
                 let (mut daemon, mut report) = (std::pin::pin!(daemon), std::pin::pin!(rehearsal.report()));
-                tokio::select! {
+                let exit = tokio::select! {
                     exit = &mut report => {
                         daemon.await;
                         exit
                     }
                     () = &mut daemon => if rehearsal.has_reached_present() { report.await } else { Exit::Success },
-                }
+                };
+                let (report, retries) = (store.report(), store.retries());
+                super::print(exit, |out| rehearsal.conclude(report.as_deref(), retries, out))
             };
             tokio::select! {
                 biased;
@@ -211,7 +214,8 @@ async fn prepare<A: Alarm, F: FnOnce(CronAlarm, &Signals) -> A>(
 ) -> Result<Result<Prepared<A, impl FnMut(&Policy) -> Vec<Target<KmsClient>> + use<A, F>>, Exit>, AnyError> {
     let signals = Signals::listen().map_err(|error| format!("cannot install signal handlers: {error}"))?;
     let (block, gate) = leadership.gate.clone().blockable();
-    let store = Arc::new(StatusStore::new()?.behind(gate.clone()));
+    let store = if rehearsal.is_some() { StatusStore::simulated() } else { StatusStore::new() };
+    let store = Arc::new(store?.behind(gate.clone()));
     let health = Health::new(HEARTBEAT_TIMEOUT);
     let supervisor = Supervisor::from_environment(health.clone());
     let server = match server {
@@ -256,10 +260,16 @@ async fn prepare<A: Alarm, F: FnOnce(CronAlarm, &Signals) -> A>(
         Ok(restored) => restored.into_iter().for_each(|restored| memory.restore(restored.projects)),
         Err(exit) => return Ok(Err(exit)),
     }
+    let histories = Arc::new(Histories::default());
+    store.show_histories(histories.clone());
     let policy_in_force = {
-        let recorder = Arc::clone(&recorder);
-        // An error is logged, and the next run tries again.
-        move |policy: &Policy, text| drop(recorder.policy_in_force(settings(policy), text))
+        let (recorder, histories) = (Arc::clone(&recorder), Arc::clone(&histories));
+        move |policy: &Policy, text| {
+            let settings = settings(policy);
+            histories.log_is_in(settings.as_ref().map(|settings| settings.folder.clone()));
+            // An error is logged, and the next run tries again.
+            drop(recorder.policy_in_force(settings, text));
+        }
     };
     let daemon = Daemon {
         policy_file,
@@ -270,16 +280,18 @@ async fn prepare<A: Alarm, F: FnOnce(CronAlarm, &Signals) -> A>(
             connector.connect(policy)
         },
         alarm: alarm(CronAlarm::new().await?, &signals),
+        every: rehearsal.and_then(Rehearsal::every),
         announcer,
         reconciler: Arc::new(Reconciler {
             clock: clock.clone(),
             stop: signals.stop.clone(),
             gate,
             memory,
-            progress: RunProgress::default(),
+            progress: store.progress(),
             recorder: Some(recorder),
         }),
         signals: signals.clone(),
+        histories: histories.clone(),
         store,
         supervisor,
         clock,

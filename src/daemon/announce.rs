@@ -1,19 +1,24 @@
-//! The log of a run: one summary line, and one line for each key that newly needs attention or recovered.
+//! The log of runs: their begin, progress and end, and a line for each key that newly needs attention or recovered.
 //!
-//! Changes are logged where they are made. A problem that stays is only counted: metrics and the status page show the
-//! state, the log shows events.
+//! Changes are logged where they are made. A problem that stays is only counted, and listed once a day by name: metrics
+//! and the status page show the state, the log shows events. `error` is for what a person must act on; a key that a
+//! person has disabled, or that the next run may repair, is a `warn`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tracing::{Level, info, warn};
 
 use super::fast_forward::PastClock;
 use crate::rotation::assignment::Subject;
 use crate::rotation::decide::{Reason, Reasons, Status};
-use crate::rotation::report::{KeyError, KeyReport, ProjectReport, Report};
-use crate::views::wording;
+use crate::rotation::key::DAY;
+use crate::rotation::progress::RunProgress;
+use crate::rotation::project::Proof;
+use crate::rotation::report::{KeyError, KeyReport, ProjectReport, Report, Trigger};
+use crate::views::{remedies, wording};
 
 /// More keys of one project with the same news share a line: an outage is one event, not ten thousand.
 const MAX_LINES: usize = 10;
@@ -21,14 +26,21 @@ const MAX_LINES: usize = 10;
 /// How many keys the summary names.
 const MAX_NAMES: usize = 3;
 
-/// Reasons that the next run may resolve without a person.
-const RETRIED: [Reason; 6] = [
-    Reason::ReadFailed,
-    Reason::WriteFailed,
-    Reason::Throttled,
-    Reason::LoginUnavailable,
-    Reason::NotVerified,
-    Reason::ChangeLimit,
+/// How many keys a line of the daily list names.
+const MAX_LISTED: usize = 50;
+
+/// How often problems that stay are listed.
+const LISTED_EVERY: Duration = DAY;
+
+/// Reasons that neither the next run nor the cloud resolves, and that no person has intended.
+const FOR_A_PERSON: [Reason; 7] = [
+    Reason::AuthenticationFailed,
+    Reason::AccessDenied,
+    Reason::NotFound,
+    Reason::AmbiguousEntry,
+    Reason::RotationOverdue,
+    Reason::Flapping,
+    Reason::Uncovered,
 ];
 
 type KeyProblems = HashMap<(Arc<str>, Subject), KeyProblem>;
@@ -37,6 +49,8 @@ type KeyProblems = HashMap<(Arc<str>, Subject), KeyProblem>;
 #[derive(Debug, Default)]
 pub struct Announcer {
     problems: KeyProblems,
+    /// When the problems that stay were last listed, or when the first problem was logged.
+    listed: Option<SystemTime>,
     /// While it is behind, a run without news is not logged.
     brief: Option<PastClock>,
 }
@@ -74,14 +88,28 @@ impl Announcer {
         Self { brief: Some(clock), ..Self::default() }
     }
 
+    /// Logs that a run begins.
+    pub(super) fn begin(&self, trigger: Trigger, projects: usize) {
+        if !self.is_behind() {
+            info!(trigger = trigger.as_str(), projects, "run started");
+        }
+    }
+
     /// Logs what is new in this report.
     pub fn announce(&mut self, report: &Report) {
         if report.interrupted {
             return summarise(report, &Attention::default(), self.is_behind());
         }
         let mut attention = Attention::default();
+        let lists_all =
+            self.listed.is_some_and(|at| report.ended.duration_since(at).is_ok_and(|ago| ago >= LISTED_EVERY));
         for project in &report.projects {
-            self.project(project, &mut attention);
+            self.project(project, lists_all, &mut attention);
+        }
+        if attention.problems.is_empty() {
+            self.listed = None;
+        } else if lists_all || self.listed.is_none() {
+            self.listed = Some(report.ended);
         }
         let has_news = !attention.new.is_empty() || report.changes() > 0;
         let is_behind = self.is_behind();
@@ -95,8 +123,9 @@ impl Announcer {
         self.brief.as_ref().is_some_and(|clock| !clock.has_caught_up())
     }
 
-    fn project<'r>(&self, project: &'r ProjectReport, attention: &mut Attention<'r>) {
+    fn project<'r>(&self, project: &'r ProjectReport, lists_all: bool, attention: &mut Attention<'r>) {
         let mut news: BTreeMap<u32, Vec<&KeyReport>> = BTreeMap::new();
+        let mut standing: BTreeMap<u32, Vec<&KeyReport>> = BTreeMap::new();
         let mut recovered = Vec::new();
         for key in &project.keys {
             let id = (Arc::clone(&project.name), key.subject.clone());
@@ -111,6 +140,8 @@ impl Announcer {
                     if !has_project_line {
                         news.entry(key.reasons.bits()).or_default().push(key);
                     }
+                } else if lists_all {
+                    standing.entry(key.reasons.bits()).or_default().push(key);
                 }
                 attention.problems.insert(id, problem);
             } else if last.is_some() {
@@ -120,9 +151,18 @@ impl Announcer {
         for keys in news.values() {
             log_problem(project, keys);
         }
+        for keys in standing.values() {
+            log_standing(project, keys);
+        }
         log_recovery(project, &recovered);
         log_rotations(project);
     }
+}
+
+/// Logs how far a run is that takes long.
+pub(super) fn log_progress(progress: &RunProgress, elapsed: Duration) {
+    let (done, keys, elapsed_s) = (progress.done(), progress.found(), elapsed.as_secs());
+    info!(done, keys, elapsed_s, "run in progress");
 }
 
 /// A key on policy does if a write of `reapply: always` failed, or if its material is too old.
@@ -167,14 +207,24 @@ fn log_recovery(project: &ProjectReport, recovered: &[&KeyReport]) {
     }
 }
 
+/// Whether a person must act on the key.
+fn is_for_a_person(project: &ProjectReport, key: &KeyReport) -> bool {
+    let is_required = |reason: &Reason| match reason {
+        Reason::Uncovered => project.coverage.is_problem(key.status),
+        // With `proof: reported` it is a note.
+        Reason::MaterialTooOld => key.status == Status::NonCompliant && project.proof == Proof::Required,
+        reason => FOR_A_PERSON.contains(reason),
+    };
+    remedies::actionable(key.reasons).any(|reason| is_required(&reason))
+}
+
 /// Logs keys with the same reasons.
 fn log_problem(project: &ProjectReport, keys: &[&KeyReport]) {
     let shared = keys.len() > MAX_LINES;
     for key in keys.iter().take(if shared { 1 } else { MAX_LINES }) {
-        let is_retried = RETRIED.into_iter().any(|reason| key.reasons.contains(reason));
-        let is_mild = is_retried || key.status == Status::Compliant;
         let reasons = key.reasons.to_string();
         let why = wording::why(key).to_string();
+        let remedy = remedies::of(key.reasons);
         macro_rules! line {
             ($level:expr) => {
                 if shared {
@@ -185,6 +235,7 @@ fn log_problem(project: &ProjectReport, keys: &[&KeyReport]) {
                         key_id = key.subject.as_str(),
                         why,
                         error = key.error(),
+                        remedy,
                         project = &*project.name,
                         reasons,
                         "keys need attention; the first one is named"
@@ -196,6 +247,7 @@ fn log_problem(project: &ProjectReport, keys: &[&KeyReport]) {
                         key_id = key.subject.as_str(),
                         why,
                         error = key.error(),
+                        remedy,
                         project = &*project.name,
                         reasons,
                         entry_line = key.entry_line,
@@ -206,8 +258,31 @@ fn log_problem(project: &ProjectReport, keys: &[&KeyReport]) {
                 }
             };
         }
-        if is_mild { line!(Level::WARN) } else { line!(Level::ERROR) }
+        if is_for_a_person(project, key) { line!(Level::ERROR) } else { line!(Level::WARN) }
     }
+}
+
+/// Lists keys that have needed attention for the same reasons since the run before or longer.
+fn log_standing(project: &ProjectReport, keys: &[&KeyReport]) {
+    let Some(first) = keys.first() else { return };
+    let names = names(keys, MAX_LISTED);
+    let (why, reasons) = (wording::why(first).to_string(), first.reasons.to_string());
+    let remedy = remedies::of(first.reasons);
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                keys = keys.len(),
+                names,
+                why,
+                error = first.error(),
+                remedy,
+                project = &*project.name,
+                reasons,
+                "still needs attention; listed once a day"
+            )
+        };
+    }
+    if is_for_a_person(project, first) { line!(error) } else { line!(warn) }
 }
 
 /// Logs the summary of a run, with its own time if that is not the time of the log.
@@ -230,7 +305,7 @@ fn summarise(report: &Report, attention: &Attention<'_>, is_behind: bool) {
             $level!(
                 need_attention = (need_attention > 0).then_some(need_attention),
                 of = (need_attention > 0).then_some(tally.total()),
-                names = names(&attention.new),
+                names = names(&attention.new, MAX_NAMES),
                 unchanged = (unchanged > 0).then_some(unchanged),
                 trigger = report.trigger.as_str(),
                 compliant = of(Status::Compliant),
@@ -258,11 +333,11 @@ fn summarise(report: &Report, attention: &Attention<'_>, is_behind: bool) {
 }
 
 /// The names of the first keys, and how many more there are.
-fn names(keys: &[&KeyReport]) -> Option<String> {
+fn names(keys: &[&KeyReport], most: usize) -> Option<String> {
     let name = |key: &&KeyReport| key.alias.as_deref().unwrap_or(key.subject.as_str()).to_owned();
-    let mut names: Vec<_> = keys.iter().take(MAX_NAMES).map(name).collect();
-    if keys.len() > MAX_NAMES {
-        names.push(format!("{} more", keys.len() - MAX_NAMES));
+    let mut names: Vec<_> = keys.iter().take(most).map(name).collect();
+    if keys.len() > most {
+        names.push(format!("{} more", keys.len() - most));
     }
     (!names.is_empty()).then(|| names.join(", "))
 }

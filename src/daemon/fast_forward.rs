@@ -89,7 +89,11 @@ impl Course {
 
 /// The shortest time between two runs if the schedule has too many of them in this span, for [`Course::shortest_step`].
 #[must_use]
-pub fn thinned(schedule: &types::Schedule, span: Range<SystemTime>) -> Option<Duration> {
+pub fn thinned(schedule: &types::Schedule, every: Option<Duration>, span: Range<SystemTime>) -> Option<Duration> {
+    let whole = span.end.duration_since(span.start).ok()?;
+    if let Some(every) = every {
+        return (every * MOST_RUNS < whole).then(|| whole / MOST_RUNS);
+    }
     let mut at = Timestamp::try_from(span.start).ok()?;
     let present = Timestamp::try_from(span.end).ok()?;
     for _ in 0..MOST_RUNS {
@@ -98,7 +102,7 @@ pub fn thinned(schedule: &types::Schedule, span: Range<SystemTime>) -> Option<Du
             return None;
         }
     }
-    span.end.duration_since(span.start).ok().map(|whole| whole / MOST_RUNS)
+    Some(whole / MOST_RUNS)
 }
 
 /// An alarm that sets a clock forward instead of waiting, until the clock has reached the present.
@@ -270,10 +274,13 @@ mod tests {
             run_on_start: true,
         };
         let days = |days: u32| start()..start() + 24 * HOUR * days;
-        assert_eq!(thinned(&schedule("*/30 * * * *"), days(400)), None);
-        assert_eq!(thinned(&schedule("0 6 1 * *"), days(3_660)), None);
-        assert_eq!(thinned(&schedule("*/20 * * * *"), days(400)), Some(Duration::from_secs(1_728)));
-        assert_eq!(thinned(&schedule("* * * * * *"), days(1)), Some(Duration::from_millis(4_320)));
-        assert_eq!(thinned(&schedule("* * * * *"), days(0)), None);
+        let by_cron = |cron: &str, span| thinned(&schedule(cron), None, span);
+        assert_eq!(by_cron("*/30 * * * *", days(400)), None);
+        assert_eq!(by_cron("0 6 1 * *", days(3_660)), None);
+        assert_eq!(by_cron("*/20 * * * *", days(400)), Some(Duration::from_secs(1_728)));
+        assert_eq!(by_cron("* * * * * *", days(1)), Some(Duration::from_millis(4_320)));
+        assert_eq!(by_cron("* * * * *", days(0)), None);
+        let every = |seconds| thinned(&schedule("0 6 1 * *"), Some(Duration::from_secs(seconds)), days(400));
+        assert_eq!((every(1_728), every(1_727)), (None, Some(Duration::from_secs(1_728))));
     }
 }

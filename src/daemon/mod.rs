@@ -6,6 +6,7 @@
 
 mod announce;
 mod fast_forward;
+mod history;
 mod lifecycle;
 mod policy_file;
 mod schedule;
@@ -14,10 +15,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 pub use announce::Announcer;
 pub use fast_forward::{Course, FastForward, MOST_RUNS, PastClock, thinned};
+pub use history::Histories;
 pub use lifecycle::{Signals, Supervisor};
 pub(crate) use policy_file::warn_of_exposed_secrets;
 pub use policy_file::{DirectoryWatch, PolicyFile};
@@ -30,7 +33,12 @@ use crate::reconcile::{Intent, Reconciler, RunRequest, Target};
 use crate::rotation::report::{Report, Trigger};
 use crate::support::clock::Clock;
 use crate::support::error_chain::ErrorChain;
+use crate::support::version::{REVISION, VERSION};
+use crate::views::wording;
 use crate::web::StatusStore;
+
+/// How often a run says how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
 /// The loop's state and dependencies.
 pub struct Daemon<A, C> {
@@ -40,6 +48,8 @@ pub struct Daemon<A, C> {
     pub connect: C,
     /// Wakes the loop for the schedule.
     pub alarm: A,
+    /// The time between two runs, if it is not the policy that says when they start.
+    pub every: Option<Duration>,
     /// Makes the runs. Shared, so that the loop can check the policy during a run.
     pub reconciler: Arc<Reconciler>,
     /// Logs the runs.
@@ -48,6 +58,8 @@ pub struct Daemon<A, C> {
     pub signals: Signals,
     /// The status that the server shows.
     pub store: Arc<StatusStore>,
+    /// What happened to each key, which the server shows too.
+    pub histories: Arc<Histories>,
     /// Reports that the loop is alive.
     pub supervisor: Supervisor,
     /// The time of day.
@@ -68,13 +80,20 @@ impl<A: Alarm, C> Daemon<A, C> {
         C: FnMut(&Policy) -> Vec<Target<K>>,
     {
         let mut watch = DirectoryWatch::beside(self.policy_file.path());
-        let mut schedule = Schedule::new(&policy.schedule, self.clock.now());
+        let mut schedule = Schedule::new(&policy.schedule, self.clock.now()).every(self.every);
         let mut alarm_set_for = None;
         let mut run_on_start = policy.schedule.run_on_start;
         let mut trigger = run_on_start.then_some(Trigger::Start);
         // After a run on standby, a run follows as soon as this replica becomes active.
         let mut run_when_active = false;
         let mut guards = policy.guards;
+        info!(
+            version = VERSION,
+            revision = REVISION,
+            policy = %self.policy_file.path().display(),
+            policy_sha256 = self.policy_file.digest(),
+            "kms-rotationd started"
+        );
         self.store.policy_loaded(self.clock.now(), self.policy_file.path());
         let (mut targets, mut environment_policy) = self.activate(policy);
         self.supervisor.ready();
@@ -84,15 +103,19 @@ impl<A: Alarm, C> Daemon<A, C> {
                 Some(trigger) => {
                     schedule.run_began(self.clock.now());
                     self.show_next_run(schedule.due());
-                    debug!(trigger = trigger.as_str(), "run started");
                     if let Some(policy) = &environment_policy {
                         targets = (self.connect)(policy);
                     }
+                    self.announcer.begin(trigger, targets.len());
                     let (next_run, gap_after) = (schedule.due(), schedule.third_over());
+                    debug!(due = next_run.map(|due| wording::rfc3339(due).to_string()), "next run");
                     let request = RunRequest { trigger, intent: Intent::Apply, guards, next_run, gap_after };
+                    // The report of a run before shows keys better than a run under way.
+                    self.reconciler.progress.show_keys(self.store.report().is_none());
                     let (report, reloaded) = self.run_once(&targets, request).await;
                     self.announcer.announce(&report);
                     run_when_active = report.standby && run_on_start;
+                    self.histories.run_ended(&report);
                     if !report.interrupted {
                         self.store.publish(report);
                     }
@@ -136,6 +159,8 @@ impl<A: Alarm, C> Daemon<A, C> {
         let reconciler = Arc::clone(&self.reconciler);
         let mut run = std::pin::pin!(reconciler.run(targets, request));
         let mut stopping = false;
+        let began = Instant::now();
+        let mut progress = tokio::time::interval_at(began + PROGRESS_EVERY, PROGRESS_EVERY);
         loop {
             self.supervisor.beat();
             let reload_trigger = tokio::select! {
@@ -147,6 +172,10 @@ impl<A: Alarm, C> Daemon<A, C> {
                     continue;
                 }
                 () = self.signals.hang_up.notified() => Trigger::Signal,
+                _ = progress.tick() => {
+                    announce::log_progress(&self.reconciler.progress, began.elapsed());
+                    continue;
+                }
                 () = tokio::time::sleep(self.supervisor.heartbeat_interval()) => {
                     if !self.policy_file.has_changed() {
                         continue;
@@ -215,7 +244,7 @@ impl<A: Alarm, C> Daemon<A, C> {
         self.supervisor.reloading();
         let reloaded = match self.policy_file.read() {
             Ok(policy) => {
-                info!(file = %self.policy_file.path().display(), "policy reloaded");
+                info!(file = %self.policy_file.path().display(), policy_sha256 = self.policy_file.digest(), "policy reloaded");
                 self.store.policy_loaded(self.clock.now(), self.policy_file.path());
                 Some((policy, trigger))
             }
@@ -242,7 +271,7 @@ impl<A: Alarm, C> Daemon<A, C> {
         self.warn_of_long_requests(policy.limits.request_timeout);
         // Before the clients are made: they find the counters of their projects in the store.
         let projects = policy.projects.iter().map(|project| &project.name);
-        self.store.policy_in_force(projects);
+        self.store.policy_in_force(projects, policy.per_key, self.policy_file.text());
         if policy.projects.iter().any(|project| project.credentials == Credentials::Environment) {
             (Vec::new(), Some(policy))
         } else {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use inotify::{EventStream, Inotify, WatchMask};
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -16,6 +17,7 @@ use crate::policy::types::{Policy, Project};
 use crate::policy::{self, PolicyRefused, UnreadableFile};
 use crate::support::clock::Clock;
 use crate::support::file_stamp::LastRead;
+use crate::support::hex::hex;
 use crate::support::shortage;
 
 /// A file that is missing for longer is not being replaced. That is an error: a restart would find no policy.
@@ -30,6 +32,8 @@ pub struct PolicyFile {
     /// The text of the last valid policy, if it is recorded.
     text: Option<Arc<str>>,
     keeps_text: bool,
+    /// The SHA-256 of the last valid policy, in hexadecimal digits.
+    digest: String,
     /// When the file was first found missing.
     gone_since: Option<Instant>,
 }
@@ -39,7 +43,16 @@ impl PolicyFile {
     /// compared with this clock.
     #[must_use]
     pub fn new(path: PathBuf, environment: fn(&str) -> Option<String>, clock: Clock) -> Self {
-        Self { path, environment, clock, last_read: None, text: None, keeps_text: false, gone_since: None }
+        Self {
+            path,
+            environment,
+            clock,
+            last_read: None,
+            text: None,
+            keeps_text: false,
+            digest: String::new(),
+            gone_since: None,
+        }
     }
 
     /// The same, which keeps the text of every valid policy. Otherwise only that of a policy with an evidence log is
@@ -53,6 +66,11 @@ impl PolicyFile {
     #[must_use]
     pub fn text(&self) -> Option<Arc<str>> {
         self.text.clone()
+    }
+
+    /// The SHA-256 of the last valid policy, in hexadecimal digits, as in the evidence log; empty before the first one.
+    pub(super) fn digest(&self) -> &str {
+        &self.digest
     }
 
     #[must_use]
@@ -77,6 +95,7 @@ impl PolicyFile {
         let (policy, warnings) =
             policy::read(&content, &file, self.environment, self.clock.now()).map_err(PolicyRefused::Invalid)?;
         self.text = (self.keeps_text || policy.evidence.is_some()).then(|| String::from_utf8_lossy(&content).into());
+        self.digest = hex(&Sha256::digest(&content));
         for warning in warnings.render_plain().lines() {
             warn!(problem = warning, "policy warning");
         }

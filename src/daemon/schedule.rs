@@ -13,7 +13,7 @@ use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use crate::policy::calendar::Calendar;
+use crate::policy::calendar::{Calendar, NoNextRun};
 use crate::policy::types;
 
 /// The next due time of a calendar with jitter.
@@ -22,6 +22,8 @@ use crate::policy::types;
 #[derive(Debug)]
 pub struct Schedule {
     calendar: Calendar,
+    /// Runs have this distance instead.
+    every: Option<Duration>,
     jitter: Duration,
     /// Only ticks after this time count.
     since: Timestamp,
@@ -44,6 +46,7 @@ impl Schedule {
     pub fn new(plan: &types::Schedule, now: SystemTime) -> Self {
         let mut schedule = Self {
             calendar: plan.calendar.clone(),
+            every: None,
             jitter: plan.jitter,
             since: timestamp(now),
             next: None,
@@ -54,10 +57,27 @@ impl Schedule {
         schedule
     }
 
+    /// A schedule with this time between two runs, whatever the policy's calendar and jitter are.
+    #[must_use]
+    pub(super) fn every(mut self, every: Option<Duration>) -> Self {
+        (self.every, self.next) = (every, None);
+        self.compute_next();
+        self
+    }
+
     /// Continues with the schedule of another policy.
     pub fn replace(&mut self, plan: &types::Schedule) {
         (self.calendar, self.jitter, self.next) = (plan.calendar.clone(), plan.jitter, None);
         self.compute_next();
+    }
+
+    /// The first instant after this one at which a run is due.
+    fn next_after(&self, after: Timestamp) -> Result<Timestamp, NoNextRun> {
+        match self.every.map(|every| after.checked_add(every)) {
+            Some(Ok(next)) => Ok(next),
+            // At the end of the range of times.
+            Some(Err(_)) | None => self.calendar.next_after(after),
+        }
     }
 
     /// Drops every tick up to the start of a run.
@@ -77,7 +97,7 @@ impl Schedule {
     pub(crate) fn third_over(&self) -> Option<SystemTime> {
         /// What jitter, waiting for the run before and a long run may add.
         const MARGIN: Duration = Duration::from_secs(3_600);
-        let third = (0..3).try_fold(self.since, |after, _| self.calendar.next_after(after));
+        let third = (0..3).try_fold(self.since, |after, _| self.next_after(after));
         Some(SystemTime::from(third.ok()?) + self.jitter + MARGIN)
     }
 
@@ -93,12 +113,13 @@ impl Schedule {
     }
 
     fn compute_next(&mut self) {
-        match self.calendar.next_after(self.since) {
+        match self.next_after(self.since) {
             Ok(slot) => {
                 self.failing = false;
                 // The jitter of a tick is drawn only once.
                 if self.next.is_none_or(|tick| tick.slot != slot) {
-                    let jitter = self.jitter.mul_f64(self.rng.f64());
+                    let jitter = if self.every.is_some() { Duration::ZERO } else { self.jitter };
+                    let jitter = jitter.mul_f64(self.rng.f64());
                     self.next = Some(Tick { slot, due: slot.checked_add(jitter).unwrap_or(slot) });
                 }
             }

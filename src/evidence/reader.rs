@@ -40,6 +40,26 @@ pub fn read_segment(segment: &Segment, visit: &mut impl FnMut(Entry)) -> io::Res
     Ok(())
 }
 
+/// The same with the records of a segment whose line contains this text. All others are passed over quickly.
+///
+/// # Errors
+///
+/// The segment cannot be read.
+pub fn read_lines_with(segment: &Segment, text: &str, visit: &mut impl FnMut(Entry)) -> io::Result<()> {
+    let content = segment.read()?;
+    let content = String::from_utf8_lossy(&content);
+    for (seq, line) in (segment.first..).zip(content.split('\n')) {
+        if !line.contains(text) {
+            continue;
+        }
+        let Some(head) = line::head(line.as_bytes(), seq) else { continue };
+        if let (Some(at), Some(record)) = (parse_time(head.at), Record::parse(head.kind, line.as_bytes())) {
+            visit(Entry { seq, at, record });
+        }
+    }
+    Ok(())
+}
+
 /// The same with the content of a segment.
 pub(super) fn read_lines(content: &[u8], first: u64, visit: &mut impl FnMut(Entry)) {
     for (seq, (text, is_complete)) in (first..).zip(line::lines(content)) {

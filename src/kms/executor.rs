@@ -15,7 +15,7 @@ use super::error::{Error, ErrorKind, body_request_id, classify, lost_answer, par
 use super::limit::RequestLimit;
 use super::observe::{Code, Observer, Operation};
 use super::outage::{Outage, RetryBudget};
-use super::retry::{Backoff, LONGEST_RETRY_AFTER, RetryPolicy, with_retries};
+use super::retry::{Backoff, LONGEST_RETRY_AFTER, RETRY_TARGET, RetryPolicy, with_retries};
 use super::run_breaker::RunBreaker;
 use super::transport::{Answer, Fault, NoAnswer, Request, Transport};
 use crate::support::clock::Clock;
@@ -151,7 +151,15 @@ impl Executor {
             self.count_retry(error.operation(), error.code());
             let (project, wait_ms) = (&*self.project, wait.as_millis());
             let error = ErrorChain(error);
-            debug!(project, key_id, attempt = attempts, wait_ms, error = %error, "attempt failed, retrying");
+            debug!(
+                target: RETRY_TARGET,
+                project,
+                key_id,
+                attempt = attempts,
+                wait_ms,
+                error = %error,
+                "attempt failed, retrying"
+            );
             attempts += 1;
         })
         .await;
@@ -299,6 +307,11 @@ impl Executor {
 
     pub(super) fn outage(&self, operation: Operation) -> &Outage {
         &self.outages[operation as usize]
+    }
+
+    /// The project's name in the policy.
+    pub(super) fn project(&self) -> &str {
+        &self.project
     }
 
     /// Counts that an attempt that ended with this code is made again. Without a code there was no attempt.

@@ -30,7 +30,7 @@ mod write;
 pub use client::{ClientSettings, KmsClient};
 pub use error::{Error, ErrorKind};
 pub use executor::SendMode;
-pub use retry::RetryPolicy;
+pub use retry::{RETRY_TARGET, RetryPolicy};
 pub use shared::Shared;
 pub use transport::{HttpError, NoProxy, Proxy, ProxyOrigin, SetUpError};
 

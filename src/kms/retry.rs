@@ -8,6 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
 
+/// The log target of each attempt that will be repeated, for a filter that shows these lines alone.
+pub const RETRY_TARGET: &str = "kms_rotationd::kms::retry";
+
 /// The longest `Retry-After` that is honoured: a gateway that asks for a day must not stop the daemon for one.
 pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 

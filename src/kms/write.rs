@@ -6,11 +6,13 @@
 
 use std::time::Duration;
 
+use tracing::debug;
+
 use super::client::KmsClient;
 use super::error::{Error, ErrorKind};
 use super::executor::Executor;
 use super::observe::{Code, Operation};
-use super::retry::Backoff;
+use super::retry::{Backoff, RETRY_TARGET};
 use super::route::Route;
 use super::transport::Answer;
 use super::wire::{self, Unusable};
@@ -61,6 +63,9 @@ impl<'c> KmsWrite<'c> {
 impl WriteOperation for KmsWrite<'_> {
     async fn send(&mut self) -> Result<Receipt, Error> {
         if let Some(UnclearEnd { code, .. }) = self.unclear.take() {
+            let (project, key_id) = (self.executor().project(), self.key_id.as_str());
+            let operation = self.operation().as_str();
+            debug!(target: RETRY_TARGET, project, key_id, operation, "a write whose end was unclear is sent again");
             self.executor().count_retry(self.operation(), code);
         }
         let result = self.client.key_call(self.route(), self.key_id, self.interval, receipt, self.mode).await;

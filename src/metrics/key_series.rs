@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::exposition::{Family, Samples};
 use crate::rotation::decide::{Reason, Status};
 use crate::rotation::key::SECONDS_PER_DAY;
+use crate::rotation::project::PerKey;
 use crate::rotation::report::{KeyReport, ProjectReport, Report};
 use crate::views::document::{Document, KeyCursor};
 
@@ -144,6 +145,7 @@ pub(crate) fn write_no_findings<'p>(projects: impl Iterator<Item = &'p str>, out
 /// The series of a report.
 pub(crate) struct KeySeries {
     report: Arc<Report>,
+    per_key: PerKey,
     /// Number of projects whose `project_info` is written.
     described: usize,
     /// Number of projects whose number of keys by status is written.
@@ -156,9 +158,16 @@ pub(crate) struct KeySeries {
 }
 
 impl KeySeries {
-    /// The series of this report.
-    pub(crate) fn new(report: Arc<Report>) -> Self {
-        Self { report, described: 0, tallied: 0, counted: 0, family: 0, begun: false, cursor: KeyCursor::default() }
+    /// The series of this report, with those of these keys.
+    pub(crate) fn new(report: Arc<Report>, per_key: PerKey) -> Self {
+        let (described, tallied, counted) = (0, 0, 0);
+        let family = if per_key == PerKey::None { FAMILIES.len() } else { 0 };
+        Self { report, per_key, described, tallied, counted, family, begun: false, cursor: KeyCursor::default() }
+    }
+
+    fn includes(&self, key: &KeyReport) -> bool {
+        let is_well = key.reasons.is_empty() && matches!(key.status, Status::Compliant | Status::Exempt);
+        self.per_key == PerKey::All || !is_well
     }
 }
 
@@ -195,10 +204,13 @@ impl Document for KeySeries {
             return true;
         }
         let Some((family, write)) = FAMILIES.get(self.family) else { return false };
-        if let Some((project, key)) = self.cursor.next(&self.report) {
-            let mut samples = Samples::resume(family, piece, self.begun);
-            write(&mut samples, project, key);
-            self.begun = samples.begun();
+        let report = Arc::clone(&self.report);
+        if let Some((project, key)) = self.cursor.next(&report) {
+            if self.includes(key) {
+                let mut samples = Samples::resume(family, piece, self.begun);
+                write(&mut samples, project, key);
+                self.begun = samples.begun();
+            }
         } else {
             self.family += 1;
             self.begun = false;

@@ -12,6 +12,7 @@ use prometheus::Histogram;
 
 use super::exposition::{Family, Samples};
 use crate::kms::observe::{Code, Observer, Operation};
+use crate::views::snapshot::CallCounts;
 
 const OPERATIONS: Family =
     Family { name: "kms_rotation_operations_total", kind: "counter", help: "Calls, each with all its retries." };
@@ -91,6 +92,11 @@ impl ByCode {
         }
     }
 
+    fn total(&self) -> u64 {
+        let usual: u64 = self.usual.iter().flatten().map(|count| count.load(Relaxed)).sum();
+        usual + self.unusual.lock().unwrap_or_else(PoisonError::into_inner).values().sum::<u64>()
+    }
+
     /// Writes the codes that exist from the start, since `rate()` needs the 0 before the first one, and all codes
     /// counted so far.
     fn write(&self, samples: &mut Samples<'_>, project: &str, label: &str, from_the_start: impl Fn(Code) -> bool) {
@@ -137,6 +143,17 @@ impl ProjectCalls {
             rotations: AtomicU64::new(0),
             durations,
         }
+    }
+
+    /// How many requests were sent again.
+    pub(super) fn retries(&self) -> u64 {
+        self.retries.total()
+    }
+
+    /// What the page shows of the calls of this project.
+    pub(super) fn counts(&self, project: Arc<str>) -> CallCounts {
+        let credentials_expiry = *self.credentials_expiry.lock().unwrap_or_else(PoisonError::into_inner);
+        CallCounts { project, requests: self.requests.total(), retries: self.retries(), credentials_expiry }
     }
 
     /// A run has seen these rotations for the first time.

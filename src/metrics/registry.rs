@@ -19,7 +19,7 @@ use super::project_calls::{self, ProjectCalls};
 use crate::kms::observe::Operation;
 use crate::rotation::report::Trigger;
 use crate::support::version::{REVISION, VERSION};
-use crate::views::snapshot::{EvidenceStatus, Snapshot};
+use crate::views::snapshot::{CallCounts, EvidenceStatus, Snapshot};
 
 /// Seconds. A KMS call on a warm connection takes 10 to 100 ms; 8 s is the default timeout, and the buckets
 /// around it separate slow requests from timeouts.
@@ -45,9 +45,11 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Result<Self, MetricsError> {
+    /// The metrics of a process, which may use a simulated cloud.
+    pub(crate) fn new(simulated: bool) -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let build = Opts::new("kms_rotation_build_info", "Always 1; the labels describe the program.");
+        let build = if simulated { build.const_label("simulated", "true") } else { build };
         let build = IntGaugeVec::new(build, &["version", "revision"])?;
         build.get_metric_with_label_values(&[VERSION, REVISION])?.set(1);
         registry.register(Box::new(build))?;
@@ -105,6 +107,17 @@ impl Metrics {
         calls
     }
 
+    /// How many requests were sent again, in all projects.
+    pub(crate) fn retries(&self) -> u64 {
+        self.projects().iter().map(|(_, calls)| calls.retries()).sum()
+    }
+
+    /// The calls of each project, as the page shows them.
+    pub(crate) fn call_counts(&self) -> Vec<CallCounts> {
+        let projects = self.projects();
+        projects.iter().map(|(name, calls)| calls.counts(Arc::clone(name))).collect()
+    }
+
     /// Writes all metrics except those of keys.
     pub(crate) fn write(&self, snapshot: &Snapshot, out: &mut Vec<u8>) {
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), out) {
@@ -157,6 +170,17 @@ fn write_gauges(snapshot: &Snapshot, out: &mut Vec<u8>) {
     sample(out, "kms_rotation_policy_reload_successful", "gauge", help, is_successful);
     let help = "Whether this replica may write; without a lease always 1.";
     sample(out, "kms_rotation_acting", "gauge", help, snapshot.acting);
+    let help = "Whether a run is under way.";
+    sample(out, "kms_rotation_run_in_progress", "gauge", help, snapshot.run.is_some());
+    let keys = Family {
+        name: "kms_rotation_run_keys",
+        kind: "gauge",
+        help: "Keys of the run under way that are done, and all that are listed so far; 0 when no run is under way.",
+    };
+    let (done, total) = snapshot.run.as_ref().map_or((0, 0), |run| (run.done as u64, run.found as u64));
+    let mut samples = Samples::of(&keys, out);
+    samples.write(&[("state", "done")], done);
+    samples.write(&[("state", "total")], total);
 }
 
 /// Gauges of the evidence log.
@@ -196,7 +220,7 @@ mod tests {
 
     #[test]
     fn every_counter_of_runs_is_there_from_the_start() {
-        let text = text(&Metrics::new().unwrap());
+        let text = text(&Metrics::new(false).unwrap());
         for trigger in Trigger::ALL {
             for result in ["success", "failure"] {
                 let line =
@@ -208,7 +232,7 @@ mod tests {
 
     #[test]
     fn every_finding_is_there_before_the_first_run() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Metrics::new(false).unwrap();
         metrics.set_projects([&"p".into()]);
         let text = text(&metrics);
         for reason in Reason::ALL {
@@ -219,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_run_counts_under_its_trigger_and_result() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Metrics::new(false).unwrap();
         metrics.run_ended(Trigger::Signal, true, Duration::from_secs(3));
         let text = text(&metrics);
         assert!(text.contains("kms_rotation_runs_total{result=\"success\",trigger=\"signal\"} 1\n"));
@@ -230,7 +254,7 @@ mod tests {
 
     #[test]
     fn the_time_of_a_request_counts_under_its_operation() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Metrics::new(false).unwrap();
         metrics.calls(&"p".into()).request(Operation::Authenticate, Code::Timeout, Duration::from_secs(8));
         let text = text(&metrics);
         assert!(text.contains("kms_rotation_request_duration_seconds_count{operation=\"authenticate\"} 1\n"));
@@ -239,7 +263,7 @@ mod tests {
 
     #[test]
     fn counters_of_a_project_stay_through_a_reload_and_go_with_it() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Metrics::new(false).unwrap();
         let (kept, gone): (Arc<str>, Arc<str>) = ("kept".into(), "gone".into());
         metrics.set_projects([&gone, &kept]);
         metrics.calls(&kept).operation(Operation::ReadStatus, true);

@@ -9,7 +9,7 @@ use super::evidence::{EVIDENCE, evidence};
 use super::project::PROJECT;
 use super::types::{Guards, Limits, Policy, Retry, Schedule};
 use crate::rotation::key::SECONDS_PER_DAY;
-use crate::rotation::project::Mode;
+use crate::rotation::project::{Mode, PerKey};
 use crate::support::duration::duration_text;
 use crate::yaml::decode::{Decoder, Field, optional};
 use crate::yaml::schema::{Count, FieldKind, FieldSchema, Form, Rate, Schema};
@@ -33,6 +33,7 @@ pub(super) const POLICY: Schema = Schema::of(
             FieldKind::Mapping(&EVIDENCE),
             "records what the daemon observes and does, for auditors",
         ),
+        FieldSchema::optional("metrics", FieldKind::Mapping(&METRICS), "bounds the metrics of large accounts"),
         FieldSchema::default(
             "mode",
             FieldKind::Choice(|| Mode::ALL.map(Mode::as_str).into()),
@@ -121,6 +122,17 @@ const GUARDS: Schema = Schema::of(
     ],
 );
 
+const METRICS: Schema = Schema::of(
+    "`metrics`",
+    &[FieldSchema::default(
+        "per_key",
+        FieldKind::Choice(|| PerKey::ALL.map(PerKey::as_str).into()),
+        "\"all\"",
+        "keys with metrics of their own: `problems` are keys with a reason and keys that are neither on policy nor \
+         exempt; the alerts need none",
+    )],
+);
+
 const DEFAULT_CRON: &str = "*/30 * * * *";
 const DEFAULT_TIMEZONE: &str = "UTC";
 
@@ -171,6 +183,10 @@ pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Polic
         None => Some(Guards::default()),
     };
     let evidence = fields.get("evidence").map(|field| evidence(decoder, field));
+    let per_key = match fields.get("metrics") {
+        Some(field) => metrics(decoder, field),
+        None => Some(PerKey::default()),
+    };
     let mode =
         fields.get("mode").and_then(|field| Some((decoder.choice(field, &Mode::ALL, Mode::as_str)?, field.span())));
     let items = decoder.items(fields.get("projects")?, "project");
@@ -184,7 +200,14 @@ pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Polic
     let projects = drafts.into_iter().filter_map(|draft| draft.project).collect();
     let files = std::mem::take(&mut decoder.files);
     let (schedule, retry, limits, guards) = (schedule?, retry?, limits?, guards?);
-    Some(Policy { schedule, retry, limits, guards, evidence: optional(evidence)?, projects, files })
+    Some(Policy { schedule, retry, limits, guards, evidence: optional(evidence)?, per_key: per_key?, projects, files })
+}
+
+fn metrics(decoder: &mut Decoder<'_>, field: Field<'_>) -> Option<PerKey> {
+    match decoder.fields(field, &METRICS)?.get("per_key") {
+        Some(field) => decoder.choice(field, &PerKey::ALL, PerKey::as_str),
+        None => Some(PerKey::default()),
+    }
 }
 
 /// The schedule and its zone.

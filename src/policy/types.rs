@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::calendar::Calendar;
-use crate::rotation::project::{Cloud, Coverage, Mode, ProofRule};
+use crate::rotation::project::{Cloud, Coverage, Mode, PerKey, ProofRule};
 use crate::rotation::rule::Rule;
 use crate::yaml::{NamedFile, Position};
 
@@ -22,6 +22,8 @@ pub struct Policy {
     pub guards: Guards,
     /// Where the evidence log is, if there is one.
     pub evidence: Option<Evidence>,
+    /// Which keys have metrics of their own.
+    pub per_key: PerKey,
     /// The projects, in the order of the file.
     pub projects: Vec<Project>,
     /// Every file that the policy names.

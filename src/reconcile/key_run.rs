@@ -52,6 +52,7 @@ pub(super) enum Standing {
 }
 
 /// The state of one key in one run.
+#[derive(Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct KeyRun<'a> {
     pub(super) task: KeyTask<'a>,
@@ -118,6 +119,11 @@ impl<'a> KeyRun<'a> {
         }
     }
 
+    /// The key's name, where it is known.
+    pub(super) fn alias(&self) -> Option<&str> {
+        self.alias.as_deref().or_else(|| alias_in(self.task.assignment.rule))
+    }
+
     /// Whether the step would change the key without a share of the run's changes.
     pub(super) fn is_unplanned(&self, step: Step) -> bool {
         self.standing == Standing::Unplanned && step == Step::EnableRotation
@@ -135,7 +141,7 @@ impl<'a> KeyRun<'a> {
         let history = &self.history;
         let interval = verdict.steps.iter().find_map(Step::interval);
         KeyReport {
-            alias: self.alias.or_else(|| alias_of(self.task.assignment.rule)),
+            alias: self.alias.or_else(|| alias_in(self.task.assignment.rule).map(Into::into)),
             planned: verdict.steps,
             age_if_written: interval.and_then(|interval| history.age_after_write(interval, now)),
             new_rotations: self.new_rotations,
@@ -186,7 +192,7 @@ pub(super) fn last_known(
     KeyReport {
         subject: subject.clone(),
         entry_line: rule.map(|rule: &Rule| rule.line),
-        alias: listed.and_then(|key| key.description.alias.clone()).or_else(|| alias_of(*rule)),
+        alias: listed.and_then(|key| key.description.alias.clone()).or_else(|| alias_in(*rule).map(Into::into)),
         desired,
         exemption,
         status,
@@ -206,9 +212,9 @@ pub(super) fn last_known(
 }
 
 /// The alias by which a policy entry names its key.
-fn alias_of(rule: Option<&Rule>) -> Option<Box<str>> {
+fn alias_in(rule: Option<&Rule>) -> Option<&str> {
     match rule.map(|rule| &rule.matcher) {
-        Some(Matcher::Alias(alias)) => Some(alias.clone()),
+        Some(Matcher::Alias(alias)) => Some(alias),
         _ => None,
     }
 }

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use super::project_failure::LoggedFailures;
 use crate::policy::types::{Guards, Project};
 use crate::rotation::key::{DAY, KeyId, ListedKey, RotationBlocker, RotationInterval};
 use crate::rotation::material::History;
@@ -31,6 +32,7 @@ pub struct Memory {
     readable: Mutex<HashSet<CloudProject>>,
     /// What an earlier process has recorded, by the project's name; used when the project first runs.
     restored: Mutex<HashMap<Arc<str>, RestoredProject>>,
+    pub(super) failures: LoggedFailures,
 }
 
 /// What an earlier process has recorded of a project.
@@ -134,7 +136,9 @@ impl Memory {
             };
             (Arc::clone(&project.name), known.unwrap_or_else(new))
         });
-        *self.lock() = known.collect();
+        let known: HashMap<_, _> = known.collect();
+        self.failures.retain(|project| known.contains_key(project));
+        *self.lock() = known;
     }
 
     /// Continues where an earlier process ended.
@@ -171,6 +175,14 @@ impl Memory {
         self.of(project, |known| known.keys.get(&key_id).map(|key| Remembered::clone(key)))
             .flatten()
             .unwrap_or_default()
+    }
+
+    /// The key's name, by the last list or description.
+    pub(super) fn alias(&self, project: &str, key_id: KeyId) -> Option<Box<str>> {
+        let listed = |known: &mut KnownProject| {
+            known.listing.iter().find(|key| key.key_id == key_id).and_then(|key| key.description.alias.clone())
+        };
+        self.of(project, listed).flatten().or_else(|| self.recall(project, key_id).alias)
     }
 
     pub(super) fn update(&self, project: &Arc<str>, key_id: KeyId, change: impl FnOnce(&mut Remembered)) {

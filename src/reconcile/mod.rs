@@ -17,7 +17,6 @@ mod observe;
 mod project_failure;
 mod project_run;
 mod recorder;
-mod run_progress;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -37,6 +36,7 @@ use crate::policy::types::{Guards, Project};
 use crate::rotation::assignment::{Action, Assignment, Assignments, Listing, assign_rules};
 use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps, Verdict};
 use crate::rotation::material::Material;
+use crate::rotation::progress::RunProgress;
 use crate::rotation::project::{CloudAccess, Mode};
 use crate::rotation::report::{KeyReport, ProjectReport, Report, Trigger};
 use crate::rotation::rule::Requirement;
@@ -48,7 +48,6 @@ pub use memory::{Memory, RestoredProject};
 use project_failure::ProjectFailure;
 use project_run::{Findings, ProjectRun};
 pub use recorder::{RunRecorder, RunTiming, WriteEnd, WriteIntent};
-pub use run_progress::RunProgress;
 
 /// A project of the policy and the KMS that holds its keys.
 pub struct Target<K> {
@@ -104,7 +103,7 @@ pub struct Reconciler {
     /// What this process remembers of earlier runs.
     pub memory: Memory,
     /// How far the run under way has come.
-    pub progress: RunProgress,
+    pub progress: Arc<RunProgress>,
     /// The evidence log, if there is one.
     pub recorder: Option<Arc<dyn RunRecorder>>,
 }
@@ -119,7 +118,7 @@ impl Reconciler {
         }
         let (started, began) = (self.clock.now(), Instant::now());
         let acts = self.gate.is_open();
-        self.progress.reset();
+        self.progress.begin(trigger, started);
         let policy = || targets.iter().map(|target| &target.project);
         self.memory.begin_run(policy());
         // An operator has started the run: what was left alone is tried again.
@@ -136,6 +135,7 @@ impl Reconciler {
         if intent == Intent::Apply && self.stop.is_cancelled() {
             self.send_due_intervals(targets).await;
         }
+        self.progress.end();
         let (ended, took) = (self.clock.now(), began.elapsed());
         let standby = !(acts && self.gate.is_open());
         let (interrupted, max_changes) = (self.stop.is_cancelled(), guards.max_changes_per_run);
@@ -170,7 +170,8 @@ impl Reconciler {
             });
             let mut sent = std::pin::pin!(sent.buffer_unordered(*concurrency));
             while let Some((key_id, interval, intent, result)) = sent.next().await {
-                let (project, key_id) = (&*project.name, key_id.as_str());
+                let alias = self.memory.alias(&project.name, key_id);
+                let (project, key_id, alias) = (&*project.name, key_id.as_str(), alias.as_deref());
                 let to = interval.to_string();
                 if let Some(recorder) = &self.recorder {
                     recorder.write_ended(&intent, (&result).into());
@@ -178,13 +179,14 @@ impl Reconciler {
                 match result {
                     Ok(Receipt { request_id }) => {
                         let request_id = request_id.as_deref();
-                        info!(project, key_id, step = "update_interval", to, request_id, "rotation changed");
+                        info!(alias, key_id, project, step = "update_interval", to, request_id, "rotation changed");
                     }
                     Err(error) => {
                         let error = ErrorChain(&error).to_string();
                         error!(
-                            project,
+                            alias,
                             key_id,
+                            project,
                             to,
                             error,
                             "shutting down, but the interval could not be set; set it in the cloud's console"
@@ -203,8 +205,8 @@ impl Reconciler {
         budget: &ChangeBudget,
     ) -> ProjectReport {
         let Target { project, kms, concurrency } = target;
-        let failure = ProjectFailure::of(&project.name);
         let now = self.clock.now();
+        let failure = ProjectFailure::of(&project.name, &self.memory.failures, now);
         let Findings { keys, idle_entries, is_complete } = match kms {
             Err(why) => {
                 let findings = self.unreachable(project, why, now, &failure);
@@ -231,6 +233,9 @@ impl Reconciler {
                 run.run(*concurrency, now).await
             }
         };
+        if !self.stop.is_cancelled() {
+            failure.run_ended();
+        }
         let access = kms.as_ref().map(|kms| kms.access()).unwrap_or_default();
         let head = self.head(project, access, is_complete);
         ProjectReport { failure: failure.into_text(), idle_entries, keys, ..head }

@@ -1,18 +1,67 @@
-//! Why a project's run ended early or is incomplete: logged once for the project, not once for each key.
+//! Why a project's run ended early or is incomplete: logged once for the project, not once for each key, and from run to
+//! run only when it begins, changes or ends, and once a day.
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::SystemTime;
 
-use tracing::{error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::NotConnected;
 use crate::kms::{Error, ErrorKind};
+use crate::rotation::key::DAY;
 use crate::support::error_chain::ErrorChain;
 
 /// What ended a project's run early, and what is wrong with the list of its keys. The first of each is kept and logged.
 pub(super) struct ProjectFailure<'a> {
-    project: &'a str,
+    project: &'a Arc<str>,
+    logged: &'a LoggedFailures,
+    /// When its run began.
+    now: SystemTime,
     end: OnceLock<Box<str>>,
     list: OnceLock<Box<str>>,
+}
+
+/// Which of the two failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    End,
+    List,
+}
+
+/// The failures that runs have logged.
+#[derive(Debug, Default)]
+pub(super) struct LoggedFailures(Mutex<Logged>);
+
+/// The cause of each failure, and when it was logged.
+type Logged = HashMap<(Arc<str>, Kind), (String, SystemTime)>;
+
+impl LoggedFailures {
+    /// Whether this failure is to be logged: it is new, has another cause, or was logged a day ago.
+    fn is_news(&self, project: &Arc<str>, kind: Kind, cause: &str, now: SystemTime) -> bool {
+        let mut logged = self.lock();
+        let id = (Arc::clone(project), kind);
+        let is_recent = |at: SystemTime| now.duration_since(at).map_or(true, |ago| ago < DAY);
+        if logged.get(&id).is_some_and(|(known, at)| known == cause && is_recent(*at)) {
+            return false;
+        }
+        logged.insert(id, (cause.to_owned(), now));
+        true
+    }
+
+    /// Forgets a failure that has ended. Returns whether there was one.
+    fn end(&self, project: &Arc<str>, kind: Kind) -> bool {
+        self.lock().remove(&(Arc::clone(project), kind)).is_some()
+    }
+
+    /// Forgets other projects than these.
+    pub(super) fn retain(&self, is_known: impl Fn(&str) -> bool) {
+        self.lock().retain(|(project, _), _| is_known(project));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Logged> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Whether the problem passes by itself or an operator must act, which decides the log level.
@@ -26,8 +75,8 @@ const LOGIN_FAILED: &str = "login failed; the project's keys cannot be checked";
 const CANNOT_REACH: &str = "cannot reach the cloud; the project's keys cannot be checked";
 
 impl<'a> ProjectFailure<'a> {
-    pub(super) fn of(project: &'a str) -> Self {
-        Self { project, end: OnceLock::new(), list: OnceLock::new() }
+    pub(super) fn of(project: &'a Arc<str>, logged: &'a LoggedFailures, now: SystemTime) -> Self {
+        Self { project, logged, now, end: OnceLock::new(), list: OnceLock::new() }
     }
 
     /// Keeps an error that ends the run of the whole project (rule 7); false for an error of a single call.
@@ -41,7 +90,7 @@ impl<'a> ProjectFailure<'a> {
             ErrorKind::Shortage => (Level::Warn, CANNOT_REACH),
             _ => return false,
         };
-        self.keep(&self.end, &ErrorChain(error).to_string(), level, message);
+        self.keep(Kind::End, &ErrorChain(error).to_string(), &error.cause(), level, message);
         true
     }
 
@@ -51,27 +100,53 @@ impl<'a> ProjectFailure<'a> {
             NotConnected::Credentials(error) => (error, LOGIN_FAILED),
             NotConnected::Unreachable(error) => (error, CANNOT_REACH),
         };
-        self.keep(&self.end, error, Level::Error, message);
+        self.keep(Kind::End, error, error, Level::Error, message);
     }
 
     /// The keys cannot be listed.
     pub(super) fn list_failed(&self, error: &Error) {
         let level = if error.kind().is_transient() { Level::Warn } else { Level::Error };
-        self.keep(&self.list, &ErrorChain(error).to_string(), level, "the project's keys cannot be listed");
+        let message = "the project's keys cannot be listed";
+        self.keep(Kind::List, &ErrorChain(error).to_string(), &error.cause(), level, message);
     }
 
     /// The list of keys may be incomplete, for this reason.
     pub(super) fn list_incomplete(&self, doubt: &str) {
-        self.keep(&self.list, doubt, Level::Warn, "the list of the project's keys may be incomplete");
+        self.keep(Kind::List, doubt, doubt, Level::Warn, "the list of the project's keys may be incomplete");
     }
 
-    fn keep(&self, kept: &OnceLock<Box<str>>, error: &str, level: Level, message: &'static str) {
-        if kept.set(error.into()).is_err() {
+    fn keep(&self, kind: Kind, error: &str, cause: &str, level: Level, message: &'static str) {
+        if self.kept(kind).set(error.into()).is_err() {
+            return;
+        }
+        let project = &**self.project;
+        if !self.logged.is_news(self.project, kind, cause, self.now) {
+            debug!(project, error, "{message}");
             return;
         }
         match level {
-            Level::Warn => warn!(project = self.project, error, "{message}"),
-            Level::Error => error!(project = self.project, error, "{message}"),
+            Level::Warn => warn!(project, error, "{message}"),
+            Level::Error => error!(project, error, "{message}"),
+        }
+    }
+
+    fn kept(&self, kind: Kind) -> &OnceLock<Box<str>> {
+        match kind {
+            Kind::End => &self.end,
+            Kind::List => &self.list,
+        }
+    }
+
+    /// The project's run is complete: logs the failures of earlier runs that it did not have.
+    pub(super) fn run_ended(&self) {
+        let project = &**self.project;
+        for (kind, message) in [
+            (Kind::End, "the project's keys can be checked again"),
+            (Kind::List, "the project's keys can be listed again"),
+        ] {
+            if self.kept(kind).get().is_none() && self.logged.end(self.project, kind) {
+                info!(project, "{message}");
+            }
         }
     }
 

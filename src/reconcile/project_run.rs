@@ -117,6 +117,7 @@ impl<K: Kms> ProjectRun<'_, K> {
         while let Some((at, mut key)) = observed.next().await {
             key.is_done = key.observed.reading != Reading::NotOffered && key.verdict().steps.is_empty();
             self.reconciler.progress.add_done(usize::from(key.is_done));
+            self.reconciler.progress.key_read(self.index, || self.head(), || self.report(key.clone()));
             keys.push((at, key));
         }
         keys.sort_unstable_by_key(|(at, _)| *at);
@@ -156,7 +157,13 @@ impl<K: Kms> ProjectRun<'_, K> {
     /// Changes the key where that is due and allowed.
     async fn finish(&self, key: KeyRun<'_>) -> KeyReport {
         let is_done = key.is_done;
-        let report = if self.acts(&key) { self.act(key).await } else { self.report(key) };
+        let report = if self.acts(&key) {
+            let report = self.act(key).await;
+            self.reconciler.progress.key_changed(self.index, &report.subject, || report.clone());
+            report
+        } else {
+            self.report(key)
+        };
         self.reconciler.progress.add_done(usize::from(!is_done));
         report
     }

@@ -263,7 +263,7 @@ fn reconciler() -> Reconciler {
         stop: CancellationToken::new(),
         gate: WriteGate::default(),
         memory: Memory::default(),
-        progress: RunProgress::default(),
+        progress: Arc::default(),
         recorder: None,
     }
 }

@@ -320,6 +320,7 @@ impl<K: Kms> ProjectRun<'_, K> {
             Step::UpdateInterval(interval) => interval.to_string(),
         };
         info!(
+            alias = key.alias(),
             key_id = key.task.key_id.as_str(),
             project = &*self.project.name,
             step = write.step.as_str(),

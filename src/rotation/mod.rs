@@ -10,6 +10,7 @@ pub mod key;
 pub mod material;
 pub mod observed;
 pub mod past;
+pub mod progress;
 pub mod project;
 pub mod reason;
 pub mod report;

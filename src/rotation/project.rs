@@ -90,6 +90,33 @@ impl Coverage {
     }
 }
 
+/// Which keys have metrics of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PerKey {
+    /// All keys.
+    #[default]
+    All,
+    /// Keys with a reason, and keys that are neither on policy nor exempt.
+    Problems,
+    /// None: keys are only counted.
+    None,
+}
+
+impl PerKey {
+    /// Every choice.
+    pub const ALL: [Self; 3] = [Self::All, Self::Problems, Self::None];
+
+    /// The name in the policy.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Problems => "problems",
+            Self::None => "none",
+        }
+    }
+}
+
 /// Whether material that is older than the policy allows is only reported or makes a key off policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Proof {

@@ -224,8 +224,14 @@ impl Tally {
         self.0.iter().sum()
     }
 
-    fn add(&mut self, status: Status) {
+    pub(super) fn add(&mut self, status: Status) {
         self.0[status as usize] += 1;
+    }
+
+    /// A key that was counted has another status now.
+    pub(super) fn moved(&mut self, from: Status, to: Status) {
+        self.0[from as usize] = self.0[from as usize].saturating_sub(1);
+        self.add(to);
     }
 }
 

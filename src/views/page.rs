@@ -1,25 +1,34 @@
-//! The status page: the state of every key for people, at `/`.
+//! The status page: the state of every project and key for people, at `/`, and of one key at `/keys/PROJECT/KEY_ID`.
 //!
-//! One HTML document without external resources, made from the templates in `page/`: `head.html`, a `key_row.html` for
-//! each key, `foot.html`. Filters are links and a form that the server answers; a small script filters without a
-//! request and fetches fresh rows from time to time. Problems come first. The page is sent row by row from the last
-//! report.
+//! Each is one HTML document without external resources, made from the templates in `page/`. The server filters, sorts,
+//! groups and cuts the keys into pages of 200; links and a form say which. A small script sends the form while its user
+//! types, and fetches the page again from time to time, which costs no more than a few bytes if nothing has changed.
 //!
 //! Templates call functions with references to their arguments, so that `*` stands before a value that is copied.
 
-use std::sync::Arc;
-use std::time::SystemTime;
+mod key_page;
+mod projects;
+mod selection;
+
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
 
 use askama::Template;
-use askama::filters::Safe;
+use askama::filters::{Escaper, Safe};
 
-use super::document::{Document, KeyCursor};
-use super::filter::Filter;
+pub(crate) use key_page::key_page;
+use projects::{ProjectRow, Projects, projects};
+use selection::{GroupKey, SelectedGroup, Selection, select};
+
+use super::escape::Html;
+use super::query::{Group, PageQuery, Sort, key_address};
+use super::remedies;
 use super::snapshot::Snapshot;
 use super::wording::{self, PROBLEMS_FIRST};
 use crate::rotation::assignment::Subject;
-use crate::rotation::decide::Status;
+use crate::rotation::decide::{Reason, Status};
 use crate::rotation::key::{DesiredRotation, Rotation};
+use crate::rotation::progress::RunUnderWay;
 use crate::rotation::report::{KeyReport, ProjectReport, Report, Tally};
 use crate::support::version::VERSION;
 
@@ -27,120 +36,126 @@ const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 /// What the page may load and run: its own style and script, named by their hash, and fresh copies of itself.
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-TBLugmG/8sJmwrnl2w4F1kKqFQX99j2RcbhA5dmRmCw='; \
-    script-src 'sha256-nKnYxA7QHaMbW3MpzLDTwSntoq5PgnkoaWnius6Ba8w='; \
+    style-src 'sha256-2oo9eSumUWoBG0zDAeoGOe7Aofjt0umC16gOBMHSOac='; \
+    script-src 'sha256-1h9PpV2/yZxb6X7wna6IaDhkgRw+JafcbR9Tr8rrjqo='; \
     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// The page over the last report.
-pub(crate) struct Page {
-    report: Option<Arc<Report>>,
-    filter: Filter,
-    /// How many rows match the filter.
-    shown: usize,
-    part: Part,
-}
+/// The most selectors without a key that have a notice.
+const IDLE_SHOWN: usize = 5;
 
-/// The next part to write.
-enum Part {
-    /// What comes before the rows, already rendered: it needs the snapshot.
-    Head(Vec<u8>),
-    /// The next key with the status at this index of [`PROBLEMS_FIRST`].
-    Rows(usize, KeyCursor),
-    Foot,
-    End,
-}
-
-impl Page {
-    /// The page of this snapshot, with the keys that match the filter.
-    pub(crate) fn new(snapshot: &Snapshot, filter: Filter) -> Self {
-        let report = snapshot.report.clone();
-        let all = report.iter().flat_map(|report| report.keys());
-        let shown = all.filter(|(project, key)| filter.shows(project, key)).count();
-        let mut head = Vec::with_capacity(16 * 1024);
-        append(&Head::new(snapshot, &filter, shown), &mut head);
-        Self { report, filter, shown, part: Part::Head(head) }
-    }
-}
-
-impl Document for Page {
-    fn next_part(&mut self, piece: &mut Vec<u8>) -> bool {
-        self.part = match std::mem::replace(&mut self.part, Part::End) {
-            Part::End => return false,
-            Part::Head(head) => {
-                piece.extend_from_slice(&head);
-                Part::Rows(0, KeyCursor::default())
-            }
-            Part::Rows(rank, mut cursor) => match (&self.report, PROBLEMS_FIRST.get(rank)) {
-                (Some(report), Some(status)) => match cursor.next(report) {
-                    Some((project, key)) => {
-                        if key.status == *status && self.filter.shows(project, key) {
-                            append(&KeyRow { project, key }, piece);
-                        }
-                        Part::Rows(rank, cursor)
-                    }
-                    None => Part::Rows(rank + 1, KeyCursor::default()),
-                },
-                _ => Part::Foot,
-            },
-            Part::Foot => {
-                append(&Foot { report: self.report.as_deref(), shown: self.shown }, piece);
-                Part::End
-            }
-        };
-        true
-    }
+/// The page with the projects and keys of this snapshot that the query asks for.
+pub(crate) fn status_page(snapshot: &Snapshot, query: &PageQuery) -> Vec<u8> {
+    let shown = Shown::of(snapshot);
+    let mut page = Vec::with_capacity(256 * 1024);
+    let selection = shown.as_ref().map(|shown| select(&shown.report, query));
+    append(&StatusPage::new(snapshot, query, shown.as_ref(), selection.as_ref()), &mut page);
+    page
 }
 
 /// Writes a template with the line break at its end, which askama drops.
-fn append(template: &impl Template, piece: &mut Vec<u8>) {
+fn append(template: &impl Template, page: &mut Vec<u8>) {
     // Neither a template here nor writing to a `Vec` fails.
-    let _ = Template::write_into(template, piece);
-    piece.push(b'\n');
+    let _ = Template::write_into(template, page);
+    page.push(b'\n');
 }
 
-/// What comes before the rows.
+/// The report that is shown: of the last run, or, before the first one has ended, of what that has read so far.
+struct Shown<'s> {
+    report: Cow<'s, Report>,
+    /// By project.
+    tallies: Vec<Tally>,
+    is_preview: bool,
+}
+
+impl<'s> Shown<'s> {
+    fn of(snapshot: &'s Snapshot) -> Option<Self> {
+        if let Some(report) = &snapshot.report {
+            let tallies = report.projects.iter().map(ProjectReport::tally).collect();
+            return Some(Self { report: Cow::Borrowed(report), tallies, is_preview: false });
+        }
+        let run = snapshot.run.as_ref().filter(|run| !run.projects.is_empty())?;
+        let (reports, tallies) = run.projects.iter().map(|project| (project.report.clone(), project.tally)).unzip();
+        let report = Report {
+            trigger: run.trigger,
+            started: run.started,
+            ended: run.started,
+            took: Duration::ZERO,
+            interrupted: false,
+            standby: false,
+            max_changes: 0,
+            projects: reports,
+        };
+        Some(Self { report: Cow::Owned(report), tallies, is_preview: true })
+    }
+
+    fn projects(&self) -> impl Iterator<Item = (&ProjectReport, Tally)> {
+        self.report.projects.iter().zip(self.tallies.iter().copied())
+    }
+}
+
+/// The whole page.
 #[derive(Template)]
-#[template(path = "views/page/head.html")]
-struct Head<'a> {
+#[template(path = "views/page/status.html")]
+struct StatusPage<'a> {
     snapshot: &'a Snapshot,
+    query: &'a PageQuery,
+    /// The report of the last run.
     report: Option<&'a Report>,
-    filter: &'a Filter,
+    projects: Projects<'a>,
+    /// Number of projects that the query asks for.
+    project_count: usize,
+    /// Of the projects that the query asks for.
     tally: Tally,
     headline: String,
-    shown: usize,
+    selection: Option<&'a Selection<'a>>,
+    /// The first run is under way, and only its first keys are shown.
+    is_preview: bool,
 }
 
-impl<'a> Head<'a> {
-    fn new(snapshot: &'a Snapshot, filter: &'a Filter, shown: usize) -> Self {
-        let report = snapshot.report.as_deref();
-        let tally = report.map(Report::tally).unwrap_or_default();
-        let headline = match report {
-            Some(_) => wording::headline(&tally).to_string(),
-            None => "Waiting for the first run".to_owned(),
+impl<'a> StatusPage<'a> {
+    fn new(
+        snapshot: &'a Snapshot,
+        query: &'a PageQuery,
+        shown: Option<&'a Shown<'a>>,
+        selection: Option<&'a Selection<'a>>,
+    ) -> Self {
+        let all = || shown.into_iter().flat_map(Shown::projects);
+        let whole: Tally = all().map(|(_, tally)| tally).sum();
+        let headline = match (&snapshot.report, &snapshot.run) {
+            (Some(_), _) => wording::headline(&whole).to_string(),
+            (None, Some(run)) => first_run(run),
+            (None, None) => "Waiting for the first run".to_owned(),
         };
-        Self { snapshot, report, filter, tally, headline, shown }
+        let of_query = || all().filter(|(project, _)| query.shows_project(project));
+        Self {
+            snapshot,
+            query,
+            report: snapshot.report.as_deref(),
+            projects: projects(of_query(), &snapshot.calls, query),
+            project_count: of_query().count(),
+            tally: of_query().map(|(_, tally)| tally).sum(),
+            headline,
+            selection,
+            is_preview: shown.is_some_and(|shown| shown.is_preview),
+        }
     }
 
     /// The projects of which not every key is known.
-    fn unlisted(&self) -> impl Iterator<Item = &'a ProjectReport> {
-        self.report.into_iter().flat_map(|report| &report.projects).filter(|project| !project.listed)
+    fn unlisted(&self) -> Vec<&'a ProjectReport> {
+        self.report.into_iter().flat_map(|report| &report.projects).filter(|project| !project.listed).collect()
     }
 
-    /// The parts of the bar, problems last.
-    fn shares(&self) -> impl Iterator<Item = Share> {
-        let shares = PROBLEMS_FIRST.into_iter().rev().map(|status| (status, self.tally.of(status)));
-        shares.filter(|(_, width)| *width > 0).scan(0, |end, (status, width)| {
-            let from = *end;
-            *end += width;
-            Some(Share { status, from, width })
-        })
+    /// Projects and lines of selectors that match no key.
+    fn idle(&self) -> impl Iterator<Item = (&'a str, u32)> {
+        let projects = self.report.into_iter().flat_map(|report| &report.projects);
+        projects.flat_map(|project| project.idle_entries.iter().map(|line| (&*project.name, *line)))
     }
 
     /// The links that filter by status: all keys, then the statuses that occur.
     fn links(&self) -> impl Iterator<Item = FilterLink> {
         let all = self.link(None, self.tally.total(), "all");
         let occurs = |status: &Status| {
-            self.tally.of(*status) > 0 || self.filter.status == Some(*status) || *status == Status::Compliant
+            self.tally.of(*status) > 0 || self.query.status == Some(*status) || *status == Status::Compliant
         };
         let statuses = PROBLEMS_FIRST.into_iter().filter(occurs);
         let links = statuses.map(|status| self.link(Some(status), self.tally.of(status), wording::status(status)));
@@ -149,24 +164,154 @@ impl<'a> Head<'a> {
 
     fn link(&self, status: Option<Status>, keys: usize, text: &'static str) -> FilterLink {
         let class = status.map(Status::as_str).unwrap_or_default();
-        FilterLink { query: self.filter.query_for(status), class, is_current: self.filter.status == status, keys, text }
+        let address = self.query.with_status(status).address();
+        FilterLink { address, class, is_current: self.query.status == status, keys, text }
+    }
+
+    /// The columns of the table of keys that can be sorted.
+    fn columns() -> impl Iterator<Item = Column> {
+        let column = |(sort, class, text)| Column { sort, class, text };
+        let columns = [
+            (Some(Sort::Status), "c-status", "Status"),
+            (Some(Sort::Name), "c-key", "Key"),
+            (Some(Sort::Project), "c-project", "Project"),
+            (None, "", "Reason and what to do"),
+            (Some(Sort::Interval), "c-interval", "Interval"),
+            (Some(Sort::Rotated), "c-rotated", "Last rotated"),
+            (Some(Sort::Due), "c-due", "Due"),
+            (Some(Sort::Observed), "c-observed", "Observed"),
+        ];
+        columns.into_iter().map(column)
+    }
+
+    /// The value of `aria-sort` of a column, if the keys are sorted by it.
+    fn order_of(&self, sort: Sort) -> Option<&'static str> {
+        let order = if self.query.descending { "descending" } else { "ascending" };
+        (self.query.sort == sort).then_some(order)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.selection.is_none_or(|selection| selection.total == 0)
+    }
+
+    /// Why the table has no row.
+    fn why_empty(&self) -> &'static str {
+        match (self.report, &self.snapshot.run) {
+            (None, Some(_)) => "No key is read yet.",
+            (None, None) => "No run has ended yet.",
+            (Some(report), _) if report.keys().next().is_none() => {
+                "No keys: the policy lists none, and the projects have none."
+            }
+            (Some(_), _) => "No keys match.",
+        }
     }
 }
 
-/// A part of the bar above the table.
+/// The headline before the first run has ended: no number of it is final.
+fn first_run(run: &RunUnderWay) -> String {
+    match run.found {
+        0 => "First run under way: listing keys".to_owned(),
+        found => format!("First run under way: {} of {} done", run.done, wording::count(found, "key", "keys")),
+    }
+}
+
+/// A link that shows the keys with one status, or all keys.
+struct FilterLink {
+    address: String,
+    class: &'static str,
+    is_current: bool,
+    keys: usize,
+    text: &'static str,
+}
+
+/// A column of the table of keys.
+struct Column {
+    /// Its order, if it has one.
+    sort: Option<Sort>,
+    class: &'static str,
+    text: &'static str,
+}
+
+/// The bar with the share of each status.
+#[derive(Template)]
+#[template(path = "views/page/bar.html")]
+struct Bar {
+    total: usize,
+    shares: Vec<Share>,
+}
+
 struct Share {
     status: Status,
     from: usize,
     width: usize,
 }
 
-/// A link that shows the keys with one status, or all keys.
-struct FilterLink {
-    query: String,
-    class: &'static str,
-    is_current: bool,
-    keys: usize,
-    text: &'static str,
+/// Problems are last, at the right.
+fn bar(tally: &Tally) -> Safe<Bar> {
+    let mut end = 0;
+    let mut shares = Vec::new();
+    for status in PROBLEMS_FIRST.into_iter().rev().filter(|status| tally.of(*status) > 0) {
+        let width = tally.of(status);
+        shares.push(Share { status, from: end, width });
+        end += width;
+    }
+    Safe(Bar { total: end, shares })
+}
+
+/// The keys of one group, each in a row.
+#[derive(Template)]
+#[template(path = "views/page/rows.html")]
+struct Rows<'a> {
+    group: &'a SelectedGroup<'a>,
+    query: &'a PageQuery,
+}
+
+fn rows<'a>(group: &'a SelectedGroup<'a>, query: &'a PageQuery) -> Safe<Rows<'a>> {
+    Safe(Rows { group, query })
+}
+
+impl Rows<'_> {
+    /// The heading of the group, if keys are grouped.
+    fn heading(&self) -> Option<String> {
+        let (project, key) = self.group.rows.first()?;
+        let heading = match self.group.key {
+            GroupKey::All => return None,
+            GroupKey::Reason(_) => match self.reason() {
+                Some(reason) => wording::reason(reason).to_owned(),
+                None => "no reason".to_owned(),
+            },
+            GroupKey::Project(_) => project.name.to_string(),
+            GroupKey::Status(_) => wording::status(key.status).to_owned(),
+            GroupKey::Entry(..) => match key.entry_line {
+                Some(line) => format!("{}: {}", project.name, wording::policy_line(line)),
+                None => format!("{}: no policy entry", project.name),
+            },
+        };
+        Some(heading)
+    }
+
+    /// The reason that the keys of the group have in common.
+    fn reason(&self) -> Option<Reason> {
+        let (_, key) = self.group.rows.first().filter(|_| self.query.group == Group::Reason)?;
+        remedies::actionable(key.reasons).next()
+    }
+
+    /// What to do about it.
+    fn remedy(&self) -> Option<&'static str> {
+        self.reason().map(remedies::remedy)
+    }
+
+    /// The address of the page with all keys that have the reason.
+    fn only_these(&self) -> Option<String> {
+        let reason = self.reason().filter(|reason| self.query.reason != Some(*reason))?;
+        Some(self.query.with_reason(Some(reason)).address())
+    }
+
+    /// Which keys show what to do: the first of those that share it. The others can be opened.
+    fn opens_remedy(&self, at: usize) -> bool {
+        let reasons = |at: usize| self.group.rows.get(at).map(|(_, key)| key.reasons);
+        self.query.group != Group::Reason && (at == 0 || reasons(at) != reasons(at - 1))
+    }
 }
 
 /// One key's row.
@@ -175,6 +320,11 @@ struct FilterLink {
 struct KeyRow<'a> {
     project: &'a ProjectReport,
     key: &'a KeyReport,
+    opens_remedy: bool,
+}
+
+fn key_row<'a>(project: &'a ProjectReport, key: &'a KeyReport, opens_remedy: bool) -> Safe<KeyRow<'a>> {
+    Safe(KeyRow { project, key, opens_remedy })
 }
 
 /// What the interval's column shows first.
@@ -196,9 +346,21 @@ enum LastRotation {
 }
 
 impl KeyRow<'_> {
+    fn address(&self) -> String {
+        key_address(&self.project.name, self.key.subject.as_str())
+    }
+
     /// The key's name, unless the row already calls it so, as that of an entry without a key.
     fn alias(&self) -> Option<&str> {
         self.key.alias.as_deref().filter(|_| matches!(self.key.subject, Subject::Key(_)))
+    }
+
+    /// What to do, if the key is a problem or has a finding.
+    fn remedy(&self) -> Option<String> {
+        let is_finding = self.project.coverage.is_problem(self.key.status)
+            || (self.key.status == Status::Compliant && !self.key.reasons.is_empty())
+            || self.key.reasons.contains(Reason::ExemptionEndsSoon);
+        remedies::of(self.key.reasons).filter(|_| is_finding)
     }
 
     fn interval(&self) -> Interval {
@@ -236,6 +398,19 @@ impl KeyRow<'_> {
     }
 }
 
+/// Text in which commands and fields are in backquotes.
+fn prose(text: &str) -> Safe<String> {
+    let mut html = String::with_capacity(text.len() + 64);
+    for (at, part) in text.split('`').enumerate() {
+        let [begin, end] = if at % 2 == 1 { ["<code>", "</code>"] } else { [""; 2] };
+        html.push_str(begin);
+        // Writing to a `String` does not fail.
+        let _ = Html.write_escaped_str(&mut html, part);
+        html.push_str(end);
+    }
+    Safe(html)
+}
+
 /// A time to the minute for people, exact for machines.
 #[derive(Template)]
 #[template(path = "views/page/minute.html")]
@@ -259,25 +434,9 @@ fn day_and_time(at: Option<SystemTime>) -> Safe<DayAndTime> {
     Safe(DayAndTime { at })
 }
 
-/// What follows the rows.
-#[derive(Template)]
-#[template(path = "views/page/foot.html")]
-struct Foot<'a> {
-    report: Option<&'a Report>,
-    shown: usize,
-}
-
-impl Foot<'_> {
-    /// Why the table has no row, if it has none.
-    fn why_empty(&self) -> &'static str {
-        match self.report {
-            None => "No run has ended yet.",
-            Some(report) if report.keys().next().is_none() => {
-                "No keys: the policy lists none, and the projects have none."
-            }
-            Some(_) => "No keys match.",
-        }
-    }
+/// The address of the page of one project.
+fn project_address(query: &PageQuery, row: &ProjectRow<'_>) -> String {
+    query.with_project(&row.project.name).address()
 }
 
 #[cfg(test)]

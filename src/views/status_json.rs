@@ -25,19 +25,23 @@ use crate::rotation::report::{Change, KeyReport, ProjectReport, Report, Tally};
 use crate::rotation::rule::Exemption;
 use crate::support::version::VERSION;
 
-/// Writes a report of a command.
+/// Writes a report of a command, which may have used a simulated cloud.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_json(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
-    write_to(StatusDocument::of_command(report), out)
+pub fn write_json(report: &Report, simulated: bool, out: &mut dyn io::Write) -> io::Result<()> {
+    write_to(StatusDocument::of_command(report, simulated), out)
 }
 
 /// Writes the document of a command without a report: the policy was refused, or the command was stopped.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_json_without_run(refused: Option<RefusedPolicy<'_>>, out: &mut dyn io::Write) -> io::Result<()> {
+pub fn write_json_without_run(
+    refused: Option<RefusedPolicy<'_>>,
+    simulated: bool,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
     let policy = refused.map(|RefusedPolicy { file, error, problems }| PolicyPart {
         file: file.to_string_lossy(),
         reload_successful: false,
@@ -45,7 +49,7 @@ pub fn write_json_without_run(refused: Option<RefusedPolicy<'_>>, out: &mut dyn 
         error: Some(error),
         problems: Some(problems),
     });
-    write_to(StatusDocument::<&Report>::new(None, policy, None, None), out)
+    write_to(StatusDocument::<&Report>::new(simulated, None, policy, None, None), out)
 }
 
 /// Why a command has no policy.
@@ -87,19 +91,20 @@ impl StatusDocument<Arc<Report>> {
             problems: snapshot.reload_error.as_ref().map(|refused| &refused.problems),
         });
         let tally = snapshot.report.as_ref().map(|report| report.tally()).unwrap_or_default();
-        Self::new(report, policy, snapshot.next_run, Some(tally))
+        Self::new(snapshot.simulated, report, policy, snapshot.next_run, Some(tally))
     }
 }
 
 impl<'r> StatusDocument<&'r Report> {
     /// The document of a command.
-    fn of_command(report: &'r Report) -> Self {
-        Self::new(Some(report), None, None, Some(report.tally()))
+    fn of_command(report: &'r Report, simulated: bool) -> Self {
+        Self::new(simulated, Some(report), None, None, Some(report.tally()))
     }
 }
 
 impl<R: Borrow<Report>> StatusDocument<R> {
     fn new(
+        simulated: bool,
         report: Option<R>,
         policy: Option<PolicyPart<'_>>,
         next_run: Option<SystemTime>,
@@ -108,6 +113,7 @@ impl<R: Borrow<Report>> StatusDocument<R> {
         let run: Option<&Report> = report.as_ref().map(Borrow::borrow);
         let head = Head {
             version: VERSION,
+            simulated,
             policy,
             run: run.map(RunPart::of),
             next_run_at: next_run.map(Time),
@@ -171,6 +177,7 @@ fn object(piece: &mut Vec<u8>, value: &impl Serialize) {
 #[derive(Serialize)]
 struct Head<'a> {
     version: &'a str,
+    simulated: bool,
     policy: Option<PolicyPart<'a>>,
     run: Option<RunPart>,
     next_run_at: Option<Time>,

@@ -37,6 +37,8 @@ pub struct TextStyle<'a> {
     pub all: bool,
     /// Use colours.
     pub colour: bool,
+    /// The cloud is a simulated one.
+    pub simulated: bool,
 }
 
 /// The widest name that fits its column; a longer one pushes the rest of its row to the right.
@@ -58,6 +60,10 @@ const BLUE: &str = "\x1b[34m";
 pub fn write_text(report: &Report, style: TextStyle<'_>, out: &mut dyn io::Write) -> io::Result<()> {
     let file = printable(&style.policy_file.to_string_lossy());
     let mut text = Text { style, file, out };
+    if style.simulated {
+        let simulated = text.coloured(YELLOW, wording::SIMULATED);
+        writeln!(text.out, "{simulated}\n")?;
+    }
     for project in &report.projects {
         text.project(project)?;
         if report.projects.len() > 1 {

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use super::snapshot::Snapshot;
 use crate::rotation::assignment::Subject;
 use crate::rotation::decide::{Reason, Status, Step, Steps};
 use crate::rotation::key::{Bound, DesiredRotation};
@@ -83,15 +84,20 @@ fn reason_of_entry(of: Reason) -> &'static str {
     }
 }
 
+/// A reason of this row in words.
+pub(super) fn reason_of(key: &KeyReport, of: Reason) -> &'static str {
+    match key.subject {
+        Subject::Key(_) => reason(of),
+        Subject::Entry(_) => reason_of_entry(of),
+    }
+}
+
 /// Why a key has its status: the reasons, and the policy's text for an exemption.
 pub(crate) fn why(key: &KeyReport) -> impl fmt::Display {
     formatted(move |f| {
         for (at, each) in key.reasons.iter().enumerate() {
             f.write_str(if at == 0 { "" } else { "; " })?;
-            f.write_str(match key.subject {
-                Subject::Key(_) => reason(each),
-                Subject::Entry(_) => reason_of_entry(each),
-            })?;
+            f.write_str(reason_of(key, each))?;
             match (each, &key.exemption, key.material_since, key.overdue_from) {
                 (Reason::Exempted, Some(exemption), ..) => {
                     if let Some(until) = &exemption.until {
@@ -112,6 +118,10 @@ pub(crate) fn why(key: &KeyReport) -> impl fmt::Display {
 pub(crate) fn policy_line(line: u32) -> impl fmt::Display {
     formatted(move |f| write!(f, "policy line {line}"))
 }
+
+/// The mark of everything that does not show a real cloud.
+pub(crate) const SIMULATED: &str =
+    "SIMULATED: a built-in cloud with keys made from the policy; no real key is shown here.";
 
 /// The notice for a project whose keys cannot all be listed.
 pub(super) const COVERAGE_NOT_KNOWN: &str =
@@ -175,7 +185,7 @@ pub(super) fn unread_steps(steps: Steps) -> impl fmt::Display {
 }
 
 /// "27 of 30 keys on policy; 2 off policy; 1 unknown", problems first after the good news.
-pub(super) fn headline(tally: &Tally) -> impl fmt::Display {
+pub(crate) fn headline(tally: &Tally) -> impl fmt::Display {
     let tally = *tally;
     formatted(move |f| {
         let all = count(tally.total(), "key", "keys");
@@ -187,14 +197,12 @@ pub(super) fn headline(tally: &Tally) -> impl fmt::Display {
     })
 }
 
-/// The daemon in one line, for the service manager: the result of the last run, when the next one is due, and whether a
-/// changed policy was refused. "27 of 30 keys on policy; 2 off policy; 1 unknown; next run 2026-11-22 06:00 UTC".
-pub(crate) fn daemon_line(
-    last: Option<&Tally>,
-    next_run: Option<SystemTime>,
-    refused: bool,
-    standby: bool,
-) -> impl fmt::Display {
+/// The daemon in one line, for the service manager: the result of the last run, when the next one is due, and what is
+/// wrong with the daemon itself. "27 of 30 keys on policy; 2 off policy; 1 unknown; next run 2026-11-22 06:00 UTC".
+pub(crate) fn daemon_line(last: Option<&Tally>, standby: bool, snapshot: &Snapshot) -> impl fmt::Display {
+    let next_run = snapshot.next_run;
+    let refused = snapshot.reload_error.is_some();
+    let unrecorded = snapshot.is_unrecorded();
     formatted(move |f| {
         f.write_str(if standby { "standby; " } else { "" })?;
         match last {
@@ -205,7 +213,8 @@ pub(crate) fn daemon_line(
             Some(at) => write!(f, "; next run {} UTC", minute(at))?,
             None => f.write_str("; no run is due")?,
         }
-        f.write_str(if refused { "; policy reload failed, still using the policy loaded before" } else { "" })
+        f.write_str(if refused { "; policy reload failed, still using the policy loaded before" } else { "" })?;
+        f.write_str(if unrecorded { "; the evidence log cannot be written" } else { "" })
     })
 }
 
@@ -250,9 +259,13 @@ fn timestamp(at: SystemTime) -> jiff::Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::UNIX_EPOCH;
 
+    use serde_json::Value;
+
     use super::*;
+    use crate::views::snapshot::{EvidenceStatus, ReloadError};
 
     #[test]
     fn every_status_has_its_place_in_the_order() {
@@ -270,16 +283,19 @@ mod tests {
     }
 
     #[test]
-    fn the_daemons_line_tells_the_last_run_the_next_one_and_a_refused_policy() {
-        let none = Tally::default();
-        let due = Some(UNIX_EPOCH + Duration::from_secs(1_795_327_200));
+    fn the_daemons_line_has_the_last_run_the_next_one_and_what_is_wrong() {
+        let next_run = Some(UNIX_EPOCH + Duration::from_secs(1_795_327_200));
+        let line = |last: Option<&Tally>, snapshot: &Snapshot| daemon_line(last, false, snapshot).to_string();
+        let healthy = Snapshot { next_run, ..Snapshot::default() };
+        assert_eq!(line(None, &healthy), "no run has ended yet; next run 2026-11-22 06:00 UTC");
+        let error = ReloadError { message: String::new(), problems: Value::Null };
+        let evidence = EvidenceStatus { origin: String::new(), records: 0, checkpoint: None, write_successful: false };
+        let ill =
+            Snapshot { reload_error: Some(Arc::new(error)), evidence: Some(Arc::new(evidence)), ..Snapshot::default() };
         assert_eq!(
-            daemon_line(None, due, false, false).to_string(),
-            "no run has ended yet; next run 2026-11-22 06:00 UTC"
-        );
-        assert_eq!(
-            daemon_line(Some(&none), None, true, false).to_string(),
-            "0 of 0 keys on policy; no run is due; policy reload failed, still using the policy loaded before"
+            line(Some(&Tally::default()), &ill),
+            "0 of 0 keys on policy; no run is due; policy reload failed, still using the policy loaded before; the \
+             evidence log cannot be written"
         );
     }
 

@@ -25,5 +25,5 @@ pub use health::Health;
 pub use listen::ListenAddress;
 pub(crate) use probe::{Probe, Scheme};
 pub use server::Server;
-pub use status::StatusStore;
+pub use status::{KeyHistories, StatusStore};
 pub use tls::TlsError;

@@ -6,12 +6,13 @@
 //! The table of routes is kept by hand because it has five fixed paths: a router crate would be more code than the
 //! match.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use hyper::body::Bytes;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
-    RETRY_AFTER, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName,
+    HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -25,8 +26,9 @@ use super::login::LoginOutcome;
 use super::slots::Slot;
 use super::status::{Current, StatusStore};
 use crate::metrics::Archive;
-use crate::views::filter::Filter;
-use crate::views::page::{self, Page};
+use crate::views::page;
+use crate::views::query::{KEYS, PageQuery, parse_key_address};
+use crate::views::snapshot::Snapshot;
 use crate::views::status_json::StatusDocument;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -117,18 +119,22 @@ async fn answer<B>(state: &ServerState, request: &Request<B>, slot: &Arc<Slot>) 
         match request.uri().path() {
             "/healthz" => healthz(state),
             "/readyz" => readyz(state),
-            path @ ("/" | "/metrics" | "/api/v1/status") => {
+            path if matches!(path, "/" | "/metrics" | "/api/v1/status") || path.starts_with(KEYS) => {
                 let Some(permit) = slot.large_answer() else {
                     return busy("too many answers are being sent; ask again later");
                 };
                 let response = match path {
                     "/" => status_page(state, request).await,
                     "/metrics" => metrics(state, request).await,
-                    _ => status_document(state).await,
+                    "/api/v1/status" => status_document(state).await,
+                    key => key_page(state, request, key.strip_prefix(KEYS).unwrap_or_default()).await,
                 };
                 response.map(|content| content.holding(permit))
             }
-            _ => line(StatusCode::NOT_FOUND, "not found; try /, /metrics, /api/v1/status, /healthz, /readyz"),
+            _ => line(
+                StatusCode::NOT_FOUND,
+                "not found; try /, /keys/PROJECT/KEY_ID, /metrics, /api/v1/status, /healthz, /readyz",
+            ),
         }
     } else {
         let mut refusal = line(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here");
@@ -151,11 +157,74 @@ async fn status_document(state: &ServerState) -> Response<Content> {
 }
 
 async fn status_page<B>(state: &ServerState, request: &Request<B>) -> Response<Content> {
+    let query = PageQuery::parse(request.uri().query().unwrap_or_default());
+    html(state, request, move |snapshot| Some(page::status_page(snapshot, &query))).await
+}
+
+async fn key_page<B>(state: &ServerState, request: &Request<B>, address: &str) -> Response<Content> {
+    let Some((project, key)) = parse_key_address(address) else { return no_such_key() };
+    if !state.store.has_key(&project, &key) {
+        return no_such_key();
+    }
+    let history = state.store.history(&project, &key).await;
+    html(state, request, move |snapshot| page::key_page(snapshot, &project, &key, &history)).await
+}
+
+fn no_such_key() -> Response<Content> {
+    line(StatusCode::NOT_FOUND, "the last run has no such key; / lists all keys")
+}
+
+/// A page of HTML as its reader gets it.
+struct Html {
+    /// Changes whenever the page changes.
+    tag: HeaderValue,
+    /// Nothing if the reader has the page already.
+    body: Option<Vec<Bytes>>,
+    is_gzip: bool,
+}
+
+impl Html {
+    fn new(page: Vec<u8>, known: Option<&HeaderValue>, gzips: bool) -> Option<Self> {
+        let mut hasher = DefaultHasher::new();
+        page.hash(&mut hasher);
+        let tag = HeaderValue::try_from(format!("\"{:016x}\"", hasher.finish())).ok()?;
+        if known == Some(&tag) {
+            return Some(Self { tag, body: None, is_gzip: false });
+        }
+        // No cause is known why compressing could fail.
+        let compressed = if gzips { Archive::preceded_by(None, &page).ok() } else { None };
+        let is_gzip = compressed.is_some();
+        Some(Self { tag, body: Some(compressed.unwrap_or_else(|| vec![page.into()])), is_gzip })
+    }
+}
+
+/// Answers with a page of HTML, or with 304 if its reader has it already. The page is made on another thread: sorting
+/// 100 000 keys takes a while.
+async fn html<B>(
+    state: &ServerState,
+    request: &Request<B>,
+    make: impl FnOnce(&Snapshot) -> Option<Vec<u8>> + Send + 'static,
+) -> Response<Content> {
     let _turn = state.turn().await;
-    let filter = Filter::parse(request.uri().query().unwrap_or_default());
-    let page = Page::new(&state.store.current().snapshot, filter);
-    let mut response = with(StatusCode::OK, "text/html; charset=utf-8", Content::document(page));
+    let (snapshot, gzips) = (state.store.for_page(), accepts_gzip(request.headers()));
+    let known = request.headers().get(IF_NONE_MATCH).cloned();
+    let page = tokio::task::spawn_blocking(move || Html::new(make(&snapshot)?, known.as_ref(), gzips)).await;
+    let Html { tag, body, is_gzip } = match page {
+        Ok(Some(page)) => page,
+        Ok(None) => return no_such_key(),
+        Err(error) => {
+            tracing::error!(%error, "making the page failed");
+            return line(StatusCode::INTERNAL_SERVER_ERROR, "making the page failed; the log has the reason");
+        }
+    };
+    let status = if body.is_some() { StatusCode::OK } else { StatusCode::NOT_MODIFIED };
+    let mut response = with(status, "text/html; charset=utf-8", Content::ready(body.unwrap_or_default()));
+    response.headers_mut().insert(ETAG, tag);
+    set(&mut response, VARY, "Accept-Encoding");
     set(&mut response, CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY);
+    if is_gzip {
+        set(&mut response, CONTENT_ENCODING, "gzip");
+    }
     response
 }
 

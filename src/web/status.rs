@@ -6,16 +6,20 @@
 use std::convert::Infallible;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::{OnceCell, watch};
 
 use crate::kms::observe::Observer;
 use crate::metrics::{Archive, KeySeries, Metrics, MetricsError};
+use crate::rotation::progress::RunProgress;
+use crate::rotation::project::PerKey;
 use crate::rotation::report::Report;
 use crate::support::write_gate::WriteGate;
+use crate::views::KeyHistory;
 use crate::views::snapshot::{EvidenceStatus, LoadedPolicy, ReloadError, Snapshot};
 use crate::views::wording;
 
@@ -24,6 +28,15 @@ pub struct StatusStore {
     pub(super) metrics: Metrics,
     current: watch::Sender<Current>,
     gate: WriteGate,
+    progress: Arc<RunProgress>,
+    histories: OnceLock<Arc<dyn KeyHistories>>,
+    simulated: bool,
+}
+
+/// Knows what happened to each key.
+pub trait KeyHistories: Send + Sync {
+    /// What happened to the key of this project, the newest first.
+    fn of<'a>(&'a self, project: &'a str, key: &'a str) -> BoxFuture<'a, KeyHistory>;
 }
 
 /// The state at one moment.
@@ -32,18 +45,21 @@ pub(super) struct Current {
     pub(super) snapshot: Snapshot,
     /// The series of the last run's keys.
     pub(super) series: Option<Arc<RunSeries>>,
+    /// Which keys of the next run have series.
+    per_key: PerKey,
 }
 
 /// The series of one run's keys; compressed at the first request for that form.
 pub(super) struct RunSeries {
     report: Arc<Report>,
+    per_key: PerKey,
     archive: OnceCell<Archive>,
 }
 
 impl RunSeries {
     /// The series as text.
     pub(super) fn plain(&self) -> KeySeries {
-        KeySeries::new(Arc::clone(&self.report))
+        KeySeries::new(Arc::clone(&self.report), self.per_key)
     }
 
     /// The compressed series.
@@ -58,13 +74,50 @@ impl StatusStore {
     /// # Errors
     /// Two metrics contradict each other, which no user can cause.
     pub fn new() -> Result<Self, MetricsError> {
-        Ok(Self { metrics: Metrics::new()?, current: watch::Sender::default(), gate: WriteGate::default() })
+        Self::of(false)
+    }
+
+    /// The same for a daemon with a simulated cloud, which everything that is shown says.
+    ///
+    /// # Errors
+    /// As of [`StatusStore::new`].
+    pub fn simulated() -> Result<Self, MetricsError> {
+        Self::of(true)
+    }
+
+    fn of(simulated: bool) -> Result<Self, MetricsError> {
+        Ok(Self {
+            metrics: Metrics::new(simulated)?,
+            current: watch::Sender::default(),
+            gate: WriteGate::default(),
+            progress: Arc::default(),
+            histories: OnceLock::new(),
+            simulated,
+        })
     }
 
     /// The same store, which also shows whether this gate lets the process write.
     #[must_use]
     pub fn behind(self, gate: WriteGate) -> Self {
         Self { gate, ..self }
+    }
+
+    /// How far the run under way is, for the reconciler to write and for this store to show.
+    #[must_use]
+    pub fn progress(&self) -> Arc<RunProgress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// How many requests were sent again, in all projects.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.metrics.retries()
+    }
+
+    /// The report of the last run.
+    #[must_use]
+    pub fn report(&self) -> Option<Arc<Report>> {
+        self.current.borrow().snapshot.report.clone()
     }
 
     /// The policy file was read and is valid. Its policy is in force now or after the current run.
@@ -75,10 +128,19 @@ impl StatusStore {
         });
     }
 
-    /// A policy with these projects came into force. Counters of new projects begin at 0; counters of removed projects
+    /// A policy with these projects and this text came into force. Counters of new projects begin at 0; counters of removed projects
     /// are removed. The loaded file stays: a newer one may have been loaded meanwhile.
-    pub fn policy_in_force<'a>(&self, projects: impl IntoIterator<Item = &'a Arc<str>>) {
+    pub fn policy_in_force<'a>(
+        &self,
+        projects: impl IntoIterator<Item = &'a Arc<str>>,
+        per_key: PerKey,
+        text: Option<Arc<str>>,
+    ) {
         self.metrics.set_projects(projects);
+        self.current.send_modify(|current| {
+            current.per_key = per_key;
+            current.snapshot.policy_text = text;
+        });
     }
 
     /// The policy file was read again and refused; the old policy stays. `message` is for people, `problems` for
@@ -103,12 +165,12 @@ impl StatusStore {
         for project in &report.projects {
             self.metrics.calls(&project.name).rotations_observed(project.new_rotations());
         }
-        self.current.send_modify(|Current { snapshot, series }| {
+        self.current.send_modify(|Current { snapshot, series, per_key }| {
             if report.is_success() {
                 snapshot.last_success = Some(report.ended);
             }
             snapshot.report = Some(Arc::clone(&report));
-            *series = Some(Arc::new(RunSeries { report, archive: OnceCell::new() }));
+            *series = Some(Arc::new(RunSeries { report, per_key: *per_key, archive: OnceCell::new() }));
         });
     }
 
@@ -118,6 +180,36 @@ impl StatusStore {
         self.metrics.calls(project)
     }
 
+    /// The state as the page shows it: with the calls of each project, and, before the first run has ended, with the
+    /// keys that it has read.
+    pub(super) fn for_page(&self) -> Snapshot {
+        let mut snapshot = self.current().snapshot;
+        if snapshot.report.is_none() {
+            snapshot.run = self.progress.run_with_keys();
+        }
+        snapshot.calls = self.metrics.call_counts();
+        snapshot
+    }
+
+    /// Whether the last run has this key.
+    pub(super) fn has_key(&self, project: &str, key: &str) -> bool {
+        let Some(report) = self.report() else { return false };
+        report.keys().any(|(known, of)| *known.name == *project && of.subject.as_str() == key)
+    }
+
+    /// What happened to a key.
+    pub(super) async fn history(&self, project: &str, key: &str) -> KeyHistory {
+        match self.histories.get() {
+            Some(histories) => histories.of(project, key).await,
+            None => KeyHistory::default(),
+        }
+    }
+
+    /// Sets where the histories of keys are from. Only the first call counts.
+    pub fn show_histories(&self, histories: Arc<dyn KeyHistories>) {
+        let _ = self.histories.set(histories);
+    }
+
     /// The status line for the service manager.
     #[must_use]
     pub fn line(&self) -> String {
@@ -125,12 +217,14 @@ impl StatusStore {
         let report = snapshot.report.as_ref();
         let tally = report.map(|report| report.tally());
         let standby = report.is_some_and(|report| report.standby);
-        wording::daemon_line(tally.as_ref(), snapshot.next_run, snapshot.reload_error.is_some(), standby).to_string()
+        wording::daemon_line(tally.as_ref(), standby, snapshot).to_string()
     }
 
     pub(super) fn current(&self) -> Current {
         let mut current = self.current.borrow().clone();
         current.snapshot.acting = self.gate.is_open();
+        current.snapshot.simulated = self.simulated;
+        current.snapshot.run = self.progress.run();
         current
     }
 
@@ -199,7 +293,7 @@ mod tests {
         assert_eq!(refused(&store).as_deref(), Some("bad cron"));
         assert_eq!(snapshot.policy.map(|policy| policy.at), Some(UNIX_EPOCH));
         // Of an earlier file, which was valid.
-        store.policy_in_force([]);
+        store.policy_in_force([], PerKey::All, None);
         assert_eq!(refused(&store).as_deref(), Some("bad cron"));
         store.policy_loaded(UNIX_EPOCH + Duration::from_secs(1), Path::new("a.yaml"));
         assert_eq!(refused(&store), None);

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use kms_rotationd::kms::observe::{Code, Operation};
 use kms_rotationd::kms::{Error, ErrorKind, Kms, Listed, Receipt, RunStart, SendMode, WriteOperation};
 use kms_rotationd::policy::types::{Credentials, Guards, Project};
-use kms_rotationd::reconcile::{Intent, Memory, Reconciler, RunProgress, RunRequest, Target};
+use kms_rotationd::reconcile::{Intent, Memory, Reconciler, RunRequest, Target};
 use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::key::{
     Bound, DesiredRotation, KeyDescription, KeyId, ListedKey, Reapply, Rotation, RotationBlocker, RotationInterval, Tag,
@@ -278,7 +278,7 @@ impl Bench {
                 stop: CancellationToken::new(),
                 gate: WriteGate::default(),
                 memory: Memory::default(),
-                progress: RunProgress::default(),
+                progress: Arc::default(),
                 recorder: None,
             },
             targets: [Target { project, kms: Ok(Arc::new(FakeKms(Mutex::new(model)))), concurrency: 4 }],

@@ -10,7 +10,7 @@ use kms_rotationd::daemon::{Alarm, Announcer, Daemon, PolicyFile, Signals, Super
 use kms_rotationd::kms::observe::Operation;
 use kms_rotationd::kms::{Error, ErrorKind, Kms, Listed, Receipt, RunStart, SendMode, WriteOperation};
 use kms_rotationd::policy::Policy;
-use kms_rotationd::reconcile::{Memory, Reconciler, RunProgress, Target};
+use kms_rotationd::reconcile::{Memory, Reconciler, Target};
 use kms_rotationd::rotation::key::{KeyDescription, KeyId, ListedKey, Rotation, RotationInterval, Tag};
 use kms_rotationd::rotation::project::CloudAccess;
 use kms_rotationd::support::clock::{BootClock, Clock};
@@ -175,17 +175,19 @@ async fn beside_daemon_with(
         policy_file,
         connect,
         alarm,
+        every: None,
         announcer: Announcer::default(),
         reconciler: Arc::new(Reconciler {
             clock: clock.clone(),
             stop: signals.stop.clone(),
             gate,
             memory: Memory::default(),
-            progress: RunProgress::default(),
+            progress: Arc::default(),
             recorder: None,
         }),
         signals: signals.clone(),
         store: Arc::new(StatusStore::new().unwrap()),
+        histories: Arc::default(),
         supervisor: Supervisor::from_environment(Health::new(Duration::from_secs(120))),
         clock,
         policy_in_force: Box::new(|_, _| ()),

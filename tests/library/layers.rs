@@ -19,7 +19,19 @@ const WALLS: &[(&str, &[&str])] = &[
     // The series of keys are a document, and the gauges show the same snapshot as page and JSON.
     ("metrics", &["rotation", "kms::observe", "views::document", "views::snapshot", "support"]),
     ("logging", &["support"]),
-    ("web", &["rotation::report", "kms::observe", "views", "metrics", "yaml", "support"]),
+    (
+        "web",
+        &[
+            "rotation::progress",
+            "rotation::project",
+            "rotation::report",
+            "kms::observe",
+            "views",
+            "metrics",
+            "yaml",
+            "support",
+        ],
+    ),
     // It creates the targets of a run.
     ("connect", &["policy", "yaml", "kms", "reconcile", "support"]),
     ("leadership", &["support"]),
@@ -27,8 +39,22 @@ const WALLS: &[(&str, &[&str])] = &[
     ("evidence", &["rotation", "reconcile", "support"]),
     // The report and the page give a key's status and reasons in the same words.
     ("audit", &["rotation", "views::wording", "evidence", "support"]),
-    // The log and the page give a key's reasons in the same words.
-    ("daemon", &["rotation", "policy", "kms", "reconcile", "views::wording", "web", "support"]),
+    // The log and the page give a key's reasons and remedies in the same words, and a key's page has its history.
+    (
+        "daemon",
+        &[
+            "rotation",
+            "policy",
+            "kms",
+            "reconcile",
+            "evidence",
+            "views::history",
+            "views::remedies",
+            "views::wording",
+            "web",
+            "support",
+        ],
+    ),
     (
         "cli",
         &[
@@ -60,8 +86,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("backon", &["src/kms/retry.rs"]),
     ("secrecy", &["src/kms/"]),
     ("askama", &["src/views/", "src/audit/html.rs"]),
-    ("form_urlencoded", &["src/views/filter.rs"]),
-    ("percent_encoding", &["src/kms/auth/signing.rs"]),
+    ("form_urlencoded", &["src/views/query.rs"]),
+    ("percent_encoding", &["src/kms/auth/signing.rs", "src/views/query.rs"]),
     ("base64", &["src/kms/transport/", "src/views/page.rs", "src/web/", "src/evidence/"]),
     ("ct_merkle", &["src/evidence/inclusion.rs"]),
     ("ring", &["src/evidence/key.rs"]),

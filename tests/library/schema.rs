@@ -243,7 +243,7 @@ fn an_absent_field_has_the_default_of_the_schema() {
         assert_eq!(with_default, without, "{path:?}");
         defaults += 1;
     }
-    assert_eq!(defaults, 20);
+    assert_eq!(defaults, 21);
 }
 
 #[test]

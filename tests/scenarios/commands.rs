@@ -498,7 +498,7 @@ fn changes_above_the_limit_are_postponed_and_the_option_is_named() {
     daemon.await_runs(1);
     assert_eq!(cloud.write_requests(), 100);
     let log = daemon.stop().stderr;
-    let warning = log.lines().find(|line| line.contains("--allow-many")).unwrap_or_else(|| panic!("{log}"));
+    let warning = log.lines().find(|line| line.contains("changes postponed")).unwrap_or_else(|| panic!("{log}"));
     assert!(warning.contains("\"WARN\"") && warning.contains("\"keys\":3"), "{warning}");
 
     let cloud = Cloud::of(many(53));

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use kms_simulator::{Fault, Hold, Key, Operation, OperationSet, Rule};
 use rustix::process::Signal;
+use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use super::cloud::{Cloud, many, off, rotating, setup};
 use super::program::{Finished, Program};
@@ -282,7 +284,7 @@ fn killed_in_mid_run_and_started_again_it_converges() {
 }
 
 #[test]
-fn a_run_that_changes_nothing_logs_one_line() {
+fn a_run_that_changes_nothing_logs_its_begin_and_its_end() {
     let keys: Vec<_> = (0..5).map(key_id).collect();
     let cloud = Cloud::of(keys.iter().map(|id| Key::new(id).rotating(90)));
     let site = Site::new(&Policy::of_keys(cloud.url(), keys).every_second());
@@ -291,7 +293,15 @@ fn a_run_that_changes_nothing_logs_one_line() {
     let log = daemon.stop().log();
     let said: Vec<_> = log.iter().map(|line| line["message"].as_str().unwrap()).collect();
     assert_eq!((said[0], *said.last().unwrap()), ("serving", "shutting down; waiting for requests in flight"));
-    assert!(said.len() >= 5 && said[1..said.len() - 1].iter().all(|line| *line == "run finished"), "{said:?}");
+    assert_eq!(said[1], "kms-rotationd started");
+    let runs = &said[2..said.len() - 1];
+    assert!(runs.len() >= 6 && runs.chunks(2).all(|run| run == ["run started", "run finished"]), "{said:?}");
+    let policy = std::fs::read(site.path("policy.yaml")).unwrap();
+    let digest: Vec<_> = Sha256::digest(policy).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        (&log[1]["policy_sha256"], &log[1]["version"]),
+        (&json!(digest.concat()), &json!(env!("CARGO_PKG_VERSION")))
+    );
     assert!(log.iter().all(|line| line["level"] == "INFO"));
 }
 

@@ -2,7 +2,7 @@
 
 use kms_simulator::Preset;
 
-use super::program::Daemon;
+use super::program::{Daemon, Program};
 use super::site::{Policy, Site};
 use super::{KEY, eventually, key_id};
 
@@ -219,4 +219,51 @@ fn a_fast_forward_goes_at_most_ten_years_back() {
         let said = String::from_utf8(ended.stderr).unwrap();
         assert!(said.contains(text), "{said}");
     }
+}
+
+#[test]
+fn what_a_rehearsal_shows_is_marked_as_simulated() {
+    let site = Site::new(&policy(3));
+    let daemon = rehearse(&site, &["--every", "1s"]);
+    daemon.await_runs(2);
+    let (_, metrics) = daemon.get("/metrics");
+    let build = metrics.lines().find(|line| line.starts_with("kms_rotation_build_info{")).unwrap();
+    assert!(build.contains("simulated=\"true\""), "{build}");
+    assert!(daemon.get("/api/v1/status").1.contains("\"simulated\":true"));
+    let (_, page) = daemon.get("/");
+    let title = page.split("<title>").nth(1).unwrap().split("</title>").next().unwrap();
+    assert!(title.starts_with("SIMULATED") && page.contains("SIMULATED: "), "{title}");
+    let ended = daemon.stop();
+    assert!(ended.stdout.contains("A run starts every 1s."), "{}", ended.stdout);
+    let end = ended.stdout.split("The rehearsal ended: ").nth(1).unwrap_or_else(|| panic!("{}", ended.stdout));
+    assert!(end.contains("keys on policy") && end.contains("kms-rotationd init"), "{end}");
+}
+
+#[test]
+fn faults_and_retries_of_a_rehearsal_are_in_its_log() {
+    let site = Site::new(&policy(40));
+    let daemon = rehearse(&site, &["--faults", "flaky"]);
+    daemon.await_runs(1);
+    let (_, metrics) = daemon.get("/metrics");
+    let counts = metrics.lines().filter(|line| line.starts_with("kms_rotation_retries_total{"));
+    let retried: usize = counts.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum();
+    let ended = daemon.stop();
+    let lines = ended.stderr.lines().filter(|line| line.contains("\"kms_rotationd::kms::retry\"")).count();
+    assert!(retried > 0 && lines >= retried, "{retried}: {}", ended.stderr);
+    assert!(ended.stdout.contains(" requests failed and were sent again."), "{}", ended.stdout);
+}
+
+#[test]
+fn plan_and_apply_can_be_tried_without_an_account() {
+    let site = Site::new(&policy(40));
+    let end = |arguments: &[&str]| Program::start(site.command(arguments)).finish();
+    let plan = end(&["plan", "--policy", "policy.yaml", "--simulated", "--output", "json"]);
+    assert_eq!(plan.code, Some(1), "an entry of the policy has no key: {plan:?}");
+    let planned: serde_json::Value = serde_json::from_str(&plan.stdout).unwrap();
+    assert_eq!(planned["simulated"], true);
+    let apply = end(&["apply", "--policy", "policy.yaml", "--simulated=flaky"]);
+    assert_eq!(apply.code, Some(1), "{}", apply.stderr);
+    assert!(apply.stdout.starts_with("SIMULATED: ") && apply.stdout.contains("  changed: "), "{}", apply.stdout);
+    let wrong = end(&["plan", "--simulated=bananas"]);
+    assert!(wrong.code == Some(2) && wrong.stderr.contains("[possible values: flaky"), "{}", wrong.stderr);
 }

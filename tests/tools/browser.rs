@@ -16,7 +16,6 @@ use tempfile::TempDir;
 use super::{DEADLINE, eventually, on_path};
 
 const ENTER: char = '\u{e007}';
-const SHIFT: char = '\u{e008}';
 const TAB: char = '\u{e004}';
 
 /// A window with the page of a daemon; closed when dropped.
@@ -129,11 +128,6 @@ impl Browser {
     /// Moves the focus to the next element.
     pub(crate) fn tab(&self) {
         self.press([TAB]);
-    }
-
-    /// Moves the focus to the previous element.
-    pub(crate) fn tab_back(&self) {
-        self.act(&[stroke("keyDown", SHIFT), stroke("keyDown", TAB), stroke("keyUp", TAB), stroke("keyUp", SHIFT)]);
     }
 
     pub(crate) fn enter(&self) {

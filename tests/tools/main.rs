@@ -133,11 +133,13 @@ const TESTS: &[Test] = tests! {
     has_jq: script::{the_script_in_the_help_of_apply_lists_only_keys_off_policy_or_unknown};
     has_browser: status_page::{
         the_page_lists_every_key_with_its_reasons_and_problems_first,
-        a_click_and_typed_text_filter_at_once_and_stay_in_the_address,
+        a_click_and_typed_text_filter_and_stay_in_the_address,
         without_a_script_the_server_filters,
         the_page_works_by_keyboard_with_a_visible_focus,
         every_text_has_enough_contrast_in_light_and_dark_mode,
-        two_thousand_keys_load_and_filter_quickly,
+        two_thousand_keys_are_a_page_of_bounded_height,
+        keys_are_grouped_and_sorted_and_each_has_a_page,
+        keys_appear_while_the_first_run_reads_them,
         the_page_refreshes_itself_and_reports_a_lost_connection,
         a_narrow_window_is_not_scrolled_sideways,
     };

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use secrecy::SecretString;
 use tokio::sync::Mutex;
+use tracing::debug;
 
 use super::accepted_secret::{AcceptedSecret, Fingerprint};
 use super::credential::{Credential, CredentialSecret};
@@ -25,6 +26,7 @@ use crate::kms::error::{Error, ErrorKind};
 use crate::kms::executor::Executor;
 use crate::kms::observe::{Code, Operation};
 use crate::kms::outage::RetryBudget;
+use crate::kms::retry::RETRY_TARGET;
 use crate::kms::transport::SetUpError;
 
 /// One login and its credential.
@@ -117,6 +119,8 @@ impl Session {
             }
             Err(error) => return Err(error),
         };
+        let (project, error) = (executor.project(), refusal.text());
+        debug!(target: RETRY_TARGET, project, error, "credentials refused, sending the request again with new ones");
         executor.count_retry(refusal.operation(), refusal.code());
         match self.try_with(executor, &renewed, true, &mut request).await {
             // The credential had expired, so its secret may be right: worth another try.

@@ -1,35 +1,16 @@
 (() => {
   "use strict";
   const PERIOD = 15000;
+  const BUSY_PERIOD = 3000;
+  const TYPING = 250;
+  const PARTS = ["summary", "projects", "statuses", "list"];
   const byId = (id) => document.getElementById(id);
   const text = byId("q");
-  let status = new URLSearchParams(location.search).get("status") || "";
-  let seen = null;
+  let tag = null;
   let seenAt = new Date();
+  let typing;
 
-  if (![...document.querySelectorAll("nav a")].some((link) => link.dataset.status === status)) status = "";
   document.documentElement.classList.add("scripted");
-
-  function apply() {
-    const wanted = text.value.trim().toLowerCase();
-    let shown = 0;
-    for (const row of document.querySelectorAll("#keys tbody tr")) {
-      const fits = (!status || row.dataset.status === status)
-        && (!wanted || row.textContent.toLowerCase().includes(wanted));
-      row.hidden = !fits;
-      if (fits) shown += 1;
-    }
-    byId("shown").textContent = shown;
-    byId("none").hidden = shown > 0;
-    for (const link of document.querySelectorAll("nav a")) {
-      if (link.dataset.status === status) link.setAttribute("aria-current", "true");
-      else link.removeAttribute("aria-current");
-    }
-    const query = new URLSearchParams();
-    if (status) query.set("status", status);
-    if (wanted) query.set("q", text.value.trim());
-    history.replaceState(null, "", query.size ? "?" + query : location.pathname);
-  }
 
   function showAge() {
     const age = byId("age");
@@ -39,29 +20,38 @@
     age.textContent = minutes < 120 ? `, ${minutes} min ago` : `, ${Math.round(minutes / 60)} h ago`;
   }
 
+  function replace(page) {
+    const fresh = new DOMParser().parseFromString(page, "text/html");
+    const focused = document.activeElement.closest("a")?.href;
+    const opened = new Map([...document.querySelectorAll("tr")].map((row) => [row.querySelector(".key a")?.href,
+      row.querySelector("details")?.open]));
+    for (const part of PARTS) {
+      if (byId(part) && fresh.getElementById(part)) byId(part).replaceWith(document.adoptNode(fresh.getElementById(part)));
+    }
+    // What its reader has opened or closed stays so.
+    for (const row of document.querySelectorAll("tr")) {
+      const [details, was] = [row.querySelector("details"), opened.get(row.querySelector(".key a")?.href)];
+      if (details && was !== undefined) details.open = was;
+    }
+    document.title = fresh.title;
+    document.body.dataset.busy = fresh.body.dataset.busy ?? "no";
+    if (focused) [...document.links].find((link) => link.href === focused)?.focus();
+  }
+
   async function refresh() {
+    const address = location.pathname + location.search;
     try {
-      const answer = await fetch(location.pathname, { cache: "no-store" });
-      if (!answer.ok) throw new Error(answer.status);
-      const page = await answer.text();
+      const headers = tag ? { "If-None-Match": tag } : {};
+      const answer = await fetch(address, { cache: "no-store", headers });
+      if (!answer.ok && answer.status !== 304) throw new Error(answer.status);
       byId("lost").hidden = true;
       seenAt = new Date();
-      if (page === seen) return;
-      seen = page;
-      const fresh = new DOMParser().parseFromString(page, "text/html");
-      const focused = document.activeElement.closest("nav a")?.dataset.status;
-      // The chosen status stays, also when no key has it any more.
-      const links = fresh.getElementById("statuses");
-      if (status && !links.querySelector(`[data-status="${status}"]`)) {
-        const chosen = links.appendChild(document.querySelector(`nav a[data-status="${status}"]`));
-        chosen.querySelector("b").textContent = 0;
-      }
-      for (const part of ["summary", "statuses", "rows", "caption", "none"]) {
-        byId(part).replaceWith(document.adoptNode(fresh.getElementById(part)));
-      }
-      document.title = fresh.title;
-      if (focused !== undefined) document.querySelector(`nav a[data-status="${focused}"]`)?.focus();
-      apply();
+      if (answer.status === 304) return;
+      const page = await answer.text();
+      // Meanwhile another page was asked for.
+      if (address !== location.pathname + location.search) return;
+      tag = answer.headers.get("ETag");
+      replace(page);
     } catch {
       byId("from").textContent = `${seenAt.toISOString().slice(11, 16)} UTC`;
       byId("lost").hidden = false;
@@ -70,18 +60,26 @@
     }
   }
 
-  document.addEventListener("click", (event) => {
-    const link = event.target.closest("nav a");
-    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
-    event.preventDefault();
-    status = link.dataset.status;
-    apply();
-  });
-  text.form.addEventListener("submit", (event) => event.preventDefault());
-  text.addEventListener("input", apply);
-  setInterval(() => { if (!document.hidden) refresh(); }, PERIOD);
+  function show() {
+    clearTimeout(typing);
+    const query = new URLSearchParams(new FormData(text.form));
+    for (const [name, value] of [...query]) if (!value.trim()) query.delete(name);
+    history.replaceState(null, "", query.size ? "?" + query : location.pathname);
+    tag = null;
+    return refresh();
+  }
+
+  if (text) {
+    text.form.addEventListener("submit", (event) => { event.preventDefault(); show(); });
+    text.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(show, TYPING); });
+    byId("group").addEventListener("change", show);
+  }
   document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+  (function wait() {
+    setTimeout(async () => {
+      if (!document.hidden) await refresh();
+      wait();
+    }, document.body.dataset.busy === "yes" ? BUSY_PERIOD : PERIOD);
+  })();
   showAge();
-  // A page that came filtered holds only some of the rows.
-  if (location.search) refresh();
 })();

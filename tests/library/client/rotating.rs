@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use kms_rotationd::kms::{KmsClient, Shared};
 use kms_rotationd::policy::types::{self, Guards, Project};
-use kms_rotationd::reconcile::{Intent, Memory, Reconciler, RunProgress, RunRequest, Target};
+use kms_rotationd::reconcile::{Intent, Memory, Reconciler, RunRequest, Target};
 use kms_rotationd::rotation::decide::Reason;
 use kms_rotationd::rotation::key::{DesiredRotation, RotationInterval};
 use kms_rotationd::rotation::project::{Cloud, Coverage, Mode, ProofRule};
@@ -112,7 +112,7 @@ async fn only_a_key_that_the_cloud_forgets_is_called_overdue_in_four_hundred_day
             stop: CancellationToken::new(),
             gate: WriteGate::default(),
             memory: Memory::default(),
-            progress: RunProgress::default(),
+            progress: Arc::default(),
             recorder: None,
         };
         let guards = Guards { max_changes_per_run: 50, flap_repairs: usize::MAX, flap_window: DAY };

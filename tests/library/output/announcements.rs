@@ -2,11 +2,13 @@
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use kms_rotationd::daemon::Announcer;
 use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::project::{Coverage, Mode};
 use kms_rotationd::rotation::report::{KeyError, KeyReport, ProjectReport, Report};
+use kms_rotationd::views::remedy;
 
 use super::sample::{account, compliant, off, project, report, uncovered};
 
@@ -42,19 +44,20 @@ fn logged(reports: &[Arc<Report>]) -> Vec<String> {
 #[test]
 fn postponed_changes_are_a_warning_with_the_command_to_allow_them() {
     let lines = logged(&[account()]);
-    let about: Vec<_> = lines.iter().filter(|line| line.contains("--allow-many")).collect();
+    let about: Vec<_> = lines.iter().filter(|line| line.contains("changes postponed")).collect();
     assert_eq!(about.len(), 1, "{lines:#?}");
     assert!(about[0].contains(" WARN ") && about[0].contains("keys=1"), "{}", about[0]);
     assert!(about[0].contains("as with the first policy of an account"), "{}", about[0]);
 }
 
 #[test]
-fn a_problem_has_name_id_reason_in_words_and_policy_line() {
+fn a_problem_has_name_id_reason_in_words_remedy_and_policy_line() {
     let lines = logged(&[account()]);
     let about = lines.iter().find(|line| line.contains("reasons=\"key_disabled\" entry_line=17"));
-    let start = "ERROR kms_rotationd::daemon::announce: key needs attention alias=\"pay-00005\" key_id=";
+    let start = " WARN kms_rotationd::daemon::announce: key needs attention alias=\"pay-00005\" key_id=";
     let about = about.unwrap_or_else(|| panic!("{lines:#?}"));
-    assert!(about.starts_with(start) && about.contains("why=\"the key is disabled\" project="), "{about}");
+    let remedy = format!("why=\"the key is disabled\" remedy={:?} project=", remedy(Reason::KeyDisabled));
+    assert!(about.starts_with(start) && about.contains(&remedy), "{about}");
 }
 
 #[test]
@@ -89,12 +92,16 @@ fn a_key_with_its_own_error_is_logged_in_addition_to_its_projects_failure() {
 }
 
 #[test]
-fn a_problem_that_is_retried_is_a_warning_and_a_refusal_an_error() {
+fn only_what_a_person_must_act_on_is_an_error() {
     for (reason, level) in [
+        (Reason::KeyDisabled, " WARN "),
+        (Reason::PendingDeletion, " WARN "),
         (Reason::ReadFailed, " WARN "),
         (Reason::LoginUnavailable, " WARN "),
         (Reason::AuthenticationFailed, "ERROR "),
         (Reason::AccessDenied, "ERROR "),
+        (Reason::Flapping, "ERROR "),
+        (Reason::RotationOverdue, "ERROR "),
     ] {
         let key = KeyReport { status: Status::Unknown, reasons: reason.into(), ..compliant(0) };
         let lines = logged(&[report(vec![project("p", Mode::Enforce, vec![key])])]);
@@ -119,4 +126,37 @@ fn the_summary_names_new_problems_and_counts_unchanged_ones() {
     for ((_, summary), start) in summaries.into_iter().zip(starts) {
         assert!(summary.starts_with(start), "{summary}");
     }
+}
+
+#[test]
+fn problems_that_stay_are_listed_by_name_once_a_day() {
+    let at = |hours: u64, keys: u64| {
+        let found = report(vec![project("p", Mode::Enforce, (0..keys).map(off).collect())]);
+        let ended = found.ended + Duration::from_secs(hours * 3600);
+        Arc::new(Report { ended, ..Report::clone(&found) })
+    };
+    let runs = [(0, 2), (12, 2), (24, 3), (25, 3), (47, 3), (48, 60), (49, 0), (50, 1), (73, 1), (74, 1)];
+    let lines = logged(&runs.map(|(hours, keys)| at(hours, keys)));
+    let listed: Vec<_> =
+        lines.iter().filter_map(|line| line.split_once("still needs attention; listed once a day ")).collect();
+    let starts = [
+        "keys=2 names=\"pay-00000, pay-00001\" why=",
+        "keys=3 names=\"pay-00000, pay-00001, pay-00002\" why=",
+        "keys=1 names=\"pay-00000\" why=",
+    ];
+    assert_eq!(listed.len(), starts.len(), "{lines:#?}");
+    for ((_, line), start) in listed.into_iter().zip(starts) {
+        assert!(line.starts_with(start) && line.contains(" remedy=\""), "{line}");
+    }
+}
+
+#[test]
+fn a_long_list_names_the_first_fifty() {
+    let run = |ended: Duration| {
+        let found = report(vec![project("p", Mode::Enforce, (0..60).map(off).collect())]);
+        Arc::new(Report { ended: found.ended + ended, ..Report::clone(&found) })
+    };
+    let lines = logged(&[run(Duration::ZERO), run(Duration::from_secs(86_400))]);
+    let listed = lines.iter().find(|line| line.contains("still needs attention")).unwrap();
+    assert!(listed.contains("keys=60") && listed.contains("pay-00049, 10 more\""), "{listed}");
 }

@@ -36,7 +36,7 @@ fn text(report: &Report, style: TextStyle<'_>) -> String {
 
 /// The default format.
 fn plain(purpose: Purpose) -> TextStyle<'static> {
-    TextStyle { purpose, policy_file: Path::new("policy.yaml"), all: false, colour: false }
+    TextStyle { purpose, policy_file: Path::new("policy.yaml"), all: false, colour: false, simulated: false }
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn colour_adds_only_escape_sequences() {
 #[test]
 fn a_command_prints_the_document_of_the_api() {
     let mut out = Vec::new();
-    write_json(&one_of_each(), &mut out).unwrap();
+    write_json(&one_of_each(), false, &mut out).unwrap();
     let document: Value = serde_json::from_slice(&out).unwrap();
     assert_eq!((&document["policy"], &document["next_run_at"]), (&Value::Null, &Value::Null));
     assert_eq!(document["run"]["result"], "failure");
@@ -122,7 +122,7 @@ fn a_command_prints_the_document_of_the_api() {
 #[test]
 fn the_document_shows_selectors_and_exemptions() {
     let mut out = Vec::new();
-    write_json(&account(), &mut out).unwrap();
+    write_json(&account(), false, &mut out).unwrap();
     let document: Value = serde_json::from_slice(&out).unwrap();
     let project = &document["projects"][0];
     assert_eq!((&project["coverage"], &project["keys_listed"]), (&json!("reported"), &json!(true)));
@@ -152,12 +152,12 @@ fn refused(policy: &str) -> PolicyRefused {
 fn a_document_without_a_run_has_every_field_and_the_problems() {
     let with_run = |report: &Report| {
         let mut out = Vec::new();
-        write_json(report, &mut out).unwrap();
+        write_json(report, false, &mut out).unwrap();
         serde_json::from_slice::<Value>(&out).unwrap()
     };
     let without = |refused: Option<RefusedPolicy<'_>>| {
         let mut out = Vec::new();
-        write_json_without_run(refused, &mut out).unwrap();
+        write_json_without_run(refused, false, &mut out).unwrap();
         serde_json::from_slice::<Value>(&out).unwrap()
     };
     let invalid = refused("projects: []\nmood: x\n");

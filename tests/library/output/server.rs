@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use kms_rotationd::kms::observe::{Code, Operation};
-use kms_rotationd::rotation::report::Report;
+use kms_rotationd::rotation::decide::Status;
+use kms_rotationd::rotation::project::PerKey;
+use kms_rotationd::rotation::report::{KeyReport, ProjectReport, Report};
 use kms_rotationd::web::{Health, Server, StatusStore, WebFile};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -80,7 +82,7 @@ impl Running {
         let names: Vec<Arc<str>> = report.projects.iter().map(|project| Arc::clone(&project.name)).collect();
         let loaded = UNIX_EPOCH + ENDED - Duration::from_secs(60);
         running.store.policy_loaded(loaded, Path::new("/etc/kms-rotationd/policy.yaml"));
-        running.store.policy_in_force(&names);
+        running.store.policy_in_force(&names, PerKey::All, None);
         running.store.publish(report);
         running.store.next_run(Some(UNIX_EPOCH + ENDED + Duration::from_secs(1800)));
         running
@@ -258,7 +260,7 @@ async fn metrics_are_as_documented() {
     observer.credentials_expire(Some(UNIX_EPOCH + ENDED + Duration::from_secs(86_400)));
     observer.clock_skew(-2);
     let text = steady(running.get("/metrics", "").await.text());
-    assert_eq!(text.matches("# TYPE kms_rotation_").count(), 30, "every documented metric is there");
+    assert_eq!(text.matches("# TYPE kms_rotation_").count(), 32, "every documented metric is there");
     assert_golden("metrics.txt", &text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
 }
 
@@ -280,6 +282,29 @@ async fn metrics_have_uncovered_and_missing_keys() {
         assert!(answer.text().lines().any(|written| written == line), "{line}");
     }
     assert!(!answer.text().contains(&format!("kms_rotation_key_policy_interval_seconds{{{covered}")));
+}
+
+#[tokio::test]
+async fn series_of_keys_can_be_bounded_or_left_out() {
+    let counts = async |per_key| {
+        let running = Running::start().await;
+        running.store.policy_in_force([], per_key, None);
+        running.store.publish(one_of_each());
+        assert_well_formed(&running).await;
+        let text = running.get("/metrics", "").await.text().to_owned();
+        assert!(text.contains("kms_rotation_findings{") && text.contains("kms_rotation_keys{"));
+        let info = text.lines().filter(|line| line.starts_with("kms_rotation_key_info{")).count();
+        let of_keys = text.lines().filter(|line| line.starts_with("kms_rotation_key_")).count();
+        (info, of_keys)
+    };
+    let report = one_of_each();
+    let keys = || report.keys().map(|(_, key)| key);
+    let is_well = |key: &&KeyReport| key.reasons.is_empty() && matches!(key.status, Status::Compliant | Status::Exempt);
+    let well = keys().filter(is_well).count();
+    assert!(well > 0 && well < keys().count());
+    assert_eq!(counts(PerKey::All).await.0, keys().count());
+    assert_eq!(counts(PerKey::Problems).await.0, keys().count() - well);
+    assert_eq!(counts(PerKey::None).await, (0, 0));
 }
 
 #[tokio::test]
@@ -310,7 +335,7 @@ async fn assert_well_formed(running: &Running) {
 #[tokio::test]
 async fn before_the_first_run_there_are_counters_and_no_keys() {
     let running = Running::start().await;
-    running.store.policy_in_force(&["p".into()]);
+    running.store.policy_in_force(&["p".into()], PerKey::All, None);
     for headers in ["", "Accept-Encoding: gzip\r\n"] {
         let answer = running.get("/metrics", headers).await;
         let text = if headers.is_empty() { answer.text().to_owned() } else { gunzip(&answer.body) };
@@ -339,7 +364,7 @@ async fn a_new_report_replaces_the_old_one_everywhere() {
     let running = Running::with(many(100)).await;
     running.get("/metrics", "Accept-Encoding: gzip\r\n").await;
     let mode = kms_rotationd::rotation::project::Mode::Enforce;
-    running.store.policy_in_force(&["next".into()]);
+    running.store.policy_in_force(&["next".into()], PerKey::All, None);
     running.store.publish(report(vec![project("next", mode, vec![super::sample::compliant(7)])]));
     for headers in ["", "Accept-Encoding: gzip\r\n"] {
         let answer = running.get("/metrics", headers).await;
@@ -386,7 +411,7 @@ async fn the_page_shows_problems_first_and_escapes_text() {
     assert_eq!(order, ["non_compliant", "unknown", "exempt", "compliant", "compliant"]);
     assert!(rows[1].contains("a&lt;b&gt;&amp;&quot;c"), "{}", rows[1]);
     assert!(page.contains("HTTP 502 &lt;html&gt;") && !page.contains("<html>"));
-    assert!(page.contains("archive &quot;old&quot;: the credentials were refused"));
+    assert!(page.contains("<p class=\"error\">the credentials were refused"));
     assert!(page.ends_with("</body></html>\n"));
 }
 
@@ -397,11 +422,10 @@ async fn the_page_filters_without_script() {
         let answer = running.get(query, "").await;
         let page = answer.text();
         let rows = page.lines().filter(|line| line.starts_with("<tr data-status")).count();
-        assert!(page.contains(&format!("<span id=\"shown\">{rows}</span> of 400 keys")), "{query}");
-        assert_eq!(page.contains("<p id=\"none\" hidden>"), rows > 0, "{query}");
+        assert_eq!(page.contains("<p id=\"none\">No keys match.</p>"), rows == 0, "{query}");
         rows
     };
-    assert_eq!(rows("/").await, 400);
+    assert_eq!(rows("/").await, 200);
     assert_eq!(rows("/?status=unknown").await, 10);
     assert_eq!(rows("/?status=unknown&q=LEDGER-17").await, 2);
     assert_eq!(rows("/?q=rotation+is+off").await, 10);
@@ -412,6 +436,116 @@ async fn the_page_filters_without_script() {
     assert!(page.text().contains("value=\"&quot;&gt;&lt;b&gt;\""));
 }
 
+/// The name of the key in a row.
+fn name(row: &str) -> &str {
+    row.split_once("<a href=").unwrap().1.split(['<', '>']).nth(3).unwrap()
+}
+
+/// The names of the keys on a page, in order.
+fn names(page: &str) -> Vec<&str> {
+    let rows = page.lines().filter(|line| line.starts_with("<tr data-status"));
+    rows.map(name).collect()
+}
+
+#[tokio::test]
+async fn the_server_cuts_sorts_and_groups_the_keys() {
+    let running = Running::with(many(450)).await;
+    let page = async |query: &str| running.get(query, "").await.text().to_owned();
+    let mut seen = Vec::new();
+    for (number, caption) in [(1, "1 to 200 of 450 keys"), (2, "201 to 400 of 450 keys"), (3, "401 to 450 of 450 keys")]
+    {
+        let page = page(&format!("/?sort=name&page={number}")).await;
+        assert!(page.contains(caption) && page.contains(&format!("page {number} of 3")), "{caption}");
+        assert_eq!(page.contains("rel=\"next\""), number < 3);
+        assert_eq!(page.contains("rel=\"prev\""), number > 1);
+        seen.extend(names(&page).into_iter().map(str::to_owned));
+    }
+    assert!(seen.len() == 450 && seen.is_sorted());
+    assert!(page("/?page=99").await.contains("401 to 450 of 450 keys"), "the last page");
+    let backwards = page("/?sort=-name").await;
+    assert!(names(&backwards).iter().rev().is_sorted());
+    assert!(backwards.contains("aria-sort=\"descending\""));
+
+    let grouped = page("/?group=reason").await;
+    let groups: Vec<_> = grouped.lines().filter(|line| line.starts_with("<tr class=\"group\">")).collect();
+    let told =
+        "rotation is off <span class=\"more\">12 keys</span> <a href=\"/?reason=rotation_disabled&amp;group=reason\">";
+    assert!(groups.iter().any(|group| group.contains(told)), "{groups:#?}");
+    assert!(groups.last().unwrap().contains("no reason"), "{groups:#?}");
+    let only = page("/?reason=rotation_disabled&group=reason").await;
+    assert_eq!(names(&only).len(), 12);
+}
+
+#[tokio::test]
+async fn a_page_that_has_not_changed_is_not_sent_again() {
+    let running = Running::with(many(50)).await;
+    let first = running.get("/", "").await;
+    let tag = first.header("etag").unwrap().to_owned();
+    let again = running.get("/", &format!("If-None-Match: {tag}\r\n")).await;
+    assert_eq!((again.status(), again.body.len()), (304, 0));
+    let other = running.get("/?status=unknown", &format!("If-None-Match: {tag}\r\n")).await;
+    assert_eq!(other.status(), 200);
+    running.store.publish(many(51));
+    assert_eq!(running.get("/", &format!("If-None-Match: {tag}\r\n")).await.status(), 200);
+    let packed = running.get("/", "Accept-Encoding: gzip\r\n").await;
+    assert_eq!(packed.header("content-encoding"), Some("gzip"));
+    assert!(gunzip(&packed.body).ends_with("</body></html>\n") && packed.body.len() < 20_000, "{}", packed.body.len());
+}
+
+#[tokio::test]
+async fn a_large_account_has_pages_of_bounded_size() {
+    for keys in [8, 200, 2_400, 100_000] {
+        let running = Running::with(many(keys)).await;
+        let page = running.get("/", "").await;
+        assert!(page.body.len() < 300_000, "{} bytes for {keys} keys", page.body.len());
+        let grouped = running.get("/?group=reason&sort=-due&q=pay", "Accept-Encoding: gzip\r\n").await;
+        assert!(grouped.body.len() < 40_000, "{} bytes for {keys} keys", grouped.body.len());
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_many_projects_is_shown_once() {
+    let mode = kms_rotationd::rotation::project::Mode::Enforce;
+    let failing = |number: u64| ProjectReport {
+        failure: Some(format!("authenticate: HTTP 401 (request {number})").into()),
+        ..project(&format!("project-{number:02}"), mode, vec![super::sample::compliant(number)])
+    };
+    let running = Running::with(report((0..30).map(failing).collect())).await;
+    let page = running.get("/", "").await.text().to_owned();
+    let notice = "<p class=\"notice\">30 projects (project-00, project-01, project-02, project-03, project-04, 25 more): \
+                  authenticate: HTTP 401</p>";
+    assert!(page.contains(notice), "{page}");
+    assert_eq!(page.matches("HTTP 401").count(), 1);
+    assert_eq!(page.matches("the error above, as 29 other projects").count(), 20);
+    assert!(page.contains("show the other 10"));
+    let all = running.get("/?projects=all", "").await.text().to_owned();
+    assert_eq!(all.matches("the error above").count(), 30);
+}
+
+#[tokio::test]
+async fn a_keys_page_has_reason_remedy_setting_entry_and_history() {
+    let running = Running::with(account()).await;
+    let lines: Vec<_> = (1..=60).map(|line| format!("    - {{alias: line-{line}}} # <why>\n")).collect();
+    running.store.policy_in_force([], PerKey::All, Some(lines.concat().into()));
+    let page = running.get("/", "").await.text().to_owned();
+    let row = page.lines().find(|line| line.contains("<b>pay-00005</b>")).unwrap();
+    let address = row.split_once("<a href=\"").unwrap().1.split_once('"').unwrap().0;
+    let key = running.get(address, "").await;
+    assert_eq!((key.status(), key.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    for told in [
+        "<title>pay-00005 · account · kms-rotationd</title>",
+        "the key is disabled <code>key_disabled</code></h3><p>Enable the key in the KMS console",
+        "<dt>The policy requires</dt><dd>on, 90 days",
+        "line 17</p><pre>- {alias: line-17} # &lt;why&gt;\n</pre>",
+        "Since this process has started.",
+    ] {
+        assert!(key.text().contains(told), "{told}: {}", key.text());
+    }
+    for wrong in ["/keys/account/nowhere", "/keys/other/x", "/keys/", "/keys/account", "/keys/%ff/x"] {
+        assert_eq!(running.get(wrong, "").await.status(), 404, "{wrong}");
+    }
+}
+
 #[tokio::test]
 async fn the_page_shows_coverage_and_exemptions() {
     let running = Running::with(account()).await;
@@ -420,10 +554,14 @@ async fn the_page_shows_coverage_and_exemptions() {
     let row = |key: &str| page.lines().find(|line| line.starts_with("<tr") && line.contains(key)).unwrap();
     for (key, told) in [
         ("pay-00008", "exempted by the policy until 2027-03-31: retired in March, &lt;SEC-112&gt;</p>"),
+        (
+            "pay-00005",
+            "<p>the key is disabled</p><details class=\"remedy\" open><summary>What to do</summary>Enable the key",
+        ),
         ("pay-00009", "; the exemption ends soon</p>"),
         ("pay-00012", "not matched by any policy entry</p>"),
         ("pay-00012", "<span class=\"none\">not read</span></td><td data-label=\"Last rotated\">"),
-        ("alias/legacy-hsm", "no key of this project has this alias</p><p class=\"more\">policy line 22</p>"),
+        ("alias/legacy-hsm", "no key of this project has this alias</p><details"),
         ("entry@44", "the project's keys cannot all be listed".replace('\'', "&#39;").as_str()),
         ("pay-00003", "365 days<p class=\"more\">policy: 90 days or less</p>"),
     ] {

@@ -66,7 +66,13 @@ fn words(reason: Reason, subject: Subject) -> String {
         max_changes: 50,
         projects: vec![project],
     };
-    let style = TextStyle { purpose: Purpose::Planned, policy_file: Path::new("p"), all: true, colour: false };
+    let style = TextStyle {
+        purpose: Purpose::Planned,
+        policy_file: Path::new("p"),
+        all: true,
+        colour: false,
+        simulated: false,
+    };
     let mut printed = Vec::new();
     write_text(&report, style, &mut printed).unwrap();
     let printed = String::from_utf8(printed).unwrap();
@@ -113,7 +119,9 @@ fn every_reason_is_documented_with_its_wording_and_an_action() {
                 let begin = text.find(&format!("\n| `{reason}` | ")).unwrap() + 1;
                 let end = begin + text[begin..].find('\n').unwrap();
                 let mut cells: Vec<_> = text[begin..end].trim_matches('|').split(" | ").map(str::to_owned).collect();
-                wanted(*reason).into_iter().for_each(|(at, cell)| cells[at] = cell);
+                for (at, cell) in wanted(*reason) {
+                    cells[at] = cell;
+                }
                 let row = format!("| {} |", cells.iter().map(|cell| cell.trim()).collect::<Vec<_>>().join(" | "));
                 text.replace_range(begin..end, &row);
             }

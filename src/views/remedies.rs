@@ -7,6 +7,9 @@ use crate::rotation::decide::{Reason, Reasons};
 /// The reasons for which a run repairs a key, unless another reason shows why it did not.
 const REPAIRABLE: [Reason; 3] = [Reason::RotationDisabled, Reason::IntervalMismatch, Reason::IntervalTooLong];
 
+/// Reasons that concern the key material, and explain no setting.
+const OF_THE_MATERIAL: [Reason; 3] = [Reason::RotationOverdue, Reason::MaterialTooOld, Reason::RotationUnproven];
+
 const SETTING: &str = "In enforce mode the next run repairs it, or another reason shows why not. In monitor mode, \
     `kms-rotationd plan` shows the change: set `mode: enforce`, change the key by hand, or add an entry with `exempt`.";
 
@@ -114,8 +117,15 @@ pub fn remedy(reason: Reason) -> &'static str {
 /// The reasons of a key that call for an action, the most important first: a wrong setting is left out if another reason
 /// shows why it was not repaired.
 pub(crate) fn actionable(reasons: Reasons) -> impl Iterator<Item = Reason> {
-    let is_explained = reasons.iter().any(|reason| !REPAIRABLE.contains(&reason) && reason != Reason::RotationUnproven);
+    let is_explained = reasons.iter().any(|reason| !REPAIRABLE.contains(&reason) && !OF_THE_MATERIAL.contains(&reason));
     reasons.iter().filter(move |reason| !(is_explained && REPAIRABLE.contains(reason)))
+}
+
+/// What to do about a key with these reasons, the most important first.
+pub(crate) fn of(reasons: Reasons) -> Option<String> {
+    let mut texts: Vec<_> = actionable(reasons).map(remedy).collect();
+    texts.dedup();
+    (!texts.is_empty()).then(|| texts.join(" "))
 }
 
 #[cfg(test)]
@@ -127,7 +137,10 @@ mod tests {
         for reason in Reason::ALL {
             let text = remedy(*reason);
             assert!(text.len() < 520 && text.ends_with('.'), "{reason}: {} bytes", text.len());
-            assert!(!text.contains(['|', '\n', '"']) && text.matches('`').count() % 2 == 0, "{reason}: {text}");
+            assert!(
+                !text.contains(['|', '\n', '"']) && text.matches('`').count().is_multiple_of(2),
+                "{reason}: {text}"
+            );
         }
     }
 
@@ -140,8 +153,8 @@ mod tests {
         assert_eq!(of(&[Reason::RotationDisabled]), [Reason::RotationDisabled]);
         assert_eq!(of(&[Reason::RotationDisabled, Reason::AccessDenied]), [Reason::AccessDenied]);
         assert_eq!(
-            of(&[Reason::IntervalMismatch, Reason::RotationUnproven]),
-            [Reason::IntervalMismatch, Reason::RotationUnproven]
+            of(&[Reason::IntervalMismatch, Reason::MaterialTooOld]),
+            [Reason::IntervalMismatch, Reason::MaterialTooOld]
         );
     }
 }
