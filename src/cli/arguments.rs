@@ -9,6 +9,7 @@ use clap_complete::Shell;
 
 use super::evidence_arguments::EvidenceCommand;
 use super::examples;
+use super::init_arguments::InitOptions;
 use crate::audit::time::Day;
 use crate::logging::Format;
 use crate::support::duration::parse_duration;
@@ -71,6 +72,12 @@ pub(super) enum Command {
         policy: PolicyOption,
         #[command(flatten)]
         output: OutputOption,
+    },
+    /// Read an account and print a policy for it, in monitor mode and with comments; never writes to the cloud
+    #[command(after_help = examples::INIT)]
+    Init {
+        #[command(flatten)]
+        options: InitOptions,
     },
     /// Print the JSON Schema of the policy file, for editors and programs
     #[command(after_help = examples::SCHEMA)]
@@ -389,6 +396,7 @@ mod tests {
             examples::APPLY,
             examples::PLAN,
             examples::CHECK,
+            examples::INIT,
             examples::SCHEMA,
             examples::REHEARSE,
             examples::EVIDENCE,

@@ -1,4 +1,4 @@
-//! Counters of the run under way, for the progress line of `plan` and `apply`.
+//! Counters of the run under way, for the progress line of `plan`, `apply` and `init`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -28,11 +28,11 @@ impl RunProgress {
         self.done.store(0, Ordering::Relaxed);
     }
 
-    pub(super) fn add_found(&self, keys: usize) {
+    pub(crate) fn add_found(&self, keys: usize) {
         self.found.fetch_add(keys, Ordering::Relaxed);
     }
 
-    pub(super) fn add_done(&self, keys: usize) {
+    pub(crate) fn add_done(&self, keys: usize) {
         self.done.fetch_add(keys, Ordering::Relaxed);
     }
 }
