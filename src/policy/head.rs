@@ -79,7 +79,7 @@ fn with_text(decoder: &Decoder<'_>, root: &Node<'_>, policy: Policy) -> PolicyHe
                 let mut fields = String::new();
                 write::fields(&mut fields, decoder.source, but(&pair.1, &[MODE]), 2);
                 if !fields.is_empty() {
-                    head.top.push_str(&format!("{DEFAULTS}:\n{fields}"));
+                    head.top.extend([DEFAULTS, ":\n", &fields]);
                 }
             }
             _ => write::fields(&mut head.top, decoder.source, [pair], 0),
@@ -146,7 +146,7 @@ mod tests {
     fn the_text_with_entries_is_the_same_policy() {
         let head = head(TEXT).unwrap();
         let keys = "    keys:\n      - select: {}\n        rotation_interval: 90\n";
-        let projects: String = head.projects.iter().map(|project| format!("{project}{keys}")).collect();
+        let projects: String = head.projects.iter().flat_map(|project| [project, keys]).collect();
         let whole = format!("{}projects:\n{projects}", head.top);
         let (policy, _) =
             policy::read(whole.as_bytes(), "p", |_| Some("/run".to_owned()), SystemTime::UNIX_EPOCH).unwrap();

@@ -4,6 +4,8 @@
 //! double-quoted, with escapes for characters that are invisible or that YAML does not allow. Comments have no escapes,
 //! so such characters are replaced there.
 
+use std::fmt::Write as _;
+
 use super::source::Source;
 use super::tree::{Node, Value};
 use crate::support::printable::{REPLACEMENT, is_unprintable};
@@ -29,7 +31,7 @@ pub(crate) fn scalar(text: &str) -> String {
             '\t' => quoted.push_str("\\t"),
             c if is_invisible(c) => {
                 let code = u32::from(c);
-                quoted.push_str(&if code > 0xffff { format!("\\U{code:08X}") } else { format!("\\u{code:04X}") });
+                let _ = if code > 0xffff { write!(quoted, "\\U{code:08X}") } else { write!(quoted, "\\u{code:04X}") };
             }
             c => quoted.push(c),
         }
@@ -113,7 +115,7 @@ fn block(out: &mut String, source: &Source<'_>, node: &Node<'_>, indent: usize) 
         Value::List(items) => items.iter().for_each(|item| {
             let begin = out.len();
             match inline(source, item) {
-                Some(item) => out.push_str(&format!("{}{item}\n", " ".repeat(indent + 2))),
+                Some(item) => out.extend([&*" ".repeat(indent + 2), &item, "\n"]),
                 None => block(out, source, item, indent + 2),
             }
             list_item(out, begin, indent);

@@ -8,12 +8,14 @@ use std::time::SystemTime;
 
 use kms_simulator::seed::{self, Kind};
 use kms_simulator::{BadListing, Dialect, Fault, Key, KeyState, Operation, OperationSet, ProjectSetup, Rule, Setup};
+use rcgen::CertificateParams;
 use serde_json::{Value, json};
 
 use super::cloud::{Cloud, many, off, rotating, setup};
+use super::front::{Authority, Front};
 use super::program::{Finished, Program};
 use super::site::{Policy, Site};
-use super::{KEY, PASSWORD, PROJECT, TOKEN, USER, key_id};
+use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER, key_id};
 
 /// A folder with `projects.yaml`, a policy without `keys`.
 fn site(policy: &Policy) -> Site {
@@ -96,9 +98,9 @@ fn an_account_gets_a_ceiling_and_entries_for_what_its_keys_have_in_common() {
         "# Today 4 keys (on, 180 days: 3; disabled: 1).\n",
         "# Decide: disabled, so rotation cannot be changed: 1 key: web-sleeps. ",
         "# Decide: pending deletion: 1 key: gone. ",
-        "# Cannot rotate, and need no exemption (default keys): 1 key: evs/default.\n",
-        "# Cannot rotate, and need no exemption (imported key material): 1 key: byok.\n",
-        "# Cannot rotate, and need no exemption (asymmetric or HMAC): 1 key: sign.\n",
+        "# Cannot rotate, so no exemption is needed (default keys: 1): evs/default.\n",
+        "# Cannot rotate, so no exemption is needed (imported key material: 1): byok.\n",
+        "# Cannot rotate, so no exemption is needed (asymmetric or HMAC: 1): sign.\n",
     ] {
         assert!(text.contains(comment), "{comment}\n{text}");
     }
@@ -125,7 +127,7 @@ fn the_plan_of_a_large_account_lists_what_adopting_the_policy_changes() {
         .keys(PROJECT)
         .into_iter()
         .filter(|key| key.can_rotate() && key.state == KeyState::Enabled && !key.rotation.enabled)
-        .map(|key| key.id.to_string())
+        .map(|key| key.id.clone())
         .collect();
     assert_eq!(planned(&site, 1), expected);
     assert_eq!((expected.len(), cloud.write_requests()), (off, 0));
@@ -219,7 +221,7 @@ fn an_account_that_cannot_be_read_prints_nothing_and_names_what_is_missing() {
         (Operation::ListKeys, Fault::kms(403, "KMS.0307"), "kms:cmk:list"),
         (Operation::ListKeys, Fault::listing(BadListing::NoDetails), "list_keys"),
         (Operation::ReadStatus, Fault::kms(403, "KMS.0307"), "kms:cmk:getRotation"),
-        (Operation::ReadStatus, Fault::unauthorized(), "authenticate"),
+        (Operation::ReadStatus, Fault::unauthorized(), "HTTP 401"),
         (Operation::ReadStatus, Fault::kms(500, "KMS.0100"), "HTTP 500"),
         (Operation::QueryByTag, Fault::kms(500, "KMS.0100"), "HTTP 500"),
     ] {
@@ -240,7 +242,7 @@ fn an_account_that_cannot_be_read_prints_nothing_and_names_what_is_missing() {
 #[test]
 fn temporary_failures_are_retried_and_a_key_that_cannot_be_read_is_a_comment() {
     let cloud = Cloud::of([Key::new(key_id(0)).alias("a").rotating(90), Key::new(key_id(1)).alias("dark"), off()]);
-    let reads: OperationSet = Operation::ListKeys | Operation::ReadStatus;
+    let reads = OperationSet::of(&[Operation::ListKeys, Operation::ReadStatus]);
     cloud.fault(Rule::next(3, Fault::kms(500, "KMS.0100")).on(reads));
     cloud.fault(Rule::always(Fault::kms(403, "KMS.0307")).on(Operation::ReadStatus).key(key_id(1)));
     let site = site(&Policy::at(cloud.url()));
@@ -266,9 +268,9 @@ fn without_the_permission_for_tags_or_with_a_doubtful_list_the_policy_says_so() 
         "{text}"
     );
     assert_eq!(entries(&text).len(), 2, "{text}");
-    cloud.behave(|behaviour| behaviour.forbidden = OperationSet::default());
+    cloud.behave(|behaviour| behaviour.forbidden = OperationSet::NONE);
     assert_eq!(entries(&init(&site, &[])).len(), 4);
-    cloud.fault(Rule::always(Fault::listing(BadListing::Endless)).on(Operation::ListKeys));
+    cloud.fault(Rule::always(Fault::listing(BadListing::LargerTotal)).on(Operation::ListKeys));
     let doubtful = run(&site, &["--policy", "projects.yaml"]);
     assert_eq!(doubtful.code, Some(0), "{doubtful:?}");
     assert!(doubtful.stdout.contains("# The list of keys may be incomplete: "), "{doubtful:?}");
@@ -373,8 +375,53 @@ fn the_code_alone_needs_no_network() {
 }
 
 #[test]
+fn an_account_by_cloud_and_region_uses_the_credentials_and_the_project_of_the_environment() {
+    let authority = Authority::issuing("authority", |certificate| {
+        let names = ["kms", "iam"].map(|service| format!("{service}.eu-de.otc.t-systems.com"));
+        certificate.subject_alt_names = CertificateParams::new(names).unwrap().subject_alt_names;
+    });
+    let cloud = Cloud::of([Key::new(key_id(0)).alias("a").rotating(90), off()]);
+    let front = Front::tls(cloud.url(), &authority);
+    let proxy = Front::proxy(&front.https(), None);
+    let mut site = Site::new(&Policy::at("http://127.0.0.1:9"));
+    site.write("ca.pem", &authority.pem);
+    for (name, value) in [
+        ("HTTPS_PROXY", &*proxy.http()),
+        ("SSL_CERT_FILE", "ca.pem"),
+        ("OS_USERNAME", USER),
+        ("OS_USER_DOMAIN_NAME", ACCOUNT),
+        ("OS_PASSWORD", PASSWORD),
+    ] {
+        site.set(name, value);
+    }
+    let place = ["--cloud", "open-telekom-cloud", "--region", "eu-de"];
+    let made = run(&site, &[&place, &["--output-file", "policy.yaml"][..]].concat());
+    assert_eq!((made.code, &*made.stderr), (Some(0), ""), "{made:?}");
+    let text = std::fs::read_to_string(site.path("policy.yaml")).unwrap();
+    let head = format!(
+        "projects:\n  - name: eu-de\n    cloud: open-telekom-cloud\n    region: eu-de\n    project_id: {PROJECT}\n    \
+         credentials:\n      environment: {{}}\n    keys:\n"
+    );
+    assert!(text.contains(&head), "{text}");
+    assert!(!text.contains(PASSWORD) && !text.contains(USER), "{text}");
+    assert_eq!(planned(&site, 0), [KEY.to_owned()].into());
+    let checked = site.once("check");
+    assert!(checked.code == Some(0) && !checked.stdout.contains("warning"), "{checked:?}");
+    // The same project by its name.
+    site.set("OS_PROJECT_NAME", "eu-de");
+    assert_eq!(run(&site, &place).stdout, text);
+    site.set("OS_PASSWORD", "another");
+    let refused = run(&site, &place);
+    assert_eq!((refused.code, &*refused.stdout), (Some(1), ""), "{refused:?}");
+    assert!(refused.stderr.contains("cannot read the account of project eu-de: authenticate: HTTP 401"), "{refused:?}");
+    assert_eq!(cloud.write_requests(), 0);
+}
+
+#[test]
 fn a_usage_error_says_what_to_add() {
-    let site = site(&Policy::at("http://127.0.0.1:9"));
+    let mut site = site(&Policy::at("http://127.0.0.1:9"));
+    // Incomplete, so that no login is attempted.
+    site.set("OS_ACCESS_KEY", "only-the-id");
     site.write("state.json", "Sesame0pen");
     for (arguments, expected) in [
         (&[][..], "<--cloud <CLOUD>|--policy <FILE>|--from-terraform <FILE>>"),

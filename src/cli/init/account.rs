@@ -152,7 +152,9 @@ async fn add_tags(kms: &KmsClient, keys: &mut [ListedKey], doubts: &mut Vec<Stri
         let Listed { items, doubt } = match kms.tagged(tag, Some(&values)).await {
             Ok(tagged) => tagged,
             Err(error) => {
-                keys.iter_mut().for_each(|key| key.tags.clear());
+                for key in keys {
+                    key.tags.clear();
+                }
                 return without_tags(error, doubts);
             }
         };

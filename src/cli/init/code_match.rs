@@ -26,20 +26,20 @@ pub(super) struct MatchedKey {
 
 /// The keys in the code that belong to each project, and the addresses of those that belong to none.
 pub(super) fn match_keys(code: &[CodeKey], projects: &[PolicyProject<'_>]) -> (Vec<Vec<MatchedKey>>, Vec<String>) {
-    let mut matched: Vec<Vec<MatchedKey>> = projects.iter().map(|_| Vec::new()).collect();
+    let mut found_in: Vec<Vec<MatchedKey>> = projects.iter().map(|_| Vec::new()).collect();
     let mut others = Vec::new();
     for key in code {
         let mut found = projects.iter().enumerate().filter_map(|(at, project)| Some((at, find(key, project)?)));
         match (found.next(), found.next()) {
             (Some((at, matcher)), None) => {
                 let CodeKey { address, rotation, .. } = key;
-                matched[at].push(MatchedKey { address: address.clone(), matcher, rotation: *rotation });
+                found_in[at].push(MatchedKey { address: address.clone(), matcher, rotation: *rotation });
             }
             // A name may occur in several projects of a region.
             _ => others.push(key.address.clone()),
         }
     }
-    (matched, others)
+    (found_in, others)
 }
 
 /// How an entry of this project names the key, if the project has it.

@@ -89,7 +89,9 @@ pub(super) fn find(keys: &[&AccountKey], all_named: bool, ceiling: RotationInter
     groups.retain(|(_, members)| {
         let is_new = members.iter().filter(|at| !covered[**at]).count() >= LEAST_KEYS;
         if is_new {
-            members.iter().for_each(|at| covered[*at] = true);
+            for at in members {
+                covered[*at] = true;
+            }
         }
         is_new
     });

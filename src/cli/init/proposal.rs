@@ -9,7 +9,7 @@ use super::code_match::MatchedKey;
 use super::groups::{self, Common, Group};
 use super::names;
 use super::terraform::CodeRotation;
-use crate::rotation::assignment::{Assignments, Listing, assign_rules};
+use crate::rotation::assignment::{Assignment, Assignments, Listing, assign_rules};
 use crate::rotation::key::{Bound, DesiredRotation, KeyId, ListedKey, Reapply, RotationBlocker, RotationInterval};
 use crate::rotation::rule::{Matcher, Requirement, Rule};
 
@@ -67,7 +67,7 @@ pub(super) fn propose(account: &Account, code: &[MatchedKey], bounds: Bounds) ->
             .into_iter()
             .map(|(matcher, interval, comment)| entry(matcher, DesiredRotation::exactly(interval), comment)),
     );
-    let changes = add_keys(&mut entries, account, &known);
+    let changes = add_keys(&mut entries, account);
     if !account.is_read {
         entries[0].comments.push("Every other key of the project. The account was not read.".to_owned());
     }
@@ -119,7 +119,7 @@ fn exact_entries(
 
 /// Adds to each entry how many keys it decides for today, and what it would change. Returns the number of changes that
 /// selectors bring.
-fn add_keys(entries: &mut [Entry], account: &Account, known: &HashMap<KeyId, &AccountKey>) -> usize {
+fn add_keys(entries: &mut [Entry], account: &Account) -> usize {
     if !account.is_read {
         return 0;
     }
@@ -133,32 +133,34 @@ fn add_keys(entries: &mut [Entry], account: &Account, known: &HashMap<KeyId, &Ac
         .collect();
     let listed: Vec<ListedKey> = account.keys.iter().map(|key| key.listed.clone()).collect();
     let Assignments { all, .. } = assign_rules(&rules, Listing::Complete(&listed), SystemTime::UNIX_EPOCH);
+    let deciding = |assignment: &Assignment<'_>| Some((assignment.subject.key_id()?, assignment.rule?.line as usize));
+    let deciding: HashMap<_, _> = all.iter().filter_map(deciding).collect();
     let mut decided: Vec<Vec<&AccountKey>> = entries.iter().map(|_| Vec::new()).collect();
-    for assignment in &all {
-        let Some((rule, key_id)) = assignment.rule.zip(assignment.subject.key_id()) else { continue };
-        let key = known.get(&key_id).filter(|key| !key.is_exempt_by_kind());
-        decided[rule.line as usize].extend(key);
+    for key in account.keys.iter().filter(|key| !key.is_exempt_by_kind()) {
+        if let Some(entry) = deciding.get(&key.listed.key_id) {
+            decided[*entry].push(key);
+        }
     }
     let is_only = entries.len() == 1;
     let mut changes = 0;
     for (at, (entry, keys)) in entries.iter_mut().zip(&decided).enumerate() {
-        let changed: Vec<_> = keys.iter().copied().filter(|key| is_changed(key, entry.desired)).collect();
+        let differing: Vec<_> = keys.iter().copied().filter(|key| is_changed(key, entry.desired)).collect();
         if let Matcher::Select(_) = entry.matcher {
-            changes += changed.len();
+            changes += differing.len();
         }
         if at == 0 {
             let which = if is_only { "Every key" } else { "Every key that no other entry matches" };
             entry.comments.push(format!("{which}: at most {}.", entry.desired.interval));
         }
         if let ([key], Matcher::Key(_)) = (&keys[..], &entry.matcher) {
-            let change = match changed.len() {
+            let change = match differing.len() {
                 0 => String::new(),
                 _ => format!(" If enforced, it is set to {}.", entry.desired.interval),
             };
             entry.comments.push(format!("Today: {}.{change}", setting(&key.today)));
         } else {
             entry.comments.push(format!("Today {}.", summary(keys)));
-            entry.comments.extend(change_comments(&changed, entry.desired));
+            entry.comments.extend(change_comments(&differing, entry.desired));
         }
     }
     changes
@@ -286,7 +288,7 @@ fn key_notes(account: &Account) -> Vec<String> {
         (RotationBlocker::RotationUnsupported, "no rotation in this region"),
     ] {
         if let Some((number, keys)) = of(blocker) {
-            notes.push(format!("Cannot rotate, and need no exemption ({kind}): {}: {keys}.", count(number)));
+            notes.push(format!("Cannot rotate, so no exemption is needed ({kind}: {number}): {keys}."));
         }
     }
     notes
@@ -334,7 +336,7 @@ mod tests {
                 "The rotation of 1 key cannot be read: dark (read_status: HTTP 403).",
                 "Decide: disabled, so rotation cannot be changed: 1 key: sleeps. Enable, or exempt with a reason.",
                 "Decide: pending deletion: 1 key: goes. Cancel the deletion, or exempt with a reason.",
-                "Cannot rotate, and need no exemption (default keys): 1 key: evs/default.",
+                "Cannot rotate, so no exemption is needed (default keys: 1): evs/default.",
             ]
         );
     }

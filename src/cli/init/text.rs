@@ -1,5 +1,7 @@
 //! Writes the proposed policy as YAML with comments.
 
+use std::fmt::Write as _;
+
 use super::proposal::{Entry, Proposal};
 use crate::policy::PolicyHead;
 use crate::rotation::key::Bound;
@@ -43,15 +45,21 @@ pub(super) fn policy(head: &PolicyHead, proposals: &[Proposal], notes: &[String]
         if !notes.is_empty() {
             out.push('\n');
         }
-        notes.iter().for_each(|note| comment(&mut out, INDENT, note));
+        for note in notes {
+            comment(&mut out, INDENT, note);
+        }
     }
     out
 }
 
 fn entry(out: &mut String, Entry { matcher, desired, comments }: &Entry) {
-    comments.iter().for_each(|text| comment(out, INDENT, text));
+    for text in comments {
+        comment(out, INDENT, text);
+    }
     let begin = out.len();
-    let mut field = |name: &str, value: &str| out.push_str(&format!("{:INDENT$}  {name}: {value}\n", ""));
+    let mut field = |name: &str, value: &str| {
+        let _ = writeln!(out, "{:INDENT$}  {name}: {value}", "");
+    };
     match matcher {
         Matcher::Key(key_id) => field("key_id", &scalar(key_id.as_str())),
         Matcher::Alias(alias) => field("alias", &scalar(alias)),
@@ -96,7 +104,7 @@ mod tests {
 
     use super::super::account::Today;
     use super::super::code_match::MatchedKey;
-    use super::super::environment_project;
+    use super::super::heads::environment_project;
     use super::super::proposal::{Bounds, propose};
     use super::super::terraform::CodeRotation;
     use super::super::tests::{account, days, key};
