@@ -9,13 +9,14 @@ use std::time::SystemTime;
 use super::document;
 use super::types::Policy;
 use super::{PolicyRefused, read_file};
+use crate::rotation::project::Mode;
 use crate::yaml::decode::Decoder;
 use crate::yaml::tree::{Node, Value};
 use crate::yaml::{self, Problems, write};
 
 /// The field of a project that `init` writes.
 pub(super) const KEYS: &str = "keys";
-/// `init` writes it at the top of the file. It is left out everywhere else, where it could contradict it.
+/// `init` writes `mode: monitor` at the top of the file, which no other mode may contradict.
 const MODE: &str = "mode";
 const PROJECTS: &str = "projects";
 /// Its mapping has fields of projects.
@@ -28,9 +29,9 @@ const PROJECT_INDENT: usize = 4;
 pub(crate) struct PolicyHead {
     /// Its projects have no entries.
     pub(crate) policy: Policy,
-    /// The fields at the top level but `mode` and `projects`; empty if there are none.
+    /// The fields at the top level but `mode` and `projects`; empty if there are none. No mode in it enforces.
     pub(crate) top: String,
-    /// The fields of each project but `mode` and `keys`, as an item of the list `projects`.
+    /// The fields of each project but `keys` and a mode that enforces, as an item of the list `projects`.
     pub(crate) projects: Vec<String>,
 }
 
@@ -77,7 +78,7 @@ fn with_text(decoder: &Decoder<'_>, root: &Node<'_>, policy: Policy) -> PolicyHe
             }
             Some(DEFAULTS) => {
                 let mut fields = String::new();
-                write::fields(&mut fields, decoder.source, but(&pair.1, &[MODE]), 2);
+                write::fields(&mut fields, decoder.source, monitored(&pair.1), 2);
                 if !fields.is_empty() {
                     head.top.extend([DEFAULTS, ":\n", &fields]);
                 }
@@ -91,7 +92,8 @@ fn with_text(decoder: &Decoder<'_>, root: &Node<'_>, policy: Policy) -> PolicyHe
 /// A project as an item of a list.
 fn item(decoder: &Decoder<'_>, project: &Node<'_>) -> String {
     let mut text = String::new();
-    write::fields(&mut text, decoder.source, but(project, &[MODE, KEYS]), PROJECT_INDENT);
+    let fields = monitored(project).filter(|(key, _)| key.text() != Some(KEYS));
+    write::fields(&mut text, decoder.source, fields, PROJECT_INDENT);
     write::list_item(&mut text, 0, PROJECT_INDENT - 2);
     text
 }
@@ -104,9 +106,10 @@ fn pairs<'n, 't>(node: &'n Node<'t>) -> &'n [(Node<'t>, Node<'t>)] {
     }
 }
 
-/// The fields of a mapping but these.
-fn but<'n, 't>(node: &'n Node<'t>, left_out: &[&str]) -> impl Iterator<Item = &'n (Node<'t>, Node<'t>)> {
-    pairs(node).iter().filter(|(key, _)| !key.text().is_some_and(|key| left_out.contains(&key)))
+/// The fields of a mapping without a mode that enforces. `mode: monitor` stays: it holds when the one at the top of the
+/// file has been removed.
+fn monitored<'n, 't>(node: &'n Node<'t>) -> impl Iterator<Item = &'n (Node<'t>, Node<'t>)> {
+    pairs(node).iter().filter(|(key, value)| key.text() != Some(MODE) || value.text() == Some(Mode::Monitor.as_str()))
 }
 
 #[cfg(test)]
@@ -123,7 +126,7 @@ mod tests {
     const TEXT: &str = "mode: enforce\nschedule: {cron: \"*/5 * * * *\"} # often\nprojects:\n- &p\n  name: 'a: b'\n  cloud: \
                         huawei-cloud\n  region: cn-north-4\n  mode: monitor\n  keys: [nonsense]\n  credentials: {password: \
                         {user_name: ü, domain_name: \"true\", password_file: \"${SECRETS}/p\"}}\n- name: c\n  cloud: \
-                        huawei-cloud\n  region: cn-north-4\n  project_id: 1234567890123456789012345678e100\n  \
+                        huawei-cloud\n  region: cn-north-4\n  mode: enforce\n  project_id: 1234567890123456789012345678e100\n  \
                         credentials: {environment: {}}\n";
 
     #[test]
@@ -134,7 +137,7 @@ mod tests {
         assert_eq!(
             head.projects,
             [
-                "  - name: \"a: b\"\n    cloud: huawei-cloud\n    region: cn-north-4\n    credentials:\n      password:\n        \
+                "  - name: \"a: b\"\n    cloud: huawei-cloud\n    region: cn-north-4\n    mode: monitor\n    credentials:\n      password:\n        \
                  user_name: \"ü\"\n        domain_name: \"true\"\n        password_file: \"${SECRETS}/p\"\n",
                 "  - name: c\n    cloud: huawei-cloud\n    region: cn-north-4\n    project_id: \
                  1234567890123456789012345678e100\n    credentials:\n      environment: {}\n",

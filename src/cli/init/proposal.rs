@@ -78,7 +78,10 @@ pub(super) fn propose(account: &Account, code: &[MatchedKey], bounds: Bounds) ->
              changes take {runs} runs."
         ));
     }
-    notes.extend(code_notes(code));
+    let can_rotate = |key: &MatchedKey| {
+        !key_id(&key.matcher).is_some_and(|id| known.get(&id).is_some_and(|key| key.is_exempt_by_kind()))
+    };
+    notes.extend(code_notes(&code.iter().filter(|key| can_rotate(key)).collect::<Vec<_>>()));
     notes.extend(key_notes(account));
     Proposal { entries, notes }
 }
@@ -230,8 +233,8 @@ fn count(keys: usize) -> String {
     if keys == 1 { "1 key".to_owned() } else { format!("{keys} keys") }
 }
 
-/// Comments on keys in the code that have no entry of their own.
-fn code_notes(code: &[MatchedKey]) -> Vec<String> {
+/// Comments on keys in the code that can rotate and have no entry of their own.
+fn code_notes(code: &[&MatchedKey]) -> Vec<String> {
     let of = |wanted: fn(CodeRotation) -> bool| {
         let keys: Vec<_> = code.iter().filter(|key| wanted(key.rotation)).map(|key| &*key.address).collect();
         (!keys.is_empty()).then(|| names(keys))
@@ -359,6 +362,7 @@ mod tests {
             in_code(&keys[3], CodeRotation::Interval(days(60))),
             in_code(&keys[3], CodeRotation::Interval(days(90))),
             in_code(&default, CodeRotation::Interval(days(90))),
+            in_code(&default, CodeRotation::Off),
             in_code(&keys[4], CodeRotation::Off),
             in_code(&keys[0], CodeRotation::Invalid(400)),
             in_code(&keys[1], CodeRotation::On),
@@ -385,6 +389,7 @@ mod tests {
             "k.evs/default (evs/default) asks for a rotation every 90 days, and the key cannot rotate."
         );
         assert!(notes[2].starts_with("Decide: in the code rotation is off"), "{notes:?}");
+        assert!(notes[2].contains(" for k.web. If"), "{notes:?}");
         assert!(
             notes[3].ends_with("which the cloud refuses: k.pay-a.") && notes[4].ends_with("for k.pay-b."),
             "{notes:?}"

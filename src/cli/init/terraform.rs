@@ -86,8 +86,18 @@ struct Attributes {
     key_id: Option<String>,
     key_alias: Option<String>,
     region: Option<String>,
+    key_algorithm: Option<String>,
+    origin: Option<String>,
     rotation_enabled: Option<bool>,
     rotation_interval: Option<u64>,
+}
+
+impl Attributes {
+    /// Whether the cloud can rotate such a key (`docs/kms-api.md` 1.3).
+    fn can_rotate(&self) -> bool {
+        let is_symmetric = self.key_algorithm.as_deref().is_none_or(|spec| matches!(spec, "" | "AES_256" | "SM4"));
+        is_symmetric && self.origin.as_deref() != Some("external")
+    }
 }
 
 /// The keys in the output of `terraform show -json`, in its order.
@@ -130,13 +140,16 @@ fn add_keys(module: &Module, keys: &mut Vec<CodeKey>) -> Result<(), String> {
                 .map_err(|_| format!("{address} has attributes of an unknown form; use a newer kms-rotationd"))?,
             None => Attributes::default(),
         };
-        keys.push(key(address, *cloud, attributes));
+        // A key that cannot rotate, and for which the code does not ask for it, needs no decision.
+        if attributes.rotation_enabled == Some(true) || attributes.can_rotate() {
+            keys.push(key(address, *cloud, attributes));
+        }
     }
     module.child_modules.iter().try_for_each(|module| add_keys(module, keys))
 }
 
 fn key(address: &str, cloud: Cloud, attributes: Attributes) -> CodeKey {
-    let Attributes { id, key_id, key_alias, region, rotation_enabled, rotation_interval } = attributes;
+    let Attributes { id, key_id, key_alias, region, rotation_enabled, rotation_interval, .. } = attributes;
     let rotation = match (rotation_enabled, rotation_interval) {
         (Some(true), Some(days)) => {
             let interval = u16::try_from(days).ok().and_then(RotationInterval::from_days);
@@ -179,9 +192,12 @@ mod tests {
         let otc = json!({"id": ID, "key_alias": "b", "rotation_enabled": false, "rotation_interval": null});
         let data = json!({"address": "data.x", "mode": "data", "type": "huaweicloud_kms_key", "values": {"id": 7}});
         let other = resource("huaweicloud_kms_grant", &json!({"id": 7}));
+        let asymmetric =
+            resource("huaweicloud_kms_key", &json!({"key_algorithm": "RSA_2048", "rotation_enabled": false}));
+        let imported = resource("huaweicloud_kms_key", &json!({"origin": "external"}));
         let flexible = json!({"key_alias": "c", "rotation_enabled": true});
         let document = json!({"format_version": "1.0", "values": {"root_module": {
-            "resources": [resource("huaweicloud_kms_key", &huawei), data, other],
+            "resources": [resource("huaweicloud_kms_key", &huawei), data, other, asymmetric, imported],
             "child_modules": [{"address": "module.m", "child_modules": [{
                 "resources": [resource("opentelekomcloud_kms_key_v1", &otc)],
             }]}, {"resources": [resource("flexibleengine_kms_key_v1", &flexible)]}],
