@@ -102,7 +102,7 @@ mod tests {
     use proptest::option;
     use proptest::prelude::*;
 
-    use super::super::account::Today;
+    use super::super::account::{Account, Today};
     use super::super::code_match::MatchedKey;
     use super::super::heads::environment_project;
     use super::super::proposal::{Bounds, propose};
@@ -110,6 +110,7 @@ mod tests {
     use super::super::tests::{account, days, key};
     use super::*;
     use crate::policy::{self, Policy};
+    use crate::rotation::assignment::{Listing, assign_rules};
     use crate::rotation::key::{RotationBlocker, RotationInterval};
     use crate::rotation::project::Cloud;
     use crate::rotation::rule::Requirement;
@@ -207,6 +208,22 @@ mod tests {
         ]
     }
 
+    /// Every key for which a group decides has its interval today, if it can rotate.
+    fn assert_groups_change_nothing(policy: &Policy, account: &Account) {
+        let listed: Vec<_> = account.keys.iter().map(|key| key.listed.clone()).collect();
+        let rules = &policy.projects[0].keys;
+        let all = assign_rules(rules, Listing::Complete(&listed), SystemTime::UNIX_EPOCH).all;
+        for rule in rules.iter().filter(|rule| matches!(&rule.matcher, Matcher::Select(all) if all.conditions() > 0)) {
+            let Requirement::Rotation(desired) = rule.requirement else { panic!("{rule:?}") };
+            let decided = all.iter().filter(|assignment| assignment.rule == Some(rule));
+            let ids: Vec<_> = decided.filter_map(|assignment| assignment.subject.key_id()).collect();
+            let keys = account.keys.iter().filter(|key| ids.contains(&key.listed.key_id));
+            for key in keys.filter(|key| !matches!(key.today, Today::Blocked(_))) {
+                assert_eq!(key.today, Today::On(Some(u32::from(desired.interval.days()))), "{rule:?} {key:?}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn every_policy_is_read_back_with_the_same_entries_and_without_a_warning(
@@ -221,7 +238,8 @@ mod tests {
                 code.extend(rotation.map(|rotation| MatchedKey { address: name.clone(), matcher, rotation }));
                 key
             }).collect();
-            let proposal = propose(&account(keys), &code, Bounds { ceiling: days(ceiling), max_changes_per_run: 1 });
+            let account = account(keys);
+            let proposal = propose(&account, &code, Bounds { ceiling: days(ceiling), max_changes_per_run: 1 });
             let expected: Vec<_> = proposal.entries.iter().map(|entry| (entry.matcher.clone(), entry.desired)).collect();
             let read = read(&policy(&head(), &[proposal], &[String::from("x")]));
             let entries: Vec<_> = read.projects[0].keys.iter().map(|rule| match rule.requirement {
@@ -229,6 +247,7 @@ mod tests {
                 Requirement::Exempt(_) => panic!("{rule:?}"),
             }).collect();
             prop_assert_eq!(entries, expected);
+            assert_groups_change_nothing(&read, &account);
         }
     }
 }
