@@ -330,7 +330,7 @@ fn keys_in_the_code_get_its_intervals_and_the_rest_of_the_account_the_ceiling() 
     for comment in [
         "# opentelekomcloud_kms_key_v1.cards (cards): the code asks for 90 days.\n      # Today: on, 365 days. If enforced",
         "# Decide: in the code rotation is off (`rotation_enabled = false`, also the default) for\n",
-        "# In the code, but not found as exactly one key of these projects: opentelekomcloud_kms_key_v1.gone.",
+        "# In the code, but not matched to exactly one key of these projects:\n# opentelekomcloud_kms_key_v1.gone.\n",
     ] {
         assert!(text.contains(comment), "{comment}\n{text}");
     }

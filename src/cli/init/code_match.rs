@@ -2,6 +2,7 @@
 
 use super::account::{Account, AccountKey};
 use super::terraform::{CodeKey, CodeRotation};
+use crate::rotation::key::KeyId;
 use crate::rotation::project::Cloud;
 use crate::rotation::rule::Matcher;
 use crate::support::printable::is_unprintable;
@@ -66,7 +67,11 @@ fn find(key: &CodeKey, PolicyProject { cloud, region, account }: &PolicyProject<
 
 /// Whether an entry can name a key by this name.
 fn is_usable(alias: &str) -> bool {
-    alias.trim() == alias && !alias.contains(is_unprintable) && alias.chars().count() <= LONGEST_ALIAS
+    !alias.is_empty()
+        && alias.trim() == alias
+        && !alias.contains(|c: char| is_unprintable(c) || matches!(c, '*' | '?'))
+        && alias.chars().count() <= LONGEST_ALIAS
+        && alias.parse::<KeyId>().is_err()
 }
 
 #[cfg(test)]
@@ -111,8 +116,9 @@ mod tests {
     fn without_an_account_a_planned_key_has_its_name_if_a_policy_can_have_it() {
         let account = Account::default();
         let project = [PolicyProject { cloud: Cloud::HuaweiCloud, region: "cn-north-4", account: &account }];
-        let (matched, others) = match_keys(&[code("new: one", None), code("a\u{200b}", None)], &project);
+        let (matched, others) =
+            match_keys(&[code("new: one", None), code("a\u{200b}", None), code("a*", None)], &project);
         assert_eq!(matched[0][0].matcher, Matcher::Alias("new: one".into()));
-        assert_eq!(others.len(), 1);
+        assert_eq!((matched[0].len(), others.len()), (1, 2));
     }
 }

@@ -193,7 +193,7 @@ fn policy_text(options: &InitOptions, head: &PolicyHead, accounts: &[Account], c
     let mut notes = Vec::new();
     if !others.is_empty() {
         let keys = names(others.iter().map(String::as_str));
-        notes.push(format!("In the code, but not found as exactly one key of these projects: {keys}."));
+        notes.push(format!("In the code, but not matched to exactly one key of these projects: {keys}."));
     }
     text::policy(head, &proposals, &notes)
 }

@@ -103,10 +103,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::account::{Account, Today};
-    use super::super::code_match::MatchedKey;
+    use super::super::code_match::{MatchedKey, PolicyProject, match_keys};
     use super::super::heads::environment_project;
     use super::super::proposal::{Bounds, propose};
-    use super::super::terraform::CodeRotation;
+    use super::super::terraform::{CodeKey, CodeRotation};
     use super::super::tests::{account, days, key};
     use super::*;
     use crate::policy::{self, Policy};
@@ -248,6 +248,25 @@ mod tests {
             }).collect();
             prop_assert_eq!(entries, expected);
             assert_groups_change_nothing(&read, &account);
+        }
+
+        #[test]
+        fn every_name_in_the_code_is_an_entry_or_is_left_out(names in vec(name(), 0..9), rotation in rotation()) {
+            let code: Vec<_> = names.iter().map(|name| CodeKey {
+                address: name.clone(),
+                cloud: Cloud::HuaweiCloud,
+                region: None,
+                key_id: None,
+                alias: Some(name.clone()),
+                rotation,
+            }).collect();
+            let account = Account::default();
+            let project = PolicyProject { cloud: Cloud::HuaweiCloud, region: "cn-north-4", account: &account };
+            let (matched, others) = match_keys(&code, &[project]);
+            prop_assert_eq!(matched[0].len() + others.len(), code.len());
+            let proposal = propose(&account, &matched[0], Bounds { ceiling: days(365), max_changes_per_run: 1 });
+            let expected = proposal.entries.len();
+            prop_assert_eq!(read(&policy(&head(), &[proposal], &others)).projects[0].keys.len(), expected);
         }
     }
 }
