@@ -10,6 +10,7 @@ use clap_complete::Shell;
 
 use super::evidence_arguments::EvidenceCommand;
 use super::examples;
+use super::init_arguments::InitOptions;
 use crate::audit::time::Day;
 use crate::logging::Format;
 use crate::support::duration::parse_duration;
@@ -73,6 +74,12 @@ pub(super) enum Command {
         policy: PolicyOption,
         #[command(flatten)]
         output: OutputOption,
+    },
+    /// Read an account and print a policy for it, in monitor mode and with comments; never writes to the cloud
+    #[command(after_help = examples::INIT)]
+    Init {
+        #[command(flatten)]
+        options: InitOptions,
     },
     /// Print the JSON Schema of the policy file, for editors and programs
     #[command(after_help = examples::SCHEMA)]
@@ -429,6 +436,7 @@ mod tests {
             examples::APPLY,
             examples::PLAN,
             examples::CHECK,
+            examples::INIT,
             examples::SCHEMA,
             examples::REHEARSE,
             examples::EVIDENCE,

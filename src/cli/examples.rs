@@ -45,6 +45,20 @@ pub(super) const CHECK: &str = "Examples:
   The same as JSON, for an editor or a pipeline:
     kms-rotationd check --policy policy.yaml --output json";
 
+pub(super) const INIT: &str = "Examples:
+  An account, with the credentials of the environment, as for Terraform or the SDKs:
+    kms-rotationd init --cloud open-telekom-cloud --region eu-de --output-file policy.yaml
+  The projects of a policy without keys, with credentials of any kind:
+    kms-rotationd init --policy projects.yaml --output-file policy.yaml
+  An account and the code for it; keys in the code get the intervals that it asks for:
+    terraform show -json |
+      kms-rotationd init --cloud huawei-cloud --region eu-west-101 --from-terraform - --output-file policy.yaml
+  Only the code, without network:
+    kms-rotationd init --from-terraform state.json --region eu-de
+
+Then read its comments and run check and plan on it. Exit codes: 0 printed; 1 an account could not be read, and nothing \
+is printed; 2 usage error, or an invalid file.";
+
 pub(super) const SCHEMA: &str = "Examples:
   For an editor; refer to it in the first line of the policy: # yaml-language-server: $schema=policy.schema.json
     kms-rotationd schema > policy.schema.json";

@@ -8,6 +8,8 @@ mod evidence_arguments;
 mod examples;
 mod generate;
 mod healthcheck;
+mod init;
+mod init_arguments;
 mod leadership;
 mod once;
 mod output_file;
@@ -88,6 +90,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let progress_line = shows_progress(&log).then_some(&progress_line);
     let exit = match command {
         Command::Check { policy, output } => check(&policy.file, output.format),
+        Command::Init { options } => runtime.block_on(init::init(&options, &log, progress_line)),
         Command::Schema => print(Exit::Success, |out| {
             serde_json::to_writer_pretty(&mut *out, &policy::json_schema())?;
             writeln!(out)

@@ -1,4 +1,4 @@
-//! The progress line of `plan` and `apply` on a terminal.
+//! The progress line of `plan`, `apply` and `init` on a terminal.
 //!
 //! It is rewritten in place and erased at the end. Log lines go to the same terminal: they erase it first, and it is
 //! shown again below them.

@@ -153,6 +153,15 @@ impl KmsClient {
         }
     }
 
+    /// Every tag in the project, with each of its values.
+    ///
+    /// # Errors
+    ///
+    /// The call failed.
+    pub(crate) async fn project_tags(&self) -> Result<Vec<Tag>, Error> {
+        self.list_call(Route::Tags, None, "", |answer| wire::project_tags(&answer.body)).await
+    }
+
     /// The keys with a tag, each with the tag.
     pub(super) async fn keys_with_tag(
         &self,
@@ -163,8 +172,7 @@ impl KmsClient {
         let values = if let Some(values) = values {
             values.to_vec()
         } else {
-            let parse = |answer: &Answer| wire::project_tags(&answer.body);
-            every = self.list_call(Route::Tags, None, "", parse).await?;
+            every = self.project_tags().await?;
             every.iter().filter(|tag| &*tag.key == key).map(|tag| &*tag.value).collect()
         };
         let mut tagged = Listed { items: Vec::new(), doubt: None };

@@ -5,7 +5,7 @@
 //! files that a policy names.
 //!
 //! [`yaml`] decodes files by tables of fields. The tables of the policy are in `document`, `evidence`, `project`,
-//! `credentials`, `entry` and `selector`; `conflict` compares projects. [`json_schema`] renders the same tables for editors.
+//! `credentials`, `entry` and `selector`; `conflict` compares projects. `head` reads a policy without its entries. [`json_schema`] renders the same tables for editors.
 
 pub mod calendar;
 mod conflict;
@@ -16,6 +16,7 @@ mod endpoint;
 mod entry;
 mod evidence;
 pub mod file;
+mod head;
 mod json_schema;
 mod project;
 mod region;
@@ -30,8 +31,9 @@ use serde::{Serialize, Serializer};
 pub use calendar::Calendar;
 pub(crate) use endpoint::{check_credential_uri, cloud_address};
 pub use file::{UnreadableFile, read_file};
+pub(crate) use head::{PolicyHead, load_head, read_head};
 pub use json_schema::json_schema;
-pub(crate) use project::is_project_id;
+pub(crate) use project::{is_project_id, is_region};
 pub use types::Policy;
 
 use crate::yaml::{self, Problems, UnreadableFileProblem};

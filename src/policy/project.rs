@@ -10,6 +10,7 @@ use super::credentials::{ASSUME_AGENCY, CREDENTIALS, Login, PROXY};
 use super::draft::{Draft, ProjectIdentity};
 use super::endpoint::{Service, is_host_label};
 use super::entry::ENTRY;
+use super::head::KEYS;
 use super::types::Project;
 use crate::rotation::project::{Cloud, Coverage, Mode, Proof, ProofRule};
 use crate::yaml::decode::{Decoder, Field, optional};
@@ -74,7 +75,7 @@ pub(super) const PROJECT: Schema = Schema::of(
             "time after the interval before material is too old, or a rotation overdue",
         ),
         FieldSchema::required(
-            "keys",
+            KEYS,
             FieldKind::List(&ENTRY),
             "the keys and their requirements; the most specific entry applies: `key_id`, then `alias`, then the \
              selector with more conditions, then the earlier one",
@@ -149,7 +150,10 @@ impl Decoder<'_> {
             name,
             project: None,
         };
-        let keys = fields.get("keys").and_then(|field| self.entries(field, zone, &mut draft));
+        let keys = match fields.get(KEYS) {
+            _ if self.ignored == Some(KEYS) => Some(Vec::new()),
+            field => field.and_then(|field| self.entries(field, zone, &mut draft)),
+        };
         if mode == Some(Mode::Monitor) {
             // Nothing is sent.
             draft.always.clear();
@@ -192,7 +196,7 @@ impl Decoder<'_> {
 
     fn region(&mut self, field: Field<'_>) -> Option<Arc<str>> {
         let region = self.text(field, REGION.what)?;
-        if is_host_label(region) && !region.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        if is_region(region) {
             return Some(Arc::from(region));
         }
         self.mismatch(field, REGION.what);
@@ -207,6 +211,12 @@ impl Decoder<'_> {
         self.mismatch(field, PROJECT_ID.what);
         None
     }
+}
+
+/// Whether the text can be a region.
+#[must_use]
+pub(crate) fn is_region(text: &str) -> bool {
+    is_host_label(text) && !text.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
 /// Whether the text is a valid project id of the cloud.

@@ -36,11 +36,13 @@ pub(crate) struct Decoder<'e> {
     pub(crate) now: SystemTime,
     pub(crate) findings: Vec<Finding>,
     pub(crate) files: Vec<NamedFile>,
+    /// A field that may be missing although it is required, and that is not decoded: `init` writes it.
+    pub(crate) ignored: Option<&'static str>,
 }
 
 impl<'e> Decoder<'e> {
     pub(crate) fn new(source: &'e Source<'e>, environment: VariableLookup<'e>, now: SystemTime) -> Self {
-        Self { source, environment, now, findings: Vec::new(), files: Vec::new() }
+        Self { source, environment, now, findings: Vec::new(), files: Vec::new(), ignored: None }
     }
 }
 
@@ -218,7 +220,7 @@ impl Decoder<'_> {
     fn check_combination(&mut self, fields: &Fields<'_>) {
         let Schema { fields: known, one_of, together, exclusions, container, .. } = fields.schema;
         for FieldSchema { name, .. } in known.iter().filter(|known| known.need == Need::Required) {
-            if fields.get(name).is_none() && !fields.excuses(name) {
+            if fields.get(name).is_none() && !fields.excuses(name) && self.ignored != Some(name) {
                 self.error(fields.span, format!("missing field `{name}`, required in {container}"));
             }
         }

@@ -3,7 +3,7 @@
 //!
 //! `tree` parses the text and keeps the position of every key and value; `syntax` explains its errors. `decode` and
 //! `scalar` check the tree against the tables of `schema` and collect all problems in one pass; `problem_list` shows
-//! them. `foreign_yaml` reads the files of other programs.
+//! them. `write` writes values. `foreign_yaml` reads the files of other programs.
 
 pub(crate) mod decode;
 mod foreign;
@@ -17,6 +17,7 @@ pub(crate) mod source;
 mod syntax;
 pub(crate) mod tree;
 pub(crate) mod wording;
+pub(crate) mod write;
 
 use std::time::SystemTime;
 

@@ -36,6 +36,7 @@ mod generate;
 mod guest;
 mod healthcheck;
 mod help;
+mod init;
 mod lifecycle;
 mod listening;
 mod machine;

@@ -59,8 +59,8 @@ fn the_policies_in_the_documents_are_valid() {
     for document in documents() {
         for block in all_blocks(&document) {
             let is_policy = block.language == "yaml" && block.text.starts_with("projects:");
-            // One shows the output of `check` for mistakes.
-            if is_policy && block.mark != "file: mistakes.yaml" {
+            // One shows the output of `check` for mistakes, and one has no keys, for `init`.
+            if is_policy && !["file: mistakes.yaml", "file: projects.yaml"].contains(&&*block.mark) {
                 let policy = valid(&block.text, &document);
                 clouds.entry(document.clone()).or_insert_with(Vec::new).push(policy.projects[0].cloud);
             }

@@ -2,7 +2,7 @@
 //! commands run there against a simulated cloud, and each `<!-- output -->` block is what the `sh` block before it
 //! prints.
 //!
-//! A document's `policy.yaml` is used as it is. Only the folder of its secrets is the test's, and the addresses of the
+//! A document's `policy.yaml` is used as it is, and so is `projects.yaml`. Only the folder of its secrets is the test's, and the addresses of the
 //! simulated cloud are added at its end, so that line numbers stay the same. Times, ids of requests and versions may
 //! differ.
 
@@ -74,7 +74,7 @@ impl Session {
         let url = &self.cloud;
         match name {
             // One call after another, so that the lines of the log are always in the same order.
-            "policy.yaml" => self.write(
+            "policy.yaml" | "projects.yaml" => self.write(
                 name,
                 &format!(
                     "{text}\n    kms_endpoint: {url}\n    iam_endpoint: {url}\n\
