@@ -19,7 +19,7 @@ mod report;
 mod serve;
 mod story;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
@@ -256,7 +256,9 @@ struct EnvironmentLogin {
 /// policy's is a warning.
 fn environment_logins(policy: &Policy, problems: &mut Problems) -> Vec<EnvironmentLogin> {
     let projects = policy.projects.iter().filter(|project| project.credentials == Credentials::Environment);
-    projects
+    // Projects that share credentials in `defaults` lack the same.
+    let mut incomplete: BTreeMap<(Position, String), Vec<String>> = BTreeMap::new();
+    let logins = projects
         .filter_map(|project| {
             let (name, position) = (Arc::clone(&project.name), project.credentials_at);
             match environment::find(variable, project) {
@@ -268,13 +270,20 @@ fn environment_logins(policy: &Policy, problems: &mut Problems) -> Vec<Environme
                     Some(EnvironmentLogin { project: name, position, source: found.source, cloud_project })
                 }
                 Err(error) => {
-                    let message = format!("project `{name}` has no credentials: {}", ErrorChain(&error));
-                    problems.add(Severity::Error, position, &message);
+                    incomplete.entry((position, ErrorChain(&error).to_string())).or_default().push(format!("`{name}`"));
                     None
                 }
             }
         })
-        .collect()
+        .collect();
+    for ((position, error), names) in incomplete {
+        let message = match &names[..] {
+            [name] => format!("project {name} has no credentials: {error}"),
+            names => format!("projects {} have no credentials: {error}", names.join(", ")),
+        };
+        problems.add(Severity::Error, position, &message);
+    }
+    logins
 }
 
 /// The cloud's project and where it is named; and a warning if the environment names another id. A name is only

@@ -4,12 +4,13 @@
 //! [`types`] has the result, [`calendar`] computes when runs are due. This module opens no connection and none of the
 //! files that a policy names.
 //!
-//! [`yaml`] decodes files by tables of fields. The tables of the policy are in `document`, `evidence`, `project`,
-//! `credentials`, `entry` and `selector`; `conflict` compares projects. [`json_schema`] renders the same tables for editors.
+//! [`yaml`] decodes files by tables of fields. The tables of the policy are in `document`, `defaults`, `evidence`,
+//! `project`, `credentials`, `entry` and `selector`; `conflict` compares projects. [`json_schema`] renders the same tables for editors.
 
 pub mod calendar;
 mod conflict;
 mod credentials;
+mod defaults;
 mod document;
 mod draft;
 mod endpoint;

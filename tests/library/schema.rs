@@ -72,7 +72,8 @@ fn examples() -> Vec<(String, String)> {
         for part in text.split("```yaml\n") {
             let block = part.split("```").next().unwrap();
             // One of them has mistakes on purpose.
-            if block.starts_with("projects:") && !before.ends_with("<!-- file: mistakes.yaml -->\n") {
+            let is_policy = block.starts_with("projects:") || block.starts_with("defaults:");
+            if is_policy && !before.ends_with("<!-- file: mistakes.yaml -->\n") {
                 examples.push((document.to_owned(), block.to_owned()));
             }
             before = part;
@@ -107,6 +108,10 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     // A schema validates one value at a time,
     "assume_agency_twice",
     "assume_agency_without_an_agent",
+    "defaults_agency_without_an_agent",
+    "defaults_agency_without_credentials",
+    "defaults_mode_enforced_in_a_monitored_file",
+    "defaults_proxy_twice",
     "mode_enforced_in_a_monitored_file",
     "conflict_alias_in_two_projects",
     "conflict_alias_twice",
