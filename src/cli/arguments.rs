@@ -11,6 +11,7 @@ use super::evidence_arguments::EvidenceCommand;
 use super::examples;
 use crate::audit::time::Day;
 use crate::logging::Format;
+use crate::rotation::key_name::KeyName;
 use crate::support::duration::parse_duration;
 use crate::web::{ListenAddress, Probe, Scheme};
 use kms_simulator::Preset;
@@ -289,6 +290,12 @@ pub(super) struct ReportOptions {
     /// List every key, also those on policy or exempt; JSON always lists all
     #[arg(long)]
     pub(super) all: bool,
+    #[arg(
+        long,
+        value_name = "ID_OR_ALIAS",
+        help = "Only this key, in every project that has it; max_changes_per_run does not apply to it"
+    )]
+    pub(super) key: Option<KeyName>,
 }
 
 #[derive(Args, Debug)]

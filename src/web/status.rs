@@ -176,6 +176,7 @@ mod tests {
             interrupted,
             standby: false,
             max_changes: 50,
+            only: None,
             projects: Vec::new(),
         })
     }

@@ -40,6 +40,7 @@ mod lifecycle;
 mod listening;
 mod machine;
 mod networks;
+mod one_key;
 mod open_files;
 mod program;
 mod projects;

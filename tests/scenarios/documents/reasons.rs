@@ -63,6 +63,7 @@ fn words(reason: Reason, subject: Subject) -> String {
         interrupted: false,
         standby: false,
         max_changes: 50,
+        only: None,
         projects: vec![project],
     };
     let style = TextStyle { purpose: Purpose::Planned, policy_file: Path::new("p"), all: true, colour: false };
