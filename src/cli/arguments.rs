@@ -72,6 +72,9 @@ pub(super) enum Command {
         policy: PolicyOption,
         #[command(flatten)]
         output: OutputOption,
+        /// Exit with 2 if there is any warning
+        #[arg(long)]
+        strict: bool,
     },
     /// Print the JSON Schema of the policy file, for editors and programs
     #[command(after_help = examples::SCHEMA)]

@@ -47,7 +47,9 @@ pub(super) const CHECK: &str = "Examples:
   Show every problem of a policy, with line and column:
     kms-rotationd check --policy policy.yaml
   The same as JSON, for an editor or a pipeline:
-    kms-rotationd check --policy policy.yaml --output json";
+    kms-rotationd check --policy policy.yaml --output json
+  Refuse warnings too, such as a secret file that does not exist on this machine:
+    kms-rotationd check --policy policy.yaml --strict";
 
 pub(super) const SCHEMA: &str = "Examples:
   For an editor; refer to it in the first line of the policy: # yaml-language-server: $schema=policy.schema.json

@@ -125,14 +125,12 @@ impl PolicyFile {
     }
 }
 
-/// Warns of world-readable secret files.
-pub(crate) fn warn_of_exposed_secrets(policy: &Policy) {
+/// Warns of world-readable secret files, and returns their number.
+pub(crate) fn warn_of_exposed_secrets(policy: &Policy) -> usize {
     let files: BTreeSet<&Path> = policy.projects.iter().flat_map(Project::secret_files).collect();
-    for file in files {
-        if std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0) {
-            warn!(file = %file.display(), "secret file is world-readable; run: chmod o-r FILE");
-        }
-    }
+    let is_exposed = |file: &&Path| std::fs::metadata(file).is_ok_and(|file| file.permissions().mode() & 0o004 != 0);
+    let exposed = files.into_iter().filter(is_exposed);
+    exposed.inspect(|file| warn!(file = %file.display(), "secret file is world-readable; run: chmod o-r FILE")).count()
 }
 
 /// Notifies of possible changes of the policy file.

@@ -62,6 +62,7 @@ mod stalled_log;
 mod stand_in;
 mod story;
 mod story_report;
+mod strict;
 mod unclear;
 mod web;
 mod workload;
