@@ -134,7 +134,7 @@ pub(super) struct LogOptions {
 
 #[derive(Args, Debug)]
 pub(super) struct PolicyOption {
-    /// Policy file
+    /// Policy file; - is standard input
     #[arg(
         id = "policy",
         long = "policy",
@@ -318,7 +318,7 @@ pub(super) struct AuditOptions {
     /// Format of the report
     #[arg(long, value_name = "FORMAT", default_value = "html")]
     pub(super) format: AuditFormat,
-    /// File to write; for csv a folder (default: standard output)
+    /// File to write, - for standard output; for csv a folder (default: standard output)
     #[arg(long, value_name = "FILE")]
     pub(super) output_file: Option<PathBuf>,
     /// Number of keys in the sample
@@ -331,7 +331,7 @@ pub(super) struct AuditOptions {
         long = "anchor",
         value_name = "FILE",
         help = "File with checkpoints that were kept elsewhere: a signed note, a piece of the journal, or the JSON of a \
-                Prometheus query; may be repeated"
+                Prometheus query; - is standard input; may be repeated"
     )]
     pub(super) anchors: Vec<PathBuf>,
 }

@@ -48,6 +48,8 @@ pub(super) const CHECK: &str = "Examples:
     kms-rotationd check --policy policy.yaml
   The same as JSON, for an editor or a pipeline:
     kms-rotationd check --policy policy.yaml --output json
+  A policy that another program writes:
+    ./make-policy | kms-rotationd check --policy -
   Refuse warnings too, such as a secret file that does not exist on this machine:
     kms-rotationd check --policy policy.yaml --strict";
 

@@ -30,6 +30,7 @@ use serde::{Serialize, Serializer};
 
 pub use calendar::Calendar;
 pub(crate) use endpoint::{check_credential_uri, cloud_address};
+pub(crate) use file::is_standard_input;
 pub use file::{UnreadableFile, read_file};
 pub use json_schema::json_schema;
 pub(crate) use project::is_project_id;
@@ -61,7 +62,7 @@ impl Serialize for PolicyRefused {
     }
 }
 
-/// Reads the policy file at `path`. `environment` returns the variables for its paths, `now` is the time for exemptions
+/// Reads the policy file at `path`, or standard input if that is `-`. `environment` returns the variables for its paths, `now` is the time for exemptions
 /// that have ended.
 ///
 /// # Errors

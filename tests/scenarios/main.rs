@@ -60,6 +60,7 @@ mod service_manager;
 mod site;
 mod stalled_log;
 mod stand_in;
+mod standard_streams;
 mod story;
 mod story_report;
 mod strict;
