@@ -195,7 +195,7 @@ pub(super) struct RehearseOptions {
     )]
     pub(super) evidence: Option<PathBuf>,
     /// Write the audit report on the whole span to this HTML file when the fast-forward has reached the present
-    #[arg(long, value_name = "FILE", requires = "fast_forward")]
+    #[arg(long, value_name = "FILE", requires = "fast_forward", value_parser = no_stream)]
     pub(super) report: Option<PathBuf>,
     /// End after the first run, or when the fast-forward has reached the present, and open no port
     #[arg(long)]
@@ -371,6 +371,11 @@ fn log_formats() -> impl TypedValueParser<Value = Format> {
 fn presets() -> impl TypedValueParser<Value = Preset> {
     let values = Preset::ALL.map(|preset| PossibleValue::new(preset.as_str()).help(preset.description()));
     PossibleValuesParser::new(values).try_map(|name| name.parse::<Preset>())
+}
+
+/// A file, since the command prints its own lines to standard output.
+fn no_stream(path: &str) -> Result<PathBuf, &'static str> {
+    if path == "-" { Err("expected a file: standard output has the state of the rehearsal") } else { Ok(path.into()) }
 }
 
 /// A span of time into the past, of at most ten years.

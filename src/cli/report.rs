@@ -58,7 +58,6 @@ pub(super) fn report(options: &AuditOptions) -> Exit {
 pub(super) fn of_rehearsal(folder: &Path, file: &Path) -> Exit {
     let request = Request { folders: vec![folder.to_owned()], sample: SAMPLE, seed: SEED, ..Request::default() };
     match make(&request) {
-        Ok(report) if is_standard_output(file) => print(Exit::Success, |out| html::write(&report, out)),
         Ok(report) => {
             let result = OutputFile::new(file).write(|out| html::write(&report, out));
             written(&report, Exit::Success, file, result)

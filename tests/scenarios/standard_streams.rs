@@ -100,3 +100,12 @@ fn results_of_the_evidence_log_go_to_standard_output() {
     assert_eq!(report(&["--output-file", "-"]), report(&[]));
     assert!(!site.path("-").exists());
 }
+
+#[test]
+fn a_rehearsal_refuses_to_mix_its_report_with_its_own_lines() {
+    let site = Site::new(&Policy::of_one_key("http://127.0.0.1:1"));
+    let arguments = ["rehearse", "--policy", "policy.yaml", "--fast-forward", "2d", "--once", "--report", "-"];
+    let ended = Program::start(site.command(&arguments)).finish();
+    assert_eq!((ended.code, &*ended.stdout), (Some(2), ""));
+    assert!(ended.stderr.contains("expected a file: standard output has the state of the rehearsal"), "{ended:?}");
+}
