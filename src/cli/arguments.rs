@@ -13,6 +13,7 @@ use super::examples;
 use super::init_arguments::InitOptions;
 use crate::audit::time::Day;
 use crate::logging::Format;
+use crate::rotation::key_name::KeyName;
 use crate::support::duration::parse_duration;
 use crate::web::{ListenAddress, Probe, Scheme};
 use kms_simulator::Preset;
@@ -74,6 +75,9 @@ pub(super) enum Command {
         policy: PolicyOption,
         #[command(flatten)]
         output: OutputOption,
+        /// Exit with 2 if there is any warning
+        #[arg(long)]
+        strict: bool,
     },
     /// Read an account and print a policy for it, in monitor mode and with comments; never writes to the cloud
     #[command(after_help = examples::INIT)]
@@ -139,7 +143,7 @@ pub(super) struct LogOptions {
 
 #[derive(Args, Debug)]
 pub(super) struct PolicyOption {
-    /// Policy file
+    /// Policy file; - is standard input
     #[arg(
         id = "policy",
         long = "policy",
@@ -203,7 +207,7 @@ pub(super) struct RehearseOptions {
     )]
     pub(super) evidence: Option<PathBuf>,
     /// Write the audit report on the whole span to this HTML file when the fast-forward has reached the present
-    #[arg(long, value_name = "FILE", requires = "fast_forward")]
+    #[arg(long, value_name = "FILE", requires = "fast_forward", value_parser = no_stream)]
     pub(super) report: Option<PathBuf>,
     /// End after the first run, or when the fast-forward has reached the present, and open no port
     #[arg(long)]
@@ -303,6 +307,12 @@ pub(super) struct ReportOptions {
     pub(super) all: bool,
     #[arg(
         long,
+        value_name = "ID_OR_ALIAS",
+        help = "Only this key, in every project that has it; max_changes_per_run does not apply to it"
+    )]
+    pub(super) key: Option<KeyName>,
+    #[arg(
+        long,
         value_name = "PRESET",
         num_args = 0..=1,
         require_equals = true,
@@ -340,7 +350,7 @@ pub(super) struct AuditOptions {
     /// Format of the report
     #[arg(long, value_name = "FORMAT", default_value = "html")]
     pub(super) format: AuditFormat,
-    /// File to write; for csv a folder (default: standard output)
+    /// File to write, - for standard output; for csv a folder (default: standard output)
     #[arg(long, value_name = "FILE")]
     pub(super) output_file: Option<PathBuf>,
     /// Number of keys in the sample
@@ -353,7 +363,7 @@ pub(super) struct AuditOptions {
         long = "anchor",
         value_name = "FILE",
         help = "File with checkpoints that were kept elsewhere: a signed note, a piece of the journal, or the JSON of a \
-                Prometheus query; may be repeated"
+                Prometheus query; - is standard input; may be repeated"
     )]
     pub(super) anchors: Vec<PathBuf>,
 }
@@ -399,6 +409,11 @@ fn simulations() -> impl TypedValueParser<Value = Simulation> {
     let none = PossibleValue::new(Simulation::WITHOUT_FAULTS).help("no faults, also if no preset is given");
     let presets = Preset::ALL.map(|preset| PossibleValue::new(preset.as_str()).help(preset.description()));
     PossibleValuesParser::new(std::iter::once(none).chain(presets)).map(|name| Simulation { faults: name.parse().ok() })
+}
+
+/// A file, since the command prints its own lines to standard output.
+fn no_stream(path: &str) -> Result<PathBuf, &'static str> {
+    if path == "-" { Err("expected a file: standard output has the state of the rehearsal") } else { Ok(path.into()) }
 }
 
 /// A span of time into the past, of at most ten years.

@@ -3,12 +3,12 @@
 //! These commands use no network. They never lock a log, and create and change nothing in its folder.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::arguments::OutputFormat;
 use super::evidence_arguments::EvidenceCommand;
-use super::output_file::OutputFile;
+use super::output_file::{OutputFile, is_standard_output};
 use super::report;
 use super::{Exit, fail, print};
 use crate::evidence::anchor::{Anchor, EXPECTED, anchors};
@@ -32,12 +32,14 @@ pub(super) fn evidence(command: EvidenceCommand) -> Exit {
                 Err(error) => return fail_to_prove(&error),
             };
             match output_file {
-                None => print(Exit::Success, |out| out.write_all(proof.as_bytes())),
-                Some(file) if is_in(&file, &[log.folder]) => fail_inside(&file),
-                Some(file) => match OutputFile::new(&file).write(|out| out.write_all(proof.as_bytes())) {
-                    Ok(()) => Exit::Success,
-                    Err(error) => fail_to_write(&file, &error),
-                },
+                Some(file) if !is_standard_output(&file) && is_in(&file, &[log.folder]) => fail_inside(&file),
+                Some(file) if !is_standard_output(&file) => {
+                    match OutputFile::new(&file).write(|out| out.write_all(proof.as_bytes())) {
+                        Ok(()) => Exit::Success,
+                        Err(error) => fail_to_write(&file, &error),
+                    }
+                }
+                _ => print(Exit::Success, |out| out.write_all(proof.as_bytes())),
             }
         }
         EvidenceCommand::Pack { logs, from, to, output_file } => {
@@ -98,7 +100,8 @@ fn fail_to_prove(error: &ProveError) -> Exit {
 }
 
 fn pack(folders: &[PathBuf], period: &Period, file: &Path) -> Exit {
-    if is_in(file, folders) {
+    let is_output = is_standard_output(file);
+    if !is_output && is_in(file, folders) {
         return fail_inside(file);
     }
     // Whatever is wrong with the log, it is packed.
@@ -118,11 +121,19 @@ fn pack(folders: &[PathBuf], period: &Period, file: &Path) -> Exit {
             let is_usage = matches!(error, PackError::Read(ReadError::NoLog(_)));
             fail(if is_usage { Exit::Invalid } else { Exit::Failed }, &ErrorChain(&error))
         }
-        (Ok(packed), Ok(())) => print(Exit::Success, |out| {
-            writeln!(out, "{}:", file.display())?;
-            packed.iter().try_for_each(|log| writeln!(out, "  {}", log.summary()))?;
-            without_report.iter().try_for_each(|why| writeln!(out, "  without report.html: {why}"))
-        }),
+        (Ok(packed), Ok(())) => {
+            let summary = |out: &mut dyn Write| {
+                writeln!(out, "{}:", file.display())?;
+                packed.iter().try_for_each(|log| writeln!(out, "  {}", log.summary()))?;
+                without_report.iter().try_for_each(|why| writeln!(out, "  without report.html: {why}"))
+            };
+            if is_output {
+                // The pack itself is on standard output.
+                let _ = summary(&mut io::stderr().lock());
+                return Exit::Success;
+            }
+            print(Exit::Success, summary)
+        }
     }
 }
 
@@ -139,5 +150,8 @@ fn fail_inside(file: &Path) -> Exit {
 }
 
 fn fail_to_write(file: &Path, error: &io::Error) -> Exit {
+    if is_standard_output(file) {
+        return fail(Exit::Failed, &format_args!("cannot write to standard output: {error}"));
+    }
     fail(Exit::Failed, &format_args!("cannot write {}: {error}", file.display()))
 }

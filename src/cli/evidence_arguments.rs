@@ -39,7 +39,7 @@ pub(super) enum EvidenceCommand {
         /// Number of the record, as in its field seq
         #[arg(long, value_name = "N")]
         seq: u64,
-        /// Write the proof to a file instead of standard output
+        /// File to write the proof to; - is standard output (default: standard output)
         #[arg(long, value_name = "FILE")]
         output_file: Option<PathBuf>,
     },
@@ -54,7 +54,7 @@ pub(super) enum EvidenceCommand {
         /// Last UTC day whose records are wanted
         #[arg(long, value_name = "DAY", value_parser = day)]
         to: Option<Day>,
-        /// File to write, or to replace
+        /// File to write, or to replace; - is standard output
         #[arg(long, value_name = "FILE.tar")]
         output_file: PathBuf,
     },

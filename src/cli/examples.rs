@@ -25,6 +25,8 @@ a further one, a second or more later, stops it immediately.";
 pub(super) const APPLY: &str = "Examples:
   Apply the policy; the exit code is 0 if every key is on policy:
     kms-rotationd apply --policy policy.yaml
+  Only one key, by its id or its alias:
+    kms-rotationd apply --policy policy.yaml --key pay-orders
   List the keys that are off policy or unknown, in a script:
     kms-rotationd apply --policy policy.yaml --output json |
       jq -r '.projects[].keys[] | select(.status == \"non_compliant\" or .status == \"unknown\") | .key_id'";
@@ -32,6 +34,8 @@ pub(super) const APPLY: &str = "Examples:
 pub(super) const PLAN: &str = "Examples:
   Show what a run would change:
     kms-rotationd plan --policy policy.yaml
+  Show what a run would change of one key, and its setting:
+    kms-rotationd plan --policy policy.yaml --key pay-orders
   In a pipeline that continues if there are changes to make (3), and fails on errors (1, 2):
     kms-rotationd plan --policy policy.yaml || test $? -eq 3
 
@@ -43,7 +47,11 @@ pub(super) const CHECK: &str = "Examples:
   Show every problem of a policy, with line and column:
     kms-rotationd check --policy policy.yaml
   The same as JSON, for an editor or a pipeline:
-    kms-rotationd check --policy policy.yaml --output json";
+    kms-rotationd check --policy policy.yaml --output json
+  A policy that another program writes:
+    ./make-policy | kms-rotationd check --policy -
+  Refuse warnings too, such as a secret file that does not exist on this machine:
+    kms-rotationd check --policy policy.yaml --strict";
 
 pub(super) const INIT: &str = "Examples:
   An account, with the credentials of the environment, as for Terraform or the SDKs:

@@ -3,6 +3,7 @@
 //! Only this part writes to standard output and reads the environment, except what systemd sets for the supervisor.
 
 mod arguments;
+mod check;
 mod evidence;
 mod evidence_arguments;
 mod examples;
@@ -21,30 +22,22 @@ mod report;
 mod serve;
 mod story;
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::path::Path;
-use std::sync::Arc;
+use std::io::{self, IsTerminal, Write};
 
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use arguments::{Arguments, Command, Generated, LogOptions, OutputFormat};
+use arguments::{Arguments, Command, Generated, LogOptions};
 use progress_line::ProgressLine;
 use serve::ListenOptions;
 
-use crate::connect::environment::{self, FoundCredentials, NamedProject};
-use crate::daemon::{PolicyFile, warn_of_exposed_secrets};
+use crate::daemon::PolicyFile;
 use crate::kms::RETRY_TARGET;
-use crate::kms::auth::Named;
 use crate::logging::{self, FlushOnDrop, LogQueue};
-use crate::policy::types::{Credentials, Policy};
-use crate::policy::{self, PolicyRefused};
-use crate::support::clock::Clock;
+use crate::policy::{self, Policy, PolicyRefused};
 use crate::support::error_chain::ErrorChain;
-use crate::support::printable::printable;
-use crate::yaml::{NamedFile, Position, Problems, Severity};
+use crate::yaml::Problems;
 
 /// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +82,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let Arguments { log, command } = arguments;
     let progress_line = shows_progress(&log).then_some(&progress_line);
     let exit = match command {
-        Command::Check { policy, output } => check(&policy.file, output.format),
+        Command::Check { policy, output, strict } => check::check(&policy.file, output.format, strict),
         Command::Init { options } => runtime.block_on(init::init(&options, &log, progress_line)),
         Command::Schema => print(Exit::Success, |out| {
             serde_json::to_writer_pretty(&mut *out, &policy::json_schema())?;
@@ -182,141 +175,8 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn check(file: &Path, format: OutputFormat) -> Exit {
-    let (accepted, mut problems) = match policy::load(file, variable, Clock::system().now()) {
-        Ok((policy, warnings)) => (Some(policy), warnings),
-        Err(PolicyRefused::Invalid(problems)) => (None, problems),
-        Err(refused) => {
-            let exit = fail(Exit::Invalid, &ErrorChain(&refused));
-            return match format {
-                OutputFormat::Text => exit,
-                OutputFormat::Json => print(exit, |out| {
-                    serde_json::to_writer_pretty(&mut *out, &refused)?;
-                    writeln!(out)
-                }),
-            };
-        }
-    };
-    accepted.iter().for_each(warn_of_exposed_secrets);
-    if let Some(policy) = &accepted {
-        warn_of_missing_files(policy, &mut problems);
-    }
-    let logins = accepted.iter().flat_map(|policy| environment_logins(policy, &mut problems)).collect::<Vec<_>>();
-    let accepted = accepted.filter(|_| problems.count(Severity::Error) == 0);
-    let exit = if accepted.is_some() { Exit::Success } else { Exit::Invalid };
-    print(exit, |out| match format {
-        OutputFormat::Json => {
-            for EnvironmentLogin { project, position, source, cloud_project } in logins {
-                let message = format!("project `{project}` uses credentials of the environment: {source}");
-                problems.add(Severity::Note, position, &message);
-                let message = format!("project `{project}` uses the cloud's project {cloud_project}");
-                problems.add(Severity::Note, position, &message);
-            }
-            serde_json::to_writer_pretty(&mut *out, &problems)?;
-            writeln!(out)
-        }
-        OutputFormat::Text => {
-            out.write_all(render(&problems, io::stdout().is_terminal()).as_bytes())?;
-            for EnvironmentLogin { project, source, cloud_project, .. } in logins {
-                writeln!(out, "{project}: environment: {source}")?;
-                writeln!(out, "{project}: project: {}", printable(&cloud_project))?;
-            }
-            match accepted {
-                Some(policy) => writeln!(out, "{}", summary(file, &policy)),
-                None => Ok(()),
-            }
-        }
-    })
-}
-
-/// Warns of files in the policy that do not exist on this machine, which may not be the daemon's. Each is reported
-/// once, by its field: the value may be a secret that was entered by mistake.
-fn warn_of_missing_files(policy: &Policy, problems: &mut Problems) {
-    let mut known = BTreeSet::new();
-    for NamedFile { field, position, path } in policy.files.iter().filter(|file| known.insert(&file.path)) {
-        let wrong = match std::fs::metadata(path) {
-            Ok(file) if file.is_file() => continue,
-            Ok(_) => "is not a regular file",
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                if path.is_relative() {
-                    "does not exist in the current folder"
-                } else {
-                    "does not exist on this machine"
-                }
-            }
-            // The daemon's user may have the permission.
-            Err(_) => continue,
-        };
-        problems.add(Severity::Warning, *position, &format!("the file that `{field}` names {wrong}"));
-    }
-}
-
-/// The login of a project with `environment: {}`.
-struct EnvironmentLogin {
-    project: Arc<str>,
-    /// Of the field in the policy.
-    position: Position,
-    source: String,
-    /// The cloud's project, and where it is named.
-    cloud_project: String,
-}
-
-/// Finds the logins of projects with `environment: {}`. An incomplete login is an error; another project than the
-/// policy's is a warning.
-fn environment_logins(policy: &Policy, problems: &mut Problems) -> Vec<EnvironmentLogin> {
-    let projects = policy.projects.iter().filter(|project| project.credentials == Credentials::Environment);
-    projects
-        .filter_map(|project| {
-            let (name, position) = (Arc::clone(&project.name), project.credentials_at);
-            match environment::find(variable, project) {
-                Ok(found) => {
-                    let (cloud_project, warning) = cloud_project(&found);
-                    if let Some(warning) = warning {
-                        problems.add(Severity::Warning, position, &format!("project `{name}` has {warning}"));
-                    }
-                    Some(EnvironmentLogin { project: name, position, source: found.source, cloud_project })
-                }
-                Err(error) => {
-                    let message = format!("project `{name}` has no credentials: {}", ErrorChain(&error));
-                    problems.add(Severity::Error, position, &message);
-                    None
-                }
-            }
-        })
-        .collect()
-}
-
-/// The cloud's project and where it is named; and a warning if the environment names another id. A name is only
-/// mentioned: it may belong to the same project.
-fn cloud_project(
-    FoundCredentials { scope, scope_origin, overridden, .. }: &FoundCredentials,
-) -> (String, Option<String>) {
-    let project = scope.id.as_ref().unwrap_or(&scope.name);
-    let shown = format!("{project}, from {scope_origin}");
-    match overridden {
-        Some(NamedProject { project: Named::Id(id), origin }) if id != project => {
-            (shown, Some(format!("project_id {project}; {origin} ({id}) is ignored")))
-        }
-        Some(NamedProject { project: Named::Name(name), origin }) => {
-            (format!("{shown}; {origin} ({name}) is ignored"), None)
-        }
-        _ => (shown, None),
-    }
-}
-
 fn render(problems: &Problems, is_terminal: bool) -> String {
     if is_terminal { problems.render_snippets(wants_colour(true)) } else { problems.render_plain() }
-}
-
-fn summary(file: &Path, policy: &Policy) -> String {
-    let entries: usize = policy.projects.iter().map(|project| project.keys.len()).sum();
-    let entries = if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
-    let projects = match policy.projects.len() {
-        1 => "1 project".to_owned(),
-        count => format!("{count} projects"),
-    };
-    let schedule = policy.schedule.calendar.describe();
-    format!("{}: valid, {entries} in {projects}; {schedule}", file.display())
 }
 
 /// Loads the policy; or prints its problems and returns the exit code.

@@ -1,9 +1,14 @@
-//! The file of `--output-file`: it has the whole result, or is as it was before.
+//! The file of `--output-file`: it has the whole result, or is as it was before. `-` is standard output.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+/// Whether the path stands for standard output.
+pub(super) fn is_standard_output(path: &Path) -> bool {
+    path == Path::new("-")
+}
 
 /// A file that is written under another name and then renamed.
 pub(super) struct OutputFile {
@@ -23,6 +28,10 @@ impl OutputFile {
     ///
     /// `write` failed, or the file cannot be written.
     pub(super) fn write(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        if is_standard_output(&self.path) {
+            let mut out = BufWriter::new(io::stdout().lock());
+            return write(&mut out).and_then(|()| out.flush());
+        }
         let is_device = fs::metadata(&self.path).is_ok_and(|file| !file.is_file() && !file.is_dir());
         if is_device {
             let mut out = BufWriter::new(OpenOptions::new().write(true).open(&self.path)?);

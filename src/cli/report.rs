@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::arguments::{AuditFormat, AuditOptions, SAMPLE, SEED};
 use super::evidence::read_anchors;
-use super::output_file::OutputFile;
+use super::output_file::{OutputFile, is_standard_output};
 use super::{Exit, fail, print};
 use crate::audit::model::Report;
 use crate::audit::{ReportError, Request, cbom, csv, html, json, make, ocsf, oscal};
@@ -91,7 +91,7 @@ enum Destination<'a> {
 }
 
 fn destination(options: &AuditOptions) -> Result<Destination<'_>, &'static str> {
-    let file = options.output_file.as_deref().filter(|path| *path != Path::new("-"));
+    let file = options.output_file.as_deref().filter(|path| !is_standard_output(path));
     let write: Writer = match options.format {
         AuditFormat::Html => html::write,
         AuditFormat::Json => json::write,

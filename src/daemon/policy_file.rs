@@ -78,7 +78,7 @@ impl PolicyFile {
         &self.path
     }
 
-    /// Reads the file, changed or not, and logs its warnings. A pipe is read, and waited for, only the first time, when
+    /// Reads the file, changed or not, and logs its warnings. A pipe or standard input is read, and waited for, only the first time, when
     /// nothing else runs yet; later it is refused.
     ///
     /// # Errors
@@ -104,17 +104,17 @@ impl PolicyFile {
 
     /// Whether the content, or the error of reading it, differs from the last read. The file is read only if its stamp
     /// differs. A file that has been missing for a short time counts as unchanged: an editor may be replacing it. So
-    /// does a pipe.
+    /// do a pipe and standard input.
     pub(crate) fn has_changed(&mut self) -> bool {
+        if self.is_stream() {
+            return false;
+        }
         if matches!(std::fs::metadata(&self.path), Err(error) if error.kind() == ErrorKind::NotFound) {
             if self.gone_since.get_or_insert_with(Instant::now).elapsed() < LONGEST_ABSENCE {
                 return false;
             }
         } else {
             self.gone_since = None;
-        }
-        if self.is_stream() {
-            return false;
         }
         if self.last_read.as_ref().is_some_and(|last_read| last_read.is_current(&self.path)) {
             return false;
@@ -138,20 +138,19 @@ impl PolicyFile {
         }
     }
 
-    /// Whether it is a pipe or similar, which can be read only once.
+    /// Whether it is standard input, a pipe or similar, which can be read only once.
     fn is_stream(&self) -> bool {
-        std::fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+        let is_input = policy::is_standard_input(&self.path);
+        is_input || std::fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
     }
 }
 
-/// Warns of world-readable secret files.
-pub(crate) fn warn_of_exposed_secrets(policy: &Policy) {
+/// Warns of world-readable secret files, and returns their number.
+pub(crate) fn warn_of_exposed_secrets(policy: &Policy) -> usize {
     let files: BTreeSet<&Path> = policy.projects.iter().flat_map(Project::secret_files).collect();
-    for file in files {
-        if std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0) {
-            warn!(file = %file.display(), "secret file is world-readable; run: chmod o-r FILE");
-        }
-    }
+    let is_exposed = |file: &&Path| std::fs::metadata(file).is_ok_and(|file| file.permissions().mode() & 0o004 != 0);
+    let exposed = files.into_iter().filter(is_exposed);
+    exposed.inspect(|file| warn!(file = %file.display(), "secret file is world-readable; run: chmod o-r FILE")).count()
 }
 
 /// Notifies of possible changes of the policy file.
@@ -169,10 +168,13 @@ impl DirectoryWatch {
     pub(crate) fn beside(path: &Path) -> Self {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let watch = || {
+            if policy::is_standard_input(path) {
+                return Ok(None);
+            }
             let inotify = Inotify::init()?;
             // Not `CREATE`: a new file is still empty.
             inotify.watches().add(directory, WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO)?;
-            inotify.into_event_stream([0; 1024])
+            inotify.into_event_stream([0; 1024]).map(Some)
         };
         let events: std::io::Result<_> = watch();
         if let Err(error) = &events {
@@ -180,7 +182,7 @@ impl DirectoryWatch {
             warn!(%directory, %error, "cannot watch the policy file; checking it regularly instead");
         }
         let file_name = path.file_name().map(|name| name.as_encoded_bytes().to_vec()).unwrap_or_default();
-        Self { events: events.ok(), file_name }
+        Self { events: events.ok().flatten(), file_name }
     }
 
     /// Waits until the file, or a symlink of a `ConfigMap`, was written or replaced.

@@ -74,7 +74,7 @@ impl Recorded {
 
     /// Takes the keys of a run, and calls `emit` with each change: in the order of the report, and then the keys that
     /// are gone. A key is gone if it is missing on a complete list, or if its project is. Of an interrupted run only
-    /// the keys count that it has read.
+    /// the keys count that it has read, and of a run with one key only that one.
     pub fn update(&mut self, report: &Arc<Report>, mut emit: impl FnMut(Change)) {
         let mut before = std::mem::take(&mut self.projects);
         for (index, project) in report.projects.iter().enumerate() {
@@ -82,7 +82,7 @@ impl Recorded {
             let new = known.update(report, index, &mut emit);
             self.projects.insert(Arc::clone(&project.name), new);
         }
-        if report.interrupted {
+        if report.interrupted || report.only.is_some() {
             self.projects.extend(before);
             return;
         }
@@ -152,13 +152,14 @@ impl RecordedProject {
     fn update(mut self, report: &Arc<Report>, index: usize, emit: &mut impl FnMut(Change)) -> Self {
         let project = &report.projects[index];
         if let Some(unreadable) = unreadable(project, report.started) {
-            if !self.is_unreadable && !report.interrupted {
+            // One key does not show that no key of the project can be read.
+            if !self.is_unreadable && !report.interrupted && report.only.is_none() {
                 self.is_unreadable = true;
                 emit(Change::Unreadable(unreadable));
             }
             return self;
         }
-        if std::mem::take(&mut self.is_unreadable) {
+        if report.only.is_none() && std::mem::take(&mut self.is_unreadable) {
             emit(Change::Readable(ReadableRecord { project: project.name.to_string() }));
         }
         let mut known: HashMap<_, _> = self.keys().map(|key| (&key.subject, key)).collect();
@@ -168,7 +169,7 @@ impl RecordedProject {
                 changes(project, key, before, emit);
             }
         }
-        let is_gone = project.listed && !report.interrupted;
+        let is_gone = project.listed && !report.interrupted && report.only.is_none();
         let mut missing = Vec::new();
         // In the order of before.
         for key in self.keys().filter(|key| known.contains_key(&key.subject)) {
@@ -178,7 +179,7 @@ impl RecordedProject {
                 missing.push(key.clone());
             }
         }
-        Self { keys: Keys::Reported(Arc::clone(report), index), missing, is_unreadable: false }
+        Self { keys: Keys::Reported(Arc::clone(report), index), missing, is_unreadable: self.is_unreadable }
     }
 }
 

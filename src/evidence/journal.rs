@@ -123,12 +123,13 @@ impl Journal {
         Ok(())
     }
 
-    /// Appends what a run has found and done. A segment that is due begins after it.
+    /// Appends what a run has found and done. A segment that is due begins after it. A run with one key has no record of
+    /// its own: those of runs show when all keys were looked at.
     pub(super) fn run_ended(&mut self, report: &Arc<Report>, timing: RunTiming, past: PastOf<'_>, now: SystemTime) {
         for project in &report.projects {
             self.project(project, now);
         }
-        if !report.interrupted {
+        if !report.interrupted && report.only.is_none() {
             self.projects.retain(|name, _| report.projects.iter().any(|project| project.name == *name));
         }
         let log = &mut self.log;
@@ -142,8 +143,10 @@ impl Journal {
             Change::Unreadable(record) => log.append(now, &record),
             Change::Readable(record) => log.append(now, &record),
         });
-        let record = self.run_record(report, timing);
-        self.log.append(now, &record);
+        if report.only.is_none() {
+            let record = self.run_record(report, timing);
+            self.log.append(now, &record);
+        }
         if (self.lacks_records || self.log.is_segment_due(now)) && !self.log.has_gap() {
             // An error comes again with the next commit.
             let _ = self.begin_segment(past, now);

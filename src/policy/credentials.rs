@@ -170,33 +170,45 @@ pub(super) struct Login {
 }
 
 impl Decoder<'_> {
-    /// Decodes the credentials, agency and proxy of a project.
-    pub(super) fn login(&mut self, project: &Fields<'_>) -> Option<Login> {
-        let fields = project.get("credentials").and_then(|field| self.fields(field, &CREDENTIALS));
-        let (credentials, kind) = fields.as_ref().map_or((None, None), |fields| self.credentials(fields));
-        let assume_agency = self.in_either(project, fields.as_ref(), "assume_agency").map(|field| {
+    /// Decodes the credentials, agency and proxy of a project, or those of `defaults` itself. A project without
+    /// credentials takes the default ones with their agency and proxy; its own agency or proxy replaces theirs. A project
+    /// with credentials takes only a proxy that is set beside the default ones: an agency belongs to its login. `place`
+    /// is the project in words.
+    pub(super) fn login(&mut self, project: &Fields<'_>, defaults: Option<&Fields<'_>>, place: &str) -> Option<Login> {
+        let own = project.get("credentials").and_then(|field| self.fields(field, &CREDENTIALS));
+        let inherits = project.get("credentials").is_none();
+        let lender = defaults.filter(|_| inherits);
+        let lent = lender.and_then(|from| from.get("credentials")).and_then(|field| self.fields(field, &CREDENTIALS));
+        let fields = own.as_ref().or(lent.as_ref());
+        let (credentials, kind) = fields.map_or((None, None), |fields| self.credentials(fields));
+        let of_project = |decoder: &mut Self, name| decoder.in_either(project, own.as_ref(), name, place);
+        let of_defaults = |decoder: &mut Self, name| decoder.in_either(lender?, lent.as_ref(), name, "`defaults`");
+        let agency = of_project(self, "assume_agency").or_else(|| of_defaults(self, "assume_agency"));
+        let assume_agency = agency.map(|field| {
             if let Some((kind, span)) = kind.filter(|(kind, _)| !AGENTS.contains(kind)) {
                 let message = format!("`assume_agency` does not work with `{kind}`, expected {}", or_list(AGENTS));
                 self.error(field.key, message).related("credentials set", span);
             }
             self.assume_agency(field)
         });
-        let proxy = self.in_either(project, fields.as_ref(), "proxy").map(|field| self.proxy(field));
+        let proxy = of_project(self, "proxy").or_else(|| of_defaults(self, "proxy"));
+        let proxy = proxy.or_else(|| defaults?.get("proxy")).map(|field| self.proxy(field));
         let (_, at) = kind?;
         Some(Login { credentials: credentials?, at, assume_agency: optional(assume_agency)?, proxy: optional(proxy)? })
     }
 
-    /// A field that can be set in the credentials or in the project, but not in both.
+    /// A field that can be set in the credentials or beside them, but not in both.
     fn in_either<'n>(
         &mut self,
-        project: &Fields<'n>,
+        outer: &Fields<'n>,
         credentials: Option<&Fields<'n>>,
         name: &str,
+        place: &str,
     ) -> Option<Field<'n>> {
-        let (outside, inside) = (project.get(name), credentials.and_then(|credentials| credentials.get(name)));
+        let (outside, inside) = (outer.get(name), credentials.and_then(|credentials| credentials.get(name)));
         if let Some((outside, inside)) = outside.zip(inside) {
             let (first, second) = if outside.key < inside.key { (outside, inside) } else { (inside, outside) };
-            let message = format!("`{name}` is set both in `credentials` and in the project");
+            let message = format!("`{name}` is set both in `credentials` and in {place}");
             self.error(second.key, message).related("first set", first.key).help("remove one of them");
         }
         inside.or(outside)

@@ -1,10 +1,12 @@
 //! The top level of a policy: schedule, retry, limits, guards, and the list of projects.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::calendar::{Calendar, InvalidCalendar, LargeStep, Zone};
 use super::conflict;
+use super::defaults::{DEFAULTS, Inherited};
 use super::evidence::{EVIDENCE, evidence};
 use super::project::PROJECT;
 use super::types::{Guards, Limits, Policy, Retry, Schedule};
@@ -39,6 +41,12 @@ pub(super) const POLICY: Schema = Schema::of(
             FieldKind::Choice(|| Mode::ALL.map(Mode::as_str).into()),
             "\"enforce\"",
             "`monitor` reads and never writes, in all projects",
+        ),
+        FieldSchema::optional(
+            "defaults",
+            FieldKind::Mapping(&DEFAULTS),
+            "what projects leave out: `cloud`, `region`, `credentials`, `assume_agency`, `proxy`, `ca_file`, `mode`, \
+             `coverage`, `proof`, `grace`; a field of a project replaces the one here",
         ),
         FieldSchema::required("projects", FieldKind::List(&PROJECT), "the projects, each with its keys"),
     ],
@@ -189,16 +197,21 @@ pub(super) fn policy(decoder: &mut Decoder<'_>, root: &Node<'_>) -> Option<Polic
     };
     let mode =
         fields.get("mode").and_then(|field| Some((decoder.choice(field, &Mode::ALL, Mode::as_str)?, field.span())));
+    let defaults = fields.get("defaults").map(|field| decoder.defaults(field, mode));
     let items = decoder.items(fields.get("projects")?, "project");
     // With an invalid zone the dates are checked in UTC, to find all problems.
     let zone = zone.or_else(|| Zone::find(DEFAULT_TIMEZONE).ok())?;
+    let inherited = Inherited { zone: &zone, mode, defaults: defaults.as_ref() };
     let drafts: Vec<_> = items
         .iter()
-        .filter_map(|item| decoder.project(Field { name: "a project", key: item.span, node: item }, &zone, mode))
+        .filter_map(|item| decoder.project(Field { name: "a project", key: item.span, node: item }, inherited))
         .collect();
     conflict::check(decoder, &drafts, schedule.as_ref().map(|schedule| &schedule.calendar), rate);
     let projects = drafts.into_iter().filter_map(|draft| draft.project).collect();
-    let files = std::mem::take(&mut decoder.files);
+    let mut files = std::mem::take(&mut decoder.files);
+    // Those in `defaults` were found for each project that uses them.
+    let mut known = BTreeSet::new();
+    files.retain(|file| known.insert(file.position));
     let (schedule, retry, limits, guards) = (schedule?, retry?, limits?, guards?);
     Some(Policy { schedule, retry, limits, guards, evidence: optional(evidence)?, per_key: per_key?, projects, files })
 }

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::document::POLICY;
+use super::project::PROJECT;
 use crate::yaml::schema::{FieldKind, FieldSchema, Form, Need, Schema};
 
 /// No space at the ends and no control character. Without character classes such as `\p{Cc}`, which not all readers of
@@ -16,9 +17,19 @@ const TEXT: &str = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1
 #[must_use]
 pub fn json_schema() -> Value {
     let mut schema = mapping(&POLICY);
+    let inherited = PROJECT.fields.iter().filter(|known| known.need == Need::RequiredOrInherited);
+    schema.insert("allOf".to_owned(), inherited.map(|known| required_unless_default(known.name)).collect());
     schema.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
     schema.insert("title".to_owned(), "policy of kms-rotationd".into());
     schema.into()
+}
+
+/// Every project requires the field if `defaults` does not set it.
+fn required_unless_default(name: &str) -> Value {
+    json!({
+        "if": {"required": ["defaults"], "properties": {"defaults": {"required": [name]}}},
+        "else": {"properties": {"projects": {"items": {"required": [name]}}}},
+    })
 }
 
 fn mapping(schema: &Schema) -> Map<String, Value> {

@@ -4,12 +4,14 @@
 //! [`types`] has the result, [`calendar`] computes when runs are due. This module opens no connection and none of the
 //! files that a policy names.
 //!
-//! [`yaml`] decodes files by tables of fields. The tables of the policy are in `document`, `evidence`, `project`,
-//! `credentials`, `entry` and `selector`; `conflict` compares projects. `head` reads a policy without its entries. [`json_schema`] renders the same tables for editors.
+//! [`yaml`] decodes files by tables of fields. The tables of the policy are in `document`, `defaults`, `evidence`,
+//! `project`, `credentials`, `entry` and `selector`; `conflict` compares projects. `head` reads a policy without its
+//! entries. [`json_schema`] renders the same tables for editors.
 
 pub mod calendar;
 mod conflict;
 mod credentials;
+mod defaults;
 mod document;
 mod draft;
 mod endpoint;
@@ -30,6 +32,7 @@ use serde::{Serialize, Serializer};
 
 pub use calendar::Calendar;
 pub(crate) use endpoint::{check_credential_uri, cloud_address};
+pub(crate) use file::is_standard_input;
 pub use file::{UnreadableFile, read_file};
 pub(crate) use head::{PolicyHead, load_head, read_head};
 pub use json_schema::json_schema;
@@ -62,7 +65,7 @@ impl Serialize for PolicyRefused {
     }
 }
 
-/// Reads the policy file at `path`. `environment` returns the variables for its paths, `now` is the time for exemptions
+/// Reads the policy file at `path`, or standard input if that is `-`. `environment` returns the variables for its paths, `now` is the time for exemptions
 /// that have ended.
 ///
 /// # Errors

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::calendar::Zone;
 use super::credentials::{ASSUME_AGENCY, CREDENTIALS, Login, PROXY};
+use super::defaults::{Inherited, Settings};
 use super::draft::{Draft, ProjectIdentity};
 use super::endpoint::{Service, is_host_label};
 use super::entry::ENTRY;
@@ -15,22 +15,13 @@ use super::types::Project;
 use crate::rotation::project::{Cloud, Coverage, Mode, Proof, ProofRule};
 use crate::yaml::decode::{Decoder, Field, optional};
 use crate::yaml::schema::{FieldKind, FieldSchema, Form, Schema, Text};
-use crate::yaml::source::Span;
 
 pub(super) const PROJECT: Schema = Schema::of(
     "every project",
     &[
         FieldSchema::required("name", FieldKind::Text(&NAME), "unique; the `project` label of every metric"),
-        FieldSchema::required(
-            "cloud",
-            FieldKind::Choice(|| Cloud::ALL.map(Cloud::as_str).into()),
-            "the cloud of the project",
-        ),
-        FieldSchema::required(
-            "region",
-            FieldKind::Form(&REGION),
-            "an unknown region is a warning, unless `kms_endpoint` is set",
-        ),
+        CLOUD,
+        REGION_OF_CLOUD,
         FieldSchema::optional(
             "project_id",
             FieldKind::Form(&PROJECT_ID),
@@ -46,34 +37,14 @@ pub(super) const PROJECT: Schema = Schema::of(
             FieldKind::Address(Service::Cloud.example()),
             "IAM endpoint (default: the cloud's own)",
         ),
-        FieldSchema::optional("ca_file", FieldKind::Path, "CA certificates (PEM) to trust in addition to the system's"),
-        FieldSchema::default(
-            "mode",
-            FieldKind::Choice(|| Mode::ALL.map(Mode::as_str).into()),
-            "\"enforce\"",
-            "`monitor` reads and never writes; if the file sets `mode`, that is the default",
-        ),
-        FieldSchema::required("credentials", FieldKind::Mapping(&CREDENTIALS), "how to log in"),
-        FieldSchema::optional("assume_agency", FieldKind::Mapping(&ASSUME_AGENCY), "as in `credentials`"),
-        FieldSchema::optional("proxy", FieldKind::Mapping(&PROXY), "as in `credentials`"),
-        FieldSchema::default(
-            "coverage",
-            FieldKind::Choice(|| Coverage::ALL.map(Coverage::as_str).into()),
-            "\"reported\"",
-            "`required` counts rotatable keys that no entry matches as failures",
-        ),
-        FieldSchema::default(
-            "proof",
-            FieldKind::Choice(|| Proof::ALL.map(Proof::as_str).into()),
-            "\"reported\"",
-            "`required` counts keys whose material is older than the policy allows as off policy",
-        ),
-        FieldSchema::default(
-            "grace",
-            FieldKind::Duration(&GRACE),
-            "\"2d\"",
-            "time after the interval before material is too old, or a rotation overdue",
-        ),
+        CA_FILE,
+        MODE,
+        LOGIN,
+        AGENCY,
+        PROXY_OF_LOGIN,
+        COVERAGE,
+        PROOF,
+        GRACE_PERIOD,
         FieldSchema::required(
             KEYS,
             FieldKind::List(&ENTRY),
@@ -83,9 +54,53 @@ pub(super) const PROJECT: Schema = Schema::of(
     ],
 );
 
+// The fields that `defaults` can set too.
+pub(super) const CLOUD: FieldSchema = FieldSchema::required_or_inherited(
+    "cloud",
+    FieldKind::Choice(|| Cloud::ALL.map(Cloud::as_str).into()),
+    "the cloud of the project",
+);
+pub(super) const REGION_OF_CLOUD: FieldSchema = FieldSchema::required_or_inherited(
+    "region",
+    FieldKind::Form(&REGION),
+    "an unknown region is a warning, unless `kms_endpoint` is set",
+);
+pub(super) const CA_FILE: FieldSchema =
+    FieldSchema::optional("ca_file", FieldKind::Path, "CA certificates (PEM) to trust in addition to the system's");
+pub(super) const MODE: FieldSchema = FieldSchema::default(
+    "mode",
+    FieldKind::Choice(|| Mode::ALL.map(Mode::as_str).into()),
+    "\"enforce\"",
+    "`monitor` reads and never writes; if the file sets `mode`, that is the default",
+);
+pub(super) const LOGIN: FieldSchema =
+    FieldSchema::required_or_inherited("credentials", FieldKind::Mapping(&CREDENTIALS), "how to log in");
+pub(super) const AGENCY: FieldSchema =
+    FieldSchema::optional("assume_agency", FieldKind::Mapping(&ASSUME_AGENCY), "as in `credentials`");
+pub(super) const PROXY_OF_LOGIN: FieldSchema =
+    FieldSchema::optional("proxy", FieldKind::Mapping(&PROXY), "as in `credentials`");
+pub(super) const COVERAGE: FieldSchema = FieldSchema::default(
+    "coverage",
+    FieldKind::Choice(|| Coverage::ALL.map(Coverage::as_str).into()),
+    "\"reported\"",
+    "`required` counts rotatable keys that no entry matches as failures",
+);
+pub(super) const PROOF: FieldSchema = FieldSchema::default(
+    "proof",
+    FieldKind::Choice(|| Proof::ALL.map(Proof::as_str).into()),
+    "\"reported\"",
+    "`required` counts keys whose material is older than the policy allows as off policy",
+);
+pub(super) const GRACE_PERIOD: FieldSchema = FieldSchema::default(
+    "grace",
+    FieldKind::Duration(&GRACE),
+    "\"2d\"",
+    "time after the interval before material is too old, or a rotation overdue",
+);
+
 /// Names become metric labels and log fields.
 const NAME: Text = Text { what: "a name for metrics and reports", longest: 128 };
-const GRACE: RangeInclusive<Duration> = Duration::ZERO..=ProofRule::MAX_GRACE;
+pub(super) const GRACE: RangeInclusive<Duration> = Duration::ZERO..=ProofRule::MAX_GRACE;
 /// It becomes part of a host name.
 const REGION: Form = Form {
     what: "a region such as eu-de: lower-case letters, digits and hyphens",
@@ -96,42 +111,27 @@ const PROJECT_ID: Form =
     Form { what: "a project id: 32 hexadecimal digits in lower case", pattern: "^[0-9a-f]{32}$", numeric: true };
 
 impl Decoder<'_> {
-    /// One item of `projects`. Days end in `zone`; `file_mode` is the mode of the file, if it is set.
-    pub(super) fn project(&mut self, item: Field<'_>, zone: &Zone, file_mode: Option<(Mode, Span)>) -> Option<Draft> {
-        let fields = self.fields(item, &PROJECT)?;
+    /// One item of `projects`.
+    pub(super) fn project(&mut self, item: Field<'_>, inherited: Inherited<'_, '_>) -> Option<Draft> {
+        let Inherited { zone, mode: file_mode, defaults } = inherited;
+        let fields = self.fields_or_inherited(item, &PROJECT, defaults)?;
+        let get = |name: &str| fields.get(name).or_else(|| defaults?.get(name));
         let name = fields.get("name").and_then(|field| {
             let name = self.name(field, &NAME)?;
             Some((Arc::from(name), field.span()))
         });
-        let cloud = fields.get("cloud").and_then(|field| self.choice(field, &Cloud::ALL, Cloud::as_str));
-        let region = fields.get("region").and_then(|field| self.region(field));
+        let Settings { cloud, region, mode, coverage, proof, grace } = self.settings(get, file_mode);
         let project_id = fields.get("project_id").map(|field| self.project_id(field));
         let kms_endpoint = fields.get("kms_endpoint").map(|field| self.address(field, Service::Cloud));
         let iam_endpoint = fields.get("iam_endpoint").map(|field| self.address(field, Service::Cloud));
-        if let Some(((cloud, region), field)) = cloud.zip(region.as_deref()).zip(fields.get("region"))
+        if let Some(((cloud, region), field)) = cloud.zip(region.as_deref()).zip(get("region"))
             && kms_endpoint.is_none()
             && !fields.excuses("kms_endpoint")
         {
             self.warn_of_unknown_region(cloud, region, field.span());
         }
-        let ca_file = fields.get("ca_file").map(|field| self.file_path(field));
-        let mode = match fields.get("mode") {
-            Some(field) => self.project_mode(field, file_mode),
-            None => Some(file_mode.map(|(mode, _)| mode).unwrap_or_default()),
-        };
-        let coverage = match fields.get("coverage") {
-            Some(field) => self.choice(field, &Coverage::ALL, Coverage::as_str),
-            None => Some(Coverage::default()),
-        };
-        let proof = match fields.get("proof") {
-            Some(field) => self.choice(field, &Proof::ALL, Proof::as_str),
-            None => Some(Proof::default()),
-        };
-        let grace = match fields.get("grace") {
-            Some(field) => self.duration(field, &GRACE),
-            None => Some(ProofRule::default().grace),
-        };
-        let login = self.login(&fields);
+        let ca_file = get("ca_file").map(|field| self.file_path(field));
+        let login = self.login(&fields, defaults, "the project");
         let identity = match &project_id {
             Some(id) => id.clone().map(ProjectIdentity::Id),
             None if fields.excuses("project_id") => None,
@@ -181,20 +181,7 @@ impl Decoder<'_> {
         Some(draft)
     }
 
-    /// The mode of a project that sets it. `monitor` at the top of a file cannot be overridden.
-    fn project_mode(&mut self, field: Field<'_>, file_mode: Option<(Mode, Span)>) -> Option<Mode> {
-        let mode = self.choice(field, &Mode::ALL, Mode::as_str)?;
-        match file_mode {
-            Some((Mode::Monitor, at)) if mode == Mode::Enforce => {
-                let message = "`enforce` is not allowed in a file with `mode: monitor`";
-                self.error(field.span(), message).related("set", at).help("remove one of them");
-                None
-            }
-            _ => Some(mode),
-        }
-    }
-
-    fn region(&mut self, field: Field<'_>) -> Option<Arc<str>> {
+    pub(super) fn region(&mut self, field: Field<'_>) -> Option<Arc<str>> {
         let region = self.text(field, REGION.what)?;
         if is_region(region) {
             return Some(Arc::from(region));

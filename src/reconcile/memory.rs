@@ -194,6 +194,14 @@ impl Memory {
         self.of(project, |known| Arc::clone(&known.listing)).unwrap_or_default()
     }
 
+    /// The aliases on the last complete lists of all projects.
+    #[must_use]
+    pub fn aliases(&self) -> Vec<Box<str>> {
+        let known = self.lock();
+        let keys = known.values().flat_map(|known| known.listing.iter());
+        keys.filter_map(|key| key.alias().map(Into::into)).collect()
+    }
+
     /// Keeps a complete list, and forgets keys that are neither on it nor named by their ids. A key whose interval is
     /// due is not forgotten, since the list may be wrong.
     pub(super) fn keep_listing(&self, project: &Project, listing: Arc<[ListedKey]>) {

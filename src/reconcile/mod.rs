@@ -35,6 +35,7 @@ use crate::kms::{Kms, Receipt, RunStart, SendMode, WriteOperation};
 use crate::policy::types::{Guards, Project};
 use crate::rotation::assignment::{Action, Assignment, Assignments, Listing, assign_rules};
 use crate::rotation::decide::{Reason, Reasons, Status, Step, Steps, Verdict};
+use crate::rotation::key_name::KeyName;
 use crate::rotation::material::Material;
 use crate::rotation::progress::RunProgress;
 use crate::rotation::project::{CloudAccess, Mode};
@@ -112,6 +113,20 @@ impl Reconciler {
     /// Reads every key and, where the request, the project's mode and the guards allow it, brings it to its policy.
     /// Projects run concurrently, and wait for each other only to share the limit of changes.
     pub async fn run<K: Kms>(&self, targets: &[Target<K>], request: RunRequest) -> Arc<Report> {
+        self.run_within(targets, request, None).await
+    }
+
+    /// The same with one key only, in every project that has it: no other key is read, written or reported.
+    pub async fn run_key<K: Kms>(&self, targets: &[Target<K>], request: RunRequest, key: &KeyName) -> Arc<Report> {
+        self.run_within(targets, request, Some(key)).await
+    }
+
+    async fn run_within<K: Kms>(
+        &self,
+        targets: &[Target<K>],
+        request: RunRequest,
+        only: Option<&KeyName>,
+    ) -> Arc<Report> {
         let RunRequest { trigger, intent, guards, next_run, gap_after } = request;
         if let Some(recorder) = &self.recorder {
             recorder.begin_run().await;
@@ -130,16 +145,27 @@ impl Reconciler {
         let clients = targets.iter().filter_map(|target| target.kms.as_ref().ok());
         clients.for_each(|kms| kms.begin_run(RunStart { next_run, retry_refused }));
         let budget = ChangeBudget::new(guards, policy());
-        let projects = targets.iter().enumerate().map(|(at, target)| self.project(at, target, request, &budget));
-        let projects = join_all(projects).await;
-        if intent == Intent::Apply && self.stop.is_cancelled() {
+        let projects = targets.iter().enumerate().map(|(at, target)| self.project(at, target, request, only, &budget));
+        let projects = with_key(join_all(projects).await, only);
+        // A run with one key leaves none due: it writes only to a key that it has read.
+        if intent == Intent::Apply && self.stop.is_cancelled() && only.is_none() {
             self.send_due_intervals(targets).await;
         }
         self.progress.end();
         let (ended, took) = (self.clock.now(), began.elapsed());
         let standby = !(acts && self.gate.is_open());
         let (interrupted, max_changes) = (self.stop.is_cancelled(), guards.max_changes_per_run);
-        let report = Arc::new(Report { trigger, started, ended, took, interrupted, standby, max_changes, projects });
+        let report = Arc::new(Report {
+            trigger,
+            started,
+            ended,
+            took,
+            interrupted,
+            standby,
+            max_changes,
+            only: only.cloned(),
+            projects,
+        });
         if let Some(recorder) = &self.recorder {
             let timing = RunTiming { next_run, gap_after };
             recorder.run_ended(&report, timing, &|project, key_id| self.memory.past(project, key_id)).await;
@@ -202,6 +228,7 @@ impl Reconciler {
         index: usize,
         target: &Target<K>,
         RunRequest { intent, gap_after, .. }: RunRequest,
+        only: Option<&KeyName>,
         budget: &ChangeBudget,
     ) -> ProjectReport {
         let Target { project, kms, concurrency } = target;
@@ -209,7 +236,7 @@ impl Reconciler {
         let failure = ProjectFailure::of(&project.name, &self.memory.failures, now);
         let Findings { keys, idle_entries, is_complete } = match kms {
             Err(why) => {
-                let findings = self.unreachable(project, why, now, &failure);
+                let findings = self.unreachable(project, why, now, only, &failure);
                 // The projects after this one wait for its share of the changes.
                 budget.share(index, Changes::default()).await;
                 findings
@@ -229,6 +256,7 @@ impl Reconciler {
                     index,
                     failure,
                     gap_after,
+                    only,
                 };
                 run.run(*concurrency, now).await
             }
@@ -266,6 +294,7 @@ impl Reconciler {
         project: &Project,
         why: &NotConnected,
         now: SystemTime,
+        only: Option<&KeyName>,
         failure: &ProjectFailure<'_>,
     ) -> Findings {
         failure.not_connected(why);
@@ -275,7 +304,7 @@ impl Reconciler {
         };
         let known = self.memory.listing(&project.name);
         let Assignments { all, .. } = assign_rules(&project.keys, Listing::Failed(reason, &known), now);
-        let keys = all.iter().map(|assignment| {
+        let keys = all.iter().filter(|assignment| only.is_none_or(|only| only.is_of(assignment))).map(|assignment| {
             let (status, reasons) = match assignment.action {
                 Action::Observe(_) => (Status::Unknown, reason.into()),
                 Action::Skip(status, reasons) => (status, reasons),
@@ -309,4 +338,16 @@ impl Reconciler {
         };
         key_run::last_known(assignment, verdict.status, verdict.reasons, &history, project.proof)
     }
+}
+
+/// The projects that a run with one key reports: those with the key, and those that may have it too, since their keys
+/// could not be listed. All if none has it: the caller explains why.
+fn with_key(mut projects: Vec<ProjectReport>, only: Option<&KeyName>) -> Vec<ProjectReport> {
+    let Some(only) = only else { return projects };
+    if projects.iter().any(|project| !project.keys.is_empty()) {
+        // An id is of one key.
+        let is_of_one = matches!(only, KeyName::Id(_));
+        projects.retain(|project| !project.keys.is_empty() || project.failure.is_some() && !is_of_one);
+    }
+    projects
 }

@@ -21,6 +21,7 @@ use crate::policy::types::Project;
 use crate::rotation::assignment::{Action, Assignment, Assignments, assign_rules};
 use crate::rotation::decide::Status;
 use crate::rotation::key::{Bound, CallFailure, KeyId, Reading, RotationBlocker};
+use crate::rotation::key_name::KeyName;
 use crate::rotation::material::SHORTEST_GAP;
 use crate::rotation::observed::{Hold, WrittenBefore};
 use crate::rotation::project::Mode;
@@ -42,6 +43,8 @@ pub(super) struct ProjectRun<'a, K> {
     pub(super) failure: &'a ProjectFailure<'a>,
     /// When three more scheduled runs should be over.
     pub(super) gap_after: Option<SystemTime>,
+    /// The only key of the run, if it is limited to one.
+    pub(super) only: Option<&'a KeyName>,
 }
 
 /// Which share of the run's changes a key takes.
@@ -68,7 +71,11 @@ impl<K: Kms> ProjectRun<'_, K> {
     pub(super) async fn run(mut self, concurrency: usize, now: SystemTime) -> Findings {
         let survey = self.reconciler.survey(self.kms, self.project, now, self.failure).await;
         (self.listed, self.is_complete) = (survey.is_current(), survey.is_complete());
-        let Assignments { all, idle } = assign_rules(&self.project.keys, survey.listing(), now);
+        let Assignments { mut all, mut idle } = assign_rules(&self.project.keys, survey.listing(), now);
+        if let Some(only) = self.only {
+            all.retain(|assignment| only.is_of(assignment));
+            idle.clear();
+        }
         let keys = self.all_keys(&all, concurrency).await;
         Findings { keys, idle_entries: idle.iter().map(|rule| rule.line).collect(), is_complete: survey.is_complete() }
     }
@@ -169,14 +176,22 @@ impl<K: Kms> ProjectRun<'_, K> {
     }
 
     /// Rule 4: *not offered* is a property of the project. It holds only if every reading of the run got such an
-    /// answer, and no key of the project was ever read. Otherwise such an answer is a failed reading.
+    /// answer, and no key of the project was ever read. Otherwise such an answer is a failed reading. A run with one key
+    /// has too few readings to tell.
     fn judge_not_offered(&self, keys: &mut [(usize, KeyRun<'_>)]) {
         if keys.iter().any(|(_, key)| key.rotation().is_some()) {
             self.reconciler.memory.remember_readable(self.project);
         }
         let is_not_offered = |(_, key): &(usize, KeyRun<'_>)| key.observed.reading == Reading::NotOffered;
-        let holds = keys.iter().all(is_not_offered) && !self.reconciler.memory.is_readable(self.project);
+        let may_hold = keys.iter().all(is_not_offered) && !self.reconciler.memory.is_readable(self.project);
+        let holds = may_hold && self.only.is_none();
         for (_, key) in keys.iter_mut().filter(|key| is_not_offered(key)) {
+            if may_hold
+                && !holds
+                && let Some(error) = &mut key.error
+            {
+                error.add("one key does not show whether the cloud offers the call; run without --key");
+            }
             if !holds {
                 key.observed.reading = Reading::Failed(CallFailure::Other);
             } else if may_lack_rotation(self.project.cloud, &self.project.region) {

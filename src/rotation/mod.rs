@@ -7,6 +7,7 @@
 pub mod assignment;
 pub mod decide;
 pub mod key;
+pub mod key_name;
 pub mod material;
 pub mod observed;
 pub mod past;

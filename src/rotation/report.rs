@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use super::assignment::Subject;
 use super::decide::{Reason, Reasons, Status, Step, Steps};
 use super::key::{DesiredRotation, Rotation};
+use super::key_name::KeyName;
 use super::project::{Cloud, CloudAccess, Coverage, Mode, Proof};
 use super::rule::Exemption;
 
@@ -60,7 +61,9 @@ pub struct Report {
     pub standby: bool,
     /// How many keys that selectors match the run might change.
     pub max_changes: usize,
-    /// The projects, in the policy's order.
+    /// The key that the run was limited to: other keys were not looked at, and are not gone.
+    pub only: Option<KeyName>,
+    /// The projects, in the policy's order. A run with one key leaves out projects that do not have it.
     pub projects: Vec<ProjectReport>,
 }
 

@@ -83,6 +83,7 @@ impl<'s> Shown<'s> {
             interrupted: false,
             standby: false,
             max_changes: 0,
+            only: None,
             projects: reports,
         };
         Some(Self { report: Cow::Owned(report), tallies, is_preview: true })

@@ -65,7 +65,7 @@ pub fn write_text(report: &Report, style: TextStyle<'_>, out: &mut dyn io::Write
         writeln!(text.out, "{simulated}\n")?;
     }
     for project in &report.projects {
-        text.project(project)?;
+        text.project(project, report.only.is_some())?;
         if report.projects.len() > 1 {
             let totals = totals(style.purpose, report.interrupted, &[project], "");
             writeln!(text.out, "  {totals}")?;
@@ -208,7 +208,8 @@ struct Row<'a> {
 }
 
 impl Text<'_> {
-    fn project(&mut self, project: &ProjectReport) -> io::Result<()> {
+    /// Of a run with one key, it does not matter whether other keys can be missing.
+    fn project(&mut self, project: &ProjectReport, is_of_one_key: bool) -> io::Result<()> {
         let ProjectReport { name, cloud, region, mode, .. } = project;
         let name = self.coloured(BOLD, &printable(name));
         writeln!(self.out, "{name}  {} {region}, {}", cloud.as_str(), mode.as_str())?;
@@ -216,7 +217,7 @@ impl Text<'_> {
             let failure = self.coloured(RED, &printable(failure));
             writeln!(self.out, "  {failure}")?;
         }
-        if !project.listed {
+        if !project.listed && !is_of_one_key {
             let what = self.coloured(YELLOW, wording::COVERAGE_NOT_KNOWN);
             writeln!(self.out, "  {what}")?;
         }

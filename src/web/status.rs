@@ -270,6 +270,7 @@ mod tests {
             interrupted,
             standby: false,
             max_changes: 50,
+            only: None,
             projects: Vec::new(),
         })
     }

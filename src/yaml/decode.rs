@@ -79,6 +79,11 @@ pub(crate) struct Fields<'n> {
 }
 
 impl<'n> Fields<'n> {
+    /// The fields of a mapping that could not be decoded: any may be missing because of that.
+    pub(crate) fn undecoded(schema: &'static Schema, span: Span) -> Self {
+        Self { schema, span, set: Vec::new(), misspelt: Vec::new(), merged: true }
+    }
+
     /// The field, if it is set.
     pub(crate) fn get(&self, name: &str) -> Option<Field<'n>> {
         self.set.iter().find(|field| field.name == name).copied()
@@ -133,6 +138,16 @@ impl Decoder<'_> {
 
     /// The fields of a mapping. Reports missing, misspelt and forbidden fields.
     pub(crate) fn fields<'n>(&mut self, field: Field<'n>, schema: &'static Schema) -> Option<Fields<'n>> {
+        self.fields_or_inherited(field, schema, None)
+    }
+
+    /// The fields of a mapping that may leave out what `defaults` sets. The caller takes these fields from there.
+    pub(crate) fn fields_or_inherited<'n>(
+        &mut self,
+        field: Field<'n>,
+        schema: &'static Schema,
+        defaults: Option<&Fields<'_>>,
+    ) -> Option<Fields<'n>> {
         let Value::Mapping(pairs) = &field.node.value else {
             // The value is not repeated: it may be a password instead of the path of its file.
             let found = match field.node.value {
@@ -164,7 +179,7 @@ impl Decoder<'_> {
         for (key, node) in pairs {
             self.add(&mut fields, key, node);
         }
-        self.check_combination(&fields);
+        self.check_combination(&fields, defaults);
         Some(fields)
     }
 
@@ -199,9 +214,14 @@ impl Decoder<'_> {
         } else if let Some((_, help)) = fields.schema.unsupported.iter().find(|(name, _)| *name == written) {
             // The value may be a private key.
             self.error(key.span, format!("`{written}` is not supported")).help(*help).conceal(node.span);
+        } else if let Some((_, help)) = fields.schema.elsewhere.iter().find(|(name, _)| *name == written) {
+            let message = format!("`{written}` is not allowed in {}", fields.schema.container);
+            self.error(key.span, message).help(*help);
         } else if written == "<<" {
             fields.merged = true;
-            self.error(key.span, "merge keys (`<<`) are not supported").help("repeat the fields");
+            let help =
+                if fields.schema.inherits() { "repeat the fields, or use `defaults`" } else { "repeat the fields" };
+            self.error(key.span, "merge keys (`<<`) are not supported").help(help);
         } else {
             let near = nearest(written, fields.schema.names());
             fields.misspelt.extend(near);
@@ -217,11 +237,20 @@ impl Decoder<'_> {
     }
 
     /// Reports missing fields, and fields that cannot be combined.
-    fn check_combination(&mut self, fields: &Fields<'_>) {
+    fn check_combination(&mut self, fields: &Fields<'_>, defaults: Option<&Fields<'_>>) {
         let Schema { fields: known, one_of, together, exclusions, container, .. } = fields.schema;
-        for FieldSchema { name, .. } in known.iter().filter(|known| known.need == Need::Required) {
-            if fields.get(name).is_none() && !fields.excuses(name) && self.ignored != Some(name) {
-                self.error(fields.span, format!("missing field `{name}`, required in {container}"));
+        for FieldSchema { name, need, .. } in *known {
+            let is_inherited = || defaults.is_some_and(|from| from.get(name).is_some() || from.excuses(name));
+            let is_needed = match need {
+                Need::Required => true,
+                Need::RequiredOrInherited => !is_inherited(),
+                Need::Optional | Need::Default(_) => false,
+            };
+            if is_needed && fields.get(name).is_none() && !fields.excuses(name) && self.ignored != Some(name) {
+                let finding = self.error(fields.span, format!("missing field `{name}`, required in {container}"));
+                if *need == Need::RequiredOrInherited {
+                    finding.help("set it here or in `defaults`");
+                }
             }
         }
         for names in *one_of {

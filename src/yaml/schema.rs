@@ -21,6 +21,8 @@ pub(crate) struct Schema {
     pub(crate) secrets: &'static [Secret],
     /// Fields of other programs that are not supported, and what to do instead.
     pub(crate) unsupported: &'static [(&'static str, &'static str)],
+    /// Fields that are not allowed here, and where to set them.
+    pub(crate) elsewhere: &'static [(&'static str, &'static str)],
 }
 
 /// One field of a mapping.
@@ -36,6 +38,8 @@ pub(crate) struct FieldSchema {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
     Required,
+    /// Required, unless a mapping elsewhere in the file has a default for it.
+    RequiredOrInherited,
     /// It can be absent, or is in a group of [`Schema::one_of`].
     Optional,
     /// Its default as JSON.
@@ -116,7 +120,21 @@ pub(crate) struct Secret {
 
 impl Schema {
     pub(crate) const fn of(container: &'static str, fields: &'static [FieldSchema]) -> Self {
-        Self { container, fields, one_of: &[], together: &[], exclusions: &[], secrets: &[], unsupported: &[] }
+        Self {
+            container,
+            fields,
+            one_of: &[],
+            together: &[],
+            exclusions: &[],
+            secrets: &[],
+            unsupported: &[],
+            elsewhere: &[],
+        }
+    }
+
+    /// Whether its mappings take fields that they leave out from the defaults of the file.
+    pub(crate) fn inherits(&self) -> bool {
+        self.fields.iter().any(|known| known.need == Need::RequiredOrInherited)
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
@@ -134,8 +152,17 @@ impl FieldSchema {
         Self { name, need: Need::Required, kind, about }
     }
 
+    pub(crate) const fn required_or_inherited(name: &'static str, kind: FieldKind, about: &'static str) -> Self {
+        Self { name, need: Need::RequiredOrInherited, kind, about }
+    }
+
     pub(crate) const fn optional(name: &'static str, kind: FieldKind, about: &'static str) -> Self {
         Self { name, need: Need::Optional, kind, about }
+    }
+
+    /// The same field in the mapping that has defaults, where all are optional.
+    pub(crate) const fn in_defaults(self) -> Self {
+        Self { need: Need::Optional, ..self }
     }
 
     pub(crate) const fn default(

@@ -17,6 +17,7 @@ mod evidence;
 mod layers;
 mod output;
 mod policy;
+mod policy_defaults;
 mod proof;
 mod properties;
 mod schema;

@@ -24,7 +24,7 @@ fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_793_491_200)
 }
 
-fn read(bytes: &[u8]) -> Result<Accepted, Problems> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Accepted, Problems> {
     policy::read(bytes, "policy.yaml", environment, now())
 }
 

@@ -74,7 +74,8 @@ fn examples() -> Vec<(String, String)> {
             // One of them has mistakes on purpose, and one has no keys, for `init`.
             let is_partial =
                 ["mistakes", "projects"].iter().any(|name| before.ends_with(&format!("<!-- file: {name}.yaml -->\n")));
-            if block.starts_with("projects:") && !is_partial {
+            let is_policy = block.starts_with("projects:") || block.starts_with("defaults:");
+            if is_policy && !is_partial {
                 examples.push((document.to_owned(), block.to_owned()));
             }
             before = part;
@@ -109,6 +110,10 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     // A schema validates one value at a time,
     "assume_agency_twice",
     "assume_agency_without_an_agent",
+    "defaults_agency_without_an_agent",
+    "defaults_agency_without_credentials",
+    "defaults_mode_enforced_in_a_monitored_file",
+    "defaults_proxy_twice",
     "mode_enforced_in_a_monitored_file",
     "conflict_alias_in_two_projects",
     "conflict_alias_twice",

@@ -14,6 +14,37 @@ const BY_TOKEN: &str = "{token_file: token}";
 const OTHER: &str = "fedcba9876543210fedcba9876543210";
 
 #[test]
+fn projects_without_a_login_use_the_one_in_the_defaults() {
+    let other = ProjectSetup::new(OTHER, "eu-de_team").domain(ACCOUNT).key(Key::new(key_id(0)));
+    let cloud = Cloud::start(keyed([off()]).project(other));
+    let mut site = site(&Policy::of_one_key(cloud.url()));
+    site.set("HW_ACCESS_KEY", "of-nobody");
+    let project = |name: &str, id: &str, key: &str| {
+        format!(
+            "  - {{name: {name}, project_id: {id}, kms_endpoint: '{url}', iam_endpoint: '{url}', keys: [{{key_id: {key}, \
+             rotation_interval: 90}}]}}\n",
+            url = cloud.url()
+        )
+    };
+    let projects = project("one", PROJECT, KEY) + &project("two", OTHER, &key_id(0));
+    let defaults = "{cloud: open-telekom-cloud, region: eu-de, credentials: CREDENTIALS}";
+    let write = |credentials: &str| {
+        let defaults = defaults.replace("CREDENTIALS", credentials);
+        site.write("policy.yaml", &format!("defaults: {defaults}\nprojects:\n{projects}"));
+    };
+    write(BY_VALUE);
+    let applied = site.apply();
+    assert_eq!(applied.code, Some(0), "{applied:?}");
+    assert_eq!((applied.key(KEY), applied.key(&key_id(0))), ("compliant".to_owned(), "compliant".to_owned()));
+    write("{environment: {}}");
+    let checked = site.once("check");
+    let problems: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+    assert_eq!((checked.code, problems.as_array().map(Vec::len), &problems[0]["line"]), (Some(2), Some(1), &1.into()));
+    let message = problems[0]["message"].as_str().unwrap();
+    assert!(message.starts_with("projects `one`, `two` have no credentials: "), "{message}");
+}
+
+#[test]
 fn a_project_without_an_id_is_found_by_its_regions_name() {
     for (credentials, listed) in [(BY_PASSWORD, 0), (BY_VALUE, 1)] {
         // The name of a sub-project has it as prefix.

@@ -7,6 +7,7 @@ use kms_rotationd::evidence::changes::{Change, Recorded};
 use kms_rotationd::evidence::record::{Cause, Event, KeyRecord, KeyState, SnapshotRecord};
 use kms_rotationd::rotation::decide::{Reason, Reasons, Status};
 use kms_rotationd::rotation::key::Rotation;
+use kms_rotationd::rotation::key_name::KeyName;
 use kms_rotationd::rotation::project::Mode;
 use kms_rotationd::rotation::report::{KeyReport, ProjectReport, Report};
 
@@ -164,6 +165,42 @@ fn a_key_is_gone_only_if_a_complete_list_lacks_it() {
     // It is known only once that it is gone, and appears again.
     let records = after(&[before(), run(vec![compliant(1)])], &before());
     assert_eq!(events(&records), [(Event::Appeared, None)]);
+}
+
+#[test]
+fn a_run_with_one_key_changes_nothing_of_the_others() {
+    let two = |first: KeyReport| {
+        report(vec![
+            project("payments", Mode::Enforce, vec![first, off(2)]),
+            project("ledger", Mode::Enforce, vec![compliant(3)]),
+        ])
+    };
+    let only = |key: KeyReport| {
+        let only = key.subject.key_id().map(KeyName::Id);
+        Arc::new(Report { only, ..(*run(vec![key])).clone() })
+    };
+    let repaired = after(&[two(compliant(1))], &only(changed(1)));
+    assert_eq!(events(&repaired), [(Event::Drift, Some(Cause::Other)), (Event::Repaired, Some(Cause::Us))]);
+    // The next run is compared with all that was known before.
+    assert_eq!(after(&[two(compliant(1)), only(compliant(1))], &two(compliant(1))), []);
+    let gone = after(&[two(compliant(1)), only(compliant(1))], &run(vec![compliant(1)]));
+    assert_eq!(events(&gone), [(Event::Vanished, None); 2]);
+    // That it cannot be read does not show that no key of the project can, and that it can does not end an outage.
+    let unread = |number| {
+        let reasons = Reason::LoginUnavailable.into();
+        KeyReport { status: Status::Unknown, reasons, observed: None, ..compliant(number) }
+    };
+    assert_eq!(after(&[two(compliant(1))], &only(unread(1))), []);
+    let mut recorded = Recorded::default();
+    let mut changes = |run: &Arc<Report>| {
+        let mut changes = Vec::new();
+        recorded.update(run, |change| changes.push(change));
+        changes
+    };
+    changes(&run(vec![compliant(1)]));
+    assert!(matches!(changes(&run(vec![unread(1)]))[..], [Change::Unreadable(_)]));
+    assert_eq!(changes(&only(compliant(1))), []);
+    assert!(matches!(changes(&run(vec![compliant(1)]))[..], [Change::Readable(_)]));
 }
 
 #[test]

@@ -164,6 +164,7 @@ pub(crate) fn report(projects: Vec<ProjectReport>) -> Arc<Report> {
         interrupted: false,
         standby: false,
         max_changes: 50,
+        only: None,
         projects,
     })
 }

@@ -64,6 +64,7 @@ fn words(reason: Reason, subject: Subject) -> String {
         interrupted: false,
         standby: false,
         max_changes: 50,
+        only: None,
         projects: vec![project],
     };
     let style = TextStyle {

@@ -9,8 +9,9 @@ use serde_json::Value;
 use super::generated::{assert_part, part};
 use super::{blocks, valid};
 
-/// The fields of a mapping and of the mappings in it, each with its row; a mapping that occurs twice counts once.
-fn rows(schema: &Value, within: &str, rows: &mut BTreeMap<String, String>) {
+/// The fields of a mapping and of the mappings in it, each with its row; a mapping that occurs twice counts once. A
+/// project may leave out the `inherited` fields if `defaults` has them.
+fn rows(schema: &Value, within: &str, rows: &mut BTreeMap<String, String>, inherited: &[&str]) {
     let named = |list: &Value, name: &str| list.as_array().is_some_and(|list| list.iter().any(|item| item == name));
     let groups = schema["allOf"].as_array().into_iter().flatten();
     let alternatives: Vec<&Value> =
@@ -22,6 +23,8 @@ fn rows(schema: &Value, within: &str, rows: &mut BTreeMap<String, String>) {
             "required ".to_owned()
         } else if alternatives.iter().any(|one| named(one, name)) {
             "one of these ".to_owned()
+        } else if within == "projects." && inherited.contains(&&**name) {
+            "required, here or in `defaults` ".to_owned()
         } else {
             match &property["default"] {
                 Value::Null => String::new(),
@@ -30,10 +33,11 @@ fn rows(schema: &Value, within: &str, rows: &mut BTreeMap<String, String>) {
             }
         };
         rows.insert(path.clone(), format!("| `{path}` | {description} | {left_out}|\n"));
-        if !description.starts_with("as in ") {
+        // The defaults are fields of projects.
+        if !description.starts_with("as in ") && path != "defaults" {
             let within = format!("{path}.");
-            self::rows(property, &within, rows);
-            self::rows(&property["items"], &within, rows);
+            self::rows(property, &within, rows, inherited);
+            self::rows(&property["items"], &within, rows, inherited);
         }
     }
 }
@@ -57,7 +61,11 @@ fn ordered<'f>(fields: &'f BTreeMap<String, String>, table: &str) -> Vec<&'f str
 fn the_reference_has_every_field_of_the_decoder() {
     const DOCUMENT: &str = "docs/policy.md";
     let mut fields = BTreeMap::new();
-    rows(&policy::json_schema(), "", &mut fields);
+    let schema = policy::json_schema();
+    let defaults = schema["allOf"].as_array().unwrap().iter().map(|rule| &rule["if"]["properties"]["defaults"]);
+    let inherited: Vec<_> = defaults.map(|defaults| defaults["required"][0].as_str().unwrap()).collect();
+    assert_eq!(inherited, ["cloud", "region", "credentials"]);
+    rows(&schema, "", &mut fields, &inherited);
     assert!(fields.len() > 60, "{}", fields.len());
     let mut table = "| field | meaning | default |\n|---|---|---|\n".to_owned();
     table.extend(ordered(&fields, &part(DOCUMENT, "fields")).into_iter().map(|path| &*fields[path]));
