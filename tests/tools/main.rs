@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
+mod alert_texts;
 mod alerting;
 mod anchors;
 mod audit;
@@ -77,6 +78,10 @@ macro_rules! tests {
 /// All tests. A test that is not listed is dead code, which the lints refuse.
 const TESTS: &[Test] = tests! {
     NOTHING: crate::{every_test_is_in_the_list};
+    has_promtool: alert_texts::{
+        every_reason_fires_its_alerts_without_series_of_single_keys,
+        an_alert_names_keys_where_their_series_exist,
+    };
     has_prometheus: alerting::{
         a_key_off_policy_fires_an_alert_until_it_is_repaired,
         a_target_label_does_not_silence_an_alert,
@@ -124,7 +129,8 @@ const TESTS: &[Test] = tests! {
     has_readable_memory: memory::{a_secret_for_logins_is_wiped_after_the_login, a_secret_for_signing_is_in_memory_once};
     has_promtool: promtool::{
         prometheus_accepts_its_configuration_and_the_rules_pass_their_tests,
-        old_material_of_a_thousand_keys_raises_one_alert,
+        one_bad_policy_for_2400_keys_raises_one_alert_for_each_project,
+        old_material_of_all_keys_raises_one_alert,
         prometheus_accepts_the_documented_queries,
         the_documented_queries_find_a_key_of_each_of_two_replicas,
         the_dashboard_counts_a_key_of_two_replicas_once,
