@@ -681,7 +681,7 @@ async fn a_run_fails_for_what_a_run_can_mend_and_with_required_proof_for_materia
         (&[KeyDisabled], always),
         (&[PendingDeletion], always),
         (&[KeyDisabled, RotationUnproven], always),
-        // Otherwise every run would fail until somebody enables the key.
+        // Otherwise every run would fail until the key is enabled.
         (&[KeyDisabled, MaterialTooOld], always),
         (&[PendingDeletion, MaterialTooOld, RotationOverdue], always),
         (&[RotationOverdue], unless_required),

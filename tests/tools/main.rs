@@ -8,6 +8,7 @@
 
 mod alert_texts;
 mod alerting;
+mod alertmanager;
 mod anchors;
 mod audit;
 #[expect(dead_code, reason = "the tests of the library need more of it")]
@@ -48,7 +49,7 @@ mod script;
 #[expect(dead_code, reason = "the scenarios need more of it")]
 #[path = "../scenarios/site.rs"]
 mod site;
-#[expect(dead_code, reason = "the scenarios need more of it")]
+#[cfg_attr(feature = "kubernetes", expect(dead_code, reason = "only a cluster needs the method"))]
 #[path = "../scenarios/stand_in.rs"]
 mod stand_in;
 mod status_page;
@@ -88,6 +89,12 @@ const TESTS: &[Test] = tests! {
         old_material_fires_one_alert_for_each_project_until_the_cloud_rotates_the_keys,
         a_cloud_that_forgets_a_rotation_fires_an_alert_until_it_rotates_the_key,
     };
+    has_amtool: alertmanager::{amtool_accepts_the_example_and_routes_by_severity};
+    has_alertmanager: alertmanager::{
+        each_kind_of_alert_is_sent_as_mail_and_a_critical_one_to_chat_and_program_too,
+        an_alert_about_the_cause_inhibits_those_that_follow_from_it,
+    };
+    has_prometheus_and_alertmanager: alertmanager::{a_key_off_policy_sends_mail_and_chat_messages_until_it_is_repaired};
     has_report_validators: audit::{
         the_published_validators_accept_the_machine_formats,
         the_published_validators_refuse_broken_documents,
@@ -183,6 +190,18 @@ fn has_prometheus_and_promtool() -> Result<(), String> {
 
 fn has_promtool() -> Result<(), String> {
     installed("promtool")
+}
+
+fn has_amtool() -> Result<(), String> {
+    installed("amtool")
+}
+
+fn has_alertmanager() -> Result<(), String> {
+    alertmanager::program().map(drop)
+}
+
+fn has_prometheus_and_alertmanager() -> Result<(), String> {
+    has_prometheus().and_then(|()| has_alertmanager())
 }
 
 fn has_openssl() -> Result<(), String> {

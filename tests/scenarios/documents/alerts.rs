@@ -121,15 +121,19 @@ fn annotation(parts: &[String]) -> String {
 const GENERATED: &str = "          # generated: ";
 const END: &str = "          # end\n";
 
+fn named(name: &str) -> Reason {
+    Reason::named(name).unwrap_or_else(|| panic!("{name} is not a reason"))
+}
+
 /// The rules with every generated part as the program's texts make it.
 fn with_runbooks(rules: &str) -> String {
     let mut parts = rules.split(GENERATED);
     let mut written = parts.next().unwrap().to_owned();
     for part in parts {
         let (names, rest) = part.split_once('\n').unwrap();
-        let reasons: Vec<_> = names.split(' ').map(|name| Reason::named(name).expect(name)).collect();
+        let reasons: Vec<_> = names.split(' ').map(named).collect();
         let (_, rest) = rest.split_once(END).unwrap_or_else(|| panic!("{names} has no end"));
-        written += &format!("{GENERATED}{names}\n{}{END}{rest}", annotation(&runbook(&reasons)));
+        written.extend([GENERATED, names, "\n", &annotation(&runbook(&reasons)), END, rest]);
     }
     written
 }
@@ -170,7 +174,7 @@ fn every_reason_that_calls_for_an_action_has_an_alert_with_its_remedy() {
         }
         for reason in Reason::ALL {
             let has = word(&alert["annotations"], "runbook").contains(remedy(*reason));
-            let same = |name: &&str| remedy(Reason::named(name).expect(name)) == remedy(*reason);
+            let same = |name: &&str| remedy(self::named(name)) == remedy(*reason);
             assert_eq!(has && *reason != Reason::Exempted, asked.iter().any(same), "{reason} in {alert}");
         }
         have.extend(asked);
