@@ -126,7 +126,7 @@ fn named(name: &str) -> Reason {
 }
 
 /// The rules with every generated part as the program's texts make it.
-fn with_runbooks(rules: &str) -> String {
+pub(super) fn with_runbooks(rules: &str) -> String {
     let mut parts = rules.split(GENERATED);
     let mut written = parts.next().unwrap().to_owned();
     for part in parts {
