@@ -8,11 +8,11 @@ use super::*;
 use crate::kms::observe::Operation;
 use crate::kms::{Error, ErrorKind, Listed};
 use crate::policy::types::Credentials;
-use crate::rotation::decide::Status;
+use crate::rotation::decide::{Reasons, Status};
 use crate::rotation::key::{
     DesiredRotation, KeyDescription, KeyId, KeyState, ListedKey, Rotation, RotationBlocker, RotationInterval, Tag,
 };
-use crate::rotation::project::{Cloud, CloudAccess, Coverage, ProofRule};
+use crate::rotation::project::{Cloud, CloudAccess, Coverage, Proof, ProofRule};
 use crate::rotation::report::KeyReport;
 use crate::rotation::rule::{Matcher, Requirement, Rule, Selector};
 use crate::support::clock::BootClock;
@@ -667,16 +667,57 @@ async fn an_interval_that_may_be_longer_than_allowed_and_is_not_sent_is_said_to_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_disabled_key_is_off_policy_and_fails_no_run() {
+async fn a_run_fails_for_what_a_run_can_mend_and_with_required_proof_for_material() {
+    use Reason::{
+        AccessDenied, ChangeLimit, Flapping, IntervalMismatch, IntervalTooLong, KeyDisabled, MaterialTooOld,
+        NotVerified, PendingDeletion, RotationDisabled, RotationOverdue, RotationUnproven, Throttled, WriteFailed,
+    };
     let cloud = Fake::of([(1, on(90))]);
     let mut report = run(&reconciler(), &[target("p", &cloud, false)], 50).await;
     assert!(report.is_success() && report.is_on_policy());
-    for (reason, succeeds) in
-        [(Reason::KeyDisabled, true), (Reason::PendingDeletion, true), (Reason::IntervalMismatch, false)]
-    {
+    // Whether the run is a success with `proof: reported`, and with `proof: required`.
+    let (always, unless_required, never) = ([true, true], [true, false], [false, false]);
+    let cases: &[(&[Reason], [bool; 2])] = &[
+        (&[KeyDisabled], always),
+        (&[PendingDeletion], always),
+        (&[KeyDisabled, RotationUnproven], always),
+        // Otherwise every run would fail until the key is enabled.
+        (&[KeyDisabled, MaterialTooOld], always),
+        (&[PendingDeletion, MaterialTooOld, RotationOverdue], always),
+        (&[RotationOverdue], unless_required),
+        (&[MaterialTooOld], unless_required),
+        (&[MaterialTooOld, RotationUnproven], unless_required),
+        (&[RotationDisabled], never),
+        (&[IntervalMismatch], never),
+        (&[IntervalTooLong], never),
+        (&[IntervalMismatch, MaterialTooOld], never),
+        (&[RotationDisabled, Flapping], never),
+        (&[RotationDisabled, ChangeLimit], never),
+        (&[RotationDisabled, AccessDenied], never),
+        (&[RotationDisabled, NotVerified], never),
+        (&[IntervalMismatch, Throttled], never),
+        (&[IntervalMismatch, WriteFailed], never),
+    ];
+    for (reasons, success) in cases {
+        for (proof, success) in [Proof::Reported, Proof::Required].into_iter().zip(success) {
+            report.projects[0].proof = proof;
+            let key = &mut report.projects[0].keys[0];
+            key.status = Status::NonCompliant;
+            key.reasons = reasons.iter().fold(Reasons::NONE, |set, reason| set.with(*reason));
+            assert_eq!((report.is_success(), report.is_on_policy()), (*success, false), "{proof:?}: {reasons:?}");
+        }
+    }
+    // A key that was not read fails the run, whatever the reason.
+    for reason in [Reason::StatusUnreadable, Reason::NotFound, Reason::LoginUnavailable, Reason::ReadFailed] {
         let key = &mut report.projects[0].keys[0];
-        (key.status, key.reasons) = (Status::NonCompliant, reason.into());
-        assert_eq!((report.is_success(), report.is_on_policy()), (succeeds, false), "{reason}");
+        (key.status, key.reasons) = (Status::Unknown, reason.into());
+        assert!(!report.is_success(), "{reason}");
+    }
+    for (coverage, success) in [(Coverage::Reported, true), (Coverage::Required, false)] {
+        report.projects[0].coverage = coverage;
+        let key = &mut report.projects[0].keys[0];
+        (key.status, key.reasons) = (Status::Uncovered, Reason::Uncovered.into());
+        assert_eq!(report.is_success(), success, "{coverage:?}");
     }
 }
 

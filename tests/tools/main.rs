@@ -6,7 +6,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
+mod alert_texts;
 mod alerting;
+mod alertmanager;
 mod anchors;
 mod audit;
 #[expect(dead_code, reason = "the tests of the library need more of it")]
@@ -47,7 +49,7 @@ mod script;
 #[expect(dead_code, reason = "the scenarios need more of it")]
 #[path = "../scenarios/site.rs"]
 mod site;
-#[expect(dead_code, reason = "the scenarios need more of it")]
+#[cfg_attr(feature = "kubernetes", expect(dead_code, reason = "only a cluster needs the method"))]
 #[path = "../scenarios/stand_in.rs"]
 mod stand_in;
 mod status_page;
@@ -77,12 +79,22 @@ macro_rules! tests {
 /// All tests. A test that is not listed is dead code, which the lints refuse.
 const TESTS: &[Test] = tests! {
     NOTHING: crate::{every_test_is_in_the_list};
+    has_promtool: alert_texts::{
+        every_reason_fires_its_alerts_without_series_of_single_keys,
+        an_alert_names_keys_where_their_series_exist,
+    };
     has_prometheus: alerting::{
         a_key_off_policy_fires_an_alert_until_it_is_repaired,
         a_target_label_does_not_silence_an_alert,
         old_material_fires_one_alert_for_each_project_until_the_cloud_rotates_the_keys,
         a_cloud_that_forgets_a_rotation_fires_an_alert_until_it_rotates_the_key,
     };
+    has_amtool: alertmanager::{amtool_accepts_the_example_and_routes_by_severity};
+    has_alertmanager: alertmanager::{
+        each_kind_of_alert_is_sent_as_mail_and_a_critical_one_to_chat_and_program_too,
+        an_alert_about_the_cause_inhibits_those_that_follow_from_it,
+    };
+    has_prometheus_and_alertmanager: alertmanager::{a_key_off_policy_sends_mail_and_chat_messages_until_it_is_repaired};
     has_report_validators: audit::{
         the_published_validators_accept_the_machine_formats,
         the_published_validators_refuse_broken_documents,
@@ -124,7 +136,8 @@ const TESTS: &[Test] = tests! {
     has_readable_memory: memory::{a_secret_for_logins_is_wiped_after_the_login, a_secret_for_signing_is_in_memory_once};
     has_promtool: promtool::{
         prometheus_accepts_its_configuration_and_the_rules_pass_their_tests,
-        old_material_of_a_thousand_keys_raises_one_alert,
+        one_bad_policy_for_2400_keys_raises_one_alert_for_each_project,
+        old_material_of_all_keys_raises_one_alert,
         prometheus_accepts_the_documented_queries,
         the_documented_queries_find_a_key_of_each_of_two_replicas,
         the_dashboard_counts_a_key_of_two_replicas_once,
@@ -179,6 +192,18 @@ fn has_prometheus_and_promtool() -> Result<(), String> {
 
 fn has_promtool() -> Result<(), String> {
     installed("promtool")
+}
+
+fn has_amtool() -> Result<(), String> {
+    installed("amtool")
+}
+
+fn has_alertmanager() -> Result<(), String> {
+    alertmanager::program().map(drop)
+}
+
+fn has_prometheus_and_alertmanager() -> Result<(), String> {
+    has_prometheus().and_then(|()| has_alertmanager())
 }
 
 fn has_openssl() -> Result<(), String> {

@@ -28,11 +28,24 @@ impl Prometheus {
 
     /// The same, with these target labels.
     pub(crate) fn watching_as(daemon: &Daemon<'_>, labels: &str) -> Self {
+        Self::configured(daemon, labels, str::to_owned)
+    }
+
+    /// A Prometheus that scrapes this daemon and sends its alerts to this Alertmanager.
+    pub(crate) fn notifying(daemon: &Daemon<'_>, alertmanager: &str) -> Self {
+        Self::configured(daemon, "{}", |text| {
+            let Some((before, section)) = text.split_once("\n# alerting:\n") else { return text.to_owned() };
+            let section = section.replace("\n# ", "\n").replacen("# ", "", 1).replace("127.0.0.1:9093", alertmanager);
+            format!("{before}\nalerting:\n{section}")
+        })
+    }
+
+    fn configured(daemon: &Daemon<'_>, labels: &str, change: impl Fn(&str) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for file in ["prometheus.yaml", "rules.yaml", "thresholds.yaml"] {
             let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/prometheus").join(file);
-            fs::write(folder.path().join(file), hastened(&fs::read_to_string(shipped).unwrap(), daemon, labels))
-                .unwrap();
+            let text = hastened(&fs::read_to_string(shipped).unwrap(), daemon, labels);
+            fs::write(folder.path().join(file), change(&text)).unwrap();
         }
         let data = folder.path().join("data");
         Self::start(folder, &data)

@@ -10,7 +10,7 @@ use super::repository::{blocks, root};
 const FOLDER: &str = "config/prometheus";
 
 #[track_caller]
-fn promtool(arguments: &[&str], folder: &Path) {
+pub(crate) fn promtool(arguments: &[&str], folder: &Path) {
     let ran = Command::new("promtool").args(arguments).current_dir(folder).output().unwrap();
     let said = [ran.stdout, ran.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(ran.status.success(), "promtool {arguments:?}: {said:?}");
@@ -22,9 +22,12 @@ pub(crate) fn prometheus_accepts_its_configuration_and_the_rules_pass_their_test
     promtool(&["test", "rules", "rules.test.yaml"], &folder);
 }
 
-/// The first day of a policy for an old account. promtool refuses queries with more than 10 000 samples.
-pub(crate) fn old_material_of_a_thousand_keys_raises_one_alert() {
-    let project = "job=\"kms-rotationd\",instance=\"a\",project=\"payments\"";
+/// The keys of a project as the metrics show them. promtool refuses queries with more than 10 000 samples.
+const KEYS: u32 = 2_400;
+
+/// A test of the rules in which all keys of these projects have the same reasons: with series of single keys if the
+/// second value is true, and the labels of the project. After two hours, only these alerts fire or are pending.
+fn assert_alerts_of_many_keys(projects: &[(&str, bool, &str)], reasons: &[&str], expected: &[String]) {
     let folder = root().join(FOLDER);
     let rules = ["thresholds.yaml", "rules.yaml"].map(|name| folder.join(name));
     let mut test =
@@ -33,23 +36,70 @@ pub(crate) fn old_material_of_a_thousand_keys_raises_one_alert() {
         let _ = writeln!(test, "  - {{series: '{name}{{{labels}}}', values: '{value}x4'}}");
     };
     series("up", "job=\"kms-rotationd\",instance=\"a\"", 1);
-    series("kms_rotation_project_info", &format!("{project},mode=\"enforce\",proof=\"required\""), 1);
-    series("kms_rotation_findings", &format!("{project},reason=\"material_too_old\""), 1_000);
-    for key in 0..1_000 {
-        let key = format!("{project},key_id=\"{key}\"");
-        series("kms_rotation_key_status", &format!("{key},status=\"non_compliant\""), 1);
-        series("kms_rotation_key_finding", &format!("{key},reason=\"material_too_old\""), 1);
-        series("kms_rotation_key_info", &format!("{key},alias=\"\",entry=\"7\""), 1);
+    for (project, has_keys, labels) in projects {
+        let project = format!("job=\"kms-rotationd\",instance=\"a\",project=\"{project}\"");
+        series("kms_rotation_project_info", &format!("{project},{labels}"), 1);
+        for (status, keys) in [("non_compliant", KEYS), ("unknown", 0)] {
+            series("kms_rotation_keys", &format!("{project},status=\"{status}\""), keys);
+        }
+        for reason in reasons {
+            series("kms_rotation_findings", &format!("{project},reason=\"{reason}\""), KEYS);
+        }
+        for key in (0..KEYS).filter(|_| *has_keys) {
+            let key = format!("{project},key_id=\"{key}\"");
+            series("kms_rotation_key_status", &format!("{key},status=\"non_compliant\""), 1);
+            for reason in reasons {
+                series("kms_rotation_key_finding", &format!("{key},reason=\"{reason}\""), 1);
+            }
+            series("kms_rotation_key_info", &format!("{key},alias=\"\",entry=\"7\""), 1);
+        }
     }
-    let alerts = "count by (alertname, severity) (ALERTS{project=\"payments\"})";
-    let only = "{alertname=\"KmsRotationMaterialTooOld\",severity=\"critical\"}";
-    let _ = writeln!(
-        test,
-        "  promql_expr_test:\n  - {{expr: '{alerts}', eval_time: 2h, exp_samples: [{{labels: '{only}', value: 1}}]}}"
-    );
+    let alerts = "count by (alertname, severity, project, reason) (ALERTS{project!=\"\"})";
+    let samples: Vec<_> = expected.iter().map(|labels| format!("{{labels: '{{{labels}}}', value: 1}}")).collect();
+    let samples = samples.join(", ");
+    let _ = writeln!(test, "  promql_expr_test:\n  - {{expr: '{alerts}', eval_time: 2h, exp_samples: [{samples}]}}");
+    // The text of an alert names five keys.
+    let named = projects.iter().filter(|(_, has_keys, _)| *has_keys).flat_map(|(project, ..)| {
+        let each = reasons.iter().map(move |reason| format!("project=\"{project}\",reason=\"{reason}\""));
+        each.map(|labels| format!("{{labels: '{{{labels}}}', value: 5}}"))
+    });
+    let named = named.collect::<Vec<_>>().join(", ");
+    let examples = "count by (project, reason) (key:kms_rotation_key_finding:examples)";
+    let _ = writeln!(test, "  - {{expr: '{examples}', eval_time: 2h, exp_samples: [{named}]}}");
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("test.yaml"), test).unwrap();
     promtool(&["test", "rules", "test.yaml"], folder.path());
+}
+
+/// An alert that counts the keys of a project with a reason.
+fn alert(name: &str, severity: &str, project: &str, reason: &str) -> String {
+    format!("alertname=\"{name}\",severity=\"{severity}\",project=\"{project}\",reason=\"{reason}\"")
+}
+
+/// With all series of single keys, with those of keys that have a reason (here the same), and without any.
+const PROJECTS: [(&str, bool, &str); 3] = [
+    ("all", true, "mode=\"enforce\",proof=\"reported\""),
+    ("none", false, "mode=\"enforce\",proof=\"reported\""),
+    ("watched", false, "mode=\"monitor\",proof=\"reported\""),
+];
+
+pub(crate) fn one_bad_policy_for_2400_keys_raises_one_alert_for_each_project() {
+    let severities = ["critical", "critical", "warning"];
+    let expected = |name: &str, reason: &str| {
+        let each = PROJECTS.iter().zip(severities);
+        each.map(|((project, ..), severity)| alert(name, severity, project, reason)).collect::<Vec<_>>()
+    };
+    assert_alerts_of_many_keys(&PROJECTS, &["interval_mismatch"], &expected("KmsKeyOffPolicy", "interval_mismatch"));
+    let denied = ["rotation_disabled", "access_denied"];
+    assert_alerts_of_many_keys(&PROJECTS, &denied, &expected("KmsKeyOffPolicy", "access_denied"));
+    assert_alerts_of_many_keys(&PROJECTS, &["key_disabled"], &expected("KmsKeyOffPolicy", "key_disabled"));
+}
+
+/// The first day of a policy for an old account.
+pub(crate) fn old_material_of_all_keys_raises_one_alert() {
+    let strict = [("all", true, "mode=\"enforce\",proof=\"required\"")];
+    let expected = [alert("KmsRotationMaterialTooOld", "critical", "all", "material_too_old")];
+    assert_alerts_of_many_keys(&strict, &["material_too_old"], &expected);
 }
 
 /// The documented queries, each as a rule, because promtool does not parse bare queries.
@@ -114,7 +164,6 @@ pub(crate) fn the_dashboard_counts_a_key_of_two_replicas_once() {
     for (instance, acting) in [("a", 1), ("b", 0)] {
         for (name, labels, value) in [
             ("keys", ",project=\"p\",status=\"non_compliant\"", 1),
-            ("key_finding", ",project=\"p\",key_id=\"k\",reason=\"rotation_disabled\"", 1),
             ("key_rotation_due_timestamp_seconds", ",project=\"p\",key_id=\"k\"", 20 * 86_400),
             ("findings", ",project=\"p\",reason=\"material_too_old\"", 1),
             ("acting", "", acting),
