@@ -265,5 +265,5 @@ fn plan_and_apply_can_be_tried_without_an_account() {
     assert_eq!(apply.code, Some(1), "{}", apply.stderr);
     assert!(apply.stdout.starts_with("SIMULATED: ") && apply.stdout.contains("  changed: "), "{}", apply.stdout);
     let wrong = end(&["plan", "--simulated=bananas"]);
-    assert!(wrong.code == Some(2) && wrong.stderr.contains("[possible values: flaky"), "{}", wrong.stderr);
+    assert!(wrong.code == Some(2) && wrong.stderr.contains("[possible values: none, flaky"), "{}", wrong.stderr);
 }
