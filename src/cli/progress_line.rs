@@ -59,7 +59,8 @@ impl ProgressLine {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.show(&progress_text(scope, progress.done(), progress.found()), &mut io::stderr().lock());
+            let (keys, stage) = progress.stage();
+            self.show(&progress_text(scope, keys, progress.found(), stage), &mut io::stderr().lock());
         }
     }
 }
@@ -85,12 +86,12 @@ impl Write for LogWriter {
     }
 }
 
-fn progress_text(scope: &str, done: usize, found: usize) -> String {
+fn progress_text(scope: &str, keys: usize, found: usize, stage: &str) -> String {
     let scope = printable(scope);
     match found {
         0 => format!("{scope}: listing keys"),
-        1 => format!("{scope}: {} of 1 key", grouped(done)),
-        _ => format!("{scope}: {} of {} keys", grouped(done), grouped(found)),
+        1 => format!("{scope}: {} of 1 key {stage}", grouped(keys)),
+        _ => format!("{scope}: {} of {} keys {stage}", grouped(keys), grouped(found)),
     }
 }
 
@@ -107,10 +108,10 @@ mod tests {
 
     #[test]
     fn progress_is_a_short_line() {
-        assert_eq!(progress_text("payments", 0, 0), "payments: listing keys");
-        assert_eq!(progress_text("payments", 1_240, 5_000), "payments: 1 240 of 5 000 keys");
-        assert_eq!(progress_text("pay\nments", 0, 1), "pay\u{fffd}ments: 0 of 1 key");
-        assert_eq!(progress_text("3 projects", 999, 1_234_567), "3 projects: 999 of 1 234 567 keys");
+        assert_eq!(progress_text("payments", 0, 0, "done"), "payments: listing keys");
+        assert_eq!(progress_text("payments", 1_240, 5_000, "read"), "payments: 1 240 of 5 000 keys read");
+        assert_eq!(progress_text("pay\nments", 0, 1, "read"), "pay\u{fffd}ments: 0 of 1 key read");
+        assert_eq!(progress_text("3 projects", 999, 1_234_567, "done"), "3 projects: 999 of 1 234 567 keys done");
     }
 
     #[test]

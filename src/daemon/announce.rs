@@ -161,8 +161,8 @@ impl Announcer {
 
 /// Logs how far a run is that takes long.
 pub(super) fn log_progress(progress: &RunProgress, elapsed: Duration) {
-    let (done, keys, elapsed_s) = (progress.done(), progress.found(), elapsed.as_secs());
-    info!(done, keys, elapsed_s, "run in progress");
+    let (read, done, keys) = (progress.read(), progress.done(), progress.found());
+    info!(read, done, keys, elapsed_s = elapsed.as_secs(), "run in progress");
 }
 
 /// A key on policy does if a write of `reapply: always` failed, or if its material is too old.

@@ -96,6 +96,7 @@ struct Inner {
     request_id: Option<Box<str>>,
     retry_after: Option<Duration>,
     maybe_applied: bool,
+    on_hold: bool,
 }
 
 impl Error {
@@ -112,6 +113,7 @@ impl Error {
             request_id: None,
             retry_after: None,
             maybe_applied: false,
+            on_hold: false,
         }))
     }
 
@@ -168,6 +170,19 @@ impl Error {
     pub fn maybe_applied(mut self) -> Self {
         self.0.maybe_applied = true;
         self
+    }
+
+    /// Marks the error of a refused secret that was not sent again.
+    #[must_use]
+    pub(super) fn on_hold(mut self) -> Self {
+        self.0.on_hold = true;
+        self
+    }
+
+    /// Whether it repeats an earlier refusal: the secret has not changed and was not sent again.
+    #[must_use]
+    pub(crate) fn is_on_hold(&self) -> bool {
+        self.0.on_hold
     }
 
     /// Replaces the kind: what an answer means can depend on what came before it.

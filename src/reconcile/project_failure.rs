@@ -37,15 +37,18 @@ pub(super) struct LoggedFailures(Mutex<Logged>);
 type Logged = HashMap<(Arc<str>, Kind), (String, SystemTime)>;
 
 impl LoggedFailures {
-    /// Whether this failure is to be logged: it is new, has another cause, or was logged a day ago.
-    fn is_news(&self, project: &Arc<str>, kind: Kind, cause: &str, now: SystemTime) -> bool {
+    /// Whether this failure is to be logged: it is new, has another cause, or was logged a day ago. Without a cause it
+    /// repeats the one before.
+    fn is_news(&self, project: &Arc<str>, kind: Kind, cause: Option<&str>, now: SystemTime) -> bool {
         let mut logged = self.lock();
         let id = (Arc::clone(project), kind);
         let is_recent = |at: SystemTime| now.duration_since(at).map_or(true, |ago| ago < DAY);
-        if logged.get(&id).is_some_and(|(known, at)| known == cause && is_recent(*at)) {
+        let is_same = |known: &str| cause.is_none_or(|cause| cause == known);
+        if logged.get(&id).is_some_and(|(known, at)| is_same(known) && is_recent(*at)) {
             return false;
         }
-        logged.insert(id, (cause.to_owned(), now));
+        let known = cause.map(ToOwned::to_owned).or_else(|| logged.remove(&id).map(|(known, _)| known));
+        logged.insert(id, (known.unwrap_or_default(), now));
         true
     }
 
@@ -90,7 +93,8 @@ impl<'a> ProjectFailure<'a> {
             ErrorKind::Shortage => (Level::Warn, CANNOT_REACH),
             _ => return false,
         };
-        self.keep(Kind::End, &ErrorChain(error).to_string(), &error.cause(), level, message);
+        let cause = (!error.is_on_hold()).then(|| error.cause());
+        self.keep(Kind::End, &ErrorChain(error).to_string(), cause.as_deref(), level, message);
         true
     }
 
@@ -100,22 +104,22 @@ impl<'a> ProjectFailure<'a> {
             NotConnected::Credentials(error) => (error, LOGIN_FAILED),
             NotConnected::Unreachable(error) => (error, CANNOT_REACH),
         };
-        self.keep(Kind::End, error, error, Level::Error, message);
+        self.keep(Kind::End, error, Some(error), Level::Error, message);
     }
 
     /// The keys cannot be listed.
     pub(super) fn list_failed(&self, error: &Error) {
         let level = if error.kind().is_transient() { Level::Warn } else { Level::Error };
         let message = "the project's keys cannot be listed";
-        self.keep(Kind::List, &ErrorChain(error).to_string(), &error.cause(), level, message);
+        self.keep(Kind::List, &ErrorChain(error).to_string(), Some(&error.cause()), level, message);
     }
 
     /// The list of keys may be incomplete, for this reason.
     pub(super) fn list_incomplete(&self, doubt: &str) {
-        self.keep(Kind::List, doubt, doubt, Level::Warn, "the list of the project's keys may be incomplete");
+        self.keep(Kind::List, doubt, Some(doubt), Level::Warn, "the list of the project's keys may be incomplete");
     }
 
-    fn keep(&self, kind: Kind, error: &str, cause: &str, level: Level, message: &'static str) {
+    fn keep(&self, kind: Kind, error: &str, cause: Option<&str>, level: Level, message: &'static str) {
         if self.kept(kind).set(error.into()).is_err() {
             return;
         }

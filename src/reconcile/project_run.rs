@@ -92,6 +92,7 @@ impl<K: Kms> ProjectRun<'_, K> {
                 Action::Observe(desired) => tasks.extend(KeyTask::of(assignment, desired).map(|task| (at, task))),
             }
         }
+        progress.add_read(assignments.len() - tasks.len());
         let mut keys = self.observe_all(tasks, concurrency).await;
         self.judge_not_offered(&mut keys);
         self.hold_back(&mut keys).await;
@@ -122,7 +123,9 @@ impl<K: Kms> ProjectRun<'_, K> {
             .map(|(at, task)| async move { (at, self.observe(task).await) })
             .buffer_unordered(concurrency);
         while let Some((at, mut key)) = observed.next().await {
-            key.is_done = key.observed.reading != Reading::NotOffered && key.verdict().steps.is_empty();
+            let is_left = !self.may_write || key.verdict().steps.is_empty();
+            key.is_done = key.observed.reading != Reading::NotOffered && is_left;
+            self.reconciler.progress.add_read(1);
             self.reconciler.progress.add_done(usize::from(key.is_done));
             self.reconciler.progress.key_read(self.index, || self.head(), || self.report(key.clone()));
             keys.push((at, key));

@@ -16,6 +16,7 @@ const MAX_SHOWN: usize = 1_000;
 #[derive(Debug, Default)]
 pub struct RunProgress {
     found: AtomicUsize,
+    read: AtomicUsize,
     done: AtomicUsize,
     shows_keys: AtomicBool,
     run: Mutex<Option<Run>>,
@@ -47,17 +48,43 @@ pub struct RunUnderWay {
     pub started: SystemTime,
     /// Keys of all projects that are listed so far.
     pub found: usize,
+    /// Keys that are read so far, or need not be.
+    pub read: usize,
     /// Keys whose status in this run is final.
     pub done: usize,
     /// Projects of which keys were read, if the run shows its keys.
     pub projects: Vec<ReadProject>,
 }
 
+impl RunUnderWay {
+    /// How many keys the present stage has done, and what that does: all keys are read first, and then changed.
+    #[must_use]
+    pub fn stage(&self) -> (usize, &'static str) {
+        stage(self.found, self.read, self.done)
+    }
+}
+
+fn stage(found: usize, read: usize, done: usize) -> (usize, &'static str) {
+    if read < found { (read, "read") } else { (done, "done") }
+}
+
 impl RunProgress {
+    /// How many keys the present stage of the run has done, and what that does.
+    #[must_use]
+    pub fn stage(&self) -> (usize, &'static str) {
+        stage(self.found(), self.read(), self.done())
+    }
+
     /// Keys of all projects that are listed so far.
     #[must_use]
     pub fn found(&self) -> usize {
         self.found.load(Ordering::Relaxed)
+    }
+
+    /// Keys that are read so far, or need not be.
+    #[must_use]
+    pub fn read(&self) -> usize {
+        self.read.load(Ordering::Relaxed)
     }
 
     /// Keys whose status in this run is final.
@@ -76,7 +103,8 @@ impl RunProgress {
     pub fn run(&self) -> Option<RunUnderWay> {
         let run = self.lock();
         let (trigger, started) = run.as_ref().map(|run| (run.trigger, run.started))?;
-        Some(RunUnderWay { trigger, started, found: self.found(), done: self.done(), projects: Vec::new() })
+        let (found, read, done) = (self.found(), self.read(), self.done());
+        Some(RunUnderWay { trigger, started, found, read, done, projects: Vec::new() })
     }
 
     /// The run under way, with the keys that it has read so far, if it shows them.
@@ -90,6 +118,7 @@ impl RunProgress {
     /// A run begins.
     pub(crate) fn begin(&self, trigger: Trigger, started: SystemTime) {
         self.found.store(0, Ordering::Relaxed);
+        self.read.store(0, Ordering::Relaxed);
         self.done.store(0, Ordering::Relaxed);
         *self.lock() = Some(Run { trigger, started, projects: Vec::new(), shown: 0 });
     }
@@ -101,6 +130,10 @@ impl RunProgress {
 
     pub(crate) fn add_found(&self, keys: usize) {
         self.found.fetch_add(keys, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_read(&self, keys: usize) {
+        self.read.fetch_add(keys, Ordering::Relaxed);
     }
 
     pub(crate) fn add_done(&self, keys: usize) {

@@ -212,7 +212,10 @@ impl<'a> StatusPage<'a> {
 fn first_run(run: &RunUnderWay) -> String {
     match run.found {
         0 => "First run under way: listing keys".to_owned(),
-        found => format!("First run under way: {} of {} done", run.done, wording::count(found, "key", "keys")),
+        found => {
+            let (keys, stage) = run.stage();
+            format!("First run under way: {keys} of {} {stage}", wording::count(found, "key", "keys"))
+        }
     }
 }
 

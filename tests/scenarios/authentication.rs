@@ -440,3 +440,19 @@ fn a_secret_in_a_pipe_without_a_writer_does_not_block() {
     assert!(report.error().contains("not a regular file"), "{}", report.error());
     assert_eq!(daemon.stop().code, Some(0));
 }
+
+#[test]
+fn a_failure_that_stays_is_logged_once_and_its_end_too() {
+    let cloud = Cloud::of(many(3));
+    let policy = Policy::of_keys(cloud.url(), (0..3).map(key_id)).every_second();
+    let site = Site::new(&policy.with("{token_file: token}"));
+    site.write("token", "not-the-token");
+    let daemon = site.run();
+    daemon.await_runs(4);
+    site.write("token", TOKEN);
+    daemon.await_message("the project's keys can be checked again");
+    let log = daemon.stop().log();
+    let said = |message: &str| log.iter().filter(|line| line["message"] == *message).count();
+    assert_eq!(said("login failed; the project's keys cannot be checked"), 1, "{log:#?}");
+    assert_eq!(said("the project's keys can be checked again"), 1);
+}

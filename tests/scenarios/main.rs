@@ -37,6 +37,7 @@ mod guest;
 mod healthcheck;
 mod help;
 mod init;
+mod key_history;
 mod lifecycle;
 mod listening;
 mod machine;

@@ -76,6 +76,7 @@ impl Account {
         add_tags(kms, &mut listed, &mut doubts).await?;
         let read = stream::iter(listed).map(async |listed| {
             let today = today(kms, &listed).await;
+            progress.add_read(1);
             progress.add_done(1);
             (listed, today)
         });

@@ -140,7 +140,7 @@ impl CredentialSource {
         } else {
             format!("not sent again for 30 minutes, as it has not changed since it was refused: {why}")
         };
-        Error::new(Operation::Authenticate, ErrorKind::Credentials, text)
+        Error::new(Operation::Authenticate, ErrorKind::Credentials, text).on_hold()
     }
 
     /// Adds the location of the secret to the error of a refusal.
