@@ -154,7 +154,15 @@ fn steady(output: &str) -> String {
 
 fn steady_line(line: &str) -> String {
     /// A value follows that may be any.
-    const BEFORE: [&str; 5] = ["took_ms=", "request_id=\"", "request_id\":\"", "duration_seconds\":", "version\":\""];
+    const BEFORE: [&str; 6] = [
+        "took_ms=",
+        "request_id=\"",
+        "request_id\":\"",
+        "duration_seconds\":",
+        "version\":\"",
+        // The policy has the port of the simulated cloud.
+        "policy_sha256=\"",
+    ];
     // The value of a metric that is a time.
     if let Some((series, value)) = line.rsplit_once(' ')
         && series
@@ -296,6 +304,7 @@ fn only_values_that_change_from_run_to_run_are_ignored() {
         ("next run 2026-11-22 06:00 UTC", "next run 0 UTC"),
         ("address=127.0.0.1:9847", "address=127.0.0.1:9847"),
         ("to=\"90 days\" request_id=\"85c0aa2f\"", "to=\"90 days\" request_id=\"0\""),
+        ("policy_sha256=\"e75c840a\"", "policy_sha256=\"0\""),
         ("\"at\":\"2026-11-29T01:41:55.120Z\",\"days\":90", "\"at\":\"0\",\"days\":90"),
         ("until 2099-03-31: retired", "until 2099-03-31: retired"),
         (
