@@ -101,18 +101,19 @@ impl Announcer {
             return summarise(report, &Attention::default(), self.is_behind());
         }
         let mut attention = Attention::default();
-        let lists_all =
-            self.listed.is_some_and(|at| report.ended.duration_since(at).is_ok_and(|ago| ago >= LISTED_EVERY));
+        let is_behind = self.is_behind();
+        // In fast-forward a day passes several times in a second: the list begins in the present.
+        let lists_all = !is_behind
+            && self.listed.is_some_and(|at| report.ended.duration_since(at).is_ok_and(|ago| ago >= LISTED_EVERY));
         for project in &report.projects {
             self.project(project, lists_all, &mut attention);
         }
         if attention.problems.is_empty() {
             self.listed = None;
-        } else if lists_all || self.listed.is_none() {
+        } else if lists_all || is_behind || self.listed.is_none() {
             self.listed = Some(report.ended);
         }
         let has_news = !attention.new.is_empty() || report.changes() > 0;
-        let is_behind = self.is_behind();
         if has_news || !is_behind {
             summarise(report, &attention, is_behind);
         }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kms_rotationd::daemon::Announcer;
+use kms_rotationd::daemon::{Announcer, PastClock};
 use kms_rotationd::rotation::decide::{Reason, Status};
 use kms_rotationd::rotation::project::{Coverage, Mode};
 use kms_rotationd::rotation::report::{KeyError, KeyReport, ProjectReport, Report};
@@ -28,11 +28,14 @@ impl Write for Log {
 
 /// The log lines of these runs, one after the other.
 fn logged(reports: &[Arc<Report>]) -> Vec<String> {
+    logged_by(Announcer::default(), reports)
+}
+
+fn logged_by(mut announcer: Announcer, reports: &[Arc<Report>]) -> Vec<String> {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(move || writer.clone());
     tracing::subscriber::with_default(subscriber.finish(), || {
-        let mut announcer = Announcer::default();
         for report in reports {
             announcer.announce(report);
         }
@@ -148,6 +151,18 @@ fn problems_that_stay_are_listed_by_name_once_a_day() {
     for ((_, line), start) in listed.into_iter().zip(starts) {
         assert!(line.starts_with(start) && line.contains(" remedy=\""), "{line}");
     }
+}
+
+#[test]
+fn in_fast_forward_problems_that_stay_are_not_listed() {
+    let runs = [0, 24, 48].map(|hours: u64| {
+        let found = report(vec![project("p", Mode::Enforce, vec![off(0)])]);
+        Arc::new(Report { ended: found.ended + Duration::from_secs(hours * 3600), ..Report::clone(&found) })
+    });
+    let behind = PastClock::standing(runs[0].ended, runs[2].ended);
+    let lines = logged_by(Announcer::brief(behind), &runs);
+    assert_eq!(lines.iter().filter(|line| line.contains("key needs attention")).count(), 1, "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains("still needs attention")), "{lines:#?}");
 }
 
 #[test]
