@@ -355,6 +355,9 @@ fn the_code_alone_needs_no_network() {
     let refused = from_stdin(&[]);
     assert_eq!((refused.code, &*refused.stdout), (Some(2), ""), "{refused:?}");
     assert!(refused.stderr.contains("opentelekomcloud_kms_key_v1.a reports no region: add --region"), "{refused:?}");
+    let unknown = from_stdin(&["--region", "eu-xx"]);
+    assert_eq!((unknown.code, unknown.stderr.lines().count()), (Some(0), 1), "a warning: {unknown:?}");
+    assert!(unknown.stderr.contains("unknown open-telekom-cloud region `eu-xx`"), "{unknown:?}");
     let made = from_stdin(&["--region", "eu-de"]);
     assert_eq!((made.code, &*made.stderr), (Some(0), ""), "{made:?}");
     let text = made.stdout;
@@ -414,6 +417,8 @@ fn an_account_by_cloud_and_region_uses_the_credentials_and_the_project_of_the_en
     let refused = run(&site, &place);
     assert_eq!((refused.code, &*refused.stdout), (Some(1), ""), "{refused:?}");
     assert!(refused.stderr.contains("cannot read the account of project eu-de: authenticate: HTTP 401"), "{refused:?}");
+    let origin = "; credentials of the environment: OS_USERNAME and OS_PASSWORD";
+    assert!(refused.stderr.contains(origin), "{refused:?}");
     assert_eq!(cloud.write_requests(), 0);
 }
 
@@ -436,7 +441,7 @@ fn a_usage_error_says_what_to_add() {
             "state.json: not JSON at line 1, column 1; expected the output of `terraform",
         ),
         (&["--from-terraform", "nowhere.json"], "cannot read nowhere.json: "),
-        (&["--policy", "nowhere.yaml"], "read policy file nowhere.yaml"),
+        (&["--policy", "nowhere.yaml"], "cannot read policy file nowhere.yaml"),
         (&["--policy", "projects.yaml", "--output-file", "./projects.yaml"], "would replace the file of --policy"),
     ] {
         let refused = run(&site, arguments);

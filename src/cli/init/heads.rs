@@ -41,7 +41,10 @@ pub(super) fn head(options: &InitOptions, code: Option<&[CodeKey]>, log: &LogOpt
 fn read_head(projects: &[String], log: &LogOptions) -> Result<PolicyHead, Exit> {
     let text = format!("projects:\n{}", projects.concat());
     policy::read_head(text.as_bytes(), "policy", variable, Clock::system().now())
-        .map(|(head, _)| head)
+        .map(|(head, warnings)| {
+            super::log_warnings(&warnings);
+            head
+        })
         .map_err(|problems| print_refusal(&PolicyRefused::Invalid(problems), log))
 }
 

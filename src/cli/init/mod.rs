@@ -13,6 +13,7 @@ mod proposal;
 mod terraform;
 mod text;
 
+use std::fmt::Write as _;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use super::init_arguments::InitOptions;
 use super::output_file::OutputFile;
 use super::progress_line::ProgressLine;
 use super::{Exit, fail, file_limit, print, variable};
-use crate::connect::{ClientCache, Connector};
+use crate::connect::{ClientCache, Connector, environment};
 use crate::daemon::Signals;
 use crate::kms::KmsClient;
 use crate::policy::{self, PolicyHead};
@@ -35,6 +36,7 @@ use crate::support::clock::Clock;
 use crate::support::error_chain::ErrorChain;
 use crate::support::printable::excerpt;
 use crate::support::write_gate::WriteGate;
+use crate::views::wording;
 use crate::yaml::Problems;
 use account::Account;
 use code_match::{PolicyProject, match_keys};
@@ -159,8 +161,13 @@ async fn read_accounts(
     for (account, target) in accounts.into_iter().zip(&targets) {
         match account {
             Ok(account) => read.push(account),
-            Err(why) => {
+            Err(mut why) => {
                 let project = &target.project.name;
+                if options.cloud.is_some()
+                    && let Ok(found) = environment::find(variable, &target.project)
+                {
+                    let _ = write!(why, "; credentials of the environment: {}", found.source);
+                }
                 failed = Some(fail(Exit::Failed, &format_args!("cannot read the account of project {project}: {why}")));
             }
         }
@@ -207,10 +214,8 @@ fn with_region(options: &InitOptions, key: &CodeKey) -> CodeKey {
 /// The policy must pass `check`: otherwise it is not printed.
 fn check(text: &str) -> Result<(), Exit> {
     match policy::read(text.as_bytes(), "the proposed policy", variable, Clock::system().now()) {
-        Ok((_, warnings)) => {
-            log_warnings(&warnings);
-            Ok(())
-        }
+        // The warnings are those of the head, and were logged before the accounts were read.
+        Ok(_) => Ok(()),
         Err(problems) => {
             let message = "the proposed policy is not valid; this is a mistake in kms-rotationd, please report it";
             Err(fail(Exit::Failed, &format_args!("{message}:\n{}", problems.render_plain())))
@@ -234,7 +239,8 @@ fn print_policy(options: &InitOptions, text: &str, accounts: &[Account]) -> Exit
     let keys: usize = accounts.iter().map(|account| account.keys.len()).sum();
     print(Exit::Success, |out| {
         let file = file.display();
-        writeln!(out, "{file}: proposed for {keys} keys, in monitor mode; next: kms-rotationd plan --policy {file}")
+        let keys = wording::count(keys, "key", "keys");
+        writeln!(out, "{file}: proposed for {keys}, in monitor mode; next: kms-rotationd plan --policy {file}")
     })
 }
 

@@ -51,7 +51,7 @@ pub(super) fn propose(account: &Account, code: &[MatchedKey], bounds: Bounds) ->
     }
     let groups = groups::find(&others, all_named, ceiling);
 
-    let but = if named.is_empty() { "" } else { ", but for those with an entry below," };
+    let except = if named.is_empty() { "" } else { ", except those with an entry below" };
     let at_most = |interval| DesiredRotation { interval, bound: Bound::Longest, reapply: Reapply::OnDrift };
     let mut entries = vec![entry(Matcher::Select(Box::default()), at_most(ceiling), String::new())];
     entries.extend(groups.into_iter().map(|Group { common, interval }| {
@@ -59,7 +59,7 @@ pub(super) fn propose(account: &Account, code: &[MatchedKey], bounds: Bounds) ->
             Common::Tag(key, value) => format!("with the tag {key}={value}"),
             Common::Prefix(prefix) => format!("whose names begin with {prefix}"),
         };
-        let comment = format!("All keys {keys} that can rotate{but} do so every {interval}.");
+        let comment = format!("All keys {keys} that can rotate do so every {interval}{except}.");
         entry(Matcher::Select(Box::new(common.selector())), at_most(interval), comment)
     }));
     entries.extend(
@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(
             group.comments,
             [
-                "All keys whose names begin with pay- that can rotate, but for those with an entry below, do so every 90 days.",
+                "All keys whose names begin with pay- that can rotate do so every 90 days, except those with an entry below.",
                 "Today 3 keys (on, 90 days: 3).",
             ]
         );

@@ -163,8 +163,8 @@ mod tests {
       - select: {{}}
         max_rotation_interval: 365
 
-      # All keys with the tag pci=true that can rotate, but for those with an entry below, do so
-      # every 90 days.
+      # All keys with the tag pci=true that can rotate do so every 90 days, except those with an
+      # entry below.
       # Today 3 keys (on, 90 days: 3).
       - select: {{tags: {{pci: \"true\"}}}}
         max_rotation_interval: 90
