@@ -126,14 +126,18 @@ pub(super) enum Command {
     },
 }
 
+/// After the options of the command, and before `--help`.
+const LAST: usize = 900;
+
 #[derive(Args, Debug)]
 pub(super) struct LogOptions {
     /// Log format
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", value_parser = log_formats())]
+    #[arg(long, global = true, display_order = LAST, value_name = "FORMAT", default_value = "text", value_parser = log_formats())]
     pub(super) log_format: Format,
     #[arg(
         long,
         global = true,
+        display_order = LAST,
         value_name = "LEVEL",
         help = "Log level: off, error, warn, info, debug or trace; or a list such as info,kms_rotationd::kms=debug \
                 (default: info; `rehearse` also shows each retry)"
@@ -244,11 +248,13 @@ pub(super) struct HealthOptions {
 pub(super) enum Generated {
     /// Print the completions of a shell
     Completions {
+        /// Shell to complete for
         #[arg(value_name = "SHELL")]
         shell: Shell,
     },
     /// Write a manual page for the program and for each command into a folder
     Man {
+        /// Folder to write to; created if it does not exist
         #[arg(value_name = "FOLDER")]
         folder: PathBuf,
     },

@@ -1,6 +1,7 @@
 //! The examples in `--help` of each command, to copy and paste.
 
 pub(super) const ALL: &str = "Start with:
+  kms-rotationd init --cloud open-telekom-cloud --region eu-de --output-file policy.yaml
   kms-rotationd check --policy policy.yaml
   kms-rotationd rehearse --policy policy.yaml
   kms-rotationd plan --policy policy.yaml
@@ -27,6 +28,8 @@ pub(super) const APPLY: &str = "Examples:
     kms-rotationd apply --policy policy.yaml
   Only one key, by its id or its alias:
     kms-rotationd apply --policy policy.yaml --key pay-orders
+  Without an account, in a simulated cloud where one call in ten fails:
+    kms-rotationd apply --policy policy.yaml --simulated=flaky
   List the keys that are off policy or unknown, in a script:
     kms-rotationd apply --policy policy.yaml --output json |
       jq -r '.projects[].keys[] | select(.status == \"non_compliant\" or .status == \"unknown\") | .key_id'";
@@ -36,6 +39,8 @@ pub(super) const PLAN: &str = "Examples:
     kms-rotationd plan --policy policy.yaml
   Show what a run would change of one key, and its setting:
     kms-rotationd plan --policy policy.yaml --key pay-orders
+  Without an account, in a simulated cloud with keys made from the policy:
+    kms-rotationd plan --policy policy.yaml --simulated
   In a pipeline that continues if there are changes to make (3), and fails on errors (1, 2):
     kms-rotationd plan --policy policy.yaml || test $? -eq 3
 
@@ -74,8 +79,8 @@ pub(super) const SCHEMA: &str = "Examples:
 pub(super) const REHEARSE: &str = "Examples:
   Watch the policy's keys on http://127.0.0.1:9847/:
     kms-rotationd rehearse --policy policy.yaml
-  The same, while one call in ten fails:
-    kms-rotationd rehearse --policy policy.yaml --faults flaky
+  The same with a run every 10 seconds, while one call in ten fails:
+    kms-rotationd rehearse --policy policy.yaml --every 10s --faults flaky
   The last 400 days within a minute, with an outage, a rotation that the cloud misses, and more:
     kms-rotationd rehearse --policy config/policy.story.yaml --fast-forward 400d
   The same with other keys and times, in a cloud that forgets to rotate every third key; end without serving:
