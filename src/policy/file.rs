@@ -15,7 +15,7 @@ const STANDARD_INPUT: &str = "-";
 #[derive(Debug, thiserror::Error)]
 pub enum UnreadableFile {
     /// The file could not be opened or read.
-    #[error("read {}", Named(.0))]
+    #[error("cannot read {}", Named(.0))]
     Io(PathBuf, #[source] io::Error),
     /// The path is a directory.
     #[error("{} is a directory", Named(.0))]
@@ -95,7 +95,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("policy.yaml");
         let missing = read_file(&path).unwrap_err();
-        assert_eq!(missing.to_string(), format!("read policy file {}", path.display()));
+        assert_eq!(missing.to_string(), format!("cannot read policy file {}", path.display()));
         assert!(matches!(missing, UnreadableFile::Io(_, error) if error.kind() == io::ErrorKind::NotFound));
         assert!(matches!(read_file(directory.path()), Err(UnreadableFile::Directory(_))));
         assert!(matches!(read_file(Path::new("/dev/zero")), Err(UnreadableFile::TooLarge(_))));
