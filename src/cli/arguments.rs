@@ -15,6 +15,7 @@ use crate::audit::time::Day;
 use crate::logging::Format;
 use crate::rotation::key_name::KeyName;
 use crate::support::duration::parse_duration;
+use crate::support::version::with_revision;
 use crate::web::{ListenAddress, Probe, Scheme};
 use kms_simulator::Preset;
 
@@ -27,7 +28,7 @@ pub(super) const SEED: u64 = 1;
 
 /// Makes the keys of a cloud's Key Management Service follow a rotation policy, and reports on each key.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(version = with_revision(), max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = examples::ALL)]
 pub(super) struct Arguments {
     #[command(flatten)]

@@ -352,7 +352,9 @@ fn help_and_version_exit_with_0_and_list_every_command() {
         assert!(help.stdout.contains(command), "{command}");
     }
     let version = end(binary(&["--version"]));
-    assert_eq!((version.code, version.stdout), (Some(0), format!("kms-rotationd {}\n", env!("CARGO_PKG_VERSION"))));
+    let revision = option_env!("KMS_ROTATIOND_REVISION").unwrap_or("unknown");
+    let expected = format!("kms-rotationd {} (revision {revision})\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!((version.code, version.stdout), (Some(0), expected));
 }
 
 #[test]

@@ -55,7 +55,9 @@ fn each_command_and_each_option_in_the_documents_exists() {
             let Some(arguments) = arguments(&command) else { continue };
             // `evidence` has commands of its own.
             let words = if arguments.first() == Some(&"evidence") { 2 } else { 1 };
-            let name: Vec<_> = arguments.iter().take(words).map(|word| (*word).to_owned()).collect();
+            // No command in `kms-rotationd --version`.
+            let name = arguments.iter().take(words).take_while(|word| !word.starts_with("--"));
+            let name: Vec<_> = name.map(|word| (*word).to_owned()).collect();
             let help = helps.entry(name.clone()).or_insert_with(|| help(&name));
             let options = arguments.iter().filter_map(|word| word.strip_prefix("--"));
             for option in options.map(|option| option.split('=').next().unwrap()) {
