@@ -141,7 +141,7 @@ pub(super) struct LogOptions {
         display_order = LAST,
         value_name = "LEVEL",
         help = "Log level: off, error, warn, info, debug or trace; or a list such as info,kms_rotationd::kms=debug \
-                (default: info; `rehearse` also shows each retry)"
+                (default: info; with a simulated cloud each retry is shown too)"
     )]
     pub(super) log_level: Option<String>,
 }

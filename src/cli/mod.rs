@@ -144,6 +144,9 @@ fn start_logging(
     let level = log.log_level.clone().unwrap_or_else(|| match command {
         // A year in a minute has too many of them.
         Command::Rehearse { options, .. } if options.fast_forward.is_none() => format!("info,{RETRY_TARGET}=debug"),
+        Command::Plan { report, .. } | Command::Apply { report, .. } if report.simulated.is_some() => {
+            format!("info,{RETRY_TARGET}=debug")
+        }
         _ => "info".to_owned(),
     });
     if is_daemon && let Ok((queue, flush_on_drop)) = LogQueue::start(io::stderr()) {

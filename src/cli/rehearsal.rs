@@ -283,10 +283,7 @@ impl Rehearsal {
             let folder = log.folder().display();
             writeln!(out, "Next, verify what was recorded: kms-rotationd evidence verify {folder}")?;
         }
-        writeln!(
-            out,
-            "Next, for your own account: kms-rotationd init prints a policy for it, plan shows what it would change."
-        )
+        writeln!(out, "For your own account, kms-rotationd init prints a policy, and plan shows what it would change.")
     }
 }
 

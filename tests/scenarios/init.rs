@@ -34,6 +34,7 @@ fn run(site: &Site, arguments: &[&str]) -> Finished {
 #[track_caller]
 fn init(site: &Site, more: &[&str]) -> String {
     let arguments = ["--policy", "projects.yaml", "--output-file", "policy.yaml"];
+    std::fs::remove_file(site.path("policy.yaml")).unwrap();
     let made = run(site, &[&arguments, more].concat());
     assert_eq!((made.code, &*made.stderr), (Some(0), ""), "{made:?}");
     assert!(made.stdout.starts_with("policy.yaml: proposed for "), "{made:?}");
@@ -92,10 +93,10 @@ fn an_account_gets_a_ceiling_and_entries_for_what_its_keys_have_in_common() {
     );
     for comment in [
         "# Every key that no other entry matches: at most 365 days.\n",
-        "# Today 3 keys (on, 365 days: 1; off: 1; pending deletion: 1).\n",
+        "# Today: 3 keys (on, 365 days: 1; off: 1; pending deletion: 1).\n",
         "# If enforced, it switches rotation on for 1 key: old.\n",
         "# All keys with the tag pci=true that can rotate do so every 90 days.\n",
-        "# Today 4 keys (on, 180 days: 3; disabled: 1).\n",
+        "# Today: 4 keys (on, 180 days: 3; disabled: 1).\n",
         "# Decide: disabled, so rotation cannot be changed: 1 key: web-sleeps. ",
         "# Decide: pending deletion: 1 key: gone. ",
         "# Cannot rotate, so no exemption is needed (default keys: 1): evs/default.\n",
@@ -153,7 +154,7 @@ fn an_empty_account_has_a_policy_for_keys_to_come() {
     let cloud = Cloud::of([]);
     let site = site(&Policy::at(cloud.url()));
     let text = init(&site, &[]);
-    assert!(text.contains("# Every key: at most 365 days.\n      # Today no key.\n"), "{text}");
+    assert!(text.contains("# Every key: at most 365 days.\n      # Today: no key.\n"), "{text}");
     assert_eq!(planned(&site, 0), BTreeSet::new());
 }
 
@@ -398,6 +399,7 @@ fn an_account_by_cloud_and_region_uses_the_credentials_and_the_project_of_the_en
         site.set(name, value);
     }
     let place = ["--cloud", "open-telekom-cloud", "--region", "eu-de"];
+    std::fs::remove_file(site.path("policy.yaml")).unwrap();
     let made = run(&site, &[&place, &["--output-file", "policy.yaml"][..]].concat());
     assert_eq!((made.code, &*made.stderr), (Some(0), ""), "{made:?}");
     let text = std::fs::read_to_string(site.path("policy.yaml")).unwrap();
@@ -442,7 +444,10 @@ fn a_usage_error_says_what_to_add() {
         ),
         (&["--from-terraform", "nowhere.json"], "cannot read nowhere.json: "),
         (&["--policy", "nowhere.yaml"], "cannot read policy file nowhere.yaml"),
-        (&["--policy", "projects.yaml", "--output-file", "./projects.yaml"], "would replace the file of --policy"),
+        (
+            &["--policy", "projects.yaml", "--output-file", "./projects.yaml"],
+            "./projects.yaml exists, and init replaces no policy",
+        ),
     ] {
         let refused = run(&site, arguments);
         assert_eq!((refused.code, &*refused.stdout), (Some(2), ""), "{arguments:?} {refused:?}");

@@ -63,7 +63,7 @@ fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 
 /// Prints a policy, or writes it to a file.
 pub(super) async fn init(options: &InitOptions, log: &LogOptions, progress_line: Option<&ProgressLine>) -> Exit {
-    if let Some(exit) = refuse_same_file(options) {
+    if let Some(exit) = refuse_existing_file(options) {
         return exit;
     }
     let code = match options.from_terraform.as_deref().map(read_code).transpose() {
@@ -90,12 +90,11 @@ pub(super) async fn init(options: &InitOptions, log: &LogOptions, progress_line:
     print_policy(options, &text, &accounts)
 }
 
-/// Refuses to replace the policy that is read: its comments and entries would be lost.
-fn refuse_same_file(InitOptions { policy, output_file, .. }: &InitOptions) -> Option<Exit> {
-    let (policy, output) = (policy.as_deref()?.canonicalize().ok()?, output_file.as_deref()?.canonicalize().ok()?);
-    let message =
-        "--output-file would replace the file of --policy, and its comments and entries would be lost; name another";
-    (policy == output).then(|| fail(Exit::Invalid, &message))
+/// Refuses to replace a file: it may be a policy with comments and entries that would be lost.
+fn refuse_existing_file(InitOptions { output_file, .. }: &InitOptions) -> Option<Exit> {
+    let file = output_file.as_deref().filter(|file| file.is_file())?;
+    let message = format!("{} exists, and init replaces no policy: name another file, or remove it", file.display());
+    Some(fail(Exit::Invalid, &message))
 }
 
 /// The keys in the output of `terraform show -json`.

@@ -162,7 +162,7 @@ fn add_keys(entries: &mut [Entry], account: &Account) -> usize {
             };
             entry.comments.push(format!("Today: {}.{change}", setting(&key.today)));
         } else {
-            entry.comments.push(format!("Today {}.", summary(keys)));
+            entry.comments.push(format!("Today: {}.", summary(keys)));
             entry.comments.extend(change_comments(&differing, entry.desired));
         }
     }
@@ -326,7 +326,7 @@ mod tests {
             ceiling.comments,
             [
                 "Every key: at most 365 days.",
-                "Today 13 keys (on, 400 days: 1; on, unknown interval: 1; off: 8; not readable: 1; disabled: 1; pending \
+                "Today: 13 keys (on, 400 days: 1; on, unknown interval: 1; off: 8; not readable: 1; disabled: 1; pending \
                  deletion: 1).",
                 "If enforced, it switches rotation on for 8 keys: off0, off1, off2, off3, off4 and 3 more.",
                 "If enforced, it sets 365 days for 1 key: long.",
@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn an_empty_account_has_the_ceiling() {
         let Proposal { entries, notes } = propose(&account(vec![]), &[], bounds());
-        assert_eq!(entries[0].comments, ["Every key: at most 365 days.", "Today no key."]);
+        assert_eq!(entries[0].comments, ["Every key: at most 365 days.", "Today: no key."]);
         assert!(entries.len() == 1 && notes.is_empty());
         let Proposal { entries, .. } = propose(&Account::default(), &[], bounds());
         assert_eq!(entries[0].comments, ["Every other key of the project. The account was not read."]);
@@ -370,12 +370,12 @@ mod tests {
         let all = [keys.to_vec(), vec![default]].concat();
         let Proposal { entries, notes } = propose(&account(all), &code, bounds());
         let [ceiling, group, exact] = &entries[..] else { panic!("{entries:?}") };
-        assert_eq!(ceiling.comments[1], "Today 1 key (on, 365 days: 1).");
+        assert_eq!(ceiling.comments[1], "Today: 1 key (on, 365 days: 1).");
         assert_eq!(
             group.comments,
             [
                 "All keys whose names begin with pay- that can rotate do so every 90 days, except those with an entry below.",
-                "Today 3 keys (on, 90 days: 3).",
+                "Today: 3 keys (on, 90 days: 3).",
             ]
         );
         assert_eq!((exact.desired, &exact.matcher), (DesiredRotation::exactly(days(60)), &code[0].matcher));

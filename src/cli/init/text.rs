@@ -158,14 +158,14 @@ mod tests {
       environment: {{}}
     keys:
       # Every key that no other entry matches: at most 365 days.
-      # Today 1 key (off: 1).
+      # Today: 1 key (off: 1).
       # If enforced, it switches rotation on for 1 key: old.
       - select: {{}}
         max_rotation_interval: 365
 
       # All keys with the tag pci=true that can rotate do so every 90 days, except those with an
       # entry below.
-      # Today 3 keys (on, 90 days: 3).
+      # Today: 3 keys (on, 90 days: 3).
       - select: {{tags: {{pci: \"true\"}}}}
         max_rotation_interval: 90
 
