@@ -78,6 +78,9 @@ impl From<ErrorKind> for CallFailure {
     }
 }
 
+/// The beginning of the error of a refused secret that is not sent again yet; the refusal follows.
+pub(super) const ON_HOLD: &str = "not sent again for 30 minutes, as it has not changed since it was refused: ";
+
 /// A call that failed. Its text has the operation, what happened and the request id; the cause, such as that of a lost
 /// connection, is its source.
 #[derive(Debug)]
@@ -201,10 +204,12 @@ impl Error {
         self.0.code
     }
 
-    /// The operation, what happened and why, without the request's id: the same from request to request.
+    /// The operation, what happened and why, without the request's id: the same from request to request, and whether or
+    /// not a refused secret was sent again.
     #[must_use]
     pub fn cause(&self) -> String {
-        format!("{}: {}", self.0.operation.as_str(), self.text())
+        let text = self.text();
+        format!("{}: {}", self.0.operation.as_str(), text.strip_prefix(ON_HOLD).unwrap_or(&text))
     }
 
     /// What happened and why, without the operation.
@@ -331,6 +336,13 @@ mod tests {
         assert_eq!(error.to_string(), "read_status: no connection to kms.example.com (through a proxy)");
         assert_eq!(error.text(), "no connection to kms.example.com (through a proxy): connection refused");
         assert_eq!(ErrorChain(&error).to_string(), error.cause());
+    }
+
+    #[test]
+    fn a_refusal_has_the_same_cause_while_its_secret_is_not_sent_again() {
+        let refusal = "HTTP 401 The password is wrong.";
+        let error = |text: String| Error::new(Operation::Authenticate, ErrorKind::Credentials, text);
+        assert_eq!(error(format!("{ON_HOLD}{refusal}")).cause(), error(refusal.to_owned()).cause());
     }
 
     #[test]

@@ -22,13 +22,13 @@ use selection::{GroupKey, SelectedGroup, Selection, select};
 
 use super::escape::Html;
 use super::query::{Group, PageQuery, Sort, key_address};
-use super::remedies;
 use super::snapshot::Snapshot;
 use super::wording::{self, PROBLEMS_FIRST};
 use crate::rotation::assignment::Subject;
 use crate::rotation::decide::{Reason, Status};
 use crate::rotation::key::{DesiredRotation, Rotation};
 use crate::rotation::progress::RunUnderWay;
+use crate::rotation::remedies;
 use crate::rotation::report::{KeyReport, ProjectReport, Report, Tally};
 use crate::support::version::VERSION;
 

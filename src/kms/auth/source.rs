@@ -19,7 +19,7 @@ use super::refusals::Refusals;
 use super::sts::OidcAgency;
 use super::{ecs_agency, token};
 use crate::kms::endpoint::METADATA_ENDPOINT;
-use crate::kms::error::{Error, ErrorKind};
+use crate::kms::error::{Error, ErrorKind, ON_HOLD};
 use crate::kms::executor::Executor;
 use crate::kms::observe::Code;
 use crate::kms::observe::Operation;
@@ -138,7 +138,7 @@ impl CredentialSource {
         let text = if is_known {
             format!("it has not changed since, so it is not sent again for 30 minutes; {}", self.secret_location())
         } else {
-            format!("not sent again for 30 minutes, as it has not changed since it was refused: {why}")
+            format!("{ON_HOLD}{why}")
         };
         Error::new(Operation::Authenticate, ErrorKind::Credentials, text)
     }

@@ -5,11 +5,11 @@ use askama::Template;
 use super::{Interval, KeyRow, LastRotation, SCRIPT, STYLE, append, day_and_time, minute, prose};
 use crate::rotation::assignment::Subject;
 use crate::rotation::decide::Reason;
+use crate::rotation::remedies;
 use crate::rotation::report::{KeyReport, ProjectReport};
 use crate::support::version::VERSION;
 use crate::views::history::{HistorySource, KeyHistory};
 use crate::views::query::PageQuery;
-use crate::views::remedies;
 use crate::views::snapshot::Snapshot;
 use crate::views::wording;
 

@@ -2,7 +2,7 @@
 //!
 //! Each text is short enough for a log line, and has its first step first. Commands and fields are in backquotes.
 
-use crate::rotation::decide::{Reason, Reasons};
+use super::decide::{Reason, Reasons};
 
 /// The reasons for which a run repairs a key, unless another reason shows why it did not.
 const REPAIRABLE: [Reason; 3] = [Reason::RotationDisabled, Reason::IntervalMismatch, Reason::IntervalTooLong];
@@ -116,13 +116,14 @@ pub fn remedy(reason: Reason) -> &'static str {
 
 /// The reasons of a key that call for an action, the most important first: a wrong setting is left out if another reason
 /// shows why it was not repaired.
-pub(crate) fn actionable(reasons: Reasons) -> impl Iterator<Item = Reason> {
+pub fn actionable(reasons: Reasons) -> impl Iterator<Item = Reason> {
     let is_explained = reasons.iter().any(|reason| !REPAIRABLE.contains(&reason) && !OF_THE_MATERIAL.contains(&reason));
     reasons.iter().filter(move |reason| !(is_explained && REPAIRABLE.contains(reason)))
 }
 
 /// What to do about a key with these reasons, the most important first.
-pub(crate) fn of(reasons: Reasons) -> Option<String> {
+#[must_use]
+pub fn of(reasons: Reasons) -> Option<String> {
     let mut texts: Vec<_> = actionable(reasons).map(remedy).collect();
     texts.dedup();
     (!texts.is_empty()).then(|| texts.join(" "))
