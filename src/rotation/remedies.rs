@@ -56,8 +56,8 @@ pub fn remedy(reason: Reason) -> &'static str {
         }
         Reason::ReadFailed => {
             "Read the error. HTTP 5xx or timeout: the next run tries again; if it lasts, give the request id to the \
-             cloud's support. Certificate: set `ca_file`. Proxy: correct `proxy` or `HTTPS_PROXY`. Open files: raise \
-             `LimitNOFILE`."
+             cloud's support. No connection: check `kms_endpoint`, name resolution and firewall. Certificate: set \
+             `ca_file`. Proxy: correct `proxy` or `HTTPS_PROXY`. Open files: raise `LimitNOFILE`."
         }
         Reason::WriteFailed => {
             "Read the error for the cloud's code and message, and remove the cause: each run tries again. If the message \
