@@ -17,8 +17,9 @@ use crate::rotation::decide::{Reason, Reasons, Status};
 use crate::rotation::key::DAY;
 use crate::rotation::progress::RunProgress;
 use crate::rotation::project::Proof;
+use crate::rotation::remedies;
 use crate::rotation::report::{KeyError, KeyReport, ProjectReport, Report, Trigger};
-use crate::views::{remedies, wording};
+use crate::views::wording;
 
 /// More keys of one project with the same news share a line: an outage is one event, not ten thousand.
 const MAX_LINES: usize = 10;
@@ -43,7 +44,7 @@ const FOR_A_PERSON: [Reason; 7] = [
     Reason::Uncovered,
 ];
 
-type KeyProblems = HashMap<(Arc<str>, Subject), KeyProblem>;
+type KeyProblems = HashMap<(Arc<str>, Subject), Known>;
 
 /// Remembers the problems of the last run, and logs what has changed since then.
 #[derive(Debug, Default)]
@@ -53,6 +54,16 @@ pub struct Announcer {
     listed: Option<SystemTime>,
     /// While it is behind, a run without news is not logged.
     brief: Option<PastClock>,
+}
+
+/// What the log has on a key that needs attention.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// The problem that was logged last and has not ended.
+    problem: Option<KeyProblem>,
+    /// The reasons for which the last run could not read the key, if a failure of its whole project was logged instead.
+    /// The problem of before is neither over nor new when that failure ends.
+    unread: Option<Reasons>,
 }
 
 /// The reasons of a key's problem, and a hash of the cause: a new cause is logged, a new request id is not.
@@ -77,6 +88,7 @@ impl KeyProblem {
 #[derive(Default)]
 struct Attention<'r> {
     problems: KeyProblems,
+    keys: usize,
     /// New or changed since the last run.
     new: Vec<&'r KeyReport>,
 }
@@ -130,24 +142,31 @@ impl Announcer {
         let mut recovered = Vec::new();
         for key in &project.keys {
             let id = (Arc::clone(&project.name), key.subject.clone());
-            let last = self.problems.get(&id);
-            if needs_attention(project, key) {
-                let problem = KeyProblem::of(key);
-                if last != Some(&problem) {
-                    attention.new.push(key);
-                    // A failure of the whole project has its own line; an error of the key itself is logged as well.
-                    let has_project_line =
-                        project.failure.is_some() && key.status == Status::Unknown && key.error.is_none();
-                    if !has_project_line {
-                        news.entry(key.reasons.bits()).or_default().push(key);
-                    }
-                } else if lists_all {
-                    standing.entry(key.reasons.bits()).or_default().push(key);
+            let last = self.problems.get(&id).copied().unwrap_or_default();
+            if !needs_attention(project, key) {
+                if last.problem.is_some() {
+                    recovered.push(key);
                 }
-                attention.problems.insert(id, problem);
-            } else if last.is_some() {
-                recovered.push(key);
+                continue;
             }
+            attention.keys += 1;
+            // A failure of the whole project has its own line; an error of the key itself is logged as well.
+            let has_project_line = project.failure.is_some() && key.status == Status::Unknown && key.error.is_none();
+            let (known, is_new) = if has_project_line {
+                (Known { unread: Some(key.reasons), ..last }, last.unread != Some(key.reasons))
+            } else {
+                let problem = Some(KeyProblem::of(key));
+                (Known { problem, unread: None }, last.problem != problem)
+            };
+            if is_new {
+                attention.new.push(key);
+                if !has_project_line {
+                    news.entry(key.reasons.bits()).or_default().push(key);
+                }
+            } else if lists_all {
+                standing.entry(key.reasons.bits()).or_default().push(key);
+            }
+            attention.problems.insert(id, known);
         }
         for keys in news.values() {
             log_problem(project, keys);
@@ -213,7 +232,13 @@ fn is_for_a_person(project: &ProjectReport, key: &KeyReport) -> bool {
     let is_required = |reason: &Reason| match reason {
         Reason::Uncovered => project.coverage.is_problem(key.status),
         // With `proof: reported` it is a note.
-        Reason::MaterialTooOld => key.status == Status::NonCompliant && project.proof == Proof::Required,
+        // A key that is disabled or scheduled for deletion does not rotate, as a person has intended.
+        Reason::MaterialTooOld => {
+            key.status == Status::NonCompliant
+                && project.proof == Proof::Required
+                && !key.reasons.contains(Reason::KeyDisabled)
+                && !key.reasons.contains(Reason::PendingDeletion)
+        }
         reason => FOR_A_PERSON.contains(reason),
     };
     remedies::actionable(key.reasons).any(|reason| is_required(&reason))
@@ -267,7 +292,15 @@ fn log_problem(project: &ProjectReport, keys: &[&KeyReport]) {
 fn log_standing(project: &ProjectReport, keys: &[&KeyReport]) {
     let Some(first) = keys.first() else { return };
     let names = names(keys, MAX_LISTED);
-    let (why, reasons) = (wording::why(first).to_string(), first.reasons.to_string());
+    // Days and errors are those of single keys.
+    let (why, error) = if let [only] = keys {
+        (wording::why(only).to_string(), only.error())
+    } else {
+        let words: Vec<_> = first.reasons.iter().map(|reason| wording::reason_of(first, reason)).collect();
+        let is_shared = keys.iter().all(|key| KeyProblem::of(key) == KeyProblem::of(first));
+        (words.join("; "), first.error().filter(|_| is_shared))
+    };
+    let reasons = first.reasons.to_string();
     let remedy = remedies::of(first.reasons);
     macro_rules! line {
         ($level:ident) => {
@@ -275,7 +308,7 @@ fn log_standing(project: &ProjectReport, keys: &[&KeyReport]) {
                 keys = keys.len(),
                 names,
                 why,
-                error = first.error(),
+                error,
                 remedy,
                 project = &*project.name,
                 reasons,
@@ -298,7 +331,7 @@ fn summarise(report: &Report, attention: &Attention<'_>, is_behind: bool) {
     }
     let tally = report.tally();
     let of = |status| tally.of(status);
-    let need_attention = attention.problems.len();
+    let need_attention = attention.keys;
     let unchanged = need_attention - attention.new.len();
     let took_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
     macro_rules! line {

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
 
 use crate::evidence::changes::{Change, Recorded};
 use crate::evidence::folder;
@@ -28,11 +29,18 @@ const SEGMENTS: usize = 8;
 const REMEMBERED: usize = 10_000;
 
 /// The histories of all keys.
-#[derive(Default)]
 pub struct Histories {
     /// The folder of the evidence log, if there is one.
     log: Mutex<Option<PathBuf>>,
     seen: Mutex<Seen>,
+    /// One page reads the log at a time: a segment of it takes as much memory as the rest of the process.
+    reading: Arc<Semaphore>,
+}
+
+impl Default for Histories {
+    fn default() -> Self {
+        Self { log: Mutex::default(), seen: Mutex::default(), reading: Arc::new(Semaphore::new(1)) }
+    }
 }
 
 /// What this process has seen.
@@ -94,8 +102,13 @@ impl KeyHistories for Histories {
     fn of<'a>(&'a self, project: &'a str, key: &'a str) -> BoxFuture<'a, KeyHistory> {
         async move {
             let Some(folder) = self.log() else { return self.remembered(project, key) };
+            let Ok(turn) = Arc::clone(&self.reading).acquire_owned().await else { return KeyHistory::default() };
             let (project, key) = (project.to_owned(), key.to_owned());
-            let read = tokio::task::spawn_blocking(move || recorded(&folder, &project, &key));
+            let read = tokio::task::spawn_blocking(move || {
+                let history = recorded(&folder, &project, &key);
+                drop(turn);
+                history
+            });
             let unreadable = |why| KeyHistory { source: HistorySource::Unreadable(why), ..KeyHistory::default() };
             match read.await {
                 Ok(Ok(history)) => history,

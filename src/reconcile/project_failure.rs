@@ -9,7 +9,9 @@ use tracing::{debug, error, info, warn};
 
 use super::NotConnected;
 use crate::kms::{Error, ErrorKind};
+use crate::rotation::decide::Reason;
 use crate::rotation::key::DAY;
+use crate::rotation::remedies::remedy;
 use crate::support::error_chain::ErrorChain;
 
 /// What ended a project's run early, and what is wrong with the list of its keys. The first of each is kept and logged.
@@ -75,6 +77,7 @@ enum Level {
 }
 
 const LOGIN_FAILED: &str = "login failed; the project's keys cannot be checked";
+const LOGIN_UNAVAILABLE: &str = "login service unavailable; the project's keys cannot be checked";
 const CANNOT_REACH: &str = "cannot reach the cloud; the project's keys cannot be checked";
 
 impl<'a> ProjectFailure<'a> {
@@ -84,42 +87,46 @@ impl<'a> ProjectFailure<'a> {
 
     /// Keeps an error that ends the run of the whole project (rule 7); false for an error of a single call.
     pub(super) fn ends_run(&self, error: &Error) -> bool {
-        let (level, message) = match error.kind() {
-            ErrorKind::Credentials => (Level::Error, LOGIN_FAILED),
-            ErrorKind::LoginUnavailable => {
-                (Level::Warn, "login service unavailable; the project's keys cannot be checked")
-            }
-            ErrorKind::Unreachable => (Level::Error, CANNOT_REACH),
-            ErrorKind::Shortage => (Level::Warn, CANNOT_REACH),
+        let (level, message, reason) = match error.kind() {
+            ErrorKind::Credentials => (Level::Error, LOGIN_FAILED, Reason::AuthenticationFailed),
+            ErrorKind::LoginUnavailable => (Level::Warn, LOGIN_UNAVAILABLE, Reason::LoginUnavailable),
+            ErrorKind::Unreachable => (Level::Error, CANNOT_REACH, Reason::ReadFailed),
+            ErrorKind::Shortage => (Level::Warn, CANNOT_REACH, Reason::ReadFailed),
             _ => return false,
         };
         let cause = (!error.is_on_hold()).then(|| error.cause());
-        self.keep(Kind::End, &ErrorChain(error).to_string(), cause.as_deref(), level, message);
+        self.keep(Kind::End, &ErrorChain(error).to_string(), cause.as_deref(), reason, level, message);
         true
     }
 
     /// The project has no client.
     pub(super) fn not_connected(&self, why: &NotConnected) {
-        let (error, message) = match why {
-            NotConnected::Credentials(error) => (error, LOGIN_FAILED),
-            NotConnected::Unreachable(error) => (error, CANNOT_REACH),
+        let (error, message, reason) = match why {
+            NotConnected::Credentials(error) => (error, LOGIN_FAILED, Reason::AuthenticationFailed),
+            NotConnected::Unreachable(error) => (error, CANNOT_REACH, Reason::ReadFailed),
         };
-        self.keep(Kind::End, error, Some(error), Level::Error, message);
+        self.keep(Kind::End, error, Some(error), reason, Level::Error, message);
     }
 
     /// The keys cannot be listed.
     pub(super) fn list_failed(&self, error: &Error) {
         let level = if error.kind().is_transient() { Level::Warn } else { Level::Error };
+        let reason = match error.kind() {
+            ErrorKind::Permission | ErrorKind::AccessDenied => Reason::AccessDenied,
+            ErrorKind::Throttled => Reason::Throttled,
+            _ => Reason::ReadFailed,
+        };
         let message = "the project's keys cannot be listed";
-        self.keep(Kind::List, &ErrorChain(error).to_string(), Some(&error.cause()), level, message);
+        self.keep(Kind::List, &ErrorChain(error).to_string(), Some(&error.cause()), reason, level, message);
     }
 
     /// The list of keys may be incomplete, for this reason.
     pub(super) fn list_incomplete(&self, doubt: &str) {
-        self.keep(Kind::List, doubt, Some(doubt), Level::Warn, "the list of the project's keys may be incomplete");
+        let message = "the list of the project's keys may be incomplete";
+        self.keep(Kind::List, doubt, Some(doubt), Reason::ReadFailed, Level::Warn, message);
     }
 
-    fn keep(&self, kind: Kind, error: &str, cause: Option<&str>, level: Level, message: &'static str) {
+    fn keep(&self, kind: Kind, error: &str, cause: Option<&str>, reason: Reason, level: Level, message: &'static str) {
         if self.kept(kind).set(error.into()).is_err() {
             return;
         }
@@ -128,9 +135,10 @@ impl<'a> ProjectFailure<'a> {
             debug!(project, error, "{message}");
             return;
         }
+        let remedy = remedy(reason);
         match level {
-            Level::Warn => warn!(project, error, "{message}"),
-            Level::Error => error!(project, error, "{message}"),
+            Level::Warn => warn!(project, error, remedy, "{message}"),
+            Level::Error => error!(project, error, remedy, "{message}"),
         }
     }
 

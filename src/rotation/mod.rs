@@ -14,6 +14,7 @@ pub mod past;
 pub mod progress;
 pub mod project;
 pub mod reason;
+pub mod remedies;
 pub mod report;
 pub mod rule;
 

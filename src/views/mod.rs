@@ -9,14 +9,12 @@ pub(crate) mod escape;
 pub(crate) mod history;
 pub(crate) mod page;
 pub(crate) mod query;
-pub(crate) mod remedies;
 pub(crate) mod snapshot;
 pub(crate) mod status_json;
 mod text_report;
 pub(crate) mod wording;
 
 pub use history::{HistoryEvent, HistorySource, KeyHistory};
-pub use remedies::remedy;
 pub use snapshot::EvidenceStatus;
 pub use status_json::{RefusedPolicy, write_json, write_json_without_run};
 pub use text_report::{Purpose, TextStyle, write_text};

@@ -22,13 +22,13 @@ use selection::{GroupKey, SelectedGroup, Selection, select};
 
 use super::escape::Html;
 use super::query::{Group, PageQuery, Sort, key_address};
-use super::remedies;
 use super::snapshot::Snapshot;
 use super::wording::{self, PROBLEMS_FIRST};
 use crate::rotation::assignment::Subject;
 use crate::rotation::decide::{Reason, Status};
 use crate::rotation::key::{DesiredRotation, Rotation};
 use crate::rotation::progress::RunUnderWay;
+use crate::rotation::remedies;
 use crate::rotation::report::{KeyReport, ProjectReport, Report, Tally};
 use crate::support::version::VERSION;
 
@@ -36,8 +36,8 @@ const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 /// What the page may load and run: its own style and script, named by their hash, and fresh copies of itself.
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-2oo9eSumUWoBG0zDAeoGOe7Aofjt0umC16gOBMHSOac='; \
-    script-src 'sha256-1h9PpV2/yZxb6X7wna6IaDhkgRw+JafcbR9Tr8rrjqo='; \
+    style-src 'sha256-LiNco3Lff9Ezj/TjdCZ+5LvQH/ZaIrP0wNTF24NcitA='; \
+    script-src 'sha256-dfQrsjHB9W/QzqnLW8pdzdvq57nwi0snM5RBHYe4I5A='; \
     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The most selectors without a key that have a notice.
@@ -313,8 +313,9 @@ impl Rows<'_> {
 
     /// Which keys show what to do: the first of those that share it. The others can be opened.
     fn opens_remedy(&self, at: usize) -> bool {
-        let reasons = |at: usize| self.group.rows.get(at).map(|(_, key)| key.reasons);
-        self.query.group != Group::Reason && (at == 0 || reasons(at) != reasons(at - 1))
+        let mut before = self.group.rows.iter().take(at);
+        let reasons = self.group.rows.get(at).map(|(_, key)| key.reasons);
+        self.query.group != Group::Reason && before.all(|(_, key)| Some(key.reasons) != reasons)
     }
 }
 

@@ -2,7 +2,7 @@
 //! of a key's page.
 
 use form_urlencoded::Serializer;
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::wording;
 use crate::rotation::decide::{Reason, Status};
@@ -217,9 +217,12 @@ impl PageQuery {
 /// The beginning of the addresses of keys.
 pub(crate) const KEYS: &str = "/keys/";
 
+/// What is written as it is in an address, beside letters and digits. Not the dot: a part `..` means the folder above.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
+
 /// The address of a key's page.
 pub(super) fn key_address(project: &str, key: &str) -> String {
-    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+    let encoded = |text| utf8_percent_encode(text, ENCODED);
     format!("{KEYS}{}/{}", encoded(project), encoded(key))
 }
 
@@ -281,6 +284,8 @@ mod tests {
             let rest = address.strip_prefix(KEYS).unwrap();
             assert_eq!(parse_key_address(rest), Some((project.to_owned(), key.to_owned())), "{address}");
         }
+        assert_eq!(key_address("pay_1", "0d0466b0-e727-4d9c"), "/keys/pay_1/0d0466b0-e727-4d9c");
+        assert_eq!(key_address("..", "."), "/keys/%2E%2E/%2E");
         for wrong in ["", "payments", "%ff/x"] {
             assert_eq!(parse_key_address(wrong), None, "{wrong}");
         }

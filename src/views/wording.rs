@@ -85,7 +85,7 @@ fn reason_of_entry(of: Reason) -> &'static str {
 }
 
 /// A reason of this row in words.
-pub(super) fn reason_of(key: &KeyReport, of: Reason) -> &'static str {
+pub(crate) fn reason_of(key: &KeyReport, of: Reason) -> &'static str {
     match key.subject {
         Subject::Key(_) => reason(of),
         Subject::Entry(_) => reason_of_entry(of),

@@ -17,7 +17,7 @@ use crate::kms::observe::Observer;
 use crate::metrics::{Archive, KeySeries, Metrics, MetricsError};
 use crate::rotation::progress::RunProgress;
 use crate::rotation::project::PerKey;
-use crate::rotation::report::Report;
+use crate::rotation::report::{ProjectReport, Report};
 use crate::support::write_gate::WriteGate;
 use crate::views::KeyHistory;
 use crate::views::snapshot::{EvidenceStatus, LoadedPolicy, ReloadError, Snapshot};
@@ -47,6 +47,8 @@ pub(super) struct Current {
     pub(super) series: Option<Arc<RunSeries>>,
     /// Which keys of the next run have series.
     per_key: PerKey,
+    /// The text of the policy of the next run, where it is kept.
+    policy_text: Option<Arc<str>>,
 }
 
 /// The series of one run's keys; compressed at the first request for that form.
@@ -128,8 +130,8 @@ impl StatusStore {
         });
     }
 
-    /// A policy with these projects and this text came into force. Counters of new projects begin at 0; counters of removed projects
-    /// are removed. The loaded file stays: a newer one may have been loaded meanwhile.
+    /// A policy with these projects and this text came into force. Counters of new projects begin at 0; counters of
+    /// removed projects are removed. The loaded file stays: a newer one may have been loaded meanwhile.
     pub fn policy_in_force<'a>(
         &self,
         projects: impl IntoIterator<Item = &'a Arc<str>>,
@@ -139,7 +141,11 @@ impl StatusStore {
         self.metrics.set_projects(projects);
         self.current.send_modify(|current| {
             current.per_key = per_key;
-            current.snapshot.policy_text = text;
+            // The lines of a report are those of the policy that its run followed.
+            if current.snapshot.report.is_none() {
+                current.snapshot.policy_text.clone_from(&text);
+            }
+            current.policy_text = text;
         });
     }
 
@@ -165,11 +171,12 @@ impl StatusStore {
         for project in &report.projects {
             self.metrics.calls(&project.name).rotations_observed(project.new_rotations());
         }
-        self.current.send_modify(|Current { snapshot, series, per_key }| {
+        self.current.send_modify(|Current { snapshot, series, per_key, policy_text }| {
             if report.is_success() {
                 snapshot.last_success = Some(report.ended);
             }
             snapshot.report = Some(Arc::clone(&report));
+            snapshot.policy_text.clone_from(policy_text);
             *series = Some(Arc::new(RunSeries { report, per_key: *per_key, archive: OnceCell::new() }));
         });
     }
@@ -191,10 +198,16 @@ impl StatusStore {
         snapshot
     }
 
-    /// Whether the last run has this key.
+    /// Whether the last run has this key, or the first one has read it so far.
     pub(super) fn has_key(&self, project: &str, key: &str) -> bool {
-        let Some(report) = self.report() else { return false };
-        report.keys().any(|(known, of)| *known.name == *project && of.subject.as_str() == key)
+        let is_in =
+            |of: &ProjectReport| *of.name == *project && of.keys.iter().any(|known| known.subject.as_str() == key);
+        match self.report() {
+            Some(report) => report.projects.iter().any(is_in),
+            None => {
+                self.progress.run_with_keys().is_some_and(|run| run.projects.iter().any(|read| is_in(&read.report)))
+            }
+        }
     }
 
     /// What happened to a key.
@@ -298,6 +311,19 @@ mod tests {
         assert_eq!(refused(&store).as_deref(), Some("bad cron"));
         store.policy_loaded(UNIX_EPOCH + Duration::from_secs(1), Path::new("a.yaml"));
         assert_eq!(refused(&store), None);
+    }
+
+    #[test]
+    fn the_text_of_a_policy_is_shown_with_the_lines_of_its_own_run() {
+        let store = StatusStore::new().unwrap();
+        let text = || store.current().snapshot.policy_text.map(|text| text.to_string());
+        store.policy_in_force([], PerKey::All, Some("first".into()));
+        assert_eq!(text().as_deref(), Some("first"), "for the keys that the first run has read");
+        store.publish(report(false));
+        store.policy_in_force([], PerKey::All, Some("second".into()));
+        assert_eq!(text().as_deref(), Some("first"));
+        store.publish(report(false));
+        assert_eq!(text().as_deref(), Some("second"));
     }
 
     #[tokio::test]

@@ -39,21 +39,10 @@ const WALLS: &[(&str, &[&str])] = &[
     ("evidence", &["rotation", "reconcile", "support"]),
     // The report and the page give a key's status and reasons in the same words.
     ("audit", &["rotation", "views::wording", "evidence", "support"]),
-    // The log and the page give a key's reasons and remedies in the same words, and a key's page has its history.
+    // The log and the page give a key's reasons in the same words, and a key's page has its history.
     (
         "daemon",
-        &[
-            "rotation",
-            "policy",
-            "kms",
-            "reconcile",
-            "evidence",
-            "views::history",
-            "views::remedies",
-            "views::wording",
-            "web",
-            "support",
-        ],
+        &["rotation", "policy", "kms", "reconcile", "evidence", "views::history", "views::wording", "web", "support"],
     ),
     (
         "cli",

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use kms_rotationd::rotation::decide::Reason;
+use kms_rotationd::rotation::remedies::remedy;
 use kms_simulator::{Fault, Hold, Key, Operation, ProjectSetup, Rule, Setup, TokenRefusal};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
@@ -113,6 +115,9 @@ fn a_refused_user_does_not_log_in_again_in_each_run() {
     let daemon = site.run();
     daemon.await_runs(4);
     assert_eq!((&*daemon.status().key(KEY), cloud.all_requests()), (REFUSED, 1));
+    let lines = daemon.stop().messages("login failed; the project's keys cannot be checked");
+    assert_eq!(lines.len(), 1, "not again because the secret is not sent again: {lines:#?}");
+    assert_eq!(lines[0]["remedy"], remedy(Reason::AuthenticationFailed));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! without. What to do comes from the program itself.
 
 use kms_rotationd::rotation::decide::Reason;
-use kms_rotationd::views::remedy;
+use kms_rotationd::rotation::remedies::remedy;
 use serde_json::{Map, Value, json};
 
 use super::promtool::promtool;

@@ -15,7 +15,7 @@ use std::thread;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use kms_rotationd::rotation::decide::Reason;
-use kms_rotationd::views::remedy;
+use kms_rotationd::rotation::remedies::remedy;
 use kms_simulator::OperationSet;
 use serde_json::{Value, json};
 use tempfile::TempDir;

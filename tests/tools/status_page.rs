@@ -251,6 +251,8 @@ pub(crate) fn keys_appear_while_the_first_run_reads_them() {
     let headline = browser.text("return document.querySelector('h1').textContent");
     assert!(headline.starts_with("First run under way: ") && headline.ends_with(" of 40 keys read"), "{headline}");
     assert_eq!(browser.find("return document.querySelector('progress').max"), 40);
+    browser.click("#keys tbody tr .key a");
+    browser.await_found("return document.querySelector('h2')?.textContent", &json!("What to do"));
 }
 
 pub(crate) fn the_page_refreshes_itself_and_reports_a_lost_connection() {

@@ -2,20 +2,21 @@
 
 use askama::Template;
 
-use super::{Interval, KeyRow, LastRotation, SCRIPT, STYLE, append, day_and_time, minute, prose};
+use super::{Interval, KeyRow, LastRotation, SCRIPT, STYLE, Shown, append, day_and_time, minute, prose};
 use crate::rotation::assignment::Subject;
 use crate::rotation::decide::Reason;
+use crate::rotation::remedies;
 use crate::rotation::report::{KeyReport, ProjectReport};
 use crate::support::version::VERSION;
 use crate::views::history::{HistorySource, KeyHistory};
 use crate::views::query::PageQuery;
-use crate::views::remedies;
 use crate::views::snapshot::Snapshot;
 use crate::views::wording;
 
-/// The page of a key of the last run; `None` if that has no such key.
+/// The page of a key of the last run, or of those that the first run has read so far; `None` if that has no such key.
 pub(crate) fn key_page(snapshot: &Snapshot, project: &str, key: &str, history: &KeyHistory) -> Option<Vec<u8>> {
-    let project = snapshot.report.as_ref()?.projects.iter().find(|known| *known.name == *project)?;
+    let shown = Shown::of(snapshot)?;
+    let project = shown.report.projects.iter().find(|known| *known.name == *project)?;
     let key = project.keys.iter().find(|known| known.subject.as_str() == key)?;
     let row = KeyRow { project, key, opens_remedy: true };
     let mut page = Vec::with_capacity(32 * 1024);

@@ -22,16 +22,18 @@
 
   function replace(page) {
     const fresh = new DOMParser().parseFromString(page, "text/html");
-    const focused = document.activeElement.closest("a")?.href;
-    const opened = new Map([...document.querySelectorAll("tr")].map((row) => [row.querySelector(".key a")?.href,
-      row.querySelector("details")?.open]));
+    const keyOf = (row) => row?.querySelector(".key a")?.href;
+    const focused = document.activeElement?.closest("a")?.href;
+    const focusedRow = keyOf(document.activeElement?.closest("summary")?.closest("tr"));
+    const opened = new Map([...document.querySelectorAll("tr")].map((row) => [keyOf(row), row.querySelector("details")?.open]));
     for (const part of PARTS) {
       if (byId(part) && fresh.getElementById(part)) byId(part).replaceWith(document.adoptNode(fresh.getElementById(part)));
     }
     // What its reader has opened or closed stays so.
     for (const row of document.querySelectorAll("tr")) {
-      const [details, was] = [row.querySelector("details"), opened.get(row.querySelector(".key a")?.href)];
+      const [details, was] = [row.querySelector("details"), opened.get(keyOf(row))];
       if (details && was !== undefined) details.open = was;
+      if (details && focusedRow && keyOf(row) === focusedRow) details.querySelector("summary").focus();
     }
     document.title = fresh.title;
     document.body.dataset.busy = fresh.body.dataset.busy ?? "no";

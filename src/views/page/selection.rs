@@ -5,9 +5,9 @@ use std::time::SystemTime;
 
 use crate::rotation::decide::{Reason, Status};
 use crate::rotation::key::Rotation;
+use crate::rotation::remedies;
 use crate::rotation::report::{KeyReport, ProjectReport, Report};
 use crate::views::query::{Group, PageQuery, Sort};
-use crate::views::remedies;
 use crate::views::wording::PROBLEMS_FIRST;
 
 /// The most keys of a page.

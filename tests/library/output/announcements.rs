@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kms_rotationd::daemon::{Announcer, PastClock};
-use kms_rotationd::rotation::decide::{Reason, Status};
-use kms_rotationd::rotation::project::{Coverage, Mode};
+use kms_rotationd::rotation::decide::{Reason, Reasons, Status};
+use kms_rotationd::rotation::project::{Coverage, Mode, Proof};
+use kms_rotationd::rotation::remedies::remedy;
 use kms_rotationd::rotation::report::{KeyError, KeyReport, ProjectReport, Report};
-use kms_rotationd::views::remedy;
 
 use super::sample::{account, compliant, off, project, report, uncovered};
 
@@ -92,6 +92,40 @@ fn a_key_with_its_own_error_is_logged_in_addition_to_its_projects_failure() {
     let about: Vec<_> = lines.iter().filter(|line| line.contains("key needs attention")).collect();
     assert_eq!(about.len(), 1, "{lines:#?}");
     assert!(about[0].contains("not_found"), "{}", about[0]);
+}
+
+#[test]
+fn the_end_of_a_projects_failure_makes_no_problem_news() {
+    let healthy = || project("p", Mode::Enforce, vec![compliant(0), off(1), off(2)]);
+    let failed = || {
+        let unread = |key| KeyReport { status: Status::Unknown, reasons: Reason::AuthenticationFailed.into(), ..key };
+        let keys = vec![unread(compliant(0)), unread(off(1)), unread(off(2))];
+        ProjectReport { failure: Some("authenticate: HTTP 401".into()), ..project("p", Mode::Enforce, keys) }
+    };
+    let after = project("p", Mode::Enforce, vec![compliant(0), off(1), compliant(2)]);
+    let lines = logged(&[healthy(), failed(), failed(), after].map(|project| report(vec![project])));
+    let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(count("key needs attention"), 2, "both in the first run: {lines:#?}");
+    assert_eq!(count("key recovered alias=\"pay-00002\""), 1, "{lines:#?}");
+    assert_eq!(count("key recovered"), 1, "{lines:#?}");
+    let summaries: Vec<_> = lines.iter().filter(|line| line.contains("run finished")).collect();
+    assert!(
+        summaries[1].contains("need_attention=3 of=3 names=\"pay-00000, pay-00001, pay-00002\" trigger="),
+        "{lines:#?}"
+    );
+    assert!(summaries[2].contains("need_attention=3 of=3 unchanged=3"), "{lines:#?}");
+    assert!(summaries[3].contains("need_attention=1 of=3 unchanged=1"), "{lines:#?}");
+}
+
+#[test]
+fn old_material_of_a_disabled_key_is_no_error() {
+    for (more, level) in [(Reason::RotationUnproven, "ERROR "), (Reason::KeyDisabled, " WARN ")] {
+        let reasons = Reasons::NONE.with(Reason::MaterialTooOld).with(more);
+        let key = KeyReport { status: Status::NonCompliant, reasons, ..compliant(0) };
+        let project = ProjectReport { proof: Proof::Required, ..project("p", Mode::Enforce, vec![key]) };
+        let lines = logged(&[report(vec![project])]);
+        assert!(lines[0].starts_with(level) && lines[0].contains("key needs attention"), "{lines:#?}");
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use kms_rotationd::kms::observe::{Code, Operation};
-use kms_rotationd::rotation::decide::Status;
-use kms_rotationd::rotation::project::PerKey;
+use kms_rotationd::rotation::decide::{Reason, Status};
+use kms_rotationd::rotation::project::{Mode, PerKey};
 use kms_rotationd::rotation::report::{KeyReport, ProjectReport, Report};
 use kms_rotationd::web::{Health, Server, StatusStore, WebFile};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::documents::assert_golden;
-use super::sample::{ENDED, account, many, one_of_each, project, report};
+use super::sample::{ENDED, account, many, off, one_of_each, project, report};
 
 /// A server, and the state that a daemon passes to it.
 pub(crate) struct Running {
@@ -527,6 +527,7 @@ async fn a_keys_page_has_reason_remedy_setting_entry_and_history() {
     let running = Running::with(account()).await;
     let lines: Vec<_> = (1..=60).map(|line| format!("    - {{alias: line-{line}}} # <why>\n")).collect();
     running.store.policy_in_force([], PerKey::All, Some(lines.concat().into()));
+    running.store.publish(account());
     let page = running.get("/", "").await.text().to_owned();
     let row = page.lines().find(|line| line.contains("<b>pay-00005</b>")).unwrap();
     let address = row.split_once("<a href=\"").unwrap().1.split_once('"').unwrap().0;
@@ -544,6 +545,17 @@ async fn a_keys_page_has_reason_remedy_setting_entry_and_history() {
     for wrong in ["/keys/account/nowhere", "/keys/other/x", "/keys/", "/keys/account", "/keys/%ff/x"] {
         assert_eq!(running.get(wrong, "").await.status(), 404, "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn only_the_first_of_keys_with_the_same_reasons_shows_what_to_do() {
+    let disabled = |number| KeyReport { reasons: Reason::KeyDisabled.into(), ..off(number) };
+    let keys = vec![off(0), disabled(1), off(2), disabled(3)];
+    let page =
+        Running::with(report(vec![project("p", Mode::Enforce, keys)])).await.get("/", "").await.text().to_owned();
+    let rows = page.lines().filter(|line| line.contains("<details class=\"remedy\""));
+    let opened: Vec<_> = rows.map(|row| row.contains("<details class=\"remedy\" open>")).collect();
+    assert_eq!(opened, [true, true, false, false]);
 }
 
 #[tokio::test]

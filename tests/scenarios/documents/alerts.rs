@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kms_rotationd::rotation::decide::Reason;
-use kms_rotationd::views::remedy;
+use kms_rotationd::rotation::remedies::remedy;
 use serde_json::Value;
 
 use super::repository::{TO_UPDATE, change, updates};

@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 use kms_rotationd::rotation::assignment::Subject;
 use kms_rotationd::rotation::decide::{Reason, Reasons, Status, Steps};
 use kms_rotationd::rotation::project::{Cloud, CloudAccess, Coverage, Mode, Proof};
+use kms_rotationd::rotation::remedies::remedy;
 use kms_rotationd::rotation::report::{KeyReport, ProjectReport, Report, Trigger};
-use kms_rotationd::views::{Purpose, TextStyle, remedy, write_text};
+use kms_rotationd::views::{Purpose, TextStyle, write_text};
 
 use super::repository::{TO_UPDATE, change, text, updates};
 use crate::KEY;

@@ -147,20 +147,21 @@ impl Session {
     }
 }
 
-/// The output with `0` for values that differ from run to run: times, durations, request ids.
+/// The output with `0` for values that differ from run to run or build to build: times, durations, request ids.
 fn steady(output: &str) -> String {
     output.lines().map(|line| steady_line(line.trim_end())).collect::<Vec<_>>().join("\n")
 }
 
 fn steady_line(line: &str) -> String {
     /// A value follows that may be any.
-    const BEFORE: [&str; 6] = [
+    const BEFORE: [&str; 7] = [
         "took_ms=",
         "request_id=\"",
         "request_id\":\"",
         "duration_seconds\":",
         "version\":\"",
-        // The policy has the port of the simulated cloud.
+        "revision=\"",
+        // The policy names the folder of the test.
         "policy_sha256=\"",
     ];
     // The value of a metric that is a time.

@@ -2,7 +2,7 @@
 //!
 //! Each text is short enough for a log line, and has its first step first. Commands and fields are in backquotes.
 
-use crate::rotation::decide::{Reason, Reasons};
+use super::decide::{Reason, Reasons};
 
 /// The reasons for which a run repairs a key, unless another reason shows why it did not.
 const REPAIRABLE: [Reason; 3] = [Reason::RotationDisabled, Reason::IntervalMismatch, Reason::IntervalTooLong];
@@ -56,8 +56,8 @@ pub fn remedy(reason: Reason) -> &'static str {
         }
         Reason::ReadFailed => {
             "Read the error. HTTP 5xx or timeout: the next run tries again; if it lasts, give the request id to the \
-             cloud's support. Certificate: set `ca_file`. Proxy: correct `proxy` or `HTTPS_PROXY`. Open files: raise \
-             `LimitNOFILE`."
+             cloud's support. No connection: check `kms_endpoint`, name resolution and firewall. Certificate: set \
+             `ca_file`. Proxy: correct `proxy` or `HTTPS_PROXY`. Open files: raise `LimitNOFILE`."
         }
         Reason::WriteFailed => {
             "Read the error for the cloud's code and message, and remove the cause: each run tries again. If the message \
@@ -116,13 +116,14 @@ pub fn remedy(reason: Reason) -> &'static str {
 
 /// The reasons of a key that call for an action, the most important first: a wrong setting is left out if another reason
 /// shows why it was not repaired.
-pub(crate) fn actionable(reasons: Reasons) -> impl Iterator<Item = Reason> {
+pub fn actionable(reasons: Reasons) -> impl Iterator<Item = Reason> {
     let is_explained = reasons.iter().any(|reason| !REPAIRABLE.contains(&reason) && !OF_THE_MATERIAL.contains(&reason));
     reasons.iter().filter(move |reason| !(is_explained && REPAIRABLE.contains(reason)))
 }
 
 /// What to do about a key with these reasons, the most important first.
-pub(crate) fn of(reasons: Reasons) -> Option<String> {
+#[must_use]
+pub fn of(reasons: Reasons) -> Option<String> {
     let mut texts: Vec<_> = actionable(reasons).map(remedy).collect();
     texts.dedup();
     (!texts.is_empty()).then(|| texts.join(" "))
