@@ -20,6 +20,7 @@ mod recording;
 mod rehearsal;
 mod report;
 mod serve;
+mod simulation_arguments;
 mod story;
 
 use std::ffi::OsString;

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::arguments::{LogOptions, OutputFormat, ReportOptions, Simulation};
+use super::arguments::{LogOptions, OutputFormat, ReportOptions};
 use super::progress_line::ProgressLine;
 use super::rehearsal::Rehearsal;
+use super::simulation_arguments::Simulation;
 use super::{Exit, fail, file_limit, print, print_refusal, recording, variable, wants_colour};
 use crate::connect::{ClientCache, Connector};
 use crate::daemon::{PolicyFile, Signals, warn_of_exposed_secrets};

@@ -12,9 +12,10 @@ use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::arguments::{RehearseOptions, SEED};
+use super::arguments::SEED;
 use super::population::{Population, simulated_id};
 use super::recording::RehearsalLog;
+use super::simulation_arguments::RehearseOptions;
 use super::story::{Story, minute};
 use super::{Exit, fail};
 use crate::connect::EndpointOverride;

@@ -8,10 +8,11 @@ use std::time::Duration;
 use listenfd::ListenFd;
 use tracing::{error, info};
 
-use super::arguments::{LeaseOptions, LogOptions, RehearseOptions};
+use super::arguments::{LeaseOptions, LogOptions};
 use super::leadership::Leadership;
 use super::recording::Process;
 use super::rehearsal::{self, Rehearsal};
+use super::simulation_arguments::RehearseOptions;
 use super::{Exit, fail, file_limit, load, recording, variable};
 use crate::connect::{ClientCache, Connector};
 use crate::daemon::{Alarm, Announcer, CronAlarm, Daemon, FastForward, Histories, PolicyFile, Signals, Supervisor};

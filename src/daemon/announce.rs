@@ -355,14 +355,15 @@ fn summarise(report: &Report, attention: &Attention<'_>, is_behind: bool) {
             )
         };
     }
-    if report.interrupted {
-        line!(warn, "run interrupted");
-    } else if report.is_success() {
-        line!(info, "run finished");
-    } else if of(Status::NonCompliant) > 0 {
-        line!(warn, "run finished with keys off policy");
-    } else {
-        line!(warn, "run finished with keys unknown or uncovered");
+    // A run that shows what the one before has shown is no event.
+    let is_news = !attention.new.is_empty();
+    match (report.is_success(), of(Status::NonCompliant)) {
+        _ if report.interrupted => line!(warn, "run interrupted"),
+        (true, _) => line!(info, "run finished"),
+        (false, 0) if is_news => line!(warn, "run finished with keys unknown or uncovered"),
+        (false, 0) => line!(info, "run finished with keys unknown or uncovered"),
+        (false, _) if is_news => line!(warn, "run finished with keys off policy"),
+        (false, _) => line!(info, "run finished with keys off policy"),
     }
 }
 

@@ -163,6 +163,7 @@ impl<A: Alarm, C> Daemon<A, C> {
         let mut progress = tokio::time::interval_at(began + PROGRESS_EVERY, PROGRESS_EVERY);
         loop {
             self.supervisor.beat();
+            self.supervisor.status(self.store.line());
             let reload_trigger = tokio::select! {
                 biased;
                 report = &mut run => return (report, reloaded),

@@ -8,6 +8,7 @@
 
 mod key_page;
 mod projects;
+mod rows;
 mod selection;
 
 use std::borrow::Cow;
@@ -18,25 +19,21 @@ use askama::filters::{Escaper, Safe};
 
 pub(crate) use key_page::key_page;
 use projects::{ProjectRow, Projects, projects};
-use selection::{GroupKey, SelectedGroup, Selection, select};
+use selection::{Selection, select};
 
 use super::escape::Html;
-use super::query::{Group, PageQuery, Sort, key_address};
+use super::query::{Group, PageQuery, Sort};
 use super::snapshot::Snapshot;
 use super::wording::{self, PROBLEMS_FIRST};
-use crate::rotation::assignment::Subject;
-use crate::rotation::decide::{Reason, Status};
-use crate::rotation::key::{DesiredRotation, Rotation};
-use crate::rotation::progress::RunUnderWay;
-use crate::rotation::remedies;
-use crate::rotation::report::{KeyReport, ProjectReport, Report, Tally};
+use crate::rotation::decide::Status;
+use crate::rotation::report::{ProjectReport, Report, Tally};
 use crate::support::version::VERSION;
 
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 /// What the page may load and run: its own style and script, named by their hash, and fresh copies of itself.
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-LiNco3Lff9Ezj/TjdCZ+5LvQH/ZaIrP0wNTF24NcitA='; \
+    style-src 'sha256-sxxYTZQZbfbK+41Ib2Ief5OcR2oXgOeoXe12mkRmcpk='; \
     script-src 'sha256-dfQrsjHB9W/QzqnLW8pdzdvq57nwi0snM5RBHYe4I5A='; \
     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -124,8 +121,8 @@ impl<'a> StatusPage<'a> {
         let whole: Tally = all().map(|(_, tally)| tally).sum();
         let headline = match (&snapshot.report, &snapshot.run) {
             (Some(_), _) => wording::headline(&whole).to_string(),
-            (None, Some(run)) => first_run(run),
-            (None, None) => "Waiting for the first run".to_owned(),
+            (None, Some(run)) => wording::first_run(run),
+            (None, None) => "waiting for the first run".to_owned(),
         };
         let of_query = || all().filter(|(project, _)| query.shows_project(project));
         Self {
@@ -208,17 +205,6 @@ impl<'a> StatusPage<'a> {
     }
 }
 
-/// The headline before the first run has ended: no number of it is final.
-fn first_run(run: &RunUnderWay) -> String {
-    match run.found {
-        0 => "First run under way: listing keys".to_owned(),
-        found => {
-            let (keys, stage) = run.stage();
-            format!("First run under way: {keys} of {} {stage}", wording::count(found, "key", "keys"))
-        }
-    }
-}
-
 /// A link that shows the keys with one status, or all keys.
 struct FilterLink {
     address: String,
@@ -260,147 +246,6 @@ fn bar(tally: &Tally) -> Safe<Bar> {
         end += width;
     }
     Safe(Bar { total: end, shares })
-}
-
-/// The keys of one group, each in a row.
-#[derive(Template)]
-#[template(path = "views/page/rows.html")]
-struct Rows<'a> {
-    group: &'a SelectedGroup<'a>,
-    query: &'a PageQuery,
-}
-
-fn rows<'a>(group: &'a SelectedGroup<'a>, query: &'a PageQuery) -> Safe<Rows<'a>> {
-    Safe(Rows { group, query })
-}
-
-impl Rows<'_> {
-    /// The heading of the group, if keys are grouped.
-    fn heading(&self) -> Option<String> {
-        let (project, key) = self.group.rows.first()?;
-        let heading = match self.group.key {
-            GroupKey::All => return None,
-            GroupKey::Reason(_) => match self.reason() {
-                Some(reason) => wording::reason(reason).to_owned(),
-                None => "no reason".to_owned(),
-            },
-            GroupKey::Project(_) => project.name.to_string(),
-            GroupKey::Status(_) => wording::status(key.status).to_owned(),
-            GroupKey::Entry(..) => match key.entry_line {
-                Some(line) => format!("{}: {}", project.name, wording::policy_line(line)),
-                None => format!("{}: no policy entry", project.name),
-            },
-        };
-        Some(heading)
-    }
-
-    /// The reason that the keys of the group have in common.
-    fn reason(&self) -> Option<Reason> {
-        let (_, key) = self.group.rows.first().filter(|_| self.query.group == Group::Reason)?;
-        remedies::actionable(key.reasons).next()
-    }
-
-    /// What to do about it.
-    fn remedy(&self) -> Option<&'static str> {
-        self.reason().map(remedies::remedy)
-    }
-
-    /// The address of the page with all keys that have the reason.
-    fn only_these(&self) -> Option<String> {
-        let reason = self.reason().filter(|reason| self.query.reason != Some(*reason))?;
-        Some(self.query.with_reason(Some(reason)).address())
-    }
-
-    /// Which keys show what to do: the first of those that share it. The others can be opened.
-    fn opens_remedy(&self, at: usize) -> bool {
-        let mut before = self.group.rows.iter().take(at);
-        let reasons = self.group.rows.get(at).map(|(_, key)| key.reasons);
-        self.query.group != Group::Reason && before.all(|(_, key)| Some(key.reasons) != reasons)
-    }
-}
-
-/// One key's row.
-#[derive(Template)]
-#[template(path = "views/page/key_row.html")]
-struct KeyRow<'a> {
-    project: &'a ProjectReport,
-    key: &'a KeyReport,
-    opens_remedy: bool,
-}
-
-fn key_row<'a>(project: &'a ProjectReport, key: &'a KeyReport, opens_remedy: bool) -> Safe<KeyRow<'a>> {
-    Safe(KeyRow { project, key, opens_remedy })
-}
-
-/// What the interval's column shows first.
-enum Interval {
-    Off,
-    Days(u32),
-    Unknown,
-    NotRead,
-}
-
-/// What the last rotation's column shows.
-enum LastRotation {
-    At(SystemTime),
-    /// Never, and when the key was created, where that is known.
-    Never(Option<SystemTime>),
-    /// What the cloud shows makes no sense.
-    Unknown,
-    NotRead,
-}
-
-impl KeyRow<'_> {
-    fn address(&self) -> String {
-        key_address(&self.project.name, self.key.subject.as_str())
-    }
-
-    /// The key's name, unless the row already calls it so, as that of an entry without a key.
-    fn alias(&self) -> Option<&str> {
-        self.key.alias.as_deref().filter(|_| matches!(self.key.subject, Subject::Key(_)))
-    }
-
-    /// What to do, if the key is a problem or has a finding.
-    fn remedy(&self) -> Option<String> {
-        let is_finding = self.project.coverage.is_problem(self.key.status)
-            || (self.key.status == Status::Compliant && !self.key.reasons.is_empty())
-            || self.key.reasons.contains(Reason::ExemptionEndsSoon);
-        remedies::of(self.key.reasons).filter(|_| is_finding)
-    }
-
-    fn interval(&self) -> Interval {
-        match self.key.rotation {
-            Some(Rotation { enabled: false, .. }) => Interval::Off,
-            Some(Rotation { interval_days: Some(days), .. }) => Interval::Days(days),
-            None if !self.could_not_be_read() => Interval::NotRead,
-            Some(Rotation { interval_days: None, .. }) | None => Interval::Unknown,
-        }
-    }
-
-    /// Whether the key was to be read, unlike an exempt one.
-    fn could_not_be_read(&self) -> bool {
-        matches!(self.key.subject, Subject::Key(_)) && matches!(self.key.status, Status::NonCompliant | Status::Unknown)
-    }
-
-    /// The policy's interval, if the key's differs.
-    fn wanted_interval(&self) -> Option<impl std::fmt::Display> {
-        let accepts = |desired: &DesiredRotation| match self.interval() {
-            Interval::Days(days) => desired.accepts(days),
-            Interval::Off | Interval::Unknown | Interval::NotRead => self.key.status == Status::Exempt,
-        };
-        self.key.desired.filter(|desired| !accepts(desired)).map(wording::wanted)
-    }
-
-    fn last_rotation(&self) -> LastRotation {
-        match (self.key.rotation, self.key.material_since) {
-            (None, _) if !self.could_not_be_read() => LastRotation::NotRead,
-            (Some(Rotation { last_rotated: Some(at), .. }), Some(_)) => LastRotation::At(at),
-            (Some(Rotation { last_rotated: None, rotations: None | Some(0), .. }), _) => {
-                LastRotation::Never(self.key.created)
-            }
-            _ => LastRotation::Unknown,
-        }
-    }
 }
 
 /// Text in which commands and fields are in backquotes.

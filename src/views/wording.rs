@@ -9,6 +9,7 @@ use crate::rotation::assignment::Subject;
 use crate::rotation::decide::{Reason, Status, Step, Steps};
 use crate::rotation::key::{Bound, DesiredRotation};
 use crate::rotation::material::whole_days;
+use crate::rotation::progress::RunUnderWay;
 use crate::rotation::report::{KeyReport, Report, Tally};
 
 /// Text that is written directly to its destination, without a `String`.
@@ -205,9 +206,10 @@ pub(crate) fn daemon_line(last: Option<&Tally>, standby: bool, snapshot: &Snapsh
     let unrecorded = snapshot.is_unrecorded();
     formatted(move |f| {
         f.write_str(if standby { "standby; " } else { "" })?;
-        match last {
-            Some(tally) => write!(f, "{}", headline(tally))?,
-            None => f.write_str("no run has ended yet")?,
+        match (last, &snapshot.run) {
+            (Some(tally), _) => write!(f, "{}", headline(tally))?,
+            (None, Some(run)) => write!(f, "{}", first_run(run))?,
+            (None, None) => f.write_str("no run has ended yet")?,
         }
         match next_run {
             Some(at) => write!(f, "; next run {} UTC", minute(at))?,
@@ -216,6 +218,17 @@ pub(crate) fn daemon_line(last: Option<&Tally>, standby: bool, snapshot: &Snapsh
         f.write_str(if refused { "; policy reload failed, still using the policy loaded before" } else { "" })?;
         f.write_str(if unrecorded { "; the evidence log cannot be written" } else { "" })
     })
+}
+
+/// The headline before the first run has ended: no number of it is final.
+pub(super) fn first_run(run: &RunUnderWay) -> String {
+    match run.found {
+        0 => "first run under way: listing keys".to_owned(),
+        found => {
+            let (keys, stage) = run.stage();
+            format!("first run under way: {keys} of {} {stage}", count(found, "key", "keys"))
+        }
+    }
 }
 
 /// A number of things.

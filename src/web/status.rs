@@ -226,11 +226,11 @@ impl StatusStore {
     /// The status line for the service manager.
     #[must_use]
     pub fn line(&self) -> String {
-        let Current { snapshot, .. } = &*self.current.borrow();
+        let Current { snapshot, .. } = self.current();
         let report = snapshot.report.as_ref();
         let tally = report.map(|report| report.tally());
         let standby = report.is_some_and(|report| report.standby);
-        wording::daemon_line(tally.as_ref(), standby, snapshot).to_string()
+        wording::daemon_line(tally.as_ref(), standby, &snapshot).to_string()
     }
 
     pub(super) fn current(&self) -> Current {

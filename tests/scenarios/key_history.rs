@@ -84,7 +84,7 @@ fn a_run_under_way_is_shown_with_its_progress() {
     assert_eq!(daemon.metric("kms_rotation_run_in_progress"), Some(1.0));
     assert_eq!(daemon.metric("kms_rotation_run_keys{state=\"total\"}"), Some(30.0));
     let (_, page) = daemon.get("/");
-    assert_has(&page, &["<h1>First run under way: ", "Run under way (start) since ", "<tr data-status="]);
+    assert_has(&page, &["<h1>first run under way: ", "Run under way (start) since ", "<tr data-status="]);
     assert!(!page.contains(" 0 keys") && !page.contains("<b>0</b> all"), "{page}");
     assert_eq!(daemon.get("/readyz").0, 503);
 }

@@ -249,7 +249,7 @@ pub(crate) fn keys_appear_while_the_first_run_reads_them() {
     let has_rows = "return document.querySelectorAll('#keys tbody tr').length > 0";
     browser.await_found(&refreshed(has_rows), &json!(true));
     let headline = browser.text("return document.querySelector('h1').textContent");
-    assert!(headline.starts_with("First run under way: ") && headline.ends_with(" of 40 keys read"), "{headline}");
+    assert!(headline.starts_with("first run under way: ") && headline.ends_with(" of 40 keys read"), "{headline}");
     assert_eq!(browser.find("return document.querySelector('progress').max"), 40);
     browser.click("#keys tbody tr .key a");
     browser.await_found("return document.querySelector('h2')?.textContent", &json!("What to do"));

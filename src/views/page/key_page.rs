@@ -2,7 +2,8 @@
 
 use askama::Template;
 
-use super::{Interval, KeyRow, LastRotation, SCRIPT, STYLE, Shown, append, day_and_time, minute, prose};
+use super::rows::{Interval, KeyRow, LastRotation};
+use super::{SCRIPT, STYLE, Shown, append, day_and_time, minute, prose};
 use crate::rotation::assignment::Subject;
 use crate::rotation::decide::Reason;
 use crate::rotation::remedies;

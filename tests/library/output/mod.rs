@@ -3,5 +3,6 @@
 mod announcements;
 mod connections;
 mod documents;
+mod page;
 pub(crate) mod sample;
 mod server;
