@@ -33,7 +33,7 @@ const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 /// What the page may load and run: its own style and script, named by their hash, and fresh copies of itself.
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-sxxYTZQZbfbK+41Ib2Ief5OcR2oXgOeoXe12mkRmcpk='; \
+    style-src 'sha256-8S4GCnkNn+AF/v+GNvbLphajCzFTf+lV9LxBTxaNUpE='; \
     script-src 'sha256-dfQrsjHB9W/QzqnLW8pdzdvq57nwi0snM5RBHYe4I5A='; \
     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
