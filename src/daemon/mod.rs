@@ -163,7 +163,6 @@ impl<A: Alarm, C> Daemon<A, C> {
         let mut progress = tokio::time::interval_at(began + PROGRESS_EVERY, PROGRESS_EVERY);
         loop {
             self.supervisor.beat();
-            self.supervisor.status(self.store.line());
             let reload_trigger = tokio::select! {
                 biased;
                 report = &mut run => return (report, reloaded),
@@ -175,6 +174,9 @@ impl<A: Alarm, C> Daemon<A, C> {
                 () = self.signals.hang_up.notified() => Trigger::Signal,
                 _ = progress.tick() => {
                     announce::log_progress(&self.reconciler.progress, began.elapsed());
+                    if !stopping {
+                        self.supervisor.status(self.store.line());
+                    }
                     continue;
                 }
                 () = tokio::time::sleep(self.supervisor.heartbeat_interval()) => {
