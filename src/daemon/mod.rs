@@ -131,7 +131,7 @@ impl<A: Alarm, C> Daemon<A, C> {
                         trigger = Some(Trigger::Schedule);
                         None
                     }
-                    WakeUp::Reload(trigger) => self.reload(trigger),
+                    WakeUp::Reload(trigger) => self.reload(trigger).await,
                 },
             };
             if let Some((policy, reload_trigger)) = reloaded {
@@ -186,7 +186,16 @@ impl<A: Alarm, C> Daemon<A, C> {
                     Trigger::Reload
                 }
             };
-            reloaded = self.reload(reload_trigger).or(reloaded);
+            let mut reload = std::pin::pin!(self.reload(reload_trigger));
+            // Reading a large policy takes a second, in which the run goes on.
+            tokio::select! {
+                biased;
+                report = &mut run => {
+                    let reloaded = reload.await.or(reloaded);
+                    return (report, reloaded);
+                }
+                new = &mut reload => reloaded = new.or(reloaded),
+            }
         }
     }
 
@@ -240,12 +249,12 @@ impl<A: Alarm, C> Daemon<A, C> {
 
     /// Reloads the policy. `None` if it is refused and the previous one stays in force, or if the daemon is shutting
     /// down: systemd must not receive READY after STOPPING.
-    fn reload(&mut self, trigger: Trigger) -> Option<Reloaded> {
+    async fn reload(&mut self, trigger: Trigger) -> Option<Reloaded> {
         if self.signals.stop.is_cancelled() {
             return None;
         }
         self.supervisor.reloading();
-        let reloaded = match self.policy_file.read() {
+        let reloaded = match self.policy_file.read_on_another_thread().await {
             Ok(policy) => {
                 info!(file = %self.policy_file.path().display(), policy_sha256 = self.policy_file.digest(), "policy reloaded");
                 self.store.policy_loaded(self.clock.now(), self.policy_file.path());

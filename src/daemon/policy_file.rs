@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::policy::types::{Policy, Project};
-use crate::policy::{self, PolicyRefused, UnreadableFile};
+use crate::policy::{self, Accepted, PolicyRefused, UnreadableFile};
 use crate::support::clock::Clock;
 use crate::support::file_stamp::LastRead;
 use crate::support::hex::hex;
@@ -78,24 +78,56 @@ impl PolicyFile {
         &self.path
     }
 
-    /// Reads the file, changed or not, and logs its warnings. A pipe or standard input is read, and waited for, only the first time, when
-    /// nothing else runs yet; later it is refused.
+    /// Reads the file, changed or not, and logs its warnings. A pipe or standard input is read, and waited for, only the
+    /// first time, when nothing else runs yet; later it is refused.
     ///
     /// # Errors
     ///
     /// The file cannot be read, or is not a valid policy.
     pub fn read(&mut self) -> Result<Policy, PolicyRefused> {
+        let content = self.content()?;
+        let decoded = policy::read(&content, &self.name(), self.environment, self.clock.now());
+        self.decoded(&content, decoded.map_err(PolicyRefused::Invalid))
+    }
+
+    /// The same, without occupying this thread: decoding the entries of 100 000 keys takes a second.
+    ///
+    /// # Errors
+    ///
+    /// As of [`read`](Self::read).
+    pub(super) async fn read_on_another_thread(&mut self) -> Result<Policy, PolicyRefused> {
+        let content = Arc::new(self.content()?);
+        let (name, environment, now) = (self.name(), self.environment, self.clock.now());
+        let decode = {
+            let content = Arc::clone(&content);
+            move || policy::read(&content, &name, environment, now)
+        };
+        // It ends with an error only if it panicked, or if the process ends.
+        match tokio::task::spawn_blocking(decode).await {
+            Ok(decoded) => self.decoded(&content, decoded.map_err(PolicyRefused::Invalid)),
+            Err(_) => self.read(),
+        }
+    }
+
+    /// The file's name in problems.
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn content(&mut self) -> Result<Vec<u8>, UnreadableFile> {
         let is_spent_stream = self.last_read.is_some() && self.is_stream();
         let (last_read, content) = LastRead::of(&self.path, |path| {
             if is_spent_stream { Err(UnreadableFile::NotRegular(path.to_owned())) } else { policy::read_file(path) }
         });
         self.last_read = Some(last_read);
-        let file = self.path.display().to_string();
-        let content = content?;
-        let (policy, warnings) =
-            policy::read(&content, &file, self.environment, self.clock.now()).map_err(PolicyRefused::Invalid)?;
-        self.text = (self.keeps_text || policy.evidence.is_some()).then(|| String::from_utf8_lossy(&content).into());
-        self.digest = hex(&Sha256::digest(&content));
+        content
+    }
+
+    /// Keeps what is kept of a valid policy, and logs its warnings.
+    fn decoded(&mut self, content: &[u8], decoded: Result<Accepted, PolicyRefused>) -> Result<Policy, PolicyRefused> {
+        let (policy, warnings) = decoded?;
+        self.text = (self.keeps_text || policy.evidence.is_some()).then(|| String::from_utf8_lossy(content).into());
+        self.digest = hex(&Sha256::digest(content));
         for warning in warnings.render_plain().lines() {
             warn!(problem = warning, "policy warning");
         }
