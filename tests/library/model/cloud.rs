@@ -44,6 +44,8 @@ pub(super) struct Event {
     /// The key before and after the call.
     pub(super) before: Option<u32>,
     pub(super) after: Option<u32>,
+    /// The program is asked to stop after it.
+    pub(super) stops: bool,
 }
 
 impl Event {
@@ -125,10 +127,10 @@ impl Cloud {
     async fn call(&self, head: Head, act: impl FnOnce(&mut [Key], Option<Fault>) -> Answer) -> Answer {
         let refused = |kind| Answer::Failed { kind, maybe_applied: false };
         if self.stop.is_cancelled() && head.mode != SendMode::AtExit {
-            return self.note(head, [None; 2], refused(ErrorKind::Stopped));
+            return self.note(head, [None; 2], refused(ErrorKind::Stopped), false);
         }
         let Some(decision) = self.turn(head.operation) else {
-            return self.note(head, [None; 2], refused(ErrorKind::Credentials));
+            return self.note(head, [None; 2], refused(ErrorKind::Credentials), false);
         };
         if self.lock().is_endless {
             self.killed.cancel();
@@ -149,7 +151,8 @@ impl Cloud {
             };
             let after = head.key.and_then(|key| state.keys[key].on);
             drop(state);
-            self.note(head, [before, after], judged(head.mode, answer))
+            let stops = decision.interruption == Some(Interruption::Stop);
+            self.note(head, [before, after], judged(head.mode, answer), stops)
         };
         match decision.interruption {
             Some(Interruption::Kill) => {
@@ -175,10 +178,11 @@ impl Cloud {
         Some(planned.unwrap_or(Decision { call, fault: None, interruption: None }))
     }
 
-    fn note(&self, head: Head, [before, after]: [Option<u32>; 2], answer: Answer) -> Answer {
+    fn note(&self, head: Head, [before, after]: [Option<u32>; 2], answer: Answer, stops: bool) -> Answer {
         let Head { operation, key, mode, interval, began } = head;
         let ended = Instant::now();
-        self.lock().events.push(Event { operation, key, mode, interval, began, ended, answer, before, after });
+        let event = Event { operation, key, mode, interval, began, ended, answer, before, after, stops };
+        self.lock().events.push(event);
         answer
     }
 

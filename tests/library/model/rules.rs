@@ -153,17 +153,24 @@ fn is_read_back(key: KeyInRun<'_>) -> Checked {
     require(!is_unread || is_exempt, "rule 2: an accepted write is read back")
 }
 
-/// Rule 2, where the program stops after it has switched rotation on: the policy's interval is still sent.
+/// Rule 2, where the program stops while it has switched rotation on: the policy's interval is still sent, unless a
+/// reading shows that enabling was not applied.
 fn interval_at_stop(key: KeyInRun<'_>) -> Checked {
-    let is_due = key.desired.interval.days() != 365 && key.outcome.end == End::Stopped;
+    let is_due = key.desired.interval.days() != 365;
     let enabled = key
         .events()
         .rposition_of(|event| event.operation == Operation::EnableRotation && event.answer.may_have_applied());
     let Some((at, _)) = enabled.filter(|_| is_due) else { return Ok(()) };
+    // At a later stop, the run is done with the key.
+    if !key.events().skip(at).any(|event| event.stops) {
+        return Ok(());
+    }
     let is_settled = key.events().skip(at + 1).any(|event| {
-        let is_set = event.operation == Operation::UpdateInterval
+        let is_sent = event.operation == Operation::UpdateInterval
             && (event.mode == SendMode::AtExit || event.answer == Answer::Accepted);
-        is_set || matches!(event.answer, Answer::Shown { days, .. } if is_on_policy(key.desired, days))
+        let is_shown =
+            matches!(event.answer, Answer::Shown { enabled, days } if !enabled || is_on_policy(key.desired, days));
+        is_sent || is_shown
     });
     require(is_settled, "rule 2: a process that stops sends the interval that is due")
 }
