@@ -219,7 +219,8 @@ impl Search<'_> {
             let outcome = &outcomes[run];
             let mut checked = rules::check(self.root, &nothing, outcome);
             if run + 1 == runs {
-                checked = checked.and_then(|()| rules::settled(self.root, outcome, node.is_log_lost));
+                checked = checked
+                    .and_then(|()| rules::settled(self.root, outcome, node.is_log_lost || node.log.has_forgotten));
             }
             if run == runs {
                 checked = checked.and_then(|()| rules::idle(self.root, outcome));

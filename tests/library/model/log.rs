@@ -23,6 +23,9 @@ use super::cloud::key_id;
 pub(super) struct Durable {
     /// A key of the project was ever read.
     pub(super) readable: bool,
+    /// A run that did not come to a key has ended, and with it what was due to the key. The log has this gap, see
+    /// "What is assumed" in `docs/checked.md`.
+    pub(super) has_forgotten: bool,
     /// What the last complete run has left, by the key's number.
     past: BTreeMap<KeyId, KeyPast>,
     /// What was written since.
@@ -158,17 +161,19 @@ impl RunRecorder for Log {
         state.sync();
         state.open.clear();
         state.durable.readable |= report.projects.iter().any(|project| project.readable);
-        let writes = std::mem::take(&mut state.durable.writes);
+        let mut writes = std::mem::take(&mut state.durable.writes);
         for project in &report.projects {
             for key_id in project.keys.iter().filter_map(|key| key.subject.key_id()) {
                 // With the guard against flapping off, repairs have no effect. Without them there are fewer states.
                 let past = past(&project.name, key_id);
                 // What the process could not send before it ended is still due.
-                let due = writes.get(&key_id).and_then(|writes| writes.interval.filter(|_| writes.is_enabled));
+                let due = writes.remove(&key_id).and_then(|writes| writes.interval.filter(|_| writes.is_enabled));
                 let past = KeyPast { repairs: Vec::new(), interval_due: due.or(past.interval_due), ..past };
                 state.durable.past.insert(key_id, past);
             }
         }
+        let is_due = |writes: &Writes| writes.interval.is_some() && (writes.is_enabled || writes.open > 0);
+        state.durable.has_forgotten |= writes.values().any(is_due);
         std::future::ready(()).boxed()
     }
 
