@@ -11,9 +11,9 @@ use crate::rotation::material::{History, Observation, Rotations, SHORTEST_GAP};
 use crate::rotation::past::KeyPast;
 
 impl KeyMemory {
-    /// The memory of a key. What follows from its last reading is left out.
+    /// The memory of a key. What follows from its last reading or its state is left out.
     #[must_use]
-    pub fn of(KeyPast { history, repairs, refused, interval_due }: &KeyPast) -> Self {
+    pub fn of(KeyPast { history, repairs, refused, described: _, interval_due }: &KeyPast) -> Self {
         let last = history.last();
         let read = last.and_then(|last| Rotations::of(last.rotation));
         let setting = last.map(|last| (last.rotation.enabled, last.rotation.interval_days));
@@ -68,10 +68,14 @@ impl KeyMemory {
             let is_this = |blocker: &RotationBlocker| blocked(*blocker).1.as_str() == refused.reason;
             Some((RotationBlocker::ALL.into_iter().find(is_this)?, parse_time(&refused.at)?))
         });
+        let is_reported = |blocker: &RotationBlocker| {
+            !blocker.is_permanent() && state.reasons.iter().any(|reason| reason == blocked(*blocker).1.as_str())
+        };
         KeyPast {
             history,
             repairs: self.repairs.iter().filter_map(|at| parse_time(at)).collect(),
             refused,
+            described: RotationBlocker::ALL.into_iter().find(is_reported),
             interval_due: self.interval_due_days.and_then(RotationInterval::from_days),
         }
     }

@@ -159,8 +159,9 @@ impl Memory {
 
     /// What a later process must know of a key.
     pub(super) fn past(&self, project: &str, key_id: KeyId) -> KeyPast {
-        let Remembered { history, repairs, blocker, interval_due, .. } = self.recall(project, key_id);
-        KeyPast { history, repairs, refused: blocker, interval_due }
+        let Remembered { history, repairs, blocker, described, interval_due, .. } = self.recall(project, key_id);
+        let described = described.filter(|blocker| !blocker.is_permanent());
+        KeyPast { history, repairs, refused: blocker, described, interval_due }
     }
 
     /// Takes the intervals that are still to be sent to keys of the project. The caller sends them.
@@ -252,9 +253,9 @@ impl Memory {
 }
 
 impl From<KeyPast> for Remembered {
-    fn from(KeyPast { history, repairs, refused, interval_due }: KeyPast) -> Self {
+    fn from(KeyPast { history, repairs, refused, described, interval_due }: KeyPast) -> Self {
         let written = if interval_due.is_some() { WrittenBefore::IntervalDue } else { WrittenBefore::Nothing };
-        Self { written, interval_due, history, repairs, blocker: refused, ..Self::default() }
+        Self { written, interval_due, history, repairs, blocker: refused, described, ..Self::default() }
     }
 }
 

@@ -127,6 +127,8 @@ impl<K: Kms> ProjectRun<'_, K> {
             Err(error) => match error.kind() {
                 ErrorKind::NotFound | ErrorKind::Credentials | ErrorKind::LoginUnavailable | ErrorKind::Unreachable => {
                     key.observed.reading = Reading::Failed(error.kind().into());
+                    // An earlier description does not show whether the key is still disabled or pending deletion.
+                    key.observed.blocker = key.observed.blocker.filter(|known| known.is_permanent());
                     self.note(key, &error);
                 }
                 ErrorKind::Blocked(blocker) => key.observed.blocker = Some(blocker),

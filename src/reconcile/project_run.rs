@@ -182,7 +182,8 @@ impl<K: Kms> ProjectRun<'_, K> {
     /// answer, and no key of the project was ever read. Otherwise such an answer is a failed reading. A run with one key
     /// has too few readings to tell.
     fn judge_not_offered(&self, keys: &mut [(usize, KeyRun<'_>)]) {
-        if keys.iter().any(|(_, key)| key.rotation().is_some()) {
+        // Not the reading alone: a key that was read may have failed since, as with a login that is refused after it.
+        if keys.iter().any(|(_, key)| key.history.last().is_some()) {
             self.reconciler.memory.remember_readable(self.project);
         }
         let is_not_offered = |(_, key): &(usize, KeyRun<'_>)| key.observed.reading == Reading::NotOffered;

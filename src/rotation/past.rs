@@ -14,6 +14,8 @@ pub struct KeyPast {
     pub repairs: Vec<SystemTime>,
     /// What blocks its rotation, from the refusal of a write; and when that was.
     pub refused: Option<(RotationBlocker, SystemTime)>,
+    /// What keeps it from rotating for now, as last seen: it is disabled or pending deletion.
+    pub described: Option<RotationBlocker>,
     /// The interval that is still to be sent to a key whose setting cannot be read, since it was switched on.
     pub interval_due: Option<RotationInterval>,
 }

@@ -15,6 +15,7 @@ mod daemon_loop;
 mod decision;
 mod evidence;
 mod layers;
+mod model;
 mod output;
 mod policy;
 mod policy_defaults;

@@ -109,6 +109,7 @@ proptest! {
             history: history(&events),
             repairs: (0..repairs).map(|hours| began() + hours * HOUR).collect(),
             refused: is_refused.then(|| (RotationBlocker::RotationUnsupported, began())),
+            described: None,
             interval_due: RotationInterval::from_days(90).filter(|_| is_refused),
         };
         prop_assert_eq!(restored(&past), past);
@@ -122,4 +123,19 @@ fn a_usual_key_needs_little_memory() {
     let memory = serde_json::to_string(&KeyMemory::of(&past)).unwrap();
     let expected = r#"{"key_state":"enabled","undisturbed_since":"2026-01-01T02:00:00.000Z"}"#;
     assert_eq!(memory, expected);
+}
+
+#[test]
+fn a_key_that_was_disabled_is_looked_at_again_after_a_restart() {
+    let past = KeyPast { history: history(&[Happens::Nothing]), ..KeyPast::default() };
+    let mut state = KeyState::of(&report(&past.history));
+    for (reason, expected) in [
+        ("key_disabled", Some(RotationBlocker::Disabled)),
+        ("pending_deletion", Some(RotationBlocker::PendingDeletion)),
+        ("imported_material", None),
+        ("rotation_unproven", None),
+    ] {
+        state.reasons = vec![reason.to_owned()];
+        assert_eq!(KeyMemory::default().past(&state, None, None).described, expected, "{reason}");
+    }
 }
