@@ -300,11 +300,14 @@ impl<K: Kms> ProjectRun<'_, K> {
     fn interval_applied(&self, interval: RotationInterval, key: &mut KeyRun<'_>) {
         key.observed.interval_accepted();
         key.interval_due = false;
-        if key.rotation().and_then(|rotation| rotation.interval_days).is_none() {
-            self.remember(key.task.key_id, |known| {
-                (known.written, known.interval_due) = (WrittenBefore::Interval(interval), None);
-            });
-        }
+        let unreadable = key.rotation().and_then(|rotation| rotation.interval_days).is_none();
+        self.remember(key.task.key_id, |known| {
+            // Also one of an earlier run, in which the setting could not be read.
+            known.interval_due = None;
+            if unreadable {
+                known.written = WrittenBefore::Interval(interval);
+            }
+        });
     }
 
     /// `age`: how old the material will be when the cloud rotates it, if the write postpones that.

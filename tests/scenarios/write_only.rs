@@ -321,3 +321,18 @@ fn a_plan_against_a_server_that_cannot_be_read_writes_nothing() {
     assert_eq!((planned.code, &*planned.key(KEY)), (Some(1), UNREADABLE));
     assert_eq!(cloud.write_requests(), 0);
 }
+
+#[test]
+fn an_interval_that_an_earlier_run_owed_is_not_sent_again_at_the_stop() {
+    let unpublished = Rule::next(1, Fault::kms(405, "KMS.0215")).on(Operation::ReadStatus);
+    let applied = Rule::always(Fault::kms(500, "KMS.0100").after_applying()).on(Operation::EnableRotation);
+    let cloud = Cloud::start(setup([off()]).fault(unpublished).fault(applied));
+    let site = Site::new(&Policy { max_elapsed: "100ms", ..Policy::of_one_key(cloud.url()) });
+    let daemon = site.run();
+    daemon.await_runs(1);
+    assert_eq!((cloud.rotation(KEY), cloud.sent(KEY)), ((true, 365), vec![]));
+    daemon.signal(Signal::HUP);
+    daemon.await_runs(2);
+    assert_eq!(daemon.stop().code, Some(0));
+    assert_eq!((cloud.rotation(KEY), cloud.sent(KEY)), ((true, 90), vec![90]));
+}
