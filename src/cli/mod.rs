@@ -142,14 +142,14 @@ fn start_logging(
 ) -> Result<Option<FlushOnDrop>, logging::LoggingError> {
     let colour = wants_colour(io::stderr().is_terminal());
     let is_daemon = matches!(command, Command::Run { .. } | Command::Rehearse { .. });
-    let level = log.log_level.clone().unwrap_or_else(|| match command {
+    let shows_retries = match command {
         // A year in a minute has too many of them.
-        Command::Rehearse { options, .. } if options.fast_forward.is_none() => format!("info,{RETRY_TARGET}=debug"),
-        Command::Plan { report, .. } | Command::Apply { report, .. } if report.simulated.is_some() => {
-            format!("info,{RETRY_TARGET}=debug")
-        }
-        _ => "info".to_owned(),
-    });
+        Command::Rehearse { options, .. } => options.fast_forward.is_none(),
+        Command::Plan { report, .. } | Command::Apply { report, .. } => report.simulated.is_some(),
+        _ => false,
+    };
+    let default_level = || if shows_retries { format!("info,{RETRY_TARGET}=debug") } else { "info".to_owned() };
+    let level = log.log_level.clone().unwrap_or_else(default_level);
     if is_daemon && let Ok((queue, flush_on_drop)) = LogQueue::start(io::stderr()) {
         logging::init(log.log_format, &level, colour, move || queue.clone())?;
         return Ok(Some(flush_on_drop));

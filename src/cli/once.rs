@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::arguments::{LogOptions, OutputFormat, ReportOptions};
 use super::progress_line::ProgressLine;
-use super::rehearsal::Rehearsal;
+use super::rehearsal::{self, Rehearsal};
 use super::simulation_arguments::Simulation;
-use super::{Exit, fail, file_limit, print, print_refusal, recording, variable, wants_colour};
-use crate::connect::{ClientCache, Connector};
+use super::{Exit, fail, print, print_refusal, recording, variable, wants_colour};
+use crate::connect::Connector;
 use crate::daemon::{PolicyFile, Signals, warn_of_exposed_secrets};
 use crate::policy::Policy;
 use crate::policy::types::Guards;
@@ -121,11 +121,7 @@ async fn run(
         observer: Box::new(|_| Arc::new(())),
         environment: if rehearsal.is_some() { |_| None } else { variable },
         endpoint_override: rehearsal.as_ref().map(Rehearsal::endpoint_override),
-        cache: match rehearsal {
-            // The simulated cloud opens the other end of each connection in this process.
-            Some(_) => ClientCache::for_descriptors(file_limit() / 2),
-            None => ClientCache::for_descriptors(file_limit()),
-        },
+        cache: rehearsal::client_cache(rehearsal.as_ref()),
     };
     let targets = connector.connect(policy);
     let reconciler = Reconciler { clock, stop: signals.stop.clone(), gate, memory, progress: Arc::default(), recorder };

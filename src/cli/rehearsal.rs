@@ -17,8 +17,8 @@ use super::population::{Population, simulated_id};
 use super::recording::RehearsalLog;
 use super::simulation_arguments::RehearseOptions;
 use super::story::{Story, minute};
-use super::{Exit, fail};
-use crate::connect::EndpointOverride;
+use super::{Exit, fail, file_limit};
+use crate::connect::{ClientCache, EndpointOverride};
 use crate::daemon::{Course, MOST_RUNS, PastClock, thinned};
 use crate::evidence::recorder::RecorderSettings;
 use crate::kms::auth::{Credentials, Login, Named, Password, SecretLocation};
@@ -75,6 +75,16 @@ pub(super) fn clock(options: &RehearseOptions) -> PastClock {
     // It is less than a minute.
     let present = now - Duration::from_nanos(u64::try_from(into_minute).unwrap_or_default());
     PastClock::standing(present - options.fast_forward.unwrap_or_default(), present)
+}
+
+/// The HTTP clients of a process, which may be a rehearsal.
+pub(super) fn client_cache(rehearsal: Option<&Rehearsal>) -> ClientCache {
+    match rehearsal {
+        Some(rehearsal) if rehearsal.is_repeatable() => ClientCache::one_at_a_time(),
+        // The simulated cloud opens the other end of each connection in this process.
+        Some(_) => ClientCache::for_descriptors(file_limit() / 2),
+        None => ClientCache::for_descriptors(file_limit()),
+    }
 }
 
 /// The evidence log of a rehearsal with these options; or the exit code, if the reason is printed.
@@ -192,7 +202,7 @@ impl Rehearsal {
     }
 
     /// Whether every request must be made in the same order each time.
-    pub(super) fn is_repeatable(&self) -> bool {
+    fn is_repeatable(&self) -> bool {
         self.past.is_some()
     }
 

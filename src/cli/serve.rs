@@ -13,8 +13,8 @@ use super::leadership::Leadership;
 use super::recording::Process;
 use super::rehearsal::{self, Rehearsal};
 use super::simulation_arguments::RehearseOptions;
-use super::{Exit, fail, file_limit, load, recording, variable};
-use crate::connect::{ClientCache, Connector};
+use super::{Exit, fail, load, recording, variable};
+use crate::connect::Connector;
 use crate::daemon::{Alarm, Announcer, CronAlarm, Daemon, FastForward, Histories, PolicyFile, Signals, Supervisor};
 use crate::kms::KmsClient;
 use crate::logging::Format;
@@ -237,12 +237,7 @@ async fn prepare<A: Alarm, F: FnOnce(CronAlarm, &Signals) -> A>(
         // A rehearsal uses its own cloud and credentials, and nothing of the environment.
         environment: if rehearsal.is_some() { |_| None } else { variable },
         endpoint_override: rehearsal.map(Rehearsal::endpoint_override),
-        // The simulated cloud opens the other end of each connection in this process.
-        cache: match rehearsal {
-            Some(rehearsal) if rehearsal.is_repeatable() => ClientCache::one_at_a_time(),
-            Some(_) => ClientCache::for_descriptors(file_limit() / 2),
-            None => ClientCache::for_descriptors(file_limit()),
-        },
+        cache: rehearsal::client_cache(rehearsal),
     };
     let add_keys = rehearsal.map(Rehearsal::add_keys);
     // A rehearsal leaves the log of the policy alone.

@@ -232,12 +232,8 @@ fn is_for_a_person(project: &ProjectReport, key: &KeyReport) -> bool {
     let is_required = |reason: &Reason| match reason {
         Reason::Uncovered => project.coverage.is_problem(key.status),
         // With `proof: reported` it is a note.
-        // A key that is disabled or scheduled for deletion does not rotate, as a person has intended.
         Reason::MaterialTooOld => {
-            key.status == Status::NonCompliant
-                && project.proof == Proof::Required
-                && !key.reasons.contains(Reason::KeyDisabled)
-                && !key.reasons.contains(Reason::PendingDeletion)
+            key.status == Status::NonCompliant && project.proof == Proof::Required && !key.is_inactive()
         }
         reason => FOR_A_PERSON.contains(reason),
     };

@@ -169,7 +169,7 @@ impl<K: Kms> ProjectRun<'_, K> {
         let is_done = key.is_done;
         let report = if self.acts(&key) {
             let report = self.act(key).await;
-            self.reconciler.progress.key_changed(self.index, &report.subject, || report.clone());
+            self.reconciler.progress.key_changed(self.index, &report);
             report
         } else {
             self.report(key)

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::assignment::Subject;
 use super::report::{KeyReport, ProjectReport, Tally, Trigger};
 
 /// The most keys that are shown before the first run has ended. All of them are counted.
@@ -162,17 +161,16 @@ impl RunProgress {
     }
 
     /// A key that was read before has this state now.
-    pub(crate) fn key_changed(&self, index: usize, subject: &Subject, key: impl FnOnce() -> KeyReport) {
+    pub(crate) fn key_changed(&self, index: usize, key: &KeyReport) {
         if !self.shows_keys.load(Ordering::Relaxed) {
             return;
         }
-        let key = key();
         let mut run = self.lock();
         let project = run.as_mut().and_then(|run| run.projects.get_mut(index)).and_then(Option::as_mut);
         let Some(project) = project else { return };
-        if let Some(shown) = project.report.keys.iter_mut().find(|shown| shown.subject == *subject) {
+        if let Some(shown) = project.report.keys.iter_mut().find(|shown| shown.subject == key.subject) {
             project.tally.moved(shown.status, key.status);
-            *shown = key;
+            shown.clone_from(key);
         }
     }
 

@@ -177,14 +177,17 @@ impl KeyReport {
         self.error.as_ref().map(KeyError::as_str)
     }
 
+    /// Whether the key is disabled or scheduled for deletion. A person has intended that, and it does not rotate then.
+    pub(crate) fn is_inactive(&self) -> bool {
+        [Reason::KeyDisabled, Reason::PendingDeletion].iter().any(|each| self.reasons.contains(*each))
+    }
+
     /// Whether the key is off policy only for reasons that no run can repair, and that do not fail one. A key that is
     /// disabled or pending deletion fails none for its material either: it would fail all of them.
     fn awaits_others(&self, proof: Proof) -> bool {
-        let cannot_rotate =
-            [Reason::KeyDisabled, Reason::PendingDeletion].iter().any(|each| self.reasons.contains(*each));
         let is_beyond_a_run = |reason| match reason {
             Reason::KeyDisabled | Reason::PendingDeletion | Reason::RotationUnproven => true,
-            Reason::MaterialTooOld | Reason::RotationOverdue => cannot_rotate || proof == Proof::Reported,
+            Reason::MaterialTooOld | Reason::RotationOverdue => self.is_inactive() || proof == Proof::Reported,
             _ => false,
         };
         self.status == Status::NonCompliant && self.reasons.iter().all(is_beyond_a_run)

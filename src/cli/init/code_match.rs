@@ -25,7 +25,7 @@ pub(super) struct MatchedKey {
     pub(super) rotation: CodeRotation,
 }
 
-/// The keys in the code that belong to each project, and the addresses of those that belong to none.
+/// The keys in the code that belong to each project, and the addresses of keys in no project or in several.
 pub(super) fn match_keys(code: &[CodeKey], projects: &[PolicyProject<'_>]) -> (Vec<Vec<MatchedKey>>, Vec<String>) {
     let mut found_in: Vec<Vec<MatchedKey>> = projects.iter().map(|_| Vec::new()).collect();
     let mut others = Vec::new();
