@@ -132,7 +132,8 @@ impl<A> FastForward<A> {
             self.jumps += 1;
             return Ok(());
         }
-        if last < self.clock.present {
+        // The last run may have been at the present itself.
+        if self.jumps > 0 || last < self.clock.present {
             info!(jumps = self.jumps, "fast-forward has reached the present");
         }
         self.course.reached.cancel();

@@ -105,6 +105,16 @@ fn the_policy_for_the_story_can_be_rehearsed_as_it_is() {
 }
 
 #[test]
+fn the_log_says_that_the_present_is_reached_also_by_a_run_at_the_present() {
+    // The present is the start of a minute.
+    let site = story_site(r#"{cron: "0 * * * * *"}"#);
+    let ended = start(&site, &["--policy", "story.yaml", "--fast-forward", "1h"]).finish();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let reached = ended.messages("fast-forward has reached the present");
+    assert!(reached.len() == 1 && reached[0]["jumps"] == 60, "{reached:?}");
+}
+
+#[test]
 fn a_rehearsal_of_one_run_needs_no_port_and_ends_with_0_in_whatever_state_the_keys_are() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
