@@ -345,7 +345,8 @@ fn a_policy_can_begin_and_end_its_log_while_the_daemon_runs() {
     assert!(evidence_metric(&daemon, "records").is_some());
     site.write("policy.yaml", &policy.text());
     run_again(&daemon);
-    assert_eq!(evidence_metric(&daemon, "records"), None);
+    // The daemon may have noticed the first change by itself, and this was the run of the first signal.
+    eventually("the log is no longer shown", || evidence_metric(&daemon, "records").is_none());
     let recorded = records(&site.path("evidence")).len();
     run_again(&daemon);
     daemon.stop();
