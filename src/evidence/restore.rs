@@ -156,7 +156,7 @@ impl LogEnd {
         {
             refused.at = line::time(at);
         }
-        let writes = project.writes.entry(key_id).or_default();
+        let writes = project.writes.entry(key_id.clone()).or_default();
         let (is_enabling, is_unread) = (step == Step::EnableRotation.as_str(), before.is_none());
         writes.open = match phase {
             WritePhase::Intent => writes.open + 1,
@@ -165,7 +165,12 @@ impl LogEnd {
         match phase {
             WritePhase::Intent => writes.interval_days = interval_days.filter(|_| is_unread),
             WritePhase::Applied | WritePhase::Unclear if is_enabling => writes.is_enabled |= is_unread,
-            WritePhase::Applied => *writes = Writes { open: writes.open, ..Writes::default() },
+            WritePhase::Applied => {
+                *writes = Writes { open: writes.open, ..Writes::default() };
+                if let Some(key) = project.keys.get_mut(&key_id) {
+                    key.memory.interval_due_days = None;
+                }
+            }
             WritePhase::Unclear | WritePhase::Failed | WritePhase::NotSent => {}
         }
     }

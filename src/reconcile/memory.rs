@@ -98,6 +98,8 @@ pub(super) struct Remembered {
     pub(super) written: WrittenBefore,
     /// The interval that is still to be sent to such a key, since this process has switched it on, or may have.
     pub(super) interval_due: Option<RotationInterval>,
+    /// That interval was sent because the program stops. It is not sent again.
+    pub(super) is_sent_at_stop: bool,
     /// Such a key was on already when enabling was sent.
     pub(super) found_on: bool,
     /// The last write to the key failed.
@@ -164,10 +166,17 @@ impl Memory {
         KeyPast { history, repairs, refused: blocker, described, interval_due }
     }
 
-    /// Takes the intervals that are still to be sent to keys of the project. The caller sends them.
-    pub(super) fn take_due_intervals(&self, project: &Arc<str>) -> Vec<(KeyId, RotationInterval)> {
+    /// The intervals that are still to be sent to keys of the project, each once. The caller sends them. A key that is
+    /// known to refuse writes, since it is disabled or the like, has none.
+    pub(super) fn intervals_at_stop(&self, project: &Arc<str>) -> Vec<(KeyId, RotationInterval)> {
+        let is_open = |key: &Remembered| key.described.is_none() && key.blocker.is_none() && !key.is_sent_at_stop;
         self.of(project, |known| {
-            known.keys.iter_mut().filter_map(|(id, key)| Some((*id, key.interval_due.take()?))).collect()
+            let keys = known.keys.iter_mut().filter(|(_, key)| is_open(key));
+            let due = keys.filter_map(|(id, key)| {
+                key.is_sent_at_stop = true;
+                Some((*id, key.interval_due?))
+            });
+            due.collect()
         })
         .unwrap_or_default()
     }

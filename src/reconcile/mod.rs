@@ -179,7 +179,7 @@ impl Reconciler {
         let enforced = targets.iter().filter(|target| target.project.mode == Mode::Enforce);
         for Target { project, kms, concurrency } in enforced {
             let Ok(kms) = kms else { continue };
-            let due = self.memory.take_due_intervals(&project.name);
+            let due = self.memory.intervals_at_stop(&project.name);
             let intents = due.iter().map(|(key_id, interval)| WriteIntent {
                 project: Arc::clone(&project.name),
                 key_id: *key_id,
@@ -197,6 +197,9 @@ impl Reconciler {
             let mut sent = std::pin::pin!(sent.buffer_unordered(*concurrency));
             while let Some((key_id, interval, intent, result)) = sent.next().await {
                 let alias = self.memory.alias(&project.name, key_id);
+                if result.is_ok() {
+                    self.memory.update(&project.name, key_id, |known| known.interval_due = None);
+                }
                 let (project, key_id, alias) = (&*project.name, key_id.as_str(), alias.as_deref());
                 let to = interval.to_string();
                 if let Some(recorder) = &self.recorder {

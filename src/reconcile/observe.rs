@@ -58,11 +58,11 @@ impl<K: Kms> ProjectRun<'_, K> {
             Ok(rotation) => {
                 key.observed.reading = Reading::Rotation(rotation);
                 key.new_rotations += self.seen(rotation, key.state, &mut key.history);
-                let is_set = key.task.desired.is_met_by(rotation);
+                let is_settled = !rotation.enabled || key.task.desired.is_met_by(rotation);
                 self.remember(key.task.key_id, |known| {
                     known.history = key.history;
-                    // An interval that an earlier run still had to send is there.
-                    known.interval_due = known.interval_due.filter(|_| !is_set);
+                    // An interval that an earlier run still had to send is there, or there is no rotation that needs it.
+                    known.interval_due = known.interval_due.filter(|_| !is_settled);
                 });
                 if rotation.enabled && rotation.interval_days.is_none() {
                     let text = "read_status: the answer shows rotation on, without an interval";

@@ -451,6 +451,44 @@ async fn an_interval_that_an_earlier_run_could_not_send_is_sent_before_the_proce
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_interval_that_cannot_be_set_at_the_stop_is_sent_once_and_stays_due() {
+    for during_a_run in [true, false] {
+        let cloud = Fake::of([(1, Key { set_fails: true, ..nothing(off()) })]);
+        let (reconciler, targets) = (reconciler(), [target("p", &cloud, true)]);
+        run(&reconciler, &targets, 50).await;
+        reconciler.stop.cancel();
+        if during_a_run {
+            run(&reconciler, &targets, 50).await;
+        }
+        reconciler.send_due_intervals(&targets).await;
+        assert_eq!(cloud.writes(), ["enable 1", "set 1", "set 1"], "during a run: {during_a_run}");
+        // For the process that continues from the evidence log.
+        let due = reconciler.memory.past("p", id(1)).interval_due;
+        assert_eq!(due, RotationInterval::from_days(90), "during a run: {during_a_run}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_interval_is_sent_at_the_stop_to_a_key_that_is_off_or_refuses_writes() {
+    let stops_at_second_reading = |key| {
+        let reconciler = reconciler();
+        let stops_at = Some(("set 1, list, read 1", reconciler.stop.clone()));
+        (Arc::new(Fake { keys: Mutex::new([(1, key)].into()), stops_at, ..Fake::default() }), reconciler)
+    };
+    let (cloud, reconciler) = stops_at_second_reading(Key { set_fails: true, ..nothing(off()) });
+    run(&reconciler, &[target("p", &cloud, true)], 50).await;
+    cloud.change(1, |key| *key = off());
+    run(&reconciler, &[target("p", &cloud, true)], 50).await;
+    assert_eq!(cloud.writes(), ["enable 1", "set 1"], "it is off");
+
+    let (cloud, reconciler) = stops_at_second_reading(Key { set_blocked: true, ..nothing(off()) });
+    run(&reconciler, &[target("p", &cloud, true)], 50).await;
+    run(&reconciler, &[target("p", &cloud, true)], 50).await;
+    assert!(reconciler.stop.is_cancelled());
+    assert_eq!(cloud.writes(), ["enable 1", "set 1"], "it refuses writes");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_repair_takes_four_calls_and_one_that_stops_half_way_shows_the_interval_of_enabling() {
     let cloud = Fake::of([(1, off())]);
     let report = run(&reconciler(), &[target("p", &cloud, false)], 50).await;

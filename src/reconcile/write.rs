@@ -247,6 +247,8 @@ impl<K: Kms> ProjectRun<'_, K> {
     pub(super) async fn send_due_interval(&self, key: &mut KeyRun<'_>) {
         let (key_id, interval) = (key.task.key_id, key.task.desired.interval);
         let write = WriteAttempt::new(Step::UpdateInterval(interval), key.rotation());
+        // Not once more at the end of the run.
+        self.remember(key_id, |known| known.is_sent_at_stop = true);
         self.intend(&write, key).await;
         match self.kms.update_interval(key_id, interval, SendMode::AtExit).send().await {
             Ok(receipt) => {

@@ -213,6 +213,38 @@ fn an_interval_that_a_killed_process_owes_is_sent_by_the_next_one() {
 }
 
 #[test]
+fn an_interval_that_a_stopped_process_could_not_set_is_set_by_the_next_one_and_one_that_it_set_is_not() {
+    for at_stop in ["set", "refused"] {
+        let hold = Hold::new();
+        let refusals = if at_stop == "set" { 1 } else { 2 };
+        let refusal = Fault::kms(403, "KMS.0306");
+        let cloud = Cloud::start(
+            setup([off()])
+                .behave(|cloud| cloud.unknown = Operation::ReadStatus.into())
+                .fault(Rule::next(refusals, refusal).on(Operation::UpdateInterval))
+                .fault(Rule::next(1, Fault::held(&hold)).on(Operation::ReadStatus).after(1)),
+        );
+        let entry = format!("{{key_id: {KEY}, max_rotation_interval: 90}}");
+        let site = Site::new(&with_log(Policy::at(cloud.url()).entry(&entry)));
+        let daemon = site.run();
+        daemon.await_runs(1);
+        daemon.signal(Signal::HUP);
+        cloud.await_requests(Operation::ReadStatus, 2);
+        daemon.signal(Signal::TERM);
+        daemon.await_message("shutting down; waiting for requests in flight");
+        hold.release();
+        daemon.program.finish();
+        assert_eq!(cloud.sent(KEY), [90, 90], "{at_stop}");
+        assert_eq!(cloud.rotation(KEY), (true, if at_stop == "set" { 90 } else { 365 }));
+        let intervals = cloud.asked(Operation::UpdateInterval);
+        site.apply();
+        assert_eq!(cloud.rotation(KEY), (true, 90), "{at_stop}");
+        let sent = cloud.asked(Operation::UpdateInterval) - intervals;
+        assert_eq!(sent, u64::from(at_stop == "refused"), "{at_stop}");
+    }
+}
+
+#[test]
 fn a_deleted_segment_is_reported_and_a_new_log_is_begun_while_keys_are_kept_on_policy() {
     let cloud = Cloud::of([off()]);
     let site = Site::new(&with_log(Policy::of_one_key(cloud.url())));

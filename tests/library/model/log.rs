@@ -88,6 +88,9 @@ impl Durable {
             }
             (WriteEnd::Applied { .. }, Step::UpdateInterval(_)) => {
                 *writes = Writes { open: writes.open, ..Writes::default() };
+                if let Some(past) = self.past.get_mut(&intent.key_id) {
+                    past.interval_due = None;
+                }
             }
             _ => {}
         }

@@ -44,6 +44,7 @@ fn found() -> Vec<Key> {
     let others = [
         (Kind::Disabled, None),
         (Kind::Disabled, Some(90)),
+        (Kind::Disabled, Some(365)),
         (Kind::PendingDeletion, None),
         (Kind::Imported, None),
         (Kind::Imported, Some(90)),
@@ -130,6 +131,7 @@ fn two_keys_share_a_limit_of_one_change() {
         [usual(Some(365)), usual(None)],
         [usual(Some(90)), usual(None)],
         [Key::new(Kind::Disabled, None), usual(None)],
+        [Key::new(Kind::Disabled, Some(365)), usual(None)],
         [not_offered(None), not_offered(None)],
         [not_offered(Some(365)), not_offered(None)],
     ];

@@ -114,7 +114,9 @@ fn report_is_true(key: KeyInRun<'_>, report: &KeyReport) -> Checked {
         let is_reported = matches!(report.status, Status::NonCompliant | Status::Unknown);
         require(is_reported, "a key that is left worse than it was found is reported")?;
     }
-    let last = key.events().rfind(|event| event.mode != SendMode::Optional);
+    // What is sent at the stop may come after the report.
+    let is_before_stop = |event: &&Event| !matches!(event.mode, SendMode::Optional | SendMode::AtExit);
+    let last = key.events().rfind(is_before_stop);
     if last.is_some_and(|event| event.answer.is(ErrorKind::Credentials)) {
         // A key that cannot rotate is exempt all the same.
         let is_so = report.reasons.contains(Reason::AuthenticationFailed) && report.status == Status::Unknown

@@ -75,8 +75,11 @@ fn check_write(key: KeyInRun<'_>, so_far: &SoFar<'_>, write: &Event) -> Checked 
         require(desired.accepts(days), "only an interval that the policy accepts is sent")?;
         let replaces = is_on_policy(desired, write.before) && write.before != Some(days);
         // Rule 4: enabling may have been applied, and no reading shows that the key was on before.
-        let is_owed = key.is_write_only && (key.outcome.knew.interval_due[key.key] || so_far.has_enabled());
-        require(!replaces || is_owed, "an interval on policy is not replaced by another one")?;
+        let is_unread = key.is_write_only || write.mode == SendMode::AtExit && !key.outcome.knew.readable;
+        let is_owed = is_unread && (key.outcome.knew.interval_due[key.key] || so_far.has_enabled());
+        // With `reapply: always`, the interval that the cloud still shows is sent.
+        let is_shown = so_far.reading.is_some_and(|(shown, ..)| shown.days == Some(days));
+        require(!replaces || is_owed || is_shown, "an interval on policy is not replaced by another one")?;
     }
     require(!so_far.is_known_blocked, "rule 6: a key that is known to be blocked is not written")?;
     let was_refused = key.outcome.knew.refused[key.key];
