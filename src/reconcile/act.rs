@@ -16,7 +16,7 @@ use super::key_run::{KeyRun, Standing};
 use super::project_run::ProjectRun;
 use crate::kms::Kms;
 use crate::rotation::decide::{Status, Step};
-use crate::rotation::observed::{Enabling, Hold};
+use crate::rotation::observed::Hold;
 use crate::rotation::report::KeyReport;
 
 /// Waits before a key is read again whose accepted write does not show yet. The first reading follows the write at
@@ -103,9 +103,9 @@ impl<K: Kms> ProjectRun<'_, K> {
     }
 
     async fn write_within_limit(&self, step: Step, key: &mut KeyRun<'_>) {
-        let is_unplanned = key.is_unplanned(step);
+        let (is_unplanned, changes) = (key.is_unplanned(step), key.changes.len());
         self.write(step, key).await;
-        if is_unplanned && key.observed.enabling == Enabling::Accepted {
+        if is_unplanned && key.changes.len() > changes {
             self.budget.spend();
         }
         key.read_backs = 0;

@@ -124,9 +124,12 @@ impl<'a> KeyRun<'a> {
         self.alias.as_deref().or_else(|| alias_in(self.task.assignment.rule))
     }
 
-    /// Whether the step would change the key without a share of the run's changes.
+    /// Whether the step would change the key without a share of the run's changes. An interval does after an enabling
+    /// that was not accepted, and may have switched rotation on all the same: one that was accepted has counted.
     pub(super) fn is_unplanned(&self, step: Step) -> bool {
-        self.standing == Standing::Unplanned && step == Step::EnableRotation
+        let is_counted = self.observed.enabling == Enabling::Accepted;
+        let changes = step == Step::EnableRotation || self.interval_due && !is_counted;
+        self.standing == Standing::Unplanned && changes
     }
 
     /// The report at this time by the cloud's clock.

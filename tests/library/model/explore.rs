@@ -9,6 +9,7 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
+use kms_rotationd::kms::observe::Operation;
 use tokio::runtime::Runtime;
 
 use super::fault::{Plan, decisions};
@@ -90,6 +91,11 @@ struct Node {
 }
 
 impl Node {
+    fn root(root: &Root) -> Self {
+        let (keys, log, happened) = (root.keys.clone(), Durable::default(), Happened::default());
+        Self { keys, log, plans: Vec::new(), happened, is_log_lost: false, ended_by: None, parent: None }
+    }
+
     /// The process before its next run.
     fn process<'r>(&self, runtime: &'r Runtime, setting: Setting) -> Process<'r> {
         let mut process = Process::start(runtime, setting, self.keys.clone(), &self.log);
@@ -115,6 +121,13 @@ impl Node {
     }
 }
 
+/// One run of a search.
+struct Ran {
+    calls: Vec<Operation>,
+    /// Each state that can follow, with what identifies it.
+    next: Vec<(Then, Node, u64)>,
+}
+
 struct Search<'a> {
     runtime: &'a Runtime,
     root: &'a Root,
@@ -127,12 +140,8 @@ struct Search<'a> {
 
 /// Visits everything within the bound. The error is the first rule that does not hold, and what led to it.
 pub(super) fn explore(runtime: &Runtime, root: &Root, bound: Bound) -> Result<Visited, String> {
-    let levels = (0..=bound.all).map(|_| VecDeque::new()).collect();
-    let (visited, seen) = (Visited::default(), HashSet::new());
-    let mut search = Search { runtime, root, bound, visited, seen, levels };
-    let (keys, log) = (root.keys.clone(), Durable::default());
-    let happened = Happened::default();
-    let node = Node { keys, log, plans: Vec::new(), happened, is_log_lost: false, ended_by: None, parent: None };
+    let mut search = Search::new(runtime, root, bound);
+    let node = Node::root(root);
     let state = fingerprint(&node.keys, &node.log, None);
     search.enter(node, state)?;
     for level in 0..=bound.all {
@@ -143,6 +152,28 @@ pub(super) fn explore(runtime: &Runtime, root: &Root, bound: Bound) -> Result<Vi
     Ok(search.visited)
 }
 
+/// What happens between two runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// The process goes on.
+    SameProcess,
+    /// A new one continues from the evidence log.
+    NewProcess,
+    WithoutLog,
+}
+
+/// Visits only what these runs lead to. The error is as that of [`explore`].
+pub(super) fn replay(runtime: &Runtime, root: &Root, runs: &[(Plan, Then)]) -> Result<(), String> {
+    let mut search = Search::new(runtime, root, Bound { faults: 0, interruptions: 0, all: 0 });
+    let mut node = Rc::new(Node::root(root));
+    for (plan, then) in runs {
+        let next = search.run(&node, plan)?.next;
+        let (_, next, _) = next.into_iter().find(|(kind, ..)| kind == then).ok_or("the process has ended")?;
+        node = Rc::new(next);
+    }
+    search.settle(&node)
+}
+
 /// What the next run depends on: the keys, the evidence log, and what the process remembers, if there is one.
 fn fingerprint(keys: &[Key], log: &Durable, memory: Option<u64>) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -150,19 +181,19 @@ fn fingerprint(keys: &[Key], log: &Durable, memory: Option<u64>) -> u64 {
     hasher.finish()
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(runtime: &'a Runtime, root: &'a Root, bound: Bound) -> Self {
+        let levels = (0..=bound.all).map(|_| VecDeque::new()).collect();
+        Self { runtime, root, bound, visited: Visited::default(), seen: HashSet::new(), levels }
+    }
+
     /// Runs one plan from a state, and goes on with longer plans and with the states that it leads to.
     fn visit(&mut self, node: &Rc<Node>, plan: &Plan) -> Result<(), String> {
-        let mut process = node.process(self.runtime, self.root.setting);
-        let outcome = process.run(plan);
         self.visited.schedules += 1;
-        self.visited.runs += node.plans.len() + 1;
-        let (end, calls) = (outcome.end, outcome.calls.clone());
-        self.check(node, plan, outcome)?;
-        let happened = node.happened.with(plan);
-        let next = plan.last().map_or(0, |decision| decision.call + 1);
+        let Ran { calls, next } = self.run(node, plan)?;
+        let first = plan.last().map_or(0, |decision| decision.call + 1);
         let may_interrupt = plan.iter().all(|decision| decision.interruption.is_none());
-        for (call, operation) in calls.iter().enumerate().skip(next) {
+        for (call, operation) in calls.iter().enumerate().skip(first) {
             for decision in decisions(call, *operation, may_interrupt) {
                 let longer: Plan = plan.iter().copied().chain([decision]).collect();
                 let happened = node.happened.with(&longer);
@@ -171,22 +202,36 @@ impl Search<'_> {
                 }
             }
         }
-        let parent = || Some(Rc::clone(node));
+        next.into_iter().try_for_each(|(_, node, state)| self.enter(node, state))
+    }
+
+    /// Runs one plan from a state.
+    fn run(&mut self, node: &Rc<Node>, plan: &Plan) -> Result<Ran, String> {
+        let mut process = node.process(self.runtime, self.root.setting);
+        let outcome = process.run(plan);
+        self.visited.runs += node.plans.len() + 1;
+        let (end, calls) = (outcome.end, outcome.calls.clone());
+        self.check(node, plan, outcome)?;
+        let (happened, parent) = (node.happened.with(plan), || Some(Rc::clone(node)));
         let (keys, log) = process.left();
+        let mut next = Vec::new();
         if end == End::Finished {
             let state = fingerprint(&keys, &log, Some(process.memory()));
             let Node { keys, log, is_log_lost, .. } = &**node;
             let (keys, log, is_log_lost) = (keys.clone(), log.clone(), *is_log_lost);
             let plans = node.plans.iter().cloned().chain([plan.clone()]).collect();
-            let ended_by = None;
-            self.enter(Node { keys, log, plans, happened, is_log_lost, ended_by, parent: parent() }, state)?;
+            let node = Node { keys, log, plans, happened, is_log_lost, ended_by: None, parent: parent() };
+            next.push((Then::SameProcess, node, state));
         }
-        for (log, is_log_lost) in [(log, node.is_log_lost), (Durable::default(), true)] {
+        for (then, log, is_log_lost) in
+            [(Then::NewProcess, log, node.is_log_lost), (Then::WithoutLog, Durable::default(), true)]
+        {
             let state = fingerprint(&keys, &log, None);
             let (keys, plans, ended_by) = (keys.clone(), Vec::new(), Some(plan.clone()));
-            self.enter(Node { keys, log, plans, happened, is_log_lost, ended_by, parent: parent() }, state)?;
+            let node = Node { keys, log, plans, happened, is_log_lost, ended_by, parent: parent() };
+            next.push((then, node, state));
         }
-        Ok(())
+        Ok(Ran { calls, next })
     }
 
     /// A run has led to this state, or the search begins there.

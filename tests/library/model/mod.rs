@@ -9,6 +9,7 @@
 //! ```
 
 mod cloud;
+mod counterexamples;
 mod explore;
 mod fault;
 mod key;
@@ -28,6 +29,7 @@ use kms_rotationd::rotation::project::Mode;
 use explore::{Bound, Root, Visited, explore};
 use key::{Key, Kind};
 use process::Setting;
+use tokio::runtime::Runtime;
 
 /// The policies of the model.
 fn policies() -> [DesiredRotation; 5] {
@@ -59,6 +61,10 @@ fn setting(desired: DesiredRotation) -> Setting {
     Setting { desired, intent: Intent::Apply, mode: Mode::Enforce, most_changes: None }
 }
 
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
 /// How much may happen on the way from a found state: faults, of which three are the most, and one kill or stop.
 fn bound(default: usize) -> Bound {
     let wanted = std::env::var_os("MODEL_DEPTH").map(|depth| depth.to_str().unwrap().parse().unwrap());
@@ -75,8 +81,7 @@ fn check(name: &str, roots: &[Root], bound: Bound, least: Visited) {
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                let runtime =
-                    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+                let runtime = runtime();
                 while let Some(root) = roots.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let result = explore(&runtime, root, bound);
                     let at = roots.iter().position(|other| std::ptr::eq(other, root)).unwrap();
@@ -109,7 +114,7 @@ fn one_key(policies: &[DesiredRotation], keys: &[Key]) -> Vec<Root> {
 #[test]
 fn one_key_is_never_left_worse_or_called_on_policy_or_written_without_need() {
     let roots = one_key(&policies(), &found());
-    check("one key", &roots, bound(1), Visited { states: 3_500, schedules: 11_500, runs: 25_000 });
+    check("one key", &roots, bound(1), Visited { states: 3_700, schedules: 12_200, runs: 26_500 });
 }
 
 /// The repairs of one key, deeper by default.
@@ -143,7 +148,7 @@ fn two_keys_share_a_limit_of_one_change() {
             pairs.map(|keys| Root { setting, keys: keys.to_vec() })
         })
         .collect();
-    check("two keys", &roots, bound(1), Visited { states: 3_300, schedules: 13_000, runs: 35_000 });
+    check("two keys", &roots, bound(1), Visited { states: 3_600, schedules: 13_800, runs: 37_000 });
 }
 
 #[test]
@@ -160,5 +165,5 @@ fn plans_and_projects_in_monitor_mode_write_nothing() {
             [exactly, at_most, always].into_iter().flat_map(of_policy)
         })
         .collect();
-    check("plan and monitor", &roots, bound(1), Visited { states: 2_000, schedules: 8_000, runs: 16_000 });
+    check("plan and monitor", &roots, bound(1), Visited { states: 2_200, schedules: 9_000, runs: 17_500 });
 }

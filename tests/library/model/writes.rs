@@ -87,7 +87,9 @@ fn check_write(key: KeyInRun<'_>, so_far: &SoFar<'_>, write: &Event) -> Checked 
     if write.mode == SendMode::AtExit {
         let is_due = key.outcome.knew.interval_due[key.key]
             || so_far.sent.iter().any(|sent| sent.operation == Operation::EnableRotation);
-        return require(is_due, "only an interval that is due is sent at a stop");
+        require(is_due, "only an interval that is due is sent at a stop")?;
+        let is_first = so_far.sent.iter().all(|sent| sent.mode != SendMode::AtExit);
+        return require(is_first, "an interval is sent once at a stop");
     }
     require(!so_far.is_login_refused, "rule 7: nothing is sent after the login was refused")?;
     let before = so_far.sent.iter().rev().find(|sent| sent.operation == write.operation);
