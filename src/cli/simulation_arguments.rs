@@ -68,8 +68,8 @@ pub(super) fn simulations() -> impl TypedValueParser<Value = Simulation> {
 }
 
 /// A file, since the command prints its own lines to standard output.
-fn no_stream(path: &str) -> Result<PathBuf, &'static str> {
-    if path == "-" { Err("expected a file: standard output has the state of the rehearsal") } else { Ok(path.into()) }
+pub(super) fn no_stream(path: &str) -> Result<PathBuf, &'static str> {
+    if path == "-" { Err("expected a file: standard output has the lines of the command") } else { Ok(path.into()) }
 }
 
 /// A span of time into the past, of at most ten years.

@@ -44,6 +44,7 @@ mod machine;
 mod networks;
 mod one_key;
 mod open_files;
+mod probe;
 mod program;
 mod projects;
 mod proof;
