@@ -16,6 +16,12 @@ pub(super) struct RehearseOptions {
     /// Faults of the simulated cloud
     #[arg(long, value_name = "PRESET", value_parser = presets())]
     pub(super) faults: Option<Preset>,
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Answers that `probe --record` has recorded: the simulated cloud answers in the same way"
+    )]
+    pub(super) cassette: Option<PathBuf>,
     /// Time between two runs, for example 10s (default: the policy's schedule)
     #[arg(long, value_name = "DURATION", value_parser = interval)]
     pub(super) every: Option<Duration>,

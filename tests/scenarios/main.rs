@@ -15,6 +15,7 @@ mod audit_log;
 mod audit_story;
 mod authentication;
 mod basics;
+mod cassette;
 mod certificates;
 mod cloud;
 #[cfg(feature = "kubernetes")]

@@ -12,6 +12,7 @@ use kms_simulator::{
 };
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::Value;
 
 use super::cloud::{Cloud, many, off, rotating, setup};
 use super::program::{Finished, Program};
@@ -23,12 +24,12 @@ pub(crate) fn policy(cloud: &Cloud) -> Policy {
     Policy { max_elapsed: "2s", ..Policy::at(cloud.url()).key(&key_id(7), 90) }
 }
 
-fn start(site: &Site, key: &str, more: &[&str]) -> Program {
+pub(crate) fn start(site: &Site, key: &str, more: &[&str]) -> Program {
     let arguments = ["probe", "--policy", "policy.yaml", "--project", "payments", "--key", key];
     Program::start(site.command(&[&arguments, more].concat()))
 }
 
-fn probe(site: &Site, more: &[&str]) -> Finished {
+pub(crate) fn probe(site: &Site, more: &[&str]) -> Finished {
     start(site, KEY, &[&["--yes"], more].concat()).finish()
 }
 
@@ -46,7 +47,7 @@ fn restoring(code: i32, setup: Setup) -> (Finished, Cloud) {
 }
 
 /// The rows of the output with this mark.
-fn rows<'d>(done: &'d Finished, mark: &str) -> Vec<&'d str> {
+pub(crate) fn rows<'d>(done: &'d Finished, mark: &str) -> Vec<&'d str> {
     let numbered = |line: &'d str| line.split_once(". ").filter(|(at, _)| at.trim().parse::<u32>().is_ok());
     let rows = done.stdout.lines().filter_map(numbered);
     rows.filter_map(|(_, row)| row.strip_suffix(mark)?.strip_suffix(": ")).collect()
@@ -473,7 +474,53 @@ fn a_cassette_has_nothing_of_the_account() {
     ] {
         assert!(!text.contains(part), "{part} in {text}");
     }
-    let cassette: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let cassette: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&cassette["version"], &cassette["cloud"]), (&1.into(), &"open-telekom-cloud".into()));
     assert_eq!(cassette["calls"].as_array().unwrap().len(), 20);
+}
+
+/// A document of the repository.
+fn document(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// The rows of the tables of a text, as their cells.
+fn table(text: &str) -> Vec<Vec<&str>> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    rows.map(|row| row.split(" | ").collect()).collect()
+}
+
+#[test]
+fn each_open_question_of_the_document_is_answered_or_says_why_not() {
+    let (done, _) = restoring(0, setup([off()]));
+    let asked = done.stdout.split_once("as far as this account answers them:\n").unwrap().1;
+    let asked: Vec<_> = asked.lines().filter(|line| !line.starts_with("    ")).map(str::trim).collect();
+    let document = document("docs/kms-api.md");
+    let open = table(document.split_once("\n## 9. ").unwrap().1);
+    let open: Vec<_> = open.iter().skip(1).map(|row| row[0]).collect();
+    assert_eq!(asked, open);
+}
+
+#[test]
+fn the_document_has_each_step_and_shows_what_is_printed() {
+    let document = document("docs/probe.md");
+    let steps = table(&document);
+    let golden = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/probe.txt")).unwrap();
+    let shown = document.split_once("```text\n").unwrap().1.split_once("```").unwrap().0;
+    assert!(golden.contains(shown), "{shown}");
+    let unrotatable = [Key::new(key_id(8)).default_of("evs"), Key::new(key_id(9)).spec("RSA_2048")];
+    for key in [off(), rotating(120)] {
+        let cloud = Cloud::of([key].into_iter().chain(unrotatable.clone()));
+        let site = Site::new(&policy(&cloud));
+        assert_eq!(probe(&site, &["--record", "cassette.json"]).code, Some(0));
+        let cassette: Value = serde_json::from_slice(&std::fs::read(site.path("cassette.json")).unwrap()).unwrap();
+        let mut left = steps.iter().filter(|row| row.len() == 4 && row[0] != "step");
+        for call in cassette["calls"].as_array().unwrap() {
+            let [call, situation] = ["call", "situation"].map(|name| format!("`{}`", call[name].as_str().unwrap()));
+            assert!(
+                left.any(|row| row[1].starts_with(&call) && row[2].contains(&situation)),
+                "{call} | {situation} is missing, or in another place"
+            );
+        }
+    }
 }
