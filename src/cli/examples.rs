@@ -94,7 +94,7 @@ pub(super) const PROBE: &str = "Examples:
   Rehearse with a simulated cloud that answers as recorded:
     kms-rotationd rehearse --policy policy.yaml --cassette cassette.json
 
-About 25 calls, of which some 14 write, to this key only. At the end, and after an error, SIGTERM or SIGINT, the key gets \
+About 25 calls, of which 11 to 13 write, to this key only. At the end, and after an error, SIGTERM or SIGINT, the key gets \
 its setting back; a second signal, a second or more later, ends probe at once. Exit codes: 0 the script ended and the key \
 is restored, however many answers differ from the documents; 1 a call failed, the key cannot be probed, or it is not \
 restored; 2 usage error, invalid policy, or not confirmed.";

@@ -115,37 +115,40 @@ pub(crate) struct RawAnswer {
     pub(crate) repeats_secret: bool,
     /// The request was signed, and not sent with a token.
     pub(crate) was_signed: bool,
+    /// The cloud's error code, empty where the body has none.
+    pub(crate) code: String,
+    /// The message beside the code.
+    pub(crate) message: String,
     operation: Operation,
 }
 
 impl RawAnswer {
     fn new(operation: Operation, request: &Request, answer: &Answer) -> Self {
         let text = String::from_utf8_lossy(&answer.body).into_owned();
+        let header = |name| answer.header(name).map(|text| request.without_secrets(text.to_owned()));
+        let (code, message) = parse_body(&answer.body);
         Self {
             status: answer.status,
-            content_type: answer.header("content-type").map(ToOwned::to_owned),
-            retry_after: answer.header("retry-after").map(ToOwned::to_owned),
+            content_type: header("content-type"),
+            retry_after: header("retry-after"),
             other_headers: ["date", "x-request-id"].into_iter().filter(|name| answer.header(name).is_some()).collect(),
             body: answer.body.to_vec(),
             repeats_secret: request.without_secrets(text.clone()) != text,
             was_signed: request.headers.iter().any(|(name, _)| *name == "authorization"),
+            code: request.without_secrets(code),
+            message: request.without_secrets(message),
             operation,
         }
     }
 
-    /// The cloud's error code and message, empty where the body has none.
-    pub(crate) fn error(&self) -> (String, String) {
-        parse_body(&self.body)
-    }
-
     /// Whether it is a success without an error in its body.
     pub(crate) fn is_success(&self) -> bool {
-        (200..300).contains(&self.status) && self.error().0.is_empty()
+        (200..300).contains(&self.status) && self.code.is_empty()
     }
 
     /// What follows from it, unless it is a success.
     pub(crate) fn failure(&self) -> Option<ErrorKind> {
-        (!self.is_success()).then(|| classify(self.operation, self.status.max(400), &self.error().0))
+        (!self.is_success()).then(|| classify(self.operation, self.status.max(400), &self.code))
     }
 
     /// The setting, if it is an answer of `get-key-rotation-status` that has it.

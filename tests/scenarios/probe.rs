@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::time::SystemTime;
 
 use kms_simulator::{
@@ -12,11 +13,12 @@ use kms_simulator::{
 };
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::cloud::{Cloud, many, off, rotating, setup};
 use super::program::{Finished, Program};
 use super::site::{Policy, Site};
+use super::stand_in::{StandIn, answer};
 use super::{ACCOUNT, KEY, PASSWORD, PROJECT, TOKEN, USER, key_id};
 
 /// A policy whose entries do not apply to the key.
@@ -58,7 +60,7 @@ fn a_documented_cloud_is_as_documented_and_prints_what_the_golden_file_has() {
     let (done, cloud) = restoring(0, setup([off()]));
     assert_eq!((rows(&done, "as documented").len(), rows(&done, "DIFFERS").len()), (18, 0), "{}", done.stdout);
     assert_eq!(done.stderr, "");
-    assert_eq!(cloud.sent(KEY), [90, 90, 29, 366, 90]);
+    assert_eq!((cloud.sent(KEY), cloud.write_requests()), (vec![90, 90, 29, 366, 90], 11));
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/probe.txt");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(golden, &done.stdout).unwrap();
@@ -68,9 +70,9 @@ fn a_documented_cloud_is_as_documented_and_prints_what_the_golden_file_has() {
 
 #[test]
 fn a_key_with_rotation_on_gets_its_interval_back() {
-    for days in [30, 90, 365] {
+    for (days, requests) in [(30, 13), (90, 13), (365, 12)] {
         let (done, cloud) = restoring(0, setup([rotating(days)]));
-        assert_eq!(cloud.rotation(KEY), (true, days));
+        assert_eq!((cloud.rotation(KEY), cloud.write_requests()), ((true, days), requests));
         assert!(done.stdout.contains("Warning: rotation is on, and its rotation period starts anew\n"), "{done:?}");
         assert!(rows(&done, "DIFFERS").is_empty(), "{}", done.stdout);
         // What a user without permission for it would be refused is sent before rotation is switched off.
@@ -406,18 +408,55 @@ fn what_a_user_should_know_before_confirming_is_printed() {
         "rotation is on, and its rotation period starts anew",
     ];
     assert_eq!(warnings(policy(&cloud)), usual);
-    for entry in [
-        format!("{{key_id: {KEY}, rotation_interval: 90}}"),
-        "{select: {tags: {pci: \"true\"}}, rotation_interval: 90}".to_owned(),
-    ] {
-        let governed = warnings(Policy { mode: "monitor", ..policy(&cloud).entry(&entry) });
-        assert_eq!(governed[..2], usual);
-        assert_eq!(
-            governed[2],
-            "the entry at policy.yaml:15 applies to this key; a daemon that runs with it changes the key meanwhile"
-        );
-        assert_eq!(governed[3], "the project is in monitor mode, in which the daemon never writes; probe does");
+    for entry in ["{key_id: KEY, rotation_interval: 90}", "{select: {tags: {pci: \"true\"}}, rotation_interval: 90}"] {
+        let governed = warnings(policy(&cloud).entry(&entry.replace("KEY", KEY)));
+        let text =
+            "the entry at policy.yaml:15 applies to this key; a daemon that runs with it changes the key meanwhile";
+        assert_eq!(governed, [&usual[..], &[text]].concat());
     }
+    let exempt = format!("{{key_id: {KEY}, exempt: {{reason: a trial, until: \"2099-01-01\"}}}}");
+    assert_eq!(warnings(policy(&cloud).entry(&exempt)), usual, "the daemon leaves it alone");
+    let monitored = warnings(Policy { mode: "monitor", ..policy(&cloud).key(KEY, 90) });
+    let text = "the project is in monitor mode, in which the daemon never writes; probe does";
+    assert_eq!(monitored, [&usual[..], &[text]].concat());
+}
+
+#[test]
+fn a_closed_standard_output_does_not_keep_the_key_from_being_restored() {
+    let cloud = Cloud::of([off()]);
+    let site = Site::new(&policy(&cloud));
+    let mut command =
+        site.command(&["probe", "--policy", "policy.yaml", "--project", "payments", "--key", KEY, "--yes"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!((cloud.rotation(KEY).0, cloud.asked(Operation::DisableRotation)), (false, 3));
+}
+
+#[test]
+fn signed_calls_answer_the_questions_about_signatures() {
+    let (access, secret) = ("EXAMPLEAK0123456789A", "ExampleSecretKey0123456789abcdefghijKLMN");
+    let cloud = Cloud::start(setup([off()]).access_key(access, secret));
+    let login = format!("{{access_key: {{access_key_id: {access}, secret_access_key_file: secret}}}}");
+    let answers = |policy: Policy| {
+        let site = Site::new(&policy.with(&login));
+        site.write("secret", secret);
+        let done = probe(&site, &["--record", "cassette.json"]);
+        assert_eq!(done.code, Some(0), "{done:?}");
+        let cassette = std::fs::read_to_string(site.path("cassette.json")).unwrap();
+        assert!(!cassette.contains(access) && !cassette.contains(secret), "{cassette}");
+        let answer = |question: &str| {
+            let lines = done.stdout.split_once(question).unwrap().1.lines();
+            lines.clone().nth(1).unwrap().trim().to_owned()
+        };
+        (answer("the plain form of the signature"), answer("without X-Domain-Id?"))
+    };
+    let accepted = "open-telekom-cloud accepts it".to_owned();
+    let not_asked = "not answered: no signed call asked IAM for the project's id".to_owned();
+    assert_eq!(answers(policy(&cloud)), (accepted.clone(), not_asked.clone()));
+    assert_eq!(answers(policy(&cloud).without_id()), (accepted, "yes".to_owned()));
+    let huawei = Policy { cloud: "huawei-cloud", region: "eu-west-101", ..policy(&cloud) };
+    assert_eq!(answers(huawei), ("not answered: the project is on Huawei Cloud".to_owned(), not_asked));
 }
 
 #[test]
@@ -477,6 +516,66 @@ fn a_cassette_has_nothing_of_the_account() {
     let cassette: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&cassette["version"], &cassette["cloud"]), (&1.into(), &"open-telekom-cloud".into()));
     assert_eq!(cassette["calls"].as_array().unwrap().len(), 20);
+}
+
+/// A KMS that repeats the token and the key's name in names of fields, values, messages and HTML.
+fn indiscreet() -> StandIn {
+    let setting = Mutex::new((false, 0));
+    StandIn::start(move |asked| {
+        let mut setting = setting.lock().unwrap();
+        let body: Value = serde_json::from_str(&asked.body).unwrap();
+        let refused = |code| {
+            let message = format!("token {TOKEN} of {USER} must not change the key throw-away");
+            (400, json!({"error": {"error_code": code, "error_msg": message, TOKEN: message}}).to_string())
+        };
+        let details =
+            json!({"key_id": KEY, "key_alias": "throw-away", "key_state": "2", TOKEN: [TOKEN], "origin": "kms"});
+        let (status, body) = match (asked.call(), *setting, body["rotation_interval"].as_u64()) {
+            ("describe-key", ..) => (200, json!({"key_info": details}).to_string()),
+            ("list-keys", ..) => {
+                (200, json!({"keys": [KEY], "key_details": [details], TOKEN: {USER: TOKEN}}).to_string())
+            }
+            ("get-key-rotation-status", (enabled, days), _) => {
+                let status = json!({"key_rotation_enabled": enabled, "rotation_interval": days, "throw-away": TOKEN});
+                (200, status.to_string())
+            }
+            ("enable-key-rotation", (true, _), _) => refused("KMS.2901"),
+            ("disable-key-rotation", (false, _), _) => refused(TOKEN),
+            ("update-key-rotation-interval", (false, _), _) => refused("KMS.0313"),
+            ("update-key-rotation-interval", _, Some(..30 | 366..)) => {
+                (400, format!("<html>{TOKEN} throw-away</html>"))
+            }
+            (call, (_, days), interval) => {
+                *setting = match (call, interval) {
+                    ("disable-key-rotation", _) => (false, days),
+                    (_, Some(days)) => (true, days),
+                    (_, None) => (true, 365),
+                };
+                (200, format!("\"{TOKEN}\""))
+            }
+        };
+        let head =
+            format!("content-type: text/html; charset={TOKEN}\r\nx-request-id: {TOKEN}\r\nretry-after: {TOKEN}\r\n");
+        answer(&format!("{status} Answer"), &head, &body)
+    })
+}
+
+#[test]
+fn an_answer_that_repeats_a_secret_is_neither_printed_nor_logged_nor_recorded() {
+    let kms = indiscreet();
+    let site = Site::new(&Policy { max_elapsed: "2s", ..Policy::at(&kms.url()).key(&key_id(7), 90) });
+    let done = probe(&site, &["--record", "cassette.json", "--log-level", "trace"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stdout.contains("the body is not shown: it repeats a secret of the request"), "{done:?}");
+    let cassette = std::fs::read_to_string(site.path("cassette.json")).unwrap();
+    for secret in [TOKEN, &TOKEN[..12], &TOKEN.to_ascii_lowercase()] {
+        assert!(!done.stdout.contains(secret) && !done.stderr.contains(secret), "{done:?}");
+        assert!(!cassette.contains(secret), "{cassette}");
+    }
+    assert!(
+        !cassette.contains("throw-away") && !cassette.contains(USER) && cassette.contains("KMS.2901"),
+        "{cassette}"
+    );
 }
 
 /// A document of the repository.

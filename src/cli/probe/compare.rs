@@ -108,8 +108,7 @@ pub(super) fn differences(expected: Expected, answer: &RawAnswer) -> Vec<String>
     if expected == Expected::Undocumented {
         return found;
     }
-    let (code, _) = answer.error();
-    let code = excerpt(&code, LONGEST);
+    let code = excerpt(&answer.code, LONGEST);
     let object = fields(&answer.body);
     let status = if let Expected::Refused(_) = expected { 400 } else { 200 };
     if answer.status != status {

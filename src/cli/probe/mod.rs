@@ -29,14 +29,14 @@ use super::{Exit, fail, file_limit, load, print, variable};
 use crate::connect::{ClientCache, Connector};
 use crate::daemon::{PolicyFile, Signals, warn_of_exposed_secrets};
 use crate::kms::{Kms, KmsClient, RunStart};
-use crate::policy::types::Project;
+use crate::policy::types::{Credentials, Project};
 use crate::reconcile::NotConnected;
 use crate::rotation::assignment::{Listing, assign_rules};
 use crate::rotation::decide::blocked;
 use crate::rotation::key::{KeyId, ListedKey, Rotation};
 use crate::rotation::key_name::KeyName;
 use crate::rotation::project::Mode;
-use crate::rotation::rule::Matcher;
+use crate::rotation::rule::{Matcher, Requirement};
 use crate::support::clock::Clock;
 use crate::support::error_chain::ErrorChain;
 use crate::support::printable::printable;
@@ -187,6 +187,19 @@ impl Probe<'_> {
         if found.enabled {
             warnings.push("rotation is on, and its rotation period starts anew".to_owned());
         }
+        if self.project.mode == Mode::Monitor {
+            warnings.push("the project is in monitor mode, in which the daemon never writes; probe does".to_owned());
+        } else if let Some(line) = self.line_of_entry(key_id, survey) {
+            let file = self.options.policy.file.display();
+            warnings.push(format!(
+                "the entry at {file}:{line} applies to this key; a daemon that runs with it changes the key meanwhile"
+            ));
+        }
+        warnings
+    }
+
+    /// The line of the entry by which a daemon would change the key.
+    fn line_of_entry(&self, key_id: KeyId, survey: &Survey) -> Option<u32> {
         let listed = survey.listed.clone().unwrap_or_else(|| ListedKey {
             key_id,
             description: survey.description.clone().unwrap_or_default(),
@@ -204,17 +217,8 @@ impl Probe<'_> {
         let listing = Listing::Doubtful { keys: &keys, may_lack_keys: true, unsure_tags: &tags };
         let assignments = assign_rules(&self.project.keys, listing, SystemTime::now());
         let own = assignments.all.iter().find(|assignment| assignment.subject.key_id() == Some(key_id));
-        if let Some(line) = own.and_then(|own| own.rule.or(own.unsure.map(|unsure| unsure.rule))).map(|rule| rule.line)
-        {
-            let file = self.options.policy.file.display();
-            warnings.push(format!(
-                "the entry at {file}:{line} applies to this key; a daemon that runs with it changes the key meanwhile"
-            ));
-        }
-        if self.project.mode == Mode::Monitor {
-            warnings.push("the project is in monitor mode, in which the daemon never writes; probe does".to_owned());
-        }
-        warnings
+        let rule = own.and_then(|own| own.rule.or(own.unsure.map(|unsure| unsure.rule)))?;
+        matches!(rule.requirement, Requirement::Rotation(_)).then_some(rule.line)
     }
 
     /// Prints how it ended, and writes the recording.
@@ -224,7 +228,8 @@ impl Probe<'_> {
             key_id,
             cloud: self.project.cloud,
             region: &self.project.region,
-            looked_up_project: self.project.project_id.is_none(),
+            looked_up_project: self.project.project_id.is_none()
+                && self.project.credentials != Credentials::Environment,
         };
         let is_restored = restored.is_ok() && self.conversation.has_written;
         print(Exit::Success, |out| {

@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::compare::fields;
+use super::compare::{LONGEST, fields};
 use super::exchange::{Exchange, Outcome, Situation};
 use crate::kms::single_call::{RawAnswer, SingleCall};
 use crate::rotation::key::{KeyId, Rotation};
 use crate::rotation::project::Cloud;
+use crate::support::printable::excerpt;
 use crate::views::wording::count;
 
 /// A question, and its answer; or why this account did not answer it.
@@ -25,7 +26,7 @@ pub(super) struct Source<'a> {
     pub(super) key_id: KeyId,
     pub(super) cloud: Cloud,
     pub(super) region: &'a str,
-    /// The policy has no project id, so IAM was asked for it.
+    /// Neither the policy nor the environment has the project's id, so IAM was asked for it.
     pub(super) looked_up_project: bool,
 }
 
@@ -61,8 +62,7 @@ fn accepted(answer: &RawAnswer) -> String {
     if answer.is_success() {
         return "accepted".to_owned();
     }
-    let (code, _) = answer.error();
-    format!("refused with HTTP {} {code}", answer.status).trim_end().to_owned()
+    format!("refused with HTTP {} {}", answer.status, answer.code).trim_end().to_owned()
 }
 
 impl Source<'_> {
@@ -191,13 +191,10 @@ impl Source<'_> {
     }
 
     fn lookup(&self) -> Result<String, String> {
-        if !self.looked_up_project {
-            return Err("the policy has the project's id, so IAM was not asked for it".to_owned());
-        }
         let mut answers = self.exchanges.iter().filter_map(Exchange::answer);
         match answers.next() {
-            Some(answer) if answer.was_signed => Ok("yes: it was asked for the project's id".to_owned()),
-            _ => Err("IAM was asked with a token".to_owned()),
+            Some(answer) if answer.was_signed && self.looked_up_project => Ok("yes".to_owned()),
+            _ => Err("no signed call asked IAM for the project's id".to_owned()),
         }
     }
 
@@ -237,7 +234,7 @@ fn never_form(answer: &RawAnswer) -> Option<String> {
     let form = |name: &str| match object.get(name) {
         None => format!("`{name}` is absent"),
         Some(value @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_))) => {
-            format!("`{name}` is `{value}`")
+            format!("`{name}` is `{}`", excerpt(&value.to_string(), LONGEST))
         }
         Some(_) => format!("`{name}` is an array or an object"),
     };

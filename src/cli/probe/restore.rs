@@ -20,12 +20,12 @@ const MOST_REFUSALS: u32 = 3;
 ///
 /// It does not have the setting back, for this reason.
 pub(super) async fn restore(conversation: &mut Conversation<'_>, key_id: KeyId, found: Rotation) -> Result<(), String> {
-    // A login that failed in the script may succeed now.
-    conversation.kms.begin_run(RunStart::default());
     let deadline = Instant::now() + conversation.retry.max_elapsed;
     let (mut attempt, mut refusals) = (0, 0);
     let mut why = String::new();
     loop {
+        // A login that has failed may succeed now. A refused secret is not sent again before it has changed.
+        conversation.kms.begin_run(RunStart::default());
         attempt += 1;
         let pause = conversation.pause(attempt);
         let is_last = refusals == MOST_REFUSALS || Instant::now() + pause > deadline;
@@ -63,8 +63,7 @@ pub(super) async fn restore(conversation: &mut Conversation<'_>, key_id: KeyId, 
 }
 
 fn refused(call: SingleCall, answer: &RawAnswer) -> String {
-    let (code, _) = answer.error();
-    format!("{} is answered with HTTP {} {code}", call.path(), answer.status).trim_end().to_owned()
+    format!("{} is answered with HTTP {} {}", call.path(), answer.status, answer.code).trim_end().to_owned()
 }
 
 /// One call; an error if there is no clear answer.

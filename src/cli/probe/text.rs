@@ -70,9 +70,8 @@ fn answered(call: SingleCall, outcome: &Outcome) -> String {
 }
 
 fn body(call: SingleCall, answer: &RawAnswer) -> String {
-    let (code, message) = answer.error();
-    if !code.is_empty() {
-        return format!(" {} {}", excerpt(&code, LONGEST), Value::from(message));
+    if !answer.code.is_empty() {
+        return format!(" {} {}", excerpt(&answer.code, LONGEST), Value::from(&*answer.message));
     }
     let Some(object) = fields(&answer.body) else {
         if answer.body.trim_ascii().is_empty() {
