@@ -470,6 +470,7 @@ fn a_project_a_key_and_a_recording_are_named_right() {
         (ended("twin", &[]), 1, "several keys have the alias `twin`; name one of them by its id: 00000001-"),
         (ended(KEY, &["--record", "policy.yaml"]), 2, "policy.yaml exists, and probe replaces no recording"),
         (ended(KEY, &["--record", "-"]), 2, "expected a file"),
+        (ended(KEY, &["--record", "nowhere/cassette.json"]), 2, "there is no folder nowhere for the recording"),
     ] {
         assert_eq!(done.code, Some(code), "{done:?}");
         assert!(done.stderr.contains(text), "{done:?}");

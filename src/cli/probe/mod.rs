@@ -17,6 +17,7 @@ mod text;
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -57,6 +58,11 @@ pub(super) async fn probe(options: &ProbeOptions, log: &LogOptions) -> Exit {
     }
     if let Some(exit) = refuse_existing(options.record.as_deref(), "probe replaces no recording") {
         return exit;
+    }
+    // Otherwise it would be missed only after the script.
+    let folder = options.record.as_deref().and_then(Path::parent).filter(|folder| *folder != Path::new(""));
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return fail(Exit::Invalid, &format_args!("there is no folder {} for the recording", folder.display()));
     }
     let mut policy = match load(&mut PolicyFile::new(options.policy.file.clone(), variable, Clock::system()), log) {
         Ok(policy) => policy,
@@ -232,14 +238,14 @@ impl Probe<'_> {
                 && self.project.credentials != Credentials::Environment,
         };
         let is_restored = restored.is_ok() && self.conversation.has_written;
-        print(Exit::Success, |out| {
+        let printed = print(Exit::Success, |out| {
             text::totals(source.exchanges, out)?;
             if let Some((_, found)) = self.found.filter(|_| is_restored) {
                 writeln!(out, "The key is restored: {}{}.", restore::known(Some(found)), self.leftover(found))?;
             }
             text::questions(&questions::questions(&source), out)
         });
-        let mut exit = self.record(&source);
+        let mut exit = self.record(printed, &source);
         match ended {
             Ok(()) => {}
             Err(Stop::Signal) => exit = fail(Exit::Failed, &"stopped by a signal before the end of the script"),
@@ -259,8 +265,9 @@ impl Probe<'_> {
         }
     }
 
-    fn record(&self, source: &Source<'_>) -> Exit {
-        let Some(file) = self.options.record.as_deref() else { return Exit::Success };
+    /// Writes the recording, if there is to be one. `exit` is the exit code so far.
+    fn record(&self, exit: Exit, source: &Source<'_>) -> Exit {
+        let Some(file) = self.options.record.as_deref() else { return exit };
         let cassette = Cassette::of(source);
         let written = OutputFile::new(file).write(|out| {
             serde_json::to_writer_pretty(&mut *out, &cassette)?;
@@ -269,7 +276,7 @@ impl Probe<'_> {
         if let Err(error) = written {
             return fail(Exit::Failed, &format_args!("cannot write {}: {error}", file.display()));
         }
-        print(Exit::Success, |out| {
+        print(exit, |out| {
             let file = file.display();
             writeln!(out, "\n{file}: recorded, without data of the account; to replay it: rehearse --cassette {file}")
         })
