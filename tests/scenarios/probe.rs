@@ -4,14 +4,14 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::time::SystemTime;
 
 use kms_simulator::{
     Dialect, Fault, Hold, Key, KeyState, LargestPage, NeverRotated, Operation, OperationSet, Rule, Setup, SuccessBody,
 };
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
@@ -321,22 +321,45 @@ fn nothing_is_written_without_a_confirmation() {
 
 /// Probes the key with standard input and standard error on a terminal, where this line is typed.
 fn typed_on_a_terminal(site: &Site, key: &str, line: &str) -> (Option<i32>, String) {
+    let (mut terminal, mut child) = on_a_terminal(site, key);
+    terminal.write_all(format!("{line}\n").as_bytes()).unwrap();
+    let mut shown = Vec::new();
+    // Ends with an error once the program has closed the terminal.
+    let _ = terminal.read_to_end(&mut shown);
+    (child.wait().unwrap().code(), String::from_utf8_lossy(&shown).into_owned())
+}
+
+fn on_a_terminal(site: &Site, key: &str) -> (File, Child) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-    let terminal = File::options().read(true).write(true).open(name).unwrap();
-    let mut master = File::from(master);
-    master.write_all(format!("{line}\n").as_bytes()).unwrap();
-    let arguments = ["probe", "--policy", "policy.yaml", "--project", "payments", "--key", key];
-    let mut command = site.command(&arguments);
-    command.stdin(terminal.try_clone().unwrap()).stdout(Stdio::null()).stderr(terminal);
-    let mut child = command.spawn().unwrap();
+    let other = File::options().read(true).write(true).open(name).unwrap();
+    let mut command = site.command(&["probe", "--policy", "policy.yaml", "--project", "payments", "--key", key]);
+    command.stdin(other.try_clone().unwrap()).stdout(Stdio::null()).stderr(other);
+    let child = command.spawn().unwrap();
+    // Only the program has the other other of the terminal.
     drop(command);
-    let mut shown = Vec::new();
-    // Ends with an error once the program has closed the terminal.
-    let _ = master.read_to_end(&mut shown);
-    (child.wait().unwrap().code(), String::from_utf8_lossy(&shown).into_owned())
+    (master.into(), child)
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_the_confirmation() {
+    let cloud = Cloud::of([off().alias("throw-away")]);
+    let site = Site::new(&policy(&cloud));
+    let (mut terminal, mut child) = on_a_terminal(&site, "throw-away");
+    let mut shown = String::new();
+    let mut piece = [0; 4096];
+    while !shown.contains("type its id or its alias throw-away: ") {
+        let length = terminal.read(&mut piece).unwrap();
+        shown.push_str(&String::from_utf8_lossy(&piece[..length]));
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let mut rest = Vec::new();
+    let _ = terminal.read_to_end(&mut rest);
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(rest.contains("stopped by a signal before the end of the script"), "{rest}");
+    assert_eq!((child.wait().unwrap().code(), cloud.write_requests()), (Some(1), 0));
 }
 
 #[test]

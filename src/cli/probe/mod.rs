@@ -175,8 +175,9 @@ impl Probe<'_> {
             warnings.iter().try_for_each(|warning| writeln!(out, "Warning: {warning}"))
         });
         if !self.options.yes {
-            let alias = survey.description.as_ref().and_then(|description| description.alias.as_deref());
-            confirm(key_id, alias, &self.conversation.stop).await.map_err(Stop::NotConfirmed)?;
+            let described = survey.description.as_ref().or(survey.listed.as_ref().map(|listed| &listed.description));
+            let alias = described.and_then(|description| description.alias.as_deref());
+            confirm(key_id, alias, &self.conversation.stop).await?;
         }
         print(Exit::Success, |out| writeln!(out, "\nWriting, to this key only:"));
         self.found = Some((key_id, found));
@@ -353,7 +354,7 @@ fn suitable(survey: &Survey) -> Result<Rotation, String> {
 }
 
 /// Asks for the key's id or alias.
-async fn confirm(key_id: KeyId, alias: Option<&str>, stop: &CancellationToken) -> Result<(), String> {
+async fn confirm(key_id: KeyId, alias: Option<&str>, stop: &CancellationToken) -> Result<(), Stop> {
     let what = match alias {
         Some(alias) => format!("its id or its alias {}", printable(alias)),
         None => "its id".to_owned(),
@@ -365,12 +366,12 @@ async fn confirm(key_id: KeyId, alias: Option<&str>, stop: &CancellationToken) -
     });
     let typed = tokio::select! {
         biased;
-        () = stop.cancelled() => return Err("stopped".to_owned()),
+        () = stop.cancelled() => return Err(Stop::Signal),
         typed = typed => typed,
     };
     match typed {
         Ok(Ok(line)) if line.trim() == key_id.as_str() || Some(line.trim()) == alias => Ok(()),
-        Ok(Ok(_)) => Err("not confirmed".to_owned()),
-        _ => Err("the confirmation cannot be read".to_owned()),
+        Ok(Ok(_)) => Err(Stop::NotConfirmed("not confirmed".to_owned())),
+        _ => Err(Stop::NotConfirmed("the confirmation cannot be read".to_owned())),
     }
 }
