@@ -304,6 +304,16 @@ fn without_the_permission_to_disable_rotation_nothing_changes() {
 }
 
 #[test]
+fn a_key_that_could_not_be_switched_on_again_is_not_switched_off() {
+    for operation in [Operation::EnableRotation, Operation::UpdateInterval] {
+        let refusing = Rule::always(Fault::kms(400, "KMS.5022")).on(operation);
+        let (done, cloud) = restoring(1, setup([rotating(90)]).fault(refusing));
+        assert!(done.stderr.contains("is refused, and without it the key could not be restored\n"), "{done:?}");
+        assert_eq!(cloud.asked(Operation::DisableRotation), 0);
+    }
+}
+
+#[test]
 fn nothing_is_written_without_a_confirmation() {
     let cloud = Cloud::of([off().alias("throw-away")]);
     let site = Site::new(&policy(&cloud));

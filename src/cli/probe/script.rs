@@ -117,15 +117,23 @@ impl Writes<'_, '_> {
         self.conversation.write(self.key_id, step, effect).await
     }
 
-    /// A write that changes nothing yet. If this user or this cloud cannot make it, the script ends.
+    /// A write that changes no setting yet. If it shows that this user or this cloud cannot make it, the script ends. The
+    /// answer to disabling a key without rotation is not documented, so only refusals of the call as such count.
     async fn permitted(&mut self, write: Write, situation: Situation, expected: Expected) -> Result<(), Stop> {
         let answer = self.send(write, situation, expected, None).await?;
-        match answer.as_ref().and_then(RawAnswer::failure) {
-            Some(ErrorKind::Permission | ErrorKind::AccessDenied | ErrorKind::NotOffered | ErrorKind::Blocked(_)) => {
-                Err(self.refused(write, answer.as_ref(), "without it the key could not be restored"))
-            }
-            _ => Ok(()),
+        let Some(kind) = answer.as_ref().and_then(RawAnswer::failure) else { return Ok(()) };
+        let is_permitted = match expected {
+            Expected::Refused(code) => answer.as_ref().is_some_and(|answer| answer.code == code),
+            Expected::Undocumented => !matches!(
+                kind,
+                ErrorKind::Permission | ErrorKind::AccessDenied | ErrorKind::NotOffered | ErrorKind::Blocked(_)
+            ),
+            _ => false,
+        };
+        if is_permitted {
+            return Ok(());
         }
+        Err(self.refused(write, answer.as_ref(), "without it the key could not be restored"))
     }
 
     /// A write that all following ones depend on.
