@@ -21,7 +21,7 @@ pub(super) struct ProbeOptions {
         help = "A key that nothing depends on, made for this: its rotation is switched on and off, and then restored"
     )]
     pub(super) key: KeyName,
-    /// Write the answers to this new file, without ids, names, times and messages of the account
+    /// Write the answers to this new file, without ids, names and other data of the account
     #[arg(long, value_name = "FILE", value_parser = no_stream)]
     pub(super) record: Option<PathBuf>,
     /// Do not ask for a confirmation; required without a terminal
