@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use super::evidence_arguments::EvidenceCommand;
 use super::examples;
 use super::init_arguments::InitOptions;
+use super::probe_arguments::ProbeOptions;
 use super::simulation_arguments::{RehearseOptions, Simulation, simulations};
 use crate::audit::time::Day;
 use crate::logging::Format;
@@ -97,6 +98,12 @@ pub(super) enum Command {
         web: WebOption,
         #[command(flatten)]
         options: RehearseOptions,
+    },
+    /// Try what the real API answers on one throw-away key, restore it, and record the answers; disables its rotation
+    #[command(after_help = examples::PROBE)]
+    Probe {
+        #[command(flatten)]
+        options: ProbeOptions,
     },
     /// Verify the evidence log, print checkpoints and proofs, and collect it for an auditor; needs no network
     #[command(after_help = examples::EVIDENCE)]
@@ -381,6 +388,7 @@ mod tests {
             examples::INIT,
             examples::SCHEMA,
             examples::REHEARSE,
+            examples::PROBE,
             examples::EVIDENCE,
             examples::EVIDENCE_VERIFY,
             examples::EVIDENCE_CHECKPOINT,

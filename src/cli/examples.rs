@@ -88,6 +88,17 @@ pub(super) const REHEARSE: &str = "Examples:
 
 With --once the exit code is 0 in whatever state the keys are.";
 
+pub(super) const PROBE: &str = "Examples:
+  Try a key that was made for this, and record the answers:
+    kms-rotationd probe --policy policy.yaml --project payments --key throw-away --record cassette.json
+  Rehearse with a simulated cloud that answers as recorded:
+    kms-rotationd rehearse --policy policy.yaml --cassette cassette.json
+
+About 25 calls, of which 11 to 13 write, to this key only. At the end, and after an error, SIGTERM or SIGINT, the key gets \
+its setting back; a second signal, a second or more later, ends probe at once. Exit codes: 0 the script ended and the key \
+is restored, however many answers differ from the documents; 1 a call failed, the key cannot be probed, or it is not \
+restored; 2 usage error, invalid policy, or not confirmed.";
+
 pub(super) const EVIDENCE: &str = "Examples:
   kms-rotationd evidence verify /var/lib/kms-rotationd/evidence --anchor kept-elsewhere
   kms-rotationd evidence checkpoint /var/lib/kms-rotationd/evidence > checkpoint

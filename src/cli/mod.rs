@@ -15,6 +15,8 @@ mod leadership;
 mod once;
 mod output_file;
 mod population;
+mod probe;
+mod probe_arguments;
 mod progress_line;
 mod recording;
 mod rehearsal;
@@ -93,6 +95,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             runtime.block_on(once::apply(&policy.file, &report, allow_many, &log, progress_line))
         }
         Command::Plan { policy, report } => runtime.block_on(once::plan(&policy.file, &report, &log, progress_line)),
+        Command::Probe { options } => runtime.block_on(probe::probe(&options, &log)),
         Command::Run { policy, listen, web, lease } => {
             let options = ListenOptions { listen: listen.address, systemd_sockets, web_config: web.web_config };
             runtime.block_on(serve::run(policy.file, options, lease, &log))

@@ -5,9 +5,18 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::{Exit, fail};
+
 /// Whether the path stands for standard output.
 pub(super) fn is_standard_output(path: &Path) -> bool {
     path == Path::new("-")
+}
+
+/// Refuses to replace a file, which may be of value; `why` is the command's rule.
+pub(super) fn refuse_existing(file: Option<&Path>, why: &str) -> Option<Exit> {
+    let file = file.filter(|file| file.is_file())?;
+    let message = format!("{} exists, and {why}: name another file, or remove it", file.display());
+    Some(fail(Exit::Invalid, &message))
 }
 
 /// A file that is written under another name and then renamed.

@@ -27,8 +27,9 @@ use crate::policy::Policy;
 use crate::rotation::report::Report;
 use crate::support::duration::duration_text;
 use crate::support::printable::printable;
+use crate::support::small_file;
 use crate::views::wording;
-use kms_simulator::{Journal, Preset, Setup, Simulator};
+use kms_simulator::{Cassette, Journal, Preset, Setup, Simulator};
 
 /// More requests per second than a rehearsal makes.
 const UNLIMITED: f64 = 1e6;
@@ -46,6 +47,8 @@ pub(super) struct Rehearsal {
     population: Arc<Mutex<Population>>,
     password: SecretLocation,
     faults: Option<Preset>,
+    /// Where its answers were recorded, if they were.
+    recorded: Option<String>,
     /// It ends by itself, so there is nothing to watch.
     once: bool,
     every: Option<Duration>,
@@ -99,11 +102,22 @@ pub(super) fn log(options: &RehearseOptions) -> Result<Option<RehearsalLog>, Exi
     })
 }
 
+/// The recorded answers of these options; or the exit code, if the reason is printed.
+pub(super) fn cassette(options: &RehearseOptions) -> Result<Option<Cassette>, Exit> {
+    let Some(file) = options.cassette.as_deref() else { return Ok(None) };
+    let refused = |why: &dyn std::fmt::Display| {
+        fail(Exit::Invalid, &format_args!("cannot use the cassette {}: {why}", file.display()))
+    };
+    let text = small_file::read(file).map_err(|error| refused(&error))?;
+    Cassette::read(&text).map(Some).map_err(|why| refused(&why))
+}
+
 impl Rehearsal {
     /// Starts a cloud with keys in various states, made from the policy's entries.
     pub(super) async fn start(
         policy: &Policy,
         options: &RehearseOptions,
+        cassette: Option<Cassette>,
         log: Option<RehearsalLog>,
         clock: PastClock,
     ) -> io::Result<Self> {
@@ -124,6 +138,11 @@ impl Rehearsal {
         let password = uuid::Uuid::new_v4().to_string();
         let setup = Setup::new().seed(seed).journal(Journal::Counts).login(USER_NAME, DOMAIN_NAME, &password);
         let setup = faults.into_iter().fold(setup, Setup::preset);
+        let recorded = cassette.as_ref().map(|cassette| {
+            let calls = wording::count(cassette.calls(), "call", "calls");
+            format!("answers as recorded on {} {}: {calls}", printable(cassette.cloud()), printable(cassette.region()))
+        });
+        let setup = cassette.into_iter().fold(setup, Setup::cassette);
         let setup = setup.timeline(past.iter().flat_map(|past| past.story.actions()));
         let setup = setup.clock(move || clock.now());
         let setup = if past.is_some() { setup.token_length(SHORT_TOKEN) } else { setup };
@@ -132,6 +151,7 @@ impl Rehearsal {
             population: Arc::new(Mutex::new(Population::new(seed, start, past.is_some()))),
             password: SecretLocation::in_memory(password, "the rehearsal"),
             faults,
+            recorded,
             once,
             every,
             past,
@@ -147,6 +167,7 @@ impl Rehearsal {
     pub(super) async fn of_command(policy: &Policy, faults: Option<Preset>) -> io::Result<Self> {
         let options = RehearseOptions {
             faults,
+            cassette: None,
             every: None,
             fast_forward: None,
             seed: SEED,
@@ -154,7 +175,7 @@ impl Rehearsal {
             report: None,
             once: true,
         };
-        Self::start(policy, &options, None, PastClock::running()).await
+        Self::start(policy, &options, None, None, PastClock::running()).await
     }
 
     /// The time between two runs, if it is not the policy that says when they start.
@@ -247,6 +268,9 @@ impl Rehearsal {
         writeln!(out, "  {mix}")?;
         if let Some(preset) = self.faults {
             writeln!(out, "  faults: {}", preset.description())?;
+        }
+        if let Some(recorded) = &self.recorded {
+            writeln!(out, "  {recorded}")?;
         }
         if let Some(past) = &self.past {
             past.introduce(out)?;

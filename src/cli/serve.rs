@@ -107,6 +107,10 @@ pub(super) async fn rehearse(
         Ok(evidence) => evidence,
         Err(exit) => return exit,
     };
+    let cassette = match rehearsal::cassette(&options) {
+        Ok(cassette) => cassette,
+        Err(exit) => return exit,
+    };
     let mut file = PolicyFile::new(file, variable, clock.clone()).keeping_text();
     let loaded = load(&mut file, log).and_then(|policy| Ok((policy, listen.web(log)?)));
     let (mut policy, web) = match loaded {
@@ -115,7 +119,7 @@ pub(super) async fn rehearse(
     };
     // Otherwise it would end without a run.
     policy.schedule.run_on_start |= options.once && options.fast_forward.is_none();
-    match Rehearsal::start(&policy, &options, evidence, past.clone()).await {
+    match Rehearsal::start(&policy, &options, cassette, evidence, past.clone()).await {
         Ok(rehearsal) => {
             let (announcer, course) = (Announcer::brief(past.clone()), rehearsal.course());
             let alarm = |alarm, signals: &Signals| FastForward::new(past, course(&signals.stop), alarm);

@@ -16,6 +16,12 @@ pub(super) struct RehearseOptions {
     /// Faults of the simulated cloud
     #[arg(long, value_name = "PRESET", value_parser = presets())]
     pub(super) faults: Option<Preset>,
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Answers that `probe --record` has recorded: the simulated cloud answers in the same way"
+    )]
+    pub(super) cassette: Option<PathBuf>,
     /// Time between two runs, for example 10s (default: the policy's schedule)
     #[arg(long, value_name = "DURATION", value_parser = interval)]
     pub(super) every: Option<Duration>,
@@ -68,8 +74,8 @@ pub(super) fn simulations() -> impl TypedValueParser<Value = Simulation> {
 }
 
 /// A file, since the command prints its own lines to standard output.
-fn no_stream(path: &str) -> Result<PathBuf, &'static str> {
-    if path == "-" { Err("expected a file: standard output has the state of the rehearsal") } else { Ok(path.into()) }
+pub(super) fn no_stream(path: &str) -> Result<PathBuf, &'static str> {
+    if path == "-" { Err("expected a file: standard output has the lines of the command") } else { Ok(path.into()) }
 }
 
 /// A span of time into the past, of at most ten years.

@@ -53,7 +53,7 @@ pub struct ClientSettings {
 /// The KMS of one project.
 pub struct KmsClient {
     pub(super) executor: Executor,
-    session: Arc<Session>,
+    pub(super) session: Arc<Session>,
     scope: ProjectScope,
     kms: Arc<str>,
     /// Who logs in, for the record.
@@ -64,7 +64,7 @@ pub struct KmsClient {
 }
 
 /// The URLs of one project's calls.
-struct Addresses {
+pub(super) struct Addresses {
     project_id: String,
     /// Indexed by route.
     urls: Vec<Url>,
@@ -150,7 +150,7 @@ impl KmsClient {
     }
 
     /// The URLs of the calls. They contain the project's id, which is looked up at IAM where the policy has none.
-    async fn addresses(&self) -> Result<&Addresses, Error> {
+    pub(super) async fn addresses(&self) -> Result<&Addresses, Error> {
         if let Some(known) = self.addresses.get() {
             return Ok(known);
         }
@@ -224,7 +224,8 @@ impl KmsClient {
         self.executor.call(call, attempt).await.map_err(|error| self.judge(route, error))
     }
 
-    fn request(
+    /// The request of one call.
+    pub(super) fn request(
         &self,
         addresses: &Addresses,
         route: Route,

@@ -215,6 +215,17 @@ impl Executor {
     /// One attempt: waits for its turn, sends the request, and makes an error of every answer outside 200 to 299.
     pub(super) async fn attempt(&self, call: &Call<'_>, request: &Request) -> Result<Answer, Error> {
         let operation = call.operation;
+        let answer = self.exchange(call, request).await?;
+        match (answer.status, answer.broken) {
+            (200..=299, None) => Ok(answer),
+            (200..=299, Some(code)) => Err(broken_off(operation, request, &answer, code)),
+            _ => Err(self.refusal(operation, request, &answer)),
+        }
+    }
+
+    /// One attempt whose answer is returned whatever it is.
+    pub(super) async fn exchange(&self, call: &Call<'_>, request: &Request) -> Result<Answer, Error> {
+        let operation = call.operation;
         self.await_turn(call).await?;
         call.has_turn.store(false, Ordering::Relaxed);
         // In flight until the answer is complete.
@@ -227,7 +238,7 @@ impl Executor {
         let began = Instant::now();
         let result = self.transport.send(request).await;
         self.note_attempt(call, &result, began.elapsed());
-        let answer = result.map_err(|no_answer| {
+        result.map_err(|no_answer| {
             if no_answer.code == Code::Http(407) {
                 self.transport.proxy_refuses(self.clock.now());
             }
@@ -236,21 +247,7 @@ impl Executor {
                 self.unreachable.close(error.kind(), &error.text());
             }
             error
-        })?;
-        match (answer.status, answer.broken) {
-            (200..=299, None) => Ok(answer),
-            (200..=299, Some(code)) => {
-                let text = match code {
-                    Code::Timeout => "did not end within the request timeout",
-                    _ => "broke off or was too long",
-                };
-                let text = format!("the answer of {} {text}", request.authority());
-                Err(Error::new(operation, lost_answer(operation), text)
-                    .with_code(code)
-                    .with_request_id(answer.request_id()))
-            }
-            _ => Err(self.refusal(operation, request, &answer)),
-        }
+        })
     }
 
     /// Right before each attempt and not before the call: minutes may pass between its first attempt and its last one,
@@ -388,7 +385,8 @@ impl Executor {
         }
     }
 
-    fn refusal(&self, operation: Operation, request: &Request, answer: &Answer) -> Error {
+    /// The error of an answer outside 200 to 299. If it asks for a wait, all calls of the project wait.
+    pub(super) fn refusal(&self, operation: Operation, request: &Request, answer: &Answer) -> Error {
         let (code, message) = parse_body(&answer.body);
         let kind = classify(operation, answer.status, &code);
         // A gateway may give the request id in the body alone (`docs/kms-api.md` 3).
@@ -421,6 +419,16 @@ impl Executor {
             .with_request_id(answer.request_id().or(body_id.as_deref()))
             .with_retry_after(retry_after)
     }
+}
+
+/// The error of an answer whose body is not complete.
+pub(super) fn broken_off(operation: Operation, request: &Request, answer: &Answer, code: Code) -> Error {
+    let text = match code {
+        Code::Timeout => "did not end within the request timeout",
+        _ => "broke off or was too long",
+    };
+    let text = format!("the answer of {} {text}", request.authority());
+    Error::new(operation, lost_answer(operation), text).with_code(code).with_request_id(answer.request_id())
 }
 
 /// The error of an attempt without an answer.

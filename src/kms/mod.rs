@@ -4,8 +4,8 @@
 //! upwards: `transport` makes one attempt over one of the process's `connections`; `executor` makes attempts until an
 //! operation has ended (with `limit`, `retry`, `outage`, `run_breaker` and the kinds of `error`); `auth` authenticates
 //! requests; `wire` has the bodies, and `route` the paths; `client` makes one call; `listing` reads lists to their end,
-//! and `write` sends writes and counts writes with an unclear end; `api` implements the trait with all of it. Nothing
-//! here depends on policies.
+//! and `write` sends writes and counts writes with an unclear end; `api` implements the trait with all of it.
+//! `single_call` returns the raw answer of one call, for `probe` alone. Nothing here depends on policies.
 
 mod api;
 pub mod auth;
@@ -23,6 +23,7 @@ mod route;
 mod run_breaker;
 mod secret;
 mod shared;
+pub(crate) mod single_call;
 mod transport;
 mod wire;
 mod write;

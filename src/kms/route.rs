@@ -13,10 +13,12 @@ pub(super) enum Route {
     ListKeys,
     KeysByTag,
     Tags,
+    /// Used by single calls only.
+    Disable,
 }
 
 impl Route {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::ReadStatus,
         Self::Enable,
         Self::SetInterval,
@@ -24,6 +26,7 @@ impl Route {
         Self::ListKeys,
         Self::KeysByTag,
         Self::Tags,
+        Self::Disable,
     ];
 
     pub(super) fn path(self) -> &'static str {
@@ -35,6 +38,7 @@ impl Route {
             Self::ListKeys => "list-keys",
             Self::KeysByTag => "resource_instances/action",
             Self::Tags => "tags",
+            Self::Disable => "disable-key-rotation",
         }
     }
 
@@ -55,6 +59,7 @@ impl Route {
             Self::ListKeys => "kms:cmk:list",
             Self::KeysByTag => "kms:cmkTag:listInstance",
             Self::Tags => "kms:cmkTag:list",
+            Self::Disable => "kms:cmk:disableRotation",
         }
     }
 
@@ -63,7 +68,8 @@ impl Route {
         match self {
             Self::ReadStatus => Operation::ReadStatus,
             Self::Enable => Operation::EnableRotation,
-            Self::SetInterval => Operation::UpdateInterval,
+            // Metrics have no disabling: no run does it.
+            Self::SetInterval | Self::Disable => Operation::UpdateInterval,
             Self::Describe => Operation::DescribeKey,
             Self::ListKeys | Self::KeysByTag | Self::Tags => Operation::ListKeys,
         }

@@ -37,6 +37,7 @@ pub use file::{UnreadableFile, read_file};
 pub(crate) use head::{PolicyHead, load_head, read_head};
 pub use json_schema::json_schema;
 pub(crate) use project::{is_project_id, is_region};
+pub(crate) use region::is_known_region;
 pub use types::Policy;
 
 use crate::yaml::{self, Problems, UnreadableFileProblem};

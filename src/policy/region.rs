@@ -57,6 +57,11 @@ fn known(cloud: Cloud) -> &'static [&'static str] {
     }
 }
 
+/// Whether the cloud documents a region of this name.
+pub(crate) fn is_known_region(cloud: Cloud, region: &str) -> bool {
+    known(cloud).contains(&region)
+}
+
 impl Decoder<'_> {
     /// Warns of an unknown region. Called only if the policy sets no KMS endpoint.
     pub(super) fn warn_of_unknown_region(&mut self, cloud: Cloud, region: &str, span: Span) {

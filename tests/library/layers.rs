@@ -123,6 +123,21 @@ fn foreign_crates_are_used_only_in_their_files() {
     assert!(forbidden.is_empty(), "\n{}", forbidden.join("\n"));
 }
 
+/// No run can disable rotation: the call is not in the trait that runs use, and no other part names it.
+#[test]
+fn only_probe_can_disable_rotation() {
+    let users = |needle: &str| {
+        let sources = sources();
+        let files = sources.into_iter().filter(|(_, text)| text.contains(needle)).map(|(file, _)| file);
+        files.filter(|file| !file.starts_with("src/cli/probe/")).collect::<Vec<_>>()
+    };
+    assert_eq!(users("mod single_call;"), ["src/kms/mod.rs"]);
+    assert_eq!(users("single_call::"), [""; 0]);
+    assert_eq!(users("Self::Disable =>"), ["src/kms/route.rs"]);
+    assert_eq!(users("Route::Disable"), ["src/kms/single_call.rs"]);
+    assert_eq!(users("\"disable-key-rotation\""), ["src/kms/route.rs"]);
+}
+
 #[test]
 fn every_rule_for_modules_and_crates_is_used() {
     let sources = sources();

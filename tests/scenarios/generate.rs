@@ -2,8 +2,8 @@
 
 use super::program::{Program, binary};
 
-const COMMANDS: [&str; 10] =
-    ["run", "apply", "plan", "check", "schema", "rehearse", "evidence", "report", "healthcheck", "generate"];
+const COMMANDS: [&str; 11] =
+    ["run", "apply", "plan", "check", "schema", "rehearse", "probe", "evidence", "report", "healthcheck", "generate"];
 
 #[test]
 fn completions_have_every_command_in_every_shell() {

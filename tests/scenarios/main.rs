@@ -15,6 +15,7 @@ mod audit_log;
 mod audit_story;
 mod authentication;
 mod basics;
+mod cassette;
 mod certificates;
 mod cloud;
 #[cfg(feature = "kubernetes")]
@@ -44,6 +45,7 @@ mod machine;
 mod networks;
 mod one_key;
 mod open_files;
+mod probe;
 mod program;
 mod projects;
 mod proof;

@@ -107,5 +107,5 @@ fn a_rehearsal_refuses_to_mix_its_report_with_its_own_lines() {
     let arguments = ["rehearse", "--policy", "policy.yaml", "--fast-forward", "2d", "--once", "--report", "-"];
     let ended = Program::start(site.command(&arguments)).finish();
     assert_eq!((ended.code, &*ended.stdout), (Some(2), ""));
-    assert!(ended.stderr.contains("expected a file: standard output has the state of the rehearsal"), "{ended:?}");
+    assert!(ended.stderr.contains("expected a file: standard output has the lines of the command"), "{ended:?}");
 }

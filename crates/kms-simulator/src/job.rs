@@ -9,6 +9,7 @@ use super::behaviour::Behaviour;
 use super::key::Key;
 
 /// The job at one moment.
+#[derive(Clone, Copy)]
 pub(super) struct Job<'a> {
     pub(super) behaviour: &'a Behaviour,
     pub(super) now: SystemTime,

@@ -9,6 +9,7 @@
 //! * projects with [`Key`]s: [`ProjectSetup`],
 //! * logins: passwords, access keys, agencies, identity providers,
 //! * a [`Behaviour`]: what the documents leave open, and limits and lifetimes,
+//! * a [`Cassette`]: recorded answers of a real cloud, given instead of the documented ones,
 //! * faults: a named [`Preset`], or with the feature `testing` a `Rule` for each `Fault`,
 //! * a timeline: each [`Action`] happens when the clock has reached its time.
 //!
@@ -78,6 +79,7 @@ mod rule;
 
 // The parts of the state.
 mod behaviour;
+mod cassette;
 mod credentials;
 mod job;
 mod journal;
@@ -103,6 +105,7 @@ use tokio::task::JoinHandle;
 pub use behaviour::{
     Behaviour, Dialect, LargestPage, MetadataTokens, NeverRotated, ResourceDetail, SuccessBody, TokenRefusal, Total,
 };
+pub use cassette::Cassette;
 #[cfg(feature = "testing")]
 pub use delivery::Hold;
 pub use fault::BadListing;

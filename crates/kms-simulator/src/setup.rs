@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::behaviour::{Behaviour, Dialect};
+use super::cassette::Cassette;
 use super::credentials::identity::{Agency, Login, Trust};
 use super::journal::Journal;
 use super::key::Key;
@@ -93,6 +94,7 @@ pub struct Setup {
     pub(super) trusts: Vec<Trust>,
     pub(super) pod_token: Option<String>,
     pub(super) behaviour: Behaviour,
+    pub(super) cassette: Option<Cassette>,
     pub(super) rules: Vec<Rule>,
     pub(super) timeline: Vec<(SystemTime, Action)>,
     pub(super) seed: u64,
@@ -122,6 +124,7 @@ impl Setup {
             trusts: Vec::new(),
             pod_token: None,
             behaviour: Behaviour::default(),
+            cassette: None,
             rules: Vec::new(),
             timeline: Vec::new(),
             seed: 1,
@@ -216,6 +219,12 @@ impl Setup {
     pub fn behave(mut self, change: impl FnOnce(&mut Behaviour)) -> Self {
         change(&mut self.behaviour);
         self
+    }
+
+    /// Answers as recorded, where the cassette has a call in the same situation. The faults are injected as well.
+    #[must_use]
+    pub fn cassette(self, cassette: Cassette) -> Self {
+        Self { cassette: Some(cassette), ..self }
     }
 
     /// Adds a rule for faults.

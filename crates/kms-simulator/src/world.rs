@@ -10,6 +10,7 @@ use fastrand::Rng;
 
 use super::answer::RequestId;
 use super::behaviour::{Behaviour, Dialect};
+use super::cassette::Cassette;
 use super::credentials::access_key::AccessKeys;
 use super::credentials::identity::{Agency, Permissions, Scope, Trust, User, made_up_id};
 use super::credentials::lockout::Lockout;
@@ -25,6 +26,8 @@ use super::timeline::{Action, Timeline};
 /// The simulated cloud.
 pub(super) struct World {
     pub(super) behaviour: Behaviour,
+    /// Recorded answers, given instead of the documented ones.
+    pub(super) cassette: Option<Arc<Cassette>>,
     pub(super) projects: HashMap<String, Project>,
     pub(super) users: Vec<User>,
     pub(super) fault_rules: FaultRules,
@@ -67,6 +70,7 @@ impl World {
     pub(super) fn new(setup: Setup, url: String) -> Self {
         let mut world = Self {
             behaviour: setup.behaviour,
+            cassette: setup.cassette.map(Arc::new),
             projects: HashMap::new(),
             users: setup.logins.into_iter().map(|login| User { login, lock: Lockout::default() }).collect(),
             fault_rules: FaultRules::new(setup.rules, setup.seed),

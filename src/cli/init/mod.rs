@@ -23,7 +23,7 @@ use tracing::warn;
 
 use super::arguments::LogOptions;
 use super::init_arguments::InitOptions;
-use super::output_file::OutputFile;
+use super::output_file::{OutputFile, refuse_existing};
 use super::progress_line::ProgressLine;
 use super::{Exit, fail, file_limit, print, variable};
 use crate::connect::{ClientCache, Connector, environment};
@@ -63,7 +63,8 @@ fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 
 /// Prints a policy, or writes it to a file.
 pub(super) async fn init(options: &InitOptions, log: &LogOptions, progress_line: Option<&ProgressLine>) -> Exit {
-    if let Some(exit) = refuse_existing_file(options) {
+    // It may be a policy with comments and entries that would be lost.
+    if let Some(exit) = refuse_existing(options.output_file.as_deref(), "init replaces no policy") {
         return exit;
     }
     let code = match options.from_terraform.as_deref().map(read_code).transpose() {
@@ -88,13 +89,6 @@ pub(super) async fn init(options: &InitOptions, log: &LogOptions, progress_line:
         return exit;
     }
     print_policy(options, &text, &accounts)
-}
-
-/// Refuses to replace a file: it may be a policy with comments and entries that would be lost.
-fn refuse_existing_file(InitOptions { output_file, .. }: &InitOptions) -> Option<Exit> {
-    let file = output_file.as_deref().filter(|file| file.is_file())?;
-    let message = format!("{} exists, and init replaces no policy: name another file, or remove it", file.display());
-    Some(fail(Exit::Invalid, &message))
 }
 
 /// The keys in the output of `terraform show -json`.

@@ -6,6 +6,7 @@ mod details;
 mod listing;
 mod page;
 mod parameters;
+mod played;
 mod status;
 mod tags;
 
@@ -43,15 +44,22 @@ pub(crate) fn answer(
         return Err(Answer::kms(400, "KMS.0214", "The request format is incorrect."));
     }
     let body = body.ok_or_else(|| Answer::kms(400, "KMS.0202", "The request is not a valid JSON message."))?;
-    check_sequence(body)?;
+    let (keys, cassette) = (&mut project.keys, world.cassette.as_deref());
+    match cassette {
+        None => check_sequence(body)?,
+        Some(cassette) => played::check_sequence(cassette, body)?,
+    }
     let bad_listing = wrong.and_then(WrongAnswer::listing);
-    match operation {
-        Operation::ListKeys => list_keys(&mut project.keys, body, dialect, behaviour, bad_listing),
-        Operation::QueryByTag => query(&mut project.keys, body, dialect, behaviour, bad_listing),
-        _ => {
-            let bad_rotation = wrong.and_then(WrongAnswer::rotation);
-            answer_for_key(&mut project.keys, operation, body, dialect, &Job { behaviour, now }, bad_rotation)
-        }
+    let per_key = || {
+        let bad_rotation = wrong.and_then(WrongAnswer::rotation);
+        PerKey { operation, dialect, job: Job { behaviour, now }, bad_rotation }
+    };
+    match (operation, cassette) {
+        (Operation::ListKeys, None) => list_keys(keys, body, dialect, behaviour, bad_listing),
+        (Operation::ListKeys, Some(cassette)) => played::list(cassette, keys, body, dialect, behaviour, bad_listing),
+        (Operation::QueryByTag, _) => query(keys, body, dialect, behaviour, bad_listing),
+        (_, None) => answer_for_key(keys, body, &per_key()),
+        (_, Some(cassette)) => played::for_key(cassette, keys, body, &per_key()),
     }
 }
 
@@ -61,15 +69,18 @@ pub(crate) fn read_tags(world: &World, project_id: &str, key_id: Option<&str>) -
     tags::read(&project.keys, key_id, project.dialect.unwrap_or(world.behaviour.dialect))
 }
 
-/// A call for the key whose id is in the body.
-fn answer_for_key(
-    keys: &mut Keys,
+/// A call for one key.
+#[derive(Clone, Copy)]
+struct PerKey<'a> {
     operation: Operation,
-    body: &Body,
     dialect: Dialect,
-    job: &Job<'_>,
+    job: Job<'a>,
     bad_rotation: Option<BadRotation>,
-) -> Result<Answer, Answer> {
+}
+
+/// A call for the key whose id is in the body.
+fn answer_for_key(keys: &mut Keys, body: &Body, call: &PerKey<'_>) -> Result<Answer, Answer> {
+    let PerKey { operation, dialect, ref job, bad_rotation } = *call;
     let Job { behaviour, now } = *job;
     let key_id = key_id(body)?;
     let interval_days = match operation {

@@ -7,6 +7,7 @@
 
 mod access;
 mod agencies;
+mod cassettes;
 mod faults;
 mod identities;
 mod kms;
