@@ -139,6 +139,10 @@ impl<K: Kms> ProjectRun<'_, K> {
             if key.is_done && needs_nothing {
                 done.push((at, self.report(key)));
             } else {
+                // At once, since growing by and by leaves holes in the memory. Most projects have none.
+                if keys.is_empty() {
+                    keys.reserve_exact(assignments.len() - done.len());
+                }
                 keys.push((at, key));
             }
         }
