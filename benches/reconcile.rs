@@ -4,12 +4,14 @@
 //! `cargo bench --bench reconcile` prints one row for each number of keys, job and server latency; words after `--`
 //! select rows: `cargo bench --bench reconcile -- 200 0ms`. Linux only: CPU time and memory are read from /proc.
 //!
+//! `cargo bench --bench reconcile -- many-projects` measures up to 1 000 projects in one process instead, and
 //! `cargo bench --bench reconcile -- beside-official-client` compares the daemon with a script that uses the official
-//! Python client instead.
+//! Python client.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a failed measurement should end with a message")]
 
 mod beside_official_client;
+mod many_projects;
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write as _};
@@ -22,9 +24,12 @@ use futures_util::stream::{self, StreamExt};
 use kms_simulator::{Journal, Key, ProjectSetup, RotationSetting, Setup, Simulator};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
-const PROJECT: &str = "0123456789abcdef0123456789abcdef";
 const TOKEN_LENGTH: usize = 4096;
 const ACCESS_KEY_ID: &str = "EXAMPLEAK0123456789A";
+const PROJECT: &str = "00000000000000000000000000000000";
+const USER: &str = "rotator";
+const ACCOUNT: &str = "simulated";
+const PASSWORD: &str = "correct horse";
 const SECRET_ACCESS_KEY: &str = "ExampleSecretKey0123456789abcdefghijKLMN";
 const CONCURRENCY: usize = 32;
 /// Keys on a page of the list at the start of a run.
@@ -60,9 +65,12 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["serve", keys, job, latency] => serve(keys.parse().unwrap(), job, latency.parse().unwrap()),
+        ["serve", projects, keys, job, latency] => {
+            serve(projects.parse().unwrap(), keys.parse().unwrap(), job, latency.parse().unwrap());
+        }
         ["bare", keys, job, url] => bare(keys.parse().unwrap(), job, url),
         ["beside-official-client", wanted @ ..] => beside_official_client::measure(wanted),
+        ["many-projects", wanted @ ..] => many_projects::measure(wanted),
         wanted => measure(wanted),
     }
 }
@@ -71,16 +79,32 @@ fn key_id(at: usize) -> String {
     format!("{at:08x}-0000-4000-8000-{at:012x}")
 }
 
+/// The first one is [`PROJECT`].
+fn project_id(at: usize) -> String {
+    format!("{at:032x}")
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 /// The simulator's process: prints its URL, and at the end of its input the number of requests and of keys on policy.
-fn serve(keys: usize, job: &str, latency_ms: u64) {
+fn serve(projects: usize, keys: usize, job: &str, latency_ms: u64) {
     let on = job == Job::NothingToDo.name();
-    let key = |at| if on { Key::new(key_id(at)).rotating(90) } else { Key::new(key_id(at)) };
-    let project = ProjectSetup::new(PROJECT, "eu-de").keys((0..keys).map(key)).token("t".repeat(TOKEN_LENGTH));
-    let mut setup = Setup::new().project(project).access_key(ACCESS_KEY_ID, SECRET_ACCESS_KEY).journal(Journal::Counts);
+    let key = |at| {
+        let key = Key::new(key_id(at)).alias(format!("key-{at}"));
+        if on { key.rotating(90) } else { key }
+    };
+    let of_project = |at: usize| {
+        let project = ProjectSetup::new(project_id(at), "eu-de").domain(ACCOUNT);
+        project.keys((at * keys..(at + 1) * keys).map(key))
+    };
+    let mut setup = (1..projects)
+        .map(of_project)
+        .fold(Setup::new().project(of_project(0).token("t".repeat(TOKEN_LENGTH))), Setup::project)
+        .login(USER, ACCOUNT, PASSWORD)
+        .access_key(ACCESS_KEY_ID, SECRET_ACCESS_KEY)
+        .journal(Journal::Counts);
     if latency_ms > 0 {
         setup = setup.latency(Duration::from_millis(latency_ms));
     }
@@ -90,8 +114,8 @@ fn serve(keys: usize, job: &str, latency_ms: u64) {
         let end = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
         end.await.unwrap().unwrap();
         let on_policy = RotationSetting { enabled: true, interval_days: 90 };
-        let keys = simulator.handle().keys(PROJECT);
-        let on_policy = keys.iter().filter(|key| key.rotation == on_policy).count();
+        let keys = (0..projects).flat_map(|at| simulator.handle().keys(&project_id(at)));
+        let on_policy = keys.filter(|key| key.rotation == on_policy).count();
         println!("{} {on_policy}", simulator.handle().all_requests());
     });
 }
@@ -145,9 +169,10 @@ struct Server {
 }
 
 impl Server {
-    fn start(keys: usize, job: Job, latency_ms: u64) -> Self {
+    /// A simulator with this number of keys in each of these projects.
+    fn start(projects: usize, keys: usize, job: Job, latency_ms: u64) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["serve", &keys.to_string(), job.name(), &latency_ms.to_string()])
+            .args(["serve", &projects.to_string(), &keys.to_string(), job.name(), &latency_ms.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -156,7 +181,7 @@ impl Server {
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut url = String::new();
         output.read_line(&mut url).unwrap();
-        Self { keys, child, input, output, url: url.trim().to_owned() }
+        Self { keys: projects * keys, child, input, output, url: url.trim().to_owned() }
     }
 
     /// Ends the simulator and returns the number of requests. Every key must be on policy.
@@ -242,7 +267,7 @@ fn measure(wanted: &[&str]) {
 }
 
 fn bare_loop(keys: usize, job: Job, latency_ms: u64) -> f64 {
-    let server = Server::start(keys, job, latency_ms);
+    let server = Server::start(1, keys, job, latency_ms);
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["bare", &keys.to_string(), job.name(), &server.url])
         .stderr(Stdio::inherit())
@@ -254,7 +279,7 @@ fn bare_loop(keys: usize, job: Job, latency_ms: u64) -> f64 {
 
 fn daemon(work: &Work) -> Measured {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(work.keys, work.job, work.latency_ms);
+    let server = Server::start(1, work.keys, work.job, work.latency_ms);
     let policy = write_policy(folder.path(), work, &server.url);
     let begin = Instant::now();
     let mut child = Command::new(env!("CARGO_BIN_EXE_kms-rotationd"))
@@ -301,8 +326,8 @@ fn daemon(work: &Work) -> Measured {
         (took, scraper.join().unwrap())
     });
     let cpu = cpu_seconds(child.id());
-    let plain = median(5, || scrape(&address, false).1);
-    let gzip = median(5, || scrape(&address, true).1);
+    let plain = median((0..5).map(|_| scrape(&address, false).1));
+    let gzip = median((0..5).map(|_| scrape(&address, true).1));
     let peak_rss_mib = peak_rss_mib(child.id());
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     child.wait().unwrap();
@@ -358,10 +383,10 @@ fn has_begun(metrics: &[u8]) -> bool {
     reads.any(|line| line.contains("list_keys") && !line.ends_with(" 0"))
 }
 
-fn median(times: usize, mut measure: impl FnMut() -> f64) -> f64 {
-    let mut all: Vec<f64> = (0..times).map(|_| measure()).collect();
+fn median(all: impl IntoIterator<Item = f64>) -> f64 {
+    let mut all: Vec<f64> = all.into_iter().collect();
     all.sort_by(f64::total_cmp);
-    all[times / 2]
+    all[all.len() / 2]
 }
 
 fn cpu_seconds(pid: u32) -> f64 {
@@ -372,7 +397,12 @@ fn cpu_seconds(pid: u32) -> f64 {
 }
 
 fn peak_rss_mib(pid: u32) -> f64 {
+    rss_mib(pid, "VmHWM:")
+}
+
+/// `VmHWM:` is the most memory so far, `VmRSS:` the present one.
+fn rss_mib(pid: u32, name: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
 }

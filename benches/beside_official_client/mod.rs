@@ -87,7 +87,7 @@ fn run_script(python: &Path, keys: usize, concurrency: usize) -> Run {
         ids
     });
     std::fs::write(&file, ids).unwrap();
-    let server = Server::start(keys, Job::OffToOn, LATENCY_MS);
+    let server = Server::start(1, keys, Job::OffToOn, LATENCY_MS);
     let output = Command::new(python)
         .arg(here().join("client.py"))
         .args([&server.url, PROJECT, ACCESS_KEY_ID, SECRET_ACCESS_KEY])

@@ -115,7 +115,11 @@ impl<A: Alarm, C> Daemon<A, C> {
                     let (report, reloaded) = self.run_once(&targets, request).await;
                     self.announcer.announce(&report);
                     run_when_active = report.standby && run_on_start;
-                    self.histories.run_ended(&report);
+                    // Comparing the keys of two reports takes a while with many of them.
+                    let histories = (Arc::clone(&self.histories), Arc::clone(&report));
+                    let compared = tokio::task::spawn_blocking(move || histories.0.run_ended(&histories.1));
+                    // It ends with an error only if it panicked: histories are then incomplete, and runs go on.
+                    drop(compared.await);
                     if !report.interrupted {
                         self.store.publish(report);
                     }
@@ -140,6 +144,8 @@ impl<A: Alarm, C> Daemon<A, C> {
                 run_on_start = policy.schedule.run_on_start;
                 (targets, environment_policy) = self.activate(policy);
                 trigger = Some(reload_trigger);
+                // The server answers before the run begins, which takes this thread for a while too.
+                tokio::task::yield_now().await;
             }
         }
         self.supervisor.stopping();

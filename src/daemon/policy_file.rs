@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use inotify::{EventStream, Inotify, WatchMask};
@@ -36,6 +36,30 @@ pub struct PolicyFile {
     digest: String,
     /// When the file was first found missing.
     gone_since: Option<Instant>,
+}
+
+/// A valid policy, and what is kept of its file.
+struct Decoded {
+    accepted: Accepted,
+    text: Option<Arc<str>>,
+    digest: String,
+}
+
+impl Decoded {
+    fn of(
+        content: Vec<u8>,
+        name: &str,
+        environment: fn(&str) -> Option<String>,
+        now: SystemTime,
+        keeps_text: bool,
+    ) -> Result<Self, PolicyRefused> {
+        let accepted = policy::read(&content, name, environment, now).map_err(PolicyRefused::Invalid)?;
+        let digest = hex(&Sha256::digest(&content));
+        // Only UTF-8 is valid.
+        let text =
+            String::from_utf8(content).ok().filter(|_| keeps_text || accepted.0.evidence.is_some()).map(Into::into);
+        Ok(Self { accepted, text, digest })
+    }
 }
 
 impl PolicyFile {
@@ -86,8 +110,8 @@ impl PolicyFile {
     /// The file cannot be read, or is not a valid policy.
     pub fn read(&mut self) -> Result<Policy, PolicyRefused> {
         let content = self.content()?;
-        let decoded = policy::read(&content, &self.name(), self.environment, self.clock.now());
-        self.decoded(&content, decoded.map_err(PolicyRefused::Invalid))
+        let decoded = Decoded::of(content, &self.name(), self.environment, self.clock.now(), self.keeps_text);
+        self.keep(decoded)
     }
 
     /// The same, without occupying this thread: decoding the entries of 100 000 keys takes a second.
@@ -96,15 +120,12 @@ impl PolicyFile {
     ///
     /// As of [`read`](Self::read).
     pub(super) async fn read_on_another_thread(&mut self) -> Result<Policy, PolicyRefused> {
-        let content = Arc::new(self.content()?);
-        let (name, environment, now) = (self.name(), self.environment, self.clock.now());
-        let decode = {
-            let content = Arc::clone(&content);
-            move || policy::read(&content, &name, environment, now)
-        };
+        let content = self.content()?;
+        let (name, environment, now, keeps_text) = (self.name(), self.environment, self.clock.now(), self.keeps_text);
+        let decode = move || Decoded::of(content, &name, environment, now, keeps_text);
         // It ends with an error only if it panicked, or if the process ends.
         match tokio::task::spawn_blocking(decode).await {
-            Ok(decoded) => self.decoded(&content, decoded.map_err(PolicyRefused::Invalid)),
+            Ok(decoded) => self.keep(decoded),
             Err(_) => self.read(),
         }
     }
@@ -124,10 +145,9 @@ impl PolicyFile {
     }
 
     /// Keeps what is kept of a valid policy, and logs its warnings.
-    fn decoded(&mut self, content: &[u8], decoded: Result<Accepted, PolicyRefused>) -> Result<Policy, PolicyRefused> {
-        let (policy, warnings) = decoded?;
-        self.text = (self.keeps_text || policy.evidence.is_some()).then(|| String::from_utf8_lossy(content).into());
-        self.digest = hex(&Sha256::digest(content));
+    fn keep(&mut self, decoded: Result<Decoded, PolicyRefused>) -> Result<Policy, PolicyRefused> {
+        let Decoded { accepted: (policy, warnings), text, digest } = decoded?;
+        (self.text, self.digest) = (text, digest);
         for warning in warnings.render_plain().lines() {
             warn!(problem = warning, "policy warning");
         }

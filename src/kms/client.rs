@@ -156,7 +156,8 @@ impl KmsClient {
         }
         let project_id = match &self.scope.id {
             Some(id) => id.clone(),
-            None => self.session.project_id(&self.executor, &self.scope.name).await?,
+            // Boxed, since it is rare, and every call would have memory for it.
+            None => Box::pin(self.session.project_id(&self.executor, &self.scope.name)).await?,
         };
         let addresses = Addresses::new(&self.kms, &project_id)
             .map_err(|error| Error::new(Operation::Authenticate, ErrorKind::AccessDenied, error.to_string()))?;

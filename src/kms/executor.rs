@@ -146,7 +146,9 @@ impl Executor {
             let made = attempt();
             async move { made.await.map_err(|error| call.judge(error)) }
         };
-        let result = with_retries(backoff, &stop, attempt, |error, wait| {
+        // Boxed, since most of the memory of a call is for its attempts: with many projects, thousands of calls wait here
+        // for their turn.
+        let result = Box::pin(with_retries(backoff, &stop, attempt, |error, wait| {
             maybe_applied |= is_server_error_of_write(error);
             self.count_retry(error.operation(), error.code());
             let (project, wait_ms) = (&*self.project, wait.as_millis());
@@ -161,7 +163,7 @@ impl Executor {
                 "attempt failed, retrying"
             );
             attempts += 1;
-        })
+        }))
         .await;
         let result = result.map_err(|error| {
             if maybe_applied || is_server_error_of_write(&error) { error.maybe_applied() } else { error }
@@ -236,7 +238,8 @@ impl Executor {
         };
         self.check_may_send(call)?;
         let began = Instant::now();
-        let result = self.transport.send(request).await;
+        // Boxed for the same reason: these are as many as there are connections.
+        let result = Box::pin(self.transport.send(request)).await;
         self.note_attempt(call, &result, began.elapsed());
         result.map_err(|no_answer| {
             if no_answer.code == Code::Http(407) {

@@ -4,9 +4,12 @@
 //! read for each: a flag may be `true` or `"true"`, a number may be text.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::error::parse_body;
@@ -131,14 +134,29 @@ impl Details {
         number(self.key_state.as_ref()).and_then(KeyState::from_code)
     }
 
-    fn listed(&self) -> Option<ListedKey> {
+    fn listed(&self, shared: &mut SharedTexts) -> Option<ListedKey> {
         Some(ListedKey {
             key_id: text(self.key_id.as_ref()).parse().ok()?,
             description: self.description(),
-            key_spec: non_empty(self.key_spec.as_ref()),
-            enterprise_project_id: non_empty(self.sys_enterprise_project_id.as_ref()),
+            key_spec: shared.get(self.key_spec.as_ref()),
+            enterprise_project_id: shared.get(self.sys_enterprise_project_id.as_ref()),
             tags: Vec::new(),
         })
+    }
+}
+
+/// Texts that many keys of a page have, each of them once in memory.
+#[derive(Default)]
+struct SharedTexts(HashSet<Arc<str>>);
+
+impl SharedTexts {
+    fn get(&mut self, value: Option<&Value>) -> Option<Arc<str>> {
+        let text = non_empty(value)?;
+        if let Some(known) = self.0.get(&text) {
+            return Some(Arc::clone(known));
+        }
+        self.0.insert(Arc::clone(&text));
+        Some(text)
     }
 }
 
@@ -157,7 +175,8 @@ pub(super) struct KeysPage {
 pub(super) fn keys_page(body: &[u8]) -> Option<KeysPage> {
     #[derive(Deserialize)]
     struct Answer {
-        keys: Option<Vec<Value>>,
+        /// Only their number is used.
+        keys: Option<Vec<IgnoredAny>>,
         key_details: Option<Vec<Details>>,
         next_marker: Option<Value>,
         truncated: Option<Value>,
@@ -173,7 +192,8 @@ pub(super) fn keys_page(body: &[u8]) -> Option<KeysPage> {
     if ids.is_some_and(|ids| ids > details.len()) {
         return None;
     }
-    let keys = details.iter().map(Details::listed).collect::<Option<Vec<_>>>()?;
+    let mut shared = SharedTexts::default();
+    let keys = details.iter().map(|details| details.listed(&mut shared)).collect::<Option<Vec<_>>>()?;
     let marker = text(answer.next_marker.as_ref()).into_owned();
     Some(KeysPage {
         keys,
@@ -277,7 +297,7 @@ fn text(value: Option<&Value>) -> Cow<'_, str> {
 }
 
 /// Text that is not empty.
-fn non_empty(value: Option<&Value>) -> Option<Box<str>> {
+fn non_empty(value: Option<&Value>) -> Option<Arc<str>> {
     Some(text(value)).filter(|text| !text.is_empty()).map(Into::into)
 }
 
@@ -362,6 +382,17 @@ mod tests {
             assert_eq!((page.keys[0].enterprise_project_id.as_deref(), page.next.as_deref()), (Some("0"), Some("10")));
         }
         assert_eq!(page("null", r#""""#).next, None);
+    }
+
+    #[test]
+    fn keys_of_a_page_share_what_is_the_same() {
+        let id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
+        let details = format!(r#"{{"key_id":"{id}","key_spec":"AES_256","sys_enterprise_project_id":"0"}}"#);
+        let page = keys_page(format!(r#"{{"key_details":[{details},{details}]}}"#).as_bytes()).unwrap();
+        let [one, other] = &*page.keys else { panic!("{} keys", page.keys.len()) };
+        assert!(Arc::ptr_eq(one.key_spec.as_ref().unwrap(), other.key_spec.as_ref().unwrap()));
+        let project = |key: &ListedKey| key.enterprise_project_id.clone().unwrap();
+        assert!(Arc::ptr_eq(&project(one), &project(other)));
     }
 
     #[test]

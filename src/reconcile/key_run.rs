@@ -1,5 +1,6 @@
 //! The state of one key in one run, from its task to its row in the report.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -74,7 +75,7 @@ pub(super) struct KeyRun<'a> {
     pub(super) is_done: bool,
     /// Rotation was switched on, or may have been, and the policy's interval is still to be sent.
     pub(super) interval_due: bool,
-    pub(super) alias: Option<Box<str>>,
+    pub(super) alias: Option<Arc<str>>,
     /// How often rotation was found off after it was on.
     pub(super) restarts: u32,
     /// How often the key was read again since its last write.

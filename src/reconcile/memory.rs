@@ -105,7 +105,7 @@ pub(super) struct Remembered {
     /// The last write to the key failed.
     pub(super) write_failed: bool,
     /// The alias from the last description, since most runs do not describe the key.
-    pub(super) alias: Option<Box<str>>,
+    pub(super) alias: Option<Arc<str>>,
     /// What blocks its rotation, from the refusal of a write; and when that was.
     pub(super) blocker: Option<(RotationBlocker, SystemTime)>,
     /// What blocks its rotation, from its last description.
@@ -188,7 +188,7 @@ impl Memory {
     }
 
     /// The key's name, by the last list or description.
-    pub(super) fn alias(&self, project: &str, key_id: KeyId) -> Option<Box<str>> {
+    pub(super) fn alias(&self, project: &str, key_id: KeyId) -> Option<Arc<str>> {
         let listed = |known: &mut KnownProject| {
             known.listing.iter().find(|key| key.key_id == key_id).and_then(|key| key.description.alias.clone())
         };

@@ -30,6 +30,9 @@ impl<K: Kms> ProjectRun<'_, K> {
         key.history.created = created(task.assignment).or(key.history.created);
         let was_blocked = task.assignment.listed.and_then(|listed| listed.description.blocker).or(remembered.described);
         let was_blocked = was_blocked.filter(|blocker| !blocker.is_permanent());
+        let is_optional_call_due = remembered.is_optional_call_due(now);
+        // Not kept while the key is read, at which thousands of keys may be.
+        drop(remembered);
         self.read(&mut key).await;
         // The setting of a key that is disabled or pending deletion stays as it was, and no list of this run shows
         // whether the key still is.
@@ -44,7 +47,7 @@ impl<K: Kms> ProjectRun<'_, K> {
             self.describe(&mut key, SendMode::Retried).await;
         }
         let needs_creation = key.rotation().is_some() && !key.described && lacks_creation(&key.history);
-        if needs_creation && remembered.is_optional_call_due(now) {
+        if needs_creation && is_optional_call_due {
             self.remember(task.key_id, |known| known.optional_call_made(now));
             self.describe(&mut key, SendMode::Optional).await;
         }

@@ -85,16 +85,14 @@ impl<K: Kms> ProjectRun<'_, K> {
         let progress = &self.reconciler.progress;
         progress.add_found(assignments.len());
         let mut done: Vec<(usize, KeyReport)> = Vec::with_capacity(assignments.len());
-        let (mut tasks, mut others) = (Vec::new(), Vec::new());
-        for (at, assignment) in assignments.iter().enumerate() {
-            match assignment.action {
-                Action::Skip(status, reasons) => others.push((at, assignment, status, reasons)),
-                Action::Observe(desired) => tasks.extend(KeyTask::of(assignment, desired).map(|task| (at, task))),
-            }
-        }
-        progress.add_read(assignments.len() - tasks.len());
-        let mut keys = self.observe_all(tasks, concurrency).await;
-        self.judge_not_offered(&mut keys);
+        let others = assignments.iter().enumerate().filter_map(|(at, assignment)| match assignment.action {
+            Action::Skip(status, reasons) => Some((at, assignment, status, reasons)),
+            Action::Observe(_) => None,
+        });
+        let others: Vec<_> = others.collect();
+        progress.add_read(others.len());
+        let mut keys = self.observe_all(assignments, &mut done, concurrency).await;
+        self.judge_not_offered(&mut keys, &done);
         self.hold_back(&mut keys).await;
         self.record_intents(&keys).await;
         let mut reports = stream::iter(keys)
@@ -116,19 +114,37 @@ impl<K: Kms> ProjectRun<'_, K> {
         done.into_iter().map(|(_, report)| report).collect()
     }
 
-    /// Reads every key; the result is in the order of the assignments.
-    async fn observe_all<'o>(&self, tasks: Vec<(usize, KeyTask<'o>)>, concurrency: usize) -> Vec<(usize, KeyRun<'o>)> {
-        let mut keys = Vec::with_capacity(tasks.len());
+    /// Reads every key. A key that nothing is left to do for is reported at once, since the state of a key takes twice
+    /// the memory of its report; the others are returned in the order of the assignments.
+    async fn observe_all<'o>(
+        &self,
+        assignments: &'o [Assignment<'o>],
+        done: &mut Vec<(usize, KeyReport)>,
+        concurrency: usize,
+    ) -> Vec<(usize, KeyRun<'o>)> {
+        let mut keys = Vec::new();
+        let tasks = assignments.iter().enumerate().filter_map(|(at, assignment)| match assignment.action {
+            Action::Observe(desired) => Some((at, KeyTask::of(assignment, desired)?)),
+            Action::Skip(..) => None,
+        });
         let mut observed = stream::iter(tasks)
             .map(|(at, task)| async move { (at, self.observe(task).await) })
             .buffer_unordered(concurrency);
         while let Some((at, mut key)) = observed.next().await {
-            let is_left = !self.may_write || key.verdict().steps.is_empty();
-            key.is_done = key.observed.reading != Reading::NotOffered && is_left;
+            let needs_nothing = key.verdict().steps.is_empty();
+            key.is_done = key.observed.reading != Reading::NotOffered && (needs_nothing || !self.may_write);
             self.reconciler.progress.add_read(1);
             self.reconciler.progress.add_done(usize::from(key.is_done));
             self.reconciler.progress.key_read(self.index, || self.head(), || self.report(key.clone()));
-            keys.push((at, key));
+            if key.is_done && needs_nothing {
+                done.push((at, self.report(key)));
+            } else {
+                // At once, since growing by and by leaves holes in the memory. Most projects have none.
+                if keys.is_empty() {
+                    keys.reserve_exact(assignments.len() - done.len());
+                }
+                keys.push((at, key));
+            }
         }
         keys.sort_unstable_by_key(|(at, _)| *at);
         keys
@@ -181,13 +197,15 @@ impl<K: Kms> ProjectRun<'_, K> {
     /// Rule 4: *not offered* is a property of the project. It holds only if every reading of the run got such an
     /// answer, and no key of the project was ever read. Otherwise such an answer is a failed reading. A run with one key
     /// has too few readings to tell.
-    fn judge_not_offered(&self, keys: &mut [(usize, KeyRun<'_>)]) {
+    fn judge_not_offered(&self, keys: &mut [(usize, KeyRun<'_>)], done: &[(usize, KeyReport)]) {
         // Not the reading alone: a key that was read may have failed since, as with a login that is refused after it.
-        if keys.iter().any(|(_, key)| key.history.last().is_some()) {
+        let was_read = keys.iter().any(|(_, key)| key.history.last().is_some());
+        if was_read || done.iter().any(|(_, key)| key.observed.is_some()) {
             self.reconciler.memory.remember_readable(self.project);
         }
         let is_not_offered = |(_, key): &(usize, KeyRun<'_>)| key.observed.reading == Reading::NotOffered;
-        let may_hold = keys.iter().all(is_not_offered) && !self.reconciler.memory.is_readable(self.project);
+        let may_hold =
+            done.is_empty() && keys.iter().all(is_not_offered) && !self.reconciler.memory.is_readable(self.project);
         let holds = may_hold && self.only.is_none();
         for (_, key) in keys.iter_mut().filter(|key| is_not_offered(key)) {
             if may_hold

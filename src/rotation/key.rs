@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// The id of a customer master key: 36 characters in groups of 8-4-4-4-12.
@@ -320,7 +321,7 @@ impl KeyState {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyDescription {
     /// The key's name.
-    pub alias: Option<Box<str>>,
+    pub alias: Option<Arc<str>>,
     /// What blocks its rotation.
     pub blocker: Option<RotationBlocker>,
     /// Its state.
@@ -335,10 +336,10 @@ pub struct ListedKey {
     pub key_id: KeyId,
     /// Its name, and what blocks its rotation.
     pub description: KeyDescription,
-    /// Its algorithm, such as `AES_256`; `None` if the list has none.
-    pub key_spec: Option<Box<str>>,
+    /// Its algorithm, such as `AES_256`; `None` if the list has none. Shared by keys, as the next one.
+    pub key_spec: Option<Arc<str>>,
     /// The enterprise project that it belongs to; `None` if the list has none.
-    pub enterprise_project_id: Option<Box<str>>,
+    pub enterprise_project_id: Option<Arc<str>>,
     pub tags: Vec<Tag>,
 }
 

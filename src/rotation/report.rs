@@ -103,8 +103,8 @@ pub struct KeyReport {
     pub subject: Subject,
     /// The line of the policy entry that decides for it; `None` if none matches.
     pub entry_line: Option<u32>,
-    /// Its name, where it is known.
-    pub alias: Option<Box<str>>,
+    /// Its name, where it is known; shared with the list of keys.
+    pub alias: Option<Arc<str>>,
     /// The rotation that the policy requires; nothing for exempt and uncovered keys.
     pub desired: Option<DesiredRotation>,
     /// Its exemption by the policy, if any.

@@ -121,9 +121,9 @@ impl Selector {
             None if glob.matches_everything() => Match::Yes,
             None => Match::Unsure(Attribute::Alias),
         });
-        let equals = |wanted: &Option<Box<str>>, actual: &Option<Box<str>>, attribute| {
+        let equals = |wanted: &Option<Box<str>>, actual: &Option<Arc<str>>, attribute| {
             let wanted = wanted.as_ref()?;
-            let sure = actual.as_ref().map(|actual| Match::from(wanted == actual));
+            let sure = actual.as_ref().map(|actual| Match::from(**wanted == **actual));
             Some(sure.unwrap_or(Match::Unsure(attribute)))
         };
         let tags = self.tags.iter().map(|condition| {

@@ -125,7 +125,8 @@ impl CredentialCache {
             Some(_) => Error::new(Operation::Authenticate, error.kind(), NOT_AGAIN),
             None => error,
         })?;
-        let issued = self.source.issue(executor, RetryBudget::Full, message.is_some()).await;
+        // Boxed, as below: a login is rare, and every call of every key would have memory for one.
+        let issued = Box::pin(self.source.issue(executor, RetryBudget::Full, message.is_some())).await;
         let renewed = issued.and_then(|(issued, lifetime)| {
             let fingerprint = issued.fingerprint(&self.refusals);
             if refused.is_some() {
@@ -149,7 +150,7 @@ impl CredentialCache {
 
     /// One attempt at a newer credential while the old one is valid.
     async fn renew_early(&self, executor: &Executor) -> Option<Credential> {
-        let issued = self.source.issue(executor, RetryBudget::SingleAttempt, false).await;
+        let issued = Box::pin(self.source.issue(executor, RetryBudget::SingleAttempt, false)).await;
         let renewed = issued.and_then(|(issued, lifetime)| {
             let fingerprint = issued.fingerprint(&self.refusals);
             self.keep(executor, issued, lifetime, fingerprint)

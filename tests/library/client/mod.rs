@@ -131,6 +131,15 @@ fn by_name(cloud: &Simulator, secret: &str, names: &[&str]) -> Vec<KmsClient> {
 
 /// The last rotation is compared with the cloud's clock, not with this machine's.
 #[tokio::test]
+async fn a_call_that_waits_for_its_turn_takes_little_memory() {
+    let cloud = Simulator::start(setup()).await.unwrap();
+    let client = client(&cloud, token("good"), Clock::system(), &Arc::default());
+    // With a thousand projects, some four thousand calls wait. A login or an attempt is in memory only while it is made.
+    let size = size_of_val(&client.read_status(key(), SendMode::Retried));
+    assert!(size <= 1_536, "{size} bytes");
+}
+
+#[tokio::test]
 async fn the_clouds_time_is_that_of_its_last_success_if_the_clocks_are_a_minute_apart() {
     let here = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000);
     for (offset, expected) in [(0, 0), (59, 0), (-59, 0), (1_200, 1_200), (-1_200, -1_200)] {
