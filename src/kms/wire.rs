@@ -5,12 +5,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Number, Value};
 
 use super::error::parse_body;
 use crate::rotation::key::{
@@ -41,20 +42,21 @@ pub(super) enum Unusable {
 /// The answer of `get-key-rotation-status`.
 pub(super) fn rotation_status(body: &[u8]) -> Result<Rotation, Unusable> {
     #[derive(Deserialize)]
-    struct Answer {
-        error: Option<Value>,
-        error_code: Option<Value>,
+    struct Answer<'a> {
+        error: Option<IgnoredAny>,
+        error_code: Option<IgnoredAny>,
         #[serde(rename = "errorCode")]
-        error_code_of_iam: Option<Value>,
-        key_rotation_enabled: Option<Value>,
-        rotation_interval: Option<Value>,
-        last_rotation_time: Option<Value>,
-        number_of_rotations: Option<Value>,
+        error_code_of_iam: Option<IgnoredAny>,
+        #[serde(borrow)]
+        key_rotation_enabled: Option<Scalar<'a>>,
+        rotation_interval: Option<Scalar<'a>>,
+        last_rotation_time: Option<Scalar<'a>>,
+        number_of_rotations: Option<Scalar<'a>>,
     }
     if body.trim_ascii().is_empty() {
         return Err(Unusable::Missing);
     }
-    let answer: Answer = serde_json::from_slice(body).map_err(|_| Unusable::Garbled)?;
+    let answer: Answer<'_> = serde_json::from_slice(body).map_err(|_| Unusable::Garbled)?;
     if answer.error.or(answer.error_code).or(answer.error_code_of_iam).is_some() {
         return Err(Unusable::Garbled);
     }
@@ -76,28 +78,30 @@ pub(super) fn check_write(body: &[u8]) -> Result<(), Unusable> {
 /// The answer of `describe-key`; `None` if it is another answer.
 pub(super) fn description(body: &[u8]) -> Option<KeyDescription> {
     #[derive(Deserialize)]
-    struct Answer {
-        key_info: Details,
+    struct Answer<'a> {
+        #[serde(borrow)]
+        key_info: Details<'a>,
     }
-    Some(serde_json::from_slice::<Answer>(body).ok()?.key_info.description())
+    Some(serde_json::from_slice::<Answer<'_>>(body).ok()?.key_info.description())
 }
 
 /// A key in the answers of `describe-key` and of lists.
 #[derive(Deserialize)]
-struct Details {
-    key_id: Option<Value>,
-    key_alias: Option<Value>,
-    key_state: Option<Value>,
-    creation_date: Option<Value>,
-    default_key_flag: Option<Value>,
-    origin: Option<Value>,
-    key_spec: Option<Value>,
-    keystore_id: Option<Value>,
-    multi_region_key_type: Option<Value>,
-    sys_enterprise_project_id: Option<Value>,
+struct Details<'a> {
+    #[serde(borrow)]
+    key_id: Option<Scalar<'a>>,
+    key_alias: Option<Scalar<'a>>,
+    key_state: Option<Scalar<'a>>,
+    creation_date: Option<Scalar<'a>>,
+    default_key_flag: Option<Scalar<'a>>,
+    origin: Option<Scalar<'a>>,
+    key_spec: Option<Scalar<'a>>,
+    keystore_id: Option<Scalar<'a>>,
+    multi_region_key_type: Option<Scalar<'a>>,
+    sys_enterprise_project_id: Option<Scalar<'a>>,
 }
 
-impl Details {
+impl Details<'_> {
     fn description(&self) -> KeyDescription {
         let alias = non_empty(self.key_alias.as_ref());
         let blocker = self.blocker(alias.as_deref().unwrap_or_default());
@@ -150,7 +154,7 @@ impl Details {
 struct SharedTexts(HashSet<Arc<str>>);
 
 impl SharedTexts {
-    fn get(&mut self, value: Option<&Value>) -> Option<Arc<str>> {
+    fn get(&mut self, value: Option<&Scalar<'_>>) -> Option<Arc<str>> {
         let text = non_empty(value)?;
         if let Some(known) = self.0.get(&text) {
             return Some(Arc::clone(known));
@@ -174,15 +178,16 @@ pub(super) struct KeysPage {
 /// The answer of `list-keys`; `None` if it is another answer, or lacks the details of a key.
 pub(super) fn keys_page(body: &[u8]) -> Option<KeysPage> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct Answer<'a> {
         /// Only their number is used.
         keys: Option<Vec<IgnoredAny>>,
-        key_details: Option<Vec<Details>>,
-        next_marker: Option<Value>,
-        truncated: Option<Value>,
-        total: Option<Value>,
+        #[serde(borrow)]
+        key_details: Option<Vec<Details<'a>>>,
+        next_marker: Option<Scalar<'a>>,
+        truncated: Option<Scalar<'a>>,
+        total: Option<Scalar<'a>>,
     }
-    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
     let ids = answer.keys.as_ref().map(Vec::len);
     let details = match answer.key_details {
         Some(details) => details,
@@ -214,29 +219,33 @@ pub(super) struct TaggedPage {
 /// object or as a list with one, and one recording has the key's id nowhere else (`docs/kms-api.md` 1.5).
 pub(super) fn tagged_page(body: &[u8]) -> Option<TaggedPage> {
     #[derive(Deserialize)]
-    struct Answer {
-        resources: Vec<Resource>,
-        total_count: Option<Value>,
+    struct Answer<'a> {
+        #[serde(borrow)]
+        resources: Vec<Resource<'a>>,
+        total_count: Option<Scalar<'a>>,
     }
     #[derive(Deserialize)]
-    struct Resource {
-        #[serde(rename = "resource_id")]
-        id: Option<Value>,
+    struct Resource<'a> {
+        #[serde(borrow, rename = "resource_id")]
+        id: Option<Scalar<'a>>,
         #[serde(rename = "resource_detail", alias = "key_details")]
         details: Option<Value>,
-        tags: Option<Vec<WireTag>>,
+        tags: Option<Vec<WireTag<'a>>>,
     }
     #[derive(Deserialize)]
-    struct WireTag {
-        key: Option<Value>,
-        value: Option<Value>,
+    struct WireTag<'a> {
+        #[serde(borrow)]
+        key: Option<Scalar<'a>>,
+        value: Option<Scalar<'a>>,
     }
-    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
     let resources = answer.resources.into_iter().map(|resource| {
         let details = resource.details.as_ref().map(|details| details.get(0).unwrap_or(details));
+        let in_details = details.and_then(|details| details.get("key_id")?.as_str());
         let own = text(resource.id.as_ref());
-        let id = if own.is_empty() { text(details.and_then(|details| details.get("key_id"))) } else { own };
-        let tag = |tag: &WireTag| Tag { key: text(tag.key.as_ref()).into(), value: text(tag.value.as_ref()).into() };
+        let id = if own.is_empty() { in_details.unwrap_or_default() } else { &own };
+        let tag =
+            |tag: &WireTag<'_>| Tag { key: text(tag.key.as_ref()).into(), value: text(tag.value.as_ref()).into() };
         let tags = resource.tags.iter().flatten().map(tag);
         Some((id.parse().ok()?, tags.collect()))
     });
@@ -246,15 +255,17 @@ pub(super) fn tagged_page(body: &[u8]) -> Option<TaggedPage> {
 /// The answer of `tags`: every tag in the project with each of its values; `None` if it is another answer.
 pub(super) fn project_tags(body: &[u8]) -> Option<Vec<Tag>> {
     #[derive(Deserialize)]
-    struct Answer {
-        tags: Vec<Values>,
+    struct Answer<'a> {
+        #[serde(borrow)]
+        tags: Vec<Values<'a>>,
     }
     #[derive(Deserialize)]
-    struct Values {
-        key: Option<Value>,
-        values: Option<Vec<Value>>,
+    struct Values<'a> {
+        #[serde(borrow)]
+        key: Option<Scalar<'a>>,
+        values: Option<Vec<Scalar<'a>>>,
     }
-    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
     let mut tags = Vec::new();
     for Values { key, values } in &answer.tags {
         let tag = |value| Tag { key: text(key.as_ref()).into(), value: text(Some(value)).into() };
@@ -263,21 +274,85 @@ pub(super) fn project_tags(body: &[u8]) -> Option<Vec<Tag>> {
     Some(tags)
 }
 
-fn flag(value: Option<&Value>) -> Option<bool> {
+/// The value of a field: a list of keys has a dozen for each key, so a text is borrowed from the answer.
+#[derive(Debug)]
+enum Scalar<'a> {
+    Flag(bool),
+    Number(Number),
+    Text(Cow<'a, str>),
+    /// `null`, a list or an object.
+    Other,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visit;
+
+        impl<'de> Visitor<'de> for Visit {
+            type Value = Scalar<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a value")
+            }
+
+            fn visit_bool<E>(self, flag: bool) -> Result<Self::Value, E> {
+                Ok(Scalar::Flag(flag))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+                Ok(Scalar::Number(number.into()))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+                Ok(Scalar::Number(number.into()))
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+                Ok(Number::from_f64(number).map_or(Scalar::Other, Scalar::Number))
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Scalar::Text(text.into()))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Scalar::Text(text.to_owned().into()))
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Scalar::Other)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                while items.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Scalar::Other)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+                while fields.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Scalar::Other)
+            }
+        }
+
+        deserializer.deserialize_any(Visit)
+    }
+}
+
+fn flag(value: Option<&Scalar<'_>>) -> Option<bool> {
     match value? {
-        Value::Bool(flag) => Some(*flag),
-        Value::String(text) if text.eq_ignore_ascii_case("true") || text == "1" => Some(true),
-        Value::String(text) if text.eq_ignore_ascii_case("false") || text == "0" => Some(false),
-        Value::Number(number) if number.as_u64() == Some(1) => Some(true),
-        Value::Number(number) if number.as_u64() == Some(0) => Some(false),
+        Scalar::Flag(flag) => Some(*flag),
+        Scalar::Text(text) if text.eq_ignore_ascii_case("true") || text == "1" => Some(true),
+        Scalar::Text(text) if text.eq_ignore_ascii_case("false") || text == "0" => Some(false),
+        Scalar::Number(number) if number.as_u64() == Some(1) => Some(true),
+        Scalar::Number(number) if number.as_u64() == Some(0) => Some(false),
         _ => None,
     }
 }
 
-fn number(value: Option<&Value>) -> Option<u64> {
+fn number(value: Option<&Scalar<'_>>) -> Option<u64> {
     match value? {
-        Value::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)),
-        Value::String(text) => text.trim().parse().ok(),
+        Scalar::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)),
+        Scalar::Text(text) => text.trim().parse().ok(),
         _ => None,
     }
 }
@@ -288,16 +363,16 @@ fn whole(number: f64) -> Option<u64> {
     (number.fract() == 0.0 && (0.0..1e15).contains(&number)).then_some(number as u64)
 }
 
-fn text(value: Option<&Value>) -> Cow<'_, str> {
+fn text<'v>(value: Option<&'v Scalar<'_>>) -> Cow<'v, str> {
     match value {
-        Some(Value::String(text)) => text.into(),
-        Some(Value::Number(number)) => number.to_string().into(),
+        Some(Scalar::Text(text)) => Cow::Borrowed(text),
+        Some(Scalar::Number(number)) => number.to_string().into(),
         _ => Cow::default(),
     }
 }
 
 /// Text that is not empty.
-fn non_empty(value: Option<&Value>) -> Option<Arc<str>> {
+fn non_empty(value: Option<&Scalar<'_>>) -> Option<Arc<str>> {
     Some(text(value)).filter(|text| !text.is_empty()).map(Into::into)
 }
 
