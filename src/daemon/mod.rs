@@ -113,7 +113,6 @@ impl<A: Alarm, C> Daemon<A, C> {
                     // The report of a run before shows keys better than a run under way.
                     self.reconciler.progress.show_keys(self.store.report().is_none());
                     let (report, reloaded) = self.run_once(&targets, request).await;
-                    self.announcer.announce(&report);
                     run_when_active = report.standby && run_on_start;
                     // Comparing the keys of two reports takes a while with many of them.
                     let histories = (Arc::clone(&self.histories), Arc::clone(&report));
@@ -121,8 +120,10 @@ impl<A: Alarm, C> Daemon<A, C> {
                     // It ends with an error only if it panicked: histories are then incomplete, and runs go on.
                     drop(compared.await);
                     if !report.interrupted {
-                        self.store.publish(report);
+                        self.store.publish(Arc::clone(&report));
                     }
+                    // The metrics and the page have the run when the log states its end.
+                    self.announcer.announce(&report);
                     reloaded
                 }
                 None => match self.wait(&mut schedule, &mut alarm_set_for, &mut watch, run_when_active).await {

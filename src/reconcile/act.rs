@@ -55,7 +55,10 @@ impl<K: Kms> ProjectRun<'_, K> {
         }
         loop {
             match self.next(&key) {
-                Next::Write(step) => self.write_within_limit(step, &mut key).await,
+                Next::Write(step) => {
+                    self.write(step, &mut key).await;
+                    key.read_backs = 0;
+                }
                 Next::ReadAgain(wait) => {
                     if !self.pause(wait).await {
                         return self.end(key);
@@ -100,15 +103,6 @@ impl<K: Kms> ProjectRun<'_, K> {
         } else {
             Next::Write(step)
         }
-    }
-
-    async fn write_within_limit(&self, step: Step, key: &mut KeyRun<'_>) {
-        let (is_unplanned, changes) = (key.is_unplanned(step), key.changes.len());
-        self.write(step, key).await;
-        if is_unplanned && key.changes.len() > changes {
-            self.budget.spend();
-        }
-        key.read_backs = 0;
     }
 
     /// The report of a key that this run is done with; the memory keeps what later runs need.

@@ -48,7 +48,7 @@ pub(super) enum Standing {
     /// It was read as off policy: a change counts as a repair.
     OffPolicy,
     /// A selector matches it, its setting cannot be read, and it was on when last asked. It takes no share of the run's
-    /// changes, so a change counts when it is made.
+    /// changes, so a change counts when it may have been made; the key is unguarded from then on.
     Unplanned,
 }
 
@@ -125,12 +125,9 @@ impl<'a> KeyRun<'a> {
         self.alias.as_deref().or_else(|| alias_in(self.task.assignment.rule))
     }
 
-    /// Whether the step would change the key without a share of the run's changes. An interval does after an enabling
-    /// that was not accepted, and may have switched rotation on all the same: one that was accepted has counted.
+    /// Whether the step would change the key without a share of the run's changes.
     pub(super) fn is_unplanned(&self, step: Step) -> bool {
-        let is_counted = self.observed.enabling == Enabling::Accepted;
-        let changes = step == Step::EnableRotation || self.interval_due && !is_counted;
-        self.standing == Standing::Unplanned && changes
+        self.standing == Standing::Unplanned && step == Step::EnableRotation
     }
 
     /// The report at this time by the cloud's clock.

@@ -21,7 +21,7 @@ use tracing::info;
 
 use super::act::READ_BACK_WAITS;
 use super::effect::{Effect, Evidence, Resolution, is_in_effect, resolve, was_so_before};
-use super::key_run::KeyRun;
+use super::key_run::{KeyRun, Standing};
 use super::project_run::ProjectRun;
 use super::recorder::{WriteEnd, WriteIntent};
 use crate::kms::{Error, ErrorKind, Kms, Receipt, SendMode, WriteOperation};
@@ -99,6 +99,10 @@ impl<K: Kms> ProjectRun<'_, K> {
             }
             if write.step == Step::EnableRotation && write.effect != Effect::NotApplied {
                 self.interval_became_due(&write, key);
+                if key.standing == Standing::Unplanned {
+                    self.budget.spend();
+                    key.standing = Standing::Unguarded;
+                }
             }
             let error = match result {
                 Ok(receipt) => {

@@ -58,11 +58,14 @@ fn an_interval_that_could_not_be_sent_at_the_stop_is_sent_by_the_next_process() 
 }
 
 #[test]
-fn intervals_after_an_unclear_enabling_count_as_changes() {
+fn an_unclear_enabling_counts_as_a_change() {
     let [_, _, at_most_90, ..] = policies();
     let setting = Setting { most_changes: Some(1), ..setting(at_most_90) };
     let keys = [Some(365), Some(365)].map(|on| Key::new(Kind::NotOffered, on));
     let unclear = vec![fails(3, Fault::NotApplied), fails(6, Fault::NotApplied)];
-    let runs = [(vec![], Then::SameProcess), (vec![], Then::SameProcess), (unclear, Then::SameProcess)];
-    assert_mended(setting, &keys, &runs);
+    let failed = vec![fails(3, Fault::NotApplied), fails(5, Fault::ServerErrorApplied), fails(6, Fault::NotApplied)];
+    for plan in [unclear, failed] {
+        let runs = [(vec![], Then::SameProcess), (vec![], Then::SameProcess), (plan, Then::SameProcess)];
+        assert_mended(setting, &keys, &runs);
+    }
 }
