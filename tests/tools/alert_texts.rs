@@ -5,7 +5,7 @@ use kms_rotationd::rotation::decide::Reason;
 use kms_rotationd::rotation::remedies::remedy;
 use serde_json::{Map, Value, json};
 
-use super::promtool::promtool;
+use super::promtool::{GROUPS, promtool};
 use super::repository::root;
 
 /// Where the texts have the project, the reason, and the number of keys.
@@ -219,7 +219,7 @@ fn assert_alerts(series: &[Value], expected: &[(&str, Vec<Value>)]) {
         .map(|(name, alerts)| json!({"alertname": name, "eval_time": "25h", "exp_alerts": alerts}))
         .collect();
     let test = json!({
-        "rule_files": rules, "evaluation_interval": "30m",
+        "rule_files": rules, "evaluation_interval": "30m", "group_eval_order": GROUPS,
         "tests": [{"interval": "30m", "input_series": series, "alert_rule_test": tests}]
     });
     let folder = tempfile::tempdir().unwrap();
