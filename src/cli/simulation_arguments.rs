@@ -62,15 +62,18 @@ impl Simulation {
     pub(super) const WITHOUT_FAULTS: &str = "none";
 }
 
+fn preset_values() -> impl Iterator<Item = PossibleValue> {
+    Preset::ALL.into_iter().map(|preset| PossibleValue::new(preset.as_str()).help(preset.description()))
+}
+
 fn presets() -> impl TypedValueParser<Value = Preset> {
-    let values = Preset::ALL.map(|preset| PossibleValue::new(preset.as_str()).help(preset.description()));
-    PossibleValuesParser::new(values).try_map(|name| name.parse::<Preset>())
+    PossibleValuesParser::new(preset_values()).try_map(|name| name.parse::<Preset>())
 }
 
 pub(super) fn simulations() -> impl TypedValueParser<Value = Simulation> {
     let none = PossibleValue::new(Simulation::WITHOUT_FAULTS).help("no faults, also if no preset is given");
-    let presets = Preset::ALL.map(|preset| PossibleValue::new(preset.as_str()).help(preset.description()));
-    PossibleValuesParser::new(std::iter::once(none).chain(presets)).map(|name| Simulation { faults: name.parse().ok() })
+    PossibleValuesParser::new(std::iter::once(none).chain(preset_values()))
+        .map(|name| Simulation { faults: name.parse().ok() })
 }
 
 /// A file, since the command prints its own lines to standard output.

@@ -115,10 +115,10 @@ impl<A: Alarm, C> Daemon<A, C> {
                     let (report, reloaded) = self.run_once(&targets, request).await;
                     run_when_active = report.standby && run_on_start;
                     // Comparing the keys of two reports takes a while with many of them.
-                    let histories = (Arc::clone(&self.histories), Arc::clone(&report));
-                    let compared = tokio::task::spawn_blocking(move || histories.0.run_ended(&histories.1));
+                    let (histories, ended) = (Arc::clone(&self.histories), Arc::clone(&report));
+                    let compared = tokio::task::spawn_blocking(move || histories.run_ended(&ended));
                     // It ends with an error only if it panicked: histories are then incomplete, and runs go on.
-                    drop(compared.await);
+                    let _ = compared.await;
                     if !report.interrupted {
                         self.store.publish(Arc::clone(&report));
                     }

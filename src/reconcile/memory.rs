@@ -173,8 +173,9 @@ impl Memory {
         self.of(project, |known| {
             let keys = known.keys.iter_mut().filter(|(_, key)| is_open(key));
             let due = keys.filter_map(|(id, key)| {
+                let interval = key.interval_due?;
                 key.is_sent_at_stop = true;
-                Some((*id, key.interval_due?))
+                Some((*id, interval))
             });
             due.collect()
         })

@@ -185,33 +185,32 @@ fn a_call_that_is_never_answered_ends_the_script_and_the_key_is_restored() {
     assert!(done.stderr.contains("get-key-rotation-status has no clear answer"), "{done:?}");
 }
 
-#[test]
-fn an_expired_token_is_renewed() {
+/// A probe that logs in with a password. `change` is made to the cloud while the first interval is on its way.
+fn changed_meanwhile(change: impl FnOnce(&Cloud)) -> (Finished, Cloud) {
     let hold = Hold::new();
     let rule = Rule::next(1, Fault::held(&hold)).on(Operation::UpdateInterval);
     let cloud = Cloud::start(setup([off()]).fault(rule));
     let site = Site::new(&policy(&cloud).password(None));
     let program = start(&site, KEY, &["--yes"]);
     cloud.await_requests(Operation::UpdateInterval, 1);
-    cloud.revoke_tokens();
+    change(&cloud);
     hold.release();
-    let done = program.finish();
+    (program.finish(), cloud)
+}
+
+#[test]
+fn an_expired_token_is_renewed() {
+    let (done, cloud) = changed_meanwhile(|cloud| cloud.revoke_tokens());
     assert_eq!((done.code, cloud.rotation(KEY).0), (Some(0), false), "{done:?}");
     assert_eq!(cloud.requests(Operation::Authenticate), 2);
 }
 
 #[test]
 fn a_login_that_is_refused_in_the_middle_leaves_the_commands_that_restore_the_key() {
-    let hold = Hold::new();
-    let rule = Rule::next(1, Fault::held(&hold)).on(Operation::UpdateInterval);
-    let cloud = Cloud::start(setup([off()]).fault(rule));
-    let site = Site::new(&policy(&cloud).password(None));
-    let program = start(&site, KEY, &["--yes"]);
-    cloud.await_requests(Operation::UpdateInterval, 1);
-    cloud.set_password(USER, ACCOUNT, "another");
-    cloud.revoke_tokens();
-    hold.release();
-    let done = program.finish();
+    let (done, cloud) = changed_meanwhile(|cloud| {
+        cloud.set_password(USER, ACCOUNT, "another");
+        cloud.revoke_tokens();
+    });
     assert_not_restored(&done, "rotation off", "not known");
     let failures = cloud.authentication_failures();
     assert!(failures <= 3, "{failures} would lock the user: {done:?}");

@@ -15,7 +15,7 @@ const TEXT: &str = "text";
 const WORD: &str = "*";
 /// The longest message that is kept, in words.
 const LONGEST_MESSAGE: usize = 60;
-/// Seconds since 1970 of the time that stands for every other one.
+/// The time that replaces each recorded one, in seconds since 1970.
 const TIME: &str = "1700000000";
 
 /// Words in names of fields and in messages, in lower case.

@@ -1,7 +1,7 @@
 //! The fixed script of `probe`: what is read first, and what is then tried on the key.
 //!
-//! The first writes are those that show whether the user may make all of them and that change nothing yet: a key that
-//! could not be restored is left alone.
+//! The first writes change nothing, and show whether the user may make all of them: a key that could not be restored is
+//! left alone.
 
 use super::conversation::{Conversation, Stop};
 use super::exchange::{Expected, Setting, Situation, Step};

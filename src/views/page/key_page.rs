@@ -14,7 +14,7 @@ use crate::views::query::PageQuery;
 use crate::views::snapshot::Snapshot;
 use crate::views::wording;
 
-/// The page of a key of the last run, or of those that the first run has read so far; `None` if that has no such key.
+/// The page of a key that the last run reports, or that the first run has already read; `None` for each other key.
 pub(crate) fn key_page(snapshot: &Snapshot, project: &str, key: &str, history: &KeyHistory) -> Option<Vec<u8>> {
     let shown = Shown::of(snapshot)?;
     let project = shown.report.projects.iter().find(|known| *known.name == *project)?;

@@ -64,7 +64,7 @@ impl Rows<'_> {
         Some(self.query.with_reason(Some(reason)).address())
     }
 
-    /// Which keys show what to do: the first of those that share it. The others can be opened.
+    /// Whether the row shows what to do: only the first key with the same reasons does. The other rows can be opened.
     fn opens_remedy(&self, at: usize) -> bool {
         let mut before = self.group.rows.iter().take(at);
         let reasons = self.group.rows.get(at).map(|(_, key)| key.reasons);

@@ -15,7 +15,7 @@ use crate::cassette::{Cassette, Situation};
 use crate::fault::BadListing;
 use crate::key::Key;
 use crate::keys::Keys;
-use crate::operation::Operation;
+use crate::operation::{Operation, OperationSet};
 
 /// Characters of a `sequence` without hyphens.
 const SHORT_SEQUENCE: usize = 32;
@@ -68,7 +68,7 @@ pub(super) fn for_key(cassette: &Cassette, keys: &mut Keys, body: &Body, call: &
         return Err(recorded.answer());
     }
     let documented = answer_for_key(keys, body, &PerKey { dialect: Dialect::Huawei, ..*call });
-    if !matches!(call.operation, Operation::EnableRotation | Operation::DisableRotation | Operation::UpdateInterval) {
+    if !OperationSet::WRITES.contains(call.operation) {
         let mut values = values(&documented?);
         if let Some(Value::Object(status)) = Some(&mut values).filter(|_| call.operation == Operation::ReadStatus) {
             status.entry("rotation_interval").or_insert(0.into());
