@@ -114,13 +114,7 @@ struct Escaping<'a, 'w>(&'a mut Writer<'w>);
 
 impl fmt::Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for part in text.split_inclusive(is_unprintable) {
-            match part.char_indices().next_back().filter(|(_, last)| is_unprintable(*last)) {
-                Some((at, last)) => write!(self.0, "{}{}", &part[..at], last.escape_default())?,
-                None => self.0.write_str(part)?,
-            }
-        }
-        Ok(())
+        write_escaped(self.0, text, is_unprintable, |writer, c| write!(writer, "{}", c.escape_default()))
     }
 }
 
@@ -136,17 +130,28 @@ where
     fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut line = String::new();
         self.0.format_event(ctx, Writer::new(&mut line), event)?;
-        let mut units = [0; 2];
-        for c in line.chars() {
-            // The end of the line; line breaks within it are already escaped.
-            if c == '\n' || !is_unprintable(c) {
-                writer.write_char(c)?;
-            } else {
-                c.encode_utf16(&mut units).iter().try_for_each(|unit| write!(writer, "\\u{unit:04x}"))?;
-            }
-        }
-        Ok(())
+        // A line break is the end of the line; those within it are already escaped.
+        let is_escaped = |c| c != '\n' && is_unprintable(c);
+        write_escaped(&mut writer, &line, is_escaped, |writer, c| {
+            c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(writer, "\\u{unit:04x}"))
+        })
     }
+}
+
+/// Writes the text, and characters that are to be escaped with `escape`.
+fn write_escaped<'w>(
+    writer: &mut Writer<'w>,
+    text: &str,
+    is_escaped: impl Fn(char) -> bool,
+    escape: impl Fn(&mut Writer<'w>, char) -> fmt::Result,
+) -> fmt::Result {
+    let mut rest = text;
+    while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_escaped(*c)) {
+        writer.write_str(&rest[..at])?;
+        escape(writer, c)?;
+        rest = &rest[at + c.len_utf8()..];
+    }
+    writer.write_str(rest)
 }
 
 /// [`Targets`] accepts any word as a target at level `trace`; here a word without a level must be a level.

@@ -17,6 +17,9 @@ pub(crate) fn excerpt(text: &str, max_chars: usize) -> String {
 /// True for control and format characters: those of Unicode's general categories Cc, Cf, Zl and Zp that are invisible
 /// in every script (Unicode 16, `DerivedGeneralCategory.txt`).
 pub(crate) fn is_unprintable(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

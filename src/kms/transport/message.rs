@@ -76,6 +76,11 @@ pub(in crate::kms) struct Answer {
     pub(super) request_id: Option<Box<str>>,
 }
 
+/// The part of a secret by which it is recognised.
+fn beginning(secret: &str) -> &str {
+    secret.char_indices().nth(RECOGNISED_PREFIX).map_or(secret, |(end, _)| &secret[..end])
+}
+
 impl Request {
     /// The text of an answer, unless it repeats a secret: a server may quote the request in an error.
     pub(in crate::kms) fn without_secrets(&self, text: String) -> String {
@@ -91,8 +96,7 @@ impl Request {
             value.get(value.rfind(SIGNATURE).map_or(0, |at| at + SIGNATURE.len())..)
         });
         let in_body = self.secret_in_body.iter().map(ExposeSecret::expose_secret);
-        let beginning = |secret: &str| secret.chars().take(RECOGNISED_PREFIX).collect::<String>();
-        if in_headers.chain(in_body).any(|secret| text.contains(&beginning(secret))) {
+        if in_headers.chain(in_body).any(|secret| text.contains(beginning(secret))) {
             return "(text not shown: it repeats a secret)".to_owned();
         }
         text

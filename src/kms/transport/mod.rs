@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use super::connections::Connections;
 use super::observe::Code;
 use client_build::{ClientBuild, NEIGHBOUR_TIMEOUT, builder};
+use error::ClientBuildError;
 use failure::{Destination, ProxyRefused};
 use message::SecretBytes;
 
@@ -133,7 +134,7 @@ impl Transport {
         let direct = self.direct.as_ref().filter(|_| request.direct);
         let client = match direct {
             Some(direct) => direct.clone(),
-            None => self.client(&request.authority())?,
+            None => self.client().map_err(|why| NoAnswer::not_attempted(&request.authority(), why))?,
         };
         let mut response = match client.execute(sent).await {
             Ok(response) => response,
@@ -141,7 +142,8 @@ impl Transport {
         };
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
-        let mut body = Zeroizing::new(Vec::new());
+        let length = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+        let mut body = Zeroizing::new(Vec::with_capacity(length.min(LONGEST_BODY)));
         let broken = loop {
             match response.chunk().await {
                 Ok(None) => break None,
@@ -155,10 +157,9 @@ impl Transport {
         Ok(Answer { status, body, broken, headers, request_id })
     }
 
-    fn client(&self, authority: &str) -> Result<reqwest::Client, NoAnswer> {
+    fn client(&self) -> Result<reqwest::Client, Arc<ClientBuildError>> {
         let mut client_build = self.client_build();
-        let client_build = client_build.get_or_insert_with(|| self.refreshed(None, SystemTime::UNIX_EPOCH));
-        client_build.client().map_err(|why| NoAnswer::not_attempted(authority, why))
+        client_build.get_or_insert_with(|| self.refreshed(None, SystemTime::UNIX_EPOCH)).client()
     }
 
     async fn no_answer(&self, error: reqwest::Error, request: &Request) -> NoAnswer {
