@@ -19,8 +19,9 @@ pub struct Shared {
     refusals: Mutex<Vec<(RefusalsKey, Weak<Refusals>)>>,
 }
 
-/// The login and its IAM; with the project where a credential is for one project, as a token is.
-type SessionKey = (Credentials, String, Option<ProjectScope>);
+/// The login and its IAM; with the project where a credential is for one project, as a token is. The project is first,
+/// since it differs where a thousand projects have the same login.
+type SessionKey = (Option<ProjectScope>, Credentials, String);
 /// The login and its IAM.
 type RefusalsKey = (Login, String);
 /// The login, its IAM, and the limit, which a new policy may change.
@@ -69,7 +70,7 @@ impl Shared {
         scope: &ProjectScope,
     ) -> Result<Arc<Session>, SetUpError> {
         let scope = (!credentials.login.is_for_any_project()).then(|| scope.clone());
-        let key = (credentials.clone(), iam.to_owned(), scope.clone());
+        let key = (scope.clone(), credentials.clone(), iam.to_owned());
         let refusals = self.refusals(&credentials.login, iam);
         find_or_make(&self.sessions, key, || Session::new(credentials.clone(), iam, scope, refusals))
     }
