@@ -20,7 +20,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 pub(crate) use queue::{FlushOnDrop, LogQueue};
 
-use crate::support::printable::is_unprintable;
+use crate::support::printable::{is_unprintable, write_escaped};
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,22 +136,6 @@ where
             c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(writer, "\\u{unit:04x}"))
         })
     }
-}
-
-/// Writes the text, and characters that are to be escaped with `escape`.
-fn write_escaped<'w>(
-    writer: &mut Writer<'w>,
-    text: &str,
-    is_escaped: impl Fn(char) -> bool,
-    escape: impl Fn(&mut Writer<'w>, char) -> fmt::Result,
-) -> fmt::Result {
-    let mut rest = text;
-    while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_escaped(*c)) {
-        writer.write_str(&rest[..at])?;
-        escape(writer, c)?;
-        rest = &rest[at + c.len_utf8()..];
-    }
-    writer.write_str(rest)
 }
 
 /// [`Targets`] accepts any word as a target at level `trace`; here a word without a level must be a level.

@@ -1,6 +1,8 @@
 //! Makes text from outside safe to print: a key's name or a server's error must not move the cursor, change the writing
 //! direction or hide text.
 
+use std::fmt;
+
 /// Replaces each unprintable character.
 pub(crate) const REPLACEMENT: char = '\u{fffd}';
 
@@ -14,9 +16,26 @@ pub(crate) fn excerpt(text: &str, max_chars: usize) -> String {
     text.chars().take(max_chars).map(|c| if is_unprintable(c) { REPLACEMENT } else { c }).collect()
 }
 
+/// Writes the text, with `escape` for each character that is to be escaped.
+pub(crate) fn write_escaped<W: fmt::Write>(
+    out: &mut W,
+    text: &str,
+    is_escaped: impl Fn(char) -> bool,
+    escape: impl Fn(&mut W, char) -> fmt::Result,
+) -> fmt::Result {
+    let mut rest = text;
+    while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_escaped(*c)) {
+        out.write_str(&rest[..at])?;
+        escape(out, c)?;
+        rest = &rest[at + c.len_utf8()..];
+    }
+    out.write_str(rest)
+}
+
 /// True for control and format characters: those of Unicode's general categories Cc, Cf, Zl and Zp that are invisible
 /// in every script (Unicode 16, `DerivedGeneralCategory.txt`).
 pub(crate) fn is_unprintable(c: char) -> bool {
+    // Nearly all text is ASCII, and each log line is looked through.
     if c.is_ascii() {
         return c.is_ascii_control();
     }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use askama::filters::Escaper;
 
-use crate::support::printable::{REPLACEMENT, is_unprintable};
+use crate::support::printable::{REPLACEMENT, is_unprintable, write_escaped};
 
 /// Escapes text for HTML, between tags and in quoted attributes.
 #[derive(Clone, Copy)]
@@ -15,20 +15,14 @@ pub(crate) struct Html;
 
 impl Escaper for Html {
     fn write_escaped_str<W: fmt::Write>(&self, mut dest: W, text: &str) -> fmt::Result {
-        let mut rest = text;
-        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_escaped(*c)) {
-            dest.write_str(&rest[..at])?;
-            match c {
-                '&' => dest.write_str("&amp;"),
-                '<' => dest.write_str("&lt;"),
-                '>' => dest.write_str("&gt;"),
-                '"' => dest.write_str("&quot;"),
-                '\'' => dest.write_str("&#39;"),
-                _ => dest.write_char(REPLACEMENT),
-            }?;
-            rest = &rest[at + c.len_utf8()..];
-        }
-        dest.write_str(rest)
+        write_escaped(&mut dest, text, is_escaped, |dest, c| match c {
+            '&' => dest.write_str("&amp;"),
+            '<' => dest.write_str("&lt;"),
+            '>' => dest.write_str("&gt;"),
+            '"' => dest.write_str("&quot;"),
+            '\'' => dest.write_str("&#39;"),
+            _ => dest.write_char(REPLACEMENT),
+        })
     }
 }
 
