@@ -101,8 +101,6 @@ impl<A: Alarm, C> Daemon<A, C> {
         while !self.signals.stop.is_cancelled() {
             let reloaded = match trigger.take() {
                 Some(trigger) => {
-                    // The server answers before the run begins, which takes this thread for a while.
-                    tokio::task::yield_now().await;
                     schedule.run_began(self.clock.now());
                     self.show_next_run(schedule.due());
                     if let Some(policy) = &environment_policy {
@@ -147,6 +145,8 @@ impl<A: Alarm, C> Daemon<A, C> {
                 run_on_start = policy.schedule.run_on_start;
                 (targets, environment_policy) = self.activate(policy);
                 trigger = Some(reload_trigger);
+                // The server answers before the run begins, which takes this thread for a while too.
+                tokio::task::yield_now().await;
             }
         }
         self.supervisor.stopping();
