@@ -13,7 +13,7 @@ use super::collect::{Outage, default_grace, millis};
 use super::keyline::{Exemption, KeyLine, Segment};
 use super::looks::{LookedDays, Looks};
 use super::model::{
-    Key, NotApplicable, Piece, ProjectFacts, Required, Shares, Shown, State, Stretch, StretchCause, Verdict,
+    Key, NotApplicable, Piece, ProjectFacts, Required, Rotation, Shares, Shown, State, Stretch, StretchCause, Verdict,
 };
 use super::time::{DAY, Time};
 use crate::rotation::decide::{Reason, Reasons, Status};
@@ -62,9 +62,9 @@ pub(super) fn judge(scene: &Scene<'_>, project: &ProjectScene<'_>, key_id: &Arc<
         pieces(scene, project, part, &mut timeline);
     }
     let is_governed = held.iter().any(|part| required(&part.state).is_some());
-    let old = old_material(project, &held, &timeline);
+    let old = old_material(project, &held, &timeline, &line.rotations);
     let mut off_policy = off_policy(&timeline, &old.stretches);
-    off_policy.extend(line.repaired.iter().filter(|stretch| stretch.from <= scene.to));
+    off_policy.extend(line.repaired);
     off_policy.extend(&old.stretches);
     off_policy.sort_by_key(|stretch| (stretch.from, stretch.to, stretch.cause as u8));
     let mut not_shown = Vec::new();
@@ -105,7 +105,7 @@ pub(super) fn judge(scene: &Scene<'_>, project: &ProjectScene<'_>, key_id: &Arc<
         vanished: line.segments.last().is_some_and(|last| last.state.is_none()),
         created_at: line.created,
         state,
-        shares: shares(&timeline, state.status),
+        shares: shares(&timeline),
         days,
         days_not_looked,
         oldest_material_days: old.oldest.map(|age| age / DAY),
@@ -125,13 +125,9 @@ fn held(scene: &Scene<'_>, line: &KeyLine) -> Vec<Held> {
         let Some(state) = *state else { continue };
         let mut from = (*from).max(scene.from);
         if at == 0 && line.is_initial {
-            from = from.min(scene.begins.max(scene.from).max(line.created.unwrap_or(scene.from))).min(scene.to);
+            from = from.min(scene.begins.max(scene.from).max(line.created.unwrap_or(scene.from)));
         }
-        let to = end.min(scene.to).max(from);
-        // What was recorded at the last moment has no time, and counts.
-        if from <= scene.to {
-            held.push(Held { from, to, state });
-        }
+        held.push(Held { from, to: end, state });
     }
     held
 }
@@ -159,9 +155,6 @@ fn pieces(scene: &Scene<'_>, project: &ProjectScene<'_>, held: &Held, timeline: 
     cuts.retain(|cut| (from..=to).contains(cut));
     cuts.sort_unstable();
     cuts.dedup();
-    if from == to {
-        cuts.push(to);
-    }
     for cut in cuts.windows(2) {
         let (from, to) = (cut[0], cut[1]);
         let is_in_gap = gaps.iter().any(|gap| gap.0 <= from && to <= gap.1);
@@ -195,10 +188,12 @@ fn off_policy(timeline: &[Piece], old: &[Stretch]) -> Vec<Stretch> {
     let mut stretches: Vec<Stretch> = Vec::new();
     for piece in timeline.iter().filter(|piece| piece.shown == Shown::Status(Status::NonCompliant)) {
         let others = |reason: &Reason| *reason != Reason::MaterialTooOld;
-        let reasons = piece.reasons.iter().filter(others).fold(Reasons::NONE, Reasons::with);
-        let is_old_only = reasons.is_empty() && old.iter().any(|old| old.from < piece.to && piece.from < old.to);
-        if is_old_only {
-            continue;
+        let mut reasons = piece.reasons.iter().filter(others).fold(Reasons::NONE, Reasons::with);
+        if reasons.is_empty() {
+            if old.iter().any(|old| old.from < piece.to && piece.from < old.to) {
+                continue;
+            }
+            reasons = piece.reasons;
         }
         match stretches.last_mut() {
             Some(last) if last.to == piece.from && last.reasons == reasons => last.to = piece.to,
@@ -221,10 +216,9 @@ fn not_read(scene: &Scene<'_>, timeline: &[Piece]) -> Vec<Stretch> {
     for run in timeline.chunk_by(|one, other| is_read(one) == is_read(other) && one.to == other.from) {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
         let is_gap = run.iter().any(|piece| piece.shown == Shown::NotLooked);
-        // Without any reading before it, nothing is known.
-        let is_first = timeline.first().is_some_and(|begin| begin.from == first.from);
-        let is_last = timeline.last().is_some_and(|end| end.to == last.to);
-        let is_allowed = last.to <= scene.looks.allows_until(first.from) && !(is_first && is_last);
+        // Without any reading before or after it, nothing is known.
+        let is_never_read = run.len() == timeline.len();
+        let is_allowed = last.to <= scene.looks.allows_until(first.from) && !is_never_read;
         if is_read(first) || !is_gap && is_allowed {
             continue;
         }
@@ -251,8 +245,8 @@ fn doubts(held: &[Held], timeline: &[Piece]) -> Vec<Stretch> {
         };
         // What is a gap or an outage anyway is not a doubt too.
         let is_seen = |piece: &Piece| matches!(piece.shown, Shown::Status(Status::Compliant | Status::NonCompliant));
-        let here = &timeline[timeline.partition_point(|piece| piece.to < *from)..];
-        if !here.iter().take_while(|piece| piece.from <= *to).any(is_seen) {
+        let here = &timeline[timeline.partition_point(|piece| piece.to <= *from)..];
+        if !here.iter().take_while(|piece| piece.from < *to).any(is_seen) {
             continue;
         }
         match found.last_mut() {
@@ -290,45 +284,45 @@ struct OldMaterial {
 
 /// Finds when the material was older than interval and grace: at each rotation and at the end of the period. A time in
 /// which the key could not be read counts only if a later reading shows that the material was not replaced.
-fn old_material(project: &ProjectScene<'_>, held: &[Held], timeline: &[Piece]) -> OldMaterial {
+fn old_material(project: &ProjectScene<'_>, held: &[Held], timeline: &[Piece], rotations: &[Rotation]) -> OldMaterial {
     let mut found = OldMaterial::default();
     for (same, next) in same_material(held) {
         let Some(since) = same.first().and_then(|first| first.state.material_since) else { continue };
         let next = next.filter(|next| next.state.material_since > Some(since));
         let rotated = next.and_then(|next| next.state.material_since);
-        let last = same.last().map_or(since, |last| last.to);
-        let shown = match rotated {
-            Some(rotated) => rotated,
-            None => last_reading(timeline, last),
+        // Until when it was in use, and until when it may have been.
+        let at_most = rotated.unwrap_or_else(|| last_reading(timeline, same.last().map_or(since, |last| last.to)));
+        let recorded = |next: &Held| rotations.iter().find(|rotation| rotation.recorded_at == next.from);
+        let at_least = match next.and_then(recorded).filter(|rotation| rotation.count > 1) {
+            Some(several) => several.seen_after.unwrap_or(since).min(at_most),
+            None => at_most,
         };
-        if shown > since {
-            found.oldest = found.oldest.max(Some(shown.since(since)));
+        if at_least > since {
+            found.oldest = found.oldest.max(Some(at_least.since(since)));
         }
-        let number = |held: &Held| held.state.rotations;
-        let before = same.last().and_then(number);
-        let is_missed = next.and_then(number).zip(before).is_some_and(|(after, before)| after > before + 1);
         for Held { from, to, state } in same {
             let Some(Required { days, .. }) = required(state) else { continue };
             for (from, to, grace) in by_grace(project, *from, *to) {
                 let too_old = since.after(i64::from(days) * DAY + grace);
-                let (from, to) = (from.max(too_old), to.min(shown));
-                if from >= to {
-                    continue;
-                }
-                let (stretches, cause) = if is_missed {
-                    (&mut found.missed, StretchCause::RotationsMissed)
-                } else {
-                    (&mut found.stretches, StretchCause::MaterialTooOld)
-                };
-                let reasons = Reason::MaterialTooOld.into();
-                match stretches.last_mut() {
-                    Some(last) if last.to == from => last.to = to,
-                    _ => stretches.push(Stretch { from, to, cause, reasons, seen_after: None }),
-                }
+                let from = from.max(too_old);
+                add(&mut found.stretches, from, to.min(at_least), StretchCause::MaterialTooOld);
+                add(&mut found.missed, from.max(at_least), to.min(at_most), StretchCause::RotationsMissed);
             }
         }
     }
     found
+}
+
+/// Adds a time in which the material was, or may have been, too old, or makes the last one longer.
+fn add(stretches: &mut Vec<Stretch>, from: Time, to: Time, cause: StretchCause) {
+    match stretches.last_mut() {
+        _ if from >= to => {}
+        Some(last) if last.to == from => last.to = to,
+        _ => {
+            let reasons = Reason::MaterialTooOld.into();
+            stretches.push(Stretch { from, to, cause, reasons, seen_after: None });
+        }
+    }
 }
 
 /// The states with the same material, and the one that follows them.
@@ -369,14 +363,10 @@ fn by_grace<'a>(
     })
 }
 
-/// The shares of the time; of a key without time, all of it has the last status.
-fn shares(timeline: &[Piece], status: Status) -> Shares {
+/// The shares of the time.
+fn shares(timeline: &[Piece]) -> Shares {
     let mut shares = Shares::default();
     let sum: i64 = timeline.iter().map(|piece| piece.to.since(piece.from)).sum();
-    if sum <= 0 {
-        *share(&mut shares, Shown::Status(status)) = 1.0;
-        return shares;
-    }
     let mut lengths = [0_i64; Status::ALL.len() + 1];
     for piece in timeline {
         let place = match piece.shown {

@@ -120,11 +120,12 @@ pub fn make(request: &Request) -> Result<Report, ReportError> {
     let newest = logs.iter().map(|log| log.collected.newest()).max().unwrap_or_default();
     let window = Window {
         from: if from.is_some() { begins } else { first },
-        to: ends.min(newest),
+        // What the newest record shows has a millisecond, so that it counts like every other reading.
+        to: ends.min(newest.after(1)),
         sample: request.sample,
         seed: request.seed,
     };
-    if window.to < window.from || window.to < first {
+    if window.to <= window.from || window.to <= first {
         return Err(ReportError::NoRecord { first: first.day(), newest: newest.day() });
     }
     let period = Period {

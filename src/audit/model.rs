@@ -43,7 +43,9 @@ pub struct Period {
     pub to: Day,
     /// The last day that was asked for, if the logs end earlier.
     pub cut: Option<Day>,
+    /// Its first moment; of the whole logs, the time of the first record.
     pub begins_at: Time,
+    /// The first moment after it; if the logs end earlier, a millisecond after the newest record.
     pub ends_at: Time,
 }
 

@@ -325,6 +325,11 @@ impl EvidenceLog {
         self.sign();
     }
 
+    /// What the log has of a key.
+    pub(crate) fn state(&self, project: &str, key: &str) -> &KeyState {
+        &self.keys[&(project.to_owned(), key.to_owned())]
+    }
+
     fn record(&self, project: &str, key: &str, event: Event, by: Option<Cause>) -> KeyRecord {
         KeyRecord {
             project: project.to_owned(),

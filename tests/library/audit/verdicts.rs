@@ -1,10 +1,12 @@
 //! The verdict over one key, for each rule.
 
+use std::time::Duration;
+
 use kms_rotationd::audit::model::{DepartureKind, GapKind, Key, Report, StretchCause as Cause, Verdict};
 use kms_rotationd::evidence::record::{Cause as By, Event, WritePhase};
 
 use super::audit_log::{DAY, EvidenceLog, HOUR, text};
-use super::{only, report};
+use super::{only, report, report_over};
 
 const P: &str = "payments";
 const K: &str = "00000000-0000-4000-8000-000000000000";
@@ -253,16 +255,28 @@ fn material_of_unknown_age_and_contradictory_readings_are_not_shown() {
 
 #[test]
 fn several_rotations_since_the_last_reading_are_not_shown_if_the_first_may_have_been_late() {
-    let mut log = log();
-    log.run_for(85);
-    log.change(P, K, Event::Rotated, Some(By::Cloud), |key| {
-        (key.rotations, key.material_since) = (Some(6), Some("2026-03-27T05:00:00.000Z".to_owned()));
-        key.last_rotation_at = key.material_since.clone();
-    });
-    log.run();
-    let report = report(log.close().path());
-    assert_eq!(judged(&report), (Verdict::NotShown, vec![], vec![Cause::RotationsMissed]));
-    assert_eq!(only(&report).rotations[0].count, 2);
+    // The material was 10 days old, and may have 92: the last reading before the rotations was in time, or was not.
+    for (days, off, not_shown) in
+        [(81, vec![], vec![Cause::RotationsMissed]), (83, vec![Cause::MaterialTooOld], vec![Cause::RotationsMissed])]
+    {
+        let mut log = log();
+        log.run_for(days);
+        log.wait(34);
+        let rotated = Some(text(log.now - Duration::from_secs(HOUR)));
+        log.change(P, K, Event::Rotated, Some(By::Cloud), |key| {
+            (key.rotations, key.material_since, key.last_rotation_at) = (Some(6), rotated.clone(), rotated);
+        });
+        log.run();
+        let report = report(log.close().path());
+        let verdict = if off.is_empty() { Verdict::NotShown } else { Verdict::NotMet };
+        assert_eq!(judged(&report), (verdict, off, not_shown), "{days}");
+        let key = only(&report);
+        assert_eq!(key.rotations[0].count, 2);
+        assert_eq!(key.oldest_material_days, Some(10 + days.cast_signed()), "as it was read last");
+        for stretch in &key.off_policy {
+            assert_eq!(stretch.to.to_string(), "2026-03-25T06:00:00.000Z", "as it was read last");
+        }
+    }
 }
 
 #[test]
@@ -274,6 +288,40 @@ fn material_that_no_later_reading_shows_is_not_called_too_old() {
     log.run_for(10);
     let report = report(log.close().path());
     assert_eq!(judged(&report), (Verdict::NotShown, vec![], vec![Cause::Unreadable]));
+}
+
+#[test]
+fn what_the_newest_run_reads_counts() {
+    // An outage of less than a day ends with it.
+    let mut log = log();
+    log.wait(12);
+    log.unreadable(P);
+    log.run();
+    log.wait(12);
+    log.readable(P);
+    log.run();
+    let log = log.close();
+    for from in ["2026-01-01", "2026-01-02"] {
+        assert_eq!(judged(&report_over(log.path(), from, "2026-12-31").unwrap()).0, Verdict::Met, "{from}");
+    }
+    // In the outage the material became too old, as the newest run shows.
+    let mut log = log_with(91);
+    log.wait(12);
+    log.unreadable(P);
+    log.run();
+    log.wait(24);
+    log.readable(P);
+    log.run();
+    assert_eq!(judged(&report(log.close().path())), (Verdict::NotMet, vec![Cause::MaterialTooOld], vec![]));
+    // It is the only reason, also if the newest run calls the key off policy because of it.
+    let mut log = log_with(91);
+    log.run_for(1);
+    log.wait(12);
+    log.change(P, K, Event::Status, None, |key| {
+        (key.status, key.reasons) = ("non_compliant".to_owned(), vec!["material_too_old".to_owned()]);
+    });
+    log.run();
+    assert_eq!(judged(&report(log.close().path())), (Verdict::NotMet, vec![Cause::MaterialTooOld], vec![]));
 }
 
 #[test]
@@ -359,7 +407,7 @@ fn lost_records_and_interrupted_runs_are_listed_and_show_nothing() {
     log.wait(30);
     log.end_run("interrupted");
     log.wait(30);
-    log.gap(log.now - std::time::Duration::from_secs(40 * HOUR), log.now);
+    log.gap(log.now - Duration::from_secs(40 * HOUR), log.now);
     log.run();
     let report = report(log.close().path());
     let gaps: Vec<_> = report.observers[0].gaps.iter().map(|gap| (gap.kind, gap.counts)).collect();
