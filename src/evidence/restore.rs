@@ -182,11 +182,12 @@ impl LogEnd {
             if !project.is_unreadable {
                 project.last_run = Some((started, gap_after));
             }
+            // Otherwise the run need not have come to every key.
+            let is_complete = record.result != RunRecord::INTERRUPTED && project.is_listed();
             project.writes.retain(|key_id, writes| {
-                let due = writes.interval_days.filter(|_| writes.is_enabled);
-                if let Some(key) = project.keys.get_mut(key_id) {
-                    key.memory.interval_due_days = due.or(key.memory.interval_due_days);
-                }
+                let Some(key) = project.keys.get_mut(key_id) else { return !is_complete };
+                let is_due = writes.is_enabled || writes.open > 0 && !is_complete;
+                key.memory.interval_due_days = writes.interval_days.filter(|_| is_due).or(key.memory.interval_due_days);
                 false
             });
         }
@@ -229,6 +230,10 @@ impl LogEnd {
 }
 
 impl ProjectEnd {
+    fn is_listed(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.listed)
+    }
+
     fn past(&self, key_id: &str, key: &KeyEnd) -> KeyPast {
         let (mut observed, mut gap_after) = (key.observed, None);
         if let (Some((started, gap)), true) = (self.last_run, is_read_by_every_run(&key.state)) {

@@ -195,8 +195,8 @@ fn an_interval_that_a_killed_process_owes_is_sent_by_the_next_one() {
             .behave(|cloud| cloud.unknown = Operation::ReadStatus.into())
             .fault(Rule::next(1, Fault::held(&hold).after_applying()).on(Operation::EnableRotation)),
     );
-    let entry = format!("{{key_id: {KEY}, max_rotation_interval: 90}}");
-    let site = Site::new(&with_log(Policy::at(cloud.url()).entry(&entry)));
+    let entry = "{select: {}, max_rotation_interval: 90}";
+    let site = Site::new(&with_log(Policy::at(cloud.url()).entry(entry)));
     let daemon = site.run();
     cloud.await_requests(Operation::EnableRotation, 1);
     eventually("the write is applied", || cloud.rotation(KEY).0);
@@ -205,9 +205,14 @@ fn an_interval_that_a_killed_process_owes_is_sent_by_the_next_one() {
     hold.release();
     assert_eq!(cloud.rotation(KEY), (true, 365), "enabling has set its own interval");
     // Without the log nothing is known of the interval, and a shorter one would be on policy.
-    let without = Site::new(&Policy::at(cloud.url()).entry(&entry));
+    let without = Site::new(&Policy::at(cloud.url()).entry(entry));
     without.apply();
     assert_eq!(cloud.rotation(KEY), (true, 365));
+    // A run that does not come to the key changes nothing about that.
+    cloud.fault(Rule::always(Fault::kms(403, "KMS.0306")).on(Operation::ListKeys));
+    site.apply();
+    assert_eq!(cloud.rotation(KEY), (true, 365));
+    cloud.clear_faults();
     site.apply();
     assert_eq!(cloud.rotation(KEY), (true, 90));
 }

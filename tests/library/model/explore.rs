@@ -264,8 +264,7 @@ impl<'a> Search<'a> {
             let outcome = &outcomes[run];
             let mut checked = rules::check(self.root, &nothing, outcome);
             if run + 1 == runs {
-                checked = checked
-                    .and_then(|()| rules::settled(self.root, outcome, node.is_log_lost || node.log.has_forgotten));
+                checked = checked.and_then(|()| rules::settled(self.root, outcome, node.is_log_lost));
             }
             if run == runs {
                 checked = checked.and_then(|()| rules::idle(self.root, outcome));

@@ -23,9 +23,6 @@ use super::cloud::key_id;
 pub(super) struct Durable {
     /// A key of the project was ever read.
     pub(super) readable: bool,
-    /// A run that did not come to a key has ended, and with it what was due to the key. The log has this gap, see
-    /// "What is assumed" in `docs/checked.md`.
-    pub(super) has_forgotten: bool,
     /// What the last complete run has left, by the key's number.
     past: BTreeMap<KeyId, KeyPast>,
     /// What was written since.
@@ -162,21 +159,28 @@ impl RunRecorder for Log {
     ) -> BoxFuture<'a, ()> {
         let mut state = self.0.lock().unwrap();
         state.sync();
-        state.open.clear();
+        // What was not sent has ended too.
+        for intent in std::mem::take(&mut state.open) {
+            let writes = state.durable.writes.entry(intent.key_id).or_default();
+            writes.open = writes.open.saturating_sub(1);
+        }
         state.durable.readable |= report.projects.iter().any(|project| project.readable);
         let mut writes = std::mem::take(&mut state.durable.writes);
         for project in &report.projects {
             for key_id in project.keys.iter().filter_map(|key| key.subject.key_id()) {
                 // With the guard against flapping off, repairs have no effect. Without them there are fewer states.
                 let past = past(&project.name, key_id);
-                // What the process could not send before it ended is still due.
-                let due = writes.remove(&key_id).and_then(|writes| writes.interval.filter(|_| writes.is_enabled));
+                // What the process could not send before it ended is still due. An incomplete run need not have
+                // come to the key.
+                let is_complete = project.listed && !report.interrupted;
+                let is_due = |writes: &Writes| writes.is_enabled || writes.open > 0 && !is_complete;
+                let due = writes.remove(&key_id).filter(is_due).and_then(|writes| writes.interval);
                 let past = KeyPast { repairs: Vec::new(), interval_due: due.or(past.interval_due), ..past };
                 state.durable.past.insert(key_id, past);
             }
         }
-        let is_due = |writes: &Writes| writes.interval.is_some() && (writes.is_enabled || writes.open > 0);
-        state.durable.has_forgotten |= writes.values().any(is_due);
+        // No run has come to them.
+        state.durable.writes = writes;
         std::future::ready(()).boxed()
     }
 
