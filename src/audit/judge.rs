@@ -17,6 +17,7 @@ use super::model::{
 };
 use super::time::{DAY, Time};
 use crate::rotation::decide::{Reason, Reasons, Status};
+use crate::rotation::key::KeyId;
 
 /// What is known of a log beside its keys.
 pub(super) struct Scene<'a> {
@@ -61,6 +62,12 @@ pub(super) fn judge(scene: &Scene<'_>, project: &ProjectScene<'_>, key_id: &Arc<
     for part in &held {
         pieces(scene, project, part, &mut timeline);
     }
+    let vanished = line.segments.last().is_some_and(|last| last.state.is_none());
+    // An entry stood for keys that could not be listed, for a time that the gap rule allows.
+    let is_unread = timeline.iter().all(|piece| piece.shown == Shown::Status(Status::Unknown));
+    if vanished && key_id.parse::<KeyId>().is_err() && is_unread && last.to <= scene.looks.allows_until(begins) {
+        return None;
+    }
     let is_governed = held.iter().any(|part| required(&part.state).is_some());
     let old = old_material(project, &held, &timeline, &line.rotations);
     let mut off_policy = off_policy(&timeline, &old.stretches);
@@ -102,7 +109,7 @@ pub(super) fn judge(scene: &Scene<'_>, project: &ProjectScene<'_>, key_id: &Arc<
         from: begins,
         to: last.to,
         appeared: !line.is_initial && first.from > scene.from,
-        vanished: line.segments.last().is_some_and(|last| last.state.is_none()),
+        vanished,
         created_at: line.created,
         state,
         shares: shares(&timeline),

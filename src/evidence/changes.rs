@@ -157,9 +157,11 @@ impl RecordedProject {
                 self.is_unreadable = true;
                 emit(Change::Unreadable(unreadable));
             }
-            return self;
-        }
-        if report.only.is_none() && std::mem::take(&mut self.is_unreadable) {
+            // The keys of a new project are recorded all the same: nothing else shows that there are any.
+            if self.keys().next().is_some() {
+                return self;
+            }
+        } else if report.only.is_none() && std::mem::take(&mut self.is_unreadable) {
             emit(Change::Readable(ReadableRecord { project: project.name.to_string() }));
         }
         let mut known: HashMap<_, _> = self.keys().map(|key| (&key.subject, key)).collect();

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use kms_rotationd::audit::model::Verdict;
+use kms_rotationd::audit::{Request, make};
 use kms_rotationd::evidence::anchor::{Anchor, anchors};
 use kms_rotationd::evidence::log::{Log, LogOptions};
 use kms_rotationd::evidence::reader::read;
@@ -161,6 +163,25 @@ fn what_others_change_and_what_an_outage_hides_is_recorded() {
     assert_eq!(short.iter().filter(|record| *record != "project").collect::<Vec<_>>(), expected);
     daemon.stop();
     assert!(only(&folder, &[]).is_consistent());
+}
+
+#[test]
+fn keys_that_could_never_be_listed_are_in_the_report_until_they_are() {
+    let refused = Rule::always(Fault::kms(403, "KMS.0306")).on(Operation::ListKeys);
+    let cloud = Cloud::start(setup([rotating(90)]).fault(refused));
+    let site = Site::new(&with_log(Policy::at(cloud.url()).entry("{select: {}, rotation_interval: 90}")));
+    let request = Request { folders: vec![site.path("evidence")], ..Request::default() };
+    let verdicts = || {
+        let report = make(&request).unwrap();
+        let keys = report.observers.into_iter().flat_map(|observer| observer.keys);
+        keys.map(|key| (key.verdict, key.key_id.to_string())).collect::<Vec<_>>()
+    };
+    site.apply();
+    let [(Verdict::NotShown, entry)] = &verdicts()[..] else { panic!("the entry stands for its keys") };
+    assert!(entry.starts_with("entry@"), "{entry}");
+    cloud.clear_faults();
+    site.apply();
+    assert_eq!(verdicts(), [(Verdict::Met, KEY.to_owned())], "less than a day is within the gap rule");
 }
 
 #[test]

@@ -193,4 +193,15 @@ fn of_two_observers_one_that_has_looked_is_enough() {
     let off = log.close();
     let both = make(&request(&[other.path(), off.path()])).unwrap();
     assert_eq!(both.combined[0].verdict, Verdict::NotMet);
+    // What one could not list, the other has listed.
+    let mut log = EvidenceLog::begin("2026-01-10T06:00:00Z", false, &[P]);
+    let mut entry = log.on_policy("pay", 10);
+    (entry.status, entry.reasons) = ("unknown".to_owned(), vec!["access_denied".to_owned()]);
+    log.unreadable(P);
+    log.appear(P, "entry@7", entry);
+    log.run_for(25);
+    let unlisted = log.close();
+    let both = make(&request(&[unlisted.path(), off.path()])).unwrap();
+    assert_eq!(both.observers[0].keys[0].verdict, Verdict::NotShown);
+    assert_eq!(both.combined.iter().map(|key| &*key.key_id).collect::<Vec<_>>(), [id(0)]);
 }

@@ -421,6 +421,37 @@ fn log_end() -> std::time::SystemTime {
 }
 
 #[test]
+fn an_entry_stands_for_keys_that_cannot_be_listed() {
+    let unlisted = |days| {
+        let mut log = EvidenceLog::begin("2026-01-01T06:00:00Z", false, &[P]);
+        let mut entry = log.on_policy("pay", 10);
+        (entry.status, entry.reasons) = ("unknown".to_owned(), vec!["access_denied".to_owned()]);
+        log.unreadable(P);
+        log.appear(P, "entry@7", entry);
+        log.run();
+        log.run_for(days);
+        log
+    };
+    // A time that the gap rule allows is forgotten as soon as the keys are listed.
+    for (days, verdicts) in [(1, vec![Verdict::Met]), (3, vec![Verdict::Met, Verdict::NotShown])] {
+        assert_eq!(
+            judged(&report(unlisted(days).close().path())),
+            (Verdict::NotShown, vec![], vec![Cause::Unreadable]),
+            "{days}"
+        );
+        let mut log = unlisted(days);
+        log.readable(P);
+        let key = log.on_policy("pay", 10);
+        log.appear(P, K, key);
+        log.vanish(P, "entry@7");
+        log.run();
+        log.run_for(1);
+        let listed = report(log.close().path());
+        assert_eq!(listed.observers[0].keys.iter().map(|key| key.verdict).collect::<Vec<_>>(), verdicts, "{days}");
+    }
+}
+
+#[test]
 fn an_entry_whose_key_was_not_found_is_not_shown() {
     let mut log = EvidenceLog::begin("2026-01-01T06:00:00Z", false, &[P]);
     let mut state = log.on_policy("nowhere", 0);

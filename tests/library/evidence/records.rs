@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kms_rotationd::evidence::changes::{Change, Recorded};
 use kms_rotationd::evidence::record::{Cause, Event, KeyRecord, KeyState, SnapshotRecord};
+use kms_rotationd::rotation::assignment::Subject;
 use kms_rotationd::rotation::decide::{Reason, Reasons, Status};
 use kms_rotationd::rotation::key::Rotation;
 use kms_rotationd::rotation::key_name::KeyName;
@@ -125,6 +126,33 @@ fn a_project_of_which_no_key_can_be_read_has_one_record_and_then_goes_on_as_befo
     let after = keys().into_iter().enumerate().map(|(at, key)| if at == 3 { with_setting(key, true, 60) } else { key });
     let [Change::Readable(_), Change::Key(drift)] = &changes(&run(after.collect()))[..] else { panic!("two records") };
     assert_eq!((drift.event, &*drift.key_id), (Event::Drift, keys()[3].subject.as_str()));
+}
+
+#[test]
+fn keys_of_a_project_that_could_never_be_read_are_recorded() {
+    let entry = || KeyReport {
+        subject: Subject::Entry("entry@7".into()),
+        status: Status::Unknown,
+        reasons: Reason::AccessDenied.into(),
+        observed: None,
+        ..compliant(1)
+    };
+    let mut recorded = Recorded::default();
+    let mut changes = |run: &Arc<Report>| {
+        let mut changes = Vec::new();
+        recorded.update(run, |change| changes.push(change));
+        changes
+    };
+    let [Change::Unreadable(_), Change::Key(appeared)] = &changes(&run(vec![entry()]))[..] else { panic!("two") };
+    assert_eq!((appeared.event, &*appeared.key_id), (Event::Appeared, "entry@7"));
+    assert_eq!(changes(&run(vec![entry()])), []);
+    // It is gone when a complete list shows the keys that it stood for.
+    let [Change::Readable(_), Change::Key(appeared), Change::Key(gone)] = &changes(&run(vec![compliant(1)]))[..] else {
+        panic!("three")
+    };
+    assert_eq!((appeared.event, gone.event, &*gone.key_id), (Event::Appeared, Event::Vanished, "entry@7"));
+    // Of keys that are known already, an outage shows nothing new.
+    assert_eq!(changes(&run(vec![entry()])).len(), 1);
 }
 
 #[test]
