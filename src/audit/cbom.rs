@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::ids::Ids;
+use super::key::is_entry;
 use super::model::{Combined, Key, Observer, Report};
 use super::words;
 use crate::rotation::decide::Reason;
@@ -62,8 +63,9 @@ type Name<'a> = (&'a Arc<str>, &'a Arc<str>);
 /// The keys that exist, each as the log has it that looked last. Entries of the policy without a key are no assets.
 fn keys(report: &Report) -> BTreeMap<Name<'_>, (&Observer, &Key)> {
     let mut keys: BTreeMap<_, (&Observer, &Key)> = BTreeMap::new();
+    let exists = |key: &&Key| !is_entry(&key.key_id) && !key.state.reasons.contains(Reason::NotFound);
     for observer in &report.observers {
-        for key in observer.keys.iter().filter(|key| !key.state.reasons.contains(Reason::NotFound)) {
+        for key in observer.keys.iter().filter(exists) {
             let known = keys.entry((&key.project, &key.key_id)).or_insert((observer, key));
             if known.1.to < key.to {
                 *known = (observer, key);

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::key::is_entry;
 use super::model::{Combined, Key, Observer, Stretch, Totals, Verdict};
 use super::time::Time;
-use crate::rotation::key::KeyId;
 
 /// The keys of all logs, by project and key.
 pub(super) fn combine(observers: &[Observer]) -> Vec<Combined> {
@@ -23,7 +23,7 @@ pub(super) fn combine(observers: &[Observer]) -> Vec<Combined> {
     all.retain(|(project, key_id), by_log| {
         let mut others = observers.iter().zip(by_log).filter(|(_, key)| key.is_none());
         let mut is_listed = || others.any(|(log, _)| log.keys.iter().any(|key| key.project == **project));
-        key_id.parse::<KeyId>().is_ok() || !is_listed()
+        !is_entry(key_id) || !is_listed()
     });
     let combined = all.into_iter().map(|((project, key_id), keys)| Combined {
         project: Arc::clone(project),

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use super::collect::{Outage, default_grace, millis};
+use super::key::is_entry;
 use super::keyline::{Exemption, KeyLine, Segment};
 use super::looks::{LookedDays, Looks};
 use super::model::{
@@ -17,7 +18,6 @@ use super::model::{
 };
 use super::time::{DAY, Time};
 use crate::rotation::decide::{Reason, Reasons, Status};
-use crate::rotation::key::KeyId;
 
 /// What is known of a log beside its keys.
 pub(super) struct Scene<'a> {
@@ -65,7 +65,7 @@ pub(super) fn judge(scene: &Scene<'_>, project: &ProjectScene<'_>, key_id: &Arc<
     let vanished = line.segments.last().is_some_and(|last| last.state.is_none());
     // An entry stood for keys that could not be listed, for a time that the gap rule allows.
     let is_unread = timeline.iter().all(|piece| piece.shown == Shown::Status(Status::Unknown));
-    if vanished && key_id.parse::<KeyId>().is_err() && is_unread && last.to <= scene.looks.allows_until(begins) {
+    if vanished && is_entry(key_id) && is_unread && last.to <= scene.looks.allows_until(begins) {
         return None;
     }
     let is_governed = held.iter().any(|part| required(&part.state).is_some());

@@ -8,6 +8,7 @@ use super::model::Verdict;
 use super::time::Time;
 use crate::evidence::record::{Cause, WritePhase};
 use crate::rotation::decide::{Reason, Reasons, Status};
+use crate::rotation::key::KeyId;
 
 /// One key over the period.
 #[derive(Clone, Debug, Serialize)]
@@ -37,6 +38,11 @@ pub struct Key {
     pub rotations: Vec<Rotation>,
     pub departures: Vec<Departure>,
     pub timeline: Vec<Piece>,
+}
+
+/// Whether this is no id of a key, but of an entry of the policy that stands for keys that are not known.
+pub(super) fn is_entry(key_id: &str) -> bool {
+    key_id.parse::<KeyId>().is_err()
 }
 
 /// Why the policy required no rotation of a key.

@@ -259,6 +259,24 @@ impl EvidenceLog {
         });
     }
 
+    /// The keys of a project cannot be listed, and none is known: this entry of the policy stands for them.
+    pub(crate) fn unlisted(&mut self, project: &str, entry: &str) {
+        let state = KeyState {
+            alias: None,
+            status: "unknown".to_owned(),
+            reasons: vec!["access_denied".to_owned()],
+            enabled: None,
+            interval_days: None,
+            created_at: None,
+            last_rotation_at: None,
+            rotations: None,
+            material_since: None,
+            ..self.on_policy("", 0)
+        };
+        self.unreadable(project);
+        self.appear(project, entry, state);
+    }
+
     pub(crate) fn readable(&mut self, project: &str) {
         self.add(&ReadableRecord { project: project.to_owned() });
     }

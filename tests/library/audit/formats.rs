@@ -114,6 +114,17 @@ fn a_name_from_outside_is_neither_markup_nor_a_formula() {
 }
 
 #[test]
+fn an_entry_without_a_key_is_no_asset() {
+    let mut log = EvidenceLog::begin("2026-01-01T06:00:00Z", false, &["payments"]);
+    log.unlisted("payments", "entry@7");
+    log.run();
+    let report = report(log.close().path());
+    for (name, format) in FORMATS {
+        assert_eq!(text(format, &report).contains("entry@7"), name != "cbom", "{name}");
+    }
+}
+
+#[test]
 fn the_page_loads_nothing_and_has_every_part() {
     let page = text(html::write, &report(story(8, false).path()));
     for outside in ["src=", "@import", "url(http", "<link rel=\"stylesheet", "fetch("] {

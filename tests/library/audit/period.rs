@@ -195,10 +195,7 @@ fn of_two_observers_one_that_has_looked_is_enough() {
     assert_eq!(both.combined[0].verdict, Verdict::NotMet);
     // What one could not list, the other has listed.
     let mut log = EvidenceLog::begin("2026-01-10T06:00:00Z", false, &[P]);
-    let mut entry = log.on_policy("pay", 10);
-    (entry.status, entry.reasons) = ("unknown".to_owned(), vec!["access_denied".to_owned()]);
-    log.unreadable(P);
-    log.appear(P, "entry@7", entry);
+    log.unlisted(P, "entry@7");
     log.run_for(25);
     let unlisted = log.close();
     let both = make(&request(&[unlisted.path(), off.path()])).unwrap();

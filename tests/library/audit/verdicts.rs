@@ -424,10 +424,7 @@ fn log_end() -> std::time::SystemTime {
 fn an_entry_stands_for_keys_that_cannot_be_listed() {
     let unlisted = |days| {
         let mut log = EvidenceLog::begin("2026-01-01T06:00:00Z", false, &[P]);
-        let mut entry = log.on_policy("pay", 10);
-        (entry.status, entry.reasons) = ("unknown".to_owned(), vec!["access_denied".to_owned()]);
-        log.unreadable(P);
-        log.appear(P, "entry@7", entry);
+        log.unlisted(P, "entry@7");
         log.run();
         log.run_for(days);
         log
