@@ -288,8 +288,15 @@ impl Rehearsal {
         writeln!(out, "Stop with Ctrl-C.")
     }
 
-    /// Prints how it has ended, and what to look at.
-    pub(super) fn conclude(&self, report: Option<&Report>, retries: u64, out: &mut dyn Write) -> io::Result<()> {
+    /// Prints how it has ended, and what to look at. With `Success`, the report that was asked for is written if the
+    /// present was reached; otherwise an error said why it is not.
+    pub(super) fn conclude(
+        &self,
+        written: Exit,
+        report: Option<&Report>,
+        retries: u64,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
         let Some(report) = report else { return writeln!(out, "The rehearsal ended before its first run.") };
         writeln!(out, "The rehearsal ended: {}.", wording::headline(&report.tally()))?;
         let need_attention = || report.keys().filter(|(project, key)| project.coverage.is_problem(key.status));
@@ -311,8 +318,13 @@ impl Rehearsal {
             let retries = wording::count(usize::try_from(retries).unwrap_or(usize::MAX), "request", "requests");
             writeln!(out, "{retries} failed and were sent again.")?;
         }
-        if let Some(file) = &self.report {
-            writeln!(out, "Next, open {} in a browser.", file.display())?;
+        match &self.report {
+            Some(file) if !self.has_reached_present() => {
+                let file = file.display();
+                writeln!(out, "{file} was not written: the rehearsal was stopped before it reached the present.")?;
+            }
+            Some(file) if written == Exit::Success => writeln!(out, "Next, open {} in a browser.", file.display())?,
+            _ => {}
         }
         if let Some(log) = self.log.as_ref().filter(|log| !log.is_temporary()) {
             let folder = log.folder().display();

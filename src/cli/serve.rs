@@ -188,7 +188,7 @@ async fn serve<A: Alarm, F: FnOnce(CronAlarm, &Signals) -> A>(
                     () = &mut daemon => if rehearsal.has_reached_present() { report.await } else { Exit::Success },
                 };
                 let (report, retries) = (store.report(), store.retries());
-                super::print(exit, |out| rehearsal.conclude(report.as_deref(), retries, out))
+                super::print(exit, |out| rehearsal.conclude(exit, report.as_deref(), retries, out))
             };
             tokio::select! {
                 biased;

@@ -132,6 +132,25 @@ fn a_rehearsal_of_one_run_needs_no_port_and_ends_with_0_in_whatever_state_the_ke
 }
 
 #[test]
+fn a_report_is_named_at_the_end_only_if_it_was_written() {
+    let site = Site::new(&policy(1).every_second());
+    let arguments = ["rehearse", "--policy", "policy.yaml", "--listen", "127.0.0.1:0", "--log-format", "json"];
+    let more = ["--fast-forward", "100d", "--report", "report.html"];
+    let daemon = Daemon::start(site.command(&[&arguments[..], &more].concat()));
+    daemon.await_runs(3);
+    let stopped = daemon.stop();
+    let why = "report.html was not written: the rehearsal was stopped before it reached the present.";
+    assert!(stopped.stdout.lines().any(|line| line == why), "{stopped:?}");
+    assert!(!stopped.stdout.contains("Next, open") && !site.path("report.html").exists(), "{stopped:?}");
+
+    let site = story_site(r#"{cron: "0 0 * * *"}"#);
+    let failed = start(&site, &["--policy", "story.yaml", "--fast-forward", "2d", "--report", "no/report.html"]);
+    let failed = failed.finish();
+    assert!(failed.code == Some(1) && failed.stderr.contains("no/report.html"), "{failed:?}");
+    assert!(!failed.stdout.contains("report.html"), "{failed:?}");
+}
+
+#[test]
 fn a_schedule_with_too_many_runs_is_thinned_and_the_rehearsal_says_so() {
     let site = Site::new(&policy(1).every_second());
     let arguments = ["rehearse", "--policy", "policy.yaml", "--listen", "127.0.0.1:0", "--log-format", "json"];
