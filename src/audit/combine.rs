@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::key::is_entry;
+use super::key::{is_entry, is_unlisted};
 use super::model::{Combined, Key, Observer, Stretch, Totals, Verdict};
 use super::time::Time;
 
@@ -21,9 +21,9 @@ pub(super) fn combine(observers: &[Observer]) -> Vec<Combined> {
     }
     // Without an entry that stands in one log for keys that another log has.
     all.retain(|(project, key_id), by_log| {
-        let mut others = observers.iter().zip(by_log).filter(|(_, key)| key.is_none());
-        let mut is_listed = || others.any(|(log, _)| log.keys.iter().any(|key| key.project == **project));
-        !is_entry(key_id) || !is_listed()
+        let is_unlisted = by_log.iter().flatten().all(|key| is_unlisted(key_id, &key.state));
+        let is_listed = |log: &Observer| log.keys.iter().any(|key| key.project == **project && !is_entry(&key.key_id));
+        !is_unlisted || observers.iter().zip(by_log).all(|(log, key)| key.is_some() || !is_listed(log))
     });
     let combined = all.into_iter().map(|((project, key_id), keys)| Combined {
         project: Arc::clone(project),

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use super::collect::{Outage, default_grace, millis};
-use super::key::is_entry;
+use super::key::is_unlisted;
 use super::keyline::{Exemption, KeyLine, Segment};
 use super::looks::{LookedDays, Looks};
 use super::model::{
@@ -47,7 +47,7 @@ struct Held {
     state: State,
 }
 
-/// Judges a key; `None` if it was not there within the period.
+/// Judges a key; `None` if it was not there within the period, or only stood for keys that are judged themselves.
 pub(super) fn judge(scene: &Scene<'_>, project: &ProjectScene<'_>, key_id: &Arc<str>, line: KeyLine) -> Option<Key> {
     let held = held(scene, &line);
     let (first, last) = (held.first()?, held.last()?);
@@ -63,10 +63,12 @@ pub(super) fn judge(scene: &Scene<'_>, project: &ProjectScene<'_>, key_id: &Arc<
         pieces(scene, project, part, &mut timeline);
     }
     let vanished = line.segments.last().is_some_and(|last| last.state.is_none());
-    // An entry stood for keys that could not be listed, for a time that the gap rule allows.
-    let is_unread = timeline.iter().all(|piece| piece.shown == Shown::Status(Status::Unknown));
-    if vanished && is_entry(key_id) && is_unread && last.to <= scene.looks.allows_until(begins) {
-        return None;
+    if vanished && is_unlisted(key_id, &state) {
+        // The gap rule allows that its keys were not listed before.
+        let is_unread = timeline.iter().all(|piece| piece.shown == Shown::Status(Status::Unknown));
+        if is_unread && last.to <= scene.looks.allows_until(begins) {
+            return None;
+        }
     }
     let is_governed = held.iter().any(|part| required(&part.state).is_some());
     let old = old_material(project, &held, &timeline, &line.rotations);

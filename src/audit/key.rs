@@ -45,6 +45,11 @@ pub(super) fn is_entry(key_id: &str) -> bool {
     key_id.parse::<KeyId>().is_err()
 }
 
+/// Whether it is an entry whose keys could not be listed. One whose key was not found on a list stands for itself.
+pub(super) fn is_unlisted(key_id: &str, state: &State) -> bool {
+    is_entry(key_id) && !state.reasons.contains(Reason::NotFound)
+}
+
 /// Why the policy required no rotation of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NotApplicable {

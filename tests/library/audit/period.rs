@@ -201,4 +201,11 @@ fn of_two_observers_one_that_has_looked_is_enough() {
     let both = make(&request(&[unlisted.path(), off.path()])).unwrap();
     assert_eq!(both.observers[0].keys[0].verdict, Verdict::NotShown);
     assert_eq!(both.combined.iter().map(|key| &*key.key_id).collect::<Vec<_>>(), [id(0)]);
+    // What none could list remains, under the name that it has in each log.
+    let mut log = EvidenceLog::begin("2026-01-10T06:00:00Z", false, &[P]);
+    log.unlisted(P, "entry@8");
+    log.run_for(25);
+    let other = log.close();
+    let both = make(&request(&[unlisted.path(), other.path()])).unwrap();
+    assert_eq!(both.combined.iter().map(|key| &*key.key_id).collect::<Vec<_>>(), ["entry@7", "entry@8"]);
 }

@@ -454,10 +454,18 @@ fn an_entry_whose_key_was_not_found_is_not_shown() {
     let mut state = log.on_policy("nowhere", 0);
     (state.status, state.reasons) = ("unknown".to_owned(), vec!["not_found".to_owned()]);
     (state.material_since, state.created_at) = (None, None);
-    log.appear(P, "alias/nowhere", state);
+    log.appear(P, "alias/nowhere", state.clone());
     log.run();
     log.run_for(2);
-    let report = report(log.close().path());
-    assert_eq!(judged(&report), (Verdict::NotShown, vec![], vec![Cause::Unreadable]));
-    assert_eq!(only(&report).not_shown[0].reasons.to_string(), "not_found");
+    let found = report(log.close().path());
+    assert_eq!(judged(&found), (Verdict::NotShown, vec![], vec![Cause::Unreadable]));
+    assert_eq!(only(&found).not_shown[0].reasons.to_string(), "not_found");
+    // It stood for no other key, also if it was there for less than a day.
+    let mut log = EvidenceLog::begin("2026-01-01T06:00:00Z", false, &[P]);
+    log.appear(P, "alias/nowhere", state);
+    log.run();
+    log.wait(12);
+    log.vanish(P, "alias/nowhere");
+    log.run();
+    assert_eq!(judged(&report(log.close().path())).0, Verdict::NotShown);
 }
