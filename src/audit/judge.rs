@@ -204,16 +204,7 @@ fn off_policy(timeline: &[Piece], old: &[Stretch]) -> Vec<Stretch> {
             }
             reasons = piece.reasons;
         }
-        match stretches.last_mut() {
-            Some(last) if last.to == piece.from && last.reasons == reasons => last.to = piece.to,
-            _ => stretches.push(Stretch {
-                from: piece.from,
-                to: piece.to,
-                cause: StretchCause::OffPolicy,
-                reasons,
-                seen_after: None,
-            }),
-        }
+        add(&mut stretches, piece.from, piece.to, StretchCause::OffPolicy, reasons);
     }
     stretches
 }
@@ -258,16 +249,7 @@ fn doubts(held: &[Held], timeline: &[Piece]) -> Vec<Stretch> {
         if !here.iter().take_while(|piece| piece.from < *to).any(is_seen) {
             continue;
         }
-        match found.last_mut() {
-            Some(last) if last.to == *from && last.cause == cause => last.to = *to,
-            _ => found.push(Stretch {
-                from: *from,
-                to: *to,
-                cause,
-                reasons: Reason::RotationUnproven.into(),
-                seen_after: None,
-            }),
-        }
+        add(&mut found, *from, *to, cause, Reason::RotationUnproven.into());
     }
     found
 }
@@ -313,24 +295,21 @@ fn old_material(project: &ProjectScene<'_>, held: &[Held], timeline: &[Piece], r
             let Some(Required { days, .. }) = required(state) else { continue };
             for (from, to, grace) in by_grace(project, *from, *to) {
                 let too_old = since.after(i64::from(days) * DAY + grace);
-                let from = from.max(too_old);
-                add(&mut found.stretches, from, to.min(at_least), StretchCause::MaterialTooOld);
-                add(&mut found.missed, from.max(at_least), to.min(at_most), StretchCause::RotationsMissed);
+                let (from, reasons) = (from.max(too_old), Reason::MaterialTooOld.into());
+                add(&mut found.stretches, from, to.min(at_least), StretchCause::MaterialTooOld, reasons);
+                add(&mut found.missed, from.max(at_least), to.min(at_most), StretchCause::RotationsMissed, reasons);
             }
         }
     }
     found
 }
 
-/// Adds a time in which the material was, or may have been, too old, or makes the last one longer.
-fn add(stretches: &mut Vec<Stretch>, from: Time, to: Time, cause: StretchCause) {
+/// Adds a stretch unless it is empty, or makes the last one longer.
+fn add(stretches: &mut Vec<Stretch>, from: Time, to: Time, cause: StretchCause, reasons: Reasons) {
     match stretches.last_mut() {
         _ if from >= to => {}
-        Some(last) if last.to == from => last.to = to,
-        _ => {
-            let reasons = Reason::MaterialTooOld.into();
-            stretches.push(Stretch { from, to, cause, reasons, seen_after: None });
-        }
+        Some(last) if (last.to, last.cause, last.reasons) == (from, cause, reasons) => last.to = to,
+        _ => stretches.push(Stretch { from, to, cause, reasons, seen_after: None }),
     }
 }
 

@@ -182,8 +182,9 @@ impl LogEnd {
             if !project.is_unreadable {
                 project.last_run = Some((started, gap_after));
             }
-            // Otherwise the run need not have come to every key.
-            let is_complete = record.result != RunRecord::INTERRUPTED && project.is_listed();
+            // An incomplete run need not have come to every key.
+            let is_listed = project.record.as_ref().is_some_and(|project| project.listed);
+            let is_complete = is_listed && record.result != RunRecord::INTERRUPTED;
             project.writes.retain(|key_id, writes| {
                 let Some(key) = project.keys.get_mut(key_id) else { return !is_complete };
                 let is_due = writes.is_enabled || writes.open > 0 && !is_complete;
@@ -230,10 +231,6 @@ impl LogEnd {
 }
 
 impl ProjectEnd {
-    fn is_listed(&self) -> bool {
-        self.record.as_ref().is_some_and(|record| record.listed)
-    }
-
     fn past(&self, key_id: &str, key: &KeyEnd) -> KeyPast {
         let (mut observed, mut gap_after) = (key.observed, None);
         if let (Some((started, gap)), true) = (self.last_run, is_read_by_every_run(&key.state)) {

@@ -1,5 +1,6 @@
-//! What holds for every log: shares, days, the order of projects, and that no reading off policy is left out.
+//! Properties of the report of any log: shares, days, the order of projects, readings off policy.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use kms_rotationd::audit::model::{Key, Report, Shown, Verdict};
@@ -10,7 +11,7 @@ use kms_rotationd::rotation::decide::Status;
 use proptest::prelude::*;
 
 use super::audit_log::{DAY, EvidenceLog, id, text, time};
-use super::{report, request};
+use super::{report, report_over, request};
 use crate::properties::config;
 
 /// What happens to a key, or to all.
@@ -64,6 +65,17 @@ const MOST_DAYS: u64 = 92;
 struct Written {
     folder: tempfile::TempDir,
     departures: Vec<(usize, SystemTime)>,
+}
+
+impl Written {
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The report over this many days after a first one; `None` if the log has no record of them.
+    fn report_over(&self, first: i64, length: i64) -> Option<Report> {
+        report_over(self.path(), &day(first).to_string(), &day(first + length).to_string()).ok()
+    }
 }
 
 /// Writes what happens; keys are in the first or the second of these projects.
@@ -152,8 +164,7 @@ proptest! {
         (first, length) in (-3_i64..20, 0_i64..20),
     ) {
         let log = write(&happenings, PROJECTS);
-        let wanted = Request { from: Some(day(first)), to: Some(day(first + length)), ..request(&[log.folder.path()]) };
-        let Ok(found) = make(&wanted) else { return Ok(()) };
+        let Some(found) = log.report_over(first, length) else { return Ok(()) };
         let (from, to) = (day(first).start(), day(first + length).end());
         prop_assert!(from <= found.period.begins_at && found.period.ends_at <= to);
         let observer = &found.observers[0];
@@ -177,10 +188,10 @@ proptest! {
     #[test]
     fn the_order_of_projects_changes_nothing(happenings in proptest::collection::vec(happening(), 0..30)) {
         let (one, other) = (write(&happenings, PROJECTS), write(&happenings, ["orders", "payments"]));
-        prop_assert_eq!(content(&report(one.folder.path())), content(&report(other.folder.path())));
+        prop_assert_eq!(content(&report(one.path())), content(&report(other.path())));
         let of = |projects: [&str; 2]| {
             let projects = projects.map(str::to_owned).to_vec();
-            make(&Request { projects, ..request(&[one.folder.path()]) }).unwrap()
+            make(&Request { projects, ..request(&[one.path()]) }).unwrap()
         };
         let (one, other) = (of(PROJECTS), of(["orders", "payments"]));
         prop_assert_eq!(content(&one), content(&other));
@@ -194,9 +205,8 @@ proptest! {
         (first, length) in (0_i64..20, 0_i64..20),
     ) {
         let log = write(&happenings, PROJECTS);
-        let whole = report(log.folder.path());
-        let wanted = Request { from: Some(day(first)), to: Some(day(first + length)), ..request(&[log.folder.path()]) };
-        let Ok(part) = make(&wanted) else { return Ok(()) };
+        let whole = report(log.path());
+        let Some(part) = log.report_over(first, length) else { return Ok(()) };
         for (whole, part) in whole.observers[0].keys.iter().zip(&part.observers[0].keys) {
             let was_read = part.timeline.iter().any(|piece| piece.shown != Shown::Status(Status::Unknown));
             if whole.verdict == Verdict::Met && was_read {
@@ -214,8 +224,7 @@ proptest! {
         (first, length) in (-1_i64..20, 0_i64..20),
     ) {
         let log = write(&happenings, PROJECTS);
-        let wanted = Request { from: Some(day(first)), to: Some(day(first + length)), ..request(&[log.folder.path()]) };
-        let Ok(found) = make(&wanted) else { return Ok(()) };
+        let Some(found) = log.report_over(first, length) else { return Ok(()) };
         // A reading at the first moment has no time in the period, if it is followed by a gap.
         let is_within = |at: SystemTime| found.period.begins_at < at.into() && found.period.ends_at > at.into();
         for (key, _) in log.departures.iter().filter(|(_, at)| is_within(*at)) {

@@ -19,6 +19,13 @@ fn run(keys: Vec<KeyReport>) -> Arc<Report> {
     report(vec![project("payments", Mode::Enforce, keys)])
 }
 
+/// The changes since the run before.
+fn changes(recorded: &mut Recorded, run: &Arc<Report>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    recorded.update(run, |change| changes.push(change));
+    changes
+}
+
 /// A run, and the changes since the runs before it.
 fn after(before: &[Arc<Report>], last: &Arc<Report>) -> Vec<KeyRecord> {
     let mut recorded = Recorded::default();
@@ -105,11 +112,7 @@ fn a_key_that_cannot_be_read_changes_its_status_and_nothing_else() {
 #[test]
 fn a_project_of_which_no_key_can_be_read_has_one_record_and_then_goes_on_as_before() {
     let mut recorded = Recorded::default();
-    let mut changes = |run: &Arc<Report>| {
-        let mut changes = Vec::new();
-        recorded.update(run, |change| changes.push(change));
-        changes
-    };
+    let mut changes = |run: &Arc<Report>| changes(&mut recorded, run);
     let keys = || (0..20).map(compliant).collect::<Vec<_>>();
     let unread = |key: KeyReport| KeyReport {
         status: Status::Unknown,
@@ -138,11 +141,7 @@ fn keys_of_a_project_that_could_never_be_read_are_recorded() {
         ..compliant(1)
     };
     let mut recorded = Recorded::default();
-    let mut changes = |run: &Arc<Report>| {
-        let mut changes = Vec::new();
-        recorded.update(run, |change| changes.push(change));
-        changes
-    };
+    let mut changes = |run: &Arc<Report>| changes(&mut recorded, run);
     let [Change::Unreadable(_), Change::Key(appeared)] = &changes(&run(vec![entry()]))[..] else { panic!("two") };
     assert_eq!((appeared.event, &*appeared.key_id), (Event::Appeared, "entry@7"));
     assert_eq!(changes(&run(vec![entry()])), []);
@@ -220,11 +219,7 @@ fn a_run_with_one_key_changes_nothing_of_the_others() {
     };
     assert_eq!(after(&[two(compliant(1))], &only(unread(1))), []);
     let mut recorded = Recorded::default();
-    let mut changes = |run: &Arc<Report>| {
-        let mut changes = Vec::new();
-        recorded.update(run, |change| changes.push(change));
-        changes
-    };
+    let mut changes = |run: &Arc<Report>| changes(&mut recorded, run);
     changes(&run(vec![compliant(1)]));
     assert!(matches!(changes(&run(vec![unread(1)]))[..], [Change::Unreadable(_)]));
     assert_eq!(changes(&only(compliant(1))), []);

@@ -167,12 +167,12 @@ impl RunRecorder for Log {
         state.durable.readable |= report.projects.iter().any(|project| project.readable);
         let mut writes = std::mem::take(&mut state.durable.writes);
         for project in &report.projects {
+            let is_complete = project.listed && !report.interrupted;
             for key_id in project.keys.iter().filter_map(|key| key.subject.key_id()) {
                 // With the guard against flapping off, repairs have no effect. Without them there are fewer states.
                 let past = past(&project.name, key_id);
                 // What the process could not send before it ended is still due. An incomplete run need not have
                 // come to the key.
-                let is_complete = project.listed && !report.interrupted;
                 let is_due = |writes: &Writes| writes.is_enabled || writes.open > 0 && !is_complete;
                 let due = writes.remove(&key_id).filter(is_due).and_then(|writes| writes.interval);
                 let past = KeyPast { repairs: Vec::new(), interval_due: due.or(past.interval_due), ..past };
